@@ -1,0 +1,32 @@
+# Two commands do everything on a machine with only Go: make run, make test.
+BUF      := github.com/bufbuild/buf/cmd/buf@v1.75.0
+LINT     := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+GOTEST   ?= go test
+
+.PHONY: help
+help: ## what there is
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## bin/rota
+	go build -trimpath -ldflags='-s -w' -o bin/rota ./cmd/rota
+
+.PHONY: run
+run: build ## a whole cluster on loopback, doing real work
+	bin/rota dev
+
+.PHONY: test
+test: ## all tests
+	$(GOTEST) ./...
+
+.PHONY: race
+race: ## all tests under the race detector
+	$(GOTEST) -race ./...
+
+.PHONY: lint
+lint: ## golangci-lint and the rules of imports
+	go run $(LINT) run ./...
+
+.PHONY: generate
+generate: ## code from the .proto files
+	go run $(BUF) generate

@@ -1,0 +1,74 @@
+package rota
+
+import "strconv"
+
+// Generation is the fencing token of a grant: of two grants of one instance the
+// later has the greater generation, for ever. It is the store's revision at
+// which the grant was decided, so it needs no counter of its own.
+type Generation uint64
+
+// Instance is one of a task's replicas.
+type Instance struct {
+	Task  string
+	Index int // from 0
+}
+
+func (i Instance) String() string {
+	if i.Index == 0 {
+		return i.Task
+	}
+	return i.Task + "#" + strconv.Itoa(i.Index)
+}
+
+// Compare orders instances by task and index.
+func (i Instance) Compare(j Instance) int {
+	switch {
+	case i.Task < j.Task:
+		return -1
+	case i.Task > j.Task:
+		return 1
+	}
+	return i.Index - j.Index
+}
+
+// Assignment says which worker an instance is on.
+type Assignment struct {
+	Instance Instance
+	Worker   string
+}
+
+// Grant is the right of one worker to run one instance.
+type Grant struct {
+	Instance   Instance
+	Worker     string
+	Generation Generation
+}
+
+// Move is one step of a plan. From is empty for an instance that was nowhere;
+// To is empty for one that has to stop (its task is gone, or nothing may run it).
+type Move struct {
+	Instance Instance
+	From, To string
+	Reason   string // for people: "worker w3 is gone", "evens load: w1 had 12% above the mean"
+	Forced   bool   // true if a rule or a loss demanded it, false if balance chose it
+}
+
+// Waiting is an instance that no worker may take, and why.
+type Waiting struct {
+	Instance Instance
+	Reason   string // for people, as counts: "3 workers: 2 lack kind gpu, 1 is draining"
+}
+
+// Plan is what to change from the assignment that is to the one that should be.
+type Plan struct {
+	Moves   []Move
+	Waiting []Waiting
+	Summary Summary
+}
+
+// Summary is the effect of a plan. Imbalance is the fullest worker's weight,
+// per strength, over the mean: 1 is even.
+type Summary struct {
+	Forced, Chosen, Placed, Stopped, Waiting int
+	ImbalanceBefore, ImbalanceAfter          float64
+}

@@ -1,0 +1,111 @@
+// Package store is the one truth: an ordered map of keys with revisions,
+// transactions, leases and watches, as etcd has it. Everything that is desired,
+// granted or acknowledged lives in it and nowhere else.
+//
+// Store is the small part of etcd that rota needs. Package store/etcd keeps it
+// on an embedded node or on a cluster of the user's own, package store/memory in
+// memory for tests; package store/storetest holds both to the same behaviour.
+// The keys and who writes them are documented in keys.go.
+//
+// Nothing in here knows what a task or a worker is.
+package store
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// Limits that every transaction keeps; stock etcd allows 128 operations and 1.5 MiB.
+const (
+	MaxTxnOps   = 128
+	MaxTxnBytes = 1 << 20
+)
+
+// Errors of a Store. Any other error of a Txn, Put or Delete means that its
+// outcome is unknown: it may take effect now, later, or never. Read again and
+// decide by revisions.
+var (
+	// ErrCompacted ends a Watch whose history is gone: list again.
+	ErrCompacted = errors.New("store: history compacted")
+	// ErrLeaseNotFound says that the lease has ended.
+	ErrLeaseNotFound = errors.New("store: lease not found")
+	// ErrTooLarge refuses a Txn over the limits. Nothing was done.
+	ErrTooLarge = errors.New("store: transaction over its limits")
+)
+
+// LeaseID names a lease. Zero is no lease.
+type LeaseID int64
+
+// KV is a key as it stood at some revision.
+type KV struct {
+	Key    string
+	Value  []byte
+	Create int64 // the revision at which the key came to be
+	Mod    int64 // the revision that wrote this value
+	Lease  LeaseID
+}
+
+// Cond is a condition of a Txn. Exactly one of the two revisions is compared.
+type Cond struct {
+	Key string
+	// By says which revision Revision is. A key that is absent has both at 0.
+	By       By
+	Revision int64
+}
+
+// By names a revision of a key.
+type By uint8
+
+const (
+	ByCreate By = iota
+	ByMod
+)
+
+// Op writes or, with Delete, removes a key.
+type Op struct {
+	Key    string
+	Value  []byte
+	Lease  LeaseID // the key goes when the lease ends
+	Delete bool
+}
+
+// Event is a change of a key. A deletion has a KV with Key and Mod only.
+type Event struct {
+	KV
+	Deleted bool
+}
+
+// Batch is all that one or several successive revisions changed below a
+// watched prefix; a revision is never torn over two batches. Revision is the
+// last of them. A batch with Err ends the watch.
+type Batch struct {
+	Revision int64
+	Events   []Event
+	Err      error
+}
+
+// Store is safe for concurrent use. Keys are relative to the root that it was
+// opened with.
+type Store interface {
+	// Range reads all keys that begin with prefix, in order, and the revision
+	// that they were read at. It is linearizable: it sees every Txn that
+	// returned before it began.
+	Range(ctx context.Context, prefix string) ([]KV, int64, error)
+	// Get reads one key. ok is false if it is absent.
+	Get(ctx context.Context, key string) (kv KV, ok bool, revision int64, err error)
+	// Txn does all ops, if all conditions hold. ok says whether they held; the
+	// revision is the one of the ops if they were done, else of the look.
+	Txn(ctx context.Context, conds []Cond, ops []Op) (ok bool, revision int64, err error)
+	// Watch sends all changes below prefix from revision on. The channel is
+	// closed when ctx ends or after a Batch with Err. Cut connections are
+	// mended inside.
+	Watch(ctx context.Context, prefix string, revision int64) <-chan Batch
+	// Grant makes a lease of at least ttl and says how long it is.
+	Grant(ctx context.Context, ttl time.Duration) (LeaseID, time.Duration, error)
+	// KeepAlive renews a lease once and says for how long. When it returns
+	// without error the store has confirmed the renewal.
+	KeepAlive(ctx context.Context, id LeaseID) (time.Duration, error)
+	// Revoke ends a lease and removes its keys. Ending one that has ended is no error.
+	Revoke(ctx context.Context, id LeaseID) error
+}
