@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -132,7 +133,8 @@ func TestProperties(t *testing.T) {
 				g = j.Generation()
 			}
 			was := j
-			snapshot := fmt.Sprintf("%+v", was)
+			snapshot := was
+			snapshot.Attempts = slices.Clone(was.Attempts)
 			var err error
 			event := rnd.IntN(9)
 			switch event {
@@ -162,9 +164,9 @@ func TestProperties(t *testing.T) {
 			}
 			fail := func(what string) {
 				t.Helper()
-				t.Fatalf("seed %d step %d event %d generation %d: %s\nbefore %s\nafter  %+v\nerror  %v", seed, step, event, g, what, snapshot, j, err)
+				t.Fatalf("seed %d step %d event %d generation %d: %s\nbefore %+v\nafter  %+v\nerror  %v", seed, step, event, g, what, snapshot, j, err)
 			}
-			if fmt.Sprintf("%+v", was) != snapshot {
+			if !reflect.DeepEqual(was, snapshot) {
 				fail("the old job was changed")
 			}
 			if err != nil && !reflect.DeepEqual(was, j) {

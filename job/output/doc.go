@@ -14,6 +14,9 @@
 // comes too late is told how much it missed. What the disk refuses is counted
 // as missed in the same way; it never stops the job.
 //
+// Each stream is in the order in which the job wrote it; between the two it is
+// the order in which they were read, a pipe each.
+//
 // A Write returns when the kernel has the bytes, so a job that writes faster
 // than the disk takes waits, and nobody else does. Readers never hold up the
 // writer. A torn tail, from a crash in the middle of a write, is cut off when
