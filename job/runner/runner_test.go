@@ -167,7 +167,7 @@ func TestRefused(t *testing.T) {
 
 func TestEnds(t *testing.T) {
 	t.Parallel()
-	stubborn := `trap '' TERM; while :; do sleep 0.01; done`
+	stubborn := `trap '' TERM; echo up; while :; do sleep 0.01; done`
 	for _, c := range []struct {
 		name   string
 		spec   func(*job.Spec)
@@ -176,7 +176,6 @@ func TestEnds(t *testing.T) {
 		signal string
 	}{
 		{"timeout", func(s *job.Spec) { s.Timeout = 20 * time.Millisecond }, nil, job.TimedOut, "terminated"},
-		{"timeout of a stubborn one", func(s *job.Spec) { *s = sh(stubborn); s.Timeout, s.Grace = 20*time.Millisecond, 20*time.Millisecond }, nil, job.TimedOut, "killed"},
 		{"stop", nil, func(h *host) error { return h.Stop(id, 1, 0) }, job.Stopped, "terminated"},
 		{"stop of a stubborn one", func(s *job.Spec) { *s = sh(stubborn) }, func(h *host) error { return h.Stop(id, 1, 10*time.Millisecond) }, job.Stopped, "killed"},
 		{"fence", func(s *job.Spec) { s.Rerun = true }, func(h *host) error { h.Fence(false); return nil }, job.Stopped, "killed"},
@@ -194,6 +193,20 @@ func TestEnds(t *testing.T) {
 				t.Fatal(err)
 			}
 			h.next(t, job.Running)
+			if strings.HasPrefix(s.Argv[len(s.Argv)-1], "trap") { // not before it is stubborn
+				log, err := h.Output(id, 1)
+				if err != nil {
+					t.Fatal(err)
+				}
+				r, err := log.Reader(0, true)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, err := r.Next(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				_ = r.Close()
+			}
 			if c.act != nil {
 				if err := c.act(h); err != nil {
 					t.Fatal(err)
