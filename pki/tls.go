@@ -209,7 +209,7 @@ func (d *dialler) ServerHandshake(net.Conn) (net.Conn, credentials.AuthInfo, err
 }
 
 func (d *dialler) Info() credentials.ProtocolInfo {
-	return credentials.ProtocolInfo{SecurityProtocol: "tls", ServerName: d.serverName}
+	return credentials.ProtocolInfo{SecurityProtocol: "tls"}
 }
 
 func (d *dialler) Clone() credentials.TransportCredentials {

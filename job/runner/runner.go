@@ -323,6 +323,9 @@ func (r *Runner) finish(a *attempt, exit process.Exit, err error) {
 	r.cfg.Notify(a.status())
 }
 
+// AtOnce is the grace of a Stop that kills without asking first.
+const AtOnce time.Duration = -1
+
 // Stop asks the attempt to end; after grace it is killed. Zero means the job's
 // own grace. It is rota.ErrNotFound if the runner never had it, ErrNotRunning
 // if it has ended.
