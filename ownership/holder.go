@@ -112,6 +112,12 @@ func NewHolder(t Trust) *Holder {
 	}
 }
 
+// SetTrust changes how much of a lease is believed, when its length is known.
+func (h *Holder) SetTrust(t Trust) { h.trust = t }
+
+// Holds reports whether an instance is on the account, running or not.
+func (h *Holder) Holds(i rota.Instance) bool { return h.items[i] != nil }
+
 // Sent says that a hello or renewal is about to be sent.
 func (h *Holder) Sent(seq uint64, now Time) { h.sent[seq] = now }
 
