@@ -57,4 +57,3 @@ func dialer(addresses []string, conf *tls.Config) Connector {
 
 // maxMessage is the largest message of a session, in bytes.
 const maxMessage = 16 << 20
-

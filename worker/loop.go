@@ -179,7 +179,7 @@ func (l *loop) startLeaving() {
 	now := l.w.now()
 	l.leaving, l.leaveBy = true, now+successorTimeout
 	l.w.mu.Lock()
-	l.w.set(Leaving)
+	l.w.set(StatusLeaving)
 	l.w.mu.Unlock()
 	l.w.log().Info("leaving", "instances", len(l.calls))
 	if l.link != nil && l.link.welcomed {
@@ -269,8 +269,8 @@ func (l *loop) welcome(k *link, m *rotav1.Welcome, now ownership.Time) {
 		k.send(&rotav1.FromWorker{Body: &rotav1.FromWorker_Leave{Leave: &rotav1.Leave{}}})
 	}
 	l.w.mu.Lock()
-	if l.w.status == New {
-		l.w.set(Registered)
+	if l.w.status == StatusNew {
+		l.w.set(StatusRegistered)
 	}
 	l.w.mu.Unlock()
 }
@@ -342,11 +342,11 @@ func (l *loop) cluster(m *rotav1.ClusterState) {
 		w.all = m.GetAllRunning()
 		w.wake()
 	}
-	if w.status != Leaving {
+	if w.status != StatusLeaving {
 		if m.GetBarrier() {
-			w.set(InBarrier)
+			w.set(StatusInBarrier)
 		} else {
-			w.set(LeftBarrier)
+			w.set(StatusLeftBarrier)
 		}
 	}
 }

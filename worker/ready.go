@@ -19,7 +19,7 @@ func (w *Worker) ReadyHandler() http.Handler {
 		case scope != "" && scope != "cluster" && scope != "worker":
 			http.Error(rw, "scope: want worker or cluster", http.StatusBadRequest)
 			return
-		case status != LeftBarrier:
+		case status != StatusLeftBarrier:
 			why = fmt.Sprintf("worker is %s", status)
 		case scope == "cluster" && !all:
 			why = "not every task of the cluster runs"

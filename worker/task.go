@@ -8,8 +8,8 @@ import (
 	"sync/atomic"
 
 	"github.com/rota-project/rota"
-	"github.com/rota-project/rota/ownership"
 	rotav1 "github.com/rota-project/rota/api/rota/v1"
+	"github.com/rota-project/rota/ownership"
 )
 
 // TaskFunc runs one instance until ctx ends, which it does when the grant ends.

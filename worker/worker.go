@@ -19,12 +19,12 @@ type Status string
 
 // The states of a worker, in order.
 const (
-	New         Status = "new"          // not connected yet
-	Registered  Status = "registered"   // it has a session
-	InBarrier   Status = "in_barrier"   // the cluster gathers before its first plan
-	LeftBarrier Status = "left_barrier" // it takes part
-	Leaving     Status = "leaving"      // it hands over what it holds
-	Dead        Status = "dead"         // Run has returned
+	StatusNew         Status = "new"          // not connected yet
+	StatusRegistered  Status = "registered"   // it has a session
+	StatusInBarrier   Status = "in_barrier"   // the cluster gathers before its first plan
+	StatusLeftBarrier Status = "left_barrier" // it takes part
+	StatusLeaving     Status = "leaving"      // it hands over what it holds
+	StatusDead        Status = "dead"         // Run has returned
 )
 
 // Worker is one worker of the cluster. Its methods are safe for concurrent use.
@@ -57,7 +57,7 @@ func New(c Config) (*Worker, error) {
 		return nil, err
 	}
 	w := &Worker{
-		cfg: c, birth: time.Now(), handlers: map[string]TaskFunc{}, status: New, changed: make(chan struct{}),
+		cfg: c, birth: time.Now(), handlers: map[string]TaskFunc{}, status: StatusNew, changed: make(chan struct{}),
 		tasks: map[rota.Instance]Assigned{}, leave: make(chan struct{}), ended: make(chan struct{}),
 	}
 	w.inbox.signal = make(chan struct{}, 1)
@@ -109,7 +109,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	err := w.loop.run()
 	w.mu.Lock()
 	w.err = err
-	w.set(Dead)
+	w.set(StatusDead)
 	w.mu.Unlock()
 	close(w.ended)
 	return err
