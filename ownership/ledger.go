@@ -15,8 +15,10 @@ type Grant struct {
 	Session int64
 	// Revoked asks the worker to stop.
 	Revoked bool
-	// Spec is the task's Target.Spec when it was granted.
-	Spec uint64
+	// Spec is the task's Target.Spec when it was granted, and Reason its
+	// Target.Reason.
+	Spec   uint64
+	Reason string
 }
 
 // State is where an instance is on a worker, as the worker acknowledges it.
@@ -41,6 +43,8 @@ type Target struct {
 	// Spec is a digest of what the worker is told to run (kind, payload, mode).
 	// A grant of another one is replaced as in a move.
 	Spec uint64
+	// Reason says why, for people; it goes into the grant.
+	Reason string
 }
 
 // Limits bound the moves under way. A move is under way from when its old owner
@@ -326,7 +330,7 @@ func (l *Ledger) step(i rota.Instance, e *entry, gen rota.Generation, extra *cou
 		return v.orLimited()
 	}
 	out.Grant = append(out.Grant, Held{e.target.Worker, Grant{
-		Instance: i, Generation: gen, Session: session, Spec: e.target.Spec,
+		Instance: i, Generation: gen, Session: session, Spec: e.target.Spec, Reason: e.target.Reason,
 	}})
 	return busy
 }

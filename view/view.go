@@ -1,0 +1,280 @@
+package view
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/rota-project/rota"
+	"github.com/rota-project/rota/store"
+	"github.com/rota-project/rota/store/record"
+	"github.com/rota-project/rota/store/storepb"
+	"github.com/rota-project/rota/store/table"
+)
+
+// Tables of the picture.
+type (
+	Tasks  = table.Table[record.Task]
+	Grants = table.Table[record.Grant]
+	Acks   = table.Table[record.Ack]
+)
+
+// Session is a living worker.
+type Session struct {
+	ID int64 // the revision at which the key was created
+	Mod int64 // the revision at which it was written last
+	*storepb.Session
+}
+
+// Leader is who leads: Epoch is the revision at which the leader's key was created.
+type Leader struct {
+	Name  string
+	Epoch int64
+}
+
+type tableChange[R any] = table.Change[R]
+
+// View is the picture. Fields are read inside Read, Subscribe's first call and
+// subscribers only, and never changed there.
+type View struct {
+	store store.Store
+	log   *slog.Logger
+
+	mu       sync.RWMutex
+	revision int64         // everything up to here is in
+	moved    chan struct{} // closed when revision grows
+	subs     map[*Subscription]struct{}
+
+	Tasks      *Tasks
+	Grants     map[string]*Grants // by worker
+	Acks       map[string]*Acks   // by worker
+	Sessions   map[string]*Session
+	Nodes      map[string]*storepb.Node
+	Schedulers map[string]*storepb.Scheduler
+	Sources    map[string]*storepb.Source
+	Leader     *Leader // nil while there is none
+	Cluster    *storepb.Cluster
+
+	holders map[rota.Instance][]string // workers with a grant, by instance
+	single  map[string][]string        // one shared slice a worker, for holders
+	keys    map[string]int64           // mod revisions of the nodes
+}
+
+// Delta is what changed between one look at the picture and the next.
+type Delta struct {
+	Tasks      []table.Change[record.Task]
+	Grants     map[string][]table.Change[record.Grant]
+	Acks       map[string][]table.Change[record.Ack]
+	Sessions   []SessionChange
+	Nodes      []string
+	Schedulers bool
+	Sources    bool
+	Leader     bool
+	Cluster    bool
+	Kick       bool // somebody asked for a pass
+}
+
+// SessionChange is a worker that came (Old nil), went (New nil), or changed.
+type SessionChange struct {
+	Name     string
+	Old, New *Session
+}
+
+// Subscription is told every Delta, in order.
+type Subscription struct {
+	v *View
+	f func(*Delta)
+}
+
+// New returns an empty picture of s.
+func New(s store.Store, log *slog.Logger) *View {
+	v := &View{store: s, log: log, moved: make(chan struct{}), subs: map[*Subscription]struct{}{}}
+	v.clear()
+	return v
+}
+
+func (v *View) clear() {
+	v.Tasks = record.NewTasks()
+	v.Grants = map[string]*Grants{}
+	v.Acks = map[string]*Acks{}
+	v.Sessions = map[string]*Session{}
+	v.Nodes = map[string]*storepb.Node{}
+	v.Schedulers = map[string]*storepb.Scheduler{}
+	v.Sources = map[string]*storepb.Source{}
+	v.Cluster = &storepb.Cluster{}
+	v.holders = map[rota.Instance][]string{}
+	v.single = map[string][]string{}
+	v.keys = map[string]int64{}
+}
+
+// Run keeps the picture true until ctx ends. It returns early only if the store
+// holds what this version cannot read (rota.ErrNewerVersion, table.ErrCorrupt).
+func (v *View) Run(ctx context.Context) error {
+	for ctx.Err() == nil {
+		err := v.follow(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case errors.Is(err, rota.ErrNewerVersion), errors.Is(err, table.ErrCorrupt), errors.Is(err, record.ErrMalformed):
+			return err
+		case errors.Is(err, store.ErrCompacted):
+			v.log.Info("history compacted, reading everything again")
+			continue
+		}
+		v.log.Warn("store does not answer", "error", err)
+		select {
+		case <-ctx.Done():
+		case <-time.After(retryEvery):
+		}
+	}
+	return nil
+}
+
+// retryEvery is the pause between attempts to read the store.
+const retryEvery = 200 * time.Millisecond
+
+// follow lists everything, then watches until the watch ends.
+func (v *View) follow(ctx context.Context) error {
+	kvs, rev, err := v.store.Range(ctx, "")
+	if err != nil {
+		return fmt.Errorf("read all: %w", err)
+	}
+	if err := v.reset(kvs, rev); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	for b := range v.store.Watch(ctx, "", rev+1) {
+		if b.Err != nil {
+			return b.Err
+		}
+		if err := v.apply(b.Events, b.Revision); err != nil {
+			return err
+		}
+	}
+	return ctx.Err()
+}
+
+// reset replaces the picture by a listing, and tells subscribers the difference.
+func (v *View) reset(kvs []store.KV, rev int64) error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	// What the listing does not have was deleted at or before rev.
+	events := make([]store.Event, 0, len(kvs))
+	have := make(map[string]bool, len(kvs))
+	for _, kv := range kvs {
+		have[kv.Key] = true
+		events = append(events, store.Event{KV: kv})
+	}
+	for _, key := range v.known() {
+		if !have[key] {
+			events = append(events, store.Event{KV: store.KV{Key: key, Mod: rev}, Deleted: true})
+		}
+	}
+	return v.applyLocked(events, rev)
+}
+
+// Applied tells the picture of ops that were done at a revision by a
+// transaction of this process. Only pages may be told of so.
+func (v *View) Applied(ops []store.Op, rev int64) error {
+	events := make([]store.Event, 0, len(ops))
+	for _, op := range ops {
+		if paged(op.Key) {
+			events = append(events, store.Event{
+				KV: store.KV{Key: op.Key, Value: op.Value, Mod: rev, Lease: op.Lease}, Deleted: op.Delete,
+			})
+		}
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.applyLocked(events, 0)
+}
+
+func (v *View) apply(events []store.Event, rev int64) error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.applyLocked(events, rev)
+}
+
+func paged(key string) bool {
+	return strings.HasPrefix(key, store.TasksPrefix) || strings.HasPrefix(key, store.GrantsPrefix) ||
+		strings.HasPrefix(key, store.AcksPrefix)
+}
+
+// Read calls f while the picture stands still. f must be quick and keep nothing
+// but records, which never change.
+func (v *View) Read(f func()) {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	f()
+}
+
+// Revision is the revision up to which the picture is whole.
+func (v *View) Revision() int64 {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	return v.revision
+}
+
+// Wait returns when the picture is whole up to rev.
+func (v *View) Wait(ctx context.Context, rev int64) error {
+	for {
+		v.mu.RLock()
+		at, moved := v.revision, v.moved
+		v.mu.RUnlock()
+		if at >= rev {
+			return nil
+		}
+		select {
+		case <-moved:
+		case <-ctx.Done():
+			return fmt.Errorf("wait for revision %d: %w", rev, ctx.Err())
+		}
+	}
+}
+
+// Subscribe calls first while the picture stands still, and from then on each
+// for every change after that. each runs while the picture stands still, must
+// be quick and must not call the View's methods but those that say so.
+func (v *View) Subscribe(first func(), each func(*Delta)) *Subscription {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if first != nil {
+		first()
+	}
+	s := &Subscription{v, each}
+	v.subs[s] = struct{}{}
+	return s
+}
+
+// Close ends the subscription: no call runs or begins after it returns.
+func (s *Subscription) Close() {
+	s.v.mu.Lock()
+	defer s.v.mu.Unlock()
+	delete(s.v.subs, s)
+}
+
+// Holders are the workers that have a grant of i; call it inside Read.
+func (v *View) Holders(i rota.Instance) []string { return v.holders[i] }
+
+// Grant answers the grant of i on worker; call it inside Read.
+func (v *View) Grant(worker string, i rota.Instance) (*record.Grant, bool) {
+	t := v.Grants[worker]
+	if t == nil {
+		return nil, false
+	}
+	return t.Get(record.InstanceKey(i))
+}
+
+// Ack answers what worker said of i; call it inside Read.
+func (v *View) Ack(worker string, i rota.Instance) (*record.Ack, bool) {
+	t := v.Acks[worker]
+	if t == nil {
+		return nil, false
+	}
+	return t.Get(record.InstanceKey(i))
+}
