@@ -9,27 +9,8 @@ import (
 	"github.com/rota-project/rota/store"
 	"github.com/rota-project/rota/store/record"
 	"github.com/rota-project/rota/store/storepb"
+	"github.com/rota-project/rota/store/table"
 )
-
-// applyLocked takes events in, tells subscribers what changed, and, with a
-// revision, says that the picture is whole up to there.
-func (v *View) applyLocked(events []store.Event, rev int64) error {
-	d, err := v.take(events)
-	if err != nil {
-		return err
-	}
-	if !d.empty() {
-		for s := range v.subs {
-			s.f(d)
-		}
-	}
-	if rev > v.revision {
-		v.revision = rev
-		close(v.moved)
-		v.moved = make(chan struct{})
-	}
-	return nil
-}
 
 func (d *Delta) empty() bool {
 	return len(d.Tasks)+len(d.Grants)+len(d.Acks)+len(d.Sessions)+len(d.Nodes) == 0 &&
@@ -59,56 +40,72 @@ func (v *View) take(events []store.Event) (*Delta, error) {
 		}
 	}
 	var err error
-	if len(tasks) > 0 {
-		if d.Tasks, err = v.Tasks.Apply(tasks); err != nil {
-			return nil, err
-		}
+	if d.Tasks, err = v.Tasks.Apply(tasks); err != nil {
+		return nil, err
 	}
 	for worker, events := range grants {
-		t := v.Grants[worker]
-		if t == nil {
-			t = record.NewGrants(worker)
-			v.Grants[worker] = t
-		}
-		changes, err := t.Apply(events)
+		changes, err := v.grantsOf(worker).Apply(events)
 		if err != nil {
 			return nil, err
 		}
-		if len(changes) == 0 {
-			continue
-		}
-		if d.Grants == nil {
-			d.Grants = map[string][]tableChange[record.Grant]{}
-		}
-		d.Grants[worker] = changes
-		for _, c := range changes {
-			switch {
-			case c.Old == nil:
-				v.hold(c.New.Instance, worker)
-			case c.New == nil:
-				v.unhold(c.Old.Instance, worker)
-			}
-		}
+		v.granted(d, worker, changes)
 	}
 	for worker, events := range acks {
-		t := v.Acks[worker]
-		if t == nil {
-			t = record.NewAcks(worker)
-			v.Acks[worker] = t
-		}
-		changes, err := t.Apply(events)
+		changes, err := v.acksOf(worker).Apply(events)
 		if err != nil {
 			return nil, err
 		}
-		if len(changes) == 0 {
-			continue
-		}
-		if d.Acks == nil {
-			d.Acks = map[string][]tableChange[record.Ack]{}
-		}
-		d.Acks[worker] = changes
+		v.acked(d, worker, changes)
 	}
 	return d, nil
+}
+
+func (v *View) grantsOf(worker string) *Grants {
+	t := v.Grants[worker]
+	if t == nil {
+		t = record.NewGrants(worker)
+		v.Grants[worker] = t
+	}
+	return t
+}
+
+func (v *View) acksOf(worker string) *Acks {
+	t := v.Acks[worker]
+	if t == nil {
+		t = record.NewAcks(worker)
+		v.Acks[worker] = t
+	}
+	return t
+}
+
+// granted notes changes of a worker's grants.
+func (v *View) granted(d *Delta, worker string, changes []table.Change[record.Grant]) {
+	if len(changes) == 0 {
+		return
+	}
+	if d.Grants == nil {
+		d.Grants = map[string][]table.Change[record.Grant]{}
+	}
+	d.Grants[worker] = changes
+	for _, c := range changes {
+		switch {
+		case c.Old == nil:
+			v.hold(c.New.Instance, worker)
+		case c.New == nil:
+			v.unhold(c.Old.Instance, worker)
+		}
+	}
+}
+
+// acked notes changes of a worker's acknowledgements.
+func (v *View) acked(d *Delta, worker string, changes []table.Change[record.Ack]) {
+	if len(changes) == 0 {
+		return
+	}
+	if d.Acks == nil {
+		d.Acks = map[string][]table.Change[record.Ack]{}
+	}
+	d.Acks[worker] = changes
 }
 
 func byWorker(m map[string][]store.Event, prefix string, e store.Event) error {
@@ -120,8 +117,7 @@ func byWorker(m map[string][]store.Event, prefix string, e store.Event) error {
 	return nil
 }
 
-// takeSingle takes an event of a key that is not a page. Such keys are only
-// told by the store, in order, or by a listing.
+// takeSingle takes an event of a key that is not a page.
 func (v *View) takeSingle(d *Delta, e store.Event) error {
 	if e.Deleted {
 		if _, ok := v.keys[e.Key]; !ok {
@@ -254,20 +250,4 @@ func (v *View) unhold(i rota.Instance, worker string) {
 		return
 	}
 	v.holders[i] = left
-}
-
-// known lists every key that the picture has.
-func (v *View) known() []string {
-	var out []string
-	for key := range v.keys {
-		out = append(out, key)
-	}
-	out = v.Tasks.Keys(out)
-	for _, t := range v.Grants {
-		out = t.Keys(out)
-	}
-	for _, t := range v.Acks {
-		out = t.Keys(out)
-	}
-	return out
 }

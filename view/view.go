@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"strings"
 	"sync"
 	"time"
@@ -25,7 +26,7 @@ type (
 
 // Session is a living worker.
 type Session struct {
-	ID int64 // the revision at which the key was created
+	ID  int64 // the revision at which the key was created
 	Mod int64 // the revision at which it was written last
 	*storepb.Session
 }
@@ -35,8 +36,6 @@ type Leader struct {
 	Name  string
 	Epoch int64
 }
-
-type tableChange[R any] = table.Change[R]
 
 // View is the picture. Fields are read inside Read, Subscribe's first call and
 // subscribers only, and never changed there.
@@ -163,46 +162,101 @@ func (v *View) follow(ctx context.Context) error {
 func (v *View) reset(kvs []store.KV, rev int64) error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	// What the listing does not have was deleted at or before rev.
-	events := make([]store.Event, 0, len(kvs))
-	have := make(map[string]bool, len(kvs))
+	var tasks []store.KV
+	grants, acks := map[string][]store.KV{}, map[string][]store.KV{}
+	for worker := range v.Grants {
+		grants[worker] = nil
+	}
+	for worker := range v.Acks {
+		acks[worker] = nil
+	}
+	gone := maps.Clone(v.keys)
+	var events []store.Event
 	for _, kv := range kvs {
-		have[kv.Key] = true
-		events = append(events, store.Event{KV: kv})
-	}
-	for _, key := range v.known() {
-		if !have[key] {
-			events = append(events, store.Event{KV: store.KV{Key: key, Mod: rev}, Deleted: true})
+		switch {
+		case strings.HasPrefix(kv.Key, store.TasksPrefix):
+			tasks = append(tasks, kv)
+		case strings.HasPrefix(kv.Key, store.GrantsPrefix):
+			name, _ := store.NameIn(store.GrantsPrefix, kv.Key)
+			grants[name] = append(grants[name], kv)
+		case strings.HasPrefix(kv.Key, store.AcksPrefix):
+			name, _ := store.NameIn(store.AcksPrefix, kv.Key)
+			acks[name] = append(acks[name], kv)
+		default:
+			delete(gone, kv.Key)
+			events = append(events, store.Event{KV: kv})
 		}
 	}
-	return v.applyLocked(events, rev)
-}
-
-// Applied tells the picture of ops that were done at a revision by a
-// transaction of this process. Only pages may be told of so.
-func (v *View) Applied(ops []store.Op, rev int64) error {
-	events := make([]store.Event, 0, len(ops))
-	for _, op := range ops {
-		if paged(op.Key) {
-			events = append(events, store.Event{
-				KV: store.KV{Key: op.Key, Value: op.Value, Mod: rev, Lease: op.Lease}, Deleted: op.Delete,
-			})
-		}
+	for key := range gone {
+		events = append(events, store.Event{KV: store.KV{Key: key, Mod: rev}, Deleted: true})
 	}
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	return v.applyLocked(events, 0)
+	d, err := v.take(events)
+	if err != nil {
+		return err
+	}
+	if d.Tasks, err = v.Tasks.Reset(tasks); err != nil {
+		return err
+	}
+	v.Tasks.Advance(rev)
+	for worker, kvs := range grants {
+		changes, err := v.grantsOf(worker).Reset(kvs)
+		if err != nil {
+			return err
+		}
+		v.Grants[worker].Advance(rev)
+		v.granted(d, worker, changes)
+	}
+	for worker, kvs := range acks {
+		changes, err := v.acksOf(worker).Reset(kvs)
+		if err != nil {
+			return err
+		}
+		v.Acks[worker].Advance(rev)
+		v.acked(d, worker, changes)
+	}
+	v.tell(d, rev)
+	return nil
 }
 
+// Applied tells the picture of pages that a transaction of this process wrote
+// at a revision.
+func (v *View) Applied(units []table.Unit, rev int64) error {
+	return v.apply(table.Events(units, rev), 0)
+}
+
+// apply takes events in; with a revision, the picture is then whole up to there.
 func (v *View) apply(events []store.Event, rev int64) error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	return v.applyLocked(events, rev)
+	d, err := v.take(events)
+	if err != nil {
+		return err
+	}
+	if rev > 0 {
+		v.Tasks.Advance(rev)
+		for worker := range d.Grants {
+			v.Grants[worker].Advance(rev)
+		}
+		for worker := range d.Acks {
+			v.Acks[worker].Advance(rev)
+		}
+	}
+	v.tell(d, rev)
+	return nil
 }
 
-func paged(key string) bool {
-	return strings.HasPrefix(key, store.TasksPrefix) || strings.HasPrefix(key, store.GrantsPrefix) ||
-		strings.HasPrefix(key, store.AcksPrefix)
+// tell passes a delta to the subscribers and moves the revision on.
+func (v *View) tell(d *Delta, rev int64) {
+	if !d.empty() {
+		for s := range v.subs {
+			s.f(d)
+		}
+	}
+	if rev > v.revision {
+		v.revision = rev
+		close(v.moved)
+		v.moved = make(chan struct{})
+	}
 }
 
 // Read calls f while the picture stands still. f must be quick and keep nothing
