@@ -84,6 +84,7 @@ type Ledger struct {
 	due      map[rota.Instance]*entry              // to be looked at
 	waiting  map[rota.Instance]*entry              // wait for room within Limits
 	moving   int
+	running  int
 	byWorker map[string]int
 }
 
@@ -92,6 +93,7 @@ type entry struct {
 	holds  []hold
 	// from and to of the move under way that this entry is counted for.
 	from, to string
+	running  bool // counted as running where it should
 }
 
 type hold struct {
@@ -253,6 +255,9 @@ func (l *Ledger) Ready(gen rota.Generation) Effects {
 	return out
 }
 
+// Running is the number of instances that run where they should, as of the last Ready.
+func (l *Ledger) Running() int { return l.running }
+
 // Moving is the number of moves under way.
 func (l *Ledger) Moving() int { return l.moving }
 
@@ -388,11 +393,12 @@ func (l *Ledger) room(extra counts) bool {
 // being stopped, or a new one starts beside it, until the new one runs.
 func (l *Ledger) recount(e *entry) {
 	from, to := "", e.target.Worker
-	arriving, running := false, false
+	arriving, running, on := false, false, false
 	for _, h := range e.holds {
 		if l.lives(h) && h.fits(e.target) {
 			arriving = true
-			running = h.state == Running || h.state == Backoff
+			on = h.state == Running
+			running = on || h.state == Backoff
 		}
 	}
 	for _, h := range e.holds {
@@ -408,6 +414,14 @@ func (l *Ledger) recount(e *entry) {
 	}
 	if from == "" {
 		to = ""
+	}
+	if on != e.running {
+		e.running = on
+		if on {
+			l.running++
+		} else {
+			l.running--
+		}
 	}
 	if from == e.from && to == e.to {
 		return

@@ -60,7 +60,7 @@ type View struct {
 
 	holders map[rota.Instance][]string // workers with a grant, by instance
 	single  map[string][]string        // one shared slice a worker, for holders
-	keys    map[string]int64           // mod revisions of the nodes
+	keys    map[string]int64           // modification revisions of keys that are no pages
 }
 
 // Delta is what changed between one look at the picture and the next.
@@ -311,6 +311,10 @@ func (s *Subscription) Close() {
 	defer s.v.mu.Unlock()
 	delete(s.v.subs, s)
 }
+
+// Mod is the revision at which a key that is no page was written last; 0 if it
+// is absent. Call it inside Read.
+func (v *View) Mod(key string) int64 { return v.keys[key] }
 
 // Holders are the workers that have a grant of i; call it inside Read.
 func (v *View) Holders(i rota.Instance) []string { return v.holders[i] }
