@@ -21,7 +21,6 @@ var nested = map[string]bool{"resources": true, "require": true, "prefer": true,
 func (l *list) readCSV(data []byte, mapping map[string]string) error {
 	r := csv.NewReader(bytes.NewReader(bytes.TrimPrefix(data, []byte("\ufeff"))))
 	r.ReuseRecord = true
-	r.Comment = '#'
 	header, err := r.Read()
 	if errors.Is(err, io.EOF) {
 		return nil // an empty file has no tasks
