@@ -6,7 +6,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/rota-project/rota"
 	"github.com/rota-project/rota/store"
 	"github.com/rota-project/rota/store/record"
 	"github.com/rota-project/rota/store/storepb"
@@ -168,21 +167,4 @@ func (l *leader) gather(ctx context.Context) error {
 func (l *leader) started() (yes bool) {
 	l.s.view.Read(func() { yes = l.s.view.Cluster.GetStarted() })
 	return yes
-}
-
-// Placeable is a living worker as placement sees it; node may be nil.
-func Placeable(s *storepb.Session, node *storepb.Node) rota.Worker {
-	w := rota.Worker{
-		Name: s.GetName(), Zone: s.GetZone(), Labels: s.GetLabels(), Kinds: s.GetKinds(), Capacity: s.GetCapacity(),
-		MaxTasks: int(s.GetMaxTasks()), Strength: s.GetStrength(), Cordoned: node.GetCordoned(), Draining: node.GetDraining(),
-	}
-	if s.GetAnyKind() {
-		w.Kinds = nil
-	} else if w.Kinds == nil {
-		w.Kinds = []string{}
-	}
-	if len(w.Capacity) == 0 {
-		w.Capacity = nil
-	}
-	return w
 }

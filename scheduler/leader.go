@@ -334,7 +334,7 @@ func (l *leader) standing(name string) {
 		}
 		return
 	}
-	if err := l.planner.SetWorker(Placeable(s.Session, node)); err != nil {
+	if err := l.planner.SetWorker(s.Placeable(node)); err != nil {
 		l.s.log.Error("worker cannot be placed on", "worker", name, "error", err)
 	}
 }

@@ -86,25 +86,6 @@ func readOnce(ctx context.Context, src *source.Source) (list sourceList) {
 	return list
 }
 
-// CheckTask is what every task must pass before it is declared: its fields, and
-// that its label conditions parse.
-func CheckTask(t rota.Task) error {
-	if err := t.Validate(); err != nil {
-		return err
-	}
-	for _, c := range t.Rules.Require {
-		if _, err := placement.ParseCondition(c); err != nil {
-			return &rota.FieldError{Field: "require", Value: c, Want: err.Error()}
-		}
-	}
-	for _, p := range t.Rules.Prefer {
-		if _, err := placement.ParseCondition(p.Label); err != nil {
-			return &rota.FieldError{Field: "prefer", Value: p.Label, Want: err.Error()}
-		}
-	}
-	return nil
-}
-
 // reconcile makes a source's list the declared one. A list that is wrong in any
 // place changes nothing. An error ends the term.
 func (l *leader) reconcile(ctx context.Context, list sourceList) error {
@@ -126,7 +107,7 @@ func (l *leader) declare(ctx context.Context, name string, tasks []rota.Task) er
 	want := make(map[string]bool, len(tasks))
 	set := make([]record.Task, 0, len(tasks))
 	for _, t := range tasks {
-		if err := CheckTask(t); err != nil {
+		if err := placement.CheckTask(t); err != nil {
 			return fmt.Errorf("task %q: %w", t.ID, err)
 		}
 		if want[t.ID] {

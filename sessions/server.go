@@ -95,6 +95,20 @@ func (s *Server) Workers() []string {
 	return out
 }
 
+// LeaseLeft is how long a worker's lease lasts at the least; 0 if its session is
+// not here.
+func (s *Server) LeaseLeft(worker string) time.Duration {
+	s.mu.Lock()
+	c := s.live[worker]
+	s.mu.Unlock()
+	if c == nil {
+		return 0
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return max(time.Until(c.renewed.Add(c.ttl)), 0)
+}
+
 // Connect serves a session over gRPC.
 func (s *Server) Connect(stream grpc.BidiStreamingServer[rotav1.FromWorker, rotav1.ToWorker]) error {
 	return s.Serve(stream.Context(), stream)

@@ -32,7 +32,8 @@ type session struct {
 
 	renewing sync.Mutex // one renewal at a time
 	mu       sync.Mutex
-	renewSeq uint64 // the latest asked for
+	renewSeq uint64    // the latest asked for
+	renewed  time.Time // when the last confirmed renewal was asked of the store
 	queue    []*rotav1.ToWorker
 	signal   chan struct{}
 }
@@ -104,6 +105,7 @@ func (c *session) open(ctx context.Context, hello *rotav1.Hello) (*rotav1.ToWork
 	}
 	ctx, cancel := timeout(ctx)
 	defer cancel()
+	c.renewed = time.Now()
 	have, kv, err := readSession(ctx, c.srv.cfg.Store, c.name)
 	if err != nil {
 		return nil, err
@@ -298,6 +300,7 @@ func (c *session) renew(ctx context.Context) {
 			return
 		}
 		one, cancel := context.WithTimeout(ctx, c.ttl)
+		asked := time.Now()
 		ttl, err := c.srv.cfg.Store.KeepAlive(one, c.lease)
 		cancel()
 		switch {
@@ -310,6 +313,9 @@ func (c *session) renew(ctx context.Context) {
 		}
 		c.say(&rotav1.ToWorker{Body: &rotav1.ToWorker_Renewed{Renewed: &rotav1.Renewed{Seq: seq, TtlMs: ttl.Milliseconds()}}})
 		answered = seq
+		c.mu.Lock()
+		c.renewed = asked
+		c.mu.Unlock()
 	}
 }
 
