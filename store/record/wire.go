@@ -1,0 +1,168 @@
+package record
+
+import (
+	"fmt"
+	"math"
+	"strings"
+	"unicode/utf8"
+
+	"google.golang.org/protobuf/encoding/protowire"
+)
+
+// maxText is the most bytes of a text for people that is kept: an error, a reason.
+const maxText = 1024
+
+// text is s as it is kept: valid UTF-8 of at most maxText bytes.
+func text(s string) string {
+	if len(s) > maxText {
+		cut := maxText - len("...")
+		for cut > 0 && !utf8.RuneStart(s[cut]) {
+			cut--
+		}
+		s = s[:cut] + "..."
+	}
+	if utf8.ValidString(s) {
+		return s
+	}
+	// One byte, so that the text grows no longer.
+	return strings.ToValidUTF8(s, "?")
+}
+
+// appendPage makes a page's value of n records, each written by add.
+func appendPage(sizeHint, n int, add func(b []byte, i int) ([]byte, error)) ([]byte, error) {
+	out := appendVersion(make([]byte, 0, sizeHint))
+	var b []byte
+	var err error
+	for i := range n {
+		if b, err = add(b[:0], i); err != nil {
+			return nil, err
+		}
+		out = protowire.AppendTag(out, fieldRecords, protowire.BytesType)
+		out = protowire.AppendBytes(out, b)
+	}
+	return out, nil
+}
+
+const fieldRecords = 2
+
+// records calls each with the bytes of every record of a page's value.
+func records(value []byte, count func(n int), each func(b []byte) error) error {
+	if err := checkVersion(value); err != nil {
+		return err
+	}
+	n := 0
+	err := fields(value, func(f *field) error {
+		if f.num == fieldRecords && f.typ == protowire.BytesType {
+			n++
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	count(n)
+	return fields(value, func(f *field) error {
+		switch {
+		case f.num == fieldVersion && f.typ == protowire.VarintType:
+			return versionError(f.varint)
+		case f.num == fieldRecords && f.typ == protowire.BytesType:
+			return each(f.bytes)
+		}
+		return nil
+	})
+}
+
+// field is one field of a message as it is on the wire.
+type field struct {
+	num    protowire.Number
+	typ    protowire.Type
+	varint uint64 // of a varint, and the bits of a fixed64
+	bytes  []byte
+}
+
+func (f *field) float() float64 { return math.Float64frombits(f.varint) }
+func (f *field) bool() bool     { return f.varint != 0 }
+
+// is says whether f is the field num of type typ. Fields of another type are
+// skipped, as protocol buffers do.
+func (f *field) is(num protowire.Number, typ protowire.Type) bool {
+	return f.num == num && f.typ == typ
+}
+
+// fields calls each with every field of a message.
+func fields(b []byte, each func(f *field) error) error {
+	var f field
+	for len(b) > 0 {
+		num, typ, n := protowire.ConsumeTag(b)
+		if n < 0 {
+			return fmt.Errorf("%w: %w", ErrGarbage, protowire.ParseError(n))
+		}
+		b = b[n:]
+		f = field{num: num, typ: typ}
+		switch typ {
+		case protowire.VarintType:
+			f.varint, n = protowire.ConsumeVarint(b)
+		case protowire.Fixed64Type:
+			f.varint, n = protowire.ConsumeFixed64(b)
+		case protowire.BytesType:
+			f.bytes, n = protowire.ConsumeBytes(b)
+		default:
+			n = protowire.ConsumeFieldValue(num, typ, b)
+		}
+		if n < 0 {
+			return fmt.Errorf("%w: %w", ErrGarbage, protowire.ParseError(n))
+		}
+		b = b[n:]
+		if err := each(&f); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// shared makes strings of fields that mostly say what they said in the record
+// before, without a copy of each.
+type shared struct{ last string }
+
+func (s *shared) of(b []byte) string {
+	if string(b) != s.last {
+		s.last = string(b)
+	}
+	return s.last
+}
+
+func appendString(b []byte, num protowire.Number, s string) []byte {
+	if s == "" {
+		return b
+	}
+	return protowire.AppendString(protowire.AppendTag(b, num, protowire.BytesType), s)
+}
+
+func appendVarint(b []byte, num protowire.Number, v uint64) []byte {
+	if v == 0 {
+		return b
+	}
+	return protowire.AppendVarint(protowire.AppendTag(b, num, protowire.VarintType), v)
+}
+
+func appendBool(b []byte, num protowire.Number, v bool) []byte {
+	if !v {
+		return b
+	}
+	return appendVarint(b, num, 1)
+}
+
+func appendDouble(b []byte, num protowire.Number, v float64) []byte {
+	bits := math.Float64bits(v)
+	if bits == 0 {
+		return b
+	}
+	return protowire.AppendFixed64(protowire.AppendTag(b, num, protowire.Fixed64Type), bits)
+}
+
+func appendBytes(b []byte, num protowire.Number, v []byte) []byte {
+	if len(v) == 0 {
+		return b
+	}
+	return protowire.AppendBytes(protowire.AppendTag(b, num, protowire.BytesType), v)
+}
