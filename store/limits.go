@@ -9,6 +9,9 @@ import (
 // twice, a negative revision. Nothing was done.
 var ErrInvalid = errors.New("store: malformed transaction")
 
+// ErrNoSpace refuses a Txn because the store is full. Nothing was done.
+var ErrNoSpace = errors.New("store: out of space")
+
 // opOverhead is about what a condition or an operation costs on the wire
 // beside its key and its value.
 const opOverhead = 32

@@ -117,9 +117,9 @@ func (t *Table[R]) Load(ctx context.Context, s store.Store) ([]Change[R], error)
 // stays done and is among the changes.
 func (t *Table[R]) Commit(set []R, del []string, reserve int, txn func([]store.Cond, []store.Op) (bool, int64, error)) ([]Change[R], error) {
 	var changes []Change[R]
-	for {
+	for more := true; more; {
 		units, err := t.Stage(set, del)
-		if err != nil || len(units) == 0 {
+		if err != nil {
 			return changes, err
 		}
 		for _, packed := range Pack(units, reserve) {
@@ -137,5 +137,7 @@ func (t *Table[R]) Commit(set []R, del []string, reserve int, txn func([]store.C
 			}
 			changes = append(changes, done...)
 		}
+		more = slices.ContainsFunc(units, func(u Unit) bool { return u.Partial }) || t.n == 0 && len(t.pages) > 0
 	}
+	return changes, nil
 }
