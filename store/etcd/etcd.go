@@ -106,7 +106,7 @@ func probe(ctx context.Context, client *clientv3.Client, root string) error {
 	var last error
 	for {
 		try, cancel := context.WithTimeout(ctx, time.Second)
-		_, err := client.Get(try, root+store.KeyLeader, clientv3.WithKeysOnly())
+		_, err := client.Get(try, root+store.LeaderKey, clientv3.WithKeysOnly())
 		cancel()
 		switch {
 		case err == nil:
