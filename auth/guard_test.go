@@ -22,7 +22,9 @@ import (
 )
 
 // tasks is a service behind the guard.
-type tasks struct{ rotav1.UnimplementedTasksServer }
+type tasks struct {
+	rotav1.UnimplementedTasksServer
+}
 
 func (tasks) GetTask(ctx context.Context, r *rotav1.GetTaskRequest) (*rotav1.TaskDetail, error) {
 	return &rotav1.TaskDetail{Source: From(ctx).Name}, nil

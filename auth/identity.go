@@ -3,6 +3,9 @@ package auth
 import (
 	"context"
 	"slices"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 )
 
 // Kind is how an identity proved itself.
@@ -48,4 +51,15 @@ func From(ctx context.Context) Identity {
 		return i
 	}
 	return Identity{Kind: Anonymous, Name: string(Anonymous)}
+}
+
+// IsWorker is nil if the caller may speak for the worker of this name: its
+// certificate is bound to it, or the caller is on this machine and no
+// credentials are asked for. Behind no Guard everybody may.
+func IsWorker(ctx context.Context, name string) error {
+	who := From(ctx)
+	if who.Worker == name || who.Worker == "" && (who.Kind == Local || who.Kind == Anonymous) {
+		return nil
+	}
+	return status.Errorf(codes.PermissionDenied, "the certificate of %s is not one of worker %q", who.Name, name)
 }

@@ -2,16 +2,16 @@
 // with its rules, the attempts to run it, and what became of them. The
 // scheduler decides with it, the API and the CLI speak its words.
 //
-//	          ┌──────────── Unplace: the worker would not, or was gone ─┐
-//	          ▼                                                         │
-//	       queued ──Place──► starting ──Begin──► running                │
-//	        ▲ │ ▲               │  └───────────────┼───────────────────►┘ (starting only)
-//	        │ │ │               └──────┬───────────┘
-//	        │ │ │ retries left, after  ├─ End ──► succeeded │ failed │ timed-out │ stopped
-//	        │ │ └──a back-off──────────┤
-//	        │ │    Rerun, at once      └─ Lose ─► lost ──Begin, End──► (found again)
-//	        │ └─Stop─► stopped
-//	        └──Retry, by a person── any of the ends
+//	   ┌──────────── Unplace: the worker would not, or was gone ─┐
+//	   ▼                                                         │
+//	queued ──Place──► starting ──Begin──► running                │
+//	 ▲ │ ▲               │  └───────────────┼───────────────────►┘ (starting only)
+//	 │ │ │               └──────┬───────────┘
+//	 │ │ │ retries left, after  ├─ End ──► succeeded │ failed │ timed-out │ stopped
+//	 │ │ └──a back-off──────────┤
+//	 │ │    Rerun, at once      └─ Lose ─► lost ──Begin, End──► (found again)
+//	 │ └─Stop─► stopped
+//	 └──Retry, by a person── any of the ends
 //
 // Each placement has a generation, greater than every one before; what a worker
 // says of another generation than the current one is ErrStale and changes

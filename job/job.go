@@ -76,6 +76,7 @@ type Result struct {
 type Attempt struct {
 	Number     int // from 1
 	Worker     string
+	Session    int64 // the worker's session that it was placed on, or found on
 	Generation rota.Generation
 	State      State
 	Placed     time.Time // by the scheduler's clock, as is Finished
@@ -137,7 +138,7 @@ func (j Job) Ready(now time.Time) (ready bool, at time.Time) {
 
 // Place gives the job to a worker. The generation must be greater than every
 // one before.
-func (j Job) Place(worker string, g rota.Generation, now time.Time) (Job, error) {
+func (j Job) Place(worker string, session int64, g rota.Generation, now time.Time) (Job, error) {
 	if j.State != Queued {
 		return j, &StateError{"place", j.State}
 	}
@@ -145,7 +146,7 @@ func (j Job) Place(worker string, g rota.Generation, now time.Time) (Job, error)
 		return j, fmt.Errorf("%w: %d after %d", ErrStale, g, j.Generation())
 	}
 	j.Count++
-	j.Attempts = remember(j.Attempts, Attempt{Number: j.Count, Worker: worker, Generation: g, State: Starting, Placed: now})
+	j.Attempts = remember(j.Attempts, Attempt{Number: j.Count, Worker: worker, Session: session, Generation: g, State: Starting, Placed: now})
 	j.State, j.NotBefore, j.Reason = Starting, time.Time{}, ""
 	return j, nil
 }
@@ -162,17 +163,19 @@ func remember(attempts []Attempt, a Attempt) []Attempt {
 	return append(out, a)
 }
 
-// Begin says that the worker started the command. Said again, or of a job that
-// was given up for lost and has not been placed since, it is taken as well.
-func (j Job) Begin(g rota.Generation, started, now time.Time) (Job, error) {
+// Begin says that the worker, in this session, runs the command. Said again, or
+// of a job that was given up for lost and has not been placed since, it is taken
+// as well.
+func (j Job) Begin(session int64, g rota.Generation, started, now time.Time) (Job, error) {
 	if err := j.current("begin", g); err != nil {
 		return j, err
 	}
-	if j.State == Running {
+	if a, _ := j.Current(); j.State == Running && a.Session == session {
 		return j, nil
 	}
 	return j.update(now, func(a *Attempt) {
-		a.State, a.Result.Started = Running, started
+		a.State, a.Session = Running, session
+		a.Result = Result{Started: started}
 	}), nil
 }
 

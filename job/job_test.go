@@ -29,9 +29,9 @@ func script(t *testing.T, s Spec, steps string) []string {
 		var err error
 		switch name {
 		case "place":
-			j, err = j.Place("w", g, now)
+			j, err = j.Place("w", 1, g, now)
 		case "begin":
-			j, err = j.Begin(g, now, now)
+			j, err = j.Begin(1, g, now, now)
 		case "ok":
 			j, err = j.End(g, s, Result{State: Succeeded}, now)
 		case "fail":
@@ -141,10 +141,10 @@ func TestProperties(t *testing.T) {
 			case 0, 1:
 				if ready, _ := j.Ready(now); ready {
 					issued++
-					j, err = j.Place("w", issued, now)
+					j, err = j.Place("w", 1, issued, now)
 				}
 			case 2:
-				j, err = j.Begin(g, now, now)
+				j, err = j.Begin(1, g, now, now)
 			case 3, 4:
 				states := []State{Succeeded, Failed, Stopped, TimedOut, Lost, Queued}
 				j, err = j.End(g, s, Result{State: states[rnd.IntN(len(states))], Ended: now}, now)
@@ -217,7 +217,7 @@ func TestAttemptsKept(t *testing.T) {
 	s := Spec{Retries: 100}
 	for g := range rota.Generation(40) {
 		var err error
-		if j, err = j.Place("w", g+1, t0); err != nil {
+		if j, err = j.Place("w", 1, g+1, t0); err != nil {
 			t.Fatal(err)
 		}
 		if j, err = j.End(g+1, s, Result{State: Failed}, t0); err != nil {

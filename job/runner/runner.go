@@ -72,7 +72,7 @@ type Job struct {
 type Status struct {
 	ID         string
 	Generation rota.Generation
-	State      job.State // Starting, Running, or how it ended
+	State      job.State // Starting, Running, or how it ended; Lost if it was fenced
 	Result     job.Result
 }
 
@@ -88,6 +88,7 @@ type attempt struct {
 	log     *output.Log
 	process *process.Process
 	stopped bool
+	fenced  bool
 	timeout bool
 	state   job.State
 	result  job.Result
@@ -303,6 +304,8 @@ func (r *Runner) finish(a *attempt, exit process.Exit, err error) {
 	defer r.mu.Unlock()
 	res.Started = a.result.Started
 	switch {
+	case a.fenced:
+		res.State = job.Lost
 	case a.timeout:
 		res.State = job.TimedOut
 	case exit.Stopped:
@@ -359,7 +362,7 @@ func (r *Runner) Fence(all bool) {
 		if a.state.Done() || !all && !a.spec.Rerun {
 			continue
 		}
-		a.stopped = true
+		a.stopped, a.fenced = true, !all
 		if a.process != nil {
 			a.process.Stop(0)
 		}
@@ -395,6 +398,20 @@ func (r *Runner) Untold() []Status {
 	}
 	return out
 }
+
+// Commands says what the runner allows: every command, or those that begin with
+// one of the words.
+func (r *Runner) Commands() (any bool, words []string) {
+	for _, c := range r.policy.commands {
+		if w := c.words[0].literal; !slices.Contains(words, w) {
+			words = append(words, w)
+		}
+	}
+	return r.policy.any, words
+}
+
+// Slots is how many jobs run at once at most.
+func (r *Runner) Slots() int { return r.cfg.MaxRunning }
 
 // Running is the number of attempts that have not ended.
 func (r *Runner) Running() int {
