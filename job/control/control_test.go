@@ -158,8 +158,8 @@ func newHost(t testing.TB, name string, cfg runner.Config, labels map[string]str
 func (h *host) stop() {
 	h.cancel()
 	<-h.ended
-	h.cut()
 	_ = h.worker.Stop(context.Background())
+	h.cut()
 }
 
 func command(argv ...string) *rotav1.JobDefinition { return &rotav1.JobDefinition{Argv: argv} }
@@ -408,13 +408,25 @@ func TestLost(t *testing.T) {
 	n := newNode(t, "s", st, control.Config{})
 	h := newHost(t, "a", runner.Config{}, nil, n)
 	marks := filepath.Join(t.TempDir(), "marks")
-	// Each run takes the mark away when it ends in order or is killed by TERM;
-	// the one that is fenced is killed hard, so its pid is checked instead.
 	script := `echo $$ >>` + marks + `; exec sleep 1000`
+	pids := func(want int) []string {
+		for t.Context().Err() == nil {
+			b, err := os.ReadFile(marks)
+			if err == nil && bytes.Count(b, []byte("\n")) == want {
+				return strings.Fields(string(b))
+			}
+			if err != nil && !errors.Is(err, os.ErrNotExist) {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Millisecond) // another process writes it
+		}
+		return nil
+	}
 	rerun := n.run(t, &rotav1.JobDefinition{Argv: []string{"sh", "-c", script}, Rerun: true})
 	stay := n.run(t, command("sleep", "1000"))
 	first := n.state(t, rerun, "running")
 	n.state(t, stay, "running")
+	pid := pids(1)[0]
 	fenced := make(chan struct{})
 	h.cut() // the connections break; the processes live on
 	go func() {
@@ -430,14 +442,7 @@ func TestLost(t *testing.T) {
 	if second.GetGeneration() <= first.GetGeneration() || second.GetAttempts() != 2 {
 		t.Errorf("%v after %v", second, first)
 	}
-	var b []byte
-	for b = nil; bytes.Count(b, []byte("\n")) < 2; {
-		var err error
-		if b, err = os.ReadFile(marks); err != nil {
-			t.Fatal(err)
-		}
-	}
-	pid := strings.Fields(string(b))[0]
+	pids(2)
 	if _, err := os.Stat("/proc/" + pid + "/cmdline"); err == nil {
 		t.Errorf("the first run, process %s, goes on beside the second", pid)
 	}
