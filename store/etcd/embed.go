@@ -44,7 +44,7 @@ type EmbedConfig struct {
 // the shortest lease: one second.
 const (
 	tickMs     = 50
-	electionMs = 500
+	electionMs = 250
 	quota      = 8 << 30
 	// The log's entries stay in memory until a snapshot; they may be 1 MiB long.
 	snapshotCount   = 300

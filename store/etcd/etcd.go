@@ -22,6 +22,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -157,9 +158,14 @@ func clientConfig(cfg Config) (clientv3.Config, error) {
 		DialTimeout:          cfg.DialTimeout,
 		DialKeepAliveTime:    10 * time.Second, // etcd refuses more than one ping in 5 s
 		DialKeepAliveTimeout: 5 * time.Second,
-		MaxUnaryRetries:      5, // of reads; an outage should show soon
-		Username:             cfg.User,
-		Logger:               zap.NewNop(),
+		DialOptions: []grpc.DialOption{grpc.WithConnectParams(grpc.ConnectParams{
+			// An etcd that was away a moment is back a moment later.
+			Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 3 * time.Second},
+			MinConnectTimeout: 3 * time.Second,
+		})},
+		MaxUnaryRetries: 5, // of reads; an outage should show soon
+		Username:        cfg.User,
+		Logger:          zap.NewNop(),
 	}
 	if cc.DialTimeout == 0 {
 		cc.DialTimeout = DefaultDialTimeout
