@@ -75,7 +75,8 @@ func decodeAcks(value []byte) ([]Ack, error) {
 	var errText shared
 	err := records(value, func(n int) { acks = make([]Ack, 0, n) }, func(b []byte) error {
 		var a Ack
-		err := fields(b, func(f *field) error {
+		f := message{rest: b}
+		for f.next() {
 			switch {
 			case f.is(1, protowire.BytesType):
 				a.Instance.Task = string(f.bytes)
@@ -92,8 +93,8 @@ func decodeAcks(value []byte) ([]Ack, error) {
 			case f.is(7, protowire.VarintType):
 				a.Since = int64(f.varint)
 			}
-			return nil
-		})
+		}
+		err := f.err
 		if err == nil {
 			err = checkInstance(a.Instance)
 		}

@@ -64,7 +64,8 @@ func decodeGrants(value []byte) ([]Grant, error) {
 	var reason shared
 	err := records(value, func(n int) { grants = make([]Grant, 0, n) }, func(b []byte) error {
 		var g Grant
-		err := fields(b, func(f *field) error {
+		f := message{rest: b}
+		for f.next() {
 			switch {
 			case f.is(1, protowire.BytesType):
 				g.Instance.Task = string(f.bytes)
@@ -81,8 +82,8 @@ func decodeGrants(value []byte) ([]Grant, error) {
 			case f.is(7, protowire.BytesType):
 				g.Reason = reason.of(f.bytes)
 			}
-			return nil
-		})
+		}
+		err := f.err
 		if err == nil {
 			err = checkInstance(g.Instance)
 		}

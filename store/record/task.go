@@ -121,7 +121,8 @@ func decodeTasks(value []byte) ([]Task, error) {
 		r := Task{Task: rota.Task{Mode: rota.Exclusive}}
 		t := &r.Task
 		rare := false
-		err := fields(b, func(f *field) error {
+		f := message{rest: b}
+		for f.next() {
 			switch {
 			case f.is(1, protowire.BytesType):
 				t.ID = string(f.bytes)
@@ -150,8 +151,8 @@ func decodeTasks(value []byte) ([]Task, error) {
 			case f.is(12, protowire.BytesType):
 				r.Source = source.of(f.bytes)
 			}
-			return nil
-		})
+		}
+		err := f.err
 		if err == nil && rare {
 			var m storepb.Task
 			if err = proto.Unmarshal(b, &m); err == nil {

@@ -51,25 +51,29 @@ func records(value []byte, count func(n int), each func(b []byte) error) error {
 		return err
 	}
 	n := 0
-	err := fields(value, func(f *field) error {
-		if f.num == fieldRecords && f.typ == protowire.BytesType {
+	m := message{rest: value}
+	for m.next() {
+		if m.is(fieldRecords, protowire.BytesType) {
 			n++
 		}
-		return nil
-	})
-	if err != nil {
-		return err
+	}
+	if m.err != nil {
+		return m.err
 	}
 	count(n)
-	return fields(value, func(f *field) error {
+	for m := (message{rest: value}); m.next(); {
+		var err error
 		switch {
-		case f.num == fieldVersion && f.typ == protowire.VarintType:
-			return versionError(f.varint)
-		case f.num == fieldRecords && f.typ == protowire.BytesType:
-			return each(f.bytes)
+		case m.is(fieldVersion, protowire.VarintType):
+			err = versionError(m.varint)
+		case m.is(fieldRecords, protowire.BytesType):
+			err = each(m.bytes)
 		}
-		return nil
-	})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // field is one field of a message as it is on the wire.
@@ -89,35 +93,42 @@ func (f *field) is(num protowire.Number, typ protowire.Type) bool {
 	return f.num == num && f.typ == typ
 }
 
-// fields calls each with every field of a message.
-func fields(b []byte, each func(f *field) error) error {
-	var f field
-	for len(b) > 0 {
-		num, typ, n := protowire.ConsumeTag(b)
-		if n < 0 {
-			return fmt.Errorf("%w: %w", ErrGarbage, protowire.ParseError(n))
-		}
-		b = b[n:]
-		f = field{num: num, typ: typ}
+// message walks the fields of a message:
+//
+//	for m := (message{rest: b}); m.next(); { ... m.field ... }
+//
+// err is set when it ended early.
+type message struct {
+	rest []byte
+	field
+	err error
+}
+
+func (m *message) next() bool {
+	if len(m.rest) == 0 {
+		return false
+	}
+	num, typ, n := protowire.ConsumeTag(m.rest)
+	if n >= 0 {
+		m.rest = m.rest[n:]
+		m.field = field{num: num, typ: typ}
 		switch typ {
 		case protowire.VarintType:
-			f.varint, n = protowire.ConsumeVarint(b)
+			m.varint, n = protowire.ConsumeVarint(m.rest)
 		case protowire.Fixed64Type:
-			f.varint, n = protowire.ConsumeFixed64(b)
+			m.varint, n = protowire.ConsumeFixed64(m.rest)
 		case protowire.BytesType:
-			f.bytes, n = protowire.ConsumeBytes(b)
+			m.bytes, n = protowire.ConsumeBytes(m.rest)
 		default:
-			n = protowire.ConsumeFieldValue(num, typ, b)
-		}
-		if n < 0 {
-			return fmt.Errorf("%w: %w", ErrGarbage, protowire.ParseError(n))
-		}
-		b = b[n:]
-		if err := each(&f); err != nil {
-			return err
+			n = protowire.ConsumeFieldValue(num, typ, m.rest)
 		}
 	}
-	return nil
+	if n < 0 {
+		m.err = fmt.Errorf("%w: %w", ErrGarbage, protowire.ParseError(n))
+		return false
+	}
+	m.rest = m.rest[n:]
+	return true
 }
 
 // shared makes strings of fields that mostly say what they said in the record
