@@ -64,7 +64,8 @@ func TestUser(t *testing.T) {
 		"wrong password": {"root", "wrong", "any/", "authentication failed"},
 		"nobody":         {"", "", "any/", "user name is empty"},
 	} {
-		cfg := etcd.Config{Endpoints: e.Endpoints(), Root: c.root, User: c.user}
+		// Hashing passwords takes etcd seconds on a busy machine.
+		cfg := etcd.Config{Endpoints: e.Endpoints(), Root: c.root, User: c.user, DialTimeout: time.Minute, RequestTimeout: time.Minute}
 		if c.user != "" {
 			cfg.PasswordFile = file(c.password)
 		}
