@@ -126,6 +126,12 @@ func NewHolder(t Trust) *Holder {
 	}
 }
 
+// SetTrust changes how much of a lease is believed, when its length is known.
+func (h *Holder) SetTrust(t Trust) { h.trust = t }
+
+// Holds reports whether an instance is on the account, running or not.
+func (h *Holder) Holds(i rota.Instance) bool { return h.items[i] != nil }
+
 // SessionLost says that the store has ended the lease: every exclusive grant is
 // void; others go on until the next session says more. The hello under way
 // stays: its answer may be what said so, and is of the next session.
