@@ -81,6 +81,7 @@ type Ledger struct {
 	blocked  map[string]map[*entry]struct{} // by the target that they wait for
 	due      []*entry                       // to be looked at
 	moves    moves
+	asked    rota.Generation // the greatest that Ready was given
 }
 
 type entry struct {
@@ -89,6 +90,7 @@ type entry struct {
 	holds    []hold // oldest generation first
 	due      bool   // it is in Ledger.due
 	blocked  string // the key of Ledger.blocked under which it is
+	early    *hold  // what was acknowledged of a grant that is not recorded yet
 	// from and to of the move under way that this entry is counted for.
 	from, to string
 	// The queue in which it waits for room, and where in it.
@@ -107,6 +109,21 @@ type hold struct {
 
 // fits reports whether h is the grant that t asks for.
 func (h hold) fits(t Target) bool { return h.worker == t.Worker && h.spec == t.Spec && !h.revoked }
+
+// is reports whether h is of this worker and generation; nil is of none.
+func (h *hold) is(worker string, gen rota.Generation) bool {
+	return h != nil && h.worker == worker && h.gen == gen
+}
+
+// becomes takes a new state. Stopped is final for its generation: a late
+// "running" does not undo it.
+func (h *hold) becomes(s State) bool {
+	if h.state == s || h.state == Stopped {
+		return false
+	}
+	h.state = s
+	return true
+}
 
 func (h hold) held(i rota.Instance) Held {
 	return Held{h.worker, Grant{Instance: i, Generation: h.gen, Session: h.session, Revoked: h.revoked, Spec: h.spec}}
@@ -129,11 +146,14 @@ func (l *Ledger) Record(worker string, g Grant, removed bool) {
 		return
 	}
 	h := hold{worker: worker, session: g.Session, gen: g.Generation, revoked: g.Revoked, spec: g.Spec}
+	if e.early.is(worker, g.Generation) {
+		h.state, e.early = e.early.state, nil
+	}
 	if at < 0 {
 		e.holds = append(e.holds, h)
 		add(l.holds, worker, e)
 	} else {
-		if e.holds[at].gen == h.gen {
+		if e.holds[at].gen == h.gen && h.state == "" {
 			h.state = e.holds[at].state
 		}
 		e.holds[at] = h
@@ -174,9 +194,10 @@ func (l *Ledger) Leaving(worker string) {
 	}
 }
 
-// Ack says what worker acknowledged of an instance. Acknowledgements of other
-// generations than the recorded one are of the past and change nothing, so
-// when a ledger is loaded the grants are recorded first.
+// Ack says what worker acknowledged of an instance. One of an older generation
+// than is recorded is of the past and changes nothing. One of a greater is kept
+// for its Record: a worker may answer before the leader knows that its own
+// write was done. When a ledger is loaded the grants are recorded first.
 func (l *Ledger) Ack(worker string, i rota.Instance, gen rota.Generation, s State) {
 	e := l.entries[i]
 	if e == nil {
@@ -184,12 +205,23 @@ func (l *Ledger) Ack(worker string, i rota.Instance, gen rota.Generation, s Stat
 	}
 	for n := range e.holds {
 		h := &e.holds[n]
-		// Stopped is final for its generation: a late "running" does not undo it.
-		if h.worker == worker && h.gen == gen && h.state != s && h.state != Stopped {
-			h.state = s
+		if h.worker != worker {
+			continue
+		}
+		if h.gen == gen && h.becomes(s) {
 			l.touch(e)
 		}
+		if h.gen >= gen {
+			return
+		}
 	}
+	if gen > l.asked || e.early != nil && e.early.gen > gen {
+		return // nobody was given that, or something later is known
+	}
+	if !e.early.is(worker, gen) {
+		e.early = &hold{worker: worker, gen: gen}
+	}
+	e.early.becomes(s)
 }
 
 // Target says where an instance should be. An instance without a target and
@@ -212,6 +244,7 @@ func (l *Ledger) Target(i rota.Instance, t Target) {
 // need no room come first; among them, and among the others, higher priority does.
 func (l *Ledger) Ready(gen rota.Generation) Effects {
 	l.init()
+	l.asked = max(l.asked, gen)
 	var out Effects
 	due := l.due
 	l.due = nil
