@@ -245,18 +245,15 @@ func (l *Ledger) Target(i rota.Instance, t Target) {
 func (l *Ledger) Ready(gen rota.Generation) Effects {
 	l.init()
 	l.asked = max(l.asked, gen)
+	// All counts first: what was begun before takes its room before anything new.
+	l.recount()
 	var out Effects
 	due := l.due
 	l.due = nil
 	slices.SortFunc(due, (*entry).compare)
-	// All counts first: what was begun before takes its room before anything new.
 	for _, e := range due {
 		e.due = false
 		l.moves.leave(e)
-		from, to := l.moveOf(e)
-		l.moves.set(e, from, to)
-	}
-	for _, e := range due {
 		l.settle(e, l.step(e, gen, nil, &out))
 	}
 	l.moves.admit(l.Limits, func(e *entry, a *admission) verdict {
@@ -271,7 +268,18 @@ func (l *Ledger) Ready(gen rota.Generation) Effects {
 
 // Moving is the number of moves under way. One whose old owner is stuck is not
 // counted: it may never end, and must not keep the others waiting.
-func (l *Ledger) Moving() int { return l.moves.inAll }
+func (l *Ledger) Moving() int {
+	l.recount()
+	return l.moves.inAll
+}
+
+// recount brings the counts up to date.
+func (l *Ledger) recount() {
+	for _, e := range l.due {
+		from, to := l.moveOf(e)
+		l.moves.set(e, from, to)
+	}
+}
 
 // settle puts e where the verdict says that it belongs.
 func (l *Ledger) settle(e *entry, v verdict) {

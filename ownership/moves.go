@@ -114,6 +114,7 @@ func (m *moves) admit(limits Limits, try func(*entry, *admission) verdict) {
 			}
 		}
 		clear(m.parked)
+		clear(m.freed)
 	}
 	a := admission{moves: m}
 	maps.DeleteFunc(m.freed, func(w string, _ struct{}) bool { return !a.roomAt(w) })

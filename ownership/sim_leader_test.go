@@ -163,7 +163,7 @@ func (l *simLeader) write(txns []simTxn) {
 			s.store.do(t)
 			l.unknown()
 		case fate < 15: // done later, if nothing else was
-			s.after(s.within(2*time.Second), func() {
+			s.after(s.late(), func() {
 				if s.store.do(t) {
 					s.did("late transactions")
 				} else {
@@ -188,6 +188,15 @@ func (l *simLeader) write(txns []simTxn) {
 			})
 		}
 	})
+}
+
+// late is how long after its failure a transaction is done: mostly about as long
+// as it takes the leader to read and to write again.
+func (s *sim) late() time.Duration {
+	if s.chance(70) {
+		return s.within(60 * time.Millisecond)
+	}
+	return s.within(2 * time.Second)
 }
 
 func (l *simLeader) unknown() {

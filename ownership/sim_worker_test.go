@@ -150,7 +150,9 @@ func (w *simWorker) cut() {
 		return
 	}
 	s := w.sim
-	s.did("streams broken")
+	if w.welcomed {
+		s.did("streams broken")
+	}
 	s.trace("%s      stream breaks", w.name)
 	w.stream.up.cut(s.rng.IntN(4))
 	w.stream.down.cut(0)
