@@ -149,8 +149,14 @@ func (s *sim) run() {
 	s.after(s.within(time.Second), s.replan)
 	s.after(time.Second, s.fault)
 	s.after(simFaults, s.becalm)
+	spins := 0
 	for s.failure == "" && len(s.events) > 0 && s.now < simFaults+simCalm {
 		e := heap.Pop(&s.events).(simEvent)
+		if spins++; e.at > s.now+time.Microsecond {
+			spins = 0
+		} else if spins > 10_000 {
+			s.fail("the same moment for ever")
+		}
 		s.now = e.at
 		e.do()
 	}
