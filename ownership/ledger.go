@@ -15,8 +15,10 @@ type Grant struct {
 	Session int64
 	// Revoked asks the worker to stop.
 	Revoked bool
-	// Spec is the task's Target.Spec when it was granted.
-	Spec uint64
+	// Spec is the task's Target.Spec when it was granted, and Reason its
+	// Target.Reason.
+	Spec   uint64
+	Reason string
 }
 
 // State is where an instance is on a worker, as the worker acknowledges it.
@@ -41,6 +43,8 @@ type Target struct {
 	// Spec is a digest of what the worker is told to run (kind, payload, mode).
 	// A grant of another one is replaced as in a move.
 	Spec uint64
+	// Reason says why, for people; it goes into the grant.
+	Reason string
 }
 
 // Limits bound the moves under way. A move is under way from when its old owner
@@ -81,6 +85,7 @@ type Ledger struct {
 	blocked  map[string]map[*entry]struct{} // by the target that they wait for
 	due      []*entry                       // to be looked at
 	moves    moves
+	running  int
 	asked    rota.Generation // the greatest that Ready was given
 }
 
@@ -93,6 +98,7 @@ type entry struct {
 	early    *hold  // what was acknowledged of a grant that is not recorded yet
 	// from and to of the move under way that this entry is counted for.
 	from, to string
+	running  bool // counted as running where it should
 	// The queue in which it waits for room, and where in it.
 	queue *queue[*entry]
 	pos   int
@@ -104,6 +110,7 @@ type hold struct {
 	gen     rota.Generation
 	revoked bool
 	spec    uint64
+	reason  string
 	state   State // the last acknowledged
 }
 
@@ -126,7 +133,7 @@ func (h *hold) becomes(s State) bool {
 }
 
 func (h hold) held(i rota.Instance) Held {
-	return Held{h.worker, Grant{Instance: i, Generation: h.gen, Session: h.session, Revoked: h.revoked, Spec: h.spec}}
+	return Held{h.worker, Grant{Instance: i, Generation: h.gen, Session: h.session, Revoked: h.revoked, Spec: h.spec, Reason: h.reason}}
 }
 
 // Record says that the store now holds grant g for worker, or, with removed,
@@ -145,7 +152,7 @@ func (l *Ledger) Record(worker string, g Grant, removed bool) {
 		l.touch(e)
 		return
 	}
-	h := hold{worker: worker, session: g.Session, gen: g.Generation, revoked: g.Revoked, spec: g.Spec}
+	h := hold{worker: worker, session: g.Session, gen: g.Generation, revoked: g.Revoked, spec: g.Spec, reason: g.Reason}
 	if e.early.is(worker, g.Generation) {
 		h.state, e.early = e.early.state, nil
 	}
@@ -273,11 +280,30 @@ func (l *Ledger) Moving() int {
 	return l.moves.inAll
 }
 
+// Running is the number of instances that run where they should.
+func (l *Ledger) Running() int {
+	l.recount()
+	return l.running
+}
+
+// runs reports whether e runs where it should.
+func (l *Ledger) runs(e *entry) bool {
+	return slices.ContainsFunc(e.holds, func(h hold) bool { return l.lives(h) && h.fits(e.target) && h.state == Running })
+}
+
 // recount brings the counts up to date.
 func (l *Ledger) recount() {
 	for _, e := range l.due {
 		from, to := l.moveOf(e)
 		l.moves.set(e, from, to)
+		if on := l.runs(e); on != e.running {
+			e.running = on
+			if on {
+				l.running++
+			} else {
+				l.running--
+			}
+		}
 	}
 }
 

@@ -77,7 +77,7 @@ func (l *Ledger) step(e *entry, gen rota.Generation, a *admission, out *Effects)
 		return v.orLimited()
 	}
 	out.Grant = append(out.Grant, Held{t.Worker, Grant{
-		Instance: e.instance, Generation: gen, Session: session, Spec: t.Spec,
+		Instance: e.instance, Generation: gen, Session: session, Spec: t.Spec, Reason: t.Reason,
 	}})
 	return busy
 }

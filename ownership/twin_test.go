@@ -163,6 +163,19 @@ func (t *twin) Moving() int {
 	return n
 }
 
+// Running counts the instances that run where they should.
+func (t *twin) Running() int {
+	n := 0
+	for _, i := range t.instances() {
+		if slices.ContainsFunc(t.held(i), func(g twinGrant) bool {
+			return t.lives(g) && t.fits(i, g) && g.state == ownership.Running
+		}) {
+			n++
+		}
+	}
+	return n
+}
+
 // Ready asks every instance twice: first without beginning any move, then again
 // those that would begin one.
 func (t *twin) Ready(gen rota.Generation) ownership.Effects {
@@ -263,7 +276,7 @@ func (t *twin) one(i rota.Instance, gen rota.Generation, out *ownership.Effects,
 		return !done
 	}
 	out.Grant = append(out.Grant, ownership.Held{Worker: target.Worker, Grant: ownership.Grant{
-		Instance: i, Generation: gen, Session: session, Spec: target.Spec,
+		Instance: i, Generation: gen, Session: session, Spec: target.Spec, Reason: target.Reason,
 	}})
 	return false
 }
@@ -277,6 +290,7 @@ type accountant interface {
 	Target(i rota.Instance, t ownership.Target)
 	Ready(gen rota.Generation) ownership.Effects
 	Moving() int
+	Running() int
 }
 
 func TestLedgerEqualsTwin(t *testing.T) {
@@ -346,6 +360,9 @@ func compareWithTwin(t *rapid.T) (effects int) {
 			if got, want := l.Moving(), w.Moving(); got != want {
 				t.Fatalf("%d moving, want %d", got, want)
 			}
+			if got, want := l.Running(), w.Running(); got != want {
+				t.Fatalf("%d running, want %d", got, want)
+			}
 		},
 		"session": func(t *rapid.T) {
 			worker, session := workers.Draw(t, "worker"), int64(next())
@@ -366,6 +383,7 @@ func compareWithTwin(t *rapid.T) (effects int) {
 				target := ownership.Target{
 					Worker: workers.Draw(t, "worker"), Spec: uint64(rapid.IntRange(1, 2).Draw(t, "spec")),
 					Priority: float64(rapid.IntRange(0, 1).Draw(t, "priority")),
+					Reason:   rapid.SampledFrom([]string{"", "because"}).Draw(t, "reason"),
 				}
 				if rapid.Bool().Draw(t, "available") {
 					target.Mode = rota.Available

@@ -10,6 +10,7 @@ import (
 
 	"github.com/rota-project/rota"
 	rotav1 "github.com/rota-project/rota/api/rota/v1"
+	"github.com/rota-project/rota/internal/version"
 	"github.com/rota-project/rota/ownership"
 )
 
@@ -217,7 +218,7 @@ func (l *loop) info() *rotav1.WorkerInfo {
 		Name: w.cfg.Name, Incarnation: w.cfg.Incarnation, Pid: int64(os.Getpid()), Host: host, Zone: w.cfg.Zone,
 		Labels: w.cfg.Labels, Kinds: slices.Sorted(maps.Keys(w.handlers)), AnyKind: w.fallback != nil,
 		Capacity: w.cfg.Capacity, MaxTasks: int64(w.cfg.MaxTasks), Strength: w.cfg.Strength,
-		RestartGraceMs: w.cfg.RestartGrace.Milliseconds(), Version: rota.Version,
+		RestartGraceMs: w.cfg.RestartGrace.Milliseconds(), Version: version.String(),
 	}
 }
 
