@@ -3,7 +3,7 @@ package ownership
 // Size is everything that the ledger remembers, to find what it never forgets.
 func (l *Ledger) Size() int {
 	n := len(l.entries) + len(l.sessions) + len(l.leaving) + len(l.holds) + len(l.blocked) + len(l.due) +
-		len(l.moves.byWorker) + len(l.moves.waiting.members) + len(l.moves.freed)
+		len(l.moves.byWorker) + len(l.moves.waiting.members)
 	for _, q := range l.moves.parked {
 		n += 1 + len(q.members)
 	}

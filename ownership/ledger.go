@@ -241,6 +241,7 @@ func (l *Ledger) Target(i rota.Instance, t Target) {
 	if e.target == t {
 		return
 	}
+	l.moves.leave(e) // its place in the queue goes by its priority
 	e.target = t
 	l.touch(e)
 }

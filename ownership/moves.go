@@ -11,8 +11,7 @@ type moves struct {
 
 	waiting queue[*entry]
 	parked  map[string]*queue[*entry]
-	freed   map[string]struct{} // workers that may have room for what is parked there
-	limits  Limits              // those that the queues were made under
+	limits  Limits // those that the queues were made under
 }
 
 // admission is what one answer of Ready has begun and no Record has confirmed.
@@ -50,9 +49,6 @@ func (m *moves) count(from, to string, by int) {
 		m.byWorker[w] += by
 		if m.byWorker[w] == 0 {
 			delete(m.byWorker, w)
-		}
-		if by < 0 {
-			m.free(w)
 		}
 	}
 }
@@ -93,17 +89,6 @@ func (m *moves) park(e *entry, worker string) {
 	m.enter(e, m.parked[worker])
 }
 
-// free has what is parked at worker looked at again.
-func (m *moves) free(worker string) {
-	if m.parked[worker] == nil {
-		return
-	}
-	if m.freed == nil {
-		m.freed = map[string]struct{}{}
-	}
-	m.freed[worker] = struct{}{}
-}
-
 // admit lets those that wait try, in order, as long as there is room.
 func (m *moves) admit(limits Limits, try func(*entry, *admission) verdict) {
 	if limits != m.limits {
@@ -114,10 +99,8 @@ func (m *moves) admit(limits Limits, try func(*entry, *admission) verdict) {
 			}
 		}
 		clear(m.parked)
-		clear(m.freed)
 	}
 	a := admission{moves: m}
-	maps.DeleteFunc(m.freed, func(w string, _ struct{}) bool { return !a.roomAt(w) })
 	for a.room() {
 		e := a.next()
 		if e == nil {
@@ -128,16 +111,7 @@ func (m *moves) admit(limits Limits, try func(*entry, *admission) verdict) {
 			m.park(e, a.full)
 		}
 	}
-	// What has begun counts only when it is recorded, and perhaps never is.
-	for w := range a.begun {
-		m.free(w)
-	}
-	maps.DeleteFunc(m.parked, func(w string, q *queue[*entry]) bool {
-		if q.empty() {
-			delete(m.freed, w)
-		}
-		return q.empty()
-	})
+	maps.DeleteFunc(m.parked, func(_ string, q *queue[*entry]) bool { return q.empty() })
 }
 
 // next is the first of those that wait with a chance; nil if there is none.
@@ -146,8 +120,8 @@ func (a *admission) next() *entry {
 	if !a.waiting.empty() {
 		first = a.waiting.first()
 	}
-	for w := range a.freed {
-		if q := a.parked[w]; !q.empty() && a.roomAt(w) && (first == nil || q.first().before(first)) {
+	for w, q := range a.parked {
+		if !q.empty() && a.roomAt(w) && (first == nil || q.first().before(first)) {
 			first = q.first()
 		}
 	}

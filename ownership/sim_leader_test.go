@@ -104,7 +104,7 @@ func (l *simLeader) pass() {
 	gen := rota.Generation(l.seen + 1)
 	e := l.ledger.Ready(gen)
 	if s.chance(10) && !reflect.DeepEqual(e, l.ledger.Ready(gen)) {
-		s.fail("asked again, the ledger answers something else than %+v", e)
+		s.fail("asked again, the ledger answers %+v, not %+v", l.ledger.Ready(gen), e)
 	}
 	if e.Empty() {
 		return
