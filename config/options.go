@@ -92,8 +92,13 @@ func (o *option) usage() string {
 // flag is an option as pflag sees it. It only takes down what it is given.
 type flag struct{ o *option }
 
-func (f *flag) String() string     { return "" }
-func (f *flag) Type() string       { return f.o.value.arg }
+func (f *flag) String() string { return "" }
+func (f *flag) Type() string {
+	if f.IsBoolFlag() {
+		return "bool"
+	}
+	return f.o.value.arg
+}
 func (f *flag) IsBoolFlag() bool   { return f.o.value.arg == "" }
 func (f *flag) Set(s string) error { f.o.flags = append(f.o.flags, s); return nil }
 

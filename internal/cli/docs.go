@@ -27,6 +27,19 @@ func Reference(w io.Writer) error {
 	return err
 }
 
+// flagsOf is the annotation of commands that have the flags of a role.
+const flagsOf = "flags-of"
+
+// isRole reports whether the role has a command of its own, with the flags.
+func isRole(root *cobra.Command, role string) bool {
+	for _, c := range root.Commands() {
+		if c.Name() == role {
+			return c.LocalNonPersistentFlags().Lookup("config") != nil
+		}
+	}
+	return false
+}
+
 func describe(b *strings.Builder, cmd *cobra.Command) {
 	if cmd.Runnable() && cmd.HasParent() && (!cmd.HasSubCommands() || cmd.LocalNonPersistentFlags().HasFlags()) {
 		fmt.Fprintf(b, "\n## %s\n\n", cmd.CommandPath())
@@ -35,10 +48,18 @@ func describe(b *strings.Builder, cmd *cobra.Command) {
 			text = strings.ToUpper(cmd.Short[:1]) + cmd.Short[1:] + "."
 		}
 		fmt.Fprintf(b, "%s\n\n```\n%s\n", text, strings.TrimSuffix(cmd.UseLine(), " [flags]"))
-		if flags := cmd.LocalNonPersistentFlags().FlagUsages(); flags != "" {
+		flags := cmd.LocalNonPersistentFlags().FlagUsages()
+		role := cmd.Annotations[flagsOf]
+		if role != "" && isRole(cmd.Root(), role) {
+			flags = ""
+		}
+		if flags != "" {
 			fmt.Fprintf(b, "\n%s", flags)
 		}
 		b.WriteString("```\n")
+		if role != "" && flags == "" {
+			fmt.Fprintf(b, "\nThe flags are those of `rota %s`.\n", role)
+		}
 	}
 	for _, c := range cmd.Commands() {
 		if c.IsAvailableCommand() && c.Name() != "completion" && c.Name() != "help" {
