@@ -38,6 +38,7 @@ type Scheduler struct {
 	EtcdUser         string
 	EtcdPasswordFile string
 	DataDir          string // of the embedded etcd
+	NoSync           bool   // do not wait for the disk: rota dev without a data directory
 	Root             string // what the keys of the cluster begin with
 
 	Lease       time.Duration // how long a worker may trust its grants unheard
@@ -60,13 +61,13 @@ type Scheduler struct {
 // NewScheduler returns the defaults and the table of options that fills them.
 func NewScheduler() (*Scheduler, *Options) {
 	c := &Scheduler{
-		Name: hostName(), HTTP: DefaultHTTP, GRPC: DefaultGRPC, DataDir: "rota-data", Root: "rota",
+		HTTP: DefaultHTTP, GRPC: DefaultGRPC, DataDir: "rota-data", Root: "rota",
 		Lease: 5 * time.Second, Interval: time.Minute, PassTimeout: 30 * time.Second, Debounce: 50 * time.Millisecond,
 		BarrierWait: 5 * time.Second, MaxMoves: 1000, TasksPoll: 30 * time.Second,
 		Log: Log{Level: "info", Format: "text"},
 	}
 	list := []*option{
-		{name: "name", value: textValue(&c.Name, "NAME"), help: "this scheduler's name, its own in the cluster", def: "the host's"},
+		{name: "name", value: textValue(&c.Name, "NAME"), help: "this scheduler's name, its own in the cluster", def: "the host's and the gRPC port"},
 		{name: "http", value: textValue(&c.HTTP, "ADDR"), help: "listen here for the HTTP API and the console", aliases: []string{"http_server_addr"}},
 		{name: "grpc", value: textValue(&c.GRPC, "ADDR"), help: "listen here for workers and the gRPC API", aliases: []string{"grpc_server_addr"}},
 		{name: "tls", value: yesValue(&c.TLS), help: "serve gRPC with TLS", aliases: []string{"grpc_server_use_tls"}},
@@ -110,6 +111,8 @@ type Worker struct {
 	RestartGrace time.Duration
 	Exec         map[string]string // kind → command line, split into words without a shell
 	HTTP         string            // the address of /readyz; empty: none
+	Demo         bool              // offer the built-in function for tasks of the default kind
+	Supervise    bool              // run as a child of a supervisor
 	Log          Log
 
 	// Jobs is the [grpc_server] of an older worker's file: where it serves jobs.
@@ -142,6 +145,8 @@ func NewWorker() (*Worker, *Options) {
 		{name: "restart-grace", value: durationValue(&c.RestartGrace), help: "its tasks wait for its return so long before they move"},
 		{name: "exec", value: pairsValue(&c.Exec, "KIND=COMMAND", "\n"), help: "run tasks of this kind as processes, 'cmd {{.ID}}'; may be repeated"},
 		{name: "http", value: textValue(&c.HTTP, "ADDR"), help: "answer /readyz here; else nowhere"},
+		{name: "demo", value: yesValue(&c.Demo), help: "run tasks of kind \"task\" by a built-in function that does a little work"},
+		{name: "supervise", value: yesValue(&c.Supervise), help: "run the worker as a child that is started again, and whose death is known at once"},
 		{name: "grpc-server-addr", value: textValue(&c.Jobs.Addr, "ADDR"), fileOnly: true},
 		{name: "grpc-server-use-tls", value: yesValue(&c.Jobs.TLS), fileOnly: true},
 		{name: "grpc-server-crt-file", value: textValue(&c.Jobs.CertFile, "FILE"), fileOnly: true},
@@ -158,6 +163,8 @@ type Dev struct {
 	DataDir      string            // empty: nothing is kept
 	Restart      string            // never or always: what happens to a worker that died
 	HTTP, GRPC   string
+	AnyHTTP      bool // another port will do if that one is in use
+	AnyGRPC      bool
 	Lease        time.Duration
 	Log          Log
 }

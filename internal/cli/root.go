@@ -8,6 +8,7 @@ func (a *app) root() *cobra.Command {
 	root := group("rota", "rota decides which worker does what, and keeps it true",
 		a.taskCommand(), a.workerCommand(), a.statusCommand(), a.whyCommand(), a.planCommand(),
 		a.scheduleCommand(), a.configCommand(), a.versionCommand(),
+		a.schedulerCommand(), a.devCommand(),
 	)
 	children := root.Args
 	root.Args = func(cmd *cobra.Command, args []string) error {

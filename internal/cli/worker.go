@@ -14,13 +14,13 @@ import (
 	rotav1 "github.com/rota-project/rota/api/rota/v1"
 )
 
-// workerCommand is the noun; a.workerRole adds the role to it.
+// workerCommand is the noun, and by itself the role.
 func (a *app) workerCommand() *cobra.Command {
-	return group("worker", "who runs it", a.workerList(), a.workerGet(),
+	return a.workerRole(group("worker", "who runs it", a.workerList(), a.workerGet(),
 		a.workerVerb("cordon", "give a worker nothing new", rotav1.WorkersClient.CordonWorker),
 		a.workerVerb("drain", "give a worker nothing new and empty it", rotav1.WorkersClient.DrainWorker),
 		a.workerVerb("undrain", "end a cordon or a drain", rotav1.WorkersClient.UndrainWorker),
-	)
+	))
 }
 
 func (a *app) workerList() *cobra.Command {

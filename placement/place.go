@@ -1,0 +1,301 @@
+package placement
+
+import (
+	"math"
+	"slices"
+	"strings"
+)
+
+// place gives everything that is nowhere a worker, in the order of turns.
+func (s *pass) place() {
+	p := s.p
+	if len(p.nowhere) == 0 {
+		return
+	}
+	for _, e := range p.nowhere {
+		s.pending = append(s.pending, e.inst)
+	}
+	s.inOrder(s.pending)
+	s.goal = s.sumOfAll() / max(s.strength, math.SmallestNonzeroFloat64)
+	for _, i := range s.pending {
+		if p.insts[i].worker != none {
+			continue // came along with another of its key
+		}
+		if s.settle(i) {
+			continue
+		}
+		s.waiting = append(s.waiting, waiting{i, s.whyNowhere(i)})
+		if w, ok := s.origin[i]; ok {
+			s.move(i, w, cause{comesBack, w})
+		}
+	}
+}
+
+// sumOfAll is the weight of what is on ready workers and of what is to be placed.
+func (s *pass) sumOfAll() float64 {
+	sum := s.sum
+	for _, i := range s.pending {
+		sum = sum.plus(toAmount(s.p.tasks[s.p.insts[i].task].weight))
+	}
+	return sum.float()
+}
+
+// settle finds a worker for i and moves it there.
+func (s *pass) settle(i int32) bool {
+	p := s.p
+	t := &p.tasks[p.insts[i].task]
+	if t.key != none {
+		return s.settleKey(t, i)
+	}
+	w := none
+	if t.group != none && len(s.pending)*len(s.ready) <= 1<<24 {
+		w = s.scan(t, i)
+	} else {
+		w = s.roomiest(t, i)
+	}
+	if w == none {
+		return false
+	}
+	s.move(i, w, s.whyMoved(i))
+	return true
+}
+
+// whyMoved is the cause of placing i: what took it from its worker in this
+// pass, or that it was nowhere.
+func (s *pass) whyMoved(i int32) cause {
+	if w, ok := s.origin[i]; ok {
+		return cause{workerDrains, w}
+	}
+	if len(s.attention) == 0 {
+		return cause{isNew, 0}
+	}
+	if s.evicted == nil {
+		s.evicted = map[int32]cause{}
+		for _, st := range s.steps {
+			if st.to == none {
+				s.evicted[st.inst] = st.why
+			}
+		}
+	}
+	return s.evicted[i]
+}
+
+// roomiest returns the emptiest worker that i may go to. Workers in i's way
+// stay out of the tree until it is another task's turn.
+func (s *pass) roomiest(t *task, i int32) int32 {
+	p := s.p
+	tr := s.emptiest(p.classes[t.class].domain)
+	if tr.heldFor != p.insts[i].task {
+		tr.restore(p.level)
+		tr.heldFor = p.insts[i].task
+	}
+	for {
+		w, leaf := tr.best()
+		if w == none {
+			return none
+		}
+		if p.workers[w].full() {
+			tr.drop(w)
+			continue
+		}
+		if p.fits(t, w) && !p.twin(t, i, w) {
+			return w
+		}
+		tr.hold(leaf)
+	}
+}
+
+// scan looks at every worker: among the emptiest it takes the one that holds
+// the least of the task's group.
+func (s *pass) scan(t *task, i int32) int32 {
+	p := s.p
+	least := math.Inf(1)
+	for _, w := range s.ready {
+		if p.level[w] < least && p.feasible(i, w) {
+			least = p.level[w]
+		}
+	}
+	limit := least
+	if _, equal := p.equalWeights(); !equal {
+		limit = max(least, min(least+t.weight, s.goal))
+	}
+	best, held := none, int32(0)
+	for _, w := range s.ready {
+		if p.level[w] > limit || !p.feasible(i, w) {
+			continue
+		}
+		n := p.groupCount[pair{t.group, w}]
+		if best == none || n < held || n == held && p.level[w] < p.level[best] {
+			best, held = w, n
+		}
+	}
+	return best
+}
+
+// settleKey places everything of i's key and index together: where the rest
+// of it is if that may be, else where the hash says, among the workers that
+// the weight still leaves below the mean (bounded loads, after Mirrokni,
+// Thorup, Zadimoghaddam 2018, over rendezvous hashing, Thaler, Ravishankar 1996).
+func (s *pass) settleKey(t *task, i int32) bool {
+	p := s.p
+	index := i - t.first
+	var all []int32
+	weight := amount{}
+	for _, m := range p.keys.all[t.key].members {
+		if j := p.sibling(m, index); j != none {
+			all = append(all, j)
+			weight = weight.plus(toAmount(p.tasks[m].weight))
+		}
+	}
+	slices.SortFunc(all, func(a, b int32) int {
+		if p.less(a, b) {
+			return -1
+		}
+		return 1
+	})
+	if home := s.keyHome(t, index); home != none && p.workers[home].ready() && p.feasible(i, home) {
+		s.move(i, home, s.whyMoved(i))
+		return true
+	}
+	type candidate struct {
+		w     int32
+		over  bool
+		level float64
+		score uint64
+	}
+	var list []candidate
+	seed := combine(p.keys.all[t.key].hash, uint64(index))
+	half := weight.float() / 2
+	for _, w := range s.ready {
+		if !p.domains[p.classes[t.class].domain].has(w) {
+			continue
+		}
+		c := candidate{w: w, score: mix(seed ^ p.workers[w].hash)}
+		if after := p.level[w] + half/p.workers[w].strength; after > s.goal {
+			c.over, c.level = true, p.level[w]
+		}
+		list = append(list, c)
+	}
+	before := func(a, b candidate) int {
+		switch {
+		case a.over != b.over:
+			if b.over {
+				return -1
+			}
+			return 1
+		case a.level != b.level:
+			if a.level < b.level {
+				return -1
+			}
+			return 1
+		case a.score != b.score:
+			if a.score > b.score {
+				return -1
+			}
+			return 1
+		}
+		return strings.Compare(p.workers[a.w].name, p.workers[b.w].name)
+	}
+	for first := true; len(list) > 0; first = false {
+		// Nearly always the first will do; only then is sorting worth it.
+		if first {
+			k := 0
+			for j := range list {
+				if before(list[j], list[k]) < 0 {
+					k = j
+				}
+			}
+			list[0], list[k] = list[k], list[0]
+		}
+		if s.moveTogether(all, list[0].w, t.key) {
+			return true
+		}
+		if list = list[1:]; first {
+			slices.SortFunc(list, before)
+		}
+	}
+	return false
+}
+
+// moveTogether moves all to w, or nothing if one of them may not go there.
+func (s *pass) moveTogether(all []int32, w, key int32) bool {
+	mark := len(s.steps)
+	for _, j := range all {
+		if s.p.insts[j].worker == w {
+			continue
+		}
+		if !s.p.feasible(j, w) {
+			s.undo(mark)
+			return false
+		}
+		why := cause{keyTogether, key}
+		if s.p.insts[j].worker == none {
+			why = s.whyMoved(j)
+		}
+		s.move(j, w, why)
+	}
+	return true
+}
+
+// whyNowhere says in counts what keeps i from every worker.
+func (s *pass) whyNowhere(i int32) string {
+	p := s.p
+	t := &p.tasks[p.insts[i].task]
+	key := profile{t.class, t.demand}
+	if r, ok := s.whys[key]; ok && t.n == 1 && t.key == none {
+		return r
+	}
+	r := p.countRules(i)
+	if s.whys == nil {
+		s.whys = map[profile]string{}
+	}
+	s.whys[key] = r
+	return r
+}
+
+// profile is what decides, for tasks of one instance, where they fit.
+type profile struct{ class, demand int32 }
+
+// countRules says how many workers each rule keeps i from.
+func (p *Planner) countRules(i int32) string {
+	var rules []string
+	count := map[string]int{}
+	total, free := 0, 0
+	for _, w := range p.order {
+		if p.workers[w].gone {
+			continue
+		}
+		total++
+		rule := p.inTheWay(i, w)
+		if rule == "" {
+			free++
+			continue
+		}
+		if count[rule] == 0 {
+			rules = append(rules, rule)
+		}
+		count[rule]++
+	}
+	if total == 0 {
+		return "there are no workers"
+	}
+	slices.SortStableFunc(rules, func(a, b string) int {
+		if count[a] != count[b] {
+			return count[b] - count[a]
+		}
+		return strings.Compare(a, b)
+	})
+	var b strings.Builder
+	b.WriteString(plural(total, "worker"))
+	sep := ": "
+	for _, r := range rules {
+		b.WriteString(sep)
+		b.WriteString(conjugate(count[r], r))
+		sep = ", "
+	}
+	if free > 0 {
+		b.WriteString(sep)
+		b.WriteString(conjugate(free, "could take it alone"))
+	}
+	return b.String()
+}

@@ -1,0 +1,88 @@
+package placement
+
+import (
+	"fmt"
+	"strings"
+)
+
+// reasonCode says why a move is made.
+type reasonCode uint8
+
+const (
+	isNew reasonCode = iota
+	workerGone
+	workerDrains
+	ruleForbids
+	overCapacity
+	evensLoad
+	fillsUp
+	keyTogether
+	comesBack
+)
+
+func (c reasonCode) forced() bool { return c != evensLoad && c != fillsUp }
+
+var text = fmt.Sprintf
+
+// words spells a cause out; moves of the same cause share the string.
+func (s *pass) words(c cause) string {
+	if c.code == isNew {
+		return "it was nowhere"
+	}
+	if r, ok := s.reasons[c]; ok {
+		return r
+	}
+	if s.reasons == nil {
+		s.reasons = map[cause]string{}
+	}
+	r := s.spell(c)
+	s.reasons[c] = r
+	return r
+}
+
+func (s *pass) spell(c cause) string {
+	p := s.p
+	switch c.code {
+	case workerGone:
+		return "worker " + p.workers[c.arg].name + " is gone"
+	case workerDrains:
+		return "worker " + p.workers[c.arg].name + " is draining"
+	case ruleForbids:
+		return "the rules no longer allow worker " + p.workers[c.arg].name
+	case overCapacity:
+		return "worker " + p.workers[c.arg].name + " has too little capacity for all it holds"
+	case evensLoad:
+		if mean := s.mean(); mean > 0 {
+			return text("evens load: %s had %.3g%% above the mean", p.workers[c.arg].name, (p.level[c.arg]/mean-1)*100)
+		}
+	case fillsUp:
+		if mean := s.mean(); mean > 0 {
+			return text("fills up %s, which had %.3g%% below the mean", p.workers[c.arg].name, (1-p.level[c.arg]/mean)*100)
+		}
+	case keyTogether:
+		return "keeps the tasks of key " + p.keys.all[c.arg].name + " together"
+	}
+	return "evens load"
+}
+
+func plural(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return text("%d %ss", n, noun)
+}
+
+// singular forms of the verbs that rules begin with.
+var singular = map[string]string{"are": "is", "lack": "lacks", "do": "does", "hold": "holds", "have": "has"}
+
+// conjugate puts a number before a rule: "1 is draining", "3 lack kind gpu".
+func conjugate(n int, rule string) string {
+	if n == 1 {
+		verb, rest, _ := strings.Cut(rule, " ")
+		if s, ok := singular[verb]; ok {
+			rule = s + " " + rest
+		}
+		rule = strings.Replace(rule, "they take", "it takes", 1)
+	}
+	return text("%d %s", n, rule)
+}
