@@ -163,6 +163,8 @@ func newGateway(conn grpc.ClientConnInterface) (http.Handler, error) {
 		runtime.WithRoutingErrorHandler(handleRoutingError),
 		runtime.SetQueryParameterParser(queryParser{}),
 		runtime.WithDisablePathLengthFallback(),
+		runtime.WithOutgoingHeaderMatcher(noHeader),
+		runtime.WithOutgoingTrailerMatcher(noHeader),
 	)
 	ctx := context.Background()
 	tasks := rotav1.NewTasksClient(conn)
@@ -178,6 +180,9 @@ func newGateway(conn grpc.ClientConnInterface) (http.Handler, error) {
 	}
 	return mux, nil
 }
+
+// noHeader keeps the metadata of gRPC answers out of HTTP's.
+func noHeader(string) (string, bool) { return "", false }
 
 // unescape undoes the escaping of what the path of a call names.
 func unescape(next runtime.HandlerFunc) runtime.HandlerFunc {

@@ -67,7 +67,7 @@ func NewScheduler() (*Scheduler, *Options) {
 		Log: Log{Level: "info", Format: "text"},
 	}
 	list := []*option{
-		{name: "name", value: textValue(&c.Name, "NAME"), help: "this scheduler's name, its own in the cluster; else the host's and the gRPC port"},
+		{name: "name", value: textValue(&c.Name, "NAME"), help: "this scheduler's name, its own in the cluster", def: "the host's and the gRPC port"},
 		{name: "http", value: textValue(&c.HTTP, "ADDR"), help: "listen here for the HTTP API and the console", aliases: []string{"http_server_addr"}},
 		{name: "grpc", value: textValue(&c.GRPC, "ADDR"), help: "listen here for workers and the gRPC API", aliases: []string{"grpc_server_addr"}},
 		{name: "tls", value: yesValue(&c.TLS), help: "serve gRPC with TLS", aliases: []string{"grpc_server_use_tls"}},
@@ -133,7 +133,7 @@ func NewWorker() (*Worker, *Options) {
 		Log: Log{Level: "info", Format: "text"},
 	}
 	list := []*option{
-		{name: "name", value: textValue(&c.Name, "NAME"), help: "this worker's name, the same after each restart"},
+		{name: "name", value: textValue(&c.Name, "NAME"), help: "this worker's name, the same after each restart", def: "the host's"},
 		{name: "schedulers", value: listValue(&c.Schedulers, "ADDR,..."), help: "the schedulers' gRPC addresses, tried in order", aliases: []string{"scheduler_addr"}},
 		{name: "tls-ca", value: textValue(&c.TLSCA, "FILE"), help: "who may vouch for the schedulers, PEM; without it there is no TLS"},
 		{name: "zone", value: textValue(&c.Zone, "NAME"), help: "where failures are shared"},

@@ -32,7 +32,7 @@ func first(rules ...rule) (string, error) {
 
 func (c *Scheduler) validate() (string, error) {
 	return first(
-		rule{"name", nameable(c.Name)},
+		rule{"name", optionalName(c.Name)},
 		rule{"root", rootName(c.Root)},
 		rule{"http", Loopback(c.HTTP)},
 		rule{"grpc", Loopback(c.GRPC)},
@@ -102,6 +102,14 @@ func needed(ok bool, expected string) error {
 // nameable checks a name as the root package does.
 func nameable(s string) error {
 	return nameError(rota.Worker{Name: s}.Validate())
+}
+
+// optionalName also takes no name at all, for one that is made up later.
+func optionalName(s string) error {
+	if s == "" {
+		return nil
+	}
+	return nameable(s)
 }
 
 func nameError(err error) error {

@@ -18,6 +18,9 @@ import (
 	"github.com/rota-project/rota/taskfile"
 )
 
+// stdinName is what errors call the file "-".
+const stdinName = "standard input"
+
 // pageSize is how many tasks are asked for at once.
 const pageSize = 5000
 
@@ -217,6 +220,9 @@ func (a *app) readTasks(files []string, opts taskfile.Options) ([]rota.Task, err
 		if err != nil {
 			return nil, err
 		}
+		if name == "-" {
+			name = stdinName
+		}
 		for _, t := range tasks {
 			if other, twice := from[t.ID]; twice {
 				return nil, fmt.Errorf("%s: %w", name, &rota.FieldError{Field: "id", Value: t.ID, Want: "an id of its own; " + other + " has it too"})
@@ -230,7 +236,7 @@ func (a *app) readTasks(files []string, opts taskfile.Options) ([]rota.Task, err
 
 func (a *app) readFile(name string, opts taskfile.Options) ([]rota.Task, error) {
 	if name == "-" {
-		return taskfile.Read(a.env.Stdin, "standard input", opts)
+		return taskfile.Read(a.env.Stdin, stdinName, opts)
 	}
 	return taskfile.ReadFile(name, opts)
 }
