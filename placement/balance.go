@@ -36,7 +36,7 @@ func (s *pass) relieve(mean, slack float64) {
 		}
 		low := s.allWorkers(&s.low, 1)
 		r, _ := low.best()
-		if weight, equal := p.equalWeights(); equal && !s.gains(d, r, weight, mean) {
+		if weight, equal := p.equalWeights(); equal && s.sameStrength && !s.gains(d, r, weight, mean) {
 			break // nor would a less full worker gain
 		}
 		if !s.give(d, r, mean, evensLoad) && !s.giveByDomain(d, mean) {
@@ -89,7 +89,10 @@ func (s *pass) fill(mean, slack float64) {
 			if d == none || p.level[d] <= p.level[r] {
 				break
 			}
-			if weight, equal := p.equalWeights(); equal && !s.gains(d, r, weight, mean) {
+			if weight, equal := p.equalWeights(); equal && s.sameStrength && !s.gains(d, r, weight, mean) {
+				if len(high.held) == 0 {
+					return // nor would a less empty worker gain
+				}
 				break
 			}
 			if done = s.give(d, r, mean, fillsUp); done {

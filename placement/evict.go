@@ -1,5 +1,7 @@
 package placement
 
+import "slices"
+
 // look turns suspects into workers that have to be looked through.
 func (p *Planner) look() {
 	for _, i := range p.suspects {
@@ -35,7 +37,8 @@ func (s *pass) evict() {
 		case p.opt.Freeze:
 			continue
 		case k.spec.Draining:
-			for _, i := range s.listed(w) {
+			for _, e := range s.listed(w) {
+				i := e.inst
 				if s.mayTake(i) {
 					s.countTake(i)
 					if s.origin == nil {
@@ -57,11 +60,8 @@ func (s *pass) evict() {
 
 // listed returns what w holds in the order of turns, as a slice that stays
 // as it is while instances move.
-func (s *pass) listed(w int32) []int32 {
-	list := make([]int32, 0, len(s.p.workers[w].list))
-	for _, e := range s.p.workers[w].list {
-		list = append(list, e.inst)
-	}
+func (s *pass) listed(w int32) []entry {
+	list := slices.Clone(s.p.workers[w].list)
 	s.inOrder(list)
 	return list
 }
@@ -72,7 +72,7 @@ func (s *pass) sift(w int32) {
 	p := s.p
 	list := s.listed(w)
 	for k := len(list) - 1; k >= 0; k-- {
-		i := list[k]
+		i := list[k].inst
 		t := &p.tasks[p.insts[i].task]
 		switch {
 		case !p.domains[p.classes[t.class].domain].has(w) || p.twin(t, i, w):
@@ -82,7 +82,7 @@ func (s *pass) sift(w int32) {
 		}
 	}
 	for k := len(list) - 1; k >= 0 && p.overfull(w); k-- {
-		if i := list[k]; p.insts[i].worker == w && p.relieves(i, w) {
+		if i := list[k].inst; p.insts[i].worker == w && p.relieves(i, w) {
 			s.move(i, none, cause{overCapacity, w})
 		}
 	}
@@ -91,7 +91,7 @@ func (s *pass) sift(w int32) {
 // relieves reports whether taking i from w helps with what w has too little of.
 func (p *Planner) relieves(i, w int32) bool {
 	k := &p.workers[w]
-	if k.spec.MaxTasks > 0 && len(k.list) > k.spec.MaxTasks {
+	if len(k.list) > int(k.max) {
 		return true
 	}
 	t := &p.tasks[p.insts[i].task]

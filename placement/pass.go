@@ -9,31 +9,32 @@ import (
 // pass is one run of the planner. It moves instances in the planner's own state,
 // writes down each step, and takes all steps back at its end.
 type pass struct {
-	p         *Planner
-	ready     []int32         // workers that may be given something, by name
-	attention []int32         // workers that may hold what they should not
-	origin    map[int32]int32 // where what was drained came from
-	evicted   map[int32]cause // what this pass took from where it was
-	whys      map[profile]string
-	goal      float64 // the mean once all is placed
-	strength  float64 // of all ready workers
-	sum       amount  // declared weight on ready workers
-	steps     []step
-	log       []int32 // workers whose level changed, in order
-	pending   []int32
-	waiting   []waiting
-	ranks     []uint32
-	trees     map[int32]*tree // by domain
-	low       tree            // all ready workers, emptiest first
-	high      tree            // all ready workers, fullest first
-	marks     []uint64
-	moved     int            // chosen moves
-	movedAt   map[int32]int  // chosen moves by worker
-	spent     int            // looks at instances while balancing
-	taken     map[int32]int  // running instances taken from their workers, by group
-	takenIn   map[string]int // the same by zone
-	zones     map[string]int // instances by zone
-	reasons   map[cause]string
+	p            *Planner
+	ready        []int32 // workers that may be given something, by name
+	sameStrength bool
+	attention    []int32         // workers that may hold what they should not
+	origin       map[int32]int32 // where what was drained came from
+	evicted      map[int32]cause // what this pass took from where it was
+	whys         map[profile]string
+	goal         float64 // the mean once all is placed
+	strength     float64 // of all ready workers
+	sum          amount  // declared weight on ready workers
+	steps        []step
+	log          []int32 // workers whose level changed, in order
+	pending      []entry
+	waiting      []waiting
+	ranks        []uint32
+	trees        map[int32]*tree // by domain
+	low          tree            // all ready workers, emptiest first
+	high         tree            // all ready workers, fullest first
+	marks        []uint64
+	moved        int            // chosen moves
+	movedAt      map[int32]int  // chosen moves by worker
+	spent        int            // looks at instances while balancing
+	taken        map[int32]int  // running instances taken from their workers, by group
+	takenIn      map[string]int // the same by zone
+	zones        map[string]int // instances by zone
+	reasons      map[cause]string
 }
 
 // step is one tentative move.
@@ -61,9 +62,11 @@ func (s *pass) begin(p *Planner) {
 	s.movedAt, s.taken, s.takenIn, s.reasons, s.origin = nil, nil, nil, nil, nil
 	s.evicted, s.whys, s.zones = nil, nil, nil
 	s.strength, s.sum, s.attention = 0, amount{}, s.attention[:0]
+	s.sameStrength = true
 	for _, w := range p.order {
 		k := &p.workers[w]
 		if k.ready() {
+			s.sameStrength = s.sameStrength && (len(s.ready) == 0 || k.strength == p.workers[s.ready[0]].strength)
 			s.ready = append(s.ready, w)
 			s.strength += k.strength
 			s.sum = s.sum.plus(k.load)
@@ -96,22 +99,25 @@ func (s *pass) imbalance() float64 {
 
 // move is every change of place in a pass.
 func (s *pass) move(i, to int32, why cause) {
-	p := s.p
-	from := p.insts[i].worker
+	from := s.p.insts[i].worker
 	s.steps = append(s.steps, step{i, from, to, why})
-	w := toAmount(p.tasks[p.insts[i].task].weight)
-	p.take(i)
-	p.put(i, to)
+	s.shift(s.p.take(i), from, to)
+}
+
+// shift puts what was taken from one place to another and keeps the sums.
+func (s *pass) shift(e entry, from, to int32) {
+	p := s.p
+	p.put(e, to)
 	if from != none {
 		s.log = append(s.log, from)
 		if p.workers[from].ready() {
-			s.sum = s.sum.minus(w)
+			s.sum = s.sum.minus(toAmount(e.weight))
 		}
 	}
 	if to != none {
 		s.log = append(s.log, to)
 		if p.workers[to].ready() {
-			s.sum = s.sum.plus(w)
+			s.sum = s.sum.plus(toAmount(e.weight))
 		}
 	}
 }
@@ -119,22 +125,8 @@ func (s *pass) move(i, to int32, why cause) {
 // undo takes back the steps after the first n.
 func (s *pass) undo(n int) {
 	for k := len(s.steps) - 1; k >= n; k-- {
-		st := s.steps[k]
-		w := toAmount(s.p.tasks[s.p.insts[st.inst].task].weight)
-		s.p.take(st.inst)
-		s.p.put(st.inst, st.from)
-		if st.to != none {
-			s.log = append(s.log, st.to)
-			if s.p.workers[st.to].ready() {
-				s.sum = s.sum.minus(w)
-			}
-		}
-		if st.from != none {
-			s.log = append(s.log, st.from)
-			if s.p.workers[st.from].ready() {
-				s.sum = s.sum.plus(w)
-			}
-		}
+		st := &s.steps[k]
+		s.shift(s.p.take(st.inst), st.to, st.from)
 	}
 	s.steps = s.steps[:n]
 }
@@ -196,19 +188,15 @@ func (s *pass) brake() {
 	s.undo(0)
 	reason := text("the brake: %d of at least %d workers are ready", len(s.ready), s.p.opt.MinWorkers)
 	s.pending = s.pending[:0]
-	for _, e := range s.p.nowhere {
-		s.pending = append(s.pending, e.inst)
-	}
+	s.pending = append(s.pending, s.p.nowhere...)
 	for _, w := range s.p.order {
 		if s.p.workers[w].gone {
-			for _, e := range s.p.workers[w].list {
-				s.pending = append(s.pending, e.inst)
-			}
+			s.pending = append(s.pending, s.p.workers[w].list...)
 		}
 	}
 	s.inOrder(s.pending)
-	for _, i := range s.pending {
-		s.waiting = append(s.waiting, waiting{i, reason})
+	for _, e := range s.pending {
+		s.waiting = append(s.waiting, waiting{e.inst, reason})
 	}
 }
 
@@ -233,6 +221,9 @@ func (s *pass) finish(before, after float64) rota.Plan {
 		s.marks = make([]uint64, n)
 	}
 	finals := p.last.finals[:0]
+	if cap(finals) < len(s.steps) {
+		finals = make([]final, 0, len(s.steps))
+	}
 	for k := len(s.steps) - 1; k >= 0; k-- {
 		st := &s.steps[k]
 		if bit := uint64(1) << (st.inst & 63); s.marks[st.inst>>6]&bit == 0 {

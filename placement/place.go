@@ -12,52 +12,55 @@ func (s *pass) place() {
 	if len(p.nowhere) == 0 {
 		return
 	}
-	for _, e := range p.nowhere {
-		s.pending = append(s.pending, e.inst)
+	// What is to be placed leaves its list at once and not one by one.
+	s.pending = append(s.pending, p.nowhere...)
+	p.nowhere = p.nowhere[:0]
+	all := s.sum
+	for _, e := range s.pending {
+		p.insts[e.inst].pos = none
+		all = all.plus(toAmount(e.weight))
 	}
+	s.goal = all.float() / max(s.strength, math.SmallestNonzeroFloat64)
 	s.inOrder(s.pending)
-	s.goal = s.sumOfAll() / max(s.strength, math.SmallestNonzeroFloat64)
-	for _, i := range s.pending {
-		if p.insts[i].worker != none {
-			continue // came along with another of its key
-		}
-		if s.settle(i) {
-			continue
+	for _, e := range s.pending {
+		i := e.inst
+		if p.insts[i].worker != none || s.settle(e) {
+			continue // or it came along with another of its key
 		}
 		s.waiting = append(s.waiting, waiting{i, s.whyNowhere(i)})
 		if w, ok := s.origin[i]; ok {
 			s.move(i, w, cause{comesBack, w})
+			continue
 		}
+		p.put(e, none)
 	}
 }
 
-// sumOfAll is the weight of what is on ready workers and of what is to be placed.
-func (s *pass) sumOfAll() float64 {
-	sum := s.sum
-	for _, i := range s.pending {
-		sum = sum.plus(toAmount(s.p.tasks[s.p.insts[i].task].weight))
-	}
-	return sum.float()
-}
-
-// settle finds a worker for i and moves it there.
-func (s *pass) settle(i int32) bool {
+// settle finds a worker for an instance and moves it there.
+func (s *pass) settle(e entry) bool {
 	p := s.p
-	t := &p.tasks[p.insts[i].task]
+	if p.insts[e.inst].plain && len(p.domains) == 1 {
+		w := s.emptiestFor(p.insts[e.inst].task, nil, e.inst, 0)
+		if w != none {
+			s.steps = append(s.steps, step{e.inst, none, w, s.whyMoved(e.inst)})
+			s.shift(e, none, w)
+		}
+		return w != none
+	}
+	t := &p.tasks[p.insts[e.inst].task]
 	if t.key != none {
-		return s.settleKey(t, i)
+		return s.settleKey(t, e.inst)
 	}
 	w := none
 	if t.group != none && len(s.pending)*len(s.ready) <= 1<<24 {
-		w = s.scan(t, i)
+		w = s.scan(t, e.inst)
 	} else {
-		w = s.roomiest(t, i)
+		w = s.emptiestFor(p.insts[e.inst].task, t, e.inst, p.classes[t.class].domain)
 	}
-	if w == none {
-		return false
+	if w != none {
+		s.move(e.inst, w, s.whyMoved(e.inst))
 	}
-	s.move(i, w, s.whyMoved(i))
-	return true
+	return w != none
 }
 
 // whyMoved is the cause of placing i: what took it from its worker in this
@@ -80,28 +83,29 @@ func (s *pass) whyMoved(i int32) cause {
 	return s.evicted[i]
 }
 
-// roomiest returns the emptiest worker that i may go to. Workers in i's way
-// stay out of the tree until it is another task's turn.
-func (s *pass) roomiest(t *task, i int32) int32 {
+// emptiestFor returns the emptiest worker of the domain that task n's instance i
+// may go to. Workers in its way stay out of the tree until it is another task's
+// turn. A nil t says that the task is plain: nothing but a full worker is in
+// its way.
+func (s *pass) emptiestFor(n int32, t *task, i, domain int32) int32 {
 	p := s.p
-	tr := s.emptiest(p.classes[t.class].domain)
-	if tr.heldFor != p.insts[i].task {
+	tr := s.emptiest(domain)
+	if tr.heldFor != n {
 		tr.restore(p.level)
-		tr.heldFor = p.insts[i].task
+		tr.heldFor = n
 	}
 	for {
 		w, leaf := tr.best()
-		if w == none {
+		switch {
+		case w == none:
 			return none
-		}
-		if p.workers[w].full() {
+		case p.workers[w].full():
 			tr.drop(w)
-			continue
-		}
-		if p.fits(t, w) && !p.twin(t, i, w) {
+		case t == nil || p.fits(t, w) && !p.twin(t, i, w):
 			return w
+		default:
+			tr.hold(leaf)
 		}
-		tr.hold(leaf)
 	}
 }
 

@@ -2,6 +2,7 @@ package placement
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 
@@ -141,8 +142,7 @@ func (p *Planner) SetTask(t rota.Task) error {
 	p.tally(t.Weight, 1)
 	u := &p.tasks[n]
 	for i := u.first; i < u.first+u.n; i++ {
-		p.insts[i] = inst{task: n}
-		p.put(i, none)
+		p.born(i, n)
 	}
 	if len(p.strays) > 0 {
 		for i := u.first; i < u.first+u.n; i++ {
@@ -152,14 +152,20 @@ func (p *Planner) SetTask(t rota.Task) error {
 	return nil
 }
 
+// born makes instance i of task n, which is nowhere.
+func (p *Planner) born(i, n int32) {
+	t := &p.tasks[n]
+	p.insts[i] = inst{task: n, plain: t.n == 1 && t.demand == none && t.group == none && t.key == none}
+	p.put(p.entryOf(i), none)
+}
+
 // adopt puts an instance where it was as a stray.
 func (p *Planner) adopt(i int32) {
 	id := p.instance(i)
 	if s, ok := p.strays[id]; ok {
 		delete(p.strays, id)
 		if w, ok := p.byName[s.worker]; ok {
-			p.take(i)
-			p.put(i, w)
+			p.put(p.take(i), w)
 			p.suspects = append(p.suspects, i)
 		}
 	}
@@ -276,13 +282,12 @@ func (p *Planner) changeTask(n, c int32, t *rota.Task) {
 	}
 	for k := range u.n {
 		i := u.first + k
-		p.insts[i] = inst{task: n}
+		p.born(i, n)
 		if k < count && at[k] != none {
-			p.put(i, at[k])
+			p.put(p.take(i), at[k])
 			p.suspects = append(p.suspects, i)
 			continue
 		}
-		p.put(i, none)
 		if k >= count {
 			p.adopt(i)
 		}
@@ -370,6 +375,10 @@ func (p *Planner) SetWorker(w rota.Worker) error {
 	}
 	k.spec = cloneWorker(w)
 	k.known, k.gone, k.dirty = true, false, true
+	k.max = int32(min(w.MaxTasks, math.MaxInt32))
+	if k.max == 0 {
+		k.max = math.MaxInt32
+	}
 	k.strength = w.Strength
 	if k.strength == 0 {
 		k.strength = 1
@@ -464,8 +473,7 @@ func (p *Planner) Assign(i rota.Instance, name string) error {
 
 func (p *Planner) assign(i, w int32) {
 	old := p.insts[i].worker
-	p.take(i)
-	p.put(i, w)
+	p.put(p.take(i), w)
 	if old != none {
 		p.release(old)
 	}

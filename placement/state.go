@@ -25,6 +25,7 @@ type inst struct {
 	task   int32
 	worker int32 // none while it is nowhere
 	pos    int32
+	plain  bool // one replica, no demand, group or key: its worker's list and load are all that it touches
 }
 
 // entry is an instance in the list of its worker, with what choosing among the
@@ -39,16 +40,17 @@ type entry struct {
 // instances, until a plan has placed them elsewhere, so that moves can say where
 // they were; for everybody else they are nowhere.
 type worker struct {
-	spec     rota.Worker
-	name     string
-	hash     uint64
-	known    bool // set up; free slots are not
-	gone     bool
-	dirty    bool // something changed that may forbid what it holds
-	strength float64
 	list     []entry
 	load     amount // the sum of declared weights
+	strength float64
+	max      int32 // the most instances it takes
+	known    bool  // set up; free slots are not
+	gone     bool
+	dirty    bool   // something changed that may forbid what it holds
 	room     []room // by resource number
+	name     string
+	hash     uint64
+	spec     rota.Worker
 }
 
 // room is the state of one resource on one worker.
@@ -148,13 +150,17 @@ func (p *Planner) less(i, j int32) bool {
 	return i-t.first < j-u.first
 }
 
-// put places instance i, which is nowhere and in no list, on worker w, or (none)
-// on the list of what is nowhere.
-func (p *Planner) put(i, w int32) {
-	in := &p.insts[i]
-	t := &p.tasks[in.task]
+// entryOf is what lists keep of instance i.
+func (p *Planner) entryOf(i int32) entry {
+	t := &p.tasks[p.insts[i].task]
+	return entry{inst: i, tie: uint32(t.tieOf(i) >> 32), weight: t.weight}
+}
+
+// put places an instance, which is in no list, on worker w, or (none) on the
+// list of what is nowhere.
+func (p *Planner) put(e entry, w int32) {
+	in := &p.insts[e.inst]
 	in.worker = w
-	e := entry{inst: i, tie: uint32(t.tieOf(i) >> 32), weight: t.weight}
 	if w == none {
 		in.pos = int32(len(p.nowhere))
 		p.nowhere = append(p.nowhere, e)
@@ -163,8 +169,16 @@ func (p *Planner) put(i, w int32) {
 	k := &p.workers[w]
 	in.pos = int32(len(k.list))
 	k.list = append(k.list, e)
-	k.load = k.load.plus(toAmount(t.weight))
+	k.load = k.load.plus(toAmount(e.weight))
 	p.level[w] = k.load.float() / k.strength
+	if !in.plain {
+		p.charge(in.task, w, k)
+	}
+}
+
+// charge counts what an instance takes of a worker besides its weight.
+func (p *Planner) charge(n, w int32, k *worker) {
+	t := &p.tasks[n]
 	if t.demand != none {
 		for _, n := range p.demands[t.demand].amounts {
 			k.room[n.resource].used = k.room[n.resource].used.plus(n.amount)
@@ -175,34 +189,45 @@ func (p *Planner) put(i, w int32) {
 	}
 }
 
-// take removes instance i from its list.
-func (p *Planner) take(i int32) {
+// take removes instance i from its list and returns its entry.
+func (p *Planner) take(i int32) entry {
 	in := &p.insts[i]
 	list := &p.nowhere
 	if w := in.worker; w != none {
 		k := &p.workers[w]
 		list = &k.list
-		t := &p.tasks[in.task]
-		k.load = k.load.minus(toAmount(t.weight))
+		k.load = k.load.minus(toAmount(k.list[in.pos].weight))
 		p.level[w] = k.load.float() / k.strength
-		if t.demand != none {
-			for _, n := range p.demands[t.demand].amounts {
-				k.room[n.resource].used = k.room[n.resource].used.minus(n.amount)
-			}
-		}
-		if t.group != none {
-			c := pair{t.group, w}
-			if n := p.groupCount[c] - 1; n == 0 {
-				delete(p.groupCount, c)
-			} else {
-				p.groupCount[c] = n
-			}
+		if !in.plain {
+			p.discharge(in.task, w, k)
 		}
 	}
+	if in.pos == none { // it is being placed, in no list
+		return p.entryOf(i)
+	}
 	last := len(*list) - 1
-	e := (*list)[last]
+	taken, e := (*list)[in.pos], (*list)[last]
 	(*list)[in.pos] = e
 	p.insts[e.inst].pos = in.pos
 	*list = (*list)[:last]
 	in.worker, in.pos = none, none
+	return taken
+}
+
+// discharge takes back charge.
+func (p *Planner) discharge(n, w int32, k *worker) {
+	t := &p.tasks[n]
+	if t.demand != none {
+		for _, n := range p.demands[t.demand].amounts {
+			k.room[n.resource].used = k.room[n.resource].used.minus(n.amount)
+		}
+	}
+	if t.group != none {
+		c := pair{t.group, w}
+		if n := p.groupCount[c] - 1; n == 0 {
+			delete(p.groupCount, c)
+		} else {
+			p.groupCount[c] = n
+		}
+	}
 }
