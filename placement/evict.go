@@ -41,10 +41,7 @@ func (s *pass) evict() {
 				i := e.inst
 				if s.mayTake(i) {
 					s.countTake(i)
-					if s.origin == nil {
-						s.origin = map[int32]int32{}
-					}
-					s.origin[i] = w
+					s.from(i, w)
 					s.move(i, none, cause{workerDrains, w})
 				}
 			}
@@ -75,8 +72,10 @@ func (s *pass) sift(w int32) {
 		i := list[k].inst
 		t := &p.tasks[p.insts[i].task]
 		switch {
-		case !p.domains[p.classes[t.class].domain].has(w) || p.twin(t, i, w):
+		case !p.domains[p.classes[t.class].domain].has(w):
 			s.move(i, none, cause{ruleForbids, w})
+		case p.twin(t, i, w):
+			s.move(i, none, cause{hasTwin, w})
 		case p.split(t, i) && s.keyHome(t, i-t.first) != w:
 			s.move(i, none, cause{keyTogether, t.key})
 		}

@@ -7,7 +7,8 @@ func (p *Planner) feasible(i, w int32) bool {
 	if !p.domains[p.classes[t.class].domain].has(w) {
 		return false
 	}
-	return p.fits(t, w) && !p.twin(t, i, w)
+	return p.fits(t, w) && !p.twin(t, i, w) &&
+		(len(p.shunned) == 0 && !p.classes[t.class].complex || p.company(t, i, w) == "")
 }
 
 // fits reports whether w has room for one more instance of t.
@@ -109,5 +110,5 @@ func (p *Planner) inTheWay(i, w int32) string {
 			return "have too little " + p.resources[r] + " left"
 		}
 	}
-	return ""
+	return p.company(t, i, w)
 }

@@ -119,13 +119,15 @@ func radix(a []ranked) []ranked {
 
 // domainRank orders domains by how few workers they have.
 func (s *pass) domainRank(d int32) uint32 {
-	if len(s.p.domains) == 1 {
+	if s.sole != none {
 		return 0
 	}
 	if len(s.ranks) == 0 {
-		by := make([]int32, len(s.p.domains))
-		for i := range by {
-			by[i] = int32(i)
+		var by []int32
+		for i, d := range s.p.domains {
+			if d != nil {
+				by = append(by, int32(i))
+			}
 		}
 		slices.SortFunc(by, func(a, b int32) int {
 			x, y := s.p.domains[a], s.p.domains[b]
@@ -139,7 +141,7 @@ func (s *pass) domainRank(d int32) uint32 {
 			}
 			return 0
 		})
-		s.ranks = make([]uint32, len(by))
+		s.ranks = make([]uint32, len(s.p.domains))
 		for r, i := range by {
 			s.ranks[i] = uint32(r)
 		}

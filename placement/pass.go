@@ -9,32 +9,45 @@ import (
 // pass is one run of the planner. It moves instances in the planner's own state,
 // writes down each step, and takes all steps back at its end.
 type pass struct {
-	p            *Planner
-	ready        []int32 // workers that may be given something, by name
-	sameStrength bool
-	attention    []int32         // workers that may hold what they should not
-	origin       map[int32]int32 // where what was drained came from
-	evicted      map[int32]cause // what this pass took from where it was
-	whys         map[profile]string
-	goal         float64 // the mean once all is placed
+	p *Planner
+
+	// Of the workers, as begin found them.
+	ready        []int32 // those that may be given something, by name
+	attention    []int32 // those that may hold what they should not
 	strength     float64 // of all ready workers
+	sameStrength bool    // each has the same
 	sum          amount  // declared weight on ready workers
-	steps        []step
-	log          []int32 // workers whose level changed, in order
-	pending      []entry
-	waiting      []waiting
+	goal         float64 // the mean once all is placed
+	sole         int32   // the only domain, if there is but one
 	ranks        []uint32
-	trees        map[int32]*tree // by domain
-	low          tree            // all ready workers, emptiest first
-	high         tree            // all ready workers, fullest first
-	marks        []uint64
-	moved        int            // chosen moves
-	movedAt      map[int32]int  // chosen moves by worker
-	spent        int            // looks at instances while balancing
-	taken        map[int32]int  // running instances taken from their workers, by group
-	takenIn      map[string]int // the same by zone
-	zones        map[string]int // instances by zone
-	reasons      map[cause]string
+
+	// What the pass does.
+	steps     []step
+	log       []int32 // workers whose level changed, in order
+	pending   []entry
+	displaced []entry // by preemption
+	waiting   []waiting
+	origin    map[int32]int32  // where what may go back came from
+	evicted   map[int32]cause  // what this pass took from where it was
+	gangs     map[int32]string // gangs that were tried, and why they may not run
+	parted    map[int32]bool   // taken from unwanted company
+
+	trees map[int32]*tree // by domain, emptiest first
+	low   tree            // all ready workers, emptiest first
+	high  tree            // all ready workers, fullest first
+
+	// What the budgets count.
+	moved   int            // chosen moves
+	movedAt map[int32]int  // chosen moves by worker
+	spent   int            // looks at instances while balancing
+	swaps   int            // searches for a swap
+	taken   map[int32]int  // running instances taken from their workers, by group
+	takenIn map[string]int // the same by zone
+	zones   map[string]int // instances by zone
+
+	marks   []uint64
+	reasons map[cause]string
+	whys    map[profile]string
 }
 
 // step is one tentative move.
@@ -56,13 +69,13 @@ type waiting struct {
 
 // begin looks at the workers.
 func (s *pass) begin(p *Planner) {
-	s.p = p
-	s.ready, s.steps, s.log, s.pending, s.waiting = s.ready[:0], s.steps[:0], s.log[:0], s.pending[:0], s.waiting[:0]
-	s.ranks, s.trees, s.moved, s.spent = s.ranks[:0], nil, 0, 0
-	s.movedAt, s.taken, s.takenIn, s.reasons, s.origin = nil, nil, nil, nil, nil
-	s.evicted, s.whys, s.zones = nil, nil, nil
-	s.strength, s.sum, s.attention = 0, amount{}, s.attention[:0]
-	s.sameStrength = true
+	p.rescale()
+	*s = pass{
+		p: p, sole: p.sole(), sameStrength: true,
+		ready: s.ready[:0], attention: s.attention[:0], ranks: s.ranks[:0],
+		steps: s.steps[:0], log: s.log[:0], pending: s.pending[:0], waiting: s.waiting[:0],
+		trees: s.trees, low: s.low, high: s.high, marks: s.marks,
+	}
 	for _, w := range p.order {
 		k := &p.workers[w]
 		if k.ready() {
@@ -76,13 +89,23 @@ func (s *pass) begin(p *Planner) {
 		}
 	}
 	s.low.seen, s.high.seen = -1, -1
+	for _, t := range s.trees {
+		t.seen = -1
+	}
 }
 
 func (s *pass) mean() float64 {
 	if s.strength == 0 {
 		return 0
 	}
-	return s.sum.float() / s.strength
+	if s.p.reports == 0 {
+		return s.sum.float() / s.strength
+	}
+	sum := 0.0
+	for _, w := range s.ready {
+		sum += s.p.level[w] * s.p.workers[w].strength
+	}
+	return sum / s.strength
 }
 
 // imbalance is the fullest worker's level over the mean.
@@ -100,6 +123,12 @@ func (s *pass) imbalance() float64 {
 // move is every change of place in a pass.
 func (s *pass) move(i, to int32, why cause) {
 	from := s.p.insts[i].worker
+	if to == none {
+		if s.evicted == nil {
+			s.evicted = map[int32]cause{}
+		}
+		s.evicted[i] = why
+	}
 	s.steps = append(s.steps, step{i, from, to, why})
 	s.shift(s.p.take(i), from, to)
 }
@@ -127,6 +156,9 @@ func (s *pass) undo(n int) {
 	for k := len(s.steps) - 1; k >= n; k-- {
 		st := &s.steps[k]
 		s.shift(s.p.take(st.inst), st.to, st.from)
+		if st.to == none && n > 0 {
+			delete(s.evicted, st.inst)
+		}
 	}
 	s.steps = s.steps[:n]
 }
@@ -176,6 +208,11 @@ func (p *Planner) Plan() rota.Plan {
 	} else {
 		s.place()
 		if !p.opt.Freeze {
+			for n := 0; n < 4 && s.reunite(); n++ {
+				s.pending = s.pending[:0]
+				s.place()
+			}
+			s.spread()
 			s.balance()
 		}
 	}
@@ -228,7 +265,11 @@ func (s *pass) finish(before, after float64) rota.Plan {
 		st := &s.steps[k]
 		if bit := uint64(1) << (st.inst & 63); s.marks[st.inst>>6]&bit == 0 {
 			s.marks[st.inst>>6] |= bit
-			finals = append(finals, final{st.inst, st.to, st.why})
+			why := st.why
+			if c, ok := s.evicted[st.inst]; ok && !why.code.forced() && c.code.forced() {
+				why = c // it had to go; balance only chose where to
+			}
+			finals = append(finals, final{st.inst, st.to, why})
 		}
 	}
 	for _, f := range finals {
@@ -247,6 +288,9 @@ func (s *pass) finish(before, after float64) rota.Plan {
 		from := p.insts[f.inst].worker
 		if from == f.to {
 			continue
+		}
+		if from == none {
+			f.why = cause{}
 		}
 		m := rota.Move{Instance: p.instance(f.inst), Reason: s.words(f.why), Forced: f.why.code.forced()}
 		if from != none {
@@ -292,7 +336,9 @@ func (s *pass) shrink() {
 	if cap(s.steps) > keep {
 		s.steps, s.log, s.pending, s.waiting = nil, nil, nil, nil
 	}
-	s.trees = nil
+	if len(s.trees) > 16 {
+		s.trees = nil
+	}
 }
 
 // stops are the moves of instances that no task declares.
@@ -349,6 +395,12 @@ func (p *Planner) Imbalance() float64 {
 func (s *pass) tolerance(mean float64) float64 {
 	if _, equal := s.p.equalWeights(); equal {
 		return 0
+	}
+	if s.p.reports > 0 {
+		if s.p.opt.LoadBand > 0 {
+			return mean * s.p.opt.LoadBand
+		}
+		return mean / 10
 	}
 	return mean / 100
 }

@@ -13,6 +13,7 @@ func (s *pass) place() {
 		return
 	}
 	// What is to be placed leaves its list at once and not one by one.
+	s.waiting = slices.DeleteFunc(s.waiting, func(w waiting) bool { return p.insts[w.inst].worker == none })
 	s.pending = append(s.pending, p.nowhere...)
 	p.nowhere = p.nowhere[:0]
 	all := s.sum
@@ -22,40 +23,98 @@ func (s *pass) place() {
 	}
 	s.goal = all.float() / max(s.strength, math.SmallestNonzeroFloat64)
 	s.inOrder(s.pending)
-	for _, e := range s.pending {
-		i := e.inst
-		if p.insts[i].worker != none || s.settle(e) {
-			continue // or it came along with another of its key
+	left := s.settleAll(s.pending)
+	// What waits for the company of another may have it by now.
+	for n := -1; len(left) > 0 && (len(p.followed) > 0 || len(s.displaced) > 0) && n != len(left); {
+		if n = len(left); len(s.displaced) > 0 {
+			left, s.displaced = append(left, s.displaced...), nil
+			s.inOrder(left)
+			n = -1
 		}
-		s.waiting = append(s.waiting, waiting{i, s.whyNowhere(i)})
-		if w, ok := s.origin[i]; ok {
-			s.move(i, w, cause{comesBack, w})
-			continue
+		left = s.settleAll(left)
+	}
+	for len(s.displaced) > 0 {
+		d := s.displaced
+		s.displaced = nil
+		s.inOrder(d)
+		left = append(left, s.settleAll(d)...)
+	}
+	for _, e := range left {
+		s.stayNowhere(e)
+	}
+}
+
+// settleAll places what it can and returns the rest.
+func (s *pass) settleAll(list []entry) (left []entry) {
+	for _, e := range list {
+		// Or it came along with another of its key or gang.
+		if s.p.insts[e.inst].worker == none && !s.settle(e) {
+			left = append(left, e)
 		}
+	}
+	return left
+}
+
+// stayNowhere gives up on an instance for this pass.
+func (s *pass) stayNowhere(e entry) {
+	p := s.p
+	i := e.inst
+	reason, ok := s.gangs[p.classes[p.tasks[p.insts[i].task].class].gang]
+	if !ok {
+		reason = s.whyNowhere(i)
+	}
+	w, back := s.origin[i]
+	if back {
+		reason = "stays on " + p.workers[w].name + " for now: " + reason
+	}
+	s.waiting = append(s.waiting, waiting{i, reason})
+	if back {
+		s.move(i, w, cause{comesBack, w})
+		return
+	}
+	if p.insts[i].pos == none {
 		p.put(e, none)
 	}
 }
 
-// settle finds a worker for an instance and moves it there.
+// settle finds a worker for an instance, which is nowhere, and moves it there,
+// with all that has to come along.
 func (s *pass) settle(e entry) bool {
 	p := s.p
-	if p.insts[e.inst].plain && len(p.domains) == 1 {
-		w := s.emptiestFor(p.insts[e.inst].task, nil, e.inst, 0)
+	in := &p.insts[e.inst]
+	if in.plain && in.pos == none && s.sole != none {
+		w := s.emptiestFor(in.task, nil, e.inst, s.sole)
 		if w != none {
 			s.steps = append(s.steps, step{e.inst, none, w, s.whyMoved(e.inst)})
 			s.shift(e, none, w)
 		}
 		return w != none
 	}
-	t := &p.tasks[p.insts[e.inst].task]
+	if g := p.classes[p.tasks[in.task].class].gang; g != none {
+		return s.settleGang(g)
+	}
+	return s.settleOne(e)
+}
+
+func (s *pass) settleOne(e entry) bool {
+	p := s.p
+	n := p.insts[e.inst].task
+	t := &p.tasks[n]
+	c := p.classes[t.class]
 	if t.key != none {
 		return s.settleKey(t, e.inst)
 	}
-	w := none
-	if t.group != none && len(s.pending)*len(s.ready) <= 1<<24 {
+	var w int32
+	switch {
+	case c.complex || len(p.shunned) > 0:
+		w = s.weigh(t, e.inst)
+	case t.group != none && len(s.pending)*len(s.ready) <= 1<<24:
 		w = s.scan(t, e.inst)
-	} else {
-		w = s.emptiestFor(p.insts[e.inst].task, t, e.inst, p.classes[t.class].domain)
+	default:
+		w = s.emptiestFor(n, t, e.inst, c.domain)
+	}
+	if w == none && c.rules.Preempt {
+		w = s.preempt(t, e.inst)
 	}
 	if w != none {
 		s.move(e.inst, w, s.whyMoved(e.inst))
@@ -64,24 +123,8 @@ func (s *pass) settle(e entry) bool {
 }
 
 // whyMoved is the cause of placing i: what took it from its worker in this
-// pass, or that it was nowhere.
-func (s *pass) whyMoved(i int32) cause {
-	if w, ok := s.origin[i]; ok {
-		return cause{workerDrains, w}
-	}
-	if len(s.attention) == 0 {
-		return cause{isNew, 0}
-	}
-	if s.evicted == nil {
-		s.evicted = map[int32]cause{}
-		for _, st := range s.steps {
-			if st.to == none {
-				s.evicted[st.inst] = st.why
-			}
-		}
-	}
-	return s.evicted[i]
-}
+// pass, or (the zero cause) that it was nowhere.
+func (s *pass) whyMoved(i int32) cause { return s.evicted[i] }
 
 // emptiestFor returns the emptiest worker of the domain that task n's instance i
 // may go to. Workers in its way stay out of the tree until it is another task's
@@ -260,13 +303,14 @@ func (s *pass) whyNowhere(i int32) string {
 // profile is what decides, for tasks of one instance, where they fit.
 type profile struct{ class, demand int32 }
 
-// countRules says how many workers each rule keeps i from.
+// countRules says how many workers each rule keeps i from, but for the one it
+// is on.
 func (p *Planner) countRules(i int32) string {
 	var rules []string
 	count := map[string]int{}
-	total, free := 0, 0
+	total, free, at := 0, 0, p.insts[i].worker
 	for _, w := range p.order {
-		if p.workers[w].gone {
+		if p.workers[w].gone || w == at {
 			continue
 		}
 		total++
@@ -280,8 +324,12 @@ func (p *Planner) countRules(i int32) string {
 		}
 		count[rule]++
 	}
+	others := "worker"
+	if at != none && !p.workers[at].gone {
+		others = "other worker"
+	}
 	if total == 0 {
-		return "there are no workers"
+		return "there are no " + others + "s"
 	}
 	slices.SortStableFunc(rules, func(a, b string) int {
 		if count[a] != count[b] {
@@ -290,7 +338,7 @@ func (p *Planner) countRules(i int32) string {
 		return strings.Compare(a, b)
 	})
 	var b strings.Builder
-	b.WriteString(plural(total, "worker"))
+	b.WriteString(plural(total, others))
 	sep := ": "
 	for _, r := range rules {
 		b.WriteString(sep)
@@ -299,7 +347,7 @@ func (p *Planner) countRules(i int32) string {
 	}
 	if free > 0 {
 		b.WriteString(sep)
-		b.WriteString(conjugate(free, "could take it alone"))
+		b.WriteString(conjugate(free, "could take it"))
 	}
 	return b.String()
 }

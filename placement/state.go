@@ -1,6 +1,8 @@
 package placement
 
 import (
+	"slices"
+
 	"github.com/rota-project/rota"
 )
 
@@ -42,6 +44,8 @@ type entry struct {
 type worker struct {
 	list     []entry
 	load     amount // the sum of declared weights
+	declared amount // of those with measured load, the sum of declared weights
+	measured amount // and of measured loads
 	strength float64
 	max      int32 // the most instances it takes
 	known    bool  // set up; free slots are not
@@ -73,8 +77,9 @@ type named struct {
 	name    string
 	hash    uint64
 	refs    int
-	size    int     // instances
-	members []int32 // keys only: tasks, in no order
+	size    int     // groups only: instances
+	placed  int     // groups only: instances that are somewhere
+	members []int32 // keys and gangs only: tasks, in no order
 }
 
 type names struct {
@@ -105,6 +110,22 @@ func (n *names) get(name string) int32 {
 	return i
 }
 
+// join and leave keep the members of a key or gang.
+func (n *names) join(i, task int32) {
+	if i != none {
+		n.all[i].members = append(n.all[i].members, task)
+	}
+}
+
+func (n *names) leave(i, task int32) {
+	if i != none {
+		m := n.all[i].members
+		k := slices.Index(m, task)
+		m[k] = m[len(m)-1]
+		n.all[i].members = m[:len(m)-1]
+	}
+}
+
 func (n *names) ref(i int32) {
 	if i != none {
 		n.all[i].refs++
@@ -130,12 +151,11 @@ func (p *Planner) instance(i int32) rota.Instance {
 	return rota.Instance{Task: t.id, Index: int(i - t.first)}
 }
 
-// tieOf is the hash by which equal instances are told apart.
+// tieOf is by which equal instances are told apart: their task's hash, with the
+// index in its low bits, so that a task's instances have their turns in order.
 func (t *task) tieOf(i int32) uint64 {
-	if i == t.first {
-		return t.hash
-	}
-	return mix(t.hash + uint64(i-t.first))
+	const indexBits = 14 // rota.MaxReplicas fits
+	return t.hash&^(1<<indexBits-1) | uint64(i-t.first)
 }
 
 // less orders equal instances for good: by hash, then by name.
@@ -170,7 +190,10 @@ func (p *Planner) put(e entry, w int32) {
 	in.pos = int32(len(k.list))
 	k.list = append(k.list, e)
 	k.load = k.load.plus(toAmount(e.weight))
-	p.level[w] = k.load.float() / k.strength
+	if m := p.measured(e.inst); m >= 0 {
+		k.declared, k.measured = k.declared.plus(toAmount(e.weight)), k.measured.plus(toAmount(m))
+	}
+	p.rate(w, k)
 	if !in.plain {
 		p.charge(in.task, w, k)
 	}
@@ -186,6 +209,10 @@ func (p *Planner) charge(n, w int32, k *worker) {
 	}
 	if t.group != none {
 		p.groupCount[pair{t.group, w}]++
+		p.groups.all[t.group].placed++
+	}
+	if p.classes[t.class].shy {
+		p.shyCount[pair{t.class, w}]++
 	}
 }
 
@@ -196,8 +223,12 @@ func (p *Planner) take(i int32) entry {
 	if w := in.worker; w != none {
 		k := &p.workers[w]
 		list = &k.list
-		k.load = k.load.minus(toAmount(k.list[in.pos].weight))
-		p.level[w] = k.load.float() / k.strength
+		weight := toAmount(k.list[in.pos].weight)
+		k.load = k.load.minus(weight)
+		if m := p.measured(i); m >= 0 {
+			k.declared, k.measured = k.declared.minus(weight), k.measured.minus(toAmount(m))
+		}
+		p.rate(w, k)
 		if !in.plain {
 			p.discharge(in.task, w, k)
 		}
@@ -229,5 +260,9 @@ func (p *Planner) discharge(n, w int32, k *worker) {
 		} else {
 			p.groupCount[c] = n
 		}
+		p.groups.all[t.group].placed--
+	}
+	if p.classes[t.class].shy {
+		p.shyCount[pair{t.class, w}]--
 	}
 }
