@@ -28,29 +28,33 @@ func (s *pass) evict() {
 	p := s.p
 	for _, w := range s.attention {
 		k := &p.workers[w]
-		switch {
-		case k.gone:
+		if k.gone {
 			for len(k.list) > 0 {
 				s.move(k.list[len(k.list)-1].inst, none, cause{workerGone, w})
 			}
 			continue
-		case p.opt.Freeze:
-			continue
-		case k.spec.Draining:
-			for _, e := range s.listed(w) {
-				i := e.inst
-				if s.mayTake(i) {
-					s.countTake(i)
-					s.from(i, w)
-					s.move(i, none, cause{workerDrains, w})
-				}
-			}
+		}
+		if p.opt.Freeze {
 			continue
 		}
-		n := len(s.steps)
-		s.sift(w)
-		if n == len(s.steps) {
-			k.dirty = false
+		if k.dirty {
+			n := len(s.steps)
+			s.sift(w)
+			k.dirty = n < len(s.steps)
+		}
+		if k.spec.Draining {
+			s.drain(w)
+		}
+	}
+}
+
+// drain takes what the budgets let go. What finds no other worker goes back.
+func (s *pass) drain(w int32) {
+	for _, e := range s.listed(w) {
+		if s.mayTake(e.inst) {
+			s.countTake(e.inst)
+			s.from(e.inst, w)
+			s.move(e.inst, none, cause{workerDrains, w})
 		}
 	}
 }

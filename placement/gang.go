@@ -4,8 +4,8 @@ package placement
 // that cannot be whole runs, stops: all of these or none.
 func (s *pass) settleGang(g int32) bool {
 	p := s.p
-	if r, ok := s.gangs[g]; ok {
-		return r == ""
+	if s.gangs[g] != "" {
+		return false
 	}
 	if s.gangs == nil {
 		s.gangs = map[int32]string{}
@@ -42,7 +42,6 @@ func (s *pass) settleGang(g int32) bool {
 		left = again
 	}
 	if s.gangs[g] == "" {
-		s.gangs[g] = ""
 		return true
 	}
 	stay := true // if it only was to leave a draining worker, it stays there

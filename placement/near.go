@@ -321,9 +321,10 @@ func (p *Planner) watched() []int32 {
 	return list
 }
 
-// reunite takes running instances whose required company is elsewhere, or that
-// have unwanted company, from their workers. Those whose company is nowhere
-// stay and wait for it.
+// reunite moves running instances to the company that they have to be with, and
+// takes those with unwanted company from their workers, to be placed anew; it
+// reports whether there are such. Those whose company is nowhere, or has no
+// room for them, stay.
 func (s *pass) reunite() bool {
 	p := s.p
 	if len(p.followed) == 0 && len(p.shunned) == 0 {
@@ -350,11 +351,14 @@ func (s *pass) reunite() bool {
 				s.parted = map[int32]bool{}
 			}
 			s.parted[i] = true // once a pass, so that two cannot chase each other
-			if !p.crowded(t, i, w) {
-				s.from(i, w)
-			}
+			mark := len(s.steps)
 			s.move(i, none, cause{company, w})
-			any = true
+			if crowded := p.crowded(t, i, w); crowded || s.settleOne(p.entryOf(i)) {
+				any = any || crowded
+				continue
+			}
+			s.undo(mark)
+			s.waiting = append(s.waiting, waiting{i, "stays on " + p.workers[w].name + " for now: " + p.countRules(i)})
 		}
 	}
 	return any

@@ -64,7 +64,7 @@ func (s *pass) stayNowhere(e entry) {
 		reason = s.whyNowhere(i)
 	}
 	w, back := s.origin[i]
-	if back {
+	if back = back && !p.crowded(&p.tasks[p.insts[i].task], i, w); back {
 		reason = "stays on " + p.workers[w].name + " for now: " + reason
 	}
 	s.waiting = append(s.waiting, waiting{i, reason})

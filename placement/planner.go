@@ -510,6 +510,7 @@ func (p *Planner) Unassign(i rota.Instance) {
 	p.version++
 	if n := p.find(i); n != none {
 		p.assign(n, none)
+		p.forgetLoad(n)
 		return
 	}
 	delete(p.strays, i)
