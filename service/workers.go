@@ -5,7 +5,9 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/rota-project/rota/api/convert"
 	rotav1 "github.com/rota-project/rota/api/rota/v1"
+	"github.com/rota-project/rota/placement"
 	"github.com/rota-project/rota/store"
 	"github.com/rota-project/rota/store/record"
 	"github.com/rota-project/rota/store/storepb"
@@ -117,6 +119,27 @@ func (s *Service) DrainWorker(ctx context.Context, r *rotav1.WorkerRequest) (*ro
 // UndrainWorker ends both.
 func (s *Service) UndrainWorker(ctx context.Context, r *rotav1.WorkerRequest) (*rotav1.Worker, error) {
 	return s.setNode(ctx, r.GetName(), func(n *storepb.Node) { n.Cordoned, n.Draining = false, false })
+}
+
+// GetStoppable says whether workers may all be stopped now.
+func (s *Service) GetStoppable(_ context.Context, r *rotav1.GetStoppableRequest) (*rotav1.Stoppable, error) {
+	if len(r.GetNames()) == 0 {
+		return nil, convert.FieldStatus("names", "want at least one worker")
+	}
+	for _, name := range r.GetNames() {
+		if _, err := s.getWorker(name); err != nil {
+			return nil, err
+		}
+	}
+	var verdict placement.Verdict
+	err := s.ask(func(p *placement.Planner) error {
+		verdict = p.Stoppable(r.GetNames()...)
+		return nil
+	})
+	if err != nil {
+		return nil, convert.Error(err)
+	}
+	return &rotav1.Stoppable{Stoppable: verdict.OK, Reasons: verdict.Reasons, Moves: int64(verdict.Moves)}, nil
 }
 
 // setNode changes what is remembered of a worker.
