@@ -4,6 +4,8 @@ import (
 	"context"
 	"maps"
 	"slices"
+	"sync"
+	"time"
 
 	"github.com/rota-project/rota/api/convert"
 	rotav1 "github.com/rota-project/rota/api/rota/v1"
@@ -25,17 +27,63 @@ const (
 )
 
 // ListWorkers lists the living workers and those lost lately, by name.
-func (s *Service) ListWorkers(context.Context, *rotav1.ListWorkersRequest) (*rotav1.ListWorkersResponse, error) {
+func (s *Service) ListWorkers(ctx context.Context, _ *rotav1.ListWorkersRequest) (*rotav1.ListWorkersResponse, error) {
 	out := &rotav1.ListWorkersResponse{}
+	left := s.leasesElsewhere(ctx)
 	s.cfg.View.Read(func() {
 		for _, name := range s.workerNames() {
 			if w := s.worker(name); w != nil {
+				if w.GetLeaseLeftMs() == 0 {
+					w.LeaseLeftMs = left[name].Milliseconds()
+				}
 				out.Workers = append(out.Workers, w)
 			}
 		}
 	})
 	return out, nil
 }
+
+// leasesElsewhere asks the store how long the leases of workers last whose
+// sessions other schedulers hold.
+func (s *Service) leasesElsewhere(ctx context.Context) map[string]time.Duration {
+	leases := map[string]store.LeaseID{}
+	s.cfg.View.Read(func() {
+		for name, session := range s.cfg.View.Sessions {
+			if s.cfg.LeaseLeft == nil || s.cfg.LeaseLeft(name) == 0 {
+				leases[name] = store.LeaseID(session.GetLease())
+			}
+		}
+	})
+	ctx, cancel := context.WithTimeout(ctx, leaseTimeout)
+	defer cancel()
+	var (
+		mu   sync.Mutex
+		left = make(map[string]time.Duration, len(leases))
+		all  sync.WaitGroup
+		room = make(chan struct{}, leasesAtOnce)
+	)
+	for name, id := range leases {
+		room <- struct{}{}
+		all.Go(func() {
+			defer func() { <-room }()
+			d, err := s.cfg.Store.LeaseLeft(ctx, id)
+			if err != nil {
+				return // unknown is 0
+			}
+			mu.Lock()
+			left[name] = d
+			mu.Unlock()
+		})
+	}
+	all.Wait()
+	return left
+}
+
+// Asking after leases must not hold up a list.
+const (
+	leaseTimeout = time.Second
+	leasesAtOnce = 32
+)
 
 // GetWorker answers one worker.
 func (s *Service) GetWorker(_ context.Context, r *rotav1.GetWorkerRequest) (*rotav1.Worker, error) {
