@@ -58,7 +58,9 @@ type Cond struct {
 type By uint8
 
 const (
+	// ByCreate compares the revision at which the key came to be.
 	ByCreate By = iota
+	// ByMod compares the revision that wrote its value.
 	ByMod
 )
 
