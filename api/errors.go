@@ -103,7 +103,7 @@ func codeName(c codes.Code) string {
 	var b strings.Builder
 	for i, r := range name {
 		if r >= 'A' && r <= 'Z' {
-			if i > 0 && !(name[i-1] >= 'A' && name[i-1] <= 'Z') {
+			if i > 0 && (name[i-1] < 'A' || name[i-1] > 'Z') {
 				b.WriteByte('_')
 			}
 			r += 'a' - 'A'

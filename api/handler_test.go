@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 
@@ -46,17 +47,17 @@ func do(t *testing.T, s *httptest.Server, method, path, body string, headers ...
 	if err != nil {
 		t.Fatal(err)
 	}
-	for i := 0; i < len(headers); i += 2 {
-		if headers[i] == "Host" {
-			req.Host = headers[i+1]
+	for pair := range slices.Chunk(headers, 2) {
+		if pair[0] == "Host" {
+			req.Host = pair[1]
 		}
-		req.Header.Set(headers[i], headers[i+1])
+		req.Header.Set(pair[0], pair[1])
 	}
 	resp, err := s.Client().Do(req)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer resp.Body.Close()
+	defer func() { _ = resp.Body.Close() }()
 	got, err := io.ReadAll(resp.Body)
 	if err != nil {
 		t.Fatal(err)
@@ -191,7 +192,7 @@ func TestWatch(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer resp.Body.Close()
+	defer func() { _ = resp.Body.Close() }()
 	if got := resp.Header.Get("Content-Type"); got != "application/x-ndjson" {
 		t.Errorf("content type %q", got)
 	}
@@ -286,7 +287,7 @@ func TestOtherOrigins(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	resp.Body.Close()
+	_ = resp.Body.Close()
 	if got := resp.Header.Get("Access-Control-Allow-Origin"); got != "" {
 		t.Errorf("another origin is allowed to read: %q", got)
 	}
@@ -310,7 +311,7 @@ func TestBodyLimit(t *testing.T) {
 func TestBeside(t *testing.T) {
 	t.Parallel()
 	answer := func(text string) http.Handler {
-		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, text, r.URL.Path) })
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = fmt.Fprint(w, text, r.URL.Path) })
 	}
 	_, s := server(t, api.Config{
 		Console: answer("console "), Metrics: answer("metrics "),

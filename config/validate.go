@@ -185,7 +185,7 @@ func readable(name string) error {
 	if name == "" {
 		return nil
 	}
-	f, err := os.Open(name)
+	f, err := os.Open(name) //nolint:gosec // the user names it
 	if err != nil {
 		return err
 	}

@@ -88,11 +88,11 @@ func (e *Error) Unwrap() error { return e.Err }
 
 // ReadFile reads the list in the named file.
 func ReadFile(name string, o Options) ([]rota.Task, error) {
-	f, err := os.Open(name)
+	f, err := os.Open(name) //nolint:gosec // the user names it
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	return Read(f, name, o)
 }
 

@@ -209,12 +209,12 @@ func TestApply(t *testing.T) {
 func TestExitStatus(t *testing.T) {
 	t.Parallel()
 	_, addr := serve(t)
-	closed, err := net.Listen("tcp", "127.0.0.1:0")
+	closed, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	dead := closed.Addr().String()
-	closed.Close()
+	_ = closed.Close()
 	for args, want := range map[string]struct {
 		status int
 		says   string
@@ -298,7 +298,7 @@ func TestWatch(t *testing.T) {
 	go func() {
 		done <- cli.Run(ctx, []string{"task", "list", "--watch", "--group", "g0", "-o", "jsonl", "--server", addr},
 			cli.Env{Stdin: strings.NewReader(""), Stdout: w, Stderr: &errs})
-		w.Close()
+		_ = w.Close()
 	}()
 	lines := bufio.NewScanner(r)
 	next := func() string {

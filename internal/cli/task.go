@@ -147,7 +147,9 @@ func (a *app) taskDetail(w io.Writer, d *rotav1.TaskDetail) error {
 	for _, i := range d.GetInstances() {
 		in.add(fmt.Sprint(i.GetIndex()), i.GetState(), dash(i.GetWorker()), generation(i), since(i), fmt.Sprint(i.GetRestarts()), dash(i.GetError()))
 	}
-	fmt.Fprintln(w)
+	if _, err := fmt.Fprintln(w); err != nil {
+		return err
+	}
 	return in.write(w, a.paint())
 }
 

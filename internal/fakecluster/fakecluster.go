@@ -70,7 +70,7 @@ func New(workers ...string) *Cluster {
 
 // Serve answers at a free port of the loopback interface until stop is called.
 func (c *Cluster) Serve() (addr string, stop func(), err error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		return "", nil, err
 	}
@@ -169,7 +169,7 @@ func (c *Cluster) place(t *rotav1.TaskDetail, in *rotav1.Instance) {
 	}
 	best.Instances++
 	best.Weight += t.GetTask().GetWeight()
-	in.Worker, in.State, in.Generation = best.GetName(), "running", uint64(c.revision)
+	in.Worker, in.State, in.Generation = best.GetName(), "running", uint64(c.revision) //nolint:gosec // it only grows
 }
 
 func (c *Cluster) remove(id string) {
