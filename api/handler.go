@@ -104,11 +104,13 @@ func (h *root) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (h *root) serveCall(w http.ResponseWriter, r *http.Request) {
-	if !isWatch(r) {
-		ctx, cancel := context.WithTimeout(r.Context(), h.cfg.Timeout)
-		defer cancel()
-		r = r.WithContext(ctx)
+	ctx, cancel := context.WithTimeout(r.Context(), h.cfg.Timeout)
+	if isWatch(r) {
+		cancel()
+		ctx, cancel = untilStopping(r.Context())
 	}
+	defer cancel()
+	r = r.WithContext(ctx)
 	if !readBody(w, r) {
 		return
 	}

@@ -226,6 +226,40 @@ func TestWatch(t *testing.T) {
 	}
 }
 
+// TestShutdown: a watch that somebody still reads does not hold up the end.
+func TestShutdown(t *testing.T) {
+	t.Parallel()
+	conn, stop, err := fakecluster.New("w1").Dial()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(stop)
+	h, err := api.NewHandler(api.Config{Conn: conn})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := httptest.NewUnstartedServer(h)
+	s.Config = api.NewServer(h)
+	s.Start()
+	t.Cleanup(s.Close)
+	req, err := http.NewRequestWithContext(t.Context(), "GET", s.URL+"/v1/workers:watch", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := s.Client().Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	if err := s.Config.Shutdown(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	body, err := io.ReadAll(resp.Body)
+	if err != nil || !strings.Contains(string(body), `{"error":{"code":"canceled"`) {
+		t.Errorf("%v %s", err, body)
+	}
+}
+
 func TestTimeout(t *testing.T) {
 	t.Parallel()
 	_, s := server(t, api.Config{Timeout: 1})
