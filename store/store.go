@@ -106,6 +106,8 @@ type Store interface {
 	// KeepAlive renews a lease once and says for how long. When it returns
 	// without error the store has confirmed the renewal.
 	KeepAlive(ctx context.Context, id LeaseID) (time.Duration, error)
+	// LeaseLeft says how long a lease lasts at the least, if it is not renewed.
+	LeaseLeft(ctx context.Context, id LeaseID) (time.Duration, error)
 	// Revoke ends a lease and removes its keys. Ending one that has ended is no error.
 	Revoke(ctx context.Context, id LeaseID) error
 }
