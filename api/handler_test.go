@@ -81,12 +81,18 @@ func TestAnyID(t *testing.T) {
 	for _, id := range ids {
 		path := "/v1/tasks/" + strings.ReplaceAll(url.PathEscape(id), ".", "%2E")
 		code, body := do(t, s, http.MethodGet, path, "")
-		var detail struct{ Task struct{ ID string } }
+		var detail struct {
+			Task struct {
+				ID string `json:"id"`
+			} `json:"task"`
+		}
 		if err := json.Unmarshal([]byte(body), &detail); err != nil || code != 200 || detail.Task.ID != id {
 			t.Errorf("GET %s: %d %s (%v)", path, code, body, err)
 		}
 		code, body = do(t, s, http.MethodGet, path+"/why", "")
-		var why struct{ ID string }
+		var why struct {
+			ID string `json:"id"`
+		}
 		if err := json.Unmarshal([]byte(body), &why); err != nil || code != 200 || why.ID != id {
 			t.Errorf("GET %s/why: %d %s (%v)", path, code, body, err)
 		}
@@ -134,7 +140,11 @@ func TestErrors(t *testing.T) {
 	} {
 		code, body := do(t, s, c.method, c.path, c.body)
 		var got struct {
-			Error struct{ Code, Message, Field string }
+			Error struct {
+				Code    string `json:"code"`
+				Message string `json:"message"`
+				Field   string `json:"field"`
+			} `json:"error"`
 		}
 		if err := json.Unmarshal([]byte(body), &got); err != nil {
 			t.Errorf("%s %s: %s: %v", c.method, c.path, body, err)
@@ -189,7 +199,7 @@ func TestWatch(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, "GET", s.URL+"/v1/tasks:watch", nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.URL+"/v1/tasks:watch", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -207,8 +217,10 @@ func TestWatch(t *testing.T) {
 			t.Fatal("the watch ended: ", lines.Err())
 		}
 		var ev struct {
-			Type string
-			Task struct{ ID string }
+			Type string `json:"type"`
+			Task struct {
+				ID string `json:"id"`
+			} `json:"task"`
 		}
 		if err := json.Unmarshal(lines.Bytes(), &ev); err != nil {
 			t.Fatalf("%s: %v", lines.Text(), err)
@@ -247,7 +259,7 @@ func TestShutdown(t *testing.T) {
 	s.Config = api.NewServer(h)
 	s.Start()
 	t.Cleanup(s.Close)
-	req, err := http.NewRequestWithContext(t.Context(), "GET", s.URL+"/v1/workers:watch", nil)
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.URL+"/v1/workers:watch", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -317,7 +329,7 @@ func TestOtherOrigins(t *testing.T) {
 	if code, _ := do(t, s, "GET", "/v1/tasks/a", ""); code != 200 {
 		t.Error("the task is gone")
 	}
-	req, err := http.NewRequestWithContext(t.Context(), "GET", s.URL+"/v1/status", nil)
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.URL+"/v1/status", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -367,8 +379,8 @@ func TestBeside(t *testing.T) {
 	}
 	code, body := do(t, s, "GET", "/v1/openapi.json", "")
 	var doc struct {
-		OpenAPI string
-		Paths   map[string]any
+		OpenAPI string         `json:"openapi"`
+		Paths   map[string]any `json:"paths"`
 	}
 	if err := json.Unmarshal([]byte(body), &doc); err != nil || code != 200 || !strings.HasPrefix(doc.OpenAPI, "3.") || doc.Paths["/v1/tasks/{id}"] == nil {
 		t.Errorf("openapi.json: %d %v %v", code, err, doc)

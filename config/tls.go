@@ -30,7 +30,7 @@ func ClientTLS(file string) (*tls.Config, error) {
 	if file == "" {
 		return nil, nil //nolint:nilnil // documented: none
 	}
-	pem, err := os.ReadFile(file) //nolint:gosec // the user names it
+	pem, err := os.ReadFile(file)
 	if err != nil {
 		return nil, err
 	}

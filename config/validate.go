@@ -188,7 +188,7 @@ func readable(name string) error {
 	if name == "" {
 		return nil
 	}
-	f, err := os.Open(name) //nolint:gosec // the user names it
+	f, err := os.Open(name)
 	if err != nil {
 		return err
 	}

@@ -88,7 +88,7 @@ func (e *Error) Unwrap() error { return e.Err }
 
 // ReadFile reads the list in the named file.
 func ReadFile(name string, o Options) ([]rota.Task, error) {
-	f, err := os.Open(name) //nolint:gosec // the user names it
+	f, err := os.Open(name)
 	if err != nil {
 		return nil, err
 	}

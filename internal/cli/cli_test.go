@@ -97,12 +97,12 @@ func TestJSON(t *testing.T) {
 	}
 	var tasks []struct {
 		Instances []struct {
-			Index      *int
-			Worker     *string
-			Generation *uint64
-			State      *string
-			Since      *string
-		}
+			Index      *int    `json:"index"`
+			Worker     *string `json:"worker"`
+			Generation *uint64 `json:"generation"`
+			State      *string `json:"state"`
+			Since      *string `json:"since"`
+		} `json:"instances"`
 	}
 	_, out, _ := run(t, "", env, "task", "list", "-o", "json")
 	if err := json.Unmarshal([]byte(out), &tasks); err != nil || len(tasks) != 5 {
@@ -134,7 +134,7 @@ func TestTables(t *testing.T) {
 	text := ages(got.String())
 	golden := filepath.Join("testdata", "tables.txt")
 	if *update {
-		if err := os.WriteFile(golden, []byte(text), 0o644); err != nil { //nolint:gosec // a source file
+		if err := os.WriteFile(golden, []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}

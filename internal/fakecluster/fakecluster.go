@@ -169,7 +169,7 @@ func (c *Cluster) place(t *rotav1.TaskDetail, in *rotav1.Instance) {
 	}
 	best.Instances++
 	best.Weight += t.GetTask().GetWeight()
-	in.Worker, in.State, in.Generation = best.GetName(), "running", uint64(c.revision) //nolint:gosec // it only grows
+	in.Worker, in.State, in.Generation = best.GetName(), "running", uint64(c.revision)
 }
 
 func (c *Cluster) remove(id string) {
