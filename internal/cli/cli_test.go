@@ -196,7 +196,9 @@ func TestApply(t *testing.T) {
 	}
 	// What get prints can be applied again.
 	_, detail, _ := run(t, "", nil, "task", "get", "new", "-o", "json", "--server", addr)
-	var got struct{ Task json.RawMessage }
+	var got struct {
+		Task json.RawMessage `json:"task"`
+	}
 	if err := json.Unmarshal([]byte(detail), &got); err != nil {
 		t.Fatal(err)
 	}
@@ -261,10 +263,10 @@ func TestConfigShow(t *testing.T) {
 	env := map[string]string{"ROTA_CONFIG": file, "ROTA_STRENGTH": "2"}
 	status, out, errs := run(t, "", env, "config", "show", "worker", "--max-tasks=7", "-o", "json")
 	var settings []struct {
-		Key    string
-		Value  any
-		Source string
-		Where  string
+		Key    string `json:"key"`
+		Value  any    `json:"value"`
+		Source string `json:"source"`
+		Where  string `json:"where"`
 	}
 	if err := json.Unmarshal([]byte(out), &settings); err != nil || status != 0 {
 		t.Fatal(status, errs, err)
@@ -306,8 +308,10 @@ func TestWatch(t *testing.T) {
 			t.Fatalf("the watch ended: %v %s", lines.Err(), &errs)
 		}
 		var ev struct {
-			Type string
-			Task struct{ ID string }
+			Type string `json:"type"`
+			Task struct {
+				ID string `json:"id"`
+			} `json:"task"`
 		}
 		if err := json.Unmarshal(lines.Bytes(), &ev); err != nil {
 			t.Fatal(err)
