@@ -94,12 +94,22 @@ func workerDetail(out io.Writer, w *rotav1.Worker) error {
 	}
 	t := newTable("FIELD", "VALUE")
 	for _, row := range [][2]string{
-		{"name", w.GetName()}, {"state", w.GetState()}, {"incarnation", w.GetIncarnation()},
-		{"pid", fmt.Sprint(w.GetPid())}, {"host", w.GetHost()}, {"zone", w.GetZone()}, {"labels", labels(w.GetLabels())},
-		{"kinds", strings.Join(w.GetKinds(), ", ")}, {"capacity", strings.Join(capacity, ", ")},
-		{"max_tasks", fmt.Sprint(w.GetMaxTasks())}, {"strength", number(w.GetStrength())},
-		{"instances", fmt.Sprint(w.GetInstances())}, {"weight", rounded(w.GetWeight())},
-		{"lease_left_ms", fmt.Sprint(w.GetLeaseLeftMs())}, {"scheduler", w.GetScheduler()}, {"version", w.GetVersion()},
+		{"name", w.GetName()},
+		{"state", w.GetState()},
+		{"incarnation", w.GetIncarnation()},
+		{"pid", fmt.Sprint(w.GetPid())},
+		{"host", w.GetHost()},
+		{"zone", w.GetZone()},
+		{"labels", labels(w.GetLabels())},
+		{"kinds", strings.Join(w.GetKinds(), ", ")},
+		{"capacity", strings.Join(capacity, ", ")},
+		{"max_tasks", fmt.Sprint(w.GetMaxTasks())},
+		{"strength", number(w.GetStrength())},
+		{"instances", fmt.Sprint(w.GetInstances())},
+		{"weight", rounded(w.GetWeight())},
+		{"lease_left_ms", fmt.Sprint(w.GetLeaseLeftMs())},
+		{"scheduler", w.GetScheduler()},
+		{"version", w.GetVersion()},
 	} {
 		if row[1] != "" {
 			t.add(row[0], row[1])
