@@ -162,6 +162,8 @@ func (l *leader) txn(ctx context.Context, conds []store.Cond, ops []store.Op) (o
 	case err == nil && ok:
 		l.fence = rev
 		return true, rev, nil
+	case ctx.Err() != nil:
+		return false, 0, fmt.Errorf("write: %w", ctx.Err())
 	case err != nil:
 		l.s.log.Warn("outcome of a transaction unknown, looking", "error", err)
 	default:

@@ -258,7 +258,7 @@ func (s *Server) changed(d *view.Delta) {
 	}
 	for _, change := range d.Sessions {
 		c := s.live[change.Name]
-		if c != nil && change.New == nil && change.Old != nil && change.Old.ID == c.id {
+		if c != nil && change.New == nil && change.Old.ID == c.id && !change.Old.GetLeaving() {
 			c.say(refuse(rotav1.Refused_CODE_SESSION_LOST, "the lease has ended", 0))
 			c.end()
 		}

@@ -17,6 +17,7 @@ import (
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
+	"google.golang.org/grpc"
 
 	"github.com/rota-project/rota"
 )
@@ -43,7 +44,7 @@ type EmbedConfig struct {
 // the shortest lease: one second.
 const (
 	tickMs     = 50
-	electionMs = 500
+	electionMs = 250
 	quota      = 8 << 30
 	// The log's entries stay in memory until a snapshot; they may be 1 MiB long.
 	snapshotCount   = 300
@@ -58,6 +59,7 @@ const (
 // Embedded is one etcd node in this process.
 type Embedded struct {
 	etcd     *embed.Etcd
+	grpc     *grpcServers
 	lock     *fileutil.LockedFile
 	endpoint string
 	failed   *failure
@@ -82,6 +84,8 @@ func Embed(ctx context.Context, cfg EmbedConfig) (*Embedded, error) {
 		return nil, fmt.Errorf("etcd: data_dir: lock: %w", err)
 	}
 	f := &failure{ch: make(chan struct{})}
+	servers := &grpcServers{}
+	ec.ServiceRegister = servers.add
 	ec.ZapLoggerBuilder = embed.NewZapLoggerBuilder(serverLogger(cfg.Logger, f))
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
@@ -90,7 +94,7 @@ func Embed(ctx context.Context, cfg EmbedConfig) (*Embedded, error) {
 		_ = lock.Close() // the error of the start is the one that counts
 		return nil, fmt.Errorf("etcd: start in %s: %w", cfg.DataDir, err)
 	}
-	return &Embedded{etcd: node, lock: lock, endpoint: "http://" + node.Clients[0].Addr().String(), failed: f}, nil
+	return &Embedded{etcd: node, grpc: servers, lock: lock, endpoint: "http://" + node.Clients[0].Addr().String(), failed: f}, nil
 }
 
 // Endpoints are what to open.
@@ -109,8 +113,8 @@ func (e *Embedded) Stop() error {
 	var err error
 	e.stop.Do(func() {
 		if e.failed.get() == nil {
-			// Ends the watches first, which Close would wait for.
-			e.etcd.Server.Stop()
+			// Close would wait for open watches for seconds.
+			e.grpc.stop()
 			e.etcd.Close()
 		}
 		if err = e.lock.Close(); err != nil {
@@ -118,6 +122,26 @@ func (e *Embedded) Stop() error {
 		}
 	})
 	return err
+}
+
+// grpcServers are what clients are connected to.
+type grpcServers struct {
+	mu  sync.Mutex
+	all []*grpc.Server
+}
+
+func (g *grpcServers) add(s *grpc.Server) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.all = append(g.all, s)
+}
+
+func (g *grpcServers) stop() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, s := range g.all {
+		s.Stop()
+	}
 }
 
 func embedConfig(cfg EmbedConfig) (*embed.Config, error) {

@@ -17,9 +17,14 @@ import (
 	"strings"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/rota-project/rota"
 	"github.com/rota-project/rota/store"
@@ -76,14 +81,8 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, cc.DialTimeout)
 	defer cancel()
-	client, err := clientv3.New(cc)
-	if err == nil {
-		err = probe(ctx, client, cfg.Root)
-	}
+	client, err := dial(ctx, cc, cfg.Root)
 	if err != nil {
-		if client != nil {
-			_ = client.Close() // nothing is open yet
-		}
 		return nil, fmt.Errorf("etcd: no answer from %s within %v: %w", strings.Join(cfg.Endpoints, ", "), cc.DialTimeout, err)
 	}
 	s := &Store{client: client, root: cfg.Root, timeout: cfg.RequestTimeout}
@@ -101,21 +100,49 @@ func (s *Store) Close() error {
 	return nil
 }
 
+// dial makes a client and waits for an answer. It asks without a user first: a
+// client with one would be silent about why it cannot connect.
+func dial(ctx context.Context, cc clientv3.Config, root string) (*clientv3.Client, error) {
+	user, password := cc.Username, cc.Password
+	cc.Username, cc.Password = "", ""
+	client, err := clientv3.New(cc)
+	if err != nil {
+		return nil, err
+	}
+	err = probe(ctx, client, root)
+	if user == "" && err == nil {
+		return client, nil
+	}
+	_ = client.Close() // it is of no use any more
+	if user == "" || err != nil && !errors.Is(err, rpctypes.ErrUserEmpty) {
+		return nil, err
+	}
+	cc.Username, cc.Password = user, password
+	if client, err = clientv3.New(cc); err != nil {
+		return nil, err
+	}
+	if err := probe(ctx, client, root); err != nil {
+		_ = client.Close() // the error of the probe is the one that counts
+		return nil, err
+	}
+	return client, nil
+}
+
 // probe reads until it gets an answer, or an error that will not go away.
 func probe(ctx context.Context, client *clientv3.Client, root string) error {
+	kv := etcdserverpb.NewKVClient(client.ActiveConnection())
 	var last error
 	for {
-		try, cancel := context.WithTimeout(ctx, time.Second)
-		_, err := client.Get(try, root+store.LeaderKey, clientv3.WithKeysOnly())
+		try, cancel := context.WithTimeout(ctx, 2*time.Second)
+		_, err := kv.Range(try, &etcdserverpb.RangeRequest{Key: []byte(root + store.LeaderKey), KeysOnly: true}, grpc.WaitForReady(false))
 		cancel()
-		switch {
+		switch code := status.Code(err); {
 		case err == nil:
 			return nil
-		case errors.Is(err, rpctypes.ErrAuthFailed), errors.Is(err, rpctypes.ErrPermissionDenied),
-			errors.Is(err, rpctypes.ErrUserEmpty), errors.Is(err, rpctypes.ErrInvalidAuthToken), errors.Is(err, rpctypes.ErrAuthNotEnabled):
-			return err
+		case code == codes.InvalidArgument, code == codes.PermissionDenied, code == codes.Unauthenticated, code == codes.FailedPrecondition:
+			return rpctypes.Error(err)
 		case last == nil || ctx.Err() == nil:
-			last = err
+			last = rpctypes.Error(err)
 		}
 		select {
 		case <-ctx.Done():
@@ -131,9 +158,14 @@ func clientConfig(cfg Config) (clientv3.Config, error) {
 		DialTimeout:          cfg.DialTimeout,
 		DialKeepAliveTime:    10 * time.Second, // etcd refuses more than one ping in 5 s
 		DialKeepAliveTimeout: 5 * time.Second,
-		MaxUnaryRetries:      5, // of reads; an outage should show soon
-		Username:             cfg.User,
-		Logger:               zap.NewNop(),
+		DialOptions: []grpc.DialOption{grpc.WithConnectParams(grpc.ConnectParams{
+			// An etcd that was away a moment is back a moment later.
+			Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 3 * time.Second},
+			MinConnectTimeout: 3 * time.Second,
+		})},
+		MaxUnaryRetries: 5, // of reads; an outage should show soon
+		Username:        cfg.User,
+		Logger:          zap.NewNop(),
 	}
 	if cc.DialTimeout == 0 {
 		cc.DialTimeout = DefaultDialTimeout
