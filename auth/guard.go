@@ -73,6 +73,16 @@ func (g *Guard) Admit(ctx context.Context, method string) (context.Context, Iden
 	return With(ctx, who), who, nil
 }
 
+// AdmitAudited is Admit for a route that is no gRPC method: what it refuses, and
+// what changes something, is audited.
+func (g *Guard) AdmitAudited(ctx context.Context, method string) (context.Context, error) {
+	ctx, who, err := g.Admit(ctx, method)
+	if err != nil || g.policy[method].Writes {
+		audit(ctx, g.log, who, method, nil, err)
+	}
+	return ctx, err
+}
+
 // Unary is the interceptor of unary methods.
 func (g *Guard) Unary() grpc.UnaryServerInterceptor {
 	return func(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {

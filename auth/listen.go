@@ -30,10 +30,10 @@ type OpenError struct {
 func (e *OpenError) Error() string {
 	var missing []string
 	if !e.TLS {
-		missing = append(missing, "TLS (rota cert init; rota cert issue scheduler NAME; then --tls with its files)")
+		missing = append(missing, "TLS (rota cert init; rota cert issue scheduler NAME --host HOST; then --tls with its files)")
 	}
 	if !e.Protected {
-		missing = append(missing, "tokens (rota token create --role admin --file FILE; then --token-file FILE)")
+		missing = append(missing, "tokens (rota token create --role admin --file FILE; then --tokens FILE)")
 	}
 	return fmt.Sprintf("%s is open to other machines: this needs %s; or listen on 127.0.0.1", e.Addr, strings.Join(missing, " and "))
 }

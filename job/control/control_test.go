@@ -478,6 +478,13 @@ func TestFound(t *testing.T) {
 	// One scheduler stops: the jobs go on, and the other answers.
 	long := n1.run(t, command("sh", "-c", "echo up; sleep 1000"))
 	n2.state(t, long, "running")
+	first, err := n2.jobs.ReadOutput(t.Context(), &rotav1.ReadOutputRequest{Id: long, Follow: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m, err := first.Recv(); err != nil || string(m.GetData()) != "up\n" {
+		t.Fatalf("%v, %v", m, err)
+	}
 	n1.stop()
 	if _, err := n2.jobs.StopJob(t.Context(), &rotav1.StopJobRequest{Id: long}); err != nil {
 		t.Fatal(err)

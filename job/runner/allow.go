@@ -37,6 +37,15 @@ type Allow struct {
 	// Dirs are the directories in and below which jobs may work and name files.
 	// Empty means only a directory of the job's own, or, with Any, all.
 	Dirs []string `json:"dirs" yaml:"dirs" toml:"dirs"`
+	// Rules are for what Any allows.
+	Rules Rules `json:"rules" yaml:"rules" toml:"rules"`
+}
+
+// Rules say how a command runs that no template describes.
+type Rules struct {
+	User    string         `json:"user" yaml:"user" toml:"user"`
+	Timeout time.Duration  `json:"timeout" yaml:"timeout" toml:"timeout"`
+	Limits  process.Limits `json:"limits" yaml:"limits" toml:"limits"`
 }
 
 // Command is an argv template. Each word is either literal or one parameter:
@@ -65,7 +74,7 @@ type Command struct {
 
 // policy is an Allow that was checked.
 type policy struct {
-	any      bool
+	any      *command // how it runs what no template describes; nil if it does not
 	commands []command
 	dirs     []string // real paths
 }
@@ -86,7 +95,7 @@ type word struct {
 
 // compile checks a and resolves its directories and users.
 func (a Allow) compile(cgroup *process.Cgroup) (*policy, error) {
-	p := &policy{any: a.Any}
+	p := &policy{}
 	for _, d := range a.Dirs {
 		real, err := filepath.EvalSymlinks(d)
 		if err != nil || !filepath.IsAbs(d) {
@@ -107,27 +116,41 @@ func (a Allow) compile(cgroup *process.Cgroup) (*policy, error) {
 			}
 			cc.words = append(cc.words, w)
 		}
-		if c.User != "" {
-			u, err := process.LookupUser(c.User)
-			if err != nil {
-				return nil, &rota.FieldError{Field: field + ".user", Value: c.User, Want: "a user of this machine"}
-			}
-			cc.user = u
-		}
-		if c.Timeout < 0 {
-			return nil, &rota.FieldError{Field: field + ".timeout", Value: c.Timeout.String(), Want: "zero or more"}
-		}
-		probe := process.Spec{Argv: c.Argv[:1], Limits: c.Limits, User: cc.user, Cgroup: cgroup}
-		if err := probe.Validate(); err != nil {
-			var fe *rota.FieldError
-			if errors.As(err, &fe) {
-				return nil, &rota.FieldError{Field: field + "." + fe.Field, Value: fe.Value, Want: fe.Want}
-			}
+		if err := cc.check(field, cgroup); err != nil {
 			return nil, err
 		}
 		p.commands = append(p.commands, cc)
 	}
+	if a.Any {
+		p.any = &command{Command: Command{Argv: []string{"any"}, User: a.Rules.User, Timeout: a.Rules.Timeout, Limits: a.Rules.Limits}}
+		if err := p.any.check("jobs.rules", cgroup); err != nil {
+			return nil, err
+		}
+	}
 	return p, nil
+}
+
+// check looks at how the command is to run, and finds its user.
+func (c *command) check(field string, cgroup *process.Cgroup) error {
+	if c.User != "" {
+		u, err := process.LookupUser(c.User)
+		if err != nil {
+			return &rota.FieldError{Field: field + ".user", Value: c.User, Want: "a user of this machine"}
+		}
+		c.user = u
+	}
+	if c.Timeout < 0 {
+		return &rota.FieldError{Field: field + ".timeout", Value: c.Timeout.String(), Want: "zero or more"}
+	}
+	probe := process.Spec{Argv: c.Argv[:1], Limits: c.Limits, User: c.user, Cgroup: cgroup}
+	if err := probe.Validate(); err != nil {
+		var fe *rota.FieldError
+		if errors.As(err, &fe) {
+			return &rota.FieldError{Field: field + "." + fe.Field, Value: fe.Value, Want: fe.Want}
+		}
+		return err
+	}
+	return nil
 }
 
 func parseWord(s string) (word, error) {
@@ -198,19 +221,23 @@ func (p *policy) decide(s job.Spec) (decision, error) {
 				return decision{}, &NotAllowedError{"env " + clip(k), "not listed for this command"}
 			}
 		}
-		d := decision{argv: argv, dir: dir, user: c.user, limits: c.Limits, timeout: s.Timeout}
-		if c.Timeout > 0 && (d.timeout == 0 || d.timeout > c.Timeout) {
-			d.timeout = c.Timeout
-		}
-		return d, nil
+		return c.decision(argv, dir, s), nil
 	}
-	if p.any {
-		return decision{argv: s.Argv, dir: dir, timeout: s.Timeout}, nil
+	if p.any != nil {
+		return p.any.decision(s.Argv, dir, s), nil
 	}
 	if nearest != nil {
 		return decision{}, nearest
 	}
 	return decision{}, &NotAllowedError{"command " + clip(s.Argv[0]), "not listed"}
+}
+
+func (c *command) decision(argv []string, dir string, s job.Spec) decision {
+	d := decision{argv: argv, dir: dir, user: c.user, limits: c.Limits, timeout: s.Timeout}
+	if c.Timeout > 0 && (d.timeout == 0 || d.timeout > c.Timeout) {
+		d.timeout = c.Timeout
+	}
+	return d
 }
 
 func (p *policy) dir(dir string) (string, error) {
@@ -226,7 +253,7 @@ func (p *policy) dir(dir string) (string, error) {
 		}
 		dir = filepath.Join(p.dirs[0], dir)
 	}
-	if p.any && len(p.dirs) == 0 {
+	if p.any != nil && len(p.dirs) == 0 {
 		return filepath.Clean(dir), nil
 	}
 	return below("dir", dir, p.dirs)

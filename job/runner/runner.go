@@ -407,7 +407,7 @@ func (r *Runner) Commands() (any bool, words []string) {
 			words = append(words, w)
 		}
 	}
-	return r.policy.any, words
+	return r.policy.any != nil, words
 }
 
 // Slots is how many jobs run at once at most.
