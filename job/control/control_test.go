@@ -296,26 +296,29 @@ func TestBadInput(t *testing.T) {
 		err  error
 		want codes.Code
 	}{
-		"no argv":             {run(nil, ""), codes.InvalidArgument},
-		"NUL in env":          {run(&rotav1.JobDefinition{Argv: []string{"x"}, Env: map[string]string{"A": "\x00"}}, ""), codes.InvalidArgument},
-		"negative timeout":    {run(&rotav1.JobDefinition{Argv: []string{"x"}, TimeoutMs: -1}, ""), codes.InvalidArgument},
-		"overflowing timeout": {run(&rotav1.JobDefinition{Argv: []string{"x"}, TimeoutMs: 1 << 62}, ""), codes.InvalidArgument},
-		"retries":             {run(&rotav1.JobDefinition{Argv: []string{"x"}, Retries: 1 << 40}, ""), codes.InvalidArgument},
-		"two stdins":          {run(&rotav1.JobDefinition{Argv: []string{"x"}, Stdin: "a", StdinBase64: []byte("b")}, ""), codes.InvalidArgument},
-		"condition":           {run(&rotav1.JobDefinition{Argv: []string{"x"}, Require: []string{"zone=="}}, ""), codes.InvalidArgument},
-		"id":                  {run(command("echo", "1"), "../x"), codes.InvalidArgument},
-		"id of another":       {run(command("echo", "2"), good), codes.InvalidArgument},
-		"id again":            {run(command("echo", "1"), good), codes.OK},
-		"get none":            {errOf(n.jobs.GetJob(t.Context(), &rotav1.GetJobRequest{Id: unknown})), codes.NotFound},
-		"stop none":           {errOf(n.jobs.StopJob(t.Context(), &rotav1.StopJobRequest{Id: "x"})), codes.NotFound},
-		"stop a done one":     {errOf(n.jobs.StopJob(t.Context(), &rotav1.StopJobRequest{Id: good})), codes.FailedPrecondition},
-		"retry none":          {errOf(n.jobs.RetryJob(t.Context(), &rotav1.RetryJobRequest{Id: ""})), codes.NotFound},
-		"delete none":         {errOf(n.jobs.DeleteJob(t.Context(), &rotav1.DeleteJobRequest{Id: unknown})), codes.NotFound},
-		"output of none":      {read(&rotav1.ReadOutputRequest{Id: unknown}), codes.NotFound},
-		"offset past the end": {read(&rotav1.ReadOutputRequest{Id: good, Offset: 100}), codes.InvalidArgument},
-		"attempt of none":     {read(&rotav1.ReadOutputRequest{Id: good, Generation: 1}), codes.NotFound},
-		"page size":           {errOf(n.jobs.ListJobs(t.Context(), &rotav1.ListJobsRequest{PageSize: -1})), codes.InvalidArgument},
-		"state":               {errOf(n.jobs.ListJobs(t.Context(), &rotav1.ListJobsRequest{State: "happy"})), codes.InvalidArgument},
+		"no argv":              {run(nil, ""), codes.InvalidArgument},
+		"NUL in env":           {run(&rotav1.JobDefinition{Argv: []string{"x"}, Env: map[string]string{"A": "\x00"}}, ""), codes.InvalidArgument},
+		"negative timeout":     {run(&rotav1.JobDefinition{Argv: []string{"x"}, TimeoutMs: -1}, ""), codes.InvalidArgument},
+		"overflowing timeout":  {run(&rotav1.JobDefinition{Argv: []string{"x"}, TimeoutMs: 1 << 62}, ""), codes.InvalidArgument},
+		"retries":              {run(&rotav1.JobDefinition{Argv: []string{"x"}, Retries: 1 << 40}, ""), codes.InvalidArgument},
+		"two stdins":           {run(&rotav1.JobDefinition{Argv: []string{"x"}, Stdin: "a", StdinBase64: []byte("b")}, ""), codes.InvalidArgument},
+		"condition":            {run(&rotav1.JobDefinition{Argv: []string{"x"}, Require: []string{"zone=="}}, ""), codes.InvalidArgument},
+		"id":                   {run(command("echo", "1"), "../x"), codes.InvalidArgument},
+		"id of another":        {run(command("echo", "2"), good), codes.InvalidArgument},
+		"id again":             {run(command("echo", "1"), good), codes.OK},
+		"not allowed anywhere": {run(command("ls"), ""), codes.PermissionDenied},
+		"not allowed there":    {run(&rotav1.JobDefinition{Argv: []string{"ls"}, Worker: "w"}, ""), codes.PermissionDenied},
+		"no such worker":       {run(&rotav1.JobDefinition{Argv: []string{"echo", "1"}, Worker: "x"}, ""), codes.NotFound},
+		"get none":             {errOf(n.jobs.GetJob(t.Context(), &rotav1.GetJobRequest{Id: unknown})), codes.NotFound},
+		"stop none":            {errOf(n.jobs.StopJob(t.Context(), &rotav1.StopJobRequest{Id: "x"})), codes.NotFound},
+		"stop a done one":      {errOf(n.jobs.StopJob(t.Context(), &rotav1.StopJobRequest{Id: good})), codes.FailedPrecondition},
+		"retry none":           {errOf(n.jobs.RetryJob(t.Context(), &rotav1.RetryJobRequest{Id: ""})), codes.NotFound},
+		"delete none":          {errOf(n.jobs.DeleteJob(t.Context(), &rotav1.DeleteJobRequest{Id: unknown})), codes.NotFound},
+		"output of none":       {read(&rotav1.ReadOutputRequest{Id: unknown}), codes.NotFound},
+		"offset past the end":  {read(&rotav1.ReadOutputRequest{Id: good, Offset: 100}), codes.InvalidArgument},
+		"attempt of none":      {read(&rotav1.ReadOutputRequest{Id: good, Generation: 1}), codes.NotFound},
+		"page size":            {errOf(n.jobs.ListJobs(t.Context(), &rotav1.ListJobsRequest{PageSize: -1})), codes.InvalidArgument},
+		"state":                {errOf(n.jobs.ListJobs(t.Context(), &rotav1.ListJobsRequest{State: "happy"})), codes.InvalidArgument},
 	} {
 		if status.Code(c.err) != c.want {
 			t.Errorf("%s: %v, want %v", name, c.err, c.want)
@@ -327,9 +330,9 @@ func TestBadInput(t *testing.T) {
 		t.Errorf("%v", j)
 	}
 	// Nobody runs this: it waits, and says why.
-	waiting := n.run(t, command("ls"))
+	waiting := n.run(t, &rotav1.JobDefinition{Argv: []string{"echo", "1"}, Require: []string{"gpu"}})
 	d, err := n.jobs.GetJob(t.Context(), &rotav1.GetJobRequest{Id: waiting})
-	if err != nil || d.GetJob().GetState() != "queued" || !strings.Contains(d.GetJob().GetReason(), "does not run ls") {
+	if err != nil || d.GetJob().GetState() != "queued" || !strings.Contains(d.GetJob().GetReason(), "does not meet gpu") {
 		t.Errorf("%v, %v", d, err)
 	}
 	if _, err := n.jobs.DeleteJob(t.Context(), &rotav1.DeleteJobRequest{Id: waiting}); status.Code(err) != codes.FailedPrecondition {

@@ -1,6 +1,7 @@
 package control
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -161,6 +162,39 @@ func (b *batch) place() (next time.Time, more bool) {
 		b.changed[id].conds = append(b.changed[id].conds, store.Cond{Key: store.SessionKey(w.Name), By: store.ByCreate, Revision: w.session})
 	}
 	return next, false
+}
+
+// ErrNotAllowed is the answer to a command that no worker of the cluster lists.
+var ErrNotAllowed = errors.New("not allowed")
+
+// refuse says why a job is not even queued: it names a worker that nobody has
+// heard of, or a command that the workers which take jobs do not list. nil if it
+// may wait for its turn.
+func (c *Control) refuse(s job.Spec) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	lists := func(name string) bool {
+		w := c.p.workers[name]
+		return w.GetAny() || slices.Contains(w.GetCommands(), s.Argv[0])
+	}
+	if s.Worker != "" {
+		switch {
+		case c.p.sessions[s.Worker] == nil && c.p.nodes[s.Worker] == nil:
+			return fmt.Errorf("worker %s: %w", clip(s.Worker), rota.ErrNotFound)
+		case c.p.workers[s.Worker] != nil && !lists(s.Worker):
+			return fmt.Errorf("command %s: %w on worker %s: its own configuration does not list it", clip(s.Argv[0]), ErrNotAllowed, s.Worker)
+		}
+		return nil
+	}
+	for name := range c.p.workers {
+		if lists(name) {
+			return nil
+		}
+	}
+	if len(c.p.workers) > 0 {
+		return fmt.Errorf("command %s: %w: no worker's own configuration lists it", clip(s.Argv[0]), ErrNotAllowed)
+	}
+	return nil
 }
 
 // waits says why a queued job is on no worker. c.mu is held.

@@ -39,6 +39,8 @@ func apiError(err error) error {
 	switch {
 	case errors.Is(err, job.ErrState):
 		return status.Error(codes.FailedPrecondition, err.Error())
+	case errors.Is(err, ErrNotAllowed):
+		return status.Error(codes.PermissionDenied, err.Error())
 	case errors.Is(err, ErrFull):
 		return status.Error(codes.ResourceExhausted, err.Error())
 	case errors.Is(err, ErrBusy):
@@ -62,6 +64,9 @@ func (c *Control) Declare(ctx context.Context, id string, s job.Spec) (job.Job, 
 		return job.Job{}, err
 	}
 	if _, err := conditionsOf(s); err != nil {
+		return job.Job{}, err
+	}
+	if err := c.refuse(s); err != nil {
 		return job.Job{}, err
 	}
 	s = s.Normalize()
