@@ -120,7 +120,7 @@ func (l *loop) arm(timer *time.Timer) {
 	if at, ok := l.holder.Next(now); ok {
 		next = min(next, at)
 	}
-	if l.link != nil && l.session != 0 {
+	if l.link != nil && l.link.welcomed {
 		next = min(next, l.nextRenew)
 	}
 	timer.Reset(max(next-now, 0))
