@@ -159,9 +159,10 @@ func (l *leader) run(ctx context.Context) error {
 		if !now.Before(l.nextPass) {
 			l.nextPass = now.Add(l.s.cfg.Interval)
 			l.owed.prune = true
+			l.graceEnds(now)
 			l.ask()
 			l.pass(now)
-		} else if !l.planAt.IsZero() && !now.Before(l.planAt) {
+		} else if l.graceEnds(now) || !l.planAt.IsZero() && !now.Before(l.planAt) {
 			l.pass(now)
 		}
 		wrote, err := l.execute(ctx)
@@ -202,6 +203,19 @@ func (l *leader) wakeAt() time.Time {
 		}
 	}
 	return at
+}
+
+// graceEnds notes the lost workers whose instances wait no longer for their
+// return, and reports whether there are any.
+func (l *leader) graceEnds(now time.Time) (ended bool) {
+	for name, until := range l.graceUntil {
+		if !now.Before(until) {
+			delete(l.graceUntil, name)
+			l.workers[name] = true
+			ended = true
+		}
+	}
+	return ended
 }
 
 // soon asks for a pass after the debounce.
@@ -346,12 +360,6 @@ func (l *leader) standing(name string) {
 func (l *leader) pass(now time.Time) {
 	l.planAt = time.Time{}
 	v := l.s.view
-	for name, until := range l.graceUntil {
-		if !now.Before(until) {
-			delete(l.graceUntil, name)
-			l.workers[name] = true
-		}
-	}
 	v.Read(func() {
 		for name := range l.workers {
 			l.standing(name)
