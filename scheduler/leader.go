@@ -253,6 +253,9 @@ func (l *leader) learn(d *view.Delta) error {
 			id = c.New.ID
 		}
 		l.ledger.Session(c.Name, id)
+		if c.New != nil && c.New.GetLeaving() {
+			l.ledger.Leaving(c.Name) // at once: what it gives up does not go back to it
+		}
 		l.workers[c.Name] = true
 		switch {
 		case c.New == nil:
