@@ -186,11 +186,13 @@ func (c *session) create(ctx context.Context) (*rotav1.ToWorker, int64, error) {
 		c.id, c.lease, c.ttl = rev, lease, ttl
 		return nil, rev, nil
 	}
-	// If it was done all the same, it ends with the lease.
-	_ = st.Revoke(context.WithoutCancel(ctx), lease)
 	if err != nil {
+		// It may have been done, now or later: then the worker finds its session at
+		// the next hello. The lease must end by itself, for an end that came late
+		// would end a session that the worker has taken up meanwhile.
 		return nil, 0, fmt.Errorf("write session: %w", err)
 	}
+	_ = st.Revoke(context.WithoutCancel(ctx), lease) // nothing is bound to it
 	return refuse(rotav1.Refused_CODE_UNAVAILABLE, "another worker joins", 20*time.Millisecond), 0, nil
 }
 
