@@ -236,15 +236,15 @@ func (l *leader) learn(d *view.Delta) error {
 		}
 	}
 	for _, c := range d.Tasks {
-		if c.New == nil {
+		if c.Old != nil {
 			l.instances -= replicas(c.Old)
+		}
+		if c.New == nil {
 			l.planner.RemoveTask(c.Key)
 		} else {
-			if c.Old != nil {
-				l.instances -= replicas(c.Old)
-			}
 			l.setTask(c.New)
 		}
+		l.drop(c.Old, c.New)
 		l.soon()
 	}
 	for _, c := range d.Sessions {
@@ -330,6 +330,22 @@ func (l *leader) setTask(t *record.Task) {
 		if worker, ok := l.planner.Where(i); ok {
 			l.ledger.Target(i, target(&t.Task, worker, ""))
 		}
+	}
+}
+
+// drop has the instances that are declared no longer be nowhere. The planner
+// says so of those that it finds on living workers only; one whose worker is
+// away must not be given back to it when it returns.
+func (l *leader) drop(was, is *record.Task) {
+	if was == nil {
+		return
+	}
+	from := 0
+	if is != nil {
+		from = replicas(is)
+	}
+	for n := from; n < replicas(was); n++ {
+		l.ledger.Target(rota.Instance{Task: was.ID, Index: n}, ownership.Target{Reason: "no task declares it"})
 	}
 }
 
