@@ -50,6 +50,9 @@ type history struct {
 	// running are the calls of task functions, by instance.
 	running map[rota.Instance][]*run
 	last    map[rota.Instance]lastRun
+	// exclusive is the greatest generation of an exclusive call. One of an
+	// available task may be followed by a late one of a lower generation.
+	exclusive map[rota.Instance]lastRun
 	granted map[rota.Instance]granted
 	wrong   []string
 	log     []string
@@ -76,7 +79,8 @@ type granted struct {
 
 func newHistory() *history {
 	return &history{
-		began: time.Now(), running: map[rota.Instance][]*run{}, last: map[rota.Instance]lastRun{}, granted: map[rota.Instance]granted{},
+		began: time.Now(), running: map[rota.Instance][]*run{}, last: map[rota.Instance]lastRun{},
+		exclusive: map[rota.Instance]lastRun{}, granted: map[rota.Instance]granted{},
 	}
 }
 
@@ -130,13 +134,19 @@ func (h *history) start(r *run) {
 	case !known:
 	case last.process == r.process && last.generation == r.generation:
 		h.counts.Restarts++
-	case r.exclusive && last.generation >= r.generation:
-		h.failLocked("%s starts on %s under generation %d, after %s under %d", r.instance, r.process, r.generation, last.process, last.generation)
 	case last.worker != r.worker:
 		h.counts.Moves++
 	}
+	this := lastRun{r.worker, r.process, r.generation}
 	if !known || r.generation > last.generation {
-		h.last[r.instance] = lastRun{r.worker, r.process, r.generation}
+		h.last[r.instance] = this
+	}
+	if r.exclusive {
+		before, known := h.exclusive[r.instance]
+		if known && this != before && this.generation <= before.generation {
+			h.failLocked("%s starts on %s under generation %d, after %s under %d", r.instance, r.process, r.generation, before.process, before.generation)
+		}
+		h.exclusive[r.instance] = this
 	}
 	h.running[r.instance] = append(h.running[r.instance], r)
 }
