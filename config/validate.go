@@ -48,6 +48,9 @@ func (c *Scheduler) validate() (string, error) {
 		rule{"interval", positive(c.Interval)},
 		rule{"pass-timeout", positive(c.PassTimeout)},
 		rule{"max-moves", needed(c.MaxMoves > 0, "at least 1")},
+		rule{"hysteresis", share(c.Placement.Hysteresis)},
+		rule{"load-blend", share(c.Placement.LoadBlend)},
+		rule{"load-band", share(c.Placement.LoadBand)},
 		rule{"tasks-url", webAddress(c.TasksURL)},
 		rule{"tasks-poll", positive(c.TasksPoll)},
 	)
@@ -218,6 +221,13 @@ func commands(m map[string]string) error {
 		if strings.TrimSpace(command) == "" {
 			return want(kind+"=", "KIND=COMMAND")
 		}
+	}
+	return nil
+}
+
+func share(f float64) error {
+	if f > 1 {
+		return fmt.Errorf("%g: want a part of the whole, 0 to 1", f)
 	}
 	return nil
 }
