@@ -18,6 +18,13 @@ import (
 )
 
 func main() {
+	if err := run(); err != nil {
+		fmt.Fprintln(os.Stderr, "cluster:", err)
+		os.Exit(1)
+	}
+}
+
+func run() error {
 	only := flag.String("rows", "", "a regular expression of rows to run; all without")
 	runs := flag.Int("runs", 20, "how often things are repeated whose 99th percentile is shown")
 	worker := flag.String("worker", "", "be the worker of this name: used by the command itself")
@@ -25,21 +32,25 @@ func main() {
 	sim := flag.Bool("simulate", false, "be the simulation: used by the command itself, which runs it alone in a process")
 	sessions := flag.Int("sessions", 2000, "simulated sessions")
 	tasks := flag.Int("tasks", 1_000_000, "simulated tasks")
+	profile := flag.String("cpuprofile", "", "write a CPU profile of this process to this file")
+	heap := flag.String("memprofile", "", "write a profile of the heap at the end of the simulation to this file")
 	flag.Parse()
+	if *profile != "" {
+		stop, err := profileCPU(*profile)
+		if err != nil {
+			return err
+		}
+		defer stop()
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Minute)
 	defer cancel()
-	var err error
 	switch {
 	case *worker != "":
-		err = beWorker(ctx, *worker, *scheduler)
+		return beWorker(ctx, *worker, *scheduler)
 	case *sim:
-		err = simulate(ctx, os.Stdout, *sessions, *tasks)
+		return simulate(ctx, os.Stdout, *sessions, *tasks, *heap)
 	default:
-		err = all(ctx, *only, options{runs: *runs, sessions: *sessions, tasks: *tasks})
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "cluster:", err)
-		os.Exit(1)
+		return all(ctx, *only, options{runs: *runs, sessions: *sessions, tasks: *tasks})
 	}
 }
 

@@ -95,6 +95,13 @@ func (w *simWorker) serve() {
 			close(w.welcome)
 		case *rotav1.ToWorker_Grants:
 			w.grants(b.Grants)
+		case *rotav1.ToWorker_Refused:
+			w.f.mu.Lock()
+			if w.n >= 0 && w.f.double == nil {
+				w.f.double = fmt.Errorf("%s: session refused after %d granted: %s", w.name, w.f.granted, b.Refused.GetText())
+			}
+			w.f.mu.Unlock()
+			w.f.wake()
 		case *rotav1.ToWorker_Cluster:
 			w.f.running.Store(b.Cluster.GetAllRunning())
 			w.f.wake()
@@ -163,7 +170,7 @@ func (f *field) until(ctx context.Context, what string, cond func() bool) error 
 
 // simulate runs sessions simulated workers and a million tasks, and writes what
 // it measured to out.
-func simulate(ctx context.Context, out io.Writer, sessions, tasks int) (err error) {
+func simulate(ctx context.Context, out io.Writer, sessions, tasks int, heap string) (err error) {
 	l, err := start(ctx, scheduler.Config{})
 	if err != nil {
 		return err
@@ -261,5 +268,10 @@ func simulate(ctx context.Context, out io.Writer, sessions, tasks int) (err erro
 	runtime.GC()
 	runtime.ReadMemStats(&mem)
 	s.Heap = float64(mem.HeapAlloc)
+	if heap != "" {
+		if err := profileHeap(heap); err != nil {
+			return err
+		}
+	}
 	return json.NewEncoder(out).Encode(s)
 }
