@@ -30,3 +30,4 @@ lint: ## golangci-lint and the rules of imports
 .PHONY: generate
 generate: ## code from the .proto files
 	go run $(BUF) generate
+	go generate ./api ./internal/cli

@@ -63,7 +63,7 @@ func NewHandler(cfg Config) (http.Handler, error) {
 	if cfg.Timeout == 0 {
 		cfg.Timeout = DefaultTimeout
 	}
-	calls, err := newGateway(cfg.Conn)
+	calls, err := newGateway(strictConn{cfg.Conn})
 	if err != nil {
 		return nil, err
 	}
@@ -104,12 +104,15 @@ func (h *root) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (h *root) serveCall(w http.ResponseWriter, r *http.Request) {
-	if !isWatch(r) {
-		ctx, cancel := context.WithTimeout(r.Context(), h.cfg.Timeout)
-		defer cancel()
-		r = r.WithContext(ctx)
+	ctx, cancel := context.WithTimeout(r.Context(), h.cfg.Timeout)
+	if isWatch(r) {
+		cancel()
+		ctx, cancel = untilStopping(r.Context())
 	}
-	if !readBody(w, r) {
+	defer cancel()
+	r = r.WithContext(ctx)
+	r, ok := withQuery(w, r)
+	if !ok || !readBody(w, r) {
 		return
 	}
 	// The gateway's router must see each part of the path as it was escaped, or
@@ -161,8 +164,9 @@ func newGateway(conn grpc.ClientConnInterface) (http.Handler, error) {
 		runtime.WithMiddlewares(unescape),
 		runtime.WithErrorHandler(handleError),
 		runtime.WithRoutingErrorHandler(handleRoutingError),
-		runtime.SetQueryParameterParser(queryParser{}),
 		runtime.WithDisablePathLengthFallback(),
+		runtime.WithOutgoingHeaderMatcher(noHeader),
+		runtime.WithOutgoingTrailerMatcher(noHeader),
 	)
 	ctx := context.Background()
 	tasks := rotav1.NewTasksClient(conn)
@@ -178,6 +182,9 @@ func newGateway(conn grpc.ClientConnInterface) (http.Handler, error) {
 	}
 	return mux, nil
 }
+
+// noHeader keeps the metadata of gRPC answers out of HTTP's.
+func noHeader(string) (string, bool) { return "", false }
 
 // unescape undoes the escaping of what the path of a call names.
 func unescape(next runtime.HandlerFunc) runtime.HandlerFunc {

@@ -3,6 +3,7 @@ package config
 import (
 	"encoding/json"
 	"fmt"
+	"net/url"
 	"strings"
 
 	"github.com/spf13/pflag"
@@ -21,9 +22,11 @@ const (
 
 // option is one line of a role's table.
 type option struct {
-	name    string // as the flag, "etcd-cert"
-	value   value
-	help    string
+	name  string // as the flag, "etcd-cert"
+	value value
+	help  string
+	// def says the default where it is another on each machine.
+	def     string
 	aliases []string // further keys of the file: an older product's
 	// fileOnly options have neither flag nor variable.
 	fileOnly bool
@@ -76,7 +79,11 @@ func (o *Options) AddFlags(fs *pflag.FlagSet) {
 // usage is what help shows of an option, all its names on one line.
 func (o *option) usage() string {
 	text := fmt.Sprintf("%s [%s, %s]", o.help, o.env(), o.key())
-	if def := shown(o.value.show()); def != "" && def != "false" && def != "0" && def != "0s" {
+	def := o.def
+	if def == "" {
+		def = shown(o.value.show())
+	}
+	if def != "" && def != "false" && def != "0" && def != "0s" {
 		text += fmt.Sprintf(" (default %s)", def)
 	}
 	return text
@@ -85,8 +92,13 @@ func (o *option) usage() string {
 // flag is an option as pflag sees it. It only takes down what it is given.
 type flag struct{ o *option }
 
-func (f *flag) String() string     { return "" }
-func (f *flag) Type() string       { return f.o.value.arg }
+func (f *flag) String() string { return "" }
+func (f *flag) Type() string {
+	if f.IsBoolFlag() {
+		return "bool"
+	}
+	return f.o.value.arg
+}
 func (f *flag) IsBoolFlag() bool   { return f.o.value.arg == "" }
 func (f *flag) Set(s string) error { f.o.flags = append(f.o.flags, s); return nil }
 
@@ -116,9 +128,20 @@ func (o *Options) Settings() []Setting {
 		if opt.secret && shown(s.Value) != "" {
 			s.Value = "(redacted)"
 		}
+		if text, ok := s.Value.(string); ok {
+			s.Value = redacted(text)
+		}
 		out = append(out, s)
 	}
 	return out
+}
+
+// redacted hides the password that an address may have.
+func redacted(s string) string {
+	if u, err := url.Parse(s); err == nil && u.User != nil {
+		return u.Redacted()
+	}
+	return s
 }
 
 // Source returns which layer the value of the option (by its flag's name) came

@@ -3,6 +3,8 @@ package config
 import (
 	"os"
 	"time"
+
+	"github.com/rota-project/rota/placement"
 )
 
 // The addresses where things are by default.
@@ -50,6 +52,7 @@ type Scheduler struct {
 	BarrierWorkers int
 	BarrierWait    time.Duration
 	MaxMoves       int // under way at once
+	Placement      placement.Options
 
 	TasksFile    string            // a list that is watched
 	TasksURL     string            // a list that is polled
@@ -67,7 +70,7 @@ func NewScheduler() (*Scheduler, *Options) {
 		Log: Log{Level: "info", Format: "text"},
 	}
 	list := []*option{
-		{name: "name", value: textValue(&c.Name, "NAME"), help: "this scheduler's name, its own in the cluster; else the host's and the gRPC port"},
+		{name: "name", value: textValue(&c.Name, "NAME"), help: "this scheduler's name, its own in the cluster", def: "the host's and the gRPC port"},
 		{name: "http", value: textValue(&c.HTTP, "ADDR"), help: "listen here for the HTTP API and the console", aliases: []string{"http_server_addr"}},
 		{name: "grpc", value: textValue(&c.GRPC, "ADDR"), help: "listen here for workers and the gRPC API", aliases: []string{"grpc_server_addr"}},
 		{name: "tls", value: yesValue(&c.TLS), help: "serve gRPC with TLS", aliases: []string{"grpc_server_use_tls"}},
@@ -89,6 +92,16 @@ func NewScheduler() (*Scheduler, *Options) {
 		{name: "barrier-workers", value: countValue(&c.BarrierWorkers), help: "before the first plan wait for so many workers"},
 		{name: "barrier-wait", value: durationValue(&c.BarrierWait), help: "but no longer than this"},
 		{name: "max-moves", value: countValue(&c.MaxMoves), help: "the most moves under way at once"},
+		{name: "churn", value: countValue(&c.Placement.MaxMoves), help: "the most moves that balance may choose in one pass; 0 for no limit"},
+		{name: "churn-per-worker", value: countValue(&c.Placement.MaxMovesPerWorker), help: "of these, the most to and from one worker; 0 for no limit"},
+		{name: "hysteresis", value: amountValue(&c.Placement.Hysteresis), help: "move nothing that gains less than this part of the mean"},
+		{name: "balance-groups", value: yesValue(&c.Placement.BalanceGroups), help: "also even out each group over the workers"},
+		{name: "group-budget", value: budgetValue(&c.Placement.GroupBudget), help: "the most running instances of one group to take away in one pass"},
+		{name: "zone-budget", value: budgetValue(&c.Placement.ZoneBudget), help: "the most running instances of one zone to take away in one pass"},
+		{name: "min-workers", value: countValue(&c.Placement.MinWorkers), help: "move and place nothing with fewer workers: the brake against mass failure"},
+		{name: "freeze", value: yesValue(&c.Placement.Freeze), help: "leave everything that is somewhere where it is"},
+		{name: "load-blend", value: amountValue(&c.Placement.LoadBlend), help: "the part of measured load in what an instance counts for; 0 for one half"},
+		{name: "load-band", value: amountValue(&c.Placement.LoadBand), help: "how far, in parts of the mean, workers may differ before measured load moves anything; 0 for 0.1"},
 		{name: "tasks-file", value: textValue(&c.TasksFile, "FILE"), help: "take tasks from this file, and again when it changes"},
 		{name: "tasks-url", value: textValue(&c.TasksURL, "URL"), help: "take tasks from this address"},
 		{name: "tasks-poll", value: durationValue(&c.TasksPoll), help: "ask that address so often"},
@@ -133,7 +146,7 @@ func NewWorker() (*Worker, *Options) {
 		Log: Log{Level: "info", Format: "text"},
 	}
 	list := []*option{
-		{name: "name", value: textValue(&c.Name, "NAME"), help: "this worker's name, the same after each restart"},
+		{name: "name", value: textValue(&c.Name, "NAME"), help: "this worker's name, the same after each restart", def: "the host's"},
 		{name: "schedulers", value: listValue(&c.Schedulers, "ADDR,..."), help: "the schedulers' gRPC addresses, tried in order", aliases: []string{"scheduler_addr"}},
 		{name: "tls-ca", value: textValue(&c.TLSCA, "FILE"), help: "who may vouch for the schedulers, PEM; without it there is no TLS"},
 		{name: "zone", value: textValue(&c.Zone, "NAME"), help: "where failures are shared"},

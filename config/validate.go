@@ -32,7 +32,7 @@ func first(rules ...rule) (string, error) {
 
 func (c *Scheduler) validate() (string, error) {
 	return first(
-		rule{"name", nameable(c.Name)},
+		rule{"name", optionalName(c.Name)},
 		rule{"root", rootName(c.Root)},
 		rule{"http", Loopback(c.HTTP)},
 		rule{"grpc", Loopback(c.GRPC)},
@@ -48,6 +48,9 @@ func (c *Scheduler) validate() (string, error) {
 		rule{"interval", positive(c.Interval)},
 		rule{"pass-timeout", positive(c.PassTimeout)},
 		rule{"max-moves", needed(c.MaxMoves > 0, "at least 1")},
+		rule{"hysteresis", share(c.Placement.Hysteresis)},
+		rule{"load-blend", share(c.Placement.LoadBlend)},
+		rule{"load-band", share(c.Placement.LoadBand)},
 		rule{"tasks-url", webAddress(c.TasksURL)},
 		rule{"tasks-poll", positive(c.TasksPoll)},
 	)
@@ -102,6 +105,14 @@ func needed(ok bool, expected string) error {
 // nameable checks a name as the root package does.
 func nameable(s string) error {
 	return nameError(rota.Worker{Name: s}.Validate())
+}
+
+// optionalName also takes no name at all, for one that is made up later.
+func optionalName(s string) error {
+	if s == "" {
+		return nil
+	}
+	return nameable(s)
 }
 
 func nameError(err error) error {
@@ -210,6 +221,13 @@ func commands(m map[string]string) error {
 		if strings.TrimSpace(command) == "" {
 			return want(kind+"=", "KIND=COMMAND")
 		}
+	}
+	return nil
+}
+
+func share(f float64) error {
+	if f > 1 {
+		return fmt.Errorf("%g: want a part of the whole, 0 to 1", f)
 	}
 	return nil
 }

@@ -3,6 +3,7 @@ package ownership
 import (
 	"cmp"
 	"maps"
+	"math"
 	"slices"
 	"time"
 
@@ -72,7 +73,9 @@ type Ack struct {
 	Restarts   uint32
 }
 
-// Holder is a worker's account of what it holds. It is not safe for concurrent use.
+// Holder is a worker's account of what it holds. It is not safe for concurrent
+// use. An event costs what it touches; everything is looked at only when the
+// lease begins or ends to be trusted, on Only, Leave and SessionLost.
 type Holder struct {
 	trust Trust
 
@@ -81,34 +84,45 @@ type Holder struct {
 	trusted bool            // the lease was confirmed and has not been lost since
 	leaving bool
 
-	items     map[rota.Instance]*item
-	timed     map[rota.Instance]*item // those that wait for a moment
-	exclusive int                     // how many items are
-	acks      map[rota.Instance]Ack
+	items map[rota.Instance]*item
+	acks  map[rota.Instance]Ack
+
+	timed queue[*item] // those that wait for a moment
+	ended ending       // how far the lease had ended when everything was last looked at
 }
 
 type item struct {
 	order    Order
 	wanted   bool // granted and not revoked
 	calling  bool // its function has been told to start and has not returned
+	strict   bool // the call began as an exclusive one
 	called   bool // it runs
 	stopping bool // its context has ended
 	stopAt   Time
 	stuck    bool
+	void     bool // the session of the call is over:
+	dieAt    Time // its lease was trusted to here, whatever later ones are
 	began    Time
 	retryAt  Time // while in Backoff
 	backoff  time.Duration
 	err      string
 	restarts uint32
+
+	moment Time // when it is to be looked at
+	pos    int  // in Holder.timed
 }
 
 func (it *item) exclusive() bool { return it.order.Mode != rota.Available }
 
+// before and place make items members of a queue.
+func (it *item) before(o *item) bool { return it.moment < o.moment }
+func (it *item) place() *int         { return &it.pos }
+
 // NewHolder returns the account of a worker that holds nothing.
 func NewHolder(t Trust) *Holder {
 	return &Holder{
-		trust: t, sent: map[uint64]Time{}, items: map[rota.Instance]*item{},
-		timed: map[rota.Instance]*item{}, acks: map[rota.Instance]Ack{},
+		trust: t, sent: map[uint64]Time{},
+		items: map[rota.Instance]*item{}, acks: map[rota.Instance]Ack{},
 	}
 }
 
@@ -118,37 +132,18 @@ func (h *Holder) SetTrust(t Trust) { h.trust = t }
 // Holds reports whether an instance is on the account, running or not.
 func (h *Holder) Holds(i rota.Instance) bool { return h.items[i] != nil }
 
-// Sent says that a hello or renewal is about to be sent.
-func (h *Holder) Sent(seq uint64, now Time) { h.sent[seq] = now }
-
-// Renewed says that the store confirmed the renewal seq for ttl. The trust
-// counts from when it was sent. A seq that was never sent changes nothing.
-func (h *Holder) Renewed(seq uint64, ttl time.Duration, now Time) []Action {
-	at, ok := h.sent[seq]
-	if !ok {
-		return nil
-	}
-	maps.DeleteFunc(h.sent, func(s uint64, _ Time) bool { return s <= seq })
-	fenced := h.fenced(now)
-	until := at + time.Duration(float64(ttl)*(1-h.trust.Drift))
-	if !h.trusted || until > h.until {
-		h.until, h.trusted = until, true
-	}
-	if !fenced {
-		return nil
-	}
-	return h.Tick(now)
-}
-
-// Disconnected forgets renewals under way: their answers will not come.
-func (h *Holder) Disconnected() { clear(h.sent) }
-
 // SessionLost says that the store has ended the lease: every exclusive grant is
-// void; others go on until the next session says more.
+// void; others go on until the next session says more. The hello under way
+// stays: its answer may be what said so, and is of the next session.
 func (h *Holder) SessionLost(now Time) []Action {
-	clear(h.sent)
 	h.trusted = false
 	h.until = min(h.until, now+h.trust.Stop)
+	for _, it := range h.items {
+		// A later session's lease is no reason to let these calls go on.
+		if it.calling && it.strict && !it.void {
+			it.void, it.dieAt = true, h.until
+		}
+	}
 	return h.unwant(now, (*item).exclusive)
 }
 
@@ -170,7 +165,7 @@ func (h *Holder) unwant(now Time, which func(*item) bool) []Action {
 			it.wanted = false
 		}
 	}
-	return h.Tick(now)
+	return h.all(now)
 }
 
 // Give takes grants. One that is not of a greater generation than what is held
@@ -186,20 +181,13 @@ func (h *Holder) Give(orders []Order, now Time) []Action {
 		case it == nil:
 			it = &item{order: o, wanted: true}
 			h.items[o.Instance] = it
-			if it.exclusive() {
-				h.exclusive++
-			}
 		case o.Generation <= it.order.Generation:
 			continue
 		default:
-			goesOn := it.calling && !it.stopping && !it.exclusive() && o.Mode == rota.Available
-			h.forget(it)
-			it.order, it.wanted = o, !h.leaving || o.Mode == rota.Available
-			it.retryAt, it.backoff = 0, 0
-			h.items[o.Instance] = it
-			if it.exclusive() {
-				h.exclusive++
-			}
+			goesOn := it.calling && !it.stopping && !it.strict && o.Mode == rota.Available
+			// One that leaves goes on with what it still runs, and with nothing else.
+			it.wanted = !h.leaving || it.wanted && o.Mode == rota.Available
+			it.order, it.retryAt, it.backoff = o, 0, 0
 			if goesOn {
 				out = append(out, Action{Adopt, o.Instance, o.Generation})
 			} else if it.calling && !it.stopping {
@@ -243,10 +231,9 @@ func (h *Holder) Returned(i rota.Instance, err string, now Time) []Action {
 	if it == nil || !it.calling {
 		return nil
 	}
-	it.calling, it.called = false, false
+	it.calling, it.called, it.void = false, false, false
 	if it.stopping {
 		it.stopping, it.stuck, it.retryAt = false, false, 0
-		delete(h.timed, i)
 	} else {
 		if now-it.began > h.trust.BackoffMax {
 			it.backoff = 0
@@ -255,89 +242,11 @@ func (h *Holder) Returned(i rota.Instance, err string, now Time) []Action {
 		it.retryAt = now + it.backoff
 		it.err = err
 		it.restarts++
-		h.timed[i] = it
 	}
 	if it.wanted {
 		h.say(it, now)
 	}
 	return h.step(it, now, nil)
-}
-
-// Tick brings everything up to now.
-func (h *Holder) Tick(now Time) []Action {
-	var out []Action
-	items := slices.SortedFunc(maps.Values(h.items), func(a, b *item) int { return compare(a.order, b.order) })
-	for _, it := range items {
-		out = h.step(it, now, out)
-	}
-	return out
-}
-
-// step brings one instance up to now.
-func (h *Holder) step(it *item, now Time, out []Action) []Action {
-	i, fenced := it.order.Instance, it.exclusive() && h.fenced(now)
-	switch {
-	case it.calling:
-		if !it.stopping && (!it.wanted || fenced) {
-			out = h.stop(it, now, out)
-		}
-		if it.stopping && !it.stuck && now >= it.stopAt+h.trust.StuckAfter {
-			it.stuck = true
-			h.say(it, now)
-		}
-		if it.stopping && it.exclusive() && now >= h.until {
-			out = append(out, Action{Die, i, it.order.Generation})
-		}
-	case !it.wanted:
-		h.acks[i] = Ack{Instance: i, Generation: it.order.Generation, State: Stopped, Error: it.err, Restarts: it.restarts}
-		h.forget(it)
-	case fenced, now < it.retryAt:
-	default:
-		it.calling, it.began, it.retryAt = true, now, 0
-		delete(h.timed, i)
-		out = append(out, Action{Start, i, it.order.Generation})
-	}
-	return out
-}
-
-// forget takes it off the account.
-func (h *Holder) forget(it *item) {
-	delete(h.items, it.order.Instance)
-	if !it.calling {
-		delete(h.timed, it.order.Instance)
-	}
-	if it.exclusive() {
-		h.exclusive--
-	}
-}
-
-// Next is when Tick wants to be called next; ok is false if never.
-func (h *Holder) Next(now Time) (at Time, ok bool) {
-	earlier := func(t Time) {
-		if t > now && (!ok || t < at) {
-			at, ok = t, true
-		}
-	}
-	for _, it := range h.timed {
-		if it.stopping {
-			earlier(it.stopAt + h.trust.StuckAfter)
-		} else {
-			earlier(it.retryAt)
-		}
-	}
-	if h.exclusive > 0 {
-		earlier(h.until - h.trust.Stop)
-		earlier(h.until)
-	}
-	return at, ok
-}
-
-// Trusted says until when the lease is trusted; zero if it is not.
-func (h *Holder) Trusted() Time {
-	if !h.trusted {
-		return 0
-	}
-	return h.until
 }
 
 // Acks answers what has changed since it was last asked.
@@ -359,12 +268,58 @@ func (h *Holder) Held(now Time) []Ack {
 // Empty reports whether nothing is held.
 func (h *Holder) Empty() bool { return len(h.items) == 0 }
 
-// fenced reports whether exclusive instances must not run.
-func (h *Holder) fenced(now Time) bool { return !h.trusted || now >= h.until-h.trust.Stop }
+// step brings one instance up to now.
+func (h *Holder) step(it *item, now Time, out []Action) []Action {
+	i, end := it.order.Instance, h.ending(now)
+	switch {
+	case it.calling:
+		if !it.stopping && (!it.wanted || it.strict && end != trusting) {
+			out = h.stop(it, now, out)
+		}
+		if it.stopping && !it.stuck && now >= it.stopAt+h.trust.StuckAfter {
+			it.stuck = true
+			h.say(it, now)
+		}
+		if it.stopping && it.strict && (end == over || it.void && now >= it.dieAt) {
+			out = append(out, Action{Die, i, it.order.Generation})
+		}
+	case !it.wanted:
+		h.acks[i] = Ack{Instance: i, Generation: it.order.Generation, State: Stopped, Error: it.err, Restarts: it.restarts}
+		delete(h.items, i)
+	case it.exclusive() && end != trusting, now < it.retryAt:
+	default:
+		it.calling, it.strict, it.began, it.retryAt = true, it.exclusive(), now, 0
+		out = append(out, Action{Start, i, it.order.Generation})
+	}
+	h.schedule(it, now)
+	return out
+}
+
+// schedule says when it is to be looked at next, the end of the lease apart.
+func (h *Holder) schedule(it *item, now Time) {
+	const never = Time(math.MaxInt64)
+	at := never
+	switch {
+	case it.calling:
+		if it.stopping && !it.stuck {
+			at = it.stopAt + h.trust.StuckAfter
+		}
+		if it.void && now < it.dieAt {
+			at = min(at, it.dieAt)
+		}
+	case it.wanted && now < it.retryAt:
+		at = it.retryAt
+	}
+	it.moment = at
+	if at == never {
+		h.timed.remove(it)
+	} else {
+		h.timed.put(it)
+	}
+}
 
 func (h *Holder) stop(it *item, now Time, out []Action) []Action {
 	it.stopping, it.stopAt = true, now
-	h.timed[it.order.Instance] = it
 	h.say(it, now)
 	return append(out, Action{Stop, it.order.Instance, it.order.Generation})
 }

@@ -73,27 +73,35 @@ type Held struct {
 }
 
 // Ledger is the leader's account. The zero value is ready to use; it is not
-// safe for concurrent use.
+// safe for concurrent use. An event costs what it touches: an instance, or all
+// that one worker holds, never the whole ledger.
 type Ledger struct {
 	Limits Limits
 
 	entries  map[rota.Instance]*entry
 	sessions map[string]int64
-	holds    map[string]map[rota.Instance]struct{} // by worker, to find what a lost session held
-	blocked  map[string]map[rota.Instance]struct{} // by the target they wait for
-	due      map[rota.Instance]*entry              // to be looked at
-	waiting  map[rota.Instance]*entry              // wait for room within Limits
-	moving   int
+	leaving  map[string]struct{}            // workers that take nothing new in this session
+	holds    map[string]map[*entry]struct{} // by worker, to find what a lost session held
+	blocked  map[string]map[*entry]struct{} // by the target that they wait for
+	due      []*entry                       // to be looked at
+	moves    moves
 	running  int
-	byWorker map[string]int
+	asked    rota.Generation // the greatest that Ready was given
 }
 
 type entry struct {
-	target Target
-	holds  []hold
+	instance rota.Instance
+	target   Target
+	holds    []hold // oldest generation first
+	due      bool   // it is in Ledger.due
+	blocked  string // the key of Ledger.blocked under which it is
+	early    *hold  // what was acknowledged of a grant that is not recorded yet
 	// from and to of the move under way that this entry is counted for.
 	from, to string
 	running  bool // counted as running where it should
+	// The queue in which it waits for room, and where in it.
+	queue *queue[*entry]
+	pos   int
 }
 
 type hold struct {
@@ -102,61 +110,65 @@ type hold struct {
 	gen     rota.Generation
 	revoked bool
 	spec    uint64
+	reason  string
 	state   State // the last acknowledged
 }
 
 // fits reports whether h is the grant that t asks for.
 func (h hold) fits(t Target) bool { return h.worker == t.Worker && h.spec == t.Spec && !h.revoked }
 
-func (l *Ledger) init() {
-	if l.entries == nil {
-		l.entries = map[rota.Instance]*entry{}
-		l.sessions = map[string]int64{}
-		l.holds = map[string]map[rota.Instance]struct{}{}
-		l.blocked = map[string]map[rota.Instance]struct{}{}
-		l.due = map[rota.Instance]*entry{}
-		l.waiting = map[rota.Instance]*entry{}
-		l.byWorker = map[string]int{}
-	}
+// is reports whether h is of this worker and generation; nil is of none.
+func (h *hold) is(worker string, gen rota.Generation) bool {
+	return h != nil && h.worker == worker && h.gen == gen
 }
 
-func (l *Ledger) entry(i rota.Instance) *entry {
-	l.init()
-	e := l.entries[i]
-	if e == nil {
-		e = &entry{}
-		l.entries[i] = e
+// becomes takes a new state. Stopped is final for its generation: a late
+// "running" does not undo it.
+func (h *hold) becomes(s State) bool {
+	if h.state == s || h.state == Stopped {
+		return false
 	}
-	return e
+	h.state = s
+	return true
+}
+
+func (h hold) held(i rota.Instance) Held {
+	return Held{h.worker, Grant{Instance: i, Generation: h.gen, Session: h.session, Revoked: h.revoked, Spec: h.spec, Reason: h.reason}}
 }
 
 // Record says that the store now holds grant g for worker, or, with removed,
 // that it no longer holds the one of g's instance.
 func (l *Ledger) Record(worker string, g Grant, removed bool) {
+	if removed && l.entries[g.Instance] == nil {
+		return
+	}
 	e := l.entry(g.Instance)
 	at := slices.IndexFunc(e.holds, func(h hold) bool { return h.worker == worker })
-	switch {
-	case removed:
+	if removed {
 		if at >= 0 {
 			e.holds = slices.Delete(e.holds, at, at+1)
+			drop(l.holds, worker, e)
 		}
-		delete(l.holds[worker], g.Instance)
-	default:
-		h := hold{worker: worker, session: g.Session, gen: g.Generation, revoked: g.Revoked, spec: g.Spec}
-		if at < 0 {
-			e.holds = append(e.holds, h)
-		} else {
-			if e.holds[at].gen == h.gen {
-				h.state = e.holds[at].state
-			}
-			e.holds[at] = h
-		}
-		if l.holds[worker] == nil {
-			l.holds[worker] = map[rota.Instance]struct{}{}
-		}
-		l.holds[worker][g.Instance] = struct{}{}
+		l.touch(e)
+		return
 	}
-	l.due[g.Instance] = e
+	h := hold{worker: worker, session: g.Session, gen: g.Generation, revoked: g.Revoked, spec: g.Spec, reason: g.Reason}
+	if e.early.is(worker, g.Generation) {
+		h.state, e.early = e.early.state, nil
+	}
+	if at < 0 {
+		e.holds = append(e.holds, h)
+		add(l.holds, worker, e)
+	} else {
+		if e.holds[at].gen == h.gen && h.state == "" {
+			h.state = e.holds[at].state
+		}
+		e.holds[at] = h
+	}
+	slices.SortFunc(e.holds, func(a, b hold) int {
+		return cmp.Or(cmp.Compare(a.gen, b.gen), cmp.Compare(a.worker, b.worker))
+	})
+	l.touch(e)
 }
 
 // Session says that worker's living session is now this one; 0 for none: its
@@ -166,24 +178,33 @@ func (l *Ledger) Session(worker string, session int64) {
 	if l.sessions[worker] == session {
 		return
 	}
+	delete(l.leaving, worker)
 	if session == 0 {
 		delete(l.sessions, worker)
 	} else {
 		l.sessions[worker] = session
 	}
-	for i := range l.holds[worker] {
-		l.due[i] = l.entries[i]
+	for e := range l.holds[worker] {
+		l.touch(e)
 	}
-	for i := range l.blocked[worker] {
-		if e := l.entries[i]; e != nil {
-			l.due[i] = e
-		}
+	for e := range l.blocked[worker] {
+		l.touch(e)
 	}
-	delete(l.blocked, worker)
 }
 
-// Ack says what worker acknowledged of an instance. Acknowledgements of other
-// generations than the recorded one are of the past and change nothing.
+// Leaving says that worker takes nothing new as long as its session lasts. What
+// it holds it gives up when it has acknowledged the stop, as ever.
+func (l *Ledger) Leaving(worker string) {
+	l.init()
+	if _, ok := l.leaving[worker]; !ok && l.sessions[worker] != 0 {
+		l.leaving[worker] = struct{}{}
+	}
+}
+
+// Ack says what worker acknowledged of an instance. One of an older generation
+// than is recorded is of the past and changes nothing. One of a greater is kept
+// for its Record: a worker may answer before the leader knows that its own
+// write was done. When a ledger is loaded the grants are recorded first.
 func (l *Ledger) Ack(worker string, i rota.Instance, gen rota.Generation, s State) {
 	e := l.entries[i]
 	if e == nil {
@@ -191,271 +212,185 @@ func (l *Ledger) Ack(worker string, i rota.Instance, gen rota.Generation, s Stat
 	}
 	for n := range e.holds {
 		h := &e.holds[n]
-		// Stopped is final for its generation: a late "running" does not undo it.
-		if h.worker == worker && h.gen == gen && h.state != s && h.state != Stopped {
-			h.state = s
-			l.due[i] = e
+		if h.worker != worker {
+			continue
+		}
+		if h.gen == gen && h.becomes(s) {
+			l.touch(e)
+		}
+		if h.gen >= gen {
+			return
 		}
 	}
+	if gen > l.asked || e.early != nil && e.early.gen > gen {
+		return // nobody was given that, or something later is known
+	}
+	if !e.early.is(worker, gen) {
+		e.early = &hold{worker: worker, gen: gen}
+	}
+	e.early.becomes(s)
 }
 
 // Target says where an instance should be. An instance without a target and
 // without grants is forgotten.
 func (l *Ledger) Target(i rota.Instance, t Target) {
+	if t == (Target{}) && l.entries[i] == nil {
+		return
+	}
 	e := l.entry(i)
 	if e.target == t {
 		return
 	}
+	l.moves.leave(e) // its place in the queue goes by its priority
 	e.target = t
-	l.due[i] = e
+	l.touch(e)
 }
 
 // Ready answers what to write next. gen is the generation that new grants get:
 // greater than every one before. Nothing changes until Record confirms; asked
-// again before that, it answers the same.
+// again before that, it answers the same. Of each kind of effect, those that
+// need no room come first; among them, and among the others, higher priority does.
 func (l *Ledger) Ready(gen rota.Generation) Effects {
-	var (
-		out   Effects
-		plans = l.inOrder(l.due)
-		extra counts // moves begun in this answer, not yet recorded
-	)
-	for _, i := range plans {
-		e := l.due[i]
-		l.recount(e)
-		switch l.step(i, e, gen, &extra, &out) {
-		case clean:
-			delete(l.due, i)
-			delete(l.waiting, i)
-			if len(e.holds) == 0 && e.target.Worker == "" {
-				delete(l.entries, i)
-			}
-		case limited:
-			delete(l.due, i)
-			l.waiting[i] = e
-		case busy:
-			delete(l.waiting, i)
-		}
+	l.init()
+	l.asked = max(l.asked, gen)
+	// All counts first: what was begun before takes its room before anything new.
+	l.recount()
+	var out Effects
+	due := l.due
+	l.due = nil
+	slices.SortFunc(due, (*entry).compare)
+	for _, e := range due {
+		e.due = false
+		l.moves.leave(e)
+		l.settle(e, l.step(e, gen, nil, &out))
 	}
-	if len(l.waiting) > 0 && l.room(extra) {
-		for _, i := range l.inOrder(l.waiting) {
-			e := l.waiting[i]
-			switch l.step(i, e, gen, &extra, &out) {
-			case clean:
-				delete(l.waiting, i)
-			case busy:
-				delete(l.waiting, i)
-				l.due[i] = e
-			case limited:
-			}
-			if !l.room(extra) {
-				break
-			}
+	l.moves.admit(l.Limits, func(e *entry, a *admission) verdict {
+		v := l.step(e, gen, a, &out)
+		if v != limited {
+			l.settle(e, v)
 		}
-	}
+		return v
+	})
 	return out
 }
 
-// Running is the number of instances that run where they should, as of the last Ready.
-func (l *Ledger) Running() int { return l.running }
-
-// Moving is the number of moves under way.
-func (l *Ledger) Moving() int { return l.moving }
-
-type verdict uint8
-
-const (
-	clean   verdict = iota // as it should be, or waiting for somebody else
-	busy                   // effects were given; look again when they are recorded
-	limited                // would move, but for the limits
-)
-
-// orLimited is limited, unless effects were given already: then the entry is
-// looked at again when they are recorded.
-func (v verdict) orLimited() verdict {
-	if v == busy {
-		return busy
-	}
-	return limited
+// Moving is the number of moves under way. One whose old owner is stuck is not
+// counted: it may never end, and must not keep the others waiting.
+func (l *Ledger) Moving() int {
+	l.recount()
+	return l.moves.inAll
 }
 
-// step gives the effects that e needs now.
-func (l *Ledger) step(i rota.Instance, e *entry, gen rota.Generation, extra *counts, out *Effects) verdict {
-	v := clean
-	session := l.sessions[e.target.Worker]
-	overlap := e.target.Mode == rota.Available
-	var living, fitting, started int
-	there := false // some grant, of whatever age, is at the target
-	for _, h := range e.holds {
-		if renew := overlap && session != 0 && h.fits(e.target) && !l.lives(h); renew {
-			continue // it may still run there: the new grant replaces this one
-		}
-		there = there || h.worker == e.target.Worker
-		if !l.lives(h) || h.state == Stopped {
-			out.Release = append(out.Release, h.held(i))
-			v = busy
-			continue
-		}
-		living++
-		if h.fits(e.target) {
-			fitting++
-			if h.state == Running {
-				started++
-			}
-		}
-	}
-	for _, h := range e.holds {
-		if !l.lives(h) || h.state == Stopped || h.revoked || h.fits(e.target) {
-			continue
-		}
-		switch {
-		case e.target.Worker == "": // it should be nowhere
-		case h.worker == e.target.Worker || !overlap:
-			if session == 0 {
-				l.block(i, e)
-				continue // nobody is there to take it
-			}
-			if !l.admit(e, h.worker, extra) {
-				return v.orLimited()
-			}
-		case started == 0:
-			continue // its successor does not run yet
-		}
-		out.Revoke = append(out.Revoke, h.held(i))
-		v = busy
-	}
-	switch {
-	case e.target.Worker == "" || fitting > 0 || living > 0 && !overlap:
-		return v
-	case session == 0:
-		l.block(i, e)
-		return v
-	case there:
-		return v // one grant a worker: the old one must be gone first
-	case living > 0 && !l.admit(e, e.holds[0].worker, extra):
-		return v.orLimited()
-	}
-	out.Grant = append(out.Grant, Held{e.target.Worker, Grant{
-		Instance: i, Generation: gen, Session: session, Spec: e.target.Spec, Reason: e.target.Reason,
-	}})
-	return busy
+// Running is the number of instances that run where they should.
+func (l *Ledger) Running() int {
+	l.recount()
+	return l.running
 }
 
-// block remembers that i waits for its target to have a session.
-func (l *Ledger) block(i rota.Instance, e *entry) {
-	w := e.target.Worker
-	if l.blocked[w] == nil {
-		l.blocked[w] = map[rota.Instance]struct{}{}
+// runs reports whether e runs where it should.
+func (l *Ledger) runs(e *entry) bool {
+	return slices.ContainsFunc(e.holds, func(h hold) bool { return l.lives(h) && h.fits(e.target) && h.state == Running })
+}
+
+// recount brings the counts up to date.
+func (l *Ledger) recount() {
+	for _, e := range l.due {
+		from, to := l.moveOf(e)
+		l.moves.set(e, from, to)
+		if on := l.runs(e); on != e.running {
+			e.running = on
+			if on {
+				l.running++
+			} else {
+				l.running--
+			}
+		}
 	}
-	l.blocked[w][i] = struct{}{}
+}
+
+// settle puts e where the verdict says that it belongs.
+func (l *Ledger) settle(e *entry, v verdict) {
+	switch v {
+	case busy:
+		l.touch(e)
+	case limited:
+		l.moves.wait(e)
+	case clean:
+		if len(e.holds) == 0 && e.target.Worker == "" {
+			delete(l.entries, e.instance)
+		}
+	}
+}
+
+func (l *Ledger) init() {
+	if l.entries == nil {
+		l.entries = map[rota.Instance]*entry{}
+		l.sessions = map[string]int64{}
+		l.leaving = map[string]struct{}{}
+		l.holds = map[string]map[*entry]struct{}{}
+		l.blocked = map[string]map[*entry]struct{}{}
+	}
+}
+
+func (l *Ledger) entry(i rota.Instance) *entry {
+	l.init()
+	e := l.entries[i]
+	if e == nil {
+		e = &entry{instance: i}
+		l.entries[i] = e
+	}
+	return e
+}
+
+// touch has e looked at by the next Ready.
+func (l *Ledger) touch(e *entry) {
+	if !e.due {
+		e.due = true
+		l.due = append(l.due, e)
+	}
+}
+
+// block remembers that e waits for worker to take something; "" for nobody.
+func (l *Ledger) block(e *entry, worker string) {
+	if e.blocked == worker {
+		return
+	}
+	if e.blocked != "" {
+		drop(l.blocked, e.blocked, e)
+	}
+	if worker != "" {
+		add(l.blocked, worker, e)
+	}
+	e.blocked = worker
 }
 
 // lives reports whether the session that h was given to is the worker's living one.
-func (l *Ledger) lives(h hold) bool { return h.session == l.sessions[h.worker] }
+func (l *Ledger) lives(h hold) bool { return h.session != 0 && h.session == l.sessions[h.worker] }
 
-func (h hold) held(i rota.Instance) Held {
-	return Held{h.worker, Grant{Instance: i, Generation: h.gen, Session: h.session, Revoked: h.revoked, Spec: h.spec}}
+// takes is the session under which worker takes something new; 0 if it does not.
+func (l *Ledger) takes(worker string) int64 {
+	if _, ok := l.leaving[worker]; ok {
+		return 0
+	}
+	return l.sessions[worker]
 }
 
-// counts are moves begun in one answer of Ready.
-type counts struct {
-	inAll    int
-	byWorker map[string]int
+// compare orders entries by priority, then by name, so that answers do not
+// depend on the order of maps.
+func (e *entry) compare(f *entry) int {
+	return cmp.Or(cmp.Compare(f.target.Priority, e.target.Priority), e.instance.Compare(f.instance))
 }
 
-// admit begins the move of e away from a worker, if the limits allow it. A move
-// already counted is admitted again.
-func (l *Ledger) admit(e *entry, from string, extra *counts) bool {
-	if e.from != "" {
-		return true
+func add(m map[string]map[*entry]struct{}, key string, e *entry) {
+	if m[key] == nil {
+		m[key] = map[*entry]struct{}{}
 	}
-	to := e.target.Worker
-	if !l.room(*extra) {
-		return false
-	}
-	if m := l.Limits.PerWorker; m > 0 &&
-		(l.byWorker[from]+extra.byWorker[from] >= m || l.byWorker[to]+extra.byWorker[to] >= m) {
-		return false
-	}
-	extra.inAll++
-	if extra.byWorker == nil {
-		extra.byWorker = map[string]int{}
-	}
-	extra.byWorker[from]++
-	extra.byWorker[to]++
-	return true
+	m[key][e] = struct{}{}
 }
 
-func (l *Ledger) room(extra counts) bool {
-	return l.Limits.InAll <= 0 || l.moving+extra.inAll < l.Limits.InAll
-}
-
-// recount says anew whether e is a move under way: it is while an old owner is
-// being stopped, or a new one starts beside it, until the new one runs.
-func (l *Ledger) recount(e *entry) {
-	from, to := "", e.target.Worker
-	arriving, running, on := false, false, false
-	for _, h := range e.holds {
-		if l.lives(h) && h.fits(e.target) {
-			arriving = true
-			on = h.state == Running
-			running = on || h.state == Backoff
-		}
+func drop(m map[string]map[*entry]struct{}, key string, e *entry) {
+	delete(m[key], e)
+	if len(m[key]) == 0 {
+		delete(m, key)
 	}
-	for _, h := range e.holds {
-		if l.lives(h) && !h.fits(e.target) && (h.revoked || arriving) {
-			from = h.worker
-		}
-	}
-	switch {
-	case to == "":
-		from = ""
-	case from == "" && !running:
-		from = e.from // the old owner has stopped, the new one does not run yet
-	}
-	if from == "" {
-		to = ""
-	}
-	if on != e.running {
-		e.running = on
-		if on {
-			l.running++
-		} else {
-			l.running--
-		}
-	}
-	if from == e.from && to == e.to {
-		return
-	}
-	l.count(e.from, e.to, -1)
-	e.from, e.to = from, to
-	l.count(from, to, +1)
-}
-
-func (l *Ledger) count(from, to string, by int) {
-	if from == "" {
-		return
-	}
-	l.moving += by
-	for _, w := range []string{from, to} {
-		l.byWorker[w] += by
-		if l.byWorker[w] == 0 {
-			delete(l.byWorker, w)
-		}
-	}
-}
-
-// inOrder lists a set by priority, then by name, so that answers do not depend
-// on the order of maps.
-func (l *Ledger) inOrder(set map[rota.Instance]*entry) []rota.Instance {
-	out := make([]rota.Instance, 0, len(set))
-	for i := range set {
-		out = append(out, i)
-	}
-	slices.SortFunc(out, func(a, b rota.Instance) int {
-		if c := cmp.Compare(set[b].target.Priority, set[a].target.Priority); c != 0 {
-			return c
-		}
-		return a.Compare(b)
-	})
-	return out
 }

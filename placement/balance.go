@@ -15,6 +15,9 @@ func (s *pass) balance() {
 	slack := s.tolerance(mean)
 	s.relieve(mean, slack)
 	s.fill(mean, slack)
+	if s.p.opt.BalanceGroups {
+		s.evenGroups()
+	}
 }
 
 // effort bounds the instances that balancing a pass looks at where rules
@@ -36,10 +39,10 @@ func (s *pass) relieve(mean, slack float64) {
 		}
 		low := s.allWorkers(&s.low, 1)
 		r, _ := low.best()
-		if weight, equal := p.equalWeights(); equal && !s.gains(d, r, weight, mean) {
+		if weight, equal := p.equalWeights(); equal && s.sameStrength && !s.gains(d, r, weight, mean) {
 			break // nor would a less full worker gain
 		}
-		if !s.give(d, r, mean, evensLoad) && !s.giveByDomain(d, mean) {
+		if !s.give(d, r, mean, evensLoad) && !s.giveByDomain(d, mean) && !s.swapAway(d, mean) {
 			high.hold(leaf)
 		}
 	}
@@ -49,7 +52,7 @@ func (s *pass) relieve(mean, slack float64) {
 // giveByDomain tries the emptiest worker of each domain that d's tasks have.
 func (s *pass) giveByDomain(d int32, mean float64) bool {
 	p := s.p
-	if len(p.domains) == 1 {
+	if s.sole != none {
 		return false
 	}
 	seen := map[int32]bool{}
@@ -89,7 +92,10 @@ func (s *pass) fill(mean, slack float64) {
 			if d == none || p.level[d] <= p.level[r] {
 				break
 			}
-			if weight, equal := p.equalWeights(); equal && !s.gains(d, r, weight, mean) {
+			if weight, equal := p.equalWeights(); equal && s.sameStrength && !s.gains(d, r, weight, mean) {
+				if len(high.held) == 0 {
+					return // nor would a less empty worker gain
+				}
 				break
 			}
 			if done = s.give(d, r, mean, fillsUp); done {
@@ -183,6 +189,9 @@ func (s *pass) pick(d, r int32, mean float64) int32 {
 	for k := range list {
 		e := &list[k]
 		weight := e.weight
+		if p.reports > 0 {
+			weight = p.effective(e.inst, weight)
+		}
 		t := (*task)(nil)
 		if len(p.keys.by) > 0 {
 			if t = &p.tasks[p.insts[e.inst].task]; t.key != none {
@@ -230,7 +239,7 @@ func (s *pass) together(t *task, i, w int32) float64 {
 	sum := amount{}
 	for _, m := range s.p.keys.all[t.key].members {
 		if j := s.p.sibling(m, i-t.first); j != none && s.p.insts[j].worker == w {
-			sum = sum.plus(toAmount(s.p.tasks[m].weight))
+			sum = sum.plus(toAmount(s.p.effective(j, s.p.tasks[m].weight)))
 		}
 	}
 	return sum.float()
@@ -239,6 +248,9 @@ func (s *pass) together(t *task, i, w int32) float64 {
 // mayGo reports whether i, and all of its key, may go from d to r.
 func (s *pass) mayGo(t *task, i, d, r int32) bool {
 	p := s.p
+	if !s.mayPart(t, i, d, r) {
+		return false
+	}
 	if t.key == none {
 		return p.feasible(i, r)
 	}
@@ -257,4 +269,23 @@ func (s *pass) mayGo(t *task, i, d, r int32) bool {
 	}
 	s.undo(mark)
 	return ok
+}
+
+// isFollowed reports whether something has to be where t is.
+func (p *Planner) isFollowed(t *task) bool {
+	if p.followed[target{task: t.id}] > 0 {
+		return true
+	}
+	return t.group != none && p.followed[target{group: p.groups.all[t.group].name}] > 0
+}
+
+// mayPart reports whether what the rules of i, or of others about it, prefer
+// lets balance move it from d to r.
+func (s *pass) mayPart(t *task, i, d, r int32) bool {
+	p := s.p
+	if len(p.followed) > 0 && p.isFollowed(t) {
+		return false
+	}
+	c := p.classes[t.class]
+	return !c.complex || p.keepsSpread(t, i, d, r) && p.score(t, i, r) >= p.score(t, i, d)
 }

@@ -57,12 +57,15 @@ func (d *domain) admits(w *rota.Worker) (ok bool, rule string) {
 
 // class is what tasks with the same kind and rules share.
 type class struct {
-	kind   string
-	rules  rota.Rules // a copy of its own
-	hash   uint64
-	refs   int
-	domain int32
-	prefer []preference
+	kind     string
+	rules    rota.Rules // a copy of its own
+	hash     uint64
+	refs     int
+	domain   int32
+	gang     int32
+	prefer   []preference
+	affinity []affinity
+	shy      bool // it keeps away from something, and that from it
 	// complex classes look at where other instances are, or weigh workers one
 	// by one, so each placement of theirs walks all workers.
 	complex bool
@@ -103,20 +106,20 @@ func hashRules(kind string, r *rota.Rules) uint64 {
 	}
 	for _, a := range r.Affinity {
 		h = combine(combine(h, hash64(a.Task)), hash64(a.Group))
-		h = combine(h, math.Float64bits(a.Weight)<<2|flag(a.Anti)<<1|flag(a.Required))
+		h = combine(h, math.Float64bits(a.Weight)<<2|bit(a.Anti)<<1|bit(a.Required))
 	}
 	if s := r.Spread; s != nil {
-		h = combine(h, hash64(s.Label)<<1|flag(s.ByGroup))
+		h = combine(h, hash64(s.Label)<<1|bit(s.ByGroup))
 		var shares uint64 // a sum, since maps have no order
 		for k, v := range s.Shares {
 			shares += combine(hash64(k), math.Float64bits(v))
 		}
 		h = combine(h, shares)
 	}
-	return combine(combine(h, hash64(r.Gang)), hash64(r.Pinned)<<1|flag(r.Preempt))
+	return combine(combine(h, hash64(r.Gang)), hash64(r.Pinned)<<1|bit(r.Preempt))
 }
 
-func flag(b bool) uint64 {
+func bit(b bool) uint64 {
 	if b {
 		return 1
 	}
@@ -174,9 +177,18 @@ func (p *Planner) classOf(kind string, r *rota.Rules) (int32, error) {
 		c.prefer = append(c.prefer, preference{cond, s.Weight})
 	}
 	c.complex = len(c.prefer) > 0 || len(r.Affinity) > 0 || r.Spread != nil || r.Gang != ""
+	c.gang = p.gangs.get(r.Gang)
+	p.gangs.ref(c.gang)
 	c.domain = p.domainOf(d)
+	p.domains[c.domain].refs++
 	n := int32(len(p.classes))
-	p.classes = append(p.classes, c)
+	if k := len(p.freeClasses); k > 0 {
+		n, p.freeClasses = p.freeClasses[k-1], p.freeClasses[:k-1]
+		p.classes[n] = c
+	} else {
+		p.classes = append(p.classes, c)
+	}
+	p.enlist(n, c)
 	p.classByHash[h] = append(p.classByHash[h], n)
 	p.lastClass = n
 	return n, nil
@@ -246,7 +258,12 @@ func (p *Planner) domainOf(d *domain) int32 {
 		}
 	}
 	n := int32(len(p.domains))
-	p.domains = append(p.domains, d)
+	if k := len(p.freeDomains); k > 0 {
+		n, p.freeDomains = p.freeDomains[k-1], p.freeDomains[:k-1]
+		p.domains[n] = d
+	} else {
+		p.domains = append(p.domains, d)
+	}
 	p.domainBySign[d.sign] = n
 	return n
 }
@@ -286,8 +303,69 @@ func (p *Planner) demandOf(resources map[string]float64) int32 {
 			return n
 		}
 	}
+	d := &demand{amounts: slices.Clone(needs), hash: h}
 	n := int32(len(p.demands))
-	p.demands = append(p.demands, &demand{amounts: slices.Clone(needs), hash: h})
+	if k := len(p.freeDemands); k > 0 {
+		n, p.freeDemands = p.freeDemands[k-1], p.freeDemands[:k-1]
+		p.demands[n] = d
+	} else {
+		p.demands = append(p.demands, d)
+	}
 	p.demandByHash[h] = append(p.demandByHash[h], n)
 	return n
+}
+
+// leaveClass lets go of a class, and forgets it with the last task that has it.
+func (p *Planner) leaveClass(n int32) {
+	c := p.classes[n]
+	if c.refs--; c.refs > 0 {
+		return
+	}
+	p.dismiss(n, c)
+	p.gangs.unref(c.gang)
+	p.classes[n] = nil
+	p.freeClasses = append(p.freeClasses, n)
+	forget(p.classByHash, c.hash, n)
+	p.lastClass = none
+	d := p.domains[c.domain]
+	if d.refs--; d.refs == 0 {
+		delete(p.domainBySign, d.sign)
+		p.domains[c.domain] = nil
+		p.freeDomains = append(p.freeDomains, c.domain)
+	}
+}
+
+// leaveDemand does the same for a demand.
+func (p *Planner) leaveDemand(n int32) {
+	if n == none {
+		return
+	}
+	d := p.demands[n]
+	if d.refs--; d.refs == 0 {
+		p.demands[n] = nil
+		p.freeDemands = append(p.freeDemands, n)
+		forget(p.demandByHash, d.hash, n)
+	}
+}
+
+func forget(by map[uint64][]int32, hash uint64, n int32) {
+	list := by[hash]
+	k := slices.Index(list, n)
+	if list = slices.Delete(list, k, k+1); len(list) == 0 {
+		delete(by, hash)
+	} else {
+		by[hash] = list
+	}
+}
+
+// sole returns the only domain, or none if there are more.
+func (p *Planner) sole() int32 {
+	if len(p.domainBySign) == 1 {
+		for n, d := range p.domains {
+			if d != nil {
+				return int32(n)
+			}
+		}
+	}
+	return none
 }

@@ -22,7 +22,12 @@ func (p *Planner) Clone() *Planner {
 		c.workers[i].room = slices.Clone(p.workers[i].room)
 	}
 	c.byName, c.strays = maps.Clone(p.byName), maps.Clone(p.strays)
-	c.groups, c.keys = p.groups.clone(), p.keys.clone()
+	c.groups, c.keys, c.gangs = p.groups.clone(), p.keys.clone(), p.gangs.clone()
+	c.watch, c.followed, c.shyCount = maps.Clone(p.watch), maps.Clone(p.followed), maps.Clone(p.shyCount)
+	c.shunned = maps.Clone(p.shunned)
+	for x, list := range c.shunned {
+		c.shunned[x] = slices.Clone(list)
+	}
 	c.groupCount = maps.Clone(p.groupCount)
 	c.classes, c.classByHash = cloneEach(p.classes), maps.Clone(p.classByHash)
 	for h, list := range c.classByHash {
@@ -39,6 +44,8 @@ func (p *Planner) Clone() *Planner {
 		c.demandByHash[h] = slices.Clone(list)
 	}
 	c.resources, c.resourceByName = slices.Clone(p.resources), maps.Clone(p.resourceByName)
+	c.reported = slices.Clone(p.reported)
+	c.freeClasses, c.freeDomains, c.freeDemands = slices.Clone(p.freeClasses), slices.Clone(p.freeDomains), slices.Clone(p.freeDemands)
 	c.suspects = slices.Clone(p.suspects)
 	c.scratch, c.last = pass{}, lastPlan{}
 	return &c

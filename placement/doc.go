@@ -14,16 +14,25 @@
 //
 //	evict    what may not stay: its worker is gone or draining, a rule changed
 //	place    what is nowhere, higher priority first, on the emptiest worker
-//	         that the rules allow
-//	relieve  workers above the mean, fill workers below it
+//	         that the rules allow; keys by hash, gangs all or none
+//	reunite  what has to be together or apart and is not
+//	spread   what should be even over a label such as the zone
+//	balance  relieve workers above the mean, fill those below it
 //
 // With equal weights and strengths and no rules every worker ends with the
 // floor or the ceiling of the mean, by the provably least number of moves: the
 // ceilings go to the fullest holders. With weights the fullest worker ends at
 // or below the mean plus the largest task (or one percent of the mean).
 //
-// # What is not there yet
+// Measured load, where it is reported, blends with declared weight; hot spots
+// are relieved by moves and, where those cannot help, by swaps. Every chosen
+// move makes the fuller of two workers emptier, so that while loads stand
+// still nothing goes back and forth.
 //
-// Preferences, affinity, spread, gangs and preemption are accepted and not yet
-// acted on, and so are measured load and Options.BalanceGroups.
+// # What may not be enough
+//
+// Placing is greedy: it does not shuffle what runs to make room for what
+// waits (preemption, where a task's rules allow it, does displace), and where
+// rules forbid most moves an evener assignment may exist than the one it ends
+// with. Finding the best is NP-hard.
 package placement

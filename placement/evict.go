@@ -1,5 +1,7 @@
 package placement
 
+import "slices"
+
 // look turns suspects into workers that have to be looked through.
 func (p *Planner) look() {
 	for _, i := range p.suspects {
@@ -26,42 +28,41 @@ func (s *pass) evict() {
 	p := s.p
 	for _, w := range s.attention {
 		k := &p.workers[w]
-		switch {
-		case k.gone:
+		if k.gone {
 			for len(k.list) > 0 {
 				s.move(k.list[len(k.list)-1].inst, none, cause{workerGone, w})
 			}
 			continue
-		case p.opt.Freeze:
-			continue
-		case k.spec.Draining:
-			for _, i := range s.listed(w) {
-				if s.mayTake(i) {
-					s.countTake(i)
-					if s.origin == nil {
-						s.origin = map[int32]int32{}
-					}
-					s.origin[i] = w
-					s.move(i, none, cause{workerDrains, w})
-				}
-			}
+		}
+		if p.opt.Freeze {
 			continue
 		}
-		n := len(s.steps)
-		s.sift(w)
-		if n == len(s.steps) {
-			k.dirty = false
+		if k.dirty {
+			n := len(s.steps)
+			s.sift(w)
+			k.dirty = n < len(s.steps)
+		}
+		if k.spec.Draining {
+			s.drain(w)
+		}
+	}
+}
+
+// drain takes what the budgets let go. What finds no other worker goes back.
+func (s *pass) drain(w int32) {
+	for _, e := range s.listed(w) {
+		if s.mayTake(e.inst) {
+			s.countTake(e.inst)
+			s.from(e.inst, w)
+			s.move(e.inst, none, cause{workerDrains, w})
 		}
 	}
 }
 
 // listed returns what w holds in the order of turns, as a slice that stays
 // as it is while instances move.
-func (s *pass) listed(w int32) []int32 {
-	list := make([]int32, 0, len(s.p.workers[w].list))
-	for _, e := range s.p.workers[w].list {
-		list = append(list, e.inst)
-	}
+func (s *pass) listed(w int32) []entry {
+	list := slices.Clone(s.p.workers[w].list)
 	s.inOrder(list)
 	return list
 }
@@ -72,17 +73,19 @@ func (s *pass) sift(w int32) {
 	p := s.p
 	list := s.listed(w)
 	for k := len(list) - 1; k >= 0; k-- {
-		i := list[k]
+		i := list[k].inst
 		t := &p.tasks[p.insts[i].task]
 		switch {
-		case !p.domains[p.classes[t.class].domain].has(w) || p.twin(t, i, w):
+		case !p.domains[p.classes[t.class].domain].has(w):
 			s.move(i, none, cause{ruleForbids, w})
+		case p.twin(t, i, w):
+			s.move(i, none, cause{hasTwin, w})
 		case p.split(t, i) && s.keyHome(t, i-t.first) != w:
 			s.move(i, none, cause{keyTogether, t.key})
 		}
 	}
 	for k := len(list) - 1; k >= 0 && p.overfull(w); k-- {
-		if i := list[k]; p.insts[i].worker == w && p.relieves(i, w) {
+		if i := list[k].inst; p.insts[i].worker == w && p.relieves(i, w) {
 			s.move(i, none, cause{overCapacity, w})
 		}
 	}
@@ -91,7 +94,7 @@ func (s *pass) sift(w int32) {
 // relieves reports whether taking i from w helps with what w has too little of.
 func (p *Planner) relieves(i, w int32) bool {
 	k := &p.workers[w]
-	if k.spec.MaxTasks > 0 && len(k.list) > k.spec.MaxTasks {
+	if len(k.list) > int(k.max) {
 		return true
 	}
 	t := &p.tasks[p.insts[i].task]

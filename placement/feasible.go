@@ -7,7 +7,8 @@ func (p *Planner) feasible(i, w int32) bool {
 	if !p.domains[p.classes[t.class].domain].has(w) {
 		return false
 	}
-	return p.fits(t, w) && !p.twin(t, i, w)
+	return p.fits(t, w) && !p.twin(t, i, w) &&
+		(len(p.shunned) == 0 && !p.classes[t.class].complex || p.company(t, i, w) == "")
 }
 
 // fits reports whether w has room for one more instance of t.
@@ -19,7 +20,7 @@ func (p *Planner) fits(t *task, w int32) bool {
 	return t.demand == none || p.lacks(t, w) == none
 }
 
-func (w *worker) full() bool { return w.spec.MaxTasks > 0 && len(w.list) >= w.spec.MaxTasks }
+func (w *worker) full() bool { return len(w.list) >= int(w.max) }
 
 // lacks returns the first resource of which w has too little left for t, or none.
 func (p *Planner) lacks(t *task, w int32) int32 {
@@ -48,7 +49,7 @@ func (p *Planner) twin(t *task, i, w int32) bool {
 // overfull reports whether w holds more than it has room for.
 func (p *Planner) overfull(w int32) bool {
 	k := &p.workers[w]
-	if k.spec.MaxTasks > 0 && len(k.list) > k.spec.MaxTasks {
+	if len(k.list) > int(k.max) {
 		return true
 	}
 	for r := range k.room {
@@ -109,5 +110,5 @@ func (p *Planner) inTheWay(i, w int32) string {
 			return "have too little " + p.resources[r] + " left"
 		}
 	}
-	return ""
+	return p.company(t, i, w)
 }

@@ -11,7 +11,7 @@ import (
 // group's instances go round the workers), weight, hash.
 type ranked struct {
 	keys [4]uint64
-	inst int32
+	entry
 }
 
 const bulk = 1 << 12 // from so many on, sorting by digits pays
@@ -25,24 +25,24 @@ func descending(v float64) uint64 {
 	return ^b &^ (1 << 63)
 }
 
-// inOrder sorts the instances in place into the order of their turns.
-func (s *pass) inOrder(list []int32) {
+// inOrder sorts the entries in place into the order of their turns.
+func (s *pass) inOrder(list []entry) {
 	if len(list) < 2 {
 		return
 	}
 	p := s.p
 	all := make([]ranked, len(list))
-	for k, i := range list {
-		t := &p.tasks[p.insts[i].task]
+	for k, e := range list {
+		t := &p.tasks[p.insts[e.inst].task]
 		r := &all[k]
-		r.inst = i
+		r.entry = e
 		r.keys[0] = descending(t.priority)
 		r.keys[1] = uint64(s.domainRank(p.classes[t.class].domain)) << 32
 		if len(list) >= bulk && t.group != none {
 			r.keys[1] |= p.groups.all[t.group].hash >> 32
 		}
 		r.keys[2] = descending(t.weight)
-		r.keys[3] = t.tieOf(i)
+		r.keys[3] = t.tieOf(e.inst)
 	}
 	if len(all) >= bulk {
 		all = radix(all)
@@ -55,7 +55,7 @@ func (s *pass) inOrder(list []int32) {
 		}
 	}
 	for k := range all {
-		list[k] = all[k].inst
+		list[k] = all[k].entry
 	}
 }
 
@@ -119,13 +119,15 @@ func radix(a []ranked) []ranked {
 
 // domainRank orders domains by how few workers they have.
 func (s *pass) domainRank(d int32) uint32 {
-	if len(s.p.domains) == 1 {
+	if s.sole != none {
 		return 0
 	}
 	if len(s.ranks) == 0 {
-		by := make([]int32, len(s.p.domains))
-		for i := range by {
-			by[i] = int32(i)
+		var by []int32
+		for i, d := range s.p.domains {
+			if d != nil {
+				by = append(by, int32(i))
+			}
 		}
 		slices.SortFunc(by, func(a, b int32) int {
 			x, y := s.p.domains[a], s.p.domains[b]
@@ -139,7 +141,7 @@ func (s *pass) domainRank(d int32) uint32 {
 			}
 			return 0
 		})
-		s.ranks = make([]uint32, len(by))
+		s.ranks = make([]uint32, len(s.p.domains))
 		for r, i := range by {
 			s.ranks[i] = uint32(r)
 		}

@@ -9,31 +9,45 @@ import (
 // pass is one run of the planner. It moves instances in the planner's own state,
 // writes down each step, and takes all steps back at its end.
 type pass struct {
-	p         *Planner
-	ready     []int32         // workers that may be given something, by name
-	attention []int32         // workers that may hold what they should not
-	origin    map[int32]int32 // where what was drained came from
-	evicted   map[int32]cause // what this pass took from where it was
-	whys      map[profile]string
-	goal      float64 // the mean once all is placed
-	strength  float64 // of all ready workers
-	sum       amount  // declared weight on ready workers
+	p *Planner
+
+	// Of the workers, as begin found them.
+	ready        []int32 // those that may be given something, by name
+	attention    []int32 // those that may hold what they should not
+	strength     float64 // of all ready workers
+	sameStrength bool    // each has the same
+	sum          amount  // declared weight on ready workers
+	goal         float64 // the mean once all is placed
+	sole         int32   // the only domain, if there is but one
+	ranks        []uint32
+
+	// What the pass does.
 	steps     []step
 	log       []int32 // workers whose level changed, in order
-	pending   []int32
+	pending   []entry
+	displaced []entry // by preemption
 	waiting   []waiting
-	ranks     []uint32
-	trees     map[int32]*tree // by domain
-	low       tree            // all ready workers, emptiest first
-	high      tree            // all ready workers, fullest first
-	marks     []uint64
-	moved     int            // chosen moves
-	movedAt   map[int32]int  // chosen moves by worker
-	spent     int            // looks at instances while balancing
-	taken     map[int32]int  // running instances taken from their workers, by group
-	takenIn   map[string]int // the same by zone
-	zones     map[string]int // instances by zone
-	reasons   map[cause]string
+	origin    map[int32]int32  // where what may go back came from
+	evicted   map[int32]cause  // what this pass took from where it was
+	gangs     map[int32]string // gangs that were tried, and why they may not run
+	parted    map[int32]bool   // taken from unwanted company
+
+	trees map[int32]*tree // by domain, emptiest first
+	low   tree            // all ready workers, emptiest first
+	high  tree            // all ready workers, fullest first
+
+	// What the budgets count.
+	moved   int            // chosen moves
+	movedAt map[int32]int  // chosen moves by worker
+	spent   int            // looks at instances while balancing
+	swaps   int            // searches for a swap
+	taken   map[int32]int  // running instances taken from their workers, by group
+	takenIn map[string]int // the same by zone
+	zones   map[string]int // instances by zone
+
+	marks   []uint64
+	reasons map[cause]string
+	whys    map[profile]string
 }
 
 // step is one tentative move.
@@ -55,15 +69,17 @@ type waiting struct {
 
 // begin looks at the workers.
 func (s *pass) begin(p *Planner) {
-	s.p = p
-	s.ready, s.steps, s.log, s.pending, s.waiting = s.ready[:0], s.steps[:0], s.log[:0], s.pending[:0], s.waiting[:0]
-	s.ranks, s.trees, s.moved, s.spent = s.ranks[:0], nil, 0, 0
-	s.movedAt, s.taken, s.takenIn, s.reasons, s.origin = nil, nil, nil, nil, nil
-	s.evicted, s.whys, s.zones = nil, nil, nil
-	s.strength, s.sum, s.attention = 0, amount{}, s.attention[:0]
+	p.rescale()
+	*s = pass{
+		p: p, sole: p.sole(), sameStrength: true,
+		ready: s.ready[:0], attention: s.attention[:0], ranks: s.ranks[:0],
+		steps: s.steps[:0], log: s.log[:0], pending: s.pending[:0], waiting: s.waiting[:0],
+		trees: s.trees, low: s.low, high: s.high, marks: s.marks,
+	}
 	for _, w := range p.order {
 		k := &p.workers[w]
 		if k.ready() {
+			s.sameStrength = s.sameStrength && (len(s.ready) == 0 || k.strength == p.workers[s.ready[0]].strength)
 			s.ready = append(s.ready, w)
 			s.strength += k.strength
 			s.sum = s.sum.plus(k.load)
@@ -73,13 +89,23 @@ func (s *pass) begin(p *Planner) {
 		}
 	}
 	s.low.seen, s.high.seen = -1, -1
+	for _, t := range s.trees {
+		t.seen = -1
+	}
 }
 
 func (s *pass) mean() float64 {
 	if s.strength == 0 {
 		return 0
 	}
-	return s.sum.float() / s.strength
+	if s.p.reports == 0 {
+		return s.sum.float() / s.strength
+	}
+	sum := 0.0
+	for _, w := range s.ready {
+		sum += s.p.level[w] * s.p.workers[w].strength
+	}
+	return sum / s.strength
 }
 
 // imbalance is the fullest worker's level over the mean.
@@ -96,22 +122,31 @@ func (s *pass) imbalance() float64 {
 
 // move is every change of place in a pass.
 func (s *pass) move(i, to int32, why cause) {
-	p := s.p
-	from := p.insts[i].worker
+	from := s.p.insts[i].worker
+	if to == none {
+		if s.evicted == nil {
+			s.evicted = map[int32]cause{}
+		}
+		s.evicted[i] = why
+	}
 	s.steps = append(s.steps, step{i, from, to, why})
-	w := toAmount(p.tasks[p.insts[i].task].weight)
-	p.take(i)
-	p.put(i, to)
+	s.shift(s.p.take(i), from, to)
+}
+
+// shift puts what was taken from one place to another and keeps the sums.
+func (s *pass) shift(e entry, from, to int32) {
+	p := s.p
+	p.put(e, to)
 	if from != none {
 		s.log = append(s.log, from)
 		if p.workers[from].ready() {
-			s.sum = s.sum.minus(w)
+			s.sum = s.sum.minus(toAmount(e.weight))
 		}
 	}
 	if to != none {
 		s.log = append(s.log, to)
 		if p.workers[to].ready() {
-			s.sum = s.sum.plus(w)
+			s.sum = s.sum.plus(toAmount(e.weight))
 		}
 	}
 }
@@ -119,21 +154,10 @@ func (s *pass) move(i, to int32, why cause) {
 // undo takes back the steps after the first n.
 func (s *pass) undo(n int) {
 	for k := len(s.steps) - 1; k >= n; k-- {
-		st := s.steps[k]
-		w := toAmount(s.p.tasks[s.p.insts[st.inst].task].weight)
-		s.p.take(st.inst)
-		s.p.put(st.inst, st.from)
-		if st.to != none {
-			s.log = append(s.log, st.to)
-			if s.p.workers[st.to].ready() {
-				s.sum = s.sum.minus(w)
-			}
-		}
-		if st.from != none {
-			s.log = append(s.log, st.from)
-			if s.p.workers[st.from].ready() {
-				s.sum = s.sum.plus(w)
-			}
+		st := &s.steps[k]
+		s.shift(s.p.take(st.inst), st.to, st.from)
+		if st.to == none && n > 0 {
+			delete(s.evicted, st.inst)
 		}
 	}
 	s.steps = s.steps[:n]
@@ -184,6 +208,11 @@ func (p *Planner) Plan() rota.Plan {
 	} else {
 		s.place()
 		if !p.opt.Freeze {
+			for n := 0; n < 4 && s.reunite(); n++ {
+				s.pending = s.pending[:0]
+				s.place()
+			}
+			s.spread()
 			s.balance()
 		}
 	}
@@ -196,19 +225,15 @@ func (s *pass) brake() {
 	s.undo(0)
 	reason := text("the brake: %d of at least %d workers are ready", len(s.ready), s.p.opt.MinWorkers)
 	s.pending = s.pending[:0]
-	for _, e := range s.p.nowhere {
-		s.pending = append(s.pending, e.inst)
-	}
+	s.pending = append(s.pending, s.p.nowhere...)
 	for _, w := range s.p.order {
 		if s.p.workers[w].gone {
-			for _, e := range s.p.workers[w].list {
-				s.pending = append(s.pending, e.inst)
-			}
+			s.pending = append(s.pending, s.p.workers[w].list...)
 		}
 	}
 	s.inOrder(s.pending)
-	for _, i := range s.pending {
-		s.waiting = append(s.waiting, waiting{i, reason})
+	for _, e := range s.pending {
+		s.waiting = append(s.waiting, waiting{e.inst, reason})
 	}
 }
 
@@ -233,11 +258,18 @@ func (s *pass) finish(before, after float64) rota.Plan {
 		s.marks = make([]uint64, n)
 	}
 	finals := p.last.finals[:0]
+	if cap(finals) < len(s.steps) {
+		finals = make([]final, 0, len(s.steps))
+	}
 	for k := len(s.steps) - 1; k >= 0; k-- {
 		st := &s.steps[k]
 		if bit := uint64(1) << (st.inst & 63); s.marks[st.inst>>6]&bit == 0 {
 			s.marks[st.inst>>6] |= bit
-			finals = append(finals, final{st.inst, st.to, st.why})
+			why := st.why
+			if c, ok := s.evicted[st.inst]; ok && !why.code.forced() && c.code.forced() {
+				why = c // it had to go; balance only chose where to
+			}
+			finals = append(finals, final{st.inst, st.to, why})
 		}
 	}
 	for _, f := range finals {
@@ -256,6 +288,9 @@ func (s *pass) finish(before, after float64) rota.Plan {
 		from := p.insts[f.inst].worker
 		if from == f.to {
 			continue
+		}
+		if from == none {
+			f.why = cause{}
 		}
 		m := rota.Move{Instance: p.instance(f.inst), Reason: s.words(f.why), Forced: f.why.code.forced()}
 		if from != none {
@@ -301,7 +336,9 @@ func (s *pass) shrink() {
 	if cap(s.steps) > keep {
 		s.steps, s.log, s.pending, s.waiting = nil, nil, nil, nil
 	}
-	s.trees = nil
+	if len(s.trees) > 16 {
+		s.trees = nil
+	}
 }
 
 // stops are the moves of instances that no task declares.
@@ -358,6 +395,12 @@ func (p *Planner) Imbalance() float64 {
 func (s *pass) tolerance(mean float64) float64 {
 	if _, equal := s.p.equalWeights(); equal {
 		return 0
+	}
+	if s.p.reports > 0 {
+		if s.p.opt.LoadBand > 0 {
+			return mean * s.p.opt.LoadBand
+		}
+		return mean / 10
 	}
 	return mean / 100
 }

@@ -12,96 +12,143 @@ func (s *pass) place() {
 	if len(p.nowhere) == 0 {
 		return
 	}
-	for _, e := range p.nowhere {
-		s.pending = append(s.pending, e.inst)
+	// What is to be placed leaves its list at once and not one by one.
+	s.waiting = slices.DeleteFunc(s.waiting, func(w waiting) bool { return p.insts[w.inst].worker == none })
+	s.pending = append(s.pending, p.nowhere...)
+	p.nowhere = p.nowhere[:0]
+	all := s.sum
+	for _, e := range s.pending {
+		p.insts[e.inst].pos = none
+		all = all.plus(toAmount(e.weight))
 	}
+	s.goal = all.float() / max(s.strength, math.SmallestNonzeroFloat64)
 	s.inOrder(s.pending)
-	s.goal = s.sumOfAll() / max(s.strength, math.SmallestNonzeroFloat64)
-	for _, i := range s.pending {
-		if p.insts[i].worker != none {
-			continue // came along with another of its key
+	left := s.settleAll(s.pending)
+	// What waits for the company of another may have it by now.
+	for n := -1; len(left) > 0 && (len(p.followed) > 0 || len(s.displaced) > 0) && n != len(left); {
+		if n = len(left); len(s.displaced) > 0 {
+			left, s.displaced = append(left, s.displaced...), nil
+			s.inOrder(left)
+			n = -1
 		}
-		if s.settle(i) {
-			continue
-		}
-		s.waiting = append(s.waiting, waiting{i, s.whyNowhere(i)})
-		if w, ok := s.origin[i]; ok {
-			s.move(i, w, cause{comesBack, w})
-		}
+		left = s.settleAll(left)
+	}
+	for len(s.displaced) > 0 {
+		d := s.displaced
+		s.displaced = nil
+		s.inOrder(d)
+		left = append(left, s.settleAll(d)...)
+	}
+	for _, e := range left {
+		s.stayNowhere(e)
 	}
 }
 
-// sumOfAll is the weight of what is on ready workers and of what is to be placed.
-func (s *pass) sumOfAll() float64 {
-	sum := s.sum
-	for _, i := range s.pending {
-		sum = sum.plus(toAmount(s.p.tasks[s.p.insts[i].task].weight))
+// settleAll places what it can and returns the rest.
+func (s *pass) settleAll(list []entry) (left []entry) {
+	for _, e := range list {
+		// Or it came along with another of its key or gang.
+		if s.p.insts[e.inst].worker == none && !s.settle(e) {
+			left = append(left, e)
+		}
 	}
-	return sum.float()
+	return left
 }
 
-// settle finds a worker for i and moves it there.
-func (s *pass) settle(i int32) bool {
+// stayNowhere gives up on an instance for this pass.
+func (s *pass) stayNowhere(e entry) {
 	p := s.p
-	t := &p.tasks[p.insts[i].task]
+	i := e.inst
+	reason, ok := s.gangs[p.classes[p.tasks[p.insts[i].task].class].gang]
+	if !ok {
+		reason = s.whyNowhere(i)
+	}
+	w, back := s.origin[i]
+	if back = back && !p.crowded(&p.tasks[p.insts[i].task], i, w); back {
+		reason = "stays on " + p.workers[w].name + " for now: " + reason
+	}
+	s.waiting = append(s.waiting, waiting{i, reason})
+	if back {
+		s.move(i, w, cause{comesBack, w})
+		return
+	}
+	if p.insts[i].pos == none {
+		p.put(e, none)
+	}
+}
+
+// settle finds a worker for an instance, which is nowhere, and moves it there,
+// with all that has to come along.
+func (s *pass) settle(e entry) bool {
+	p := s.p
+	in := &p.insts[e.inst]
+	if in.plain && in.pos == none && s.sole != none {
+		w := s.emptiestFor(in.task, nil, e.inst, s.sole)
+		if w != none {
+			s.steps = append(s.steps, step{e.inst, none, w, s.whyMoved(e.inst)})
+			s.shift(e, none, w)
+		}
+		return w != none
+	}
+	if g := p.classes[p.tasks[in.task].class].gang; g != none {
+		return s.settleGang(g)
+	}
+	return s.settleOne(e)
+}
+
+func (s *pass) settleOne(e entry) bool {
+	p := s.p
+	n := p.insts[e.inst].task
+	t := &p.tasks[n]
+	c := p.classes[t.class]
 	if t.key != none {
-		return s.settleKey(t, i)
+		return s.settleKey(t, e.inst)
 	}
-	w := none
-	if t.group != none && len(s.pending)*len(s.ready) <= 1<<24 {
-		w = s.scan(t, i)
-	} else {
-		w = s.roomiest(t, i)
+	var w int32
+	switch {
+	case c.complex || len(p.shunned) > 0:
+		w = s.weigh(t, e.inst)
+	case t.group != none && len(s.pending)*len(s.ready) <= 1<<24:
+		w = s.scan(t, e.inst)
+	default:
+		w = s.emptiestFor(n, t, e.inst, c.domain)
 	}
-	if w == none {
-		return false
+	if w == none && c.rules.Preempt {
+		w = s.preempt(t, e.inst)
 	}
-	s.move(i, w, s.whyMoved(i))
-	return true
+	if w != none {
+		s.move(e.inst, w, s.whyMoved(e.inst))
+	}
+	return w != none
 }
 
 // whyMoved is the cause of placing i: what took it from its worker in this
-// pass, or that it was nowhere.
-func (s *pass) whyMoved(i int32) cause {
-	if w, ok := s.origin[i]; ok {
-		return cause{workerDrains, w}
-	}
-	if len(s.attention) == 0 {
-		return cause{isNew, 0}
-	}
-	if s.evicted == nil {
-		s.evicted = map[int32]cause{}
-		for _, st := range s.steps {
-			if st.to == none {
-				s.evicted[st.inst] = st.why
-			}
-		}
-	}
-	return s.evicted[i]
-}
+// pass, or (the zero cause) that it was nowhere.
+func (s *pass) whyMoved(i int32) cause { return s.evicted[i] }
 
-// roomiest returns the emptiest worker that i may go to. Workers in i's way
-// stay out of the tree until it is another task's turn.
-func (s *pass) roomiest(t *task, i int32) int32 {
+// emptiestFor returns the emptiest worker of the domain that task n's instance i
+// may go to. Workers in its way stay out of the tree until it is another task's
+// turn. A nil t says that the task is plain: nothing but a full worker is in
+// its way.
+func (s *pass) emptiestFor(n int32, t *task, i, domain int32) int32 {
 	p := s.p
-	tr := s.emptiest(p.classes[t.class].domain)
-	if tr.heldFor != p.insts[i].task {
+	tr := s.emptiest(domain)
+	if tr.heldFor != n {
 		tr.restore(p.level)
-		tr.heldFor = p.insts[i].task
+		tr.heldFor = n
 	}
 	for {
 		w, leaf := tr.best()
-		if w == none {
+		switch {
+		case w == none:
 			return none
-		}
-		if p.workers[w].full() {
+		case p.workers[w].full():
 			tr.drop(w)
-			continue
-		}
-		if p.fits(t, w) && !p.twin(t, i, w) {
+		case t == nil || p.fits(t, w) && !p.twin(t, i, w):
 			return w
+		default:
+			tr.hold(leaf)
 		}
-		tr.hold(leaf)
 	}
 }
 
@@ -256,13 +303,14 @@ func (s *pass) whyNowhere(i int32) string {
 // profile is what decides, for tasks of one instance, where they fit.
 type profile struct{ class, demand int32 }
 
-// countRules says how many workers each rule keeps i from.
+// countRules says how many workers each rule keeps i from, but for the one it
+// is on.
 func (p *Planner) countRules(i int32) string {
 	var rules []string
 	count := map[string]int{}
-	total, free := 0, 0
+	total, free, at := 0, 0, p.insts[i].worker
 	for _, w := range p.order {
-		if p.workers[w].gone {
+		if p.workers[w].gone || w == at {
 			continue
 		}
 		total++
@@ -276,8 +324,12 @@ func (p *Planner) countRules(i int32) string {
 		}
 		count[rule]++
 	}
+	others := "worker"
+	if at != none && !p.workers[at].gone {
+		others = "other worker"
+	}
 	if total == 0 {
-		return "there are no workers"
+		return "there are no " + others + "s"
 	}
 	slices.SortStableFunc(rules, func(a, b string) int {
 		if count[a] != count[b] {
@@ -286,7 +338,7 @@ func (p *Planner) countRules(i int32) string {
 		return strings.Compare(a, b)
 	})
 	var b strings.Builder
-	b.WriteString(plural(total, "worker"))
+	b.WriteString(plural(total, others))
 	sep := ": "
 	for _, r := range rules {
 		b.WriteString(sep)
@@ -295,7 +347,7 @@ func (p *Planner) countRules(i int32) string {
 	}
 	if free > 0 {
 		b.WriteString(sep)
-		b.WriteString(conjugate(free, "could take it alone"))
+		b.WriteString(conjugate(free, "could take it"))
 	}
 	return b.String()
 }

@@ -2,6 +2,7 @@ package placement
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 
@@ -29,21 +30,32 @@ type Planner struct {
 
 	groups     names
 	keys       names
+	gangs      names
+	watch      map[int32]struct{} // tasks of complex classes
+	shunned    map[target][]int32 // the classes that must keep away from it
+	followed   map[target]int     // how many classes must be with it
+	spreading  int                // classes with a spread
+	shyCount   map[pair]int32     // by class and worker, of shy classes
 	groupCount map[pair]int32
 
-	classes        []*class
-	classByHash    map[uint64][]int32
-	lastClass      int32
-	domains        []*domain
-	domainBySign   map[string]int32
-	demands        []*demand
-	demandByHash   map[uint64][]int32
-	resources      []string
-	resourceByName map[string]int32
+	classes                               []*class
+	classByHash                           map[uint64][]int32
+	lastClass                             int32
+	domains                               []*domain
+	domainBySign                          map[string]int32
+	demands                               []*demand
+	demandByHash                          map[uint64][]int32
+	freeClasses, freeDomains, freeDemands []int32
+	resources                             []string
+	resourceByName                        map[string]int32
 
 	weightRef  float64 // the weight that all tasks but weightOdd of them have
 	weightOdd  int
 	weightSeen int
+
+	reported []float64 // by instance: measured load, negative for unknown; nil if none ever was
+	reports  int       // instances with a measured load
+	scale    float64   // declared weight for one of measured load
 
 	suspects []int32 // instances whose place has to be looked at again
 	version  uint64  // grows with every change
@@ -65,6 +77,7 @@ func New(o Options) (*Planner, error) {
 	return &Planner{
 		opt: o, lastClass: none,
 		byName: map[string]int32{}, strays: map[rota.Instance]stray{},
+		watch: map[int32]struct{}{}, shunned: map[target][]int32{}, followed: map[target]int{}, shyCount: map[pair]int32{},
 		blocks: map[int32][]int32{}, groupCount: map[pair]int32{},
 		classByHash: map[uint64][]int32{}, domainBySign: map[string]int32{},
 		demandByHash: map[uint64][]int32{}, resourceByName: map[string]int32{},
@@ -141,8 +154,7 @@ func (p *Planner) SetTask(t rota.Task) error {
 	p.tally(t.Weight, 1)
 	u := &p.tasks[n]
 	for i := u.first; i < u.first+u.n; i++ {
-		p.insts[i] = inst{task: n}
-		p.put(i, none)
+		p.born(i, n)
 	}
 	if len(p.strays) > 0 {
 		for i := u.first; i < u.first+u.n; i++ {
@@ -152,14 +164,20 @@ func (p *Planner) SetTask(t rota.Task) error {
 	return nil
 }
 
+// born makes instance i of task n, which is nowhere.
+func (p *Planner) born(i, n int32) {
+	t := &p.tasks[n]
+	p.insts[i] = inst{task: n, plain: t.n == 1 && t.demand == none && t.group == none && t.key == none && !p.classes[t.class].complex && !p.classes[t.class].rules.Preempt}
+	p.put(p.entryOf(i), none)
+}
+
 // adopt puts an instance where it was as a stray.
 func (p *Planner) adopt(i int32) {
 	id := p.instance(i)
 	if s, ok := p.strays[id]; ok {
 		delete(p.strays, id)
 		if w, ok := p.byName[s.worker]; ok {
-			p.take(i)
-			p.put(i, w)
+			p.put(p.take(i), w)
 			p.suspects = append(p.suspects, i)
 		}
 	}
@@ -176,9 +194,10 @@ func (p *Planner) describe(n, c int32, t *rota.Task) {
 	if u.demand != none {
 		p.demands[u.demand].refs++
 	}
-	if u.key != none {
-		k := &p.keys.all[u.key]
-		k.members = append(k.members, n)
+	p.keys.join(u.key, n)
+	p.gangs.join(p.classes[c].gang, n)
+	if p.classes[c].complex {
+		p.watch[n] = struct{}{}
 	}
 }
 
@@ -186,17 +205,12 @@ func (p *Planner) describe(n, c int32, t *rota.Task) {
 func (p *Planner) undescribe(n int32) {
 	u := &p.tasks[n]
 	p.groups.unref(u.group)
-	if u.key != none {
-		k := &p.keys.all[u.key]
-		i := slices.Index(k.members, n)
-		k.members[i] = k.members[len(k.members)-1]
-		k.members = k.members[:len(k.members)-1]
-	}
+	p.keys.leave(u.key, n)
+	p.gangs.leave(p.classes[u.class].gang, n)
 	p.keys.unref(u.key)
-	p.classes[u.class].refs--
-	if u.demand != none {
-		p.demands[u.demand].refs--
-	}
+	delete(p.watch, n)
+	p.leaveClass(u.class)
+	p.leaveDemand(u.demand)
 }
 
 // resize counts the instances of the task's group.
@@ -227,7 +241,7 @@ func (p *Planner) equalWeights() (float64, bool) {
 			}
 		}
 	}
-	return p.weightRef, p.weightOdd == 0
+	return p.weightRef, p.weightOdd == 0 && p.reports == 0
 }
 
 // allot gives the task room for n instances.
@@ -252,15 +266,18 @@ func (p *Planner) changeTask(n, c int32, t *rota.Task) {
 		return
 	}
 	first, count := u.first, u.n
-	at := make([]int32, count)
+	at, measured := make([]int32, count), make([]float64, count)
 	for k := range count {
-		at[k] = p.insts[first+k].worker
+		at[k], measured[k] = p.insts[first+k].worker, p.measured(first+k)
 		p.take(first + k)
+		p.forgetLoad(first + k)
 	}
 	p.tally(u.weight, -1)
 	p.resize(u, -int(count))
+	p.classes[c].refs++ // or the old description might take it along
 	p.undescribe(n)
 	p.describe(n, c, t)
+	p.classes[c].refs--
 	p.resize(u, t.Replicas)
 	p.tally(t.Weight, 1)
 	if int32(t.Replicas) != count {
@@ -276,13 +293,13 @@ func (p *Planner) changeTask(n, c int32, t *rota.Task) {
 	}
 	for k := range u.n {
 		i := u.first + k
-		p.insts[i] = inst{task: n}
+		p.born(i, n)
 		if k < count && at[k] != none {
-			p.put(i, at[k])
+			p.report(i, measured[k])
+			p.put(p.take(i), at[k])
 			p.suspects = append(p.suspects, i)
 			continue
 		}
-		p.put(i, none)
 		if k >= count {
 			p.adopt(i)
 		}
@@ -325,6 +342,7 @@ func (p *Planner) RemoveTask(id string) {
 			p.strays[rota.Instance{Task: u.id, Index: int(k)}] = stray{p.workers[w].name, "the task is gone"}
 		}
 		p.take(u.first + k)
+		p.forgetLoad(u.first + k)
 		if w != none {
 			p.release(w)
 		}
@@ -370,6 +388,10 @@ func (p *Planner) SetWorker(w rota.Worker) error {
 	}
 	k.spec = cloneWorker(w)
 	k.known, k.gone, k.dirty = true, false, true
+	k.max = int32(min(w.MaxTasks, math.MaxInt32))
+	if k.max == 0 {
+		k.max = math.MaxInt32
+	}
 	k.strength = w.Strength
 	if k.strength == 0 {
 		k.strength = 1
@@ -377,15 +399,17 @@ func (p *Planner) SetWorker(w rota.Worker) error {
 	if w.Ramp > 0 {
 		k.strength *= w.Ramp
 	}
-	p.level[n] = k.load.float() / k.strength
+	p.rate(n, k)
 	for r, name := range p.resources {
 		used := k.room[r].used
 		k.room[r] = k.roomFor(name)
 		k.room[r].used = used
 	}
 	for _, d := range p.domains {
-		in, _ := d.admits(&k.spec)
-		d.set(n, in)
+		if d != nil {
+			in, _ := d.admits(&k.spec)
+			d.set(n, in)
+		}
 	}
 	return nil
 }
@@ -416,7 +440,9 @@ func (p *Planner) RemoveWorker(name string) {
 	p.version++
 	p.workers[n].gone = true
 	for _, d := range p.domains {
-		d.set(n, false)
+		if d != nil {
+			d.set(n, false)
+		}
 	}
 	for i, s := range p.strays {
 		if s.worker == name {
@@ -464,8 +490,7 @@ func (p *Planner) Assign(i rota.Instance, name string) error {
 
 func (p *Planner) assign(i, w int32) {
 	old := p.insts[i].worker
-	p.take(i)
-	p.put(i, w)
+	p.put(p.take(i), w)
 	if old != none {
 		p.release(old)
 	}
@@ -485,6 +510,7 @@ func (p *Planner) Unassign(i rota.Instance) {
 	p.version++
 	if n := p.find(i); n != none {
 		p.assign(n, none)
+		p.forgetLoad(n)
 		return
 	}
 	delete(p.strays, i)
@@ -498,15 +524,4 @@ func (p *Planner) Where(i rota.Instance) (worker string, ok bool) {
 		return "", false
 	}
 	return p.workers[p.insts[n].worker].name, true
-}
-
-// SetLoad reports the load that the instance was measured to be on the worker.
-// A report from a worker that does not hold it is not kept.
-func (p *Planner) SetLoad(i rota.Instance, name string, load float64) {
-	n := p.find(i)
-	w, ok := p.byName[name]
-	if n == none || !ok || p.insts[n].worker != w || !(load >= 0) || load > maxAmount {
-		return
-	}
-	p.version++
 }

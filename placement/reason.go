@@ -13,14 +13,21 @@ const (
 	workerGone
 	workerDrains
 	ruleForbids
+	hasTwin
+	company
 	overCapacity
-	evensLoad
+	evensLoad // from here to evensGroup balance chose
 	fillsUp
+	spreads
+	changesPlaces
+	evensGroup
 	keyTogether
 	comesBack
+	gangBroken
+	preempted
 )
 
-func (c reasonCode) forced() bool { return c != evensLoad && c != fillsUp }
+func (c reasonCode) forced() bool { return c < evensLoad || c > evensGroup }
 
 var text = fmt.Sprintf
 
@@ -49,6 +56,10 @@ func (s *pass) spell(c cause) string {
 		return "worker " + p.workers[c.arg].name + " is draining"
 	case ruleForbids:
 		return "the rules no longer allow worker " + p.workers[c.arg].name
+	case hasTwin:
+		return "worker " + p.workers[c.arg].name + " holds another instance of it"
+	case company:
+		return "worker " + p.workers[c.arg].name + " holds what it must not be with, or lacks what it must"
 	case overCapacity:
 		return "worker " + p.workers[c.arg].name + " has too little capacity for all it holds"
 	case evensLoad:
@@ -58,6 +69,18 @@ func (s *pass) spell(c cause) string {
 	case fillsUp:
 		if mean := s.mean(); mean > 0 {
 			return text("fills up %s, which had %.3g%% below the mean", p.workers[c.arg].name, (1-p.level[c.arg]/mean)*100)
+		}
+	case spreads:
+		return "spreads " + p.tasks[c.arg].id + " over " + p.classes[p.tasks[c.arg].class].rules.Spread.Label
+	case evensGroup:
+		return "evens group " + p.groups.all[c.arg].name
+	case changesPlaces:
+		return "changes places with " + p.instance(c.arg).String()
+	case gangBroken:
+		return "gang " + p.gangs.all[c.arg].name + " cannot be whole"
+	case preempted:
+		if c.arg != none {
+			return "gave way to " + p.instance(c.arg).String() + ", which has a higher priority"
 		}
 	case keyTogether:
 		return "keeps the tasks of key " + p.keys.all[c.arg].name + " together"

@@ -1,6 +1,8 @@
 package placement
 
 import (
+	"slices"
+
 	"github.com/rota-project/rota"
 )
 
@@ -25,6 +27,7 @@ type inst struct {
 	task   int32
 	worker int32 // none while it is nowhere
 	pos    int32
+	plain  bool // one replica, no demand, group or key: its worker's list and load are all that it touches
 }
 
 // entry is an instance in the list of its worker, with what choosing among the
@@ -39,16 +42,19 @@ type entry struct {
 // instances, until a plan has placed them elsewhere, so that moves can say where
 // they were; for everybody else they are nowhere.
 type worker struct {
-	spec     rota.Worker
-	name     string
-	hash     uint64
-	known    bool // set up; free slots are not
-	gone     bool
-	dirty    bool // something changed that may forbid what it holds
-	strength float64
 	list     []entry
 	load     amount // the sum of declared weights
+	declared amount // of those with measured load, the sum of declared weights
+	measured amount // and of measured loads
+	strength float64
+	max      int32 // the most instances it takes
+	known    bool  // set up; free slots are not
+	gone     bool
+	dirty    bool   // something changed that may forbid what it holds
 	room     []room // by resource number
+	name     string
+	hash     uint64
+	spec     rota.Worker
 }
 
 // room is the state of one resource on one worker.
@@ -71,8 +77,9 @@ type named struct {
 	name    string
 	hash    uint64
 	refs    int
-	size    int     // instances
-	members []int32 // keys only: tasks, in no order
+	size    int     // groups only: instances
+	placed  int     // groups only: instances that are somewhere
+	members []int32 // keys and gangs only: tasks, in no order
 }
 
 type names struct {
@@ -103,6 +110,22 @@ func (n *names) get(name string) int32 {
 	return i
 }
 
+// join and leave keep the members of a key or gang.
+func (n *names) join(i, task int32) {
+	if i != none {
+		n.all[i].members = append(n.all[i].members, task)
+	}
+}
+
+func (n *names) leave(i, task int32) {
+	if i != none {
+		m := n.all[i].members
+		k := slices.Index(m, task)
+		m[k] = m[len(m)-1]
+		n.all[i].members = m[:len(m)-1]
+	}
+}
+
 func (n *names) ref(i int32) {
 	if i != none {
 		n.all[i].refs++
@@ -128,12 +151,11 @@ func (p *Planner) instance(i int32) rota.Instance {
 	return rota.Instance{Task: t.id, Index: int(i - t.first)}
 }
 
-// tieOf is the hash by which equal instances are told apart.
+// tieOf is by which equal instances are told apart: their task's hash, with the
+// index in its low bits, so that a task's instances have their turns in order.
 func (t *task) tieOf(i int32) uint64 {
-	if i == t.first {
-		return t.hash
-	}
-	return mix(t.hash + uint64(i-t.first))
+	const indexBits = 14 // rota.MaxReplicas fits
+	return t.hash&^(1<<indexBits-1) | uint64(i-t.first)
 }
 
 // less orders equal instances for good: by hash, then by name.
@@ -148,13 +170,17 @@ func (p *Planner) less(i, j int32) bool {
 	return i-t.first < j-u.first
 }
 
-// put places instance i, which is nowhere and in no list, on worker w, or (none)
-// on the list of what is nowhere.
-func (p *Planner) put(i, w int32) {
-	in := &p.insts[i]
-	t := &p.tasks[in.task]
+// entryOf is what lists keep of instance i.
+func (p *Planner) entryOf(i int32) entry {
+	t := &p.tasks[p.insts[i].task]
+	return entry{inst: i, tie: uint32(t.tieOf(i) >> 32), weight: t.weight}
+}
+
+// put places an instance, which is in no list, on worker w, or (none) on the
+// list of what is nowhere.
+func (p *Planner) put(e entry, w int32) {
+	in := &p.insts[e.inst]
 	in.worker = w
-	e := entry{inst: i, tie: uint32(t.tieOf(i) >> 32), weight: t.weight}
 	if w == none {
 		in.pos = int32(len(p.nowhere))
 		p.nowhere = append(p.nowhere, e)
@@ -163,8 +189,19 @@ func (p *Planner) put(i, w int32) {
 	k := &p.workers[w]
 	in.pos = int32(len(k.list))
 	k.list = append(k.list, e)
-	k.load = k.load.plus(toAmount(t.weight))
-	p.level[w] = k.load.float() / k.strength
+	k.load = k.load.plus(toAmount(e.weight))
+	if m := p.measured(e.inst); m >= 0 {
+		k.declared, k.measured = k.declared.plus(toAmount(e.weight)), k.measured.plus(toAmount(m))
+	}
+	p.rate(w, k)
+	if !in.plain {
+		p.charge(in.task, w, k)
+	}
+}
+
+// charge counts what an instance takes of a worker besides its weight.
+func (p *Planner) charge(n, w int32, k *worker) {
+	t := &p.tasks[n]
 	if t.demand != none {
 		for _, n := range p.demands[t.demand].amounts {
 			k.room[n.resource].used = k.room[n.resource].used.plus(n.amount)
@@ -172,37 +209,60 @@ func (p *Planner) put(i, w int32) {
 	}
 	if t.group != none {
 		p.groupCount[pair{t.group, w}]++
+		p.groups.all[t.group].placed++
+	}
+	if p.classes[t.class].shy {
+		p.shyCount[pair{t.class, w}]++
 	}
 }
 
-// take removes instance i from its list.
-func (p *Planner) take(i int32) {
+// take removes instance i from its list and returns its entry.
+func (p *Planner) take(i int32) entry {
 	in := &p.insts[i]
 	list := &p.nowhere
 	if w := in.worker; w != none {
 		k := &p.workers[w]
 		list = &k.list
-		t := &p.tasks[in.task]
-		k.load = k.load.minus(toAmount(t.weight))
-		p.level[w] = k.load.float() / k.strength
-		if t.demand != none {
-			for _, n := range p.demands[t.demand].amounts {
-				k.room[n.resource].used = k.room[n.resource].used.minus(n.amount)
-			}
+		weight := toAmount(k.list[in.pos].weight)
+		k.load = k.load.minus(weight)
+		if m := p.measured(i); m >= 0 {
+			k.declared, k.measured = k.declared.minus(weight), k.measured.minus(toAmount(m))
 		}
-		if t.group != none {
-			c := pair{t.group, w}
-			if n := p.groupCount[c] - 1; n == 0 {
-				delete(p.groupCount, c)
-			} else {
-				p.groupCount[c] = n
-			}
+		p.rate(w, k)
+		if !in.plain {
+			p.discharge(in.task, w, k)
 		}
 	}
+	if in.pos == none { // it is being placed, in no list
+		return p.entryOf(i)
+	}
 	last := len(*list) - 1
-	e := (*list)[last]
+	taken, e := (*list)[in.pos], (*list)[last]
 	(*list)[in.pos] = e
 	p.insts[e.inst].pos = in.pos
 	*list = (*list)[:last]
 	in.worker, in.pos = none, none
+	return taken
+}
+
+// discharge takes back charge.
+func (p *Planner) discharge(n, w int32, k *worker) {
+	t := &p.tasks[n]
+	if t.demand != none {
+		for _, n := range p.demands[t.demand].amounts {
+			k.room[n.resource].used = k.room[n.resource].used.minus(n.amount)
+		}
+	}
+	if t.group != none {
+		c := pair{t.group, w}
+		if n := p.groupCount[c] - 1; n == 0 {
+			delete(p.groupCount, c)
+		} else {
+			p.groupCount[c] = n
+		}
+		p.groups.all[t.group].placed--
+	}
+	if p.classes[t.class].shy {
+		p.shyCount[pair{t.class, w}]--
+	}
 }

@@ -88,9 +88,7 @@ func (p *Planner) whyInstance(i int32) InstanceWhy {
 	case k.spec.Cordoned:
 		b.WriteString("; " + k.name + " is cordoned: it gets nothing new")
 	}
-	if others := len(p.order) - 1; others > 0 {
-		b.WriteString("; " + p.countRules(i))
-	}
+	b.WriteString("; " + p.countRules(i))
 	why.Reason = b.String()
 	return why
 }

@@ -329,6 +329,9 @@ func (l *leader) standing(name string) {
 	v := l.s.view
 	s, node := v.Sessions[name], v.Nodes[name]
 	if s == nil || s.GetLeaving() {
+		if s != nil {
+			l.ledger.Leaving(name)
+		}
 		if _, waiting := l.graceUntil[name]; !waiting {
 			l.planner.RemoveWorker(name)
 		}

@@ -10,7 +10,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"net/http"
 	"time"
@@ -57,10 +56,6 @@ type Server struct {
 // Start starts a node. It serves before it has read the store: calls wait.
 func Start(c Config) (*Server, error) {
 	c.Scheduler.GRPC, c.Scheduler.HTTP = c.GRPC.Addr().String(), c.HTTP.Addr().String()
-	log := c.Scheduler.Logger
-	if log == nil {
-		log = slog.New(slog.DiscardHandler)
-	}
 	sched, err := scheduler.New(c.Scheduler)
 	if err != nil {
 		return nil, err

@@ -271,6 +271,9 @@ func (w *ackWriter) stage(worker string, p *pendingAcks) (units []table.Unit, er
 			}
 			r := record.Ack{Ack: a, Since: now, Load: -1}
 			if old, ok := v.Ack(worker, i); ok {
+				if old.Generation == a.Generation && old.State == ownership.Stopped {
+					continue // final: this was said before it, on another stream
+				}
 				r.Load = old.Load
 				if old.State == a.State && old.Generation == a.Generation {
 					r.Since = old.Since

@@ -17,11 +17,14 @@ import (
 	"github.com/rota-project/rota/store/table"
 )
 
-// Tables of the picture.
+// The tables of the picture.
 type (
-	Tasks  = table.Table[record.Task]
+	// Tasks are all declared tasks.
+	Tasks = table.Table[record.Task]
+	// Grants are those of one worker.
 	Grants = table.Table[record.Grant]
-	Acks   = table.Table[record.Ack]
+	// Acks are what one worker said of its grants.
+	Acks = table.Table[record.Ack]
 )
 
 // Session is a living worker.
@@ -117,7 +120,7 @@ func (v *View) Run(ctx context.Context) error {
 		err := v.follow(ctx)
 		switch {
 		case ctx.Err() != nil:
-			return nil
+			return nil //nolint:nilerr // asked to end: whatever the store said then is of no interest
 		case errors.Is(err, rota.ErrNewerVersion), errors.Is(err, table.ErrCorrupt), errors.Is(err, record.ErrMalformed):
 			return err
 		case errors.Is(err, store.ErrCompacted):

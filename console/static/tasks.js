@@ -45,7 +45,7 @@ export class Tasks {
     this.found = found;
     $("task-count").textContent = `${number(found.length)} of ${number(this.items.size)}`;
     this.draw();
-    if (this.open !== undefined && !this.items.has(this.open)) this.close();
+    this.follow();
   }
 
   draw() {
@@ -98,13 +98,24 @@ export class Tasks {
     if (this.found.length) this.show(this.found[Math.max(0, next)][0].id);
   }
 
+  // follow keeps what is open as it is: asks again once the task has changed.
+  follow() {
+    if (this.open === undefined) return;
+    const task = this.items.get(this.open);
+    if (!task) this.close();
+    else if (task !== this.shown) this.show(this.open);
+  }
+
   // show opens the task beside the list: what it is, where, and why there.
   async show(id) {
+    if (this.open !== id) {
+      $("d-title").textContent = id;
+      $("d-body").replaceChildren(el("p", { class: "muted" }, "asking"));
+      $("detail").hidden = false;
+    }
     this.open = id;
+    this.shown = this.items.get(id);
     this.draw();
-    $("d-title").textContent = id;
-    $("d-body").replaceChildren(el("p", { class: "muted" }, "asking"));
-    $("detail").hidden = false;
     const path = `/v1/tasks/${encodeURIComponent(id)}`;
     try {
       const [detail, why] = await Promise.all([call("GET", path), call("GET", `${path}/why`)]);

@@ -23,9 +23,9 @@ export class Workers {
 
   render() {
     const list = [...this.items.values()].sort((a, b) => a.name.localeCompare(b.name, "en", { numeric: true }));
-    const loads = list.filter((w) => w.state !== "lost").map(Workers.load);
-    const most = Math.max(1e-9, ...loads);
-    const mean = loads.reduce((a, b) => a + b, 0) / (loads.length || 1);
+    const most = list.reduce((m, w) => Math.max(m, Workers.load(w)), 1e-9);
+    const bearing = list.filter((w) => w.state !== "lost" && w.state !== "draining");
+    const mean = bearing.reduce((sum, w) => sum + Workers.load(w), 0) / (bearing.length || 1);
     for (const [name, row] of this.rows) {
       if (!this.items.has(name)) {
         row.tr.remove();
@@ -46,7 +46,7 @@ export class Workers {
     for (const i of [3, 5, 6]) row.cells[i].className = "num";
     row.cells[7].className = "actions";
     row.bar = el("span", { class: "fill" });
-    row.mean = el("span", { class: "mean", title: "mean of all workers" });
+    row.mean = el("span", { class: "mean", title: "mean of the workers that are to stay" });
     row.weight = el("output");
     row.cells[2].append(el("div", { class: "load" }, el("span", { class: "track" }, row.bar, row.mean), row.weight));
     row.cells[0].textContent = name;

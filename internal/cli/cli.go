@@ -65,7 +65,7 @@ func Run(ctx context.Context, args []string, env Env) int {
 	case a.running && ctx.Err() != nil && (errors.Is(err, context.Canceled) || status.Code(err) == codes.Canceled):
 		return ExitDone // the user has ended a watch
 	}
-	fmt.Fprintln(env.Stderr, "rota: "+oneLine(err))
+	_, _ = fmt.Fprintln(env.Stderr, "rota: "+oneLine(err))
 	if !a.running || errors.As(err, new(*usageError)) || errors.As(err, new(*config.Error)) {
 		return ExitUsage
 	}

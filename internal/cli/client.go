@@ -2,11 +2,8 @@ package cli
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"fmt"
 	"net"
-	"os"
 	"strings"
 	"sync"
 	"time"
@@ -96,18 +93,14 @@ func (a *app) connect(ctx context.Context) (*grpc.ClientConn, error) {
 }
 
 func (c *clientFlags) credentials() (credentials.TransportCredentials, error) {
-	if c.ca == "" {
+	conf, err := config.ClientTLS(c.ca)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("--tls-ca: %w", err)
+	case conf == nil:
 		return insecure.NewCredentials(), nil
 	}
-	pem, err := os.ReadFile(c.ca)
-	if err != nil {
-		return nil, fmt.Errorf("--tls-ca: %w", err)
-	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("--tls-ca: %s: no certificate in PEM", c.ca)
-	}
-	return credentials.NewTLS(&tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}), nil
+	return credentials.NewTLS(conf), nil
 }
 
 // dialServer returns once the connection stands, or says why it does not.

@@ -36,6 +36,8 @@ func (a *app) configCheck(opts *config.Options) *cobra.Command {
 		Use:   opts.Role(),
 		Short: "check the configuration of rota " + opts.Role(),
 		Args:  cobra.NoArgs,
+
+		Annotations: map[string]string{flagsOf: opts.Role()},
 		RunE: func(*cobra.Command, []string) error {
 			if err := opts.Load(a.env.Lookup); err != nil {
 				return err
@@ -53,6 +55,8 @@ func (a *app) configShow(opts *config.Options) *cobra.Command {
 		Use:   opts.Role(),
 		Short: "show the configuration of rota " + opts.Role(),
 		Args:  cobra.NoArgs,
+
+		Annotations: map[string]string{flagsOf: opts.Role()},
 		RunE: func(*cobra.Command, []string) error {
 			if err := opts.Load(a.env.Lookup); err != nil {
 				return err

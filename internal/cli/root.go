@@ -10,6 +10,14 @@ func (a *app) root() *cobra.Command {
 		a.scheduleCommand(), a.configCommand(), a.versionCommand(),
 		a.schedulerCommand(), a.devCommand(),
 	)
+	children := root.Args
+	root.Args = func(cmd *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return nil // the bare name asks for help
+		}
+		return children(cmd, args)
+	}
+	root.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 	root.SilenceUsage, root.SilenceErrors = true, true
 	root.SetIn(a.env.Stdin)
 	root.SetOut(a.env.Stdout)

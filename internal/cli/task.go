@@ -18,6 +18,9 @@ import (
 	"github.com/rota-project/rota/taskfile"
 )
 
+// stdinName is what errors call the file "-".
+const stdinName = "standard input"
+
 // pageSize is how many tasks are asked for at once.
 const pageSize = 5000
 
@@ -127,11 +130,19 @@ func (a *app) taskDetail(w io.Writer, d *rotav1.TaskDetail) error {
 	def := d.GetTask()
 	t := newTable("FIELD", "VALUE")
 	for _, row := range [][2]string{
-		{"id", def.GetId()}, {"kind", def.GetKind()}, {"group", def.GetGroup()}, {"key", def.GetKey()},
-		{"weight", number(def.GetWeight())}, {"priority", number(def.GetPriority())},
-		{"replicas", fmt.Sprint(def.GetReplicas())}, {"mode", def.GetMode()}, {"source", d.GetSource()},
-		{"payload", payloadText(def)}, {"require", strings.Join(def.GetRequire(), ", ")},
-		{"gang", def.GetGang()}, {"pinned", def.GetPinned()},
+		{"id", def.GetId()},
+		{"kind", def.GetKind()},
+		{"group", def.GetGroup()},
+		{"key", def.GetKey()},
+		{"weight", number(def.GetWeight())},
+		{"priority", number(def.GetPriority())},
+		{"replicas", fmt.Sprint(def.GetReplicas())},
+		{"mode", def.GetMode()},
+		{"source", d.GetSource()},
+		{"payload", payloadText(def)},
+		{"require", strings.Join(def.GetRequire(), ", ")},
+		{"gang", def.GetGang()},
+		{"pinned", def.GetPinned()},
 	} {
 		if row[1] != "" {
 			t.add(row[0], row[1])
@@ -144,7 +155,9 @@ func (a *app) taskDetail(w io.Writer, d *rotav1.TaskDetail) error {
 	for _, i := range d.GetInstances() {
 		in.add(fmt.Sprint(i.GetIndex()), i.GetState(), dash(i.GetWorker()), generation(i), since(i), fmt.Sprint(i.GetRestarts()), dash(i.GetError()))
 	}
-	fmt.Fprintln(w)
+	if _, err := fmt.Fprintln(w); err != nil {
+		return err
+	}
 	return in.write(w, a.paint())
 }
 
@@ -217,6 +230,9 @@ func (a *app) readTasks(files []string, opts taskfile.Options) ([]rota.Task, err
 		if err != nil {
 			return nil, err
 		}
+		if name == "-" {
+			name = stdinName
+		}
 		for _, t := range tasks {
 			if other, twice := from[t.ID]; twice {
 				return nil, fmt.Errorf("%s: %w", name, &rota.FieldError{Field: "id", Value: t.ID, Want: "an id of its own; " + other + " has it too"})
@@ -230,7 +246,7 @@ func (a *app) readTasks(files []string, opts taskfile.Options) ([]rota.Task, err
 
 func (a *app) readFile(name string, opts taskfile.Options) ([]rota.Task, error) {
 	if name == "-" {
-		return taskfile.Read(a.env.Stdin, "standard input", opts)
+		return taskfile.Read(a.env.Stdin, stdinName, opts)
 	}
 	return taskfile.ReadFile(name, opts)
 }

@@ -167,6 +167,20 @@ func (s *Store) KeepAlive(ctx context.Context, id store.LeaseID) (time.Duration,
 	return time.Duration(resp.TTL) * time.Second, nil
 }
 
+// LeaseLeft implements store.Store. etcd says it in whole seconds.
+func (s *Store) LeaseLeft(ctx context.Context, id store.LeaseID) (time.Duration, error) {
+	ctx, cancel := s.bound(ctx)
+	defer cancel()
+	resp, err := s.client.TimeToLive(ctx, clientv3.LeaseID(id))
+	if err != nil {
+		return 0, wrap(err, "look at lease %x", int64(id))
+	}
+	if resp.TTL < 0 {
+		return 0, wrap(rpctypes.ErrLeaseNotFound, "look at lease %x", int64(id))
+	}
+	return time.Duration(resp.TTL) * time.Second, nil
+}
+
 // Revoke implements store.Store.
 func (s *Store) Revoke(ctx context.Context, id store.LeaseID) error {
 	ctx, cancel := s.bound(ctx)
