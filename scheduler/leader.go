@@ -125,7 +125,7 @@ func (l *leader) load() {
 				continue // it is placed like a new one
 			}
 			if t, ok := v.Tasks.Get(g.Instance.Task); ok && g.Instance.Index < t.Replicas {
-				l.ledger.Target(g.Instance, target(&t.Task, name, g.Reason))
+				l.ledger.Target(g.Instance, target(t, name, g.Reason))
 			}
 		}
 		if s == nil && v.Grants[name].Len() > 0 {
@@ -321,14 +321,14 @@ func (l *leader) ack(worker string, a *record.Ack) {
 // setTask tells the planner of a task, and the ledger of a changed spec.
 func (l *leader) setTask(t *record.Task) {
 	l.instances += replicas(t)
-	if err := l.planner.SetTask(t.Task); err != nil {
+	if err := l.planner.SetTask(t.Task()); err != nil {
 		l.s.log.Error("task cannot be placed", "task", t.ID, "error", err)
 		return
 	}
 	for n := range replicas(t) {
 		i := rota.Instance{Task: t.ID, Index: n}
 		if worker, ok := l.planner.Where(i); ok {
-			l.ledger.Target(i, target(&t.Task, worker, ""))
+			l.ledger.Target(i, target(t, worker, ""))
 		}
 	}
 }
@@ -351,9 +351,9 @@ func (l *leader) drop(was, is *record.Task) {
 
 func replicas(t *record.Task) int { return max(t.Replicas, 1) }
 
-func target(t *rota.Task, worker, reason string) ownership.Target {
+func target(t *record.Task, worker, reason string) ownership.Target {
 	return ownership.Target{
-		Worker: worker, Mode: t.Normalize().Mode, Priority: t.Priority, Spec: record.Spec(t), Reason: reason,
+		Worker: worker, Mode: t.Mode, Priority: t.Priority, Spec: record.Spec(t), Reason: reason,
 	}
 }
 
@@ -397,7 +397,7 @@ func (l *leader) pass(now time.Time) {
 				l.ledger.Target(m.Instance, ownership.Target{Reason: m.Reason})
 				continue
 			}
-			l.ledger.Target(m.Instance, target(&t.Task, m.To, m.Reason))
+			l.ledger.Target(m.Instance, target(t, m.To, m.Reason))
 		}
 	})
 	l.s.stats.passes.Add(1)
