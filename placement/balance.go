@@ -254,21 +254,19 @@ func (s *pass) mayGo(t *task, i, d, r int32) bool {
 	if t.key == none {
 		return p.feasible(i, r)
 	}
-	mark := len(s.steps)
-	ok := true
-	for _, m := range p.keys.all[t.key].members {
-		j := p.sibling(m, i-t.first)
-		if j == none || p.insts[j].worker == none {
-			continue
+	return s.tryOut(func() bool {
+		for _, m := range p.keys.all[t.key].members {
+			j := p.sibling(m, i-t.first)
+			if j == none || p.insts[j].worker == none {
+				continue
+			}
+			if p.insts[j].worker != d || !p.feasible(j, r) {
+				return false
+			}
+			s.move(j, r, cause{evensLoad, d})
 		}
-		if p.insts[j].worker != d || !p.feasible(j, r) {
-			ok = false
-			break
-		}
-		s.move(j, r, cause{evensLoad, d})
-	}
-	s.undo(mark)
-	return ok
+		return true
+	})
 }
 
 // isFollowed reports whether something has to be where t is.
