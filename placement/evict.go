@@ -13,8 +13,15 @@ func (p *Planner) look() {
 			continue
 		}
 		t := &p.tasks[p.insts[i].task]
-		if !p.domains[p.classes[t.class].domain].has(w) || p.overfull(w) || p.twin(t, i, w) || p.split(t, i) {
+		if !p.domains[p.classes[t.class].domain].has(w) || p.overfull(w) || p.twin(t, i, w) {
 			p.workers[w].dirty = true
+		}
+		if p.split(t, i) {
+			for _, m := range p.keys.all[t.key].members {
+				if j := p.sibling(m, i-t.first); j != none && p.insts[j].worker != none {
+					p.workers[p.insts[j].worker].dirty = true
+				}
+			}
 		}
 	}
 	if cap(p.suspects) > 1<<14 {
