@@ -13,8 +13,11 @@ func (s *pass) balance() {
 	}
 	mean := s.mean()
 	slack := s.tolerance(mean)
-	s.relieve(mean, slack)
-	s.fill(mean, slack)
+	for moved := -1; moved < s.moved; { // what one gave may be what the other needed
+		moved = s.moved
+		s.relieve(mean, slack)
+		s.fill(mean, slack)
+	}
 	if s.p.opt.BalanceGroups {
 		s.evenGroups()
 	}
@@ -116,8 +119,8 @@ func (s *pass) fill(mean, slack float64) {
 func (s *pass) gains(d, r int32, weight, mean float64) bool {
 	kd, kr := s.p.level[d], s.p.level[r]
 	sd, sr := s.p.workers[d].strength, s.p.workers[r].strength
-	const almost = 1 - 1e-9 // rounding must not look like a gain
-	if weight*(1/sd+1/sr) >= 2*(kd-kr)*almost {
+	const noise = 1e-9 // of the levels: rounding must not look like a gain
+	if weight*(1/sd+1/sr) >= 2*(kd-kr)-noise*(kd+kr) {
 		return false
 	}
 	if s.p.opt.Hysteresis == 0 {

@@ -9,7 +9,7 @@ func (p *Planner) look() {
 			continue
 		}
 		w := p.insts[i].worker
-		if w == none || p.workers[w].dirty {
+		if w == none {
 			continue
 		}
 		t := &p.tasks[p.insts[i].task]
@@ -88,6 +88,7 @@ func (s *pass) sift(w int32) {
 		case p.twin(t, i, w):
 			s.move(i, none, cause{hasTwin, w})
 		case p.split(t, i) && s.keyHome(t, i-t.first) != w:
+			s.from(i, w) // unless it cannot be gathered
 			s.move(i, none, cause{keyTogether, t.key})
 		}
 	}

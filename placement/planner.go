@@ -128,6 +128,7 @@ func (p *Planner) SetTask(t rota.Task) error {
 		return err
 	}
 	t = t.Normalize()
+	t.Weight = toAmount(t.Weight).float() // as it is summed
 	c, err := p.classOf(t.Kind, &t.Rules)
 	if err != nil {
 		return err
