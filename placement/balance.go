@@ -145,10 +145,8 @@ func (s *pass) give(d, r int32, mean float64, code reasonCode) bool {
 	}
 	t := &p.tasks[p.insts[i].task]
 	if t.key != none {
-		for _, m := range p.keys.all[t.key].members {
-			if j := p.sibling(m, i-t.first); j != none && p.insts[j].worker == d {
-				s.choose(j, d, r, cause{code, arg})
-			}
+		for _, j := range p.bundle(t, i-t.first) {
+			s.choose(j, d, r, cause{code, arg})
 		}
 		return true
 	}

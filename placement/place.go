@@ -192,20 +192,11 @@ func (s *pass) scan(t *task, i int32) int32 {
 func (s *pass) settleKey(t *task, i int32) bool {
 	p := s.p
 	index := i - t.first
-	var all []int32
+	all := p.bundle(t, index)
 	weight := amount{}
-	for _, m := range p.keys.all[t.key].members {
-		if j := p.sibling(m, index); j != none {
-			all = append(all, j)
-			weight = weight.plus(toAmount(p.tasks[m].weight))
-		}
+	for _, j := range all {
+		weight = weight.plus(toAmount(p.tasks[p.insts[j].task].weight))
 	}
-	slices.SortFunc(all, func(a, b int32) int {
-		if p.less(a, b) {
-			return -1
-		}
-		return 1
-	})
 	if home := s.keyHome(t, index); home != none && p.workers[home].ready() && p.feasible(i, home) {
 		s.move(i, home, s.whyMoved(i))
 		return true
@@ -268,6 +259,23 @@ func (s *pass) settleKey(t *task, i int32) bool {
 		}
 	}
 	return false
+}
+
+// bundle returns all instances of t's key with the index, in the order of ties.
+func (p *Planner) bundle(t *task, index int32) []int32 {
+	var all []int32
+	for _, m := range p.keys.all[t.key].members {
+		if j := p.sibling(m, index); j != none {
+			all = append(all, j)
+		}
+	}
+	slices.SortFunc(all, func(a, b int32) int {
+		if p.less(a, b) {
+			return -1
+		}
+		return 1
+	})
+	return all
 }
 
 // moveTogether moves all to w, or nothing if one of them may not go there.
