@@ -13,8 +13,11 @@ func (s *pass) balance() {
 	}
 	mean := s.mean()
 	slack := s.tolerance(mean)
-	s.relieve(mean, slack)
-	s.fill(mean, slack)
+	for moved := -1; moved < s.moved; { // what one gave may be what the other needed
+		moved = s.moved
+		s.relieve(mean, slack)
+		s.fill(mean, slack)
+	}
 	if s.p.opt.BalanceGroups {
 		s.evenGroups()
 	}
@@ -116,8 +119,8 @@ func (s *pass) fill(mean, slack float64) {
 func (s *pass) gains(d, r int32, weight, mean float64) bool {
 	kd, kr := s.p.level[d], s.p.level[r]
 	sd, sr := s.p.workers[d].strength, s.p.workers[r].strength
-	const almost = 1 - 1e-9 // rounding must not look like a gain
-	if weight*(1/sd+1/sr) >= 2*(kd-kr)*almost {
+	const noise = 1e-9 // of the levels: rounding must not look like a gain
+	if weight*(1/sd+1/sr) >= 2*(kd-kr)-noise*(kd+kr) {
 		return false
 	}
 	if s.p.opt.Hysteresis == 0 {
@@ -142,10 +145,8 @@ func (s *pass) give(d, r int32, mean float64, code reasonCode) bool {
 	}
 	t := &p.tasks[p.insts[i].task]
 	if t.key != none {
-		for _, m := range p.keys.all[t.key].members {
-			if j := p.sibling(m, i-t.first); j != none && p.insts[j].worker == d {
-				s.choose(j, d, r, cause{code, arg})
-			}
+		for _, j := range p.bundle(t, i-t.first) {
+			s.choose(j, d, r, cause{code, arg})
 		}
 		return true
 	}
@@ -254,21 +255,19 @@ func (s *pass) mayGo(t *task, i, d, r int32) bool {
 	if t.key == none {
 		return p.feasible(i, r)
 	}
-	mark := len(s.steps)
-	ok := true
-	for _, m := range p.keys.all[t.key].members {
-		j := p.sibling(m, i-t.first)
-		if j == none || p.insts[j].worker == none {
-			continue
+	return s.tryOut(func() bool {
+		for _, m := range p.keys.all[t.key].members {
+			j := p.sibling(m, i-t.first)
+			if j == none || p.insts[j].worker == none {
+				continue
+			}
+			if p.insts[j].worker != d || !p.feasible(j, r) {
+				return false
+			}
+			s.move(j, r, cause{evensLoad, d})
 		}
-		if p.insts[j].worker != d || !p.feasible(j, r) {
-			ok = false
-			break
-		}
-		s.move(j, r, cause{evensLoad, d})
-	}
-	s.undo(mark)
-	return ok
+		return true
+	})
 }
 
 // isFollowed reports whether something has to be where t is.

@@ -9,12 +9,19 @@ func (p *Planner) look() {
 			continue
 		}
 		w := p.insts[i].worker
-		if w == none || p.workers[w].dirty {
+		if w == none {
 			continue
 		}
 		t := &p.tasks[p.insts[i].task]
-		if !p.domains[p.classes[t.class].domain].has(w) || p.overfull(w) || p.twin(t, i, w) || p.split(t, i) {
+		if !p.domains[p.classes[t.class].domain].has(w) || p.overfull(w) || p.twin(t, i, w) {
 			p.workers[w].dirty = true
+		}
+		if p.split(t, i) {
+			for _, m := range p.keys.all[t.key].members {
+				if j := p.sibling(m, i-t.first); j != none && p.insts[j].worker != none {
+					p.workers[p.insts[j].worker].dirty = true
+				}
+			}
 		}
 	}
 	if cap(p.suspects) > 1<<14 {
@@ -81,6 +88,7 @@ func (s *pass) sift(w int32) {
 		case p.twin(t, i, w):
 			s.move(i, none, cause{hasTwin, w})
 		case p.split(t, i) && s.keyHome(t, i-t.first) != w:
+			s.from(i, w) // unless it cannot be gathered
 			s.move(i, none, cause{keyTogether, t.key})
 		}
 	}

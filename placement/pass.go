@@ -22,15 +22,17 @@ type pass struct {
 	ranks        []uint32
 
 	// What the pass does.
-	steps     []step
-	log       []int32 // workers whose level changed, in order
-	pending   []entry
-	displaced []entry // by preemption
-	waiting   []waiting
-	origin    map[int32]int32  // where what may go back came from
-	evicted   map[int32]cause  // what this pass took from where it was
-	gangs     map[int32]string // gangs that were tried, and why they may not run
-	parted    map[int32]bool   // taken from unwanted company
+	steps         []step
+	log           []int32 // workers whose level changed, in order
+	pending       []entry
+	displaced     []entry // by preemption
+	waiting       []waiting
+	detached      []entry          // what was nowhere when the pass began to place it
+	origin        map[int32]int32  // where what may go back came from
+	evicted       map[int32]cause  // what this pass took from where it was
+	gangs         map[int32]string // gangs that were tried, and why they may not run
+	parted        map[int32]bool   // taken from unwanted company
+	listedNowhere bool             // what is to be placed may be in the list of what is nowhere
 
 	trees map[int32]*tree // by domain, emptiest first
 	low   tree            // all ready workers, emptiest first
@@ -155,7 +157,13 @@ func (s *pass) shift(e entry, from, to int32) {
 func (s *pass) undo(n int) {
 	for k := len(s.steps) - 1; k >= n; k-- {
 		st := &s.steps[k]
-		s.shift(s.p.take(st.inst), st.to, st.from)
+		var e entry
+		if l := s.listOf(st.to); len(l) > 0 && l[len(l)-1].inst == st.inst {
+			e = s.p.takeLast(st.to) // steps to a worker are mostly undone last in, first out
+		} else {
+			e = s.p.take(st.inst)
+		}
+		s.shift(e, st.to, st.from)
 		if st.to == none && n > 0 {
 			delete(s.evicted, st.inst)
 		}
@@ -163,11 +171,61 @@ func (s *pass) undo(n int) {
 	s.steps = s.steps[:n]
 }
 
+// tryOut makes tentative steps and takes them back, and returns what steps says.
+// Levels end as they were, so the log need not tell of it.
+func (s *pass) tryOut(steps func() bool) bool {
+	mark, log := len(s.steps), len(s.log)
+	ok := steps()
+	s.undo(mark)
+	s.log = s.log[:log]
+	return ok
+}
+
+// restore takes back all steps. What was nowhere gets its old list again and
+// not entry by entry.
+func (s *pass) restore() {
+	if s.detached == nil {
+		s.undo(0)
+		return
+	}
+	p := s.p
+	for k := len(s.steps) - 1; k >= 0; k-- {
+		st := &s.steps[k]
+		if st.from != none {
+			p.put(p.take(st.inst), st.from)
+			continue
+		}
+		if l := p.workers[st.to].list; l[len(l)-1].inst == st.inst {
+			p.takeLast(st.to)
+		} else {
+			p.take(st.inst)
+		}
+		in := &p.insts[st.inst]
+		in.worker, in.pos = none, none
+	}
+	p.nowhere = s.detached[:0]
+	for _, e := range s.detached {
+		if in := &p.insts[e.inst]; in.worker == none { // others were evicted, and are back
+			in.pos = int32(len(p.nowhere))
+			p.nowhere = append(p.nowhere, e)
+		}
+	}
+	s.steps = s.steps[:0]
+}
+
+// listOf returns what a worker holds; nothing for none.
+func (s *pass) listOf(w int32) []entry {
+	if w == none {
+		return nil
+	}
+	return s.p.workers[w].list
+}
+
 // sync brings a tree up to date with the log, by single changes or, if they
 // are many, anew.
 func (s *pass) sync(t *tree, sign float64, keep func(int32) bool) *tree {
 	switch behind := len(s.log) - t.seen; {
-	case t.seen < 0 || behind*8 > len(s.ready)+64:
+	case t.seen < 0 || behind*8 > len(s.ready)+64 && len(t.held) == 0:
 		t.build(s.ready, len(s.p.workers), sign, s.p.level, keep)
 	case behind > 0:
 		for _, w := range s.log[t.seen:] {
@@ -246,63 +304,87 @@ type lastPlan struct {
 }
 
 type final struct {
-	inst, to int32
-	why      cause
+	inst, task int32
+	from, to   int32
+	why        cause
 }
 
-// finish takes the net moves from the steps, takes the steps back, and puts
-// the moves into words.
-func (s *pass) finish(before, after float64) rota.Plan {
+// finals takes from the steps the net move of each instance, in the order of
+// its last step.
+func (s *pass) finals() []final {
 	p := s.p
 	if n := (len(p.insts) + 63) / 64; len(s.marks) < n {
 		s.marks = make([]uint64, n)
 	}
-	finals := p.last.finals[:0]
-	if cap(finals) < len(s.steps) {
-		finals = make([]final, 0, len(s.steps))
+	list := p.last.finals[:0]
+	if cap(list) < len(s.steps) {
+		list = make([]final, 0, len(s.steps))
 	}
+	var first map[int32]int32 // where those of several steps came from
 	for k := len(s.steps) - 1; k >= 0; k-- {
 		st := &s.steps[k]
 		if bit := uint64(1) << (st.inst & 63); s.marks[st.inst>>6]&bit == 0 {
 			s.marks[st.inst>>6] |= bit
-			why := st.why
-			if c, ok := s.evicted[st.inst]; ok && !why.code.forced() && c.code.forced() {
-				why = c // it had to go; balance only chose where to
+			list = append(list, final{inst: st.inst, from: st.from, to: st.to, why: st.why})
+			continue
+		}
+		if first == nil {
+			first = map[int32]int32{}
+		}
+		first[st.inst] = st.from
+	}
+	for k := range list {
+		f := &list[k]
+		s.marks[f.inst>>6] = 0
+		if from, ok := first[f.inst]; ok {
+			f.from = from
+		}
+		if f.from == none {
+			f.why = cause{} // it was nowhere, whatever happened on the way
+		} else if !f.why.code.forced() {
+			if c, ok := s.evicted[f.inst]; ok && c.code.forced() {
+				f.why = c // it had to go; balance only chose where to
 			}
-			finals = append(finals, final{st.inst, st.to, why})
 		}
 	}
-	for _, f := range finals {
-		s.marks[f.inst>>6] = 0
+	slices.Reverse(list)
+	kept := list[:0]
+	for _, f := range list {
+		// Nobody has to be told to stop what was on a worker that is gone.
+		if f.from != f.to && (f.to != none || !p.workers[f.from].gone) {
+			kept = append(kept, f)
+		}
 	}
-	slices.Reverse(finals)
-	s.undo(0)
+	// Alone in its loop, so that waits for memory overlap.
+	for k := range kept {
+		kept[k].task = p.insts[kept[k].inst].task
+	}
+	return kept
+}
+
+// finish takes the steps back and puts the net moves into words.
+func (s *pass) finish(before, after float64) rota.Plan {
+	p := s.p
+	finals := s.finals()
+	s.restore()
 	plan := rota.Plan{Summary: rota.Summary{ImbalanceBefore: before, ImbalanceAfter: after, Waiting: len(s.waiting)}}
 	if n := len(p.strays) + len(finals); n > 0 {
 		plan.Moves = make([]rota.Move, 0, n)
 	}
 	plan.Moves = s.stops(plan.Moves)
 	stops := len(plan.Moves)
-	kept := finals[:0]
-	for _, f := range finals {
-		from := p.insts[f.inst].worker
-		if from == f.to {
-			continue
-		}
-		if from == none {
-			f.why = cause{}
-		}
-		m := rota.Move{Instance: p.instance(f.inst), Reason: s.words(f.why), Forced: f.why.code.forced()}
-		if from != none {
-			m.From = p.workers[from].name
+	plan.Moves = plan.Moves[:stops+len(finals)]
+	for k := range finals {
+		f, m := &finals[k], &plan.Moves[stops+k]
+		t := &p.tasks[f.task]
+		m.Instance = rota.Instance{Task: t.id, Index: int(f.inst - t.first)}
+		if f.from != none {
+			m.From = p.workers[f.from].name
 		}
 		if f.to != none {
 			m.To = p.workers[f.to].name
-		} else if p.workers[from].gone {
-			continue // nobody has to be told to stop it
 		}
-		kept = append(kept, f)
-		plan.Moves = append(plan.Moves, m)
+		m.Reason, m.Forced = s.words(f.why), f.why.code.forced()
 	}
 	for i := range plan.Moves {
 		switch m := &plan.Moves[i]; {
@@ -322,7 +404,7 @@ func (s *pass) finish(before, after float64) rota.Plan {
 			plan.Waiting[k] = rota.Waiting{Instance: p.instance(w.inst), Reason: w.reason}
 		}
 	}
-	p.last = lastPlan{version: p.version, finals: kept, stops: stops}
+	p.last = lastPlan{version: p.version, finals: finals, stops: stops}
 	if len(plan.Moves) > 0 {
 		p.last.first = &plan.Moves[0]
 	}

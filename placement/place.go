@@ -15,7 +15,12 @@ func (s *pass) place() {
 	// What is to be placed leaves its list at once and not one by one.
 	s.waiting = slices.DeleteFunc(s.waiting, func(w waiting) bool { return p.insts[w.inst].worker == none })
 	s.pending = append(s.pending, p.nowhere...)
-	p.nowhere = p.nowhere[:0]
+	if s.detached == nil {
+		s.detached, p.nowhere = p.nowhere, nil
+		s.steps, s.log = slices.Grow(s.steps, len(s.pending)), slices.Grow(s.log, len(s.pending))
+	} else {
+		p.nowhere = p.nowhere[:0]
+	}
 	all := s.sum
 	for _, e := range s.pending {
 		p.insts[e.inst].pos = none
@@ -24,6 +29,7 @@ func (s *pass) place() {
 	s.goal = all.float() / max(s.strength, math.SmallestNonzeroFloat64)
 	s.inOrder(s.pending)
 	left := s.settleAll(s.pending)
+	s.listedNowhere = true // what preemption displaced is in the list of what is nowhere
 	// What waits for the company of another may have it by now.
 	for n := -1; len(left) > 0 && (len(p.followed) > 0 || len(s.displaced) > 0) && n != len(left); {
 		if n = len(left); len(s.displaced) > 0 {
@@ -42,13 +48,14 @@ func (s *pass) place() {
 	for _, e := range left {
 		s.stayNowhere(e)
 	}
+	s.listedNowhere = false
 }
 
 // settleAll places what it can and returns the rest.
 func (s *pass) settleAll(list []entry) (left []entry) {
 	for _, e := range list {
 		// Or it came along with another of its key or gang.
-		if s.p.insts[e.inst].worker == none && !s.settle(e) {
+		if (e.plain() || s.p.insts[e.inst].worker == none) && !s.settle(e) {
 			left = append(left, e)
 		}
 	}
@@ -81,16 +88,15 @@ func (s *pass) stayNowhere(e entry) {
 // with all that has to come along.
 func (s *pass) settle(e entry) bool {
 	p := s.p
-	in := &p.insts[e.inst]
-	if in.plain && in.pos == none && s.sole != none {
-		w := s.emptiestFor(in.task, nil, e.inst, s.sole)
+	if e.plain() && s.sole != none && !s.listedNowhere {
+		w := s.emptiestFor(none, nil, e.inst, s.sole)
 		if w != none {
 			s.steps = append(s.steps, step{e.inst, none, w, s.whyMoved(e.inst)})
 			s.shift(e, none, w)
 		}
 		return w != none
 	}
-	if g := p.classes[p.tasks[in.task].class].gang; g != none {
+	if g := p.classes[p.tasks[p.insts[e.inst].task].class].gang; g != none {
 		return s.settleGang(g)
 	}
 	return s.settleOne(e)
@@ -186,20 +192,11 @@ func (s *pass) scan(t *task, i int32) int32 {
 func (s *pass) settleKey(t *task, i int32) bool {
 	p := s.p
 	index := i - t.first
-	var all []int32
+	all := p.bundle(t, index)
 	weight := amount{}
-	for _, m := range p.keys.all[t.key].members {
-		if j := p.sibling(m, index); j != none {
-			all = append(all, j)
-			weight = weight.plus(toAmount(p.tasks[m].weight))
-		}
+	for _, j := range all {
+		weight = weight.plus(toAmount(p.tasks[p.insts[j].task].weight))
 	}
-	slices.SortFunc(all, func(a, b int32) int {
-		if p.less(a, b) {
-			return -1
-		}
-		return 1
-	})
 	if home := s.keyHome(t, index); home != none && p.workers[home].ready() && p.feasible(i, home) {
 		s.move(i, home, s.whyMoved(i))
 		return true
@@ -262,6 +259,23 @@ func (s *pass) settleKey(t *task, i int32) bool {
 		}
 	}
 	return false
+}
+
+// bundle returns all instances of t's key with the index, in the order of ties.
+func (p *Planner) bundle(t *task, index int32) []int32 {
+	var all []int32
+	for _, m := range p.keys.all[t.key].members {
+		if j := p.sibling(m, index); j != none {
+			all = append(all, j)
+		}
+	}
+	slices.SortFunc(all, func(a, b int32) int {
+		if p.less(a, b) {
+			return -1
+		}
+		return 1
+	})
+	return all
 }
 
 // moveTogether moves all to w, or nothing if one of them may not go there.

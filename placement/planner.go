@@ -128,6 +128,7 @@ func (p *Planner) SetTask(t rota.Task) error {
 		return err
 	}
 	t = t.Normalize()
+	t.Weight = toAmount(t.Weight).float() // as it is summed
 	c, err := p.classOf(t.Kind, &t.Rules)
 	if err != nil {
 		return err
@@ -166,8 +167,7 @@ func (p *Planner) SetTask(t rota.Task) error {
 
 // born makes instance i of task n, which is nowhere.
 func (p *Planner) born(i, n int32) {
-	t := &p.tasks[n]
-	p.insts[i] = inst{task: n, plain: t.n == 1 && t.demand == none && t.group == none && t.key == none && !p.classes[t.class].complex && !p.classes[t.class].rules.Preempt}
+	p.insts[i] = inst{task: n}
 	p.put(p.entryOf(i), none)
 }
 
