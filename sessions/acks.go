@@ -238,6 +238,7 @@ func (w *ackWriter) txn(ctx context.Context, units []table.Unit) bool {
 		return false
 	}
 	if !ok {
+		w.log.Debug("acknowledgements refused", "conditions", conds)
 		return false
 	}
 	if err := w.view.Applied(units, rev); err != nil {
