@@ -327,7 +327,12 @@ func (l *leader) setTask(t *record.Task) {
 	}
 	for n := range replicas(t) {
 		i := rota.Instance{Task: t.ID, Index: n}
-		if worker, ok := l.planner.Where(i); ok {
+		worker, ok := l.planner.Where(i)
+		if !ok {
+			// Its worker may be away: should that return, it is given what is declared now.
+			worker = l.ledger.Aim(i)
+		}
+		if worker != "" {
 			l.ledger.Target(i, target(t, worker, ""))
 		}
 	}
