@@ -30,3 +30,7 @@ lint: ## golangci-lint and the rules of imports
 .PHONY: generate
 generate: ## code from the .proto files
 	go run $(BUF) generate
+
+.PHONY: bench-placement
+bench-placement: ## the planner beside franz-go's assignor
+	cd bench && go run ./placement -runs 5

@@ -146,7 +146,9 @@ func (s *pass) give(d, r int32, mean float64, code reasonCode) bool {
 	t := &p.tasks[p.insts[i].task]
 	if t.key != none {
 		for _, j := range p.bundle(t, i-t.first) {
-			s.choose(j, d, r, cause{code, arg})
+			if p.insts[j].worker == d {
+				s.choose(j, d, r, cause{code, arg})
+			}
 		}
 		return true
 	}
