@@ -26,6 +26,7 @@ type pass struct {
 	log           []int32 // workers whose level changed, in order
 	pending       []entry
 	displaced     []entry // by preemption
+	split         []int32 // instances whose key is on several workers
 	waiting       []waiting
 	detached      []entry          // what was nowhere when the pass began to place it
 	origin        map[int32]int32  // where what may go back came from

@@ -9,9 +9,15 @@ import (
 // place gives everything that is nowhere a worker, in the order of turns.
 func (s *pass) place() {
 	p := s.p
-	if len(p.nowhere) == 0 {
+	if len(p.nowhere) == 0 && len(s.split) == 0 {
 		return
 	}
+	all := s.sum
+	for _, e := range p.nowhere {
+		all = all.plus(toAmount(e.weight))
+	}
+	s.goal = all.float() / max(s.strength, math.SmallestNonzeroFloat64)
+	s.gather()
 	// What is to be placed leaves its list at once and not one by one.
 	s.waiting = slices.DeleteFunc(s.waiting, func(w waiting) bool { return p.insts[w.inst].worker == none })
 	s.pending = append(s.pending, p.nowhere...)
@@ -21,12 +27,9 @@ func (s *pass) place() {
 	} else {
 		p.nowhere = p.nowhere[:0]
 	}
-	all := s.sum
 	for _, e := range s.pending {
 		p.insts[e.inst].pos = none
-		all = all.plus(toAmount(e.weight))
 	}
-	s.goal = all.float() / max(s.strength, math.SmallestNonzeroFloat64)
 	s.inOrder(s.pending)
 	left := s.settleAll(s.pending)
 	s.listedNowhere = true // what preemption displaced is in the list of what is nowhere
