@@ -86,6 +86,11 @@ func (s *pass) finish(before, after float64) rota.Plan {
 	stops := len(plan.Moves)
 	plan.Moves = plan.Moves[:stops+len(finals)]
 	for k := range finals {
+		if k%ahead == 0 {
+			for _, f := range finals[k:min(k+ahead, len(finals))] {
+				s.touched += p.tasks[f.task].n
+			}
+		}
 		f, m := &finals[k], &plan.Moves[stops+k]
 		t := &p.tasks[f.task]
 		m.Instance = rota.Instance{Task: t.id, Index: int(f.inst - t.first)}

@@ -49,6 +49,7 @@ type pass struct {
 	zones   map[string]int // instances by zone
 
 	marks   []uint64
+	touched int32 // keeps reads for their own sake from being left out
 	reasons map[cause]string
 	whys    map[profile]string
 }
@@ -190,7 +191,15 @@ func (s *pass) restore() {
 		return
 	}
 	p := s.p
+	var batch [ahead]entry
 	for k := len(s.steps) - 1; k >= 0; k-- {
+		if behind := len(s.steps) - 1 - k; behind%ahead == 0 && s.sole == none {
+			n := 0
+			for ; n < ahead && n <= k; n++ {
+				batch[n].inst = s.steps[k-n].inst
+			}
+			s.touch(batch[:n])
+		}
 		st := &s.steps[k]
 		if st.from != none {
 			p.put(p.take(st.inst), st.from)

@@ -56,13 +56,31 @@ func (s *pass) place() {
 
 // settleAll places what it can and returns the rest.
 func (s *pass) settleAll(list []entry) (left []entry) {
-	for _, e := range list {
+	for k, e := range list {
+		if k%ahead == 0 && !e.plain() {
+			s.touch(list[k:min(k+ahead, len(list))])
+		}
 		// Or it came along with another of its key or gang.
 		if (e.plain() || s.p.insts[e.inst].worker == none) && !s.settle(e) {
 			left = append(left, e)
 		}
 	}
 	return left
+}
+
+// ahead is how many instances are read before the first of them is needed.
+const ahead = 16
+
+// touch reads what placing the entries will read, in loops of nothing else, so
+// that the waits for memory overlap.
+func (s *pass) touch(list []entry) {
+	var at [ahead]int32
+	for k, e := range list {
+		at[k] = s.p.insts[e.inst].task
+	}
+	for _, n := range at[:len(list)] {
+		s.touched += s.p.tasks[n].n
+	}
 }
 
 // stayNowhere gives up on an instance for this pass.
