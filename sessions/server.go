@@ -236,7 +236,7 @@ func (s *Server) register(c *session) {
 		}
 		s.live[c.name] = c
 		c.sendAll(s.cfg.View)
-		if s.closing {
+		if s.closing || c.overtaken(nil, s.cfg.View.Sessions[c.name]) {
 			c.end()
 		}
 	})
@@ -257,12 +257,18 @@ func (s *Server) changed(d *view.Delta) {
 	for worker, changes := range d.Grants {
 		if c := s.live[worker]; c != nil {
 			c.sendChanges(s.cfg.View, changes)
-			s.acks.released(worker, changes)
+			s.acks.released(c, changes)
 		}
 	}
 	for _, change := range d.Sessions {
 		c := s.live[change.Name]
-		if c != nil && change.New == nil && change.Old.ID == c.id && !change.Old.GetLeaving() {
+		switch {
+		case c == nil:
+		case change.New != nil:
+			if c.overtaken(change.Old, change.New) {
+				c.end()
+			}
+		case change.Old.ID == c.id && !change.Old.GetLeaving():
 			c.say(refuse(rotav1.Refused_CODE_SESSION_LOST, "the lease has ended", 0))
 			c.end()
 		}
