@@ -50,7 +50,43 @@ func (o oldBackend) Start(ctx context.Context, workerID, command, path string) (
 		return "", jobscheduler.ErrNoWorker
 	}
 	j, err := o.c.Declare(ctx, "", job.Spec{Argv: jobscheduler.Argv(command, path), Worker: name})
-	return j.ID, err
+	if err != nil {
+		return "", err
+	}
+	return j.ID, o.refusal(ctx, j.ID)
+}
+
+// startWait is how long an old start waits to hear whether the worker runs it:
+// the old one answered when the command ran, or with why it did not.
+const startWait = 5 * time.Second
+
+// refusal is why the worker would not run a job at all. A job that waits for its
+// turn is none.
+func (o oldBackend) refusal(ctx context.Context, id string) error {
+	w := o.c.watch(id)
+	defer o.c.unwatch(w)
+	timer := time.NewTimer(startWait)
+	defer timer.Stop()
+	for {
+		e, err := o.c.get(id)
+		if err != nil {
+			return err
+		}
+		a, _ := e.job.Current()
+		switch {
+		case e.job.State == job.Failed && a.Result.Started.IsZero():
+			return status.Error(codes.PermissionDenied, a.Result.Error)
+		case e.job.State != job.Queued && e.job.State != job.Starting:
+			return nil
+		}
+		select {
+		case <-w.signal:
+		case <-timer.C:
+			return nil
+		case <-ctx.Done():
+			return nil
+		}
+	}
 }
 
 // job finds a job that was meant for the worker.
