@@ -34,6 +34,7 @@ type leader struct {
 	workers    map[string]bool // whose standing is to be looked at before the next plan
 	graceUntil map[string]time.Time
 	instances  int       // of all tasks
+	more       bool      // the last pass may have left something to the next
 	planAt     time.Time // when the next pass is due; zero if nothing changed
 	nextPass   time.Time // by the interval
 	told       clusterFacts
@@ -159,9 +160,10 @@ func (l *leader) run(ctx context.Context) error {
 		if !now.Before(l.nextPass) {
 			l.nextPass = now.Add(l.s.cfg.Interval)
 			l.owed.prune = true
+			l.graceEnds(now)
 			l.ask()
 			l.pass(now)
-		} else if !l.planAt.IsZero() && !now.Before(l.planAt) {
+		} else if l.graceEnds(now) || !l.planAt.IsZero() && !now.Before(l.planAt) {
 			l.pass(now)
 		}
 		wrote, err := l.execute(ctx)
@@ -175,6 +177,10 @@ func (l *leader) run(ctx context.Context) error {
 		}
 		if wrote {
 			continue // there is news of our own
+		}
+		if l.more && l.ledger.Moving() == 0 {
+			l.more = false
+			l.soon()
 		}
 		timer.Reset(time.Until(l.wakeAt()))
 		select {
@@ -204,6 +210,19 @@ func (l *leader) wakeAt() time.Time {
 	return at
 }
 
+// graceEnds notes the lost workers whose instances wait no longer for their
+// return, and reports whether there are any.
+func (l *leader) graceEnds(now time.Time) (ended bool) {
+	for name, until := range l.graceUntil {
+		if !now.Before(until) {
+			delete(l.graceUntil, name)
+			l.workers[name] = true
+			ended = true
+		}
+	}
+	return ended
+}
+
 // soon asks for a pass after the debounce.
 func (l *leader) soon() {
 	if l.planAt.IsZero() {
@@ -222,15 +241,15 @@ func (l *leader) learn(d *view.Delta) error {
 		}
 	}
 	for _, c := range d.Tasks {
-		if c.New == nil {
+		if c.Old != nil {
 			l.instances -= replicas(c.Old)
+		}
+		if c.New == nil {
 			l.planner.RemoveTask(c.Key)
 		} else {
-			if c.Old != nil {
-				l.instances -= replicas(c.Old)
-			}
 			l.setTask(c.New)
 		}
+		l.drop(c.Old, c.New)
 		l.soon()
 	}
 	for _, c := range d.Sessions {
@@ -239,6 +258,9 @@ func (l *leader) learn(d *view.Delta) error {
 			id = c.New.ID
 		}
 		l.ledger.Session(c.Name, id)
+		if c.New != nil && c.New.GetLeaving() {
+			l.ledger.Leaving(c.Name) // at once: what it gives up does not go back to it
+		}
 		l.workers[c.Name] = true
 		switch {
 		case c.New == nil:
@@ -310,9 +332,30 @@ func (l *leader) setTask(t *record.Task) {
 	}
 	for n := range replicas(t) {
 		i := rota.Instance{Task: t.ID, Index: n}
-		if worker, ok := l.planner.Where(i); ok {
+		worker, ok := l.planner.Where(i)
+		if !ok {
+			// Its worker may be away: should that return, it is given what is declared now.
+			worker = l.ledger.Aim(i)
+		}
+		if worker != "" {
 			l.ledger.Target(i, target(t, worker, ""))
 		}
+	}
+}
+
+// drop has the instances that are declared no longer be nowhere. The planner
+// says so of those that it finds on living workers only; one whose worker is
+// away must not be given back to it when it returns.
+func (l *leader) drop(was, is *record.Task) {
+	if was == nil {
+		return
+	}
+	from := 0
+	if is != nil {
+		from = replicas(is)
+	}
+	for n := from; n < replicas(was); n++ {
+		l.ledger.Target(rota.Instance{Task: was.ID, Index: n}, ownership.Target{Reason: "no task declares it"})
 	}
 }
 
@@ -346,12 +389,6 @@ func (l *leader) standing(name string) {
 func (l *leader) pass(now time.Time) {
 	l.planAt = time.Time{}
 	v := l.s.view
-	for name, until := range l.graceUntil {
-		if !now.Before(until) {
-			delete(l.graceUntil, name)
-			l.workers[name] = true
-		}
-	}
 	v.Read(func() {
 		for name := range l.workers {
 			l.standing(name)
@@ -373,10 +410,18 @@ func (l *leader) pass(now time.Time) {
 			l.ledger.Target(m.Instance, target(t, m.To, m.Reason))
 		}
 	})
+	// Budgets are per pass: when its moves are done, the next may go on.
+	l.more = len(plan.Moves) > 0 && l.budgeted()
 	l.s.stats.passes.Add(1)
 	l.s.stats.moves.Add(uint64(len(plan.Moves)))
 	if len(plan.Moves) > 0 {
 		l.s.log.Info("planned", "moves", len(plan.Moves), "forced", plan.Summary.Forced,
 			"waiting", plan.Summary.Waiting, "imbalance", plan.Summary.ImbalanceAfter, "took", time.Since(now))
 	}
+}
+
+// budgeted reports whether one pass may not do everything.
+func (l *leader) budgeted() bool {
+	o := l.s.cfg.Placement
+	return o.MaxMoves > 0 || o.MaxMovesPerWorker > 0 || o.GroupBudget != placement.Budget{} || o.ZoneBudget != placement.Budget{}
 }
