@@ -190,20 +190,15 @@ func TestWatchTask(t *testing.T) {
 		given := map[string]bool{}
 		taken := 0
 		go func() {
-			for {
-				select {
-				case e := <-events:
-					mu.Lock()
-					if e.Given {
-						given[e.ID()] = string(e.Task.Payload) == "work"
-					} else {
-						taken++
-					}
-					mu.Unlock()
-					e.Done()
-				case <-t.Context().Done():
-					return
+			for e := range events {
+				mu.Lock()
+				if e.Given {
+					given[e.ID()] = string(e.Task.Payload) == "work"
+				} else {
+					taken++
 				}
+				mu.Unlock()
+				e.Done()
 			}
 		}()
 		if !n.TryLeaveBarrier(time.Minute) {
