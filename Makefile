@@ -48,6 +48,10 @@ generate: ## code from the .proto files
 	go run $(BUF) generate
 	go generate ./api ./internal/cli
 
+.PHONY: bench-cluster
+bench-cluster: ## a whole cluster: how long until tasks run, and run again
+	cd bench && go run ./cluster
+
 .PHONY: bench-placement
 bench-placement: ## the planner beside franz-go's assignor
 	cd bench && go run ./placement -runs 5
