@@ -101,7 +101,8 @@ type root struct {
 
 func (h *root) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	path := r.URL.EscapedPath()
-	method, next := "", http.Handler(nil)
+	var method string
+	var next http.Handler
 	switch {
 	case path == "/v1/openapi.json":
 		method, next = OpenAPIMethod, getOnly(http.HandlerFunc(serveOpenAPI))

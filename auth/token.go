@@ -112,7 +112,7 @@ func splitToken(s Secret) (id, secret string, err error) {
 func IsToken(s Secret) bool { return strings.HasPrefix(s.Reveal(), tokenPrefix) }
 
 // verify holds the secret to the record, in constant time.
-func (t *Token) verify(secret string, now time.Time) error {
+func (t Token) verify(secret string, now time.Time) error {
 	hash := sha256.Sum256([]byte(secret))
 	switch {
 	case subtle.ConstantTimeCompare(hash[:], t.Hash[:]) != 1:

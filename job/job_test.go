@@ -73,6 +73,7 @@ func script(t *testing.T, s Spec, steps string) []string {
 	return out
 }
 
+//nolint:dupword // a job may stay where it is
 func TestScripts(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {

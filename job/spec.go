@@ -97,8 +97,11 @@ func (s Spec) Validate() error {
 		v     time.Duration
 		limit time.Duration
 	}{
-		{"timeout", s.Timeout, MaxTimeout}, {"grace", s.Grace, time.Hour}, {"backoff", s.Backoff, MaxTimeout},
-		{"max_backoff", s.MaxBackoff, MaxTimeout}, {"keep", s.Keep, MaxKeep},
+		{"timeout", s.Timeout, MaxTimeout},
+		{"grace", s.Grace, time.Hour},
+		{"backoff", s.Backoff, MaxTimeout},
+		{"max_backoff", s.MaxBackoff, MaxTimeout},
+		{"keep", s.Keep, MaxKeep},
 	} {
 		if d.v < 0 || d.v > d.limit {
 			return &rota.FieldError{Field: d.field, Value: d.v.String(), Want: fmt.Sprintf("zero to %v", d.limit)}

@@ -129,7 +129,7 @@ func (h *handler) stream(ctx context.Context, w http.ResponseWriter, be Backend,
 			w.Header().Set("X-Content-Type-Options", "nosniff")
 			w.WriteHeader(http.StatusOK)
 		}
-		if _, err := w.Write(p); err != nil {
+		if _, err := w.Write(p); err != nil { //nolint:gosec // an octet stream that is not sniffed
 			return err
 		}
 		return ctl.Flush()
@@ -181,7 +181,7 @@ func reply(w http.ResponseWriter, code int, v any) {
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(code)
-	_ = json.NewEncoder(w).Encode(v)
+	_ = json.NewEncoder(w).Encode(v) //nolint:errchkjson // nothing is left to be said to a client that is gone
 }
 
 // httpStatus is for refusals that the old scheduler did not know.

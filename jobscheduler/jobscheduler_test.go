@@ -79,7 +79,10 @@ func object(kv ...string) string {
 	for i := 0; i < len(kv); i += 2 {
 		m[kv[i]] = kv[i+1]
 	}
-	b, _ := json.Marshal(m)
+	b, err := json.Marshal(m)
+	if err != nil {
+		panic(err)
+	}
 	return string(b)
 }
 
@@ -250,7 +253,10 @@ func TestOldScheduler(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		b, _ := json.Marshal([]any{field(res, "done"), field(res, "error"), field(res, "errorText")})
+		b, err := json.Marshal([]any{field(res, "done"), field(res, "error"), field(res, "errorText")})
+		if err != nil {
+			t.Fatal(err)
+		}
 		return string(b)
 	}
 

@@ -1,6 +1,7 @@
 package jobscheduler
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -14,7 +15,7 @@ func itoa(n int) string { return strconv.Itoa(n) }
 type textStream struct{ held []byte }
 
 func (t *textStream) next(p []byte) string {
-	b := append(t.held, p...)
+	b := slices.Concat(t.held, p)
 	end := len(b)
 	// A torn character is at most three bytes long.
 	for i := 1; i <= min(3, len(b)); i++ {

@@ -31,7 +31,7 @@ func OpenCgroup(dir string) (*Cgroup, error) {
 	if !filepath.IsAbs(dir) {
 		return nil, &rota.FieldError{Field: "cgroup", Value: dir, Want: "an absolute path"}
 	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // the kernel wants it so
 		return nil, fmt.Errorf("process: cgroup: %w", err)
 	}
 	var st unix.Statfs_t
@@ -48,7 +48,7 @@ func OpenCgroup(dir string) (*Cgroup, error) {
 	}
 	for _, name := range strings.Fields(string(b)) {
 		if name == "memory" || name == "pids" || name == "cpu" {
-			if err := os.WriteFile(filepath.Join(dir, "cgroup.subtree_control"), []byte("+"+name), 0); err != nil {
+			if err := os.WriteFile(filepath.Join(dir, "cgroup.subtree_control"), []byte("+"+name), 0); err != nil { //nolint:gosec // the directory is configured
 				return nil, fmt.Errorf("process: cgroup: hand on %s: %w", name, err)
 			}
 			c.controllers = append(c.controllers, name)
@@ -81,7 +81,7 @@ type cgroupChild struct {
 
 func (c *Cgroup) child(token uint64, l Limits) (*cgroupChild, error) {
 	path := filepath.Join(c.dir, fmt.Sprintf("p-%s-%d", self(), token))
-	if err := os.Mkdir(path, 0o755); err != nil {
+	if err := os.Mkdir(path, 0o755); err != nil { //nolint:gosec // as above
 		return nil, fmt.Errorf("process: cgroup: %w", err)
 	}
 	child := &cgroupChild{path: path}

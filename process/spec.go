@@ -133,8 +133,11 @@ func (l Limits) validate(cgroup bool, user *User) error {
 		field string
 		value int64
 	}{
-		{"limits.memory", l.Memory}, {"limits.processes", l.Processes}, {"limits.open_files", l.OpenFiles},
-		{"limits.file_size", l.FileSize}, {"limits.cpu_time", int64(l.CPUTime)},
+		{"limits.memory", l.Memory},
+		{"limits.processes", l.Processes},
+		{"limits.open_files", l.OpenFiles},
+		{"limits.file_size", l.FileSize},
+		{"limits.cpu_time", int64(l.CPUTime)},
 	} {
 		if f.value < 0 {
 			return &rota.FieldError{Field: f.field, Value: f.value, Want: "zero or more"}

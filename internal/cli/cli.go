@@ -65,7 +65,7 @@ func Run(ctx context.Context, args []string, env Env) int {
 	case a.running && ctx.Err() != nil && (errors.Is(err, context.Canceled) || status.Code(err) == codes.Canceled):
 		return ExitDone // the user has ended a watch
 	}
-	if exit := (*jobExit)(nil); errors.As(err, &exit) {
+	if exit := (*exitError)(nil); errors.As(err, &exit) {
 		return exit.status // the job has said why itself
 	}
 	_, _ = fmt.Fprintln(env.Stderr, "rota: "+oneLine(err))

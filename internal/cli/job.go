@@ -138,10 +138,10 @@ func printID(w io.Writer, j *rotav1.Job) error {
 	return err
 }
 
-// jobExit ends the command with the status of the job that it waited for.
-type jobExit struct{ status int }
+// exitError ends the command with the status of the job that it waited for.
+type exitError struct{ status int }
 
-func (e *jobExit) Error() string { return "exit status " + strconv.Itoa(e.status) }
+func (e *exitError) Error() string { return "exit status " + strconv.Itoa(e.status) }
 
 // signals are the numbers of the signals that jobs end by, as Linux has them.
 var signals = map[string]int{
@@ -195,9 +195,9 @@ func (a *app) endedAs(j *rotav1.Job) error {
 			return fmt.Errorf("the job failed: %s", j.GetError())
 		}
 		if n := signals[j.GetSignal()]; n != 0 {
-			return &jobExit{128 + n}
+			return &exitError{128 + n}
 		}
-		return &jobExit{max(1, int(j.GetExitCode()))}
+		return &exitError{max(1, int(j.GetExitCode()))}
 	}
 	return fmt.Errorf("the job is %s: %s", j.GetState(), dash(j.GetError()+j.GetSignal()))
 }
@@ -336,11 +336,21 @@ func (a *app) jobDetail(w io.Writer, d *rotav1.JobDetail) error {
 	}
 	t := newTable("FIELD", "VALUE")
 	for _, row := range [][2]string{
-		{"id", j.GetId()}, {"command", commandOf(j.GetArgv())}, {"state", j.GetState()}, {"reason", j.GetReason()},
-		{"worker", j.GetWorker()}, {"exit", exitOf(j)}, {"error", j.GetError()}, {"created", age(j.GetCreated().AsTime())},
-		{"dir", def.GetDir()}, {"only on", def.GetWorker()}, {"labels", strings.Join(def.GetRequire(), ", ")},
-		{"environment", strings.Join(slices.Sorted(maps.Keys(def.GetEnv())), ", ")}, {"timeout", ms(def.GetTimeoutMs())},
-		{"retries", fmt.Sprint(def.GetRetries())}, {"kept", ms(def.GetKeepMs())},
+		{"id", j.GetId()},
+		{"command", commandOf(j.GetArgv())},
+		{"state", j.GetState()},
+		{"reason", j.GetReason()},
+		{"worker", j.GetWorker()},
+		{"exit", exitOf(j)},
+		{"error", j.GetError()},
+		{"created", age(j.GetCreated().AsTime())},
+		{"dir", def.GetDir()},
+		{"only on", def.GetWorker()},
+		{"labels", strings.Join(def.GetRequire(), ", ")},
+		{"environment", strings.Join(slices.Sorted(maps.Keys(def.GetEnv())), ", ")},
+		{"timeout", ms(def.GetTimeoutMs())},
+		{"retries", fmt.Sprint(def.GetRetries())},
+		{"kept", ms(def.GetKeepMs())},
 	} {
 		if row[1] != "" {
 			t.add(row[0], row[1])

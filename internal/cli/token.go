@@ -87,7 +87,6 @@ func (a *app) tokenCreate(file *string) *cobra.Command {
 	c.Flags().StringVar(&name, "name", "", "who or what uses it, for the audit")
 	c.Flags().StringSliceVar(&namespaces, "namespace", nil, "where it is good; else everywhere")
 	c.Flags().DurationVar(&life, "life", 0, "how long it is good; 0 for until it is revoked")
-	_ = c.MarkFlagRequired("role")
 	_ = c.RegisterFlagCompletionFunc("role", cobra.FixedCompletions([]string{"viewer", "submitter", "operator", "admin"}, cobra.ShellCompDirectiveNoFileComp))
 	return c
 }

@@ -77,10 +77,12 @@ func list(target string) ([]part, error) {
 	dec := json.NewDecoder(bytes.NewReader(out))
 	for {
 		var pkg struct {
-			Module *struct {
-				Path, Version, Dir string
-				Main               bool
-			}
+			Module *struct { //nolint:tagliatelle // the go command writes it so
+				Path    string `json:"Path"`
+				Version string `json:"Version"`
+				Dir     string `json:"Dir"`
+				Main    bool   `json:"Main"`
+			} `json:"Module"`
 		}
 		if err := dec.Decode(&pkg); errors.Is(err, io.EOF) {
 			break

@@ -29,7 +29,9 @@ func TestBill(t *testing.T) {
 		t.Fatal(err)
 	}
 	var doc struct {
-		Components []struct{ PURL string }
+		Components []struct {
+			PURL string `json:"purl"`
+		} `json:"components"`
 	}
 	if err := json.Unmarshal(b, &doc); err != nil || len(doc.Components) != 1 || doc.Components[0].PURL != "pkg:golang/example.org/a@v1.2.3" {
 		t.Errorf("%s, %v", b, err)

@@ -194,8 +194,8 @@ func (a *Agent) serve(parent context.Context) (welcomed bool, err error) {
 		}
 		a.mu.Unlock()
 	}()
-	any, words := a.runner.Commands()
-	hello := &rotav1.JobHello{Name: a.cfg.Name, Incarnation: a.cfg.Incarnation, Any: any, Commands: words, Slots: int64(a.runner.Slots())}
+	all, words := a.runner.Commands()
+	hello := &rotav1.JobHello{Name: a.cfg.Name, Incarnation: a.cfg.Incarnation, Any: all, Commands: words, Slots: int64(a.runner.Slots())}
 	for _, st := range a.runner.Untold() {
 		hello.Held = append(hello.Held, reportOf(st))
 	}
@@ -214,7 +214,7 @@ func (a *Agent) serve(parent context.Context) (welcomed bool, err error) {
 		switch b := m.GetBody().(type) {
 		case *rotav1.ToJobWorker_Welcome:
 			welcomed = true
-			a.cfg.Logger.Info("takes jobs", "any", any, "commands", len(words))
+			a.cfg.Logger.Info("takes jobs", "any", all, "commands", len(words))
 		case *rotav1.ToJobWorker_Refused:
 			return welcomed, errors.New(b.Refused.GetText())
 		case *rotav1.ToJobWorker_Start:

@@ -67,7 +67,8 @@ func (s *stream) say(m *rotav1.ToJobWorker) {
 
 func (s *stream) pump(ctx context.Context, out interface {
 	Send(*rotav1.ToJobWorker) error
-}) {
+},
+) {
 	for {
 		select {
 		case <-s.signal:

@@ -251,7 +251,7 @@ func TestTornTail(t *testing.T) {
 			t.Errorf("cut at %d: left %v, %v", cut, fi.Size(), err)
 		}
 	}
-	for at := range len(full) {
+	for at := range full {
 		broken := bytes.Clone(full)
 		broken[at] ^= 0x40
 		if err := os.WriteFile(path, broken, 0o600); err != nil {

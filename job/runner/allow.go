@@ -31,21 +31,21 @@ func (e *NotAllowedError) Is(target error) bool { return target == ErrNotAllowed
 type Allow struct {
 	// Any allows every command with every environment. Whoever may submit a job
 	// then runs code as the worker's user.
-	Any bool `json:"any" yaml:"any" toml:"any"`
+	Any bool `json:"any" toml:"any" yaml:"any"`
 	// Commands are tried in order; the first that matches says how the job runs.
-	Commands []Command `json:"commands" yaml:"commands" toml:"commands"`
+	Commands []Command `json:"commands" toml:"commands" yaml:"commands"`
 	// Dirs are the directories in and below which jobs may work and name files.
 	// Empty means only a directory of the job's own, or, with Any, all.
-	Dirs []string `json:"dirs" yaml:"dirs" toml:"dirs"`
+	Dirs []string `json:"dirs" toml:"dirs" yaml:"dirs"`
 	// Rules are for what Any allows.
-	Rules Rules `json:"rules" yaml:"rules" toml:"rules"`
+	Rules Rules `json:"rules" toml:"rules" yaml:"rules"`
 }
 
 // Rules say how a command runs that no template describes.
 type Rules struct {
-	User    string         `json:"user" yaml:"user" toml:"user"`
-	Timeout time.Duration  `json:"timeout" yaml:"timeout" toml:"timeout"`
-	Limits  process.Limits `json:"limits" yaml:"limits" toml:"limits"`
+	User    string         `json:"user"    toml:"user"    yaml:"user"`
+	Timeout time.Duration  `json:"timeout" toml:"timeout" yaml:"timeout"`
+	Limits  process.Limits `json:"limits"  toml:"limits"  yaml:"limits"`
 }
 
 // Command is an argv template. Each word is either literal or one parameter:
@@ -61,15 +61,15 @@ type Rules struct {
 // first word is literal.
 type Command struct {
 	// Argv is the template; in a configuration file a list of words.
-	Argv []string `json:"argv" yaml:"argv" toml:"argv"`
+	Argv []string `json:"argv" toml:"argv" yaml:"argv"`
 	// Env lists the variables that a job may set; "*" allows all.
-	Env []string `json:"env" yaml:"env" toml:"env"`
+	Env []string `json:"env" toml:"env" yaml:"env"`
 	// User runs it: a name or a number of this machine. Empty means the worker's own.
-	User string `json:"user" yaml:"user" toml:"user"`
+	User string `json:"user" toml:"user" yaml:"user"`
 	// Timeout bounds each run, whatever the job asks for. Zero means no bound.
-	Timeout time.Duration `json:"timeout" yaml:"timeout" toml:"timeout"`
+	Timeout time.Duration `json:"timeout" toml:"timeout" yaml:"timeout"`
 	// Limits bound each run.
-	Limits process.Limits `json:"limits" yaml:"limits" toml:"limits"`
+	Limits process.Limits `json:"limits" toml:"limits" yaml:"limits"`
 }
 
 // policy is an Allow that was checked.
@@ -97,11 +97,11 @@ type word struct {
 func (a Allow) compile(cgroup *process.Cgroup) (*policy, error) {
 	p := &policy{}
 	for _, d := range a.Dirs {
-		real, err := filepath.EvalSymlinks(d)
+		resolved, err := filepath.EvalSymlinks(d)
 		if err != nil || !filepath.IsAbs(d) {
 			return nil, &rota.FieldError{Field: "jobs.dirs", Value: d, Want: "an absolute path of a directory that exists"}
 		}
-		p.dirs = append(p.dirs, real)
+		p.dirs = append(p.dirs, resolved)
 	}
 	for i, c := range a.Commands {
 		field := fmt.Sprintf("jobs.commands[%d]", i)
@@ -262,11 +262,11 @@ func (p *policy) dir(dir string) (string, error) {
 // below resolves path and holds it to dirs. A path that is not there and one
 // that is elsewhere get the same answer, so that nothing is told of the disk.
 func below(what, path string, dirs []string) (string, error) {
-	real, err := filepath.EvalSymlinks(path)
+	resolved, err := filepath.EvalSymlinks(path)
 	if err == nil {
 		for _, d := range dirs {
-			if rel, err := filepath.Rel(d, real); err == nil && filepath.IsLocal(rel) {
-				return real, nil
+			if rel, err := filepath.Rel(d, resolved); err == nil && filepath.IsLocal(rel) {
+				return resolved, nil
 			}
 		}
 	}
@@ -274,7 +274,7 @@ func below(what, path string, dirs []string) (string, error) {
 }
 
 // match returns the argv to run, or a *NotAllowedError.
-func (c command) match(argv []string, dir string, dirs []string) ([]string, error) {
+func (c *command) match(argv []string, dir string, dirs []string) ([]string, error) {
 	out := make([]string, 0, len(argv))
 	for i, w := range c.words {
 		if w.many {

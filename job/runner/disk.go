@@ -40,10 +40,10 @@ func (r *Runner) makeWork() error {
 	if err := os.RemoveAll(dir); err != nil {
 		return fmt.Errorf("runner: %w", err)
 	}
-	if err := os.Mkdir(dir, 0o755); err != nil {
+	if err := os.Mkdir(dir, 0o755); err != nil { //nolint:gosec // jobs of other users work there
 		return fmt.Errorf("runner: %w", err)
 	}
-	if err := os.Chmod(dir, 0o555); err != nil {
+	if err := os.Chmod(dir, 0o555); err != nil { //nolint:gosec // as above
 		return fmt.Errorf("runner: %w", err)
 	}
 	return nil
@@ -64,7 +64,7 @@ func (r *Runner) writeUntold(a *attempt) {
 		return
 	}
 	// If this fails, the job is lost should the worker die before it is told.
-	if err := os.MkdirAll(r.path(a.key), 0o711); err == nil {
+	if err := os.MkdirAll(r.path(a.key), 0o711); err == nil { //nolint:gosec // others may pass through, not list
 		_ = r.writeResult(a)
 	}
 }

@@ -152,7 +152,7 @@ func New(cfg Config) (*Runner, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(dir, 0o711); err != nil {
+	if err := os.MkdirAll(dir, 0o711); err != nil { //nolint:gosec // jobs of other users pass through
 		return nil, fmt.Errorf("runner: %w", err)
 	}
 	r := &Runner{cfg: cfg, policy: p, attempts: map[key]*attempt{}}
@@ -411,7 +411,7 @@ func (r *Runner) Untold() []Status {
 
 // Commands says what the runner allows: every command, or those that begin with
 // one of the words.
-func (r *Runner) Commands() (any bool, words []string) {
+func (r *Runner) Commands() (all bool, words []string) {
 	for _, c := range r.policy.commands {
 		if w := c.words[0].literal; !slices.Contains(words, w) {
 			words = append(words, w)
