@@ -131,7 +131,10 @@ func TestJobCommands(t *testing.T) {
 		t.Errorf("its end: %d %q", status, out)
 	}
 	_, out, _ = runRota(t, env, "", "job", "list", "-o", "json", "--limit", "2")
-	var list []struct{ ID, State string }
+	var list []struct {
+		ID    string `json:"id"`
+		State string `json:"state"`
+	}
 	if err := json.Unmarshal([]byte(out), &list); err != nil || len(list) != 2 || list[0].ID != id {
 		t.Errorf("%s, %v", out, err)
 	}
@@ -177,7 +180,10 @@ func TestCertAndTokenCommands(t *testing.T) {
 		}
 	}
 	_, out, _ := runRota(t, nil, "", "token", "create", "--role", "admin", "--name", "me", "--file", tokens, "-o", "json")
-	var made struct{ ID, Token string }
+	var made struct {
+		ID    string `json:"id"`
+		Token string `json:"token"`
+	}
 	if err := json.Unmarshal([]byte(out), &made); err != nil || !strings.HasPrefix(made.Token, "rota_"+made.ID) {
 		t.Fatalf("%s, %v", out, err)
 	}
