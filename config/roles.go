@@ -31,6 +31,7 @@ type Scheduler struct {
 	Name string // among the schedulers of the cluster
 
 	HTTP, GRPC string // the addresses to listen on, host:port
+	Advertise  string // the gRPC address that workers are told; empty: GRPC
 	// TLS serves gRPC with the pair of PEM files.
 	TLS              bool
 	TLSCert, TLSKey  string
@@ -73,6 +74,7 @@ func NewScheduler() (*Scheduler, *Options) {
 		{name: "name", value: textValue(&c.Name, "NAME"), help: "this scheduler's name, its own in the cluster", def: "the host's and the gRPC port"},
 		{name: "http", value: textValue(&c.HTTP, "ADDR"), help: "listen here for the HTTP API and the console", aliases: []string{"http_server_addr"}},
 		{name: "grpc", value: textValue(&c.GRPC, "ADDR"), help: "listen here for workers and the gRPC API", aliases: []string{"grpc_server_addr"}},
+		{name: "advertise", value: textValue(&c.Advertise, "ADDR"), help: "the gRPC address that workers are told, where it is not the one listened on"},
 		{name: "tls", value: yesValue(&c.TLS), help: "serve gRPC with TLS", aliases: []string{"grpc_server_use_tls"}},
 		{name: "tls-cert", value: textValue(&c.TLSCert, "FILE"), help: "the certificate, PEM", aliases: []string{"grpc_server_crt_file"}},
 		{name: "tls-key", value: textValue(&c.TLSKey, "FILE"), help: "its key, PEM", aliases: []string{"grpc_server_key_file"}},

@@ -36,6 +36,7 @@ func (c *Scheduler) validate() (string, error) {
 		rule{"root", rootName(c.Root)},
 		rule{"http", Loopback(c.HTTP)},
 		rule{"grpc", Loopback(c.GRPC)},
+		rule{"advertise", optionalAddress(c.Advertise)},
 		rule{"tls", pair(c.TLS, c.TLSCert, c.TLSKey)},
 		rule{"etcd-cert", both(c.EtcdCert, c.EtcdKey, "etcd_cert and etcd_key")},
 		rule{"etcd-user", both(c.EtcdUser, c.EtcdPasswordFile, "etcd_user and etcd_password_file")},
@@ -164,6 +165,13 @@ func addresses(list []string) error {
 		}
 	}
 	return nil
+}
+
+func optionalAddress(s string) error {
+	if s == "" {
+		return nil
+	}
+	return addresses([]string{s})
 }
 
 // pair checks a certificate and its key.

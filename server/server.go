@@ -31,7 +31,8 @@ import (
 
 // Config says where to listen and how to schedule.
 type Config struct {
-	// Scheduler is how to schedule. Its GRPC and HTTP are filled in.
+	// Scheduler is how to schedule. Its HTTP is filled in, and its GRPC if it is
+	// empty: others are told of it.
 	Scheduler scheduler.Config
 	// GRPC and HTTP are where to listen. Both are closed by Stop.
 	GRPC, HTTP net.Listener
@@ -55,7 +56,10 @@ type Server struct {
 
 // Start starts a node. It serves before it has read the store: calls wait.
 func Start(c Config) (*Server, error) {
-	c.Scheduler.GRPC, c.Scheduler.HTTP = c.GRPC.Addr().String(), c.HTTP.Addr().String()
+	c.Scheduler.HTTP = c.HTTP.Addr().String()
+	if c.Scheduler.GRPC == "" {
+		c.Scheduler.GRPC = c.GRPC.Addr().String()
+	}
 	sched, err := scheduler.New(c.Scheduler)
 	if err != nil {
 		return nil, err

@@ -89,6 +89,7 @@ func runNode(ctx context.Context, c *config.Scheduler, sc scheduler.Config, grpc
 		sc.Name = host + "-" + port
 	}
 	sc.Lease, sc.Interval, sc.Timeout, sc.Debounce = c.Lease, c.Interval, c.PassTimeout, c.Debounce
+	sc.GRPC = c.Advertise
 	sc.MaxWorkers, sc.BarrierWorkers, sc.BarrierWait = c.MaxWorkers, c.BarrierWorkers, c.BarrierWait
 	sc.Moves = ownership.Limits{InAll: c.MaxMoves}
 	sc.Placement = c.Placement
