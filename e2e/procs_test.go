@@ -114,7 +114,9 @@ func (p *proc) wait(t *testing.T, most time.Duration) int {
 	case <-p.done:
 		return p.cmd.ProcessState.ExitCode()
 	case <-time.After(most):
-		t.Fatalf("%v has not ended within %v", p.cmd.Args, most)
+		p.signal(syscall.SIGQUIT) // says what it is at
+		<-p.done
+		t.Fatalf("%v has not ended within %v:\n%s", p.cmd.Args, most, p.out)
 		return -1
 	}
 }

@@ -67,7 +67,7 @@ func Start(c Config) (*Server, error) {
 	s := &Server{cfg: c, sched: sched, health: health.NewServer(), failed: make(chan error, 3)}
 	s.service = sched.Service(version.String())
 	s.grpc = grpc.NewServer(
-		grpc.MaxRecvMsgSize(MaxMessage), grpc.MaxSendMsgSize(MaxMessage),
+		grpc.MaxRecvMsgSize(MaxMessage), grpc.MaxSendMsgSize(MaxMessage), grpc.ConnectionTimeout(handshake),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 10 * time.Second, Timeout: 5 * time.Second}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
 	)
@@ -161,6 +161,10 @@ func (s *Server) Stop(ctx context.Context) error {
 	_ = s.conn.Close()
 	return err
 }
+
+// handshake is how long a connection may take to say what it is. Stop waits for
+// those that have not, however it is called.
+const handshake = 3 * time.Second
 
 // graceful is how long calls under way may take to end. Watches never do.
 const graceful = 200 * time.Millisecond
