@@ -106,6 +106,7 @@ func (s *Scheduler) lead(parent context.Context, lease store.LeaseID, epoch int6
 // load takes the whole picture in.
 func (l *leader) load() {
 	v := l.s.view
+	l.inbox.take() // what came while workers gathered is in the picture
 	l.planner.Reserve(v.Tasks.Len())
 	for t := range v.Tasks.All() {
 		l.setTask(t)
