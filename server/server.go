@@ -77,12 +77,11 @@ func Start(c Config) (*Server, error) {
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(MaxMessage), grpc.MaxCallSendMsgSize(MaxMessage)))
 	if err != nil {
-		return nil, fmt.Errorf("server: %w", err)
+		return nil, errors.Join(fmt.Errorf("server: %w", err), s.undo())
 	}
 	handler, err := s.handler()
 	if err != nil {
-		_ = s.conn.Close()
-		return nil, fmt.Errorf("server: %w", err)
+		return nil, errors.Join(fmt.Errorf("server: %w", err), s.undo(), s.conn.Close())
 	}
 	s.http = api.NewServer(handler)
 	go func() {
@@ -108,6 +107,12 @@ func Start(c Config) (*Server, error) {
 		}
 	}()
 	return s, nil
+}
+
+// undo ends what a node that does not start has begun.
+func (s *Server) undo() error {
+	s.service.Close()
+	return s.sched.Stop(context.Background())
 }
 
 func (s *Server) handler() (http.Handler, error) {
