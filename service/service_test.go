@@ -286,7 +286,7 @@ func TestList(t *testing.T) {
 					b.Fatal(err)
 				}
 				n += len(l.GetTasks())
-				if r.PageToken = l.GetNextPageToken(); r.PageToken == "" {
+				if r.PageToken = l.GetNextPageToken(); r.GetPageToken() == "" {
 					return n
 				}
 			}
@@ -365,8 +365,11 @@ func TestStatusAndWorkers(t *testing.T) {
 			f    func(context.Context, *rotav1.WorkerRequest) (*rotav1.Worker, error)
 			want string
 		}{
-			{b.svc.UndrainWorker, "ready"}, {b.svc.CordonWorker, "cordoned"}, {b.svc.DrainWorker, "draining"},
-			{b.svc.UndrainWorker, "ready"}, {b.svc.UndrainWorker, "ready"},
+			{b.svc.UndrainWorker, "ready"},
+			{b.svc.CordonWorker, "cordoned"},
+			{b.svc.DrainWorker, "draining"},
+			{b.svc.UndrainWorker, "ready"},
+			{b.svc.UndrainWorker, "ready"},
 		} {
 			if w, err := step.f(ctx, &rotav1.WorkerRequest{Name: "w1"}); err != nil || w.GetState() != step.want {
 				b.Errorf("%v, %v, want %s", w, err, step.want)
