@@ -56,7 +56,7 @@ func (o *nodeWrites) returned(name string) {
 func (l *leader) housekeep(ctx context.Context, now time.Time) (wrote bool, err error) {
 	var conds []store.Cond
 	var ops []store.Op
-	facts := clusterFacts{started: true, allRunning: l.planAt.IsZero() && l.ledger.Running() == l.instances}
+	facts := clusterFacts{started: true, allRunning: l.planAt.IsZero() && len(l.heard) == len(l.s.cfg.Sources) && l.ledger.Running() == l.instances}
 	if facts != l.told {
 		value, err := record.Encode(&storepb.Cluster{Version: record.Version, Started: facts.started, AllRunning: facts.allRunning})
 		if err != nil {

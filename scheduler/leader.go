@@ -31,6 +31,7 @@ type leader struct {
 	lists   chan sourceList
 	kicks   []chan struct{} // to ask sources
 
+	heard      map[string]bool // sources that have been read in this term
 	workers    map[string]bool // whose standing is to be looked at before the next plan
 	graceUntil map[string]time.Time
 	instances  int       // of all tasks
@@ -79,7 +80,7 @@ func (s *Scheduler) lead(parent context.Context, lease store.LeaseID, epoch int6
 	l := &leader{
 		s: s, lease: lease, epoch: epoch, fence: epoch, value: value, planner: planner,
 		ledger: ownership.Ledger{Limits: s.cfg.Moves}, inbox: deltas{signal: make(chan struct{}, 1)},
-		lists: make(chan sourceList), workers: map[string]bool{}, graceUntil: map[string]time.Time{},
+		lists: make(chan sourceList), heard: map[string]bool{}, workers: map[string]bool{}, graceUntil: map[string]time.Time{},
 	}
 	if l.ledger.Limits.InAll < 0 {
 		l.ledger.Limits.InAll = 0

@@ -36,7 +36,7 @@ func (l *leader) read(ctx context.Context, src *source.Source, kick <-chan struc
 		every = l.s.cfg.Interval
 	}
 	var refused atomic.Bool
-	for ctx.Err() == nil {
+	for first := true; ctx.Err() == nil; first = false {
 		if refused.Swap(false) && src.Reset != nil {
 			src.Reset()
 		}
@@ -63,7 +63,7 @@ func (l *leader) read(ctx context.Context, src *source.Source, kick <-chan struc
 			}
 		}
 		cancel()
-		if !errors.Is(list.err, source.ErrUnchanged) {
+		if first || !errors.Is(list.err, source.ErrUnchanged) {
 			list.refused = &refused
 			l.hand(ctx, list)
 		}
@@ -98,7 +98,11 @@ func readOnce(ctx context.Context, src *source.Source) (list sourceList) {
 // reconcile makes a source's list the declared one. A list that is wrong in any
 // place changes nothing. An error ends the term.
 func (l *leader) reconcile(ctx context.Context, list sourceList) error {
+	l.heard[list.source.Name] = true
 	err := list.err
+	if errors.Is(err, source.ErrUnchanged) {
+		return nil
+	}
 	if err == nil {
 		err = l.declare(ctx, list.source.Name, list.tasks)
 	}
