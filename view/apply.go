@@ -14,19 +14,23 @@ import (
 
 func (d *Delta) empty() bool {
 	return len(d.Tasks)+len(d.Grants)+len(d.Acks)+len(d.Sessions)+len(d.Nodes) == 0 &&
-		!d.Schedulers && !d.Sources && !d.Leader && !d.Cluster && !d.Kick
+		len(d.Jobs)+len(d.JobWorkers) == 0 && !d.JobsReset && !d.Schedulers && !d.Sources && !d.Leader && !d.Cluster && !d.Kick
 }
 
 // byTable are events sorted by what they are about.
 type byTable struct {
 	tasks        []store.Event
 	grants, acks map[string][]store.Event // by worker
-	others       []store.Event
+	jobs, others []store.Event
 }
 
 func sorted(events []store.Event) (out byTable, err error) {
 	out.grants, out.acks = map[string][]store.Event{}, map[string][]store.Event{}
 	for _, e := range events {
+		if store.IsJob(e.Key) {
+			out.jobs = append(out.jobs, e)
+			continue
+		}
 		switch prefix, _, _ := strings.Cut(e.Key, "/"); prefix + "/" {
 		case store.TasksPrefix:
 			out.tasks = append(out.tasks, e)
@@ -51,7 +55,7 @@ func (v *View) take(events []store.Event, rev int64) (*Delta, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Delta{}
+	d := &Delta{Jobs: in.jobs}
 	for _, e := range in.others {
 		if err := v.takeSingle(d, e); err != nil {
 			return nil, fmt.Errorf("key %s: %w", e.Key, err)
@@ -178,6 +182,10 @@ func (v *View) takeSingle(d *Delta, e store.Event) error {
 		{store.SchedulersPrefix, func(d *Delta, name string, e store.Event) error {
 			d.Schedulers = true
 			return takeInto(v.Schedulers, name, e, &storepb.Scheduler{})
+		}},
+		{store.JobWorkersPrefix, func(d *Delta, name string, e store.Event) error {
+			d.JobWorkers = append(d.JobWorkers, name)
+			return takeInto(v.JobWorkers, name, e, &storepb.JobWorker{})
 		}},
 		{store.SourcesPrefix, func(d *Delta, name string, e store.Event) error {
 			d.Sources = true

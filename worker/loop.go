@@ -52,6 +52,7 @@ type loop struct {
 	left       bool
 	leaveBy    ownership.Time // when to stop waiting: for successors, then for the farewell
 	fatal      error
+	leased     bool // the lease was trusted when it was last looked at
 }
 
 func (l *loop) init(w *Worker) {
@@ -85,6 +86,7 @@ func (l *loop) run() error {
 		}
 		l.settle()
 		l.flush()
+		l.watchLease()
 		if l.done() {
 			return l.fatal
 		}
@@ -132,6 +134,19 @@ func (l *loop) done() bool {
 	return l.fatal != nil || l.left || l.session == 0 || l.holder.Empty() && l.w.now() >= l.leaveBy
 }
 
+// watchLease says once when the lease can no longer be trusted.
+func (l *loop) watchLease() {
+	if l.w.cfg.LeaseEnded == nil {
+		return
+	}
+	fenced, _ := l.holder.Fenced(l.w.now())
+	if fenced && l.leased {
+		l.w.log().Warn("the lease cannot be trusted any more")
+		go l.w.cfg.LeaseEnded()
+	}
+	l.leased = !fenced
+}
+
 // arm sets the timer to the next moment that matters.
 func (l *loop) arm(timer *time.Timer) {
 	now := l.w.now()
@@ -144,6 +159,10 @@ func (l *loop) arm(timer *time.Timer) {
 	}
 	if l.link != nil && l.link.welcomed {
 		next = min(next, l.nextRenew)
+	}
+	if l.leased {
+		_, until := l.holder.Fenced(now)
+		next = min(next, until)
 	}
 	timer.Reset(max(next-now, 0))
 }
