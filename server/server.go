@@ -132,12 +132,11 @@ func Start(c Config) (*Server, error) {
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return within.DialContext(ctx) }),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(MaxMessage), grpc.MaxCallSendMsgSize(MaxMessage)))
 	if err != nil {
-		return nil, fmt.Errorf("server: %w", err)
+		return nil, errors.Join(fmt.Errorf("server: %w", err), s.undo())
 	}
 	handler, err := s.handler()
 	if err != nil {
-		_ = s.conn.Close()
-		return nil, fmt.Errorf("server: %w", err)
+		return nil, errors.Join(fmt.Errorf("server: %w", err), s.undo(), s.conn.Close())
 	}
 	s.http = api.NewServer(handler)
 	go func() { _ = s.inner.Serve(within) }()
@@ -168,6 +167,14 @@ func Start(c Config) (*Server, error) {
 		}
 	}()
 	return s, nil
+}
+
+// undo ends what a node that does not start has begun.
+func (s *Server) undo() error {
+	s.jobs.Close()
+	s.old.Close()
+	s.service.Close()
+	return s.sched.Stop(context.Background())
 }
 
 // newGRPC is a server of the API behind the guard.

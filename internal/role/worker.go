@@ -99,11 +99,17 @@ func Worker(ctx context.Context, c *config.Worker, logTo io.Writer) error {
 		go func() { _ = srv.Serve(l) }()
 		defer func() { _ = srv.Close() }()
 	}
+	ended := make(chan struct{})
+	defer close(ended)
 	stop := context.AfterFunc(ctx, func() {
-		time.AfterFunc(leaveTimeout, func() {
+		timer := time.NewTimer(leaveTimeout)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
 			log.Error("tasks did not stop in time; the process ends")
 			os.Exit(1)
-		})
+		case <-ended:
+		}
 	})
 	defer stop()
 	done := jobs.run(ctx)
