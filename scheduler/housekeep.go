@@ -56,7 +56,9 @@ func (o *nodeWrites) returned(name string) {
 func (l *leader) housekeep(ctx context.Context, now time.Time) (wrote bool, err error) {
 	var conds []store.Cond
 	var ops []store.Op
-	facts := clusterFacts{started: true, allRunning: l.planAt.IsZero() && l.ledger.Running() == l.instances}
+	// What is not known to be declared cannot be known to run.
+	known := l.planAt.IsZero() && len(l.heard) == len(l.s.cfg.Sources)
+	facts := clusterFacts{started: true, allRunning: known && l.ledger.Running() == l.instances}
 	if facts != l.told {
 		value, err := record.Encode(&storepb.Cluster{Version: record.Version, Started: facts.started, AllRunning: facts.allRunning})
 		if err != nil {

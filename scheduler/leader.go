@@ -10,6 +10,7 @@ import (
 	"github.com/rota-project/rota"
 	"github.com/rota-project/rota/ownership"
 	"github.com/rota-project/rota/placement"
+	"github.com/rota-project/rota/source"
 	"github.com/rota-project/rota/store"
 	"github.com/rota-project/rota/store/record"
 	"github.com/rota-project/rota/view"
@@ -29,7 +30,8 @@ type leader struct {
 	planner *placement.Planner
 	inbox   deltas
 	lists   chan sourceList
-	kicks   []chan struct{} // to ask sources
+	kicks   []chan struct{}         // to ask sources
+	heard   map[*source.Source]bool // those that have answered in this term
 
 	workers    map[string]bool // whose standing is to be looked at before the next plan
 	graceUntil map[string]time.Time
@@ -80,6 +82,7 @@ func (s *Scheduler) lead(parent context.Context, lease store.LeaseID, epoch int6
 		s: s, lease: lease, epoch: epoch, fence: epoch, value: value, planner: planner,
 		ledger: ownership.Ledger{Limits: s.cfg.Moves}, inbox: deltas{signal: make(chan struct{}, 1)},
 		lists: make(chan sourceList), workers: map[string]bool{}, graceUntil: map[string]time.Time{},
+		heard: map[*source.Source]bool{},
 	}
 	if l.ledger.Limits.InAll < 0 {
 		l.ledger.Limits.InAll = 0

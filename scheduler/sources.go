@@ -89,6 +89,7 @@ func readOnce(ctx context.Context, src *source.Source) (list sourceList) {
 // reconcile makes a source's list the declared one. A list that is wrong in any
 // place changes nothing. An error ends the term.
 func (l *leader) reconcile(ctx context.Context, list sourceList) error {
+	l.heard[list.source] = true
 	err := list.err
 	if err == nil {
 		err = l.declare(ctx, list.source.Name, list.tasks)
