@@ -25,7 +25,7 @@ race: ## all tests under the race detector
 
 .PHONY: seeds
 seeds: ## the control plane on a fake clock: N=10000 histories, from SEED on; SEED=x alone tells that one
-	$(if $(N),ROTA_SEEDS=$(N),$(if $(SEED),,ROTA_SEEDS=10000)) $(if $(SEED),ROTA_SEED=$(SEED)) $(GOTEST) -count=1 -timeout=0 -v -run='^TestSeeds$$' ./scheduler/simtest 2>&1 | grep -vE '^ *(=== |--- PASS)'
+	cd scheduler/simtest && $(if $(N),ROTA_SEEDS=$(N),$(if $(SEED),,ROTA_SEEDS=10000)) $(if $(SEED),ROTA_SEED=$(SEED)) $(GOTEST) -count=1 -timeout=0 -run='^TestSeeds$$'
 
 .PHONY: torture
 torture: ## real processes killed, stopped and cut off, for a time: FOR=10m
@@ -35,7 +35,23 @@ torture: ## real processes killed, stopped and cut off, for a time: FOR=10m
 lint: ## golangci-lint and the rules of imports
 	go run $(LINT) run ./...
 
+.PHONY: supply
+supply: ## known vulnerabilities, licences, and the list of parts in bin/sbom.json (asks vuln.go.dev)
+	mkdir -p bin && .ci/supply bin/sbom.json
+
+.PHONY: bench-jobs
+bench-jobs: ## jobs a second and the time to the first output, beside a loop that starts the same commands itself
+	cd bench && go run ./jobs
+
 .PHONY: generate
 generate: ## code from the .proto files
 	go run $(BUF) generate
 	go generate ./api ./internal/cli
+
+.PHONY: bench-cluster
+bench-cluster: ## a whole cluster: how long until tasks run, and run again
+	cd bench && go run ./cluster
+
+.PHONY: bench-placement
+bench-placement: ## the planner beside franz-go's assignor
+	cd bench && go run ./placement -runs 5

@@ -220,7 +220,7 @@ func shortDir(t *testing.T) string {
 // start starts the scheduler; workers know it by their proxies only.
 func (s *sched) start() {
 	s.proc = start(s.c.t, nil, rotaBin, "scheduler", "--name", s.name, "--etcd", "http://"+s.etcd.addr,
-		"--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--advertise", "127.0.0.1:9", "--lease", s.c.lease.String())
+		"--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--advertise-grpc", "127.0.0.1:9", "--lease", s.c.lease.String())
 }
 
 func (s *sched) ready() {

@@ -10,7 +10,6 @@ import (
 	"github.com/rota-project/rota"
 	"github.com/rota-project/rota/ownership"
 	"github.com/rota-project/rota/placement"
-	"github.com/rota-project/rota/source"
 	"github.com/rota-project/rota/store"
 	"github.com/rota-project/rota/store/record"
 	"github.com/rota-project/rota/view"
@@ -30,12 +29,12 @@ type leader struct {
 	planner *placement.Planner
 	inbox   deltas
 	lists   chan sourceList
-	kicks   []chan struct{}         // to ask sources
-	heard   map[*source.Source]bool // those that have answered in this term
+	kicks   []chan struct{} // to ask sources
 
 	workers    map[string]bool // whose standing is to be looked at before the next plan
 	graceUntil map[string]time.Time
 	instances  int       // of all tasks
+	more       bool      // the last pass may have left something to the next
 	planAt     time.Time // when the next pass is due; zero if nothing changed
 	nextPass   time.Time // by the interval
 	told       clusterFacts
@@ -82,7 +81,6 @@ func (s *Scheduler) lead(parent context.Context, lease store.LeaseID, epoch int6
 		s: s, lease: lease, epoch: epoch, fence: epoch, value: value, planner: planner,
 		ledger: ownership.Ledger{Limits: s.cfg.Moves}, inbox: deltas{signal: make(chan struct{}, 1)},
 		lists: make(chan sourceList), workers: map[string]bool{}, graceUntil: map[string]time.Time{},
-		heard: map[*source.Source]bool{},
 	}
 	if l.ledger.Limits.InAll < 0 {
 		l.ledger.Limits.InAll = 0
@@ -108,6 +106,7 @@ func (s *Scheduler) lead(parent context.Context, lease store.LeaseID, epoch int6
 
 // load takes the whole picture in.
 func (l *leader) load() {
+	l.inbox.take() // what changed while the barrier was up is in the picture
 	v := l.s.view
 	l.planner.Reserve(v.Tasks.Len())
 	for t := range v.Tasks.All() {
@@ -128,7 +127,7 @@ func (l *leader) load() {
 				continue // it is placed like a new one
 			}
 			if t, ok := v.Tasks.Get(g.Instance.Task); ok && g.Instance.Index < t.Replicas {
-				l.ledger.Target(g.Instance, target(&t.Task, name, g.Reason))
+				l.ledger.Target(g.Instance, target(t, name, g.Reason))
 			}
 		}
 		if s == nil && v.Grants[name].Len() > 0 {
@@ -179,6 +178,10 @@ func (l *leader) run(ctx context.Context) error {
 		}
 		if wrote {
 			continue // there is news of our own
+		}
+		if l.more && l.ledger.Moving() == 0 {
+			l.more = false
+			l.soon()
 		}
 		timer.Reset(time.Until(l.wakeAt()))
 		select {
@@ -324,7 +327,7 @@ func (l *leader) ack(worker string, a *record.Ack) {
 // setTask tells the planner of a task, and the ledger of a changed spec.
 func (l *leader) setTask(t *record.Task) {
 	l.instances += replicas(t)
-	if err := l.planner.SetTask(t.Task); err != nil {
+	if err := l.planner.SetTask(t.Task()); err != nil {
 		l.s.log.Error("task cannot be placed", "task", t.ID, "error", err)
 		return
 	}
@@ -336,7 +339,7 @@ func (l *leader) setTask(t *record.Task) {
 			worker = l.ledger.Aim(i)
 		}
 		if worker != "" {
-			l.ledger.Target(i, target(&t.Task, worker, ""))
+			l.ledger.Target(i, target(t, worker, ""))
 		}
 	}
 }
@@ -359,9 +362,9 @@ func (l *leader) drop(was, is *record.Task) {
 
 func replicas(t *record.Task) int { return max(t.Replicas, 1) }
 
-func target(t *rota.Task, worker, reason string) ownership.Target {
+func target(t *record.Task, worker, reason string) ownership.Target {
 	return ownership.Target{
-		Worker: worker, Mode: t.Normalize().Mode, Priority: t.Priority, Spec: record.Spec(t), Reason: reason,
+		Worker: worker, Mode: t.Mode, Priority: t.Priority, Spec: record.Spec(t), Reason: reason,
 	}
 }
 
@@ -405,13 +408,21 @@ func (l *leader) pass(now time.Time) {
 				l.ledger.Target(m.Instance, ownership.Target{Reason: m.Reason})
 				continue
 			}
-			l.ledger.Target(m.Instance, target(&t.Task, m.To, m.Reason))
+			l.ledger.Target(m.Instance, target(t, m.To, m.Reason))
 		}
 	})
+	// Budgets are per pass: when its moves are done, the next may go on.
+	l.more = len(plan.Moves) > 0 && l.budgeted()
 	l.s.stats.passes.Add(1)
 	l.s.stats.moves.Add(uint64(len(plan.Moves)))
 	if len(plan.Moves) > 0 {
 		l.s.log.Info("planned", "moves", len(plan.Moves), "forced", plan.Summary.Forced,
 			"waiting", plan.Summary.Waiting, "imbalance", plan.Summary.ImbalanceAfter, "took", time.Since(now))
 	}
+}
+
+// budgeted reports whether one pass may not do everything.
+func (l *leader) budgeted() bool {
+	o := l.s.cfg.Placement
+	return o.MaxMoves > 0 || o.MaxMovesPerWorker > 0 || o.GroupBudget != placement.Budget{} || o.ZoneBudget != placement.Budget{}
 }

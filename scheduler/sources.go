@@ -89,7 +89,6 @@ func readOnce(ctx context.Context, src *source.Source) (list sourceList) {
 // reconcile makes a source's list the declared one. A list that is wrong in any
 // place changes nothing. An error ends the term.
 func (l *leader) reconcile(ctx context.Context, list sourceList) error {
-	l.heard[list.source] = true
 	err := list.err
 	if err == nil {
 		err = l.declare(ctx, list.source.Name, list.tasks)
@@ -115,7 +114,7 @@ func (l *leader) declare(ctx context.Context, name string, tasks []rota.Task) er
 			return fmt.Errorf("task %q: %w", t.ID, &rota.FieldError{Field: "id", Value: t.ID, Want: "each once; it is there twice"})
 		}
 		want[t.ID] = true
-		set = append(set, record.Task{Task: t.Normalize(), Source: name})
+		set = append(set, record.NewTask(t, name))
 	}
 	for {
 		var units []table.Unit

@@ -114,7 +114,7 @@ func fill(p *placement.Planner, s *Service) error {
 	v := s.cfg.View
 	p.Reserve(v.Tasks.Len())
 	for t := range v.Tasks.All() {
-		if err := p.SetTask(t.Task); err != nil {
+		if err := p.SetTask(t.Task()); err != nil {
 			return fmt.Errorf("task %q: %w", t.ID, err)
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	rotav1 "github.com/rota-project/rota/api/rota/v1"
+	"github.com/rota-project/rota/auth"
 	"github.com/rota-project/rota/store"
 	"github.com/rota-project/rota/view"
 
@@ -136,6 +137,9 @@ func (s *Server) Serve(ctx context.Context, stream Stream) error {
 	in := receive(ctx, stream)
 	hello, err := firstHello(ctx, in)
 	if err != nil {
+		return err
+	}
+	if err := auth.IsWorker(ctx, hello.GetInfo().GetName()); err != nil {
 		return err
 	}
 	c := newSession(s, hello.GetInfo(), cancel)
@@ -281,6 +285,9 @@ func (s *Server) changed(d *view.Delta) {
 func (s *Server) ReportExit(ctx context.Context, r *rotav1.ReportExitRequest) (*rotav1.ReportExitResponse, error) {
 	if r.GetName() == "" || r.GetIncarnation() == "" {
 		return nil, status.Error(codes.InvalidArgument, "name, incarnation: want both")
+	}
+	if err := auth.IsWorker(ctx, r.GetName()); err != nil {
+		return nil, err
 	}
 	info, _, err := readSession(ctx, s.cfg.Store, r.GetName())
 	switch {

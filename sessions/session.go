@@ -426,7 +426,7 @@ func (c *session) add(v *view.View, g *rotav1.Grants, r *record.Grant) {
 	switch {
 	case r.Revoked, !ok, c.stopped(v, r):
 		g.Revoke = append(g.Revoke, revoke(r))
-	case r.Session != c.id && t.Mode != rota.Available, r.Spec != record.Spec(&t.Task):
+	case r.Session != c.id && t.Mode != rota.Available, r.Spec != record.Spec(t):
 		// The leader replaces it by one for this session and this spec.
 	default:
 		g.Grant = append(g.Grant, &rotav1.GrantItem{
