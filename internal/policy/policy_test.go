@@ -122,7 +122,7 @@ func TestCoresStandAlone(t *testing.T) {
 func TestEveryPackageSaysWhatItIsFor(t *testing.T) {
 	t.Parallel()
 	for _, p := range packages(t) {
-		if len(p.GoFiles) == 0 || strings.HasSuffix(p.ImportPath, "pb") || strings.HasSuffix(p.ImportPath, "/rota/v1") ||
+		if len(p.GoFiles) == 0 || strings.HasSuffix(p.ImportPath, "pb") || strings.HasSuffix(p.ImportPath, "/v1") ||
 			strings.Contains(p.ImportPath, "/testdata/") {
 			continue
 		}
