@@ -44,8 +44,7 @@ import (
 
 // Config says where to listen and how to schedule.
 type Config struct {
-	// Scheduler is how to schedule. Its HTTP is filled in, and its GRPC if it is
-	// empty: others are told of it.
+	// Scheduler is how to schedule. Its GRPC and HTTP are filled in.
 	Scheduler scheduler.Config
 	// GRPC and HTTP are where to listen. Both are closed by Stop.
 	GRPC, HTTP net.Listener
