@@ -156,22 +156,15 @@ func (f *Flow) Pending() bool {
 // AppendFrames appends encoded frames for the peer to dst, at most about budget
 // bytes of stream.
 func (f *Flow) AppendFrames(dst []byte, budget int) []byte {
-	h := Header{Dst: f.peer, Src: f.self}
 	if f.sync {
-		h.Type, h.Len = Sync, syncLen
-		if f.answer {
-			h.Flags = Answer
-		}
-		dst = h.Append(dst)
-		dst = binary.BigEndian.AppendUint64(dst, f.rx[Messages].window)
+		dst = f.appendSync(dst)
 		for i := range channels {
 			r := &f.rx[i]
-			dst = binary.BigEndian.AppendUint64(dst, r.received)
-			dst = binary.BigEndian.AppendUint64(dst, r.consumed)
 			r.told, r.force = r.consumed, false
 		}
-		f.sync, f.answer, h.Flags = false, false, 0
+		f.sync, f.answer = false, false
 	}
+	h := Header{Dst: f.peer, Src: f.self}
 	for i := range channels {
 		h.Channel = uint8(i)
 		if r := &f.rx[i]; r.ackDue() {
@@ -187,6 +180,30 @@ func (f *Flow) AppendFrames(dst []byte, budget int) []byte {
 			dst = append(h.Append(dst), p...)
 			budget -= len(p)
 		}
+	}
+	return dst
+}
+
+// Hail appends a Sync that asks for an answer, to look for the peer on another
+// path than the one that AppendFrames is for.
+func (f *Flow) Hail(dst []byte) []byte {
+	answer := f.answer
+	f.answer = true
+	dst = f.appendSync(dst)
+	f.answer = answer
+	return dst
+}
+
+func (f *Flow) appendSync(dst []byte) []byte {
+	h := Header{Type: Sync, Dst: f.peer, Src: f.self, Len: syncLen}
+	if f.answer {
+		h.Flags = Answer
+	}
+	dst = h.Append(dst)
+	dst = binary.BigEndian.AppendUint64(dst, f.rx[Messages].window)
+	for i := range channels {
+		dst = binary.BigEndian.AppendUint64(dst, f.rx[i].received)
+		dst = binary.BigEndian.AppendUint64(dst, f.rx[i].consumed)
 	}
 	return dst
 }
