@@ -64,7 +64,7 @@ func BenchmarkOneWay(b *testing.B) {
 				in := NewInbox()
 				s := c.sched.Bind(flow.Addr{9}, in, nil)
 				for i := range tasks {
-					s.Open(addrOf(i), i, flow.MaxWindow/max(1, tasks/10))
+					s.Open(addrOf(i), i, min(256<<10, 1<<20/tasks))
 				}
 				b.ReportAllocs()
 				b.SetBytes(int64(size))

@@ -43,22 +43,41 @@ type relayed struct {
 	id    [16]byte
 	ends  map[flow.Addr]struct{} // only its reader touches it
 	idle  time.Duration
+
 	mu    sync.Mutex
 	cond  sync.Cond
-	out   []byte
-	over  bool // too much came together
+	out   []*chunk // what waits to be written
+	size  int      // its bytes
+	over  bool     // too much came together
 	ended bool
 }
+
+// chunk is a piece of what waits to be written. Chunks are of one size and go
+// round in a pool, so that a long queue is never copied to make room.
+type chunk struct {
+	b []byte
+}
+
+var chunks = sync.Pool{New: func() any { return &chunk{b: make([]byte, 0, writeSize)} }}
 
 // push takes frames for the node.
 func (n *relayed) push(frames []byte) {
 	n.mu.Lock()
 	switch {
 	case n.ended:
-	case len(n.out)+len(frames) > MaxQueue:
+	case n.size+len(frames) > MaxQueue:
 		n.over, n.ended = true, true
 	default:
-		n.out = append(n.out, frames...)
+		n.size += len(frames)
+		for len(frames) > 0 {
+			if len(n.out) == 0 || len(n.out[len(n.out)-1].b) == writeSize {
+				n.out = append(n.out, chunks.Get().(*chunk))
+			}
+			last := n.out[len(n.out)-1]
+			k := min(len(frames), writeSize-len(last.b))
+			last.b = append(last.b, frames[:k]...)
+			frames = frames[k:]
+		}
 	}
 	n.mu.Unlock()
 	n.cond.Signal()
@@ -75,7 +94,7 @@ func (n *relayed) end() {
 var errTooMuch = errors.New("link: the node does not keep up")
 
 func (n *relayed) write() error {
-	var spare []byte
+	var out []*chunk
 	for {
 		n.mu.Lock()
 		for len(n.out) == 0 && !n.ended {
@@ -89,14 +108,18 @@ func (n *relayed) write() error {
 			}
 			return net.ErrClosed
 		}
-		out := n.out
-		n.out = spare[:0]
+		out, n.out = n.out, out[:0]
 		n.mu.Unlock()
-		if err := writeAll(n.c, out, n.idle); err != nil {
-			return err
-		}
-		if spare = out; cap(spare) > 4*writeSize {
-			spare = nil
+		for i, k := range out {
+			if err := writeAll(n.c, k.b, n.idle); err != nil {
+				return err
+			}
+			n.mu.Lock()
+			n.size -= len(k.b)
+			n.mu.Unlock()
+			k.b = k.b[:0]
+			chunks.Put(k)
+			out[i] = nil
 		}
 	}
 }

@@ -14,7 +14,7 @@ const (
 	// MinWindow is the window that every receiver grants before it has said
 	// more, and MaxWindow the most that it may grant. A window bounds what one
 	// end holds of what the other sent and nobody has read.
-	MinWindow = 64 << 10
+	MinWindow = 16 << 10
 	MaxWindow = 4 << 20
 	// MaxSegment is the most bytes of a stream in one frame: how long one
 	// conversation may hold up the others on the same path.
