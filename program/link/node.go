@@ -154,29 +154,34 @@ func (n *Node) Connected() bool { return len(n.connections()) > 0 }
 // Serve runs the node's side of one connection to a relay, until it ends or ctx
 // does, and closes c.
 func (n *Node) Serve(ctx context.Context, c net.Conn) error {
+	_, err := n.serve(ctx, c)
+	return err
+}
+
+func (n *Node) serve(ctx context.Context, c net.Conn) (greeted bool, err error) {
 	defer context.AfterFunc(ctx, func() { _ = c.Close() })()
 	defer c.Close()
 	r := newReader(c, n.idle)
 	hello := flow.Header{Type: flow.Hello, Offset: version, Len: len(n.id) + len(n.credentials)}
 	if err := writeAll(c, append(append(hello.Append(nil), n.id[:]...), n.credentials...), n.idle); err != nil {
-		return fmt.Errorf("greeting the relay: %w", err)
+		return false, fmt.Errorf("greeting the relay: %w", err)
 	}
 	h, whole, err := r.next()
 	switch {
 	case err != nil:
-		return fmt.Errorf("waiting for the relay's greeting: %w", err)
+		return false, fmt.Errorf("waiting for the relay's greeting: %w", err)
 	case h.Type == flow.Refused:
-		return fmt.Errorf("%w: %s", ErrRefused, whole[flow.HeaderLen:])
+		return false, fmt.Errorf("%w: %s", ErrRefused, whole[flow.HeaderLen:])
 	case h.Type != flow.Welcome || h.Offset != version:
-		return fmt.Errorf("%w: greeted with type %d, version %d", flow.ErrProtocol, h.Type, h.Offset)
+		return false, fmt.Errorf("%w: greeted with type %d, version %d", flow.ErrProtocol, h.Type, h.Offset)
 	}
 	k := newConn(c, n.idle)
 	n.up(k)
 	written := make(chan error, 1)
 	go func() {
-		err := k.write()
+		werr := k.write()
 		k.close()
-		written <- err
+		written <- werr
 	}()
 	stop := n.keepAlive(k)
 	err = n.read(k, r)
@@ -187,9 +192,9 @@ func (n *Node) Serve(ctx context.Context, c net.Conn) error {
 		err = werr
 	}
 	if ctx.Err() != nil {
-		return context.Cause(ctx)
+		return true, context.Cause(ctx)
 	}
-	return err
+	return true, err
 }
 
 func (n *Node) up(k *conn) {
@@ -284,9 +289,8 @@ func (n *Node) Connect(ctx context.Context, dial func(context.Context) (net.Conn
 	for ctx.Err() == nil {
 		c, err := dial(ctx)
 		if err == nil {
-			began := time.Now()
-			err = n.Serve(ctx, c)
-			if time.Since(began) > most {
+			var greeted bool
+			if greeted, err = n.serve(ctx, c); greeted {
 				pause = first
 			}
 		}
