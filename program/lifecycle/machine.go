@@ -67,6 +67,7 @@ type Task struct {
 	Text       string // of its last failure
 	Failures   int    // in a row
 	told       bool   // told to exit, in this generation
+	early      bool   // it said that it runs before it was known to be launched
 	killed     bool   // asked for by name: not a failure, not started again
 }
 
@@ -164,7 +165,7 @@ func (m *Machine) placeAll() {
 
 func (m *Machine) start(i int) Start {
 	t := &m.tasks[i]
-	t.State, t.Worker, t.told, t.killed = Pending, "", false, false
+	t.State, t.Worker, t.told, t.killed, t.early = Pending, "", false, false, false
 	t.Generation++
 	return Start{Task: i, Generation: t.Generation, Failures: t.Failures}
 }
@@ -201,6 +202,9 @@ func (m *Machine) Launched(i int, generation uint64, worker string) bool {
 	}
 	t.State, t.Worker = Launched, worker
 	m.tell(TaskLaunched, t, "", "")
+	if t.early {
+		m.Started(i, generation)
+	}
 	if m.phase == Waiting && !slices.ContainsFunc(m.tasks, func(t Task) bool { return t.State == Pending }) {
 		m.phase, m.missing = Running, ""
 	}
@@ -210,7 +214,10 @@ func (m *Machine) Launched(i int, generation uint64, worker string) bool {
 // Started says that the task's function runs.
 func (m *Machine) Started(i int, generation uint64) {
 	t := m.current(i, generation)
-	if t == nil || (t.State != Launched && t.State != Pending) {
+	if t == nil || t.State != Launched {
+		if t != nil && t.State == Pending {
+			t.early = true
+		}
 		return
 	}
 	t.State = Started

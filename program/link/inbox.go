@@ -144,3 +144,13 @@ func (w *waiters) release() {
 	}
 	*w = nil
 }
+
+// Waiting reports whether something waits to be read.
+func (b *Inbox) Waiting() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.head < len(b.queue)
+}
+
+// Done is closed by Close.
+func (b *Inbox) Done() <-chan struct{} { return b.done }

@@ -39,10 +39,10 @@ type Relay struct {
 
 // relayed is a node as its relay sees it.
 type relayed struct {
-	c     net.Conn
-	id    [16]byte
-	ends  map[flow.Addr]struct{} // only its reader touches it
-	idle  time.Duration
+	c    net.Conn
+	id   [16]byte
+	ends map[flow.Addr]struct{} // only its reader touches it
+	idle time.Duration
 
 	mu    sync.Mutex
 	cond  sync.Cond
