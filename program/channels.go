@@ -48,32 +48,27 @@ func pumpIn(ctx context.Context, c batchReceiver, in chan<- Msg) {
 // pumpOut hands what comes out of a channel to send, until the channel is
 // closed, or stop is and the channel is empty.
 func pumpOut(out <-chan Msg, stop <-chan struct{}, send func(*Msg)) {
-	for {
-		select {
-		case m, ok := <-out:
-			if !ok {
-				return
+	m := new(Msg) // one for all
+	for ok := true; ok; {
+		select { // a select of one case is much cheaper
+		case *m, ok = <-out:
+			if ok {
+				send(m)
 			}
-			send(&m)
 			continue
 		default:
 		}
 		select {
-		case m, ok := <-out:
-			if !ok {
-				return
-			}
-			send(&m)
+		case *m, ok = <-out:
 		case <-stop:
 			select {
-			case m, ok := <-out:
-				if !ok {
-					return
-				}
-				send(&m)
+			case *m, ok = <-out:
 			default:
 				return
 			}
+		}
+		if ok {
+			send(m)
 		}
 	}
 }

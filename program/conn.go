@@ -53,6 +53,7 @@ type endpoint struct {
 	reading bool
 	waiting chan struct{} // closed when reading ends
 	eof     bool
+	taken   uint64 // how often something was
 	pending map[uint64]*call
 	lastID  uint64
 }
@@ -84,9 +85,9 @@ func (e *endpoint) recv(ctx context.Context, into []Msg) (int, error) {
 				into[n] = m
 				n++
 			}
-			*r = link.Record{}
 		}
 		if n > 0 {
+			e.taken++
 			e.mu.Unlock()
 			return n, nil
 		}
@@ -214,8 +215,10 @@ type taskConn struct {
 	args []string
 	env  map[string]string
 	out  link.Outlet
-	self *link.Pipe  // for messages that come back
-	said atomic.Bool // how it ended was told
+	self *link.Pipe    // for messages that come back
+	said atomic.Bool   // how it ended was told
+	hard chan struct{} // closed when it was told to exit at once
+	once sync.Once
 	ctx  context.Context
 	kill context.CancelCauseFunc
 }
@@ -228,6 +231,7 @@ func newTaskConn(ctx context.Context, name string, args []string, env map[string
 	t.accept = t.take
 	t.self = link.NewPipe(t.inbox, nil, window, nil)
 	t.ctx, t.kill = context.WithCancelCause(ctx)
+	t.hard = make(chan struct{})
 	return t
 }
 
@@ -278,6 +282,7 @@ func (t *taskConn) reply(from any, tag uint64, data []byte) {
 func (t *taskConn) exitNow(cause error) {
 	t.inbox.Close()
 	t.kill(cause)
+	t.once.Do(func() { close(t.hard) })
 }
 
 // bounce gives a message back that could not be sent.

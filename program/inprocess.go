@@ -227,6 +227,13 @@ func lacks(left, need map[string]float64) string {
 	return ""
 }
 
+// of is the index of the worker that a task was given.
+func (r *room) of(p *peer) int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.held[p]
+}
+
 // give returns what a task held.
 func (r *room) give(p *peer) {
 	r.mu.Lock()

@@ -227,6 +227,7 @@ func (r *run) tell(e Event) {
 		r.mu.Unlock()
 		if p != nil {
 			p.ended.Store(true)
+			p.lost.Store(e.Kind == TaskLost)
 			r.sched.gone(p)
 			if e.Kind == TaskLost || e.Worker == "" { // it will not say that it is through
 				p.drained.Store(true)
@@ -249,7 +250,7 @@ func (r *run) place(starts []lifecycle.Start) {
 	failures := 0
 	for _, s := range starts {
 		spec, index := r.spec(s.Task)
-		p := &peer{name: r.slots[s.Task].name, task: s.Task, spec: spec, index: index, generation: s.Generation}
+		p := &peer{name: r.slots[s.Task].name, slot: r.slots[s.Task], task: s.Task, spec: spec, index: index, generation: s.Generation}
 		out, err := r.host.wire(p)
 		if err != nil {
 			r.do(func(m *lifecycle.Machine) { m.Stop("no way to "+p.name, fmt.Errorf("reaching %s: %w", p.name, err)) })
@@ -262,9 +263,10 @@ func (r *run) place(starts []lifecycle.Start) {
 		r.mu.Unlock()
 		r.slots[s.Task].cur.Store(p)
 		if old != nil && !old.drained.Load() && old.out != nil {
-			// What the dead generation sent and nobody read yet may still be
-			// read; it no longer counts.
-			old.drained.Store(true)
+			old.drained.Store(true) // what it sent and nobody read is dropped
+		}
+		if old != nil && old.lost.Load() {
+			old.out.Close()
 		}
 		peers = append(peers, p)
 		failures = max(failures, s.Failures)
@@ -445,7 +447,7 @@ func (r *run) watch(done <-chan struct{}) {
 			return
 		case <-t.C:
 		}
-		read := r.sched.read.Load()
+		read := r.sched.took()
 		switch {
 		case read != last || !r.sched.inbox.Waiting():
 			told = false

@@ -14,6 +14,7 @@ import (
 // peer is one generation of a task as the scheduler function's side sees it.
 type peer struct {
 	name       string
+	slot       *slot
 	task       int // index in the program
 	spec       *Spec
 	index      int // within the spec
@@ -21,6 +22,7 @@ type peer struct {
 	out        link.Outlet
 	stalled    atomic.Bool
 	ended      atomic.Bool
+	lost       atomic.Bool // with its worker
 	drained    atomic.Bool // nothing more will be read from it
 	local      *taskConn   // where it runs in this process
 }
@@ -31,7 +33,6 @@ type schedConn struct {
 	run    *run
 	slots  map[string]*slot
 	byName map[string][]*slot // by the name of the function
-	read   atomic.Uint64      // messages that the function has taken
 }
 
 // slot is a task whatever its generation.
@@ -45,6 +46,13 @@ func (s *schedConn) Args() []string         { return nil }
 func (s *schedConn) Env() map[string]string { return nil }
 func (s *schedConn) Events() <-chan Event   { return s.run.events.out }
 func (s *schedConn) Kill(task string) error { return s.run.kill(task) }
+
+// took counts what the function has taken.
+func (s *schedConn) took() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.taken
+}
 
 // peer finds who answers to a task's name now.
 func (s *schedConn) peer(task string) (*peer, error) {
@@ -129,8 +137,8 @@ func (s *schedConn) take(r *link.Record) (Msg, bool) {
 	m := Msg{Task: p.name, Data: r.Data, tag: r.Tag}
 	switch m.kind() {
 	case kindMessage, kindRequest:
-		s.read.Add(1)
-		return m, true
+		// Nobody hears from a dead generation once there is a newer one.
+		return m, p.slot.cur.Load() == p
 	case kindEnd:
 		acknowledge(p.out)
 		p.drained.Store(true)

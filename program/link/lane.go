@@ -172,6 +172,7 @@ func (l *Lane) fail(err error) {
 func (l *Lane) AckNow() {
 	l.mu.Lock()
 	l.f.AckNow(flow.Messages)
+	l.f.AckNow(flow.Replies)
 	l.unlockAndWrite()
 }
 

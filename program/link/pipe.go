@@ -113,14 +113,15 @@ func (p *Pipe) take(batch []Record) (n int, more bool) {
 		return 0, false
 	}
 	size := 0
-	for n < len(batch) && p.head < len(p.queue) && size < batchBytes {
-		batch[n] = p.queue[p.head]
-		p.queue[p.head] = Record{}
-		size += len(batch[n].Data)
-		p.bytes -= len(batch[n].Data) + recordCost
-		p.head++
+	waiting := p.queue[p.head:]
+	for n < len(batch) && n < len(waiting) && size < batchBytes {
+		size += len(waiting[n].Data)
 		n++
 	}
+	copy(batch[:n], waiting)
+	clear(waiting[:n])
+	p.bytes -= size + n*recordCost
+	p.head += n
 	if p.head == len(p.queue) {
 		p.queue, p.head = p.queue[:0], 0
 	}
