@@ -17,6 +17,7 @@ type PlaceOption func(*placeConfig)
 type placeConfig struct {
 	functions *Functions
 	capacity  map[string]float64 // nil: nothing is counted
+	loopback  bool
 }
 
 func options(opts []PlaceOption) placeConfig {
@@ -68,9 +69,12 @@ func (in *inProcess) open(_ context.Context, r *run) (host, error) {
 	if err != nil {
 		return nil, err
 	}
-	h := &processHost{cfg: in.cfg, run: r, release: release, room: newRoom(in.cfg.capacity, "this process")}
+	h := processHost{cfg: in.cfg, run: r, release: release, room: newRoom(in.cfg.capacity, "this process")}
 	h.ctx, h.cancel = context.WithCancelCause(context.Background())
-	return h, nil
+	if in.cfg.loopback {
+		return newLoopbackHost(h)
+	}
+	return &h, nil
 }
 
 // processHost is this process while it runs a program.

@@ -272,3 +272,12 @@ func (r *Relay) Close() {
 		n.end()
 	}
 }
+
+// Cut closes all connections that there are; nodes may come back.
+func (r *Relay) Cut() {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	for n := range r.conns {
+		n.end()
+	}
+}
