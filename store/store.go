@@ -22,9 +22,9 @@ const (
 	MaxTxnBytes = 1 << 20
 )
 
-// Errors of a Store. Any other error of a Txn, Put or Delete means that its
-// outcome is unknown: it may take effect now, later, or never. Read again and
-// decide by revisions.
+// Errors of a Store, beside ErrInvalid and ErrNoSpace. Of a Txn all of them mean
+// that nothing was done. Any other error means that its outcome is unknown: it may
+// take effect now, later, or never. Read again and decide by revisions.
 var (
 	// ErrCompacted ends a Watch whose history is gone: list again.
 	ErrCompacted = errors.New("store: history compacted")
@@ -37,7 +37,7 @@ var (
 // LeaseID names a lease. Zero is no lease.
 type LeaseID int64
 
-// KV is a key as it stood at some revision.
+// KV is a key as it stood at some revision. The value is read-only.
 type KV struct {
 	Key    string
 	Value  []byte
@@ -62,7 +62,7 @@ const (
 	ByMod
 )
 
-// Op writes or, with Delete, removes a key.
+// Op writes or, with Delete, removes a key. Removing one that is absent does nothing.
 type Op struct {
 	Key    string
 	Value  []byte
@@ -97,9 +97,9 @@ type Store interface {
 	// Txn does all ops, if all conditions hold. ok says whether they held; the
 	// revision is the one of the ops if they were done, else of the look.
 	Txn(ctx context.Context, conds []Cond, ops []Op) (ok bool, revision int64, err error)
-	// Watch sends all changes below prefix from revision on. The channel is
-	// closed when ctx ends or after a Batch with Err. Cut connections are
-	// mended inside.
+	// Watch sends all changes below prefix from revision on, zero for those from
+	// now on. The channel is closed when ctx or the store ends, or after a Batch
+	// with Err. Cut connections are mended inside.
 	Watch(ctx context.Context, prefix string, revision int64) <-chan Batch
 	// Grant makes a lease of at least ttl and says how long it is.
 	Grant(ctx context.Context, ttl time.Duration) (LeaseID, time.Duration, error)
