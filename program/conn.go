@@ -211,16 +211,18 @@ func put(ctx context.Context, o link.Outlet, m *Msg) error {
 // taskConn is a task's end.
 type taskConn struct {
 	endpoint
-	name string
-	args []string
-	env  map[string]string
-	out  link.Outlet
-	self *link.Pipe    // for messages that come back
-	said atomic.Bool   // how it ended was told
-	hard chan struct{} // closed when it was told to exit at once
-	once sync.Once
-	ctx  context.Context
-	kill context.CancelCauseFunc
+	name      string
+	args      []string
+	env       map[string]string
+	out       link.Outlet
+	self      *link.Pipe    // for messages that come back
+	said      atomic.Bool   // how it ended was told
+	hard      chan struct{} // closed when it was told to exit at once
+	once      sync.Once
+	begin     chan struct{} // closed when the program wants it to begin
+	beginOnce sync.Once
+	ctx       context.Context
+	kill      context.CancelCauseFunc
 }
 
 var errToldToExit = errors.New("program: the task was told to exit")
@@ -231,7 +233,7 @@ func newTaskConn(ctx context.Context, name string, args []string, env map[string
 	t.accept = t.take
 	t.self = link.NewPipe(t.inbox, nil, window, nil)
 	t.ctx, t.kill = context.WithCancelCause(ctx)
-	t.hard = make(chan struct{})
+	t.hard, t.begin = make(chan struct{}), make(chan struct{})
 	return t
 }
 
@@ -273,6 +275,8 @@ func (t *taskConn) reply(from any, tag uint64, data []byte) {
 	switch m.kind() {
 	case kindResponse, kindFailure:
 		t.answered(nil, m)
+	case kindStatus:
+		t.beginOnce.Do(func() { close(t.begin) })
 	case kindHard:
 		t.exitNow(errToldToExit)
 	}

@@ -110,6 +110,8 @@ func (h *processHost) start(p *peer) error {
 
 func (h *processHost) ended(p *peer) { h.room.give(p) }
 
+func (h *processHost) event(Event) {}
+
 func (h *processHost) close() {
 	h.cancel(errToldToExit)
 	h.release()

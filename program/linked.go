@@ -43,6 +43,7 @@ type order struct {
 	Env        map[string]string `json:"env,omitempty"`
 	Secret     []byte            `json:"secret"`
 	Window     int               `json:"window"`
+	Relays     []string          `json:"relays,omitempty"` // where the scheduler function is
 }
 
 func (p *peer) order(key secret, window int) order {
@@ -56,18 +57,53 @@ func (p *peer) order(key secret, window int) order {
 // how it ended.
 const lastWords = 5 * time.Second
 
+func (o *order) check() error {
+	if len(o.Secret) != len(secret{}) {
+		return fmt.Errorf("an order for task %q without its secret", o.Task)
+	}
+	return nil
+}
+
 // serveOrder runs one task in a worker process, to its end and until the
 // scheduler function has read all that it sent. Ctx is the worker's.
 func serveOrder(ctx context.Context, node *link.Node, fs *Functions, o order) error {
-	if len(o.Secret) != len(secret{}) {
-		return fmt.Errorf("an order for task %s without its secret", o.Task)
+	if err := o.check(); err != nil {
+		return err
 	}
+	t, lane, end := bindOrder(ctx, node, o)
+	defer end.Close()
+	return t.serveLane(ctx, lane, fs, o)
+}
+
+// serveGranted runs one task on a worker of a cluster. Ctx is its grant: when it
+// ends the task exits at once. The function begins when the program says so,
+// which it does for a generation that it still wants.
+func serveGranted(ctx context.Context, node *link.Node, fs *Functions, o order) {
+	own, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	t, lane, end := bindOrder(own, node, o)
+	defer end.Close()
+	defer context.AfterFunc(ctx, func() { t.exitNow(context.Cause(ctx)) })()
+	select {
+	case <-t.begin:
+		_ = t.serveLane(ctx, lane, fs, o) // it fails if the end of the grant cut its last words short
+	case <-ctx.Done():
+	}
+}
+
+// bindOrder makes the task's end.
+func bindOrder(ctx context.Context, node *link.Node, o order) (*taskConn, *link.Lane, *link.End) {
 	key := secret(o.Secret)
 	t := newTaskConn(ctx, o.Task, o.Args, o.Env, o.Window)
 	end := node.Bind(key.addr(o.Task, o.Generation), t.inbox, t.reply)
-	defer end.Close()
 	lane := end.Open(key.addr(schedEnd, 0), nil, o.Window)
 	t.out = lane
+	return t, lane, end
+}
+
+// serveLane runs the function and stays until all that it sent was read, or,
+// if it was told to exit at once, for its last words.
+func (t *taskConn) serveLane(ctx context.Context, lane *link.Lane, fs *Functions, o order) error {
 	f := fs.get(o.Function)
 	if f == nil {
 		f = func(context.Context, Conn) error { return fmt.Errorf("%w: %s", errNoFunction, o.Function) }

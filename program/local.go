@@ -248,6 +248,8 @@ func (h *localHost) start(p *peer) error {
 
 func (h *localHost) ended(p *peer) { h.room.give(p) }
 
+func (h *localHost) event(Event) {}
+
 // close ends the worker processes: their connection goes, and with it they.
 func (h *localHost) close() {
 	h.mu.Lock()

@@ -25,6 +25,8 @@ type host interface {
 	start(p *peer) error
 	// ended lets go of what a task had; it may be called for one that never ran.
 	ended(p *peer)
+	// event is told everything that the scheduler function is told.
+	event(e Event)
 	// close ends everything that still runs there.
 	close()
 }
@@ -230,12 +232,11 @@ func (r *run) tell(e Event) {
 			p.lost.Store(e.Kind == TaskLost)
 			r.sched.gone(p)
 			if e.Kind == TaskLost || e.Worker == "" { // it will not say that it is through
-				p.drained.Store(true)
-				r.drainedOne()
+				r.drained(p)
 			}
-			r.host.ended(p)
 		}
 	}
+	r.host.event(e)
 	if !r.events.push(e) {
 		r.do(func(m *lifecycle.Machine) {
 			m.Stop("events are not read", &SchedError{Text: fmt.Sprintf("has left %d events unread", maxEvents)})
@@ -262,8 +263,8 @@ func (r *run) place(starts []lifecycle.Start) {
 		r.peers[s.Task] = p
 		r.mu.Unlock()
 		r.slots[s.Task].cur.Store(p)
-		if old != nil && !old.drained.Load() && old.out != nil {
-			old.drained.Store(true) // what it sent and nobody read is dropped
+		if old != nil {
+			r.drained(old) // what it sent and nobody read is dropped
 		}
 		if old != nil && old.lost.Load() {
 			old.out.Close()
@@ -389,6 +390,16 @@ func (r *run) status(p *peer, data []byte) {
 	} else if s.State == lifecycle.Started {
 		r.do(func(m *lifecycle.Machine) { m.Started(p.task, p.generation) })
 	}
+}
+
+// drained notes that nothing more will be read from a task that ended: its place
+// is free, which until then held what it had sent.
+func (r *run) drained(p *peer) {
+	if p.drained.Swap(true) {
+		return
+	}
+	r.host.ended(p)
+	r.drainedOne()
 }
 
 // drainedOne closes the scheduler function's in when nothing more can come.

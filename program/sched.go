@@ -22,9 +22,11 @@ type peer struct {
 	out        link.Outlet
 	stalled    atomic.Bool
 	ended      atomic.Bool
-	lost       atomic.Bool // with its worker
-	drained    atomic.Bool // nothing more will be read from it
-	local      *taskConn   // where it runs in this process
+	lost       atomic.Bool   // with its worker
+	drained    atomic.Bool   // nothing more will be read from it
+	local      *taskConn     // where it runs in this process
+	payload    []byte        // on a cluster: its order
+	grant      atomic.Uint64 // on a cluster: the generation of its grant, once it has a place
 }
 
 // schedConn is the scheduler function's end.
@@ -141,8 +143,7 @@ func (s *schedConn) take(r *link.Record) (Msg, bool) {
 		return m, p.slot.cur.Load() == p
 	case kindEnd:
 		acknowledge(p.out)
-		p.drained.Store(true)
-		s.run.drainedOne()
+		s.run.drained(p)
 	}
 	return Msg{}, false
 }

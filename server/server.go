@@ -19,10 +19,12 @@ import (
 	rotav1 "github.com/rota-project/rota/api/rota/v1"
 	"github.com/rota-project/rota/console"
 	"github.com/rota-project/rota/internal/version"
+	"github.com/rota-project/rota/program/link"
 	"github.com/rota-project/rota/scheduler"
 	"github.com/rota-project/rota/service"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/health"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
@@ -50,6 +52,7 @@ type Server struct {
 	health  *health.Server
 	http    *http.Server
 	conn    *grpc.ClientConn
+	relay   link.Relay // of programs' messages
 	failed  chan error
 	cancel  context.CancelFunc
 }
@@ -68,6 +71,11 @@ func Start(c Config) (*Server, error) {
 	s := &Server{cfg: c, sched: sched, health: health.NewServer(), failed: make(chan error, 3)}
 	s.service = sched.Service(version.String())
 	s.grpc = grpc.NewServer(
+		grpc.Creds(link.Credentials(insecure.NewCredentials(), func(k net.Conn, _ credentials.AuthInfo) {
+			if err := s.relay.Serve(context.Background(), k); err != nil {
+				log.Debug("link ended", "error", err)
+			}
+		})),
 		grpc.MaxRecvMsgSize(MaxMessage), grpc.MaxSendMsgSize(MaxMessage),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 10 * time.Second, Timeout: 5 * time.Second}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
@@ -143,6 +151,7 @@ func (s *Server) Stop(ctx context.Context) error {
 	s.cancel()
 	s.health.Shutdown()
 	err := s.sched.Stop(ctx)
+	s.relay.Close()
 	if e := s.http.Shutdown(ctx); e != nil {
 		_ = s.http.Close() // watches do not end by themselves
 	}

@@ -18,6 +18,7 @@ import (
 //	acks/<worker>/<page>    AckPage    the worker's scheduler      all         the worker's lease
 //	sources/<name>          Source     the leader                  API
 //	cluster                 Cluster    the leader                  all
+//	programs/<name>         Program    the program's scheduler     all         the lease of its scheduler function
 //	kick                    (any)      API                         the leader
 //	join                    (empty)    schedulers, to join workers one by one where their number is limited
 //
@@ -33,6 +34,7 @@ const (
 	SessionsPrefix   = "sessions/"
 	NodesPrefix      = "nodes/"
 	SourcesPrefix    = "sources/"
+	ProgramsPrefix   = "programs/"
 	TasksPrefix      = "tasks/"
 	GrantsPrefix     = "grants/"
 	AcksPrefix       = "acks/"
@@ -49,6 +51,9 @@ func NodeKey(worker string) string { return NodesPrefix + escape(worker) }
 
 // SourceKey is the key of a source's state.
 func SourceKey(name string) string { return SourcesPrefix + escape(name) }
+
+// ProgramKey is the key of a running program.
+func ProgramKey(name string) string { return ProgramsPrefix + escape(name) }
 
 // WorkerGrants is the prefix of a worker's pages of grants.
 func WorkerGrants(worker string) string { return GrantsPrefix + escape(worker) + "/" }

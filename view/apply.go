@@ -13,7 +13,7 @@ import (
 )
 
 func (d *Delta) empty() bool {
-	return len(d.Tasks)+len(d.Grants)+len(d.Acks)+len(d.Sessions)+len(d.Nodes) == 0 &&
+	return len(d.Tasks)+len(d.Grants)+len(d.Acks)+len(d.Sessions)+len(d.Nodes)+len(d.Programs) == 0 &&
 		!d.Schedulers && !d.Sources && !d.Leader && !d.Cluster && !d.Kick
 }
 
@@ -158,6 +158,10 @@ func (v *View) takeSingle(d *Delta, e store.Event) error {
 		{store.SchedulersPrefix, func(d *Delta, name string, e store.Event) error {
 			d.Schedulers = true
 			return takeInto(v.Schedulers, name, e, &storepb.Scheduler{})
+		}},
+		{store.ProgramsPrefix, func(d *Delta, name string, e store.Event) error {
+			d.Programs = append(d.Programs, name)
+			return takeInto(v.Programs, name, e, &storepb.Program{})
 		}},
 		{store.SourcesPrefix, func(d *Delta, name string, e store.Event) error {
 			d.Sources = true

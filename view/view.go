@@ -55,6 +55,7 @@ type View struct {
 	Nodes      map[string]*storepb.Node
 	Schedulers map[string]*storepb.Scheduler
 	Sources    map[string]*storepb.Source
+	Programs   map[string]*storepb.Program
 	Leader     *Leader // nil while there is none
 	Cluster    *storepb.Cluster
 
@@ -75,6 +76,7 @@ type Delta struct {
 	Leader     bool
 	Cluster    bool
 	Kick       bool // somebody asked for a pass
+	Programs   []string
 }
 
 // SessionChange is a worker that came (Old nil), went (New nil), or changed.
@@ -104,6 +106,7 @@ func (v *View) clear() {
 	v.Nodes = map[string]*storepb.Node{}
 	v.Schedulers = map[string]*storepb.Scheduler{}
 	v.Sources = map[string]*storepb.Source{}
+	v.Programs = map[string]*storepb.Program{}
 	v.Cluster = &storepb.Cluster{}
 	v.holders = map[rota.Instance][]string{}
 	v.single = map[string][]string{}

@@ -12,6 +12,7 @@ import (
 	"github.com/rota-project/rota"
 	rotav1 "github.com/rota-project/rota/api/rota/v1"
 	"github.com/rota-project/rota/ownership"
+	"github.com/rota-project/rota/program"
 )
 
 // Status is where a worker is in its life.
@@ -44,6 +45,8 @@ type Worker struct {
 	leave    chan struct{}
 	ended    chan struct{}
 	err      error
+
+	programs *program.Host // nil without task functions of programs
 
 	inbox inbox
 	known known
@@ -107,6 +110,9 @@ func (w *Worker) Run(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, w.askToLeave)
 	defer stop()
 	err := w.loop.run()
+	if w.programs != nil {
+		w.programs.Close()
+	}
 	w.mu.Lock()
 	w.err = err
 	w.set(StatusDead)
