@@ -33,6 +33,14 @@ type SchedTask interface {
 	Run(in <-chan Msg, out chan<- Msg, events <-chan Event)
 }
 
+// Registrar is what task functions can be registered with: Functions, or a
+// worker of a cluster.
+type Registrar interface {
+	RegisterTask(name string, t Task) error
+	RegisterTaskFunc(name string, f TaskFunc) error
+	RegisterTaskConn(name string, f ConnFunc) error
+}
+
 // Functions are the task functions that a worker, or this process, offers by
 // name. The zero value is empty and ready.
 type Functions struct {

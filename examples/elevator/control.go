@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/rota-project/rota/examples/elevator/building"
+	"github.com/rota-project/rota/examples/elevator/lift"
 	"github.com/rota-project/rota/program"
 )
 
@@ -116,9 +117,9 @@ func (c *control) take(ctx context.Context, conn program.Conn, m program.Msg) er
 		c.queue[i]++
 		car := building.Choose(c.cars, r)
 		c.cars[car].Assign(r) // so that the next choice knows
-		return toElevator.Send(ctx, conn, fmt.Sprintf("elevator-%d", car), &pickUp{r})
+		return lift.ToElevator.Send(ctx, conn, fmt.Sprintf("elevator-%d", car), &lift.PickUp{Rider: r})
 	default:
-		var r report
+		var r lift.Report
 		if err := json.Unmarshal(m.Data, &r); err != nil {
 			return fmt.Errorf("a report from %s: %w", m.Task, err)
 		}
@@ -128,7 +129,7 @@ func (c *control) take(ctx context.Context, conn program.Conn, m program.Msg) er
 }
 
 // report brings the picture of a car up to date.
-func (c *control) report(i int, r *report) {
+func (c *control) report(i int, r *lift.Report) {
 	car := &c.cars[i]
 	c.seen[i] = true
 	car.Floor, car.Dir = r.Floor, r.Dir

@@ -5,6 +5,9 @@
 //
 //	go run ./examples/elevator
 //	go run ./examples/elevator -local 3
+//	go run ./examples/elevator -cluster 127.0.0.1:50000    # beside rota dev, whose workers offer the functions
+//
+// With -worker NAME it is itself a worker of the cluster that offers them.
 package main
 
 import (
@@ -14,20 +17,25 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
+	"github.com/rota-project/rota/examples/elevator/lift"
 	"github.com/rota-project/rota/program"
+	"github.com/rota-project/rota/worker"
 )
 
 // options are the flags.
 type options struct {
-	floors, cars  int
-	tick, lasts   time.Duration
-	local         int
-	name, cluster string
-	seed          uint64
-	plain         bool
+	floors, cars int
+	tick, lasts  time.Duration
+	local        int
+	name         string
+	cluster      string
+	worker       string
+	seed         uint64
+	plain        bool
 }
 
 func main() {
@@ -40,6 +48,8 @@ func main() {
 	flag.BoolVar(&o.plain, "plain", !terminal(), "print lines instead of a picture")
 	flag.StringVar(&o.name, "name", "building-7", "of the program")
 	flag.IntVar(&o.local, "local", 0, "run in so many worker processes on this machine")
+	flag.StringVar(&o.cluster, "cluster", "", "run on the workers of a cluster: a scheduler's gRPC address, or several with commas")
+	flag.StringVar(&o.worker, "worker", "", "be a worker of the cluster, of this name")
 	flag.Parse()
 	if err := run(o); err != nil {
 		fmt.Fprintln(os.Stderr, "elevator:", err)
@@ -51,19 +61,37 @@ func run(o options) error {
 	if o.floors < 2 || o.cars < 1 || o.tick <= 0 || o.local < 0 {
 		return errors.New("want at least 2 floors, 1 elevator, a tick above zero and no negative number of processes")
 	}
-	if err := errors.Join(program.RegisterTaskConn("elevator", elevator), program.RegisterTaskFunc("floor", floor)); err != nil {
+	if err := lift.Register(&program.Default); err != nil {
 		return err
 	}
 	program.ServeIfWorker()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	addresses := strings.Split(o.cluster, ",")
 	where := program.InProcess()
-	if o.local > 0 {
+	switch {
+	case o.worker != "":
+		return serve(ctx, o.worker, addresses)
+	case o.cluster != "":
+		where = program.Cluster(addresses...)
+	case o.local > 0:
 		where = program.Local(o.local)
 	}
 	s, err := operate(ctx, o, where, newView(os.Stdout, o.plain))
 	fmt.Print(s)
 	return err
+}
+
+// serve is a worker of a cluster that offers elevators and floors.
+func serve(ctx context.Context, name string, schedulers []string) error {
+	w, err := worker.New(worker.Config{Name: name, Schedulers: schedulers})
+	if err != nil {
+		return err
+	}
+	if err := lift.Register(w); err != nil {
+		return err
+	}
+	return w.Run(ctx)
 }
 
 // operate runs the building at a place and sums up.

@@ -7,14 +7,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rota-project/rota/examples/elevator/lift"
 	"github.com/rota-project/rota/program"
 )
 
 func TestMain(m *testing.M) {
-	for _, err := range []error{program.RegisterTaskConn("elevator", elevator), program.RegisterTaskFunc("floor", floor)} {
-		if err != nil {
-			panic(err)
-		}
+	if err := lift.Register(&program.Default); err != nil {
+		panic(err)
 	}
 	program.ServeIfWorker()
 	os.Exit(m.Run())

@@ -3,6 +3,7 @@
 //
 //	go run ./examples/wordcount                     # the text files below this directory
 //	go run ./examples/wordcount -local 2 FILE...
+//	go run ./examples/wordcount -cluster 127.0.0.1:50000    # beside rota dev, whose workers offer the functions
 package main
 
 import (
@@ -11,36 +12,41 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
+	"github.com/rota-project/rota/examples/wordcount/mapreduce"
 	"github.com/rota-project/rota/program"
 )
 
 func main() {
 	local := flag.Int("local", 0, "run in so many worker processes on this machine")
+	cluster := flag.String("cluster", "", "run on the workers of a cluster: a scheduler's gRPC address, or several with commas")
 	mappers := flag.Int("map", 4, "map tasks")
 	reducers := flag.Int("reduce", 2, "reduce tasks")
 	top := flag.Int("top", 10, "how many of the most frequent words to print")
 	flag.Parse()
-	if err := run(*local, *mappers, *reducers, *top, flag.Args()); err != nil {
+	if err := run(*local, *cluster, *mappers, *reducers, *top, flag.Args()); err != nil {
 		fmt.Fprintln(os.Stderr, "wordcount:", err)
 		os.Exit(1)
 	}
 }
 
-func run(local, mappers, reducers, top int, files []string) error {
-	if err := register(&program.Default); err != nil {
+func run(local int, cluster string, mappers, reducers, top int, files []string) error {
+	if err := mapreduce.Register(&program.Default); err != nil {
 		return err
 	}
 	program.ServeIfWorker()
 	where := program.InProcess()
-	if local > 0 {
+	switch {
+	case cluster != "":
+		where = program.Cluster(strings.Split(cluster, ",")...)
+	case local > 0:
 		where = program.Local(local)
 	}
 	if len(files) == 0 {
@@ -50,13 +56,13 @@ func run(local, mappers, reducers, top int, files []string) error {
 		}
 	}
 	began := time.Now()
-	counts, err := count(context.Background(), where, "wordcount", mappers, reducers, files)
+	counts, err := mapreduce.Count(context.Background(), where, "wordcount", mappers, reducers, files)
 	if err != nil {
 		return err
 	}
 	took := time.Since(began)
 	began = time.Now()
-	alone, err := countAlone(files)
+	alone, err := mapreduce.Alone(files)
 	if err != nil {
 		return err
 	}
@@ -98,47 +104,4 @@ func textFiles(root string) (files []string, err error) {
 		err = fmt.Errorf("no text files below %s", root)
 	}
 	return files, err
-}
-
-// countAlone is the answer to compare with.
-func countAlone(files []string) (map[string]int, error) {
-	counts := map[string]int{}
-	for _, name := range files {
-		text, err := os.ReadFile(name)
-		if err != nil {
-			return nil, err
-		}
-		countWords(counts, text)
-	}
-	return counts, nil
-}
-
-// chunks cuts a file into pieces of at most size bytes, between words.
-func chunks(r io.Reader, size int, each func([]byte) error) error {
-	buf := make([]byte, size)
-	have := 0
-	for {
-		n, err := io.ReadFull(r, buf[have:])
-		have += n
-		end := have
-		if err == nil { // more may come: keep the last word for the next piece
-			for end > 0 && isWord(buf[end-1]) {
-				end--
-			}
-			if end == 0 {
-				return fmt.Errorf("a word of more than %d bytes", size)
-			}
-		} else if !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
-			return err
-		}
-		if end > 0 {
-			if err := each(buf[:end]); err != nil {
-				return err
-			}
-		}
-		if err != nil {
-			return nil
-		}
-		have = copy(buf, buf[end:have])
-	}
 }

@@ -9,11 +9,12 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/rota-project/rota/examples/wordcount/mapreduce"
 	"github.com/rota-project/rota/program"
 )
 
 func TestMain(m *testing.M) {
-	if err := register(&program.Default); err != nil {
+	if err := mapreduce.Register(&program.Default); err != nil {
 		panic(err)
 	}
 	program.ServeIfWorker()
@@ -39,7 +40,7 @@ func TestSameAnswer(t *testing.T) {
 		}
 		files = append(files, path)
 	}
-	want, err := countAlone(files)
+	want, err := mapreduce.Alone(files)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -49,7 +50,7 @@ func TestSameAnswer(t *testing.T) {
 	for name, where := range map[string]program.Place{"in-process": program.InProcess(), "local": program.Local(2)} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			got, err := count(t.Context(), where, "wordcount-"+name, 3, 2, files)
+			got, err := mapreduce.Count(t.Context(), where, "wordcount-"+name, 3, 2, files)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -58,7 +59,7 @@ func TestSameAnswer(t *testing.T) {
 			}
 		})
 	}
-	if _, err := count(t.Context(), program.InProcess(), "wordcount-missing", 1, 1, []string{filepath.Join(dir, "nothing")}); err == nil {
+	if _, err := mapreduce.Count(t.Context(), program.InProcess(), "wordcount-missing", 1, 1, []string{filepath.Join(dir, "nothing")}); err == nil {
 		t.Error("a file that is not there was counted")
 	}
 }

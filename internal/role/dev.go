@@ -173,6 +173,7 @@ func greet(out io.Writer, c *config.Dev, httpA, grpcA net.Addr, httpMoved, grpcM
 		"kill -9 <pid of a worker>          # its tasks run elsewhere at once",
 		"rota why ORD-LAX                   # why this task is on that worker",
 		"rota worker drain w2 ; rota plan",
+		"go run ./examples/elevator -cluster " + grpcA.String() + "   # functions on the workers; rota program list",
 	} {
 		p("  %s", line)
 	}

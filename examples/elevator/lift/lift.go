@@ -1,4 +1,7 @@
-package main
+// Package lift has the task functions of the elevator example, so that workers
+// can offer them: elevators that move and report, and floors that raise pick-up
+// requests.
+package lift
 
 import (
 	"context"
@@ -15,13 +18,13 @@ import (
 	"github.com/rota-project/rota/program"
 )
 
-// pickUp sends an elevator to a rider.
-type pickUp struct {
+// PickUp sends an elevator to a rider.
+type PickUp struct {
 	Rider building.Rider
 }
 
-// report is what an elevator says each tick.
-type report struct {
+// Report is what an elevator says each tick.
+type Report struct {
 	Floor, Goal, Dir int
 	Aboard           int
 	In, Out          []building.Rider
@@ -29,9 +32,14 @@ type report struct {
 
 // What elevators are sent, and what they send.
 var (
-	toElevator   = program.Typed[pickUp, struct{}]{Encoding: program.JSON}
-	fromElevator = program.Typed[report, struct{}]{Encoding: program.JSON}
+	ToElevator   = program.Typed[PickUp, struct{}]{Encoding: program.JSON}
+	FromElevator = program.Typed[Report, struct{}]{Encoding: program.JSON}
 )
+
+// Register offers the functions.
+func Register(r program.Registrar) error {
+	return errors.Join(r.RegisterTaskConn("elevator", elevator), r.RegisterTaskFunc("floor", floor))
+}
 
 // elevator moves one floor a tick and reports.
 func elevator(ctx context.Context, c program.Conn) error {
@@ -44,7 +52,7 @@ func elevator(ctx context.Context, c program.Conn) error {
 	go func() {
 		defer close(orders)
 		for {
-			o, _, err := toElevator.Recv(ctx, c)
+			o, _, err := ToElevator.Recv(ctx, c)
 			if err != nil {
 				if !errors.Is(err, io.EOF) {
 					failed <- err
@@ -71,8 +79,8 @@ func elevator(ctx context.Context, c program.Conn) error {
 			car.Assign(r)
 		case <-t.C:
 			out, in := car.Step()
-			r := report{Floor: car.Floor, Goal: car.Goal(), Dir: car.Dir, Aboard: len(car.Aboard), In: in, Out: out}
-			if err := fromElevator.Send(ctx, c, "", &r); err != nil {
+			r := Report{Floor: car.Floor, Goal: car.Goal(), Dir: car.Dir, Aboard: len(car.Aboard), In: in, Out: out}
+			if err := FromElevator.Send(ctx, c, "", &r); err != nil {
 				return err
 			}
 		}

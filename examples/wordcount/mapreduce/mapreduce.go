@@ -1,10 +1,13 @@
-package main
+// Package mapreduce counts words by map and reduce functions, which workers can
+// offer, and by one function alone.
+package mapreduce
 
 import (
 	"context"
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"io"
 	"os"
 	"strconv"
 	"sync"
@@ -36,9 +39,9 @@ var (
 	reducing program.Typed[add, totals]
 )
 
-// register offers the two task functions.
-func register(fs *program.Functions) error {
-	return errors.Join(fs.RegisterTaskConn("map", mapTask), fs.RegisterTaskConn("reduce", reduceTask))
+// Register offers the two task functions.
+func Register(r program.Registrar) error {
+	return errors.Join(r.RegisterTaskConn("map", mapTask), r.RegisterTaskConn("reduce", reduceTask))
 }
 
 func mapTask(ctx context.Context, c program.Conn) error {
@@ -75,8 +78,8 @@ func reduceTask(ctx context.Context, c program.Conn) error {
 	})
 }
 
-// count counts the words of files with map and reduce tasks at a place.
-func count(ctx context.Context, where program.Place, name string, mappers, reducers int, files []string) (map[string]int, error) {
+// Count counts the words of files with map and reduce tasks at a place.
+func Count(ctx context.Context, where program.Place, name string, mappers, reducers int, files []string) (map[string]int, error) {
 	p := program.New(name)
 	err := p.SpawnTasks(
 		program.Spec{Name: "map", Count: mappers, Resources: program.Resources{CPUs: 0.2}, Args: []string{strconv.Itoa(reducers)}},
@@ -182,4 +185,47 @@ func countWords(counts map[string]int, b []byte) {
 
 func isWord(c byte) bool {
 	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c >= 0x80
+}
+
+// Alone is the answer to compare with.
+func Alone(files []string) (map[string]int, error) {
+	counts := map[string]int{}
+	for _, name := range files {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			return nil, err
+		}
+		countWords(counts, text)
+	}
+	return counts, nil
+}
+
+// chunks cuts a file into pieces of at most size bytes, between words.
+func chunks(r io.Reader, size int, each func([]byte) error) error {
+	buf := make([]byte, size)
+	have := 0
+	for {
+		n, err := io.ReadFull(r, buf[have:])
+		have += n
+		end := have
+		if err == nil { // more may come: keep the last word for the next piece
+			for end > 0 && isWord(buf[end-1]) {
+				end--
+			}
+			if end == 0 {
+				return fmt.Errorf("a word of more than %d bytes", size)
+			}
+		} else if !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+			return err
+		}
+		if end > 0 {
+			if err := each(buf[:end]); err != nil {
+				return err
+			}
+		}
+		if err != nil {
+			return nil
+		}
+		have = copy(buf, buf[end:have])
+	}
 }
