@@ -215,7 +215,8 @@ func (q *eventQueue) close() {
 	q.signal()
 }
 
-// run moves events until close or ctx.
+// run moves events until close or ctx. When ctx ends nobody need read any more,
+// but whoever still does gets the last ones.
 func (q *eventQueue) run(ctx context.Context) {
 	defer close(q.out)
 	for {
@@ -224,6 +225,11 @@ func (q *eventQueue) run(ctx context.Context) {
 		q.list = nil
 		q.mu.Unlock()
 		for _, e := range list {
+			select {
+			case q.out <- e:
+				continue
+			default:
+			}
 			select {
 			case q.out <- e:
 			case <-ctx.Done():
@@ -239,7 +245,7 @@ func (q *eventQueue) run(ctx context.Context) {
 		select {
 		case <-q.wake:
 		case <-ctx.Done():
-			return
+			q.close() // what came meanwhile, and then no more
 		}
 	}
 }

@@ -145,6 +145,9 @@ func (s *Server) Scheduler() *scheduler.Scheduler { return s.sched }
 // Service answers the API within the process.
 func (s *Server) Service() *service.Service { return s.service }
 
+// Relay passes the messages of programs on.
+func (s *Server) Relay() *link.Relay { return &s.relay }
+
 // Stop ends the node in order: it resigns, workers go to other schedulers, calls
 // under way are answered, within the time of ctx.
 func (s *Server) Stop(ctx context.Context) error {
