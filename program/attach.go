@@ -35,6 +35,7 @@ type attach struct {
 	events []*rotav1.ProgramEvent
 	ended  chan struct{}
 	over   bool
+	moves  bool     // to be run elsewhere
 	known  []string // schedulers
 	ttl    time.Duration
 
@@ -81,13 +82,13 @@ func (a *attach) again() {
 		a.queue = append(a.queue, changeMessage(c))
 	}
 	if a.over {
-		a.queue = append(a.queue, endMessage())
+		a.queue = append(a.queue, endMessage(a.moves))
 	}
 	a.wake()
 }
 
-func endMessage() *rotav1.FromProgram {
-	return &rotav1.FromProgram{Body: &rotav1.FromProgram_End{End: &rotav1.ProgramEnd{}}}
+func endMessage(moves bool) *rotav1.FromProgram {
+	return &rotav1.FromProgram{Body: &rotav1.FromProgram_End{End: &rotav1.ProgramEnd{Moves: moves}}}
 }
 
 func (a *attach) wake() {
@@ -144,7 +145,7 @@ func (a *attach) open(ctx context.Context, address string) (_ *rotav1.ProgramWel
 	}
 	host, _ := os.Hostname()
 	err = stream.Send(&rotav1.FromProgram{Body: &rotav1.FromProgram_Hello{Hello: &rotav1.ProgramHello{
-		Name: a.p.name, Run: a.id, Policy: string(a.p.cfg.Policy), Host: host, Pid: int64(os.Getpid()),
+		Name: a.p.name, Run: a.id, Policy: string(a.p.cfg.Policy), Host: host, Pid: int64(os.Getpid()), Detached: a.cfg.moving != nil,
 	}}})
 	if err != nil {
 		_, err = stream.Recv() // says why
@@ -316,10 +317,10 @@ func (a *attach) event(e Event) {
 const maxEventsReported = 100
 
 // finish says that the program is over and waits until the cluster knows.
-func (a *attach) finish(patience time.Duration) {
+func (a *attach) finish(patience time.Duration, moves bool) {
 	a.mu.Lock()
-	a.over = true
-	a.queue = append(a.queue, endMessage())
+	a.over, a.moves = true, moves
+	a.queue = append(a.queue, endMessage(moves))
 	a.mu.Unlock()
 	a.wake()
 	t := time.NewTimer(patience)

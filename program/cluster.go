@@ -36,6 +36,10 @@ type ClusterConfig struct {
 	// TLS secures the connections. Nil connects in the clear, which only
 	// loopback addresses are for.
 	TLS *tls.Config
+
+	// moving is set where the scheduler function is a task of the cluster; it
+	// reports whether that was ended here to go on elsewhere.
+	moving func() bool
 }
 
 // ClusterWith is Cluster with all choices.
@@ -72,6 +76,15 @@ func (c *cluster) open(ctx context.Context, r *run) (host, error) {
 		return nil, err
 	}
 	h.connect(append(slices.Clone(c.cfg.Addresses), welcome.GetSchedulers()...))
+	for _, e := range welcome.GetHistory() {
+		r.events.push(Event{
+			Kind: Kind(e.GetKind()), Task: e.GetTask(), Generation: e.GetGeneration(), Worker: e.GetWorker(),
+			Text: e.GetText(), Stack: e.GetStack(),
+		})
+	}
+	if len(welcome.GetHistory()) > 0 {
+		r.note(Event{Kind: Reregistered, Text: "another process ran the scheduler function before; what it was told is above, and all tasks start again"})
+	}
 	h.wg.Go(func() { h.attach.run(h.ctx) })
 	return h, nil
 }
@@ -294,10 +307,14 @@ func (h *clusterHost) event(e Event) { h.attach.event(e) }
 
 // close has the cluster forget the program.
 func (h *clusterHost) close() {
-	h.attach.finish(farewell)
+	h.attach.finish(farewell, h.attach.cfg.moving != nil && h.attach.cfg.moving())
 	h.cancel()
 	h.wg.Wait()
 }
+
+// errMoves is the cause of a context that ends because the worker may no longer
+// run the scheduler function.
+var errMoves = errors.New("program: its scheduler function moves to another worker")
 
 // farewell is how long the end of a program may take to reach the cluster; after
 // that its lease ends it.

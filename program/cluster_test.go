@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -305,5 +306,94 @@ func TestClusterBadInput(t *testing.T) {
 		if err := p.Run(t.Context(), program.Cluster(f.addresses...)); err == nil || !strings.Contains(err.Error(), f.want) {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+// TestDetached submits a program and loses the worker that runs its scheduler
+// function: another one runs it and is told what happened before.
+func TestDetached(t *testing.T) {
+	t.Parallel()
+	c := startCluster(t)
+	type start struct {
+		worker string
+		conn   program.Conn
+		events []program.Event
+	}
+	starts := make(chan start, 10)
+	done := make(chan struct{})
+	cut := map[string]func(){}
+	var runs atomic.Int32
+	for i := range 2 {
+		on := fmt.Sprintf("w%d", i)
+		w, err := worker.New(worker.Config{Name: on, Schedulers: []string{c.grpc}})
+		must(t, err)
+		must(t, w.RegisterTaskConn("echo", echo))
+		must(t, w.RegisterProgram("echoing", func(name string, args []string) (*program.Program, error) {
+			p := program.New(name, program.Config{Policy: program.RestartTask, Grace: 100 * time.Millisecond})
+			if len(args) != 1 || args[0] != "an argument" {
+				return nil, fmt.Errorf("args %q", args)
+			}
+			return p, errors.Join(p.SpawnTask("echo", 2, program.Resources{}), p.RegisterSchedConn(func(ctx context.Context, conn program.Conn) error {
+				s := start{worker: on, conn: conn}
+				again := runs.Add(1) > 1 // then it is first told what happened before
+				for e := range conn.Events() {
+					s.events = append(s.events, e)
+					again = again && e.Kind != program.Reregistered
+					if !again && e.Kind == program.TaskRunning && e.Task == "echo-1" {
+						if m, err := conn.Request(ctx, program.Msg{Task: "echo-1", Data: []byte("x")}); err != nil || string(m.Data) != "x" {
+							return fmt.Errorf("%q, %w", m.Data, err)
+						}
+						break
+					}
+				}
+				starts <- s
+				select {
+				case <-done:
+				case <-ctx.Done():
+				}
+				return nil
+			}))
+		}))
+		w.Start()
+		t.Cleanup(func() { must(t, w.Stop(context.Background())) })
+		cut[on] = func() {
+			_, err := c.server.Scheduler().Sessions().ReportExit(context.Background(), &rotav1.ReportExitRequest{Name: on, Incarnation: w.Incarnation()})
+			must(t, err)
+		}
+	}
+	cfg := program.ClusterConfig{Addresses: []string{c.grpc}}
+	must(t, program.Submit(t.Context(), cfg, "far", "echoing", "an argument"))
+	if err := program.Submit(t.Context(), cfg, "far", "echoing", "an argument"); !errors.Is(err, program.ErrRunning) {
+		t.Errorf("submitted twice: %v", err)
+	}
+	first := <-starts
+	for { // its history comes a little later
+		p, err := c.server.Service().GetProgram(t.Context(), &rotav1.GetProgramRequest{Name: "far"})
+		must(t, err)
+		if len(p.GetEvents()) >= len(first.events) {
+			break
+		}
+	}
+	cut[first.worker]()
+	second := <-starts
+	history := 0
+	for _, e := range second.events {
+		if e.Kind == program.Reregistered {
+			break
+		}
+		history++
+	}
+	if history < len(first.events) || history == len(second.events) {
+		t.Errorf("of %v the second was told %v", first.events, second.events)
+	}
+	close(done)
+	v := c.server.Scheduler().View()
+	for { // when it returns, nothing is left
+		left := 0
+		v.Read(func() { left = len(v.Programs) + v.Tasks.Len() })
+		if left == 0 {
+			break
+		}
+		must(t, v.Wait(t.Context(), v.Revision()+1))
 	}
 }

@@ -40,6 +40,8 @@ type attachment struct {
 	source string
 	prefix string // of its tasks' ids
 	lease  store.LeaseID
+	// history is what happened to an earlier scheduler function of it.
+	history []*storepb.ProgramEvent
 
 	sending sync.Mutex
 
@@ -73,7 +75,7 @@ func (s *Service) AttachProgram(stream grpc.BidiStreamingServer[rotav1.FromProgr
 		return unavailable(err)
 	}
 	if err := a.send(&rotav1.ToProgram{Body: &rotav1.ToProgram_Welcome{Welcome: &rotav1.ProgramWelcome{
-		TtlMs: ttl.Milliseconds(), Schedulers: s.schedulers(),
+		TtlMs: ttl.Milliseconds(), Schedulers: s.schedulers(), History: eventsToAPI(a.history),
 	}}}); err != nil {
 		return err
 	}
@@ -124,6 +126,10 @@ func (a *attachment) open(ctx context.Context, hello *rotav1.ProgramHello) (time
 		a.lease = store.LeaseID(m.GetLease())
 		return st.KeepAlive(ctx, a.lease)
 	}
+	history, err := a.readHistory(ctx, hello.GetDetached())
+	if err != nil {
+		return 0, err
+	}
 	lease, ttl, err := st.Grant(ctx, a.s.cfg.Lease)
 	if err != nil {
 		return 0, err
@@ -132,7 +138,7 @@ func (a *attachment) open(ctx context.Context, hello *rotav1.ProgramHello) (time
 	value, err := record.Encode(&storepb.Program{
 		Version: record.Version, Name: a.name, Run: a.run, Policy: short(hello.GetPolicy(), rota.MaxIDLen),
 		Host: short(hello.GetHost(), rota.MaxIDLen), Pid: hello.GetPid(), SinceUnixMs: time.Now().UnixMilli(),
-		Lease: int64(lease), Phase: "waiting",
+		Lease: int64(lease), Phase: "waiting", Detached: hello.GetDetached(), Events: history,
 	})
 	if err != nil {
 		return 0, err
@@ -147,6 +153,23 @@ func (a *attachment) open(ctx context.Context, hello *rotav1.ProgramHello) (time
 	}
 	// Nobody may see its tasks before it: they would be taken for orphans.
 	return ttl, a.s.cfg.View.Wait(ctx, rev)
+}
+
+// readHistory is what happened to a detached program before.
+func (a *attachment) readHistory(ctx context.Context, detached bool) ([]*storepb.ProgramEvent, error) {
+	if !detached {
+		return nil, nil
+	}
+	kv, ok, _, err := a.s.cfg.Store.Get(ctx, store.HistoryKey(a.name))
+	if err != nil || !ok {
+		return nil, err
+	}
+	m := &storepb.ProgramHistory{}
+	if err := record.Decode(kv.Value, m); err != nil {
+		return nil, err
+	}
+	a.history = m.GetEvents()
+	return a.history, nil
 }
 
 // listen takes what the program says, to its end or the stream's.
@@ -182,7 +205,7 @@ func (a *attachment) listen(ctx context.Context, ttl time.Duration) error {
 				return err
 			}
 		case *rotav1.FromProgram_End:
-			if err := a.end(ctx); err != nil {
+			if err := a.end(ctx, body.End.GetMoves()); err != nil {
 				return unavailable(err)
 			}
 			return a.send(&rotav1.ToProgram{Body: &rotav1.ToProgram_Ended{Ended: &rotav1.ProgramEnded{}}})
@@ -238,8 +261,8 @@ func (a *attachment) write(ctx context.Context, set []record.Task, del []string)
 	})
 }
 
-// end removes the program and all that is of it.
-func (a *attachment) end(ctx context.Context) error {
+// end removes the program and all that is of it; its history stays if it moves.
+func (a *attachment) end(ctx context.Context, moves bool) error {
 	var all []string
 	v := a.s.cfg.View
 	v.Read(func() {
@@ -252,6 +275,11 @@ func (a *attachment) end(ctx context.Context) error {
 	})
 	if err := a.write(ctx, nil, all); err != nil {
 		return err
+	}
+	if !moves {
+		if _, _, err := a.s.cfg.Store.Txn(ctx, nil, []store.Op{{Key: store.HistoryKey(a.name), Delete: true}}); err != nil {
+			return err
+		}
 	}
 	return a.s.cfg.Store.Revoke(ctx, a.lease)
 }

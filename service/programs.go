@@ -99,8 +99,15 @@ func (s *Service) updateProgram(ctx context.Context, name, run string, f func(*s
 		if err != nil {
 			return false, err
 		}
-		done, _, err := s.cfg.Store.Txn(ctx, []store.Cond{{Key: key, By: store.ByMod, Revision: kv.Mod}},
-			[]store.Op{{Key: key, Value: value, Lease: store.LeaseID(m.GetLease())}})
+		ops := []store.Op{{Key: key, Value: value, Lease: store.LeaseID(m.GetLease())}}
+		if m.GetDetached() {
+			history, err := record.Encode(&storepb.ProgramHistory{Version: record.Version, Events: m.GetEvents()})
+			if err != nil {
+				return false, err
+			}
+			ops = append(ops, store.Op{Key: store.HistoryKey(name), Value: history})
+		}
+		done, _, err := s.cfg.Store.Txn(ctx, []store.Cond{{Key: key, By: store.ByMod, Revision: kv.Mod}}, ops)
 		return done, err
 	})
 }
@@ -115,13 +122,18 @@ func programToAPI(m *storepb.Program) *rotav1.Program {
 			Name: t.GetName(), State: t.GetState(), Generation: t.GetGeneration(), Worker: t.GetWorker(), Error: t.GetError(),
 		})
 	}
-	for _, e := range m.GetEvents() {
-		p.Events = append(p.Events, &rotav1.ProgramEvent{
+	p.Events = eventsToAPI(m.GetEvents())
+	return p
+}
+
+func eventsToAPI(events []*storepb.ProgramEvent) (out []*rotav1.ProgramEvent) {
+	for _, e := range events {
+		out = append(out, &rotav1.ProgramEvent{
 			Time: timestamppb.New(time.UnixMilli(e.GetUnixMs())), Kind: e.GetKind(), Task: e.GetTask(), Generation: e.GetGeneration(),
 			Worker: e.GetWorker(), Text: e.GetText(), Stack: e.GetStack(),
 		})
 	}
-	return p
+	return out
 }
 
 // reported takes a report into the record.

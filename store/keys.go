@@ -19,6 +19,7 @@ import (
 //	sources/<name>          Source     the leader                  API
 //	cluster                 Cluster    the leader                  all
 //	programs/<name>         Program    the program's scheduler     all         the lease of its scheduler function
+//	histories/<name>        ProgramHistory  the program's scheduler  the same
 //	kick                    (any)      API                         the leader
 //	join                    (empty)    schedulers, to join workers one by one where their number is limited
 //
@@ -35,6 +36,7 @@ const (
 	NodesPrefix      = "nodes/"
 	SourcesPrefix    = "sources/"
 	ProgramsPrefix   = "programs/"
+	HistoriesPrefix  = "histories/"
 	TasksPrefix      = "tasks/"
 	GrantsPrefix     = "grants/"
 	AcksPrefix       = "acks/"
@@ -54,6 +56,9 @@ func SourceKey(name string) string { return SourcesPrefix + escape(name) }
 
 // ProgramKey is the key of a running program.
 func ProgramKey(name string) string { return ProgramsPrefix + escape(name) }
+
+// HistoryKey is the key of a detached program's history.
+func HistoryKey(name string) string { return HistoriesPrefix + escape(name) }
 
 // WorkerGrants is the prefix of a worker's pages of grants.
 func WorkerGrants(worker string) string { return GrantsPrefix + escape(worker) + "/" }

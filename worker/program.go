@@ -2,8 +2,10 @@ package worker
 
 import (
 	"context"
+	"fmt"
 	"slices"
 
+	"github.com/rota-project/rota"
 	"github.com/rota-project/rota/program"
 )
 
@@ -36,4 +38,17 @@ func (w *Worker) offer(name string, register func(*program.Functions) error) err
 		return err
 	}
 	return w.HandleTask(program.TaskKind(name), func(ctx context.Context, a Assigned) error { return h.Run(ctx, a.Task.Payload) })
+}
+
+// RegisterProgram offers to run the scheduler function of a program that is
+// submitted, see program.Submit. Call it before Run.
+func (w *Worker) RegisterProgram(offered string, b program.Builder) error {
+	if b == nil {
+		return fmt.Errorf("worker: %w", &rota.FieldError{Field: "program", Value: offered, Want: "a function that makes it"})
+	}
+	return w.HandleTask(program.SchedulerKind(offered), func(ctx context.Context, a Assigned) error {
+		return program.RunSubmitted(ctx, program.ClusterConfig{
+			Addresses: slices.Concat(w.cfg.Schedulers, w.known.get()), TLS: w.cfg.TLS,
+		}, b, a.Task.Payload)
+	})
 }

@@ -1332,6 +1332,7 @@ type Program struct {
 	Events []*ProgramEvent `protobuf:"bytes,12,rep,name=events,proto3" json:"events,omitempty"`
 	// Somebody asked for its end, and why.
 	Stop          string `protobuf:"bytes,13,opt,name=stop,proto3" json:"stop,omitempty"`
+	Detached      bool   `protobuf:"varint,14,opt,name=detached,proto3" json:"detached,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1457,6 +1458,67 @@ func (x *Program) GetStop() string {
 	return ""
 }
 
+func (x *Program) GetDetached() bool {
+	if x != nil {
+		return x.Detached
+	}
+	return false
+}
+
+// ProgramHistory is what happened to a detached program, for the next process
+// that runs its scheduler function.
+type ProgramHistory struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Version       uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
+	Events        []*ProgramEvent        `protobuf:"bytes,2,rep,name=events,proto3" json:"events,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProgramHistory) Reset() {
+	*x = ProgramHistory{}
+	mi := &file_store_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProgramHistory) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProgramHistory) ProtoMessage() {}
+
+func (x *ProgramHistory) ProtoReflect() protoreflect.Message {
+	mi := &file_store_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProgramHistory.ProtoReflect.Descriptor instead.
+func (*ProgramHistory) Descriptor() ([]byte, []int) {
+	return file_store_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *ProgramHistory) GetVersion() uint32 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *ProgramHistory) GetEvents() []*ProgramEvent {
+	if x != nil {
+		return x.Events
+	}
+	return nil
+}
+
 type ProgramTask struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -1470,7 +1532,7 @@ type ProgramTask struct {
 
 func (x *ProgramTask) Reset() {
 	*x = ProgramTask{}
-	mi := &file_store_proto_msgTypes[17]
+	mi := &file_store_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1482,7 +1544,7 @@ func (x *ProgramTask) String() string {
 func (*ProgramTask) ProtoMessage() {}
 
 func (x *ProgramTask) ProtoReflect() protoreflect.Message {
-	mi := &file_store_proto_msgTypes[17]
+	mi := &file_store_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1495,7 +1557,7 @@ func (x *ProgramTask) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProgramTask.ProtoReflect.Descriptor instead.
 func (*ProgramTask) Descriptor() ([]byte, []int) {
-	return file_store_proto_rawDescGZIP(), []int{17}
+	return file_store_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ProgramTask) GetName() string {
@@ -1548,7 +1610,7 @@ type ProgramEvent struct {
 
 func (x *ProgramEvent) Reset() {
 	*x = ProgramEvent{}
-	mi := &file_store_proto_msgTypes[18]
+	mi := &file_store_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1560,7 +1622,7 @@ func (x *ProgramEvent) String() string {
 func (*ProgramEvent) ProtoMessage() {}
 
 func (x *ProgramEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_store_proto_msgTypes[18]
+	mi := &file_store_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1573,7 +1635,7 @@ func (x *ProgramEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProgramEvent.ProtoReflect.Descriptor instead.
 func (*ProgramEvent) Descriptor() ([]byte, []int) {
-	return file_store_proto_rawDescGZIP(), []int{18}
+	return file_store_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ProgramEvent) GetUnixMs() int64 {
@@ -1755,7 +1817,7 @@ const file_store_proto_rawDesc = "" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x18\n" +
 	"\astarted\x18\x02 \x01(\bR\astarted\x12\x1f\n" +
 	"\vall_running\x18\x03 \x01(\bR\n" +
-	"allRunning\"\xe6\x02\n" +
+	"allRunning\"\x82\x03\n" +
 	"\aProgram\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x10\n" +
@@ -1770,7 +1832,11 @@ const file_store_proto_rawDesc = "" +
 	" \x01(\tR\amissing\x12-\n" +
 	"\x05tasks\x18\v \x03(\v2\x17.rota.store.ProgramTaskR\x05tasks\x120\n" +
 	"\x06events\x18\f \x03(\v2\x18.rota.store.ProgramEventR\x06events\x12\x12\n" +
-	"\x04stop\x18\r \x01(\tR\x04stop\"\x85\x01\n" +
+	"\x04stop\x18\r \x01(\tR\x04stop\x12\x1a\n" +
+	"\bdetached\x18\x0e \x01(\bR\bdetached\"\\\n" +
+	"\x0eProgramHistory\x12\x18\n" +
+	"\aversion\x18\x01 \x01(\rR\aversion\x120\n" +
+	"\x06events\x18\x02 \x03(\v2\x18.rota.store.ProgramEventR\x06events\"\x85\x01\n" +
 	"\vProgramTask\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05state\x18\x02 \x01(\tR\x05state\x12\x1e\n" +
@@ -1802,52 +1868,54 @@ func file_store_proto_rawDescGZIP() []byte {
 	return file_store_proto_rawDescData
 }
 
-var file_store_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
+var file_store_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
 var file_store_proto_goTypes = []any{
-	(*TaskPage)(nil),     // 0: rota.store.TaskPage
-	(*Task)(nil),         // 1: rota.store.Task
-	(*Rules)(nil),        // 2: rota.store.Rules
-	(*Preference)(nil),   // 3: rota.store.Preference
-	(*Affinity)(nil),     // 4: rota.store.Affinity
-	(*Spread)(nil),       // 5: rota.store.Spread
-	(*GrantPage)(nil),    // 6: rota.store.GrantPage
-	(*Grant)(nil),        // 7: rota.store.Grant
-	(*AckPage)(nil),      // 8: rota.store.AckPage
-	(*Ack)(nil),          // 9: rota.store.Ack
-	(*Leader)(nil),       // 10: rota.store.Leader
-	(*Scheduler)(nil),    // 11: rota.store.Scheduler
-	(*Session)(nil),      // 12: rota.store.Session
-	(*Node)(nil),         // 13: rota.store.Node
-	(*Source)(nil),       // 14: rota.store.Source
-	(*Cluster)(nil),      // 15: rota.store.Cluster
-	(*Program)(nil),      // 16: rota.store.Program
-	(*ProgramTask)(nil),  // 17: rota.store.ProgramTask
-	(*ProgramEvent)(nil), // 18: rota.store.ProgramEvent
-	nil,                  // 19: rota.store.Task.ResourcesEntry
-	nil,                  // 20: rota.store.Spread.SharesEntry
-	nil,                  // 21: rota.store.Session.LabelsEntry
-	nil,                  // 22: rota.store.Session.CapacityEntry
+	(*TaskPage)(nil),       // 0: rota.store.TaskPage
+	(*Task)(nil),           // 1: rota.store.Task
+	(*Rules)(nil),          // 2: rota.store.Rules
+	(*Preference)(nil),     // 3: rota.store.Preference
+	(*Affinity)(nil),       // 4: rota.store.Affinity
+	(*Spread)(nil),         // 5: rota.store.Spread
+	(*GrantPage)(nil),      // 6: rota.store.GrantPage
+	(*Grant)(nil),          // 7: rota.store.Grant
+	(*AckPage)(nil),        // 8: rota.store.AckPage
+	(*Ack)(nil),            // 9: rota.store.Ack
+	(*Leader)(nil),         // 10: rota.store.Leader
+	(*Scheduler)(nil),      // 11: rota.store.Scheduler
+	(*Session)(nil),        // 12: rota.store.Session
+	(*Node)(nil),           // 13: rota.store.Node
+	(*Source)(nil),         // 14: rota.store.Source
+	(*Cluster)(nil),        // 15: rota.store.Cluster
+	(*Program)(nil),        // 16: rota.store.Program
+	(*ProgramHistory)(nil), // 17: rota.store.ProgramHistory
+	(*ProgramTask)(nil),    // 18: rota.store.ProgramTask
+	(*ProgramEvent)(nil),   // 19: rota.store.ProgramEvent
+	nil,                    // 20: rota.store.Task.ResourcesEntry
+	nil,                    // 21: rota.store.Spread.SharesEntry
+	nil,                    // 22: rota.store.Session.LabelsEntry
+	nil,                    // 23: rota.store.Session.CapacityEntry
 }
 var file_store_proto_depIdxs = []int32{
 	1,  // 0: rota.store.TaskPage.tasks:type_name -> rota.store.Task
-	19, // 1: rota.store.Task.resources:type_name -> rota.store.Task.ResourcesEntry
+	20, // 1: rota.store.Task.resources:type_name -> rota.store.Task.ResourcesEntry
 	2,  // 2: rota.store.Task.rules:type_name -> rota.store.Rules
 	3,  // 3: rota.store.Rules.prefer:type_name -> rota.store.Preference
 	4,  // 4: rota.store.Rules.affinity:type_name -> rota.store.Affinity
 	5,  // 5: rota.store.Rules.spread:type_name -> rota.store.Spread
-	20, // 6: rota.store.Spread.shares:type_name -> rota.store.Spread.SharesEntry
+	21, // 6: rota.store.Spread.shares:type_name -> rota.store.Spread.SharesEntry
 	7,  // 7: rota.store.GrantPage.grants:type_name -> rota.store.Grant
 	9,  // 8: rota.store.AckPage.acks:type_name -> rota.store.Ack
-	21, // 9: rota.store.Session.labels:type_name -> rota.store.Session.LabelsEntry
-	22, // 10: rota.store.Session.capacity:type_name -> rota.store.Session.CapacityEntry
+	22, // 9: rota.store.Session.labels:type_name -> rota.store.Session.LabelsEntry
+	23, // 10: rota.store.Session.capacity:type_name -> rota.store.Session.CapacityEntry
 	12, // 11: rota.store.Node.last:type_name -> rota.store.Session
-	17, // 12: rota.store.Program.tasks:type_name -> rota.store.ProgramTask
-	18, // 13: rota.store.Program.events:type_name -> rota.store.ProgramEvent
-	14, // [14:14] is the sub-list for method output_type
-	14, // [14:14] is the sub-list for method input_type
-	14, // [14:14] is the sub-list for extension type_name
-	14, // [14:14] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	18, // 12: rota.store.Program.tasks:type_name -> rota.store.ProgramTask
+	19, // 13: rota.store.Program.events:type_name -> rota.store.ProgramEvent
+	19, // 14: rota.store.ProgramHistory.events:type_name -> rota.store.ProgramEvent
+	15, // [15:15] is the sub-list for method output_type
+	15, // [15:15] is the sub-list for method input_type
+	15, // [15:15] is the sub-list for extension type_name
+	15, // [15:15] is the sub-list for extension extendee
+	0,  // [0:15] is the sub-list for field type_name
 }
 
 func init() { file_store_proto_init() }
@@ -1862,7 +1930,7 @@ func file_store_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_store_proto_rawDesc), len(file_store_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   23,
+			NumMessages:   24,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -760,10 +760,13 @@ type ProgramHello struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// Made up at the start, to come back after a lost connection.
-	Run           string `protobuf:"bytes,2,opt,name=run,proto3" json:"run,omitempty"`
-	Policy        string `protobuf:"bytes,3,opt,name=policy,proto3" json:"policy,omitempty"`
-	Host          string `protobuf:"bytes,4,opt,name=host,proto3" json:"host,omitempty"`
-	Pid           int64  `protobuf:"varint,5,opt,name=pid,proto3" json:"pid,omitempty"`
+	Run    string `protobuf:"bytes,2,opt,name=run,proto3" json:"run,omitempty"`
+	Policy string `protobuf:"bytes,3,opt,name=policy,proto3" json:"policy,omitempty"`
+	Host   string `protobuf:"bytes,4,opt,name=host,proto3" json:"host,omitempty"`
+	Pid    int64  `protobuf:"varint,5,opt,name=pid,proto3" json:"pid,omitempty"`
+	// The scheduler function is a task of the cluster: what happened is kept for
+	// the next one when it moves.
+	Detached      bool `protobuf:"varint,6,opt,name=detached,proto3" json:"detached,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -833,12 +836,22 @@ func (x *ProgramHello) GetPid() int64 {
 	return 0
 }
 
+func (x *ProgramHello) GetDetached() bool {
+	if x != nil {
+		return x.Detached
+	}
+	return false
+}
+
 type ProgramWelcome struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// How long the program lives without being renewed.
 	TtlMs int64 `protobuf:"varint,1,opt,name=ttl_ms,json=ttlMs,proto3" json:"ttl_ms,omitempty"`
 	// gRPC addresses of all schedulers, for messages and for reconnecting.
-	Schedulers    []string `protobuf:"bytes,2,rep,name=schedulers,proto3" json:"schedulers,omitempty"`
+	Schedulers []string `protobuf:"bytes,2,rep,name=schedulers,proto3" json:"schedulers,omitempty"`
+	// What happened before, where an earlier scheduler function of the same
+	// detached program did not come to its end.
+	History       []*ProgramEvent `protobuf:"bytes,3,rep,name=history,proto3" json:"history,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -883,6 +896,13 @@ func (x *ProgramWelcome) GetTtlMs() int64 {
 func (x *ProgramWelcome) GetSchedulers() []string {
 	if x != nil {
 		return x.Schedulers
+	}
+	return nil
+}
+
+func (x *ProgramWelcome) GetHistory() []*ProgramEvent {
+	if x != nil {
+		return x.History
 	}
 	return nil
 }
@@ -1046,7 +1066,9 @@ func (*ProgramRenew) Descriptor() ([]byte, []int) {
 }
 
 type ProgramEnd struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A detached program goes on elsewhere: what happened is kept.
+	Moves         bool `protobuf:"varint,1,opt,name=moves,proto3" json:"moves,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1079,6 +1101,13 @@ func (x *ProgramEnd) ProtoReflect() protoreflect.Message {
 // Deprecated: Use ProgramEnd.ProtoReflect.Descriptor instead.
 func (*ProgramEnd) Descriptor() ([]byte, []int) {
 	return file_rota_v1_programs_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *ProgramEnd) GetMoves() bool {
+	if x != nil {
+		return x.Moves
+	}
+	return false
 }
 
 type ProgramEnded struct {
@@ -1412,18 +1441,20 @@ const file_rota_v1_programs_proto_rawDesc = "" +
 	"\x04stop\x18\x03 \x01(\v2\x14.rota.v1.ProgramStopH\x00R\x04stop\x126\n" +
 	"\brejected\x18\x04 \x01(\v2\x18.rota.v1.ProgramRejectedH\x00R\brejected\x12-\n" +
 	"\x05ended\x18\x05 \x01(\v2\x15.rota.v1.ProgramEndedH\x00R\x05endedB\x06\n" +
-	"\x04body\"r\n" +
+	"\x04body\"\x8e\x01\n" +
 	"\fProgramHello\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
 	"\x03run\x18\x02 \x01(\tR\x03run\x12\x16\n" +
 	"\x06policy\x18\x03 \x01(\tR\x06policy\x12\x12\n" +
 	"\x04host\x18\x04 \x01(\tR\x04host\x12\x10\n" +
-	"\x03pid\x18\x05 \x01(\x03R\x03pid\"G\n" +
+	"\x03pid\x18\x05 \x01(\x03R\x03pid\x12\x1a\n" +
+	"\bdetached\x18\x06 \x01(\bR\bdetached\"x\n" +
 	"\x0eProgramWelcome\x12\x15\n" +
 	"\x06ttl_ms\x18\x01 \x01(\x03R\x05ttlMs\x12\x1e\n" +
 	"\n" +
 	"schedulers\x18\x02 \x03(\tR\n" +
-	"schedulers\"R\n" +
+	"schedulers\x12/\n" +
+	"\ahistory\x18\x03 \x03(\v2\x15.rota.v1.ProgramEventR\ahistory\"R\n" +
 	"\rProgramChange\x12)\n" +
 	"\x03set\x18\x01 \x03(\v2\x17.rota.v1.TaskDefinitionR\x03set\x12\x16\n" +
 	"\x06delete\x18\x02 \x03(\tR\x06delete\"\x9a\x01\n" +
@@ -1432,9 +1463,10 @@ const file_rota_v1_programs_proto_rawDesc = "" +
 	"\amissing\x18\x02 \x01(\tR\amissing\x12*\n" +
 	"\x05tasks\x18\x03 \x03(\v2\x14.rota.v1.ProgramTaskR\x05tasks\x12-\n" +
 	"\x06events\x18\x04 \x03(\v2\x15.rota.v1.ProgramEventR\x06events\"\x0e\n" +
-	"\fProgramRenew\"\f\n" +
+	"\fProgramRenew\"\"\n" +
 	"\n" +
-	"ProgramEnd\"\x0e\n" +
+	"ProgramEnd\x12\x14\n" +
+	"\x05moves\x18\x01 \x01(\bR\x05moves\"\x0e\n" +
 	"\fProgramEnded\"{\n" +
 	"\rProgramPlaces\x12-\n" +
 	"\x06places\x18\x01 \x03(\v2\x15.rota.v1.ProgramPlaceR\x06places\x12!\n" +
@@ -1513,23 +1545,24 @@ var file_rota_v1_programs_proto_depIdxs = []int32{
 	18, // 12: rota.v1.ToProgram.stop:type_name -> rota.v1.ProgramStop
 	19, // 13: rota.v1.ToProgram.rejected:type_name -> rota.v1.ProgramRejected
 	15, // 14: rota.v1.ToProgram.ended:type_name -> rota.v1.ProgramEnded
-	21, // 15: rota.v1.ProgramChange.set:type_name -> rota.v1.TaskDefinition
-	1,  // 16: rota.v1.ProgramReport.tasks:type_name -> rota.v1.ProgramTask
-	2,  // 17: rota.v1.ProgramReport.events:type_name -> rota.v1.ProgramEvent
-	17, // 18: rota.v1.ProgramPlaces.places:type_name -> rota.v1.ProgramPlace
-	3,  // 19: rota.v1.Programs.ListPrograms:input_type -> rota.v1.ListProgramsRequest
-	5,  // 20: rota.v1.Programs.GetProgram:input_type -> rota.v1.GetProgramRequest
-	6,  // 21: rota.v1.Programs.StopProgram:input_type -> rota.v1.StopProgramRequest
-	7,  // 22: rota.v1.Programs.AttachProgram:input_type -> rota.v1.FromProgram
-	4,  // 23: rota.v1.Programs.ListPrograms:output_type -> rota.v1.ListProgramsResponse
-	0,  // 24: rota.v1.Programs.GetProgram:output_type -> rota.v1.Program
-	0,  // 25: rota.v1.Programs.StopProgram:output_type -> rota.v1.Program
-	8,  // 26: rota.v1.Programs.AttachProgram:output_type -> rota.v1.ToProgram
-	23, // [23:27] is the sub-list for method output_type
-	19, // [19:23] is the sub-list for method input_type
-	19, // [19:19] is the sub-list for extension type_name
-	19, // [19:19] is the sub-list for extension extendee
-	0,  // [0:19] is the sub-list for field type_name
+	2,  // 15: rota.v1.ProgramWelcome.history:type_name -> rota.v1.ProgramEvent
+	21, // 16: rota.v1.ProgramChange.set:type_name -> rota.v1.TaskDefinition
+	1,  // 17: rota.v1.ProgramReport.tasks:type_name -> rota.v1.ProgramTask
+	2,  // 18: rota.v1.ProgramReport.events:type_name -> rota.v1.ProgramEvent
+	17, // 19: rota.v1.ProgramPlaces.places:type_name -> rota.v1.ProgramPlace
+	3,  // 20: rota.v1.Programs.ListPrograms:input_type -> rota.v1.ListProgramsRequest
+	5,  // 21: rota.v1.Programs.GetProgram:input_type -> rota.v1.GetProgramRequest
+	6,  // 22: rota.v1.Programs.StopProgram:input_type -> rota.v1.StopProgramRequest
+	7,  // 23: rota.v1.Programs.AttachProgram:input_type -> rota.v1.FromProgram
+	4,  // 24: rota.v1.Programs.ListPrograms:output_type -> rota.v1.ListProgramsResponse
+	0,  // 25: rota.v1.Programs.GetProgram:output_type -> rota.v1.Program
+	0,  // 26: rota.v1.Programs.StopProgram:output_type -> rota.v1.Program
+	8,  // 27: rota.v1.Programs.AttachProgram:output_type -> rota.v1.ToProgram
+	24, // [24:28] is the sub-list for method output_type
+	20, // [20:24] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_rota_v1_programs_proto_init() }
