@@ -153,7 +153,7 @@ func (h *clusterHost) definition(p *peer, gang, pinned string) (*rotav1.TaskDefi
 		h.mu.Lock()
 		o.Relays = slices.Clone(h.relays)
 		h.mu.Unlock()
-		payload, err := json.Marshal(o)
+		payload, err := json.Marshal(o) //nolint:gosec // the order is for the worker, and needs the secret
 		if err != nil {
 			return nil, fmt.Errorf("writing the order of %s: %w", p.name, err)
 		}

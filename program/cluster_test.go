@@ -81,7 +81,7 @@ func echo(ctx context.Context, c program.Conn) error {
 	for {
 		m, err := c.Recv(ctx)
 		if err != nil {
-			return nil
+			return nil //nolint:nilerr // time to exit
 		}
 		if err := c.Send(ctx, m.Reply(m.Data)); err != nil {
 			return err
@@ -205,16 +205,17 @@ func TestClusterWorkerLost(t *testing.T) {
 			must(t, p.RegisterSchedConn(func(ctx context.Context, conn program.Conn) error {
 				running := 0
 				for e := range conn.Events() {
-					switch {
-					case e.Kind == program.TaskRunning:
+					switch e.Kind {
+					case program.TaskRunning:
 						if running++; running == 6 {
 							cuts[1]()
 						}
 						if e.Generation > 1 {
 							again++
 						}
-					case e.Kind == program.TaskLost:
+					case program.TaskLost:
 						lost++
+					default:
 					}
 					if e.Final() {
 						finals[fmt.Sprint(e.Task, e.Generation)]++
@@ -257,7 +258,7 @@ func TestClusterStop(t *testing.T) {
 		for {
 			if _, err := c.Recv(ctx); err != nil {
 				closed <- struct{}{}
-				return nil
+				return nil //nolint:nilerr // time to exit
 			}
 		}
 	}})

@@ -67,7 +67,8 @@ type call struct {
 // Recv implements Conn.
 func (e *endpoint) Recv(ctx context.Context) (Msg, error) {
 	var one [1]Msg
-	if _, err := e.recv(ctx, one[:]); err != nil {
+	n, err := e.recv(ctx, one[:])
+	if err != nil || n == 0 {
 		return Msg{}, err
 	}
 	return one[0], nil

@@ -44,7 +44,7 @@ func Submit(ctx context.Context, c ClusterConfig, name, offered string, args ...
 	if err != nil {
 		return fmt.Errorf("writing the submission: %w", err)
 	}
-	return onTasks(ctx, c, func(tasks rotav1.TasksClient) error {
+	return onTasks(c, func(tasks rotav1.TasksClient) error {
 		_, err := tasks.GetTask(ctx, &rotav1.GetTaskRequest{Id: submittedID(name)})
 		if err == nil {
 			return fmt.Errorf("%w: %s", ErrRunning, name)
@@ -62,7 +62,7 @@ func Submit(ctx context.Context, c ClusterConfig, name, offered string, args ...
 func submittedID(name string) string { return "program/" + name }
 
 // onTasks calls f with the API of the first scheduler that answers.
-func onTasks(ctx context.Context, c ClusterConfig, f func(rotav1.TasksClient) error) error {
+func onTasks(c ClusterConfig, f func(rotav1.TasksClient) error) error {
 	if len(c.Addresses) == 0 {
 		return &rota.FieldError{Field: "addresses", Value: "", Want: "at least one scheduler"}
 	}
@@ -123,7 +123,7 @@ func RunSubmitted(ctx context.Context, c ClusterConfig, b Builder, payload []byt
 	}
 	last, cancel := context.WithTimeout(ctx, farewell)
 	defer cancel()
-	derr := onTasks(last, c, func(tasks rotav1.TasksClient) error {
+	derr := onTasks(c, func(tasks rotav1.TasksClient) error {
 		_, err := tasks.DeleteTasks(last, &rotav1.DeleteTasksRequest{Ids: []string{submittedID(s.Name)}})
 		return err
 	})

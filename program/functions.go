@@ -2,6 +2,7 @@ package program
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 	"sync"
@@ -142,7 +143,7 @@ func validName(field, name string) error {
 		return &rota.FieldError{Field: field, Value: name, Want: "a name without /"}
 	}
 	if err := (rota.Task{ID: name}).Validate(); err != nil {
-		if fe, ok := err.(*rota.FieldError); ok {
+		if fe := (*rota.FieldError)(nil); errors.As(err, &fe) {
 			return &rota.FieldError{Field: field, Value: fe.Value, Want: fe.Want}
 		}
 		return err

@@ -52,7 +52,7 @@ func connPair() (near, far net.Conn, err error) {
 
 // fileConn makes a connection of a file, and closes the file.
 func fileConn(f *os.File) (net.Conn, error) {
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	c, err := net.FileConn(f)
 	if err != nil {
 		return nil, fmt.Errorf("making a connection of a file: %w", err)

@@ -81,7 +81,7 @@ func TestSoak(t *testing.T) {
 	must(t, fs.RegisterTaskConn("loud", func(ctx context.Context, c Conn) error {
 		for {
 			if err := c.Send(ctx, Msg{Data: make([]byte, 1000)}); err != nil {
-				return nil
+				return nil //nolint:nilerr // time to exit
 			}
 		}
 	}))

@@ -50,8 +50,9 @@ const (
 	kindStop     // the task is told to exit
 	kindStatus   // the task says how it is
 	kindHard     // the task is told to exit without reading on
-	kindBits     = 3
 )
+
+const kindBits = 3
 
 func (m Msg) kind() uint64 { return m.tag & (1<<kindBits - 1) }
 func (m Msg) id() uint64   { return m.tag >> kindBits }

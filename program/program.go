@@ -137,11 +137,16 @@ func New(name string, cfg ...Config) *Program {
 // Name is the program's name.
 func (p *Program) Name() string { return p.name }
 
-func (p *Program) note(err error) error {
+// refuse returns err and keeps it for Run.
+func (p *Program) refuse(err error) error {
+	p.note(err)
+	return err
+}
+
+func (p *Program) note(err error) {
 	if err != nil {
 		p.wrong = append(p.wrong, err)
 	}
-	return err
 }
 
 // SpawnTask has the program need count tasks of the function name, each with
@@ -156,17 +161,17 @@ func (p *Program) SpawnTasks(specs ...Spec) error {
 	defer p.mu.Unlock()
 	for _, s := range specs {
 		if err := s.validate(); err != nil {
-			return p.note(err)
+			return p.refuse(err)
 		}
 		total := s.Count
 		for _, other := range p.specs {
 			if other.Name == s.Name {
-				return p.note(&rota.FieldError{Field: "task", Value: s.Name, Want: "a name that the program has no tasks of yet"})
+				return p.refuse(&rota.FieldError{Field: "task", Value: s.Name, Want: "a name that the program has no tasks of yet"})
 			}
 			total += other.Count
 		}
 		if total > MaxTasks {
-			return p.note(&rota.FieldError{Field: "count", Value: total, Want: fmt.Sprintf("at most %d tasks in one program", MaxTasks)})
+			return p.refuse(&rota.FieldError{Field: "count", Value: total, Want: fmt.Sprintf("at most %d tasks in one program", MaxTasks)})
 		}
 		s.Args, s.Env = slices.Clone(s.Args), maps.Clone(s.Env)
 		p.specs = append(p.specs, s)
@@ -196,9 +201,9 @@ func (p *Program) RegisterSchedConn(f ConnFunc) error {
 	defer p.mu.Unlock()
 	switch {
 	case f == nil:
-		return p.note(&rota.FieldError{Field: "scheduler function", Value: nil, Want: "a function"})
+		return p.refuse(&rota.FieldError{Field: "scheduler function", Value: nil, Want: "a function"})
 	case p.sched != nil:
-		return p.note(&rota.FieldError{Field: "scheduler function", Value: p.name, Want: "only one"})
+		return p.refuse(&rota.FieldError{Field: "scheduler function", Value: p.name, Want: "only one"})
 	}
 	p.sched = f
 	return nil

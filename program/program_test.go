@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"runtime"
 	"slices"
 	"strings"
@@ -129,7 +130,7 @@ func TestFailures(t *testing.T) {
 	}{
 		"error":  {func() error { return errors.New("boom ^") }, "boom ^", false},
 		"panic":  {func() error { panic("at the disco") }, "panic: at the disco", true},
-		"nil":    {func() error { var m map[string]int; m["a"] = 1; return nil }, "panic: assignment to entry in nil map", true},
+		"nil":    {func() error { return fmt.Errorf("%s", os.Args[len(os.Args)]) }, "panic: runtime error: index out of range", true},
 		"goexit": {func() error { runtime.Goexit(); return nil }, "the function ended its goroutine", false},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -152,7 +153,7 @@ func TestFailures(t *testing.T) {
 				},
 			}))
 			var te *TaskError
-			if !errors.As(err, &te) || te.Task != "bad-0" || te.How != lifecycle.Failed || te.Text != c.text {
+			if !errors.As(err, &te) || te.Task != "bad-0" || te.How != lifecycle.Failed || !strings.HasPrefix(te.Text, c.text) {
 				t.Fatalf("Run: %v", err)
 			}
 			got := finals(events)
@@ -206,7 +207,7 @@ func TestRestartTaskKeepsGoing(t *testing.T) {
 		for {
 			m, err := c.Recv(ctx)
 			if err != nil {
-				return nil
+				return nil //nolint:nilerr // time to exit
 			}
 			if err := c.Send(ctx, m.Reply([]byte("yes"))); err != nil {
 				return err

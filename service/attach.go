@@ -178,8 +178,8 @@ func (a *attachment) listen(ctx context.Context, ttl time.Duration) error {
 	for {
 		m, err := a.stream.Recv()
 		if err != nil {
-			if errors.Is(err, io.EOF) || ctx.Err() != nil {
-				return nil // it may come back
+			if errors.Is(err, io.EOF) {
+				err = nil // it may come back
 			}
 			return err
 		}

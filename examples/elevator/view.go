@@ -28,7 +28,7 @@ func terminal() bool {
 
 func (v *view) event(e program.Event) {
 	if v.plain && (e.Text != "" || e.Kind == program.TaskLaunched) {
-		fmt.Fprintln(v.w, e)
+		_, _ = fmt.Fprintln(v.w, e) // a terminal that is gone ends the program by its signal
 	}
 	v.last = e.String()
 }
@@ -43,7 +43,7 @@ func (v *view) show(c *control) {
 			car := &c.cars[i]
 			cars = append(cars, fmt.Sprintf("%d→%d%s(%d)", car.Floor, car.Goal(), arrows[car.Dir+1], len(car.Aboard)))
 		}
-		fmt.Fprintf(v.w, "%4d  %s  waiting %v\n", c.tick, strings.Join(cars, "  "), c.queue)
+		_, _ = fmt.Fprintf(v.w, "%4d  %s  waiting %v\n", c.tick, strings.Join(cars, "  "), c.queue)
 		return
 	}
 	var b strings.Builder
@@ -74,7 +74,7 @@ func (v *view) show(c *control) {
 	}
 	line("")
 	line("%.100s", v.last)
-	_, _ = io.WriteString(v.w, b.String()) // a terminal that is gone ends the program by its signal
+	_, _ = io.WriteString(v.w, b.String())
 }
 
 // summary counts riders; waits are in ticks.

@@ -75,8 +75,11 @@ func (a *app) programDetail(w io.Writer, p *rotav1.Program) error {
 	head := newTable("", "")
 	head.headless = true
 	for _, row := range [][2]string{
-		{"program", p.GetName()}, {"state", p.GetPhase()}, {"policy", p.GetPolicy()},
-		{"runs on", fmt.Sprintf("%s, process %d", p.GetHost(), p.GetPid())}, {"missing", p.GetMissing()},
+		{"program", p.GetName()},
+		{"state", p.GetPhase()},
+		{"policy", p.GetPolicy()},
+		{"runs on", fmt.Sprintf("%s, process %d", p.GetHost(), p.GetPid())},
+		{"missing", p.GetMissing()},
 	} {
 		if row[1] != "" {
 			head.add(row[0], row[1])

@@ -130,11 +130,14 @@ func (m *Machine) Effects() []Effect {
 	return e
 }
 
-// Phase, Missing, Err and Tasks say how things stand.
-func (m *Machine) Phase() Phase    { return m.phase }
+// Phase is where the program is.
+func (m *Machine) Phase() Phase { return m.phase }
+
+// Missing is what is not there while the program waits.
 func (m *Machine) Missing() string { return m.missing }
-func (m *Machine) Err() error      { return m.err }
-func (m *Machine) Tasks() []Task   { return slices.Clone(m.tasks) }
+
+// Tasks are all tasks as they stand.
+func (m *Machine) Tasks() []Task { return slices.Clone(m.tasks) }
 
 func (m *Machine) tell(kind Kind, t *Task, text, stack string) {
 	e := &Event{Kind: kind, Text: text, Stack: stack}

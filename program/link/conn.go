@@ -91,13 +91,13 @@ func (r *reader) run() (h flow.Header, whole []byte, err error) {
 	}
 	start := r.from - len(whole)
 	for r.to-r.from >= flow.HeaderLen {
-		g, err := flow.ParseHeader(r.buf[r.from:r.to])
-		if err != nil || !g.Routed() || g.Dst != h.Dst || g.Src != h.Src || r.to-r.from < flow.HeaderLen+g.Len {
-			break
+		g, bad := flow.ParseHeader(r.buf[r.from:r.to])
+		if bad != nil || !g.Routed() || g.Dst != h.Dst || g.Src != h.Src || r.to-r.from < flow.HeaderLen+g.Len {
+			break // it is judged when it is its turn
 		}
 		r.from += flow.HeaderLen + g.Len
 	}
-	return h, r.buf[start:r.from], nil
+	return h, r.buf[start:r.from], nil //nolint:nilerr // see break
 }
 
 // conn is the writing side of a connection: control frames, and lanes that have

@@ -61,9 +61,8 @@ type End struct {
 	inbox *Inbox
 	reply ReplyFunc
 
-	mu     sync.RWMutex
-	lanes  map[flow.Addr]*Lane
-	closed bool
+	mu    sync.RWMutex
+	lanes map[flow.Addr]*Lane
 }
 
 // Bind makes an end that lives in this node. Its messages come into inbox and
@@ -160,7 +159,7 @@ func (n *Node) Serve(ctx context.Context, c net.Conn) error {
 
 func (n *Node) serve(ctx context.Context, c net.Conn) (greeted bool, err error) {
 	defer context.AfterFunc(ctx, func() { _ = c.Close() })()
-	defer c.Close()
+	defer func() { _ = c.Close() }()
 	r := newReader(c, n.idle)
 	hello := flow.Header{Type: flow.Hello, Offset: version, Len: len(n.id) + len(n.credentials)}
 	if err := writeAll(c, append(append(hello.Append(nil), n.id[:]...), n.credentials...), n.idle); err != nil {

@@ -60,6 +60,14 @@ type chunk struct {
 
 var chunks = sync.Pool{New: func() any { return &chunk{b: make([]byte, 0, writeSize)} }}
 
+func newChunk() *chunk {
+	k, ok := chunks.Get().(*chunk)
+	if !ok { // the pool has nothing else
+		k = &chunk{}
+	}
+	return k
+}
+
 // push takes frames for the node.
 func (n *relayed) push(frames []byte) {
 	n.mu.Lock()
@@ -71,7 +79,7 @@ func (n *relayed) push(frames []byte) {
 		n.size += len(frames)
 		for len(frames) > 0 {
 			if len(n.out) == 0 || len(n.out[len(n.out)-1].b) == writeSize {
-				n.out = append(n.out, chunks.Get().(*chunk))
+				n.out = append(n.out, newChunk())
 			}
 			last := n.out[len(n.out)-1]
 			k := min(len(frames), writeSize-len(last.b))
@@ -127,7 +135,7 @@ func (n *relayed) write() error {
 // Serve runs one node's connection until it ends or ctx does, and closes c.
 func (r *Relay) Serve(ctx context.Context, c net.Conn) error {
 	defer context.AfterFunc(ctx, func() { _ = c.Close() })()
-	defer c.Close()
+	defer func() { _ = c.Close() }()
 	idle := r.Idle
 	if idle <= 0 {
 		idle = DefaultIdle

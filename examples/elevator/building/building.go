@@ -9,9 +9,10 @@ import "slices"
 // Rider wants to go from one floor to another. Called is when, in ticks of the
 // building's clock.
 type Rider struct {
-	ID       int
-	From, To int
-	Called   int
+	ID     int `json:"id"`
+	From   int `json:"from"`
+	To     int `json:"to"`
+	Called int `json:"called"`
 }
 
 // Car is one elevator. Its zero value waits on floor 0.

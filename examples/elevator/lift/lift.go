@@ -20,14 +20,17 @@ import (
 
 // PickUp sends an elevator to a rider.
 type PickUp struct {
-	Rider building.Rider
+	Rider building.Rider `json:"rider"`
 }
 
 // Report is what an elevator says each tick.
 type Report struct {
-	Floor, Goal, Dir int
-	Aboard           int
-	In, Out          []building.Rider
+	Floor  int              `json:"floor"`
+	Goal   int              `json:"goal"`
+	Dir    int              `json:"dir"` // 1 up, -1 down, 0 idle
+	Aboard int              `json:"aboard"`
+	In     []building.Rider `json:"in,omitempty"`
+	Out    []building.Rider `json:"out,omitempty"`
 }
 
 // What elevators are sent, and what they send.

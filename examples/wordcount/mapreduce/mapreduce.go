@@ -207,23 +207,23 @@ func chunks(r io.Reader, size int, each func([]byte) error) error {
 	for {
 		n, err := io.ReadFull(r, buf[have:])
 		have += n
-		end := have
-		if err == nil { // more may come: keep the last word for the next piece
-			for end > 0 && isWord(buf[end-1]) {
-				end--
-			}
-			if end == 0 {
-				return fmt.Errorf("a word of more than %d bytes", size)
-			}
-		} else if !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+		last := errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
+		if err != nil && !last {
 			return err
+		}
+		end := have
+		for !last && end > 0 && isWord(buf[end-1]) { // the rest of the last word is in the next piece
+			end--
+		}
+		if end == 0 && !last {
+			return fmt.Errorf("a word of more than %d bytes", size)
 		}
 		if end > 0 {
 			if err := each(buf[:end]); err != nil {
 				return err
 			}
 		}
-		if err != nil {
+		if last {
 			return nil
 		}
 		have = copy(buf, buf[end:have])

@@ -34,8 +34,7 @@ func New(self, peer Addr, window int) *Flow {
 	return f
 }
 
-// Self and Peer are the two ends.
-func (f *Flow) Self() Addr { return f.self }
+// Peer is the other end.
 func (f *Flow) Peer() Addr { return f.peer }
 
 // Connected says that there is a new path to the peer: what was under way may
