@@ -286,6 +286,7 @@ func (h *clusterHost) places(m *rotav1.ProgramPlaces) {
 		h.run.do(func(m *lifecycle.Machine) { m.WorkerLost(w, "its lease has ended") })
 	}
 	for _, g := range lost {
+		h.run.do(func(m *lifecycle.Machine) { m.Withdrawn(g.p.task, g.p.generation) })
 		h.run.do(func(m *lifecycle.Machine) {
 			m.Ended(g.p.task, g.p.generation, lifecycle.Ending{State: lifecycle.Lost, Text: g.text})
 		})

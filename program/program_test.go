@@ -130,7 +130,7 @@ func TestFailures(t *testing.T) {
 	}{
 		"error":  {func() error { return errors.New("boom ^") }, "boom ^", false},
 		"panic":  {func() error { panic("at the disco") }, "panic: at the disco", true},
-		"nil":    {func() error { return fmt.Errorf("%s", os.Args[len(os.Args)]) }, "panic: runtime error: index out of range", true},
+		"nil":    {func() error { n := len(os.Args); return fmt.Errorf("%s", os.Args[n]) }, "panic: runtime error: index out of range", true},
 		"goexit": {func() error { runtime.Goexit(); return nil }, "the function ended its goroutine", false},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -180,16 +180,19 @@ func newEventQueue() *eventQueue {
 	return &eventQueue{out: make(chan Event, 64), wake: make(chan struct{}, 1)}
 }
 
-// push adds an event. Repeated complaints about one task are told once while
-// the first waits. It answers false if nobody reads events.
+// push adds an event. A complaint that says the same as one that waits is told
+// once. It answers false if nobody reads events.
 func (q *eventQueue) push(e Event) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if e.Kind == Error || e.Kind == Stalled {
 		for i := len(q.list) - 1; i >= 0 && i > len(q.list)-64; i-- {
-			if o := q.list[i]; o.Kind == e.Kind && o.Task == e.Task {
+			if q.list[i] == e {
 				return true
 			}
+		}
+		if len(q.list) >= maxEvents/2 {
+			return true // what must be told has the rest
 		}
 	}
 	if len(q.list) >= maxEvents {

@@ -293,6 +293,14 @@ func (m *Machine) WorkerLost(worker, text string) {
 	m.settle()
 }
 
+// Withdrawn says that the task's worker gives it no more room, before it is said
+// how the task ended.
+func (m *Machine) Withdrawn(i int, generation uint64) {
+	if t := m.current(i, generation); t != nil && m.phase != Over {
+		m.tell(ResourcesWithdrawn, t, "", "")
+	}
+}
+
 // Note tells the scheduler function something that changes nothing.
 func (m *Machine) Note(e Event) {
 	if m.phase != Over {

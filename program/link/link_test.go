@@ -9,6 +9,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/rota-project/rota/program/link/flow"
 )
@@ -281,7 +282,7 @@ func TestLimits(t *testing.T) {
 }
 
 // TestSpoof has a node send in the name of an end that lives elsewhere, and
-// claim that end: the relay cuts it off.
+// claim that end: the relay passes nothing on.
 func TestSpoof(t *testing.T) {
 	t.Parallel()
 	addr, _ := listenRelay(t, &Relay{})
@@ -290,33 +291,78 @@ func TestSpoof(t *testing.T) {
 	in := NewInbox()
 	honest.Bind(flow.Addr{1}, in, nil).Open(flow.Addr{2}, 0, 0)
 	l := honest.Bind(flow.Addr{2}, NewInbox(), nil).Open(flow.Addr{1}, 0, 0)
-	if err := l.Send(t.Context(), 0, []byte("here")); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := in.Read(t.Context(), make([]Record, 1)); err != nil {
-		t.Fatal(err)
-	}
-	for name, h := range map[string]flow.Header{
-		"data": {Type: flow.Data, Src: flow.Addr{1}, Dst: flow.Addr{2}},
-		"bind": {Type: flow.Bind, Src: flow.Addr{1}},
-		"type": {Type: flow.Welcome},
-	} {
-		c, err := tcp(addr)(t.Context())
+	batch := make([]Record, 2)
+	must := func(err error) {
+		t.Helper()
 		if err != nil {
 			t.Fatal(err)
 		}
-		hello := flow.Header{Type: flow.Hello, Offset: version, Len: 16}
-		b := append(hello.Append(nil), make([]byte, 16)...)
-		if _, err := c.Write(h.Append(b)); err != nil {
-			t.Fatal(err)
+	}
+	must(l.Send(t.Context(), 0, []byte("one")))
+	if _, err := in.Read(t.Context(), batch); err != nil {
+		t.Fatal(err)
+	}
+	c, err := tcp(addr)(t.Context())
+	must(err)
+	defer c.Close()
+	hello := flow.Header{Type: flow.Hello, Offset: version, Len: 16}
+	bind := flow.Header{Type: flow.Bind, Src: flow.Addr{2}}
+	data := flow.Header{Type: flow.Data, Src: flow.Addr{2}, Dst: flow.Addr{1}, Offset: 5, Len: 3}
+	ping := flow.Header{Type: flow.Ping, Offset: 77}
+	b := append(hello.Append(nil), make([]byte, 16)...)
+	b = append(data.Append(bind.Append(b)), 0, 1, 'x')
+	_, err = c.Write(ping.Append(b))
+	must(err)
+	r := newReader(c, DefaultIdle)
+	for _, want := range []flow.Type{flow.Welcome, flow.Refused, flow.Pong} {
+		h, _, err := r.next()
+		must(err)
+		if h.Type != want {
+			t.Fatalf("answered with type %d, want %d", h.Type, want)
 		}
-		if n, err := c.Read(make([]byte, 10*flow.HeaderLen)); err == nil && n > flow.HeaderLen {
-			t.Errorf("%s: %d bytes after the greeting", name, n-flow.HeaderLen)
-		}
-		for err == nil {
-			_, err = c.Read(make([]byte, 100))
-		}
-		_ = c.Close()
+	}
+	must(l.Send(t.Context(), 0, []byte("two")))
+	if n, err := in.Read(t.Context(), batch); err != nil || n != 1 || string(batch[0].Data) != "two" {
+		t.Errorf("read %v, %v", batch[:n], err)
+	}
+	bad := flow.Header{Type: flow.Welcome}
+	_, err = c.Write(bad.Append(nil))
+	must(err)
+	if h, _, err := r.next(); err == nil {
+		t.Errorf("type %d after what no node may say", h.Type)
+	}
+}
+
+// TestMoves has an end claimed by a second node while the first still has it:
+// the second gets it when the first is gone.
+func TestMoves(t *testing.T) {
+	t.Parallel()
+	addr, _ := listenRelay(t, &Relay{})
+	const idle = 200 * time.Millisecond
+	first, second, other := NewNode(NodeConfig{Idle: idle}), NewNode(NodeConfig{Idle: idle}), NewNode(NodeConfig{})
+	for _, n := range []*Node{first, second, other} {
+		connect(t, n, tcp(addr))
+	}
+	held, in := NewInbox(), NewInbox()
+	e := first.Bind(flow.Addr{1}, held, nil)
+	e.Open(flow.Addr{2}, 0, 0)
+	l := other.Bind(flow.Addr{2}, NewInbox(), nil).Open(flow.Addr{1}, 0, 0)
+	batch := make([]Record, 1)
+	if err := l.Send(t.Context(), 0, nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := held.Read(t.Context(), batch); err != nil {
+		t.Fatal(err)
+	}
+	l.Close()
+	second.Bind(flow.Addr{1}, in, nil).Open(flow.Addr{3}, 0, 0)
+	k := other.Bind(flow.Addr{3}, NewInbox(), nil).Open(flow.Addr{1}, 0, 0)
+	e.Close()
+	if err := k.Send(t.Context(), 7, nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := in.Read(t.Context(), batch); err != nil || batch[0].Tag != 7 {
+		t.Errorf("read %v, %v", batch[0], err)
 	}
 }
 

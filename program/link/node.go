@@ -61,8 +61,9 @@ type End struct {
 	inbox *Inbox
 	reply ReplyFunc
 
-	mu    sync.RWMutex
-	lanes map[flow.Addr]*Lane
+	mu      sync.RWMutex
+	lanes   map[flow.Addr]*Lane
+	refused map[*conn]bool // it lives elsewhere, says the relay; asked again
 }
 
 // Bind makes an end that lives in this node. Its messages come into inbox and
@@ -238,6 +239,7 @@ func (n *Node) keepAlive(k *conn) (stop func()) {
 			select {
 			case <-t.C:
 				k.control(h.Append(nil))
+				n.bindAgain(k)
 				n.trim()
 			case <-done:
 				return
@@ -245,6 +247,49 @@ func (n *Node) keepAlive(k *conn) (stop func()) {
 		}
 	}()
 	return func() { close(done) }
+}
+
+// refused notes that the relay knows an end in another node.
+func (n *Node) refused(k *conn, addr flow.Addr) {
+	n.mu.RLock()
+	e := n.ends[addr]
+	n.mu.RUnlock()
+	if e == nil {
+		return
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.refused == nil {
+		e.refused = map[*conn]bool{}
+	}
+	e.refused[k] = true
+}
+
+// bindAgain asks for the ends that were refused.
+func (n *Node) bindAgain(k *conn) {
+	n.mu.RLock()
+	ends := slices.Collect(maps.Values(n.ends))
+	n.mu.RUnlock()
+	for _, e := range ends {
+		e.mu.Lock()
+		again := e.refused[k]
+		delete(e.refused, k)
+		e.mu.Unlock()
+		if !again {
+			continue
+		}
+		h := flow.Header{Type: flow.Bind, Src: e.addr}
+		k.control(h.Append(nil))
+		for _, l := range e.all() {
+			l.mu.Lock()
+			if l.via == k && !l.closed {
+				l.f.Connected()
+				l.unlockAndWrite()
+			} else {
+				l.mu.Unlock()
+			}
+		}
+	}
 }
 
 func (n *Node) trim() {
@@ -274,6 +319,8 @@ func (n *Node) read(k *conn, r *reader) error {
 		case h.Type == flow.Ping:
 			h.Type, h.Len = flow.Pong, 0
 			k.control(h.Append(nil))
+		case h.Type == flow.Refused && h.Src != flow.Addr{}:
+			n.refused(k, h.Src)
 		case h.Type == flow.Refused:
 			return fmt.Errorf("%w: %s", ErrRefused, whole[flow.HeaderLen:])
 		}

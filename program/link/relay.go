@@ -221,7 +221,7 @@ func (r *Relay) read(n *relayed, in *reader) error {
 		case flow.Pong:
 		case flow.Data, flow.Ack, flow.Sync:
 			if _, ok := n.ends[h.Src]; !ok {
-				return fmt.Errorf("%w: frames of an end that does not live there", flow.ErrProtocol)
+				continue // it was refused, and does not know yet
 			}
 			r.mu.RLock()
 			to := r.ends[h.Dst]
@@ -244,7 +244,10 @@ func (r *Relay) bind(n *relayed, addr flow.Addr) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if old := r.ends[addr]; old != nil && old.id != n.id {
-		return fmt.Errorf("%w: the end lives in another node", flow.ErrProtocol)
+		const text = "the end lives in another node"
+		h := flow.Header{Type: flow.Refused, Src: addr, Len: len(text)}
+		n.push(append(h.Append(nil), text...)) // it asks again, until the other one is gone
+		return nil
 	}
 	r.ends[addr] = n
 	n.ends[addr] = struct{}{}
