@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"regexp"
 	"strings"
@@ -60,8 +61,9 @@ func handleError(_ context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w 
 	writeError(w, httpStatus(st.Code()), codeName(st.Code()), message, field)
 }
 
-// parameter is how the gateway words a query parameter of a wrong type.
-var parameter = regexp.MustCompile(`^parsing (?:field|list) "([^"]+)": (.*)$`)
+// parameter is how the gateway words a query parameter of a wrong type, or one
+// that is there more often than it may be.
+var parameter = regexp.MustCompile(`^(?:parsing|too many values for) (?:field|list) "(?:[^"]+\.)?([^".]+)": (.*)$`)
 
 // fieldOf returns the field that the text of an error names, if any, and what
 // is to be said of it.
@@ -70,7 +72,7 @@ func fieldOf(text string) (field, message string) {
 		return field, message
 	}
 	if found := parameter.FindStringSubmatch(text); found != nil {
-		return found[1], found[1] + ": " + found[2]
+		return found[1], fmt.Sprintf("query parameter %s: %s", found[1], found[2])
 	}
 	return "", text
 }
@@ -103,7 +105,7 @@ func codeName(c codes.Code) string {
 	var b strings.Builder
 	for i, r := range name {
 		if r >= 'A' && r <= 'Z' {
-			if i > 0 && !(name[i-1] >= 'A' && name[i-1] <= 'Z') {
+			if i > 0 && (name[i-1] < 'A' || name[i-1] > 'Z') {
 				b.WriteByte('_')
 			}
 			r += 'a' - 'A'

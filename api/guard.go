@@ -2,6 +2,7 @@ package api
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -17,14 +18,37 @@ import (
 const stall = 30 * time.Second
 
 // NewServer returns an http.Server for h that no slow or silent client can hold
-// up. It does not listen; call Serve with a listener.
+// up. It does not listen; call Serve with a listener. Its Shutdown ends watches
+// at once and waits for calls.
 func NewServer(h http.Handler) *http.Server {
-	return &http.Server{
+	stopping, stop := context.WithCancel(context.Background())
+	s := &http.Server{
 		Handler:           h,
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    MaxHeader,
+		BaseContext: func(net.Listener) context.Context {
+			return context.WithValue(context.Background(), stoppingKey{}, stopping)
+		},
 	}
+	s.RegisterOnShutdown(stop)
+	return s
+}
+
+// stoppingKey is where a request's context has the one that ends as the server
+// begins to stop.
+type stoppingKey struct{}
+
+// untilStopping returns a context that also ends when the server of the request
+// begins to stop.
+func untilStopping(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	stopping, ok := ctx.Value(stoppingKey{}).(context.Context)
+	if !ok {
+		return ctx, cancel
+	}
+	forget := context.AfterFunc(stopping, cancel)
+	return ctx, func() { forget(); cancel() }
 }
 
 // checkHost refuses requests whose Host header names another machine than the

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 
@@ -46,17 +47,17 @@ func do(t *testing.T, s *httptest.Server, method, path, body string, headers ...
 	if err != nil {
 		t.Fatal(err)
 	}
-	for i := 0; i < len(headers); i += 2 {
-		if headers[i] == "Host" {
-			req.Host = headers[i+1]
+	for pair := range slices.Chunk(headers, 2) {
+		if pair[0] == "Host" {
+			req.Host = pair[1]
 		}
-		req.Header.Set(headers[i], headers[i+1])
+		req.Header.Set(pair[0], pair[1])
 	}
 	resp, err := s.Client().Do(req)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer resp.Body.Close()
+	defer func() { _ = resp.Body.Close() }()
 	got, err := io.ReadAll(resp.Body)
 	if err != nil {
 		t.Fatal(err)
@@ -80,12 +81,18 @@ func TestAnyID(t *testing.T) {
 	for _, id := range ids {
 		path := "/v1/tasks/" + strings.ReplaceAll(url.PathEscape(id), ".", "%2E")
 		code, body := do(t, s, http.MethodGet, path, "")
-		var detail struct{ Task struct{ ID string } }
+		var detail struct {
+			Task struct {
+				ID string `json:"id"`
+			} `json:"task"`
+		}
 		if err := json.Unmarshal([]byte(body), &detail); err != nil || code != 200 || detail.Task.ID != id {
 			t.Errorf("GET %s: %d %s (%v)", path, code, body, err)
 		}
 		code, body = do(t, s, http.MethodGet, path+"/why", "")
-		var why struct{ ID string }
+		var why struct {
+			ID string `json:"id"`
+		}
 		if err := json.Unmarshal([]byte(body), &why); err != nil || code != 200 || why.ID != id {
 			t.Errorf("GET %s/why: %d %s (%v)", path, code, body, err)
 		}
@@ -118,6 +125,11 @@ func TestErrors(t *testing.T) {
 		{"POST", "/healthz", "", 405, "unimplemented", ""},
 		{"GET", "/v1/tasks?page_size=many", "", 400, "invalid_argument", "page_size"},
 		{"GET", "/v1/tasks?pagesize=1", "", 400, "invalid_argument", "pagesize"},
+		{"GET", "/v1/tasks?page_size=1;x", "", 400, "invalid_argument", ""},
+		{"GET", "/v1/tasks:watch?group=a", "", 400, "invalid_argument", "group"},
+		{"GET", "/v1/plan?tasks=a", "", 400, "invalid_argument", "tasks"},
+		{"POST", "/v1/tasks:apply?dry_run=true", "{}", 400, "invalid_argument", "dry_run"},
+		{"DELETE", "/v1/tasks/a?now=1", "", 400, "invalid_argument", "now"},
 		{"GET", "/v1/tasks?group=a&group=b", "", 400, "invalid_argument", "group"},
 		{"POST", "/v1/tasks:apply", `{"tasks":[{"id":"b","weigth":1}]}`, 400, "invalid_argument", "weigth"},
 		{"POST", "/v1/tasks:apply", `{"tasks":[{"id":"b","weight":"x"}]}`, 400, "invalid_argument", "weight"},
@@ -128,7 +140,11 @@ func TestErrors(t *testing.T) {
 	} {
 		code, body := do(t, s, c.method, c.path, c.body)
 		var got struct {
-			Error struct{ Code, Message, Field string }
+			Error struct {
+				Code    string `json:"code"`
+				Message string `json:"message"`
+				Field   string `json:"field"`
+			} `json:"error"`
 		}
 		if err := json.Unmarshal([]byte(body), &got); err != nil {
 			t.Errorf("%s %s: %s: %v", c.method, c.path, body, err)
@@ -183,7 +199,7 @@ func TestWatch(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, "GET", s.URL+"/v1/tasks:watch", nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.URL+"/v1/tasks:watch", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -191,7 +207,7 @@ func TestWatch(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer resp.Body.Close()
+	defer func() { _ = resp.Body.Close() }()
 	if got := resp.Header.Get("Content-Type"); got != "application/x-ndjson" {
 		t.Errorf("content type %q", got)
 	}
@@ -201,8 +217,10 @@ func TestWatch(t *testing.T) {
 			t.Fatal("the watch ended: ", lines.Err())
 		}
 		var ev struct {
-			Type string
-			Task struct{ ID string }
+			Type string `json:"type"`
+			Task struct {
+				ID string `json:"id"`
+			} `json:"task"`
 		}
 		if err := json.Unmarshal(lines.Bytes(), &ev); err != nil {
 			t.Fatalf("%s: %v", lines.Text(), err)
@@ -222,6 +240,40 @@ func TestWatch(t *testing.T) {
 		if kind, id := next(); kind+" "+id != want {
 			t.Errorf("got %s %s, want %s", kind, id, want)
 		}
+	}
+}
+
+// TestShutdown: a watch that somebody still reads does not hold up the end.
+func TestShutdown(t *testing.T) {
+	t.Parallel()
+	conn, stop, err := fakecluster.New("w1").Dial()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(stop)
+	h, err := api.NewHandler(api.Config{Conn: conn})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := httptest.NewUnstartedServer(h)
+	s.Config = api.NewServer(h)
+	s.Start()
+	t.Cleanup(s.Close)
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.URL+"/v1/workers:watch", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := s.Client().Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	if err := s.Config.Shutdown(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	body, err := io.ReadAll(resp.Body)
+	if err != nil || !strings.Contains(string(body), `{"error":{"code":"canceled"`) {
+		t.Errorf("%v %s", err, body)
 	}
 }
 
@@ -277,7 +329,7 @@ func TestOtherOrigins(t *testing.T) {
 	if code, _ := do(t, s, "GET", "/v1/tasks/a", ""); code != 200 {
 		t.Error("the task is gone")
 	}
-	req, err := http.NewRequestWithContext(t.Context(), "GET", s.URL+"/v1/status", nil)
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.URL+"/v1/status", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -286,7 +338,7 @@ func TestOtherOrigins(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	resp.Body.Close()
+	_ = resp.Body.Close()
 	if got := resp.Header.Get("Access-Control-Allow-Origin"); got != "" {
 		t.Errorf("another origin is allowed to read: %q", got)
 	}
@@ -310,7 +362,7 @@ func TestBodyLimit(t *testing.T) {
 func TestBeside(t *testing.T) {
 	t.Parallel()
 	answer := func(text string) http.Handler {
-		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, text, r.URL.Path) })
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = fmt.Fprint(w, text, r.URL.Path) })
 	}
 	_, s := server(t, api.Config{
 		Console: answer("console "), Metrics: answer("metrics "),
@@ -327,8 +379,8 @@ func TestBeside(t *testing.T) {
 	}
 	code, body := do(t, s, "GET", "/v1/openapi.json", "")
 	var doc struct {
-		OpenAPI string
-		Paths   map[string]any
+		OpenAPI string         `json:"openapi"`
+		Paths   map[string]any `json:"paths"`
 	}
 	if err := json.Unmarshal([]byte(body), &doc); err != nil || code != 200 || !strings.HasPrefix(doc.OpenAPI, "3.") || doc.Paths["/v1/tasks/{id}"] == nil {
 		t.Errorf("openapi.json: %d %v %v", code, err, doc)

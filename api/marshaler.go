@@ -4,10 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/url"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
-	"github.com/grpc-ecosystem/grpc-gateway/v2/utilities"
 	spb "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
@@ -97,20 +95,3 @@ func (e *fieldError) Error() string { return e.field + fieldEnd + e.text }
 
 // fieldEnd stands between field and text; it is in neither.
 const fieldEnd = "\x00"
-
-// queryParser is the gateway's own but that it refuses what it does not know.
-type queryParser struct{ runtime.DefaultQueryParser }
-
-func (p queryParser) Parse(msg proto.Message, values url.Values, filter *utilities.DoubleArray) error {
-	fields := msg.ProtoReflect().Descriptor().Fields()
-	for name, list := range values {
-		fd := fields.ByTextName(name)
-		if fd == nil || fd.Message() != nil {
-			return &fieldError{name, fmt.Sprintf("unknown query parameter %q", name)}
-		}
-		if len(list) > 1 && !fd.IsList() {
-			return &fieldError{name, fmt.Sprintf("query parameter %q is there %d times", name, len(list))}
-		}
-	}
-	return p.DefaultQueryParser.Parse(msg, values, filter)
-}

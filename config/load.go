@@ -65,9 +65,10 @@ func (o *Options) Load(lookup func(string) (string, bool)) error {
 	for _, opt := range o.list {
 		if opt.flags != nil {
 			words := opt.flags
-			if opt.value.sep == "," {
+			switch opt.value.sep {
+			case ",": // a list may be given at once, or a part at a time
 				words = split(strings.Join(words, ","), ",")
-			} else if opt.value.sep == "" {
+			case "":
 				words = words[len(words)-1:]
 			}
 			if err := opt.take(FromFlag, "--"+opt.name, words); err != nil {
@@ -115,7 +116,7 @@ func (o *Options) loadFile(name string) error {
 	if err != nil {
 		return err
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	data, err := io.ReadAll(io.LimitReader(f, MaxFile+1))
 	if err != nil {
 		return &Error{Where: name, Err: err}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/rota-project/rota/internal/linedoc"
+	"github.com/rota-project/rota/placement"
 )
 
 // value reads and shows the field of a configuration that an option is for.
@@ -99,6 +100,40 @@ func countValue(p *int) value {
 	}
 }
 
+// budgetValue is a number, a part ("10%"), or both ("2,10%"): whichever is greater counts.
+func budgetValue(p *placement.Budget) value {
+	return value{
+		words: plain("a number or a percentage", linedoc.Number, linedoc.String),
+		set: func(w []string) error {
+			var b placement.Budget
+			for part := range strings.SplitSeq(w[0], ",") {
+				text, percent := strings.CutSuffix(strings.TrimSpace(part), "%")
+				f, err := strconv.ParseFloat(text, 64)
+				if err != nil || !(f >= 0) || percent && f > 100 || !percent && f != float64(int(f)) {
+					return want(w[0], "%s", "a whole number, a percentage, or both: 2,10%")
+				}
+				if percent {
+					b.Fraction = f / 100
+				} else {
+					b.Count = int(f)
+				}
+			}
+			*p = b
+			return nil
+		},
+		show: func() any {
+			switch {
+			case p.Fraction == 0:
+				return strconv.Itoa(p.Count)
+			case p.Count == 0:
+				return fmt.Sprintf("%g%%", p.Fraction*100)
+			}
+			return fmt.Sprintf("%d,%g%%", p.Count, p.Fraction*100)
+		},
+		arg: "N|N%",
+	}
+}
+
 func amountValue(p *float64) value {
 	return value{
 		words: plain("a number", linedoc.Number),
@@ -174,6 +209,14 @@ func listValue(p *[]string, arg string) value {
 		sep:  ",",
 		arg:  arg,
 	}
+}
+
+// linesValue is a list whose items may hold commas: in the environment they are
+// lines, and each flag is one.
+func linesValue(p *[]string, arg string) value {
+	v := listValue(p, arg)
+	v.sep = "\n"
+	return v
 }
 
 func wordList(v linedoc.Value, expected string) ([]string, error) {

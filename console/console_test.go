@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -20,8 +21,8 @@ func get(t *testing.T, method, path string, headers ...string) *httptest.Respons
 		t.Fatal(err)
 	}
 	req := httptest.NewRequestWithContext(t.Context(), method, path, nil)
-	for i := 0; i < len(headers); i += 2 {
-		req.Header.Set(headers[i], headers[i+1])
+	for pair := range slices.Chunk(headers, 2) {
+		req.Header.Set(pair[0], pair[1])
 	}
 	rec := httptest.NewRecorder()
 	h.ServeHTTP(rec, req)

@@ -13,11 +13,29 @@ func (s *pass) balance() {
 	}
 	mean := s.mean()
 	slack := s.tolerance(mean)
-	s.relieve(mean, slack)
-	s.fill(mean, slack)
+	if s.even(mean, slack) && !s.p.opt.BalanceGroups {
+		return
+	}
+	for moved := -1; moved < s.moved; { // what one gave may be what the other needed
+		moved = s.moved
+		s.relieve(mean, slack)
+		s.fill(mean, slack)
+	}
 	if s.p.opt.BalanceGroups {
 		s.evenGroups()
 	}
+}
+
+// even reports whether there is nothing to do, for little.
+func (s *pass) even(mean, slack float64) bool {
+	least, most := s.p.level[s.ready[0]], 0.0
+	for _, w := range s.ready {
+		least, most = min(least, s.p.level[w]), max(most, s.p.level[w])
+	}
+	if weight, equal := s.p.equalWeights(); equal && s.sameStrength {
+		return (most-least)*s.p.workers[s.ready[0]].strength <= weight
+	}
+	return most <= mean+slack && least >= mean-slack
 }
 
 // effort bounds the instances that balancing a pass looks at where rules
@@ -116,8 +134,8 @@ func (s *pass) fill(mean, slack float64) {
 func (s *pass) gains(d, r int32, weight, mean float64) bool {
 	kd, kr := s.p.level[d], s.p.level[r]
 	sd, sr := s.p.workers[d].strength, s.p.workers[r].strength
-	const almost = 1 - 1e-9 // rounding must not look like a gain
-	if weight*(1/sd+1/sr) >= 2*(kd-kr)*almost {
+	const noise = 1e-9 // of the levels: rounding must not look like a gain
+	if weight*(1/sd+1/sr) >= 2*(kd-kr)-noise*(kd+kr) {
 		return false
 	}
 	if s.p.opt.Hysteresis == 0 {
@@ -142,8 +160,8 @@ func (s *pass) give(d, r int32, mean float64, code reasonCode) bool {
 	}
 	t := &p.tasks[p.insts[i].task]
 	if t.key != none {
-		for _, m := range p.keys.all[t.key].members {
-			if j := p.sibling(m, i-t.first); j != none && p.insts[j].worker == d {
+		for _, j := range p.bundle(t, i-t.first) {
+			if p.insts[j].worker == d {
 				s.choose(j, d, r, cause{code, arg})
 			}
 		}
@@ -254,21 +272,19 @@ func (s *pass) mayGo(t *task, i, d, r int32) bool {
 	if t.key == none {
 		return p.feasible(i, r)
 	}
-	mark := len(s.steps)
-	ok := true
-	for _, m := range p.keys.all[t.key].members {
-		j := p.sibling(m, i-t.first)
-		if j == none || p.insts[j].worker == none {
-			continue
+	return s.tryOut(func() bool {
+		for _, m := range p.keys.all[t.key].members {
+			j := p.sibling(m, i-t.first)
+			if j == none || p.insts[j].worker == none {
+				continue
+			}
+			if p.insts[j].worker != d || !p.feasible(j, r) {
+				return false
+			}
+			s.move(j, r, cause{evensLoad, d})
 		}
-		if p.insts[j].worker != d || !p.feasible(j, r) {
-			ok = false
-			break
-		}
-		s.move(j, r, cause{evensLoad, d})
-	}
-	s.undo(mark)
-	return ok
+		return true
+	})
 }
 
 // isFollowed reports whether something has to be where t is.

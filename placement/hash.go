@@ -1,33 +1,25 @@
 package placement
 
-import "math/bits"
-
 // hash64 maps a string to 64 well-mixed bits, the same on every machine and in
 // every process: ties are broken by it, so it must never be seeded.
 func hash64(s string) uint64 {
-	const k0, k1 = 0xa0761d6478bd642f, 0xe7037ed1a0b428db
+	const k0, k1 = 0xa0761d6478bd642f, 0xe7037ed1a0b428db // any odd numbers
 	h := uint64(len(s)) * k0
 	for len(s) >= 8 {
 		v := uint64(s[0]) | uint64(s[1])<<8 | uint64(s[2])<<16 | uint64(s[3])<<24 |
 			uint64(s[4])<<32 | uint64(s[5])<<40 | uint64(s[6])<<48 | uint64(s[7])<<56
-		h = fold(h^v, k1)
+		h = mix((h ^ v) * k1)
 		s = s[8:]
 	}
 	var v uint64
 	for i := range len(s) {
 		v |= uint64(s[i]) << (8 * i)
 	}
-	return mix(fold(h^v, k0))
+	return mix((h^v)*k1 + k0)
 }
 
 // combine folds v into h; the order of calls matters.
 func combine(h, v uint64) uint64 { return mix(h*0x9e3779b97f4a7c15 + v) }
-
-// fold multiplies to 128 bits and folds the halves together.
-func fold(a, b uint64) uint64 {
-	hi, lo := bits.Mul64(a|1, b)
-	return hi ^ lo
-}
 
 // mix is the finaliser of splitmix64 (Steele, Lea, Flood 2014).
 func mix(x uint64) uint64 {

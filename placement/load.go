@@ -17,7 +17,10 @@ func (p *Planner) SetLoad(i rota.Instance, worker string, load float64) {
 	if !(load >= 0) {
 		load = -1
 	}
-	if load = min(load, maxAmount); load == p.measured(n) {
+	if load >= 0 {
+		load = toAmount(load).float() // as it is summed
+	}
+	if load == p.measured(n) {
 		return
 	}
 	p.version++

@@ -30,19 +30,15 @@ func (s *pass) inOrder(list []entry) {
 	if len(list) < 2 {
 		return
 	}
+	if len(list) >= bulk && s.inOrderBySort(list) {
+		return
+	}
 	p := s.p
 	all := make([]ranked, len(list))
 	for k, e := range list {
 		t := &p.tasks[p.insts[e.inst].task]
-		r := &all[k]
-		r.entry = e
-		r.keys[0] = descending(t.priority)
-		r.keys[1] = uint64(s.domainRank(p.classes[t.class].domain)) << 32
-		if len(list) >= bulk && t.group != none {
-			r.keys[1] |= p.groups.all[t.group].hash >> 32
-		}
-		r.keys[2] = descending(t.weight)
-		r.keys[3] = t.tieOf(e.inst)
+		all[k] = ranked{s.keysOf(t, len(list)), e}
+		all[k].keys[3] = t.tieOf(e.inst)
 	}
 	if len(all) >= bulk {
 		all = radix(all)
@@ -57,6 +53,106 @@ func (s *pass) inOrder(list []entry) {
 	for k := range all {
 		list[k] = all[k].entry
 	}
+}
+
+// keysOf returns all keys of a task's instances but the last.
+func (s *pass) keysOf(t *task, of int) (keys [4]uint64) {
+	keys[0] = descending(t.priority)
+	keys[1] = uint64(s.domainRank(s.p.classes[t.class].domain)) << 32
+	if of >= bulk && t.group != none {
+		keys[1] |= s.p.groups.all[t.group].hash >> 32
+	}
+	keys[2] = descending(t.weight)
+	return keys
+}
+
+// tied is an entry with all of its keys in one: the rank of the first three
+// among those that there are, and the tie.
+type tied struct {
+	key uint64
+	entry
+}
+
+// inOrderBySort sorts many that are of few sorts: one key does. It reports
+// false, and does nothing, if the sorts are too many.
+func (s *pass) inOrderBySort(list []entry) bool {
+	p := s.p
+	const most = 1 << 12
+	sorts := map[[4]uint64]uint64{}
+	all := make([]tied, len(list))
+	var last [4]uint64
+	var lastSort uint64
+	for k, e := range list {
+		t := &p.tasks[p.insts[e.inst].task]
+		keys := s.keysOf(t, len(list))
+		if k == 0 || keys != last {
+			n, ok := sorts[keys]
+			if !ok {
+				if n = uint64(len(sorts)); n == most {
+					return false
+				}
+				sorts[keys] = n
+			}
+			last, lastSort = keys, n
+		}
+		all[k] = tied{lastSort<<52 | t.tieOf(e.inst)>>12, e}
+	}
+	if len(sorts) > 1 {
+		ranks := make([]uint64, len(sorts))
+		keys := make([]ranked, 0, len(sorts))
+		for k, n := range sorts {
+			keys = append(keys, ranked{k, entry{inst: int32(n)}})
+		}
+		slices.SortFunc(keys, compareRanked)
+		for r := range keys {
+			ranks[keys[r].inst] = uint64(r)
+		}
+		for k := range all {
+			all[k].key = ranks[all[k].key>>52]<<52 | all[k].key&(1<<52-1)
+		}
+	}
+	all = radixTied(all)
+	for k := range all {
+		for j := k; j > 0 && (all[j].key < all[j-1].key || all[j].key == all[j-1].key && p.less(all[j].inst, all[j-1].inst)); j-- {
+			all[j], all[j-1] = all[j-1], all[j]
+		}
+	}
+	for k := range all {
+		list[k] = all[k].entry
+	}
+	return true
+}
+
+// radixTied sorts by the upper bits of the key; the rest is for insertion.
+func radixTied(a []tied) []tied {
+	b := make([]tied, len(a))
+	const width = 11
+	var varies uint64
+	for i := range a {
+		varies |= a[i].key ^ a[0].key
+	}
+	var count [1 << width]int32
+	for shift := 64 - 3*width; shift < 64; shift += width {
+		if varies>>shift&(1<<width-1) == 0 {
+			continue
+		}
+		clear(count[:])
+		for i := range a {
+			count[a[i].key>>shift&(1<<width-1)]++
+		}
+		sum := int32(0)
+		for d, n := range count {
+			count[d] = sum
+			sum += n
+		}
+		for i := range a {
+			d := a[i].key >> shift & (1<<width - 1)
+			b[count[d]] = a[i]
+			count[d]++
+		}
+		a, b = b, a
+	}
+	return a
 }
 
 func compareRanked(a, b ranked) int {

@@ -22,15 +22,18 @@ type pass struct {
 	ranks        []uint32
 
 	// What the pass does.
-	steps     []step
-	log       []int32 // workers whose level changed, in order
-	pending   []entry
-	displaced []entry // by preemption
-	waiting   []waiting
-	origin    map[int32]int32  // where what may go back came from
-	evicted   map[int32]cause  // what this pass took from where it was
-	gangs     map[int32]string // gangs that were tried, and why they may not run
-	parted    map[int32]bool   // taken from unwanted company
+	steps         []step
+	log           []int32 // workers whose level changed, in order
+	pending       []entry
+	displaced     []entry // by preemption
+	split         []int32 // instances whose key is on several workers
+	waiting       []waiting
+	detached      []entry          // what was nowhere when the pass began to place it
+	origin        map[int32]int32  // where what may go back came from
+	evicted       map[int32]cause  // what this pass took from where it was
+	gangs         map[int32]string // gangs that were tried, and why they may not run
+	parted        map[int32]bool   // taken from unwanted company
+	listedNowhere bool             // what is to be placed may be in the list of what is nowhere
 
 	trees map[int32]*tree // by domain, emptiest first
 	low   tree            // all ready workers, emptiest first
@@ -46,6 +49,7 @@ type pass struct {
 	zones   map[string]int // instances by zone
 
 	marks   []uint64
+	touched int32 // keeps reads for their own sake from being left out
 	reasons map[cause]string
 	whys    map[profile]string
 }
@@ -84,7 +88,7 @@ func (s *pass) begin(p *Planner) {
 			s.strength += k.strength
 			s.sum = s.sum.plus(k.load)
 		}
-		if k.gone || k.spec.Draining || k.dirty {
+		if k.gone || k.drains || k.dirty {
 			s.attention = append(s.attention, w)
 		}
 	}
@@ -155,7 +159,13 @@ func (s *pass) shift(e entry, from, to int32) {
 func (s *pass) undo(n int) {
 	for k := len(s.steps) - 1; k >= n; k-- {
 		st := &s.steps[k]
-		s.shift(s.p.take(st.inst), st.to, st.from)
+		var e entry
+		if l := s.listOf(st.to); len(l) > 0 && l[len(l)-1].inst == st.inst {
+			e = s.p.takeLast(st.to) // steps to a worker are mostly undone last in, first out
+		} else {
+			e = s.p.take(st.inst)
+		}
+		s.shift(e, st.to, st.from)
 		if st.to == none && n > 0 {
 			delete(s.evicted, st.inst)
 		}
@@ -163,11 +173,69 @@ func (s *pass) undo(n int) {
 	s.steps = s.steps[:n]
 }
 
+// tryOut makes tentative steps and takes them back, and returns what steps says.
+// Levels end as they were, so the log need not tell of it.
+func (s *pass) tryOut(steps func() bool) bool {
+	mark, log := len(s.steps), len(s.log)
+	ok := steps()
+	s.undo(mark)
+	s.log = s.log[:log]
+	return ok
+}
+
+// restore takes back all steps. What was nowhere gets its old list again and
+// not entry by entry.
+func (s *pass) restore() {
+	if s.detached == nil {
+		s.undo(0)
+		return
+	}
+	p := s.p
+	var batch [ahead]entry
+	for k := len(s.steps) - 1; k >= 0; k-- {
+		if behind := len(s.steps) - 1 - k; behind%ahead == 0 && s.sole == none {
+			n := 0
+			for ; n < ahead && n <= k; n++ {
+				batch[n].inst = s.steps[k-n].inst
+			}
+			s.touch(batch[:n])
+		}
+		st := &s.steps[k]
+		if st.from != none {
+			p.put(p.take(st.inst), st.from)
+			continue
+		}
+		if l := p.workers[st.to].list; l[len(l)-1].inst == st.inst {
+			p.takeLast(st.to)
+		} else {
+			p.take(st.inst)
+		}
+		in := &p.insts[st.inst]
+		in.worker, in.pos = none, none
+	}
+	p.nowhere = s.detached[:0]
+	for _, e := range s.detached {
+		if in := &p.insts[e.inst]; in.worker == none { // others were evicted, and are back
+			in.pos = int32(len(p.nowhere))
+			p.nowhere = append(p.nowhere, e)
+		}
+	}
+	s.steps = s.steps[:0]
+}
+
+// listOf returns what a worker holds; nothing for none.
+func (s *pass) listOf(w int32) []entry {
+	if w == none {
+		return nil
+	}
+	return s.p.workers[w].list
+}
+
 // sync brings a tree up to date with the log, by single changes or, if they
 // are many, anew.
 func (s *pass) sync(t *tree, sign float64, keep func(int32) bool) *tree {
 	switch behind := len(s.log) - t.seen; {
-	case t.seen < 0 || behind*8 > len(s.ready)+64:
+	case t.seen < 0 || behind*8 > len(s.ready)+64 && len(t.held) == 0:
 		t.build(s.ready, len(s.p.workers), sign, s.p.level, keep)
 	case behind > 0:
 		for _, w := range s.log[t.seen:] {
@@ -234,152 +302,6 @@ func (s *pass) brake() {
 	s.inOrder(s.pending)
 	for _, e := range s.pending {
 		s.waiting = append(s.waiting, waiting{e.inst, reason})
-	}
-}
-
-// lastPlan remembers the steps of the last plan, for Commit.
-type lastPlan struct {
-	version uint64
-	first   *rota.Move
-	finals  []final
-	stops   int
-}
-
-type final struct {
-	inst, to int32
-	why      cause
-}
-
-// finish takes the net moves from the steps, takes the steps back, and puts
-// the moves into words.
-func (s *pass) finish(before, after float64) rota.Plan {
-	p := s.p
-	if n := (len(p.insts) + 63) / 64; len(s.marks) < n {
-		s.marks = make([]uint64, n)
-	}
-	finals := p.last.finals[:0]
-	if cap(finals) < len(s.steps) {
-		finals = make([]final, 0, len(s.steps))
-	}
-	for k := len(s.steps) - 1; k >= 0; k-- {
-		st := &s.steps[k]
-		if bit := uint64(1) << (st.inst & 63); s.marks[st.inst>>6]&bit == 0 {
-			s.marks[st.inst>>6] |= bit
-			why := st.why
-			if c, ok := s.evicted[st.inst]; ok && !why.code.forced() && c.code.forced() {
-				why = c // it had to go; balance only chose where to
-			}
-			finals = append(finals, final{st.inst, st.to, why})
-		}
-	}
-	for _, f := range finals {
-		s.marks[f.inst>>6] = 0
-	}
-	slices.Reverse(finals)
-	s.undo(0)
-	plan := rota.Plan{Summary: rota.Summary{ImbalanceBefore: before, ImbalanceAfter: after, Waiting: len(s.waiting)}}
-	if n := len(p.strays) + len(finals); n > 0 {
-		plan.Moves = make([]rota.Move, 0, n)
-	}
-	plan.Moves = s.stops(plan.Moves)
-	stops := len(plan.Moves)
-	kept := finals[:0]
-	for _, f := range finals {
-		from := p.insts[f.inst].worker
-		if from == f.to {
-			continue
-		}
-		if from == none {
-			f.why = cause{}
-		}
-		m := rota.Move{Instance: p.instance(f.inst), Reason: s.words(f.why), Forced: f.why.code.forced()}
-		if from != none {
-			m.From = p.workers[from].name
-		}
-		if f.to != none {
-			m.To = p.workers[f.to].name
-		} else if p.workers[from].gone {
-			continue // nobody has to be told to stop it
-		}
-		kept = append(kept, f)
-		plan.Moves = append(plan.Moves, m)
-	}
-	for i := range plan.Moves {
-		switch m := &plan.Moves[i]; {
-		case m.To == "":
-			plan.Summary.Stopped++
-		case m.From == "":
-			plan.Summary.Placed++
-		case m.Forced:
-			plan.Summary.Forced++
-		default:
-			plan.Summary.Chosen++
-		}
-	}
-	if len(s.waiting) > 0 {
-		plan.Waiting = make([]rota.Waiting, len(s.waiting))
-		for k, w := range s.waiting {
-			plan.Waiting[k] = rota.Waiting{Instance: p.instance(w.inst), Reason: w.reason}
-		}
-	}
-	p.last = lastPlan{version: p.version, finals: kept, stops: stops}
-	if len(plan.Moves) > 0 {
-		p.last.first = &plan.Moves[0]
-	}
-	s.shrink()
-	return plan
-}
-
-// shrink lets go of scratch that only a large plan needed.
-func (s *pass) shrink() {
-	const keep = 1 << 14
-	if cap(s.steps) > keep {
-		s.steps, s.log, s.pending, s.waiting = nil, nil, nil, nil
-	}
-	if len(s.trees) > 16 {
-		s.trees = nil
-	}
-}
-
-// stops are the moves of instances that no task declares.
-func (s *pass) stops(moves []rota.Move) []rota.Move {
-	for i, st := range s.p.strays {
-		moves = append(moves, rota.Move{Instance: i, From: st.worker, Reason: st.reason, Forced: true})
-	}
-	slices.SortFunc(moves, func(a, b rota.Move) int { return a.Instance.Compare(b.Instance) })
-	return moves
-}
-
-// Commit makes the plan's moves the assignment. A plan that Plan gave and that
-// nothing changed since costs least; any other is taken move by move, and what
-// no longer fits the state is passed over.
-func (p *Planner) Commit(plan rota.Plan) {
-	if len(plan.Moves) == 0 {
-		return
-	}
-	l := &p.last
-	if l.version != p.version || l.first != &plan.Moves[0] || len(plan.Moves) != l.stops+len(l.finals) {
-		p.commitNames(plan)
-		return
-	}
-	for _, m := range plan.Moves[:l.stops] {
-		delete(p.strays, m.Instance)
-	}
-	for _, f := range l.finals {
-		p.assign(f.inst, f.to)
-	}
-	p.version++
-}
-
-func (p *Planner) commitNames(plan rota.Plan) {
-	for _, m := range plan.Moves {
-		if m.To == "" {
-			p.Unassign(m.Instance)
-			continue
-		}
-		if p.find(m.Instance) != none {
-			_ = p.Assign(m.Instance, m.To) // a worker that is gone by now changes nothing
-		}
 	}
 }
 

@@ -9,21 +9,30 @@ import (
 // place gives everything that is nowhere a worker, in the order of turns.
 func (s *pass) place() {
 	p := s.p
-	if len(p.nowhere) == 0 {
+	if len(p.nowhere) == 0 && len(s.split) == 0 {
 		return
 	}
-	// What is to be placed leaves its list at once and not one by one.
-	s.waiting = slices.DeleteFunc(s.waiting, func(w waiting) bool { return p.insts[w.inst].worker == none })
-	s.pending = append(s.pending, p.nowhere...)
-	p.nowhere = p.nowhere[:0]
 	all := s.sum
-	for _, e := range s.pending {
-		p.insts[e.inst].pos = none
+	for _, e := range p.nowhere {
 		all = all.plus(toAmount(e.weight))
 	}
 	s.goal = all.float() / max(s.strength, math.SmallestNonzeroFloat64)
+	s.gather()
+	// What is to be placed leaves its list at once and not one by one.
+	s.waiting = slices.DeleteFunc(s.waiting, func(w waiting) bool { return p.insts[w.inst].worker == none })
+	s.pending = append(s.pending, p.nowhere...)
+	if s.detached == nil {
+		s.detached, p.nowhere = p.nowhere, nil
+		s.steps, s.log = slices.Grow(s.steps, len(s.pending)), slices.Grow(s.log, len(s.pending))
+	} else {
+		p.nowhere = p.nowhere[:0]
+	}
+	for _, e := range s.pending {
+		p.insts[e.inst].pos = none
+	}
 	s.inOrder(s.pending)
 	left := s.settleAll(s.pending)
+	s.listedNowhere = true // what preemption displaced is in the list of what is nowhere
 	// What waits for the company of another may have it by now.
 	for n := -1; len(left) > 0 && (len(p.followed) > 0 || len(s.displaced) > 0) && n != len(left); {
 		if n = len(left); len(s.displaced) > 0 {
@@ -42,17 +51,36 @@ func (s *pass) place() {
 	for _, e := range left {
 		s.stayNowhere(e)
 	}
+	s.listedNowhere = false
 }
 
 // settleAll places what it can and returns the rest.
 func (s *pass) settleAll(list []entry) (left []entry) {
-	for _, e := range list {
+	for k, e := range list {
+		if k%ahead == 0 && !e.plain() {
+			s.touch(list[k:min(k+ahead, len(list))])
+		}
 		// Or it came along with another of its key or gang.
-		if s.p.insts[e.inst].worker == none && !s.settle(e) {
+		if (e.plain() || s.p.insts[e.inst].worker == none) && !s.settle(e) {
 			left = append(left, e)
 		}
 	}
 	return left
+}
+
+// ahead is how many instances are read before the first of them is needed.
+const ahead = 16
+
+// touch reads what placing the entries will read, in loops of nothing else, so
+// that the waits for memory overlap.
+func (s *pass) touch(list []entry) {
+	var at [ahead]int32
+	for k, e := range list {
+		at[k] = s.p.insts[e.inst].task
+	}
+	for _, n := range at[:len(list)] {
+		s.touched += s.p.tasks[n].n
+	}
 }
 
 // stayNowhere gives up on an instance for this pass.
@@ -81,16 +109,20 @@ func (s *pass) stayNowhere(e entry) {
 // with all that has to come along.
 func (s *pass) settle(e entry) bool {
 	p := s.p
-	in := &p.insts[e.inst]
-	if in.plain && in.pos == none && s.sole != none {
-		w := s.emptiestFor(in.task, nil, e.inst, s.sole)
+	if e.plain() && s.sole != none && !s.listedNowhere {
+		var w int32
+		if len(s.pending) < few {
+			w = s.firstEmptiest()
+		} else {
+			w = s.emptiestFor(none, nil, e.inst, s.sole)
+		}
 		if w != none {
 			s.steps = append(s.steps, step{e.inst, none, w, s.whyMoved(e.inst)})
 			s.shift(e, none, w)
 		}
 		return w != none
 	}
-	if g := p.classes[p.tasks[in.task].class].gang; g != none {
+	if g := p.classes[p.tasks[p.insts[e.inst].task].class].gang; g != none {
 		return s.settleGang(g)
 	}
 	return s.settleOne(e)
@@ -125,6 +157,23 @@ func (s *pass) settleOne(e entry) bool {
 // whyMoved is the cause of placing i: what took it from its worker in this
 // pass, or (the zero cause) that it was nowhere.
 func (s *pass) whyMoved(i int32) cause { return s.evicted[i] }
+
+// few is how many instances are placed without a tree: building one costs more
+// than so many looks at all workers.
+const few = 4
+
+// firstEmptiest is emptiestFor for a plain instance, by looking at all workers.
+func (s *pass) firstEmptiest() int32 {
+	p := s.p
+	d := p.domains[s.sole]
+	best, least := none, math.Inf(1)
+	for _, w := range s.ready {
+		if p.level[w] < least && d.has(w) && !p.workers[w].full() {
+			best, least = w, p.level[w]
+		}
+	}
+	return best
+}
 
 // emptiestFor returns the emptiest worker of the domain that task n's instance i
 // may go to. Workers in its way stay out of the tree until it is another task's
@@ -186,20 +235,11 @@ func (s *pass) scan(t *task, i int32) int32 {
 func (s *pass) settleKey(t *task, i int32) bool {
 	p := s.p
 	index := i - t.first
-	var all []int32
+	all := p.bundle(t, index)
 	weight := amount{}
-	for _, m := range p.keys.all[t.key].members {
-		if j := p.sibling(m, index); j != none {
-			all = append(all, j)
-			weight = weight.plus(toAmount(p.tasks[m].weight))
-		}
+	for _, j := range all {
+		weight = weight.plus(toAmount(p.tasks[p.insts[j].task].weight))
 	}
-	slices.SortFunc(all, func(a, b int32) int {
-		if p.less(a, b) {
-			return -1
-		}
-		return 1
-	})
 	if home := s.keyHome(t, index); home != none && p.workers[home].ready() && p.feasible(i, home) {
 		s.move(i, home, s.whyMoved(i))
 		return true
@@ -262,6 +302,23 @@ func (s *pass) settleKey(t *task, i int32) bool {
 		}
 	}
 	return false
+}
+
+// bundle returns all instances of t's key with the index, in the order of ties.
+func (p *Planner) bundle(t *task, index int32) []int32 {
+	var all []int32
+	for _, m := range p.keys.all[t.key].members {
+		if j := p.sibling(m, index); j != none {
+			all = append(all, j)
+		}
+	}
+	slices.SortFunc(all, func(a, b int32) int {
+		if p.less(a, b) {
+			return -1
+		}
+		return 1
+	})
+	return all
 }
 
 // moveTogether moves all to w, or nothing if one of them may not go there.

@@ -63,11 +63,11 @@ func (s *pass) spell(c cause) string {
 	case overCapacity:
 		return "worker " + p.workers[c.arg].name + " has too little capacity for all it holds"
 	case evensLoad:
-		if mean := s.mean(); mean > 0 {
+		if mean := s.mean(); mean > 0 && p.level[c.arg] > mean {
 			return text("evens load: %s had %.3g%% above the mean", p.workers[c.arg].name, (p.level[c.arg]/mean-1)*100)
 		}
 	case fillsUp:
-		if mean := s.mean(); mean > 0 {
+		if mean := s.mean(); mean > 0 && p.level[c.arg] < mean {
 			return text("fills up %s, which had %.3g%% below the mean", p.workers[c.arg].name, (1-p.level[c.arg]/mean)*100)
 		}
 	case spreads:

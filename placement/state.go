@@ -26,17 +26,21 @@ type task struct {
 type inst struct {
 	task   int32
 	worker int32 // none while it is nowhere
-	pos    int32
-	plain  bool // one replica, no demand, group or key: its worker's list and load are all that it touches
+	pos    int32 // none while it is being placed
 }
 
 // entry is an instance in the list of its worker, with what choosing among the
 // list needs, so that a choice reads one stretch of memory.
 type entry struct {
 	inst   int32
-	tie    uint32 // the high half of the instance's hash
+	tie    uint32 // the high half of the instance's tie, but for its lowest bit: see plain
 	weight float64
 }
+
+// plain reports whether nothing but its weight distinguishes the instance: it
+// has one replica, no demand, group, key or rules that look at others, so that
+// lists and loads are all that its moves touch.
+func (e entry) plain() bool { return e.tie&1 != 0 }
 
 // worker is a slot for a worker. A worker that is gone keeps its slot, and its
 // instances, until a plan has placed them elsewhere, so that moves can say where
@@ -50,6 +54,8 @@ type worker struct {
 	max      int32 // the most instances it takes
 	known    bool  // set up; free slots are not
 	gone     bool
+	open     bool // ready: known, not gone, cordoned or draining
+	drains   bool
 	dirty    bool   // something changed that may forbid what it holds
 	room     []room // by resource number
 	name     string
@@ -63,7 +69,8 @@ type room struct {
 	counted        bool // false: the worker counts nothing
 }
 
-func (w *worker) ready() bool { return w.known && !w.gone && !w.spec.Cordoned && !w.spec.Draining }
+// ready reports whether the worker may be given something.
+func (w *worker) ready() bool { return w.open }
 
 func (w *worker) roomFor(name string) room {
 	if w.spec.Capacity == nil {
@@ -173,7 +180,12 @@ func (p *Planner) less(i, j int32) bool {
 // entryOf is what lists keep of instance i.
 func (p *Planner) entryOf(i int32) entry {
 	t := &p.tasks[p.insts[i].task]
-	return entry{inst: i, tie: uint32(t.tieOf(i) >> 32), weight: t.weight}
+	e := entry{inst: i, tie: uint32(t.tieOf(i)>>32) &^ 1, weight: t.weight}
+	c := p.classes[t.class]
+	if t.n == 1 && t.demand == none && t.group == none && t.key == none && !c.complex && !c.rules.Preempt {
+		e.tie |= 1
+	}
+	return e
 }
 
 // put places an instance, which is in no list, on worker w, or (none) on the
@@ -194,7 +206,7 @@ func (p *Planner) put(e entry, w int32) {
 		k.declared, k.measured = k.declared.plus(toAmount(e.weight)), k.measured.plus(toAmount(m))
 	}
 	p.rate(w, k)
-	if !in.plain {
+	if !e.plain() {
 		p.charge(in.task, w, k)
 	}
 }
@@ -223,15 +235,7 @@ func (p *Planner) take(i int32) entry {
 	if w := in.worker; w != none {
 		k := &p.workers[w]
 		list = &k.list
-		weight := toAmount(k.list[in.pos].weight)
-		k.load = k.load.minus(weight)
-		if m := p.measured(i); m >= 0 {
-			k.declared, k.measured = k.declared.minus(weight), k.measured.minus(toAmount(m))
-		}
-		p.rate(w, k)
-		if !in.plain {
-			p.discharge(in.task, w, k)
-		}
+		p.unload(k.list[in.pos], w, k)
 	}
 	if in.pos == none { // it is being placed, in no list
 		return p.entryOf(i)
@@ -243,6 +247,29 @@ func (p *Planner) take(i int32) entry {
 	*list = (*list)[:last]
 	in.worker, in.pos = none, none
 	return taken
+}
+
+// takeLast is take for an entry that is the last of the list of worker w.
+func (p *Planner) takeLast(w int32) entry {
+	k := &p.workers[w]
+	last := len(k.list) - 1
+	e := k.list[last]
+	p.unload(e, w, k)
+	k.list = k.list[:last]
+	return e
+}
+
+// unload takes an entry out of its worker's sums.
+func (p *Planner) unload(e entry, w int32, k *worker) {
+	weight := toAmount(e.weight)
+	k.load = k.load.minus(weight)
+	if m := p.measured(e.inst); m >= 0 {
+		k.declared, k.measured = k.declared.minus(weight), k.measured.minus(toAmount(m))
+	}
+	p.rate(w, k)
+	if !e.plain() {
+		p.discharge(p.insts[e.inst].task, w, k)
+	}
 }
 
 // discharge takes back charge.

@@ -119,14 +119,14 @@ func (s *pass) exchange(a, b int32, why cause) bool {
 	if t.key != none || u.key != none || !s.mayTake(a) || !s.mayTake(b) || !s.mayPart(t, a, d, r) || !s.mayPart(u, b, r, d) {
 		return false
 	}
-	mark := len(s.steps)
-	s.move(b, none, why)
-	ok := p.feasible(a, r)
-	if ok {
+	ok := s.tryOut(func() bool {
+		s.move(b, none, why)
+		if !p.feasible(a, r) {
+			return false
+		}
 		s.move(a, r, why)
-		ok = p.feasible(b, d)
-	}
-	s.undo(mark)
+		return p.feasible(b, d)
+	})
 	if !ok {
 		return false
 	}

@@ -11,8 +11,6 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials"
-	"google.golang.org/grpc/credentials/insecure"
 	grpcstatus "google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -120,12 +118,8 @@ func (a *attach) first(ctx context.Context) (*rotav1.ProgramWelcome, error) {
 
 // open opens the stream at one scheduler.
 func (a *attach) open(ctx context.Context, address string) (_ *rotav1.ProgramWelcome, err error) {
-	creds := insecure.NewCredentials()
-	if a.cfg.TLS != nil {
-		creds = credentials.NewTLS(a.cfg.TLS)
-	}
-	conn, err := grpc.NewClient("passthrough:///"+address, grpc.WithTransportCredentials(creds),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxAttach), grpc.MaxCallSendMsgSize(maxAttach)))
+	conn, err := grpc.NewClient("passthrough:///"+address, append(a.cfg.credentials(address),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxAttach), grpc.MaxCallSendMsgSize(maxAttach)))...)
 	if err != nil {
 		return nil, err
 	}

@@ -9,12 +9,19 @@ import (
 	"fmt"
 	"hash/fnv"
 	"net"
+	"net/netip"
+	"os"
 	"slices"
 	"sync"
 	"time"
 
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
+
 	"github.com/rota-project/rota"
 	rotav1 "github.com/rota-project/rota/api/rota/v1"
+	"github.com/rota-project/rota/auth"
 	"github.com/rota-project/rota/program/lifecycle"
 	"github.com/rota-project/rota/program/link"
 )
@@ -27,7 +34,12 @@ import (
 // Tasks run on workers that offer their function (worker.RegisterTaskFunc). They
 // are tasks of the cluster, NAME/elevator-0 and so on of kind program/elevator,
 // so `rota why` says where they are and why.
-func Cluster(addresses ...string) Place { return &cluster{cfg: ClusterConfig{Addresses: addresses}} }
+//
+// The token of ROTA_TOKEN_FILE or ROTA_TOKEN is used, where there is one.
+func Cluster(addresses ...string) Place {
+	token, err := auth.ClientToken("", os.LookupEnv)
+	return &cluster{cfg: ClusterConfig{Addresses: addresses, Token: token.Reveal()}, err: err}
+}
 
 // ClusterConfig is Cluster with all choices.
 type ClusterConfig struct {
@@ -36,6 +48,9 @@ type ClusterConfig struct {
 	// TLS secures the connections. Nil connects in the clear, which only
 	// loopback addresses are for.
 	TLS *tls.Config
+	// Token is shown to schedulers that ask for one: of the role submitter. It
+	// is only sent over TLS, or to this machine.
+	Token string
 
 	// moving is set where the scheduler function is a task of the cluster; it
 	// reports whether that was ended here to go on elsewhere.
@@ -47,12 +62,36 @@ func ClusterWith(c ClusterConfig) Place { return &cluster{cfg: c} }
 
 type cluster struct {
 	cfg ClusterConfig
+	err error
+}
+
+// credentials are those of gRPC connections to an address.
+func (c *ClusterConfig) credentials(address string) []grpc.DialOption {
+	creds := insecure.NewCredentials()
+	if c.TLS != nil {
+		creds = credentials.NewTLS(c.TLS)
+	}
+	opts := []grpc.DialOption{grpc.WithTransportCredentials(creds)}
+	if c.Token != "" {
+		opts = append(opts, grpc.WithPerRPCCredentials(auth.PerRPC(auth.Secret(c.Token), c.TLS != nil || onLoopback(address))))
+	}
+	return opts
+}
+
+// onLoopback reports whether an address is this machine's own.
+func onLoopback(address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	ip, perr := netip.ParseAddr(host)
+	return err == nil && (host == "localhost" || perr == nil && ip.IsLoopback())
 }
 
 // TaskKind is the kind of the cluster's tasks that run a program's function.
 func TaskKind(function string) string { return "program/" + function }
 
 func (c *cluster) open(ctx context.Context, r *run) (host, error) {
+	if c.err != nil {
+		return nil, c.err
+	}
 	if len(c.cfg.Addresses) == 0 {
 		return nil, &rota.FieldError{Field: "addresses", Value: "", Want: "at least one scheduler"}
 	}
@@ -66,8 +105,8 @@ func (c *cluster) open(ctx context.Context, r *run) (host, error) {
 	}
 	_, _ = rand.Read(h.key[:]) // never fails
 	h.ctx, h.cancel = context.WithCancel(context.Background())
-	h.dialer = dialer(c.cfg.TLS)
-	h.node = link.NewNode(link.NodeConfig{})
+	h.dialer = dialer(func() *tls.Config { return c.cfg.TLS }, c.cfg.Token != "")
+	h.node = link.NewNode(link.NodeConfig{Credentials: []byte(c.cfg.Token)})
 	h.end = h.node.Bind(h.key.addr(schedEnd, 0), r.sched.inbox, r.sched.reply)
 	h.attach = newAttach(r.p, c.cfg, h)
 	welcome, err := h.attach.first(ctx)
@@ -89,15 +128,19 @@ func (c *cluster) open(ctx context.Context, r *run) (host, error) {
 	return h, nil
 }
 
-// dialer connects links to an address.
-func dialer(conf *tls.Config) func(context.Context, string) (net.Conn, error) {
+// dialer connects links to an address. A node that shows a token does so over
+// TLS, or to this machine, and nowhere else.
+func dialer(conf func() *tls.Config, token bool) func(context.Context, string) (net.Conn, error) {
 	return func(ctx context.Context, address string) (net.Conn, error) {
 		ctx, cancel := context.WithTimeout(ctx, link.DefaultIdle)
 		defer cancel()
-		if conf != nil {
-			c := conf.Clone()
+		if c := conf(); c != nil {
+			c = c.Clone()
 			c.NextProtos = []string{"h2"} // the port is gRPC's, see link.Credentials
 			return (&tls.Dialer{Config: c}).DialContext(ctx, "tcp", address)
+		}
+		if token && !onLoopback(address) {
+			return nil, auth.ErrNoTLS
 		}
 		return new(net.Dialer).DialContext(ctx, "tcp", address)
 	}

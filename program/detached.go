@@ -9,8 +9,6 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials"
-	"google.golang.org/grpc/credentials/insecure"
 	grpcstatus "google.golang.org/grpc/status"
 
 	"github.com/rota-project/rota"
@@ -66,13 +64,9 @@ func onTasks(c ClusterConfig, f func(rotav1.TasksClient) error) error {
 	if len(c.Addresses) == 0 {
 		return &rota.FieldError{Field: "addresses", Value: "", Want: "at least one scheduler"}
 	}
-	creds := insecure.NewCredentials()
-	if c.TLS != nil {
-		creds = credentials.NewTLS(c.TLS)
-	}
 	var errs []error
 	for _, address := range c.Addresses {
-		conn, err := grpc.NewClient("passthrough:///"+address, grpc.WithTransportCredentials(creds))
+		conn, err := grpc.NewClient("passthrough:///"+address, c.credentials(address)...)
 		if err == nil {
 			err = f(rotav1.NewTasksClient(conn))
 			_ = conn.Close()

@@ -30,10 +30,10 @@ type Host struct {
 }
 
 // NewHost returns a host that reaches relays at the addresses that addresses
-// names (and at those that programs name), with TLS or, if conf is nil, without.
-// Close it.
-func NewHost(conf *tls.Config, addresses func() []string) *Host {
-	h := &Host{dial: dialer(conf), addresses: addresses, node: link.NewNode(link.NodeConfig{})}
+// names (and at those that programs name), with TLS or, where conf answers nil,
+// without. Close it.
+func NewHost(conf func() *tls.Config, addresses func() []string) *Host {
+	h := &Host{dial: dialer(conf, false), addresses: addresses, node: link.NewNode(link.NodeConfig{})}
 	h.ctx, h.cancel = context.WithCancel(context.Background())
 	return h
 }

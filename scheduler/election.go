@@ -125,13 +125,11 @@ func (s *Scheduler) campaign(ctx context.Context, lease store.LeaseID) (int64, e
 		// It may have been done. The lease goes, and the key with it.
 		return 0, fmt.Errorf("campaign: %w", err)
 	}
-	if err := s.view.Wait(ctx, rev); err != nil {
-		return 0, err
-	}
 	if !ok {
+		sleep(ctx, retryPause/10) // the view has the winner soon
 		return 0, nil
 	}
-	return rev, nil
+	return rev, s.view.Wait(ctx, rev)
 }
 
 func (s *Scheduler) leaderValue() ([]byte, error) {

@@ -35,6 +35,7 @@ type leader struct {
 	graceUntil map[string]time.Time
 	orphans    bool      // tasks of programs that ended may be left
 	instances  int       // of all tasks
+	more       bool      // the last pass may have left something to the next
 	planAt     time.Time // when the next pass is due; zero if nothing changed
 	nextPass   time.Time // by the interval
 	told       clusterFacts
@@ -126,7 +127,7 @@ func (l *leader) load() {
 				continue // it is placed like a new one
 			}
 			if t, ok := v.Tasks.Get(g.Instance.Task); ok && g.Instance.Index < t.Replicas {
-				l.ledger.Target(g.Instance, target(&t.Task, name, g.Reason))
+				l.ledger.Target(g.Instance, target(t, name, g.Reason))
 			}
 		}
 		if s == nil && v.Grants[name].Len() > 0 {
@@ -161,9 +162,10 @@ func (l *leader) run(ctx context.Context) error {
 		if !now.Before(l.nextPass) {
 			l.nextPass = now.Add(l.s.cfg.Interval)
 			l.owed.prune = true
+			l.graceEnds(now)
 			l.ask()
 			l.pass(now)
-		} else if !l.planAt.IsZero() && !now.Before(l.planAt) {
+		} else if l.graceEnds(now) || !l.planAt.IsZero() && !now.Before(l.planAt) {
 			l.pass(now)
 		}
 		if l.orphans {
@@ -182,6 +184,10 @@ func (l *leader) run(ctx context.Context) error {
 		}
 		if wrote {
 			continue // there is news of our own
+		}
+		if l.more && l.ledger.Moving() == 0 {
+			l.more = false
+			l.soon()
 		}
 		timer.Reset(time.Until(l.wakeAt()))
 		select {
@@ -211,6 +217,19 @@ func (l *leader) wakeAt() time.Time {
 	return at
 }
 
+// graceEnds notes the lost workers whose instances wait no longer for their
+// return, and reports whether there are any.
+func (l *leader) graceEnds(now time.Time) (ended bool) {
+	for name, until := range l.graceUntil {
+		if !now.Before(until) {
+			delete(l.graceUntil, name)
+			l.workers[name] = true
+			ended = true
+		}
+	}
+	return ended
+}
+
 // soon asks for a pass after the debounce.
 func (l *leader) soon() {
 	if l.planAt.IsZero() {
@@ -229,15 +248,15 @@ func (l *leader) learn(d *view.Delta) error {
 		}
 	}
 	for _, c := range d.Tasks {
-		if c.New == nil {
+		if c.Old != nil {
 			l.instances -= replicas(c.Old)
+		}
+		if c.New == nil {
 			l.planner.RemoveTask(c.Key)
 		} else {
-			if c.Old != nil {
-				l.instances -= replicas(c.Old)
-			}
 			l.setTask(c.New)
 		}
+		l.drop(c.Old, c.New)
 		l.soon()
 	}
 	for _, c := range d.Sessions {
@@ -246,6 +265,9 @@ func (l *leader) learn(d *view.Delta) error {
 			id = c.New.ID
 		}
 		l.ledger.Session(c.Name, id)
+		if c.New != nil && c.New.GetLeaving() {
+			l.ledger.Leaving(c.Name) // at once: what it gives up does not go back to it
+		}
 		l.workers[c.Name] = true
 		switch {
 		case c.New == nil:
@@ -314,23 +336,44 @@ func (l *leader) ack(worker string, a *record.Ack) {
 // setTask tells the planner of a task, and the ledger of a changed spec.
 func (l *leader) setTask(t *record.Task) {
 	l.instances += replicas(t)
-	if err := l.planner.SetTask(t.Task); err != nil {
+	if err := l.planner.SetTask(t.Task()); err != nil {
 		l.s.log.Error("task cannot be placed", "task", t.ID, "error", err)
 		return
 	}
 	for n := range replicas(t) {
 		i := rota.Instance{Task: t.ID, Index: n}
-		if worker, ok := l.planner.Where(i); ok {
-			l.ledger.Target(i, target(&t.Task, worker, ""))
+		worker, ok := l.planner.Where(i)
+		if !ok {
+			// Its worker may be away: should that return, it is given what is declared now.
+			worker = l.ledger.Aim(i)
 		}
+		if worker != "" {
+			l.ledger.Target(i, target(t, worker, ""))
+		}
+	}
+}
+
+// drop has the instances that are declared no longer be nowhere. The planner
+// says so of those that it finds on living workers only; one whose worker is
+// away must not be given back to it when it returns.
+func (l *leader) drop(was, is *record.Task) {
+	if was == nil {
+		return
+	}
+	from := 0
+	if is != nil {
+		from = replicas(is)
+	}
+	for n := from; n < replicas(was); n++ {
+		l.ledger.Target(rota.Instance{Task: was.ID, Index: n}, ownership.Target{Reason: "no task declares it"})
 	}
 }
 
 func replicas(t *record.Task) int { return max(t.Replicas, 1) }
 
-func target(t *rota.Task, worker, reason string) ownership.Target {
+func target(t *record.Task, worker, reason string) ownership.Target {
 	return ownership.Target{
-		Worker: worker, Mode: t.Normalize().Mode, Priority: t.Priority, Spec: record.Spec(t), Reason: reason,
+		Worker: worker, Mode: t.Mode, Priority: t.Priority, Spec: record.Spec(t), Reason: reason,
 	}
 }
 
@@ -356,12 +399,6 @@ func (l *leader) standing(name string) {
 func (l *leader) pass(now time.Time) {
 	l.planAt = time.Time{}
 	v := l.s.view
-	for name, until := range l.graceUntil {
-		if !now.Before(until) {
-			delete(l.graceUntil, name)
-			l.workers[name] = true
-		}
-	}
 	v.Read(func() {
 		for name := range l.workers {
 			l.standing(name)
@@ -380,13 +417,21 @@ func (l *leader) pass(now time.Time) {
 				l.ledger.Target(m.Instance, ownership.Target{Reason: m.Reason})
 				continue
 			}
-			l.ledger.Target(m.Instance, target(&t.Task, m.To, m.Reason))
+			l.ledger.Target(m.Instance, target(t, m.To, m.Reason))
 		}
 	})
+	// Budgets are per pass: when its moves are done, the next may go on.
+	l.more = len(plan.Moves) > 0 && l.budgeted()
 	l.s.stats.passes.Add(1)
 	l.s.stats.moves.Add(uint64(len(plan.Moves)))
 	if len(plan.Moves) > 0 {
 		l.s.log.Info("planned", "moves", len(plan.Moves), "forced", plan.Summary.Forced,
 			"waiting", plan.Summary.Waiting, "imbalance", plan.Summary.ImbalanceAfter, "took", time.Since(now))
 	}
+}
+
+// budgeted reports whether one pass may not do everything.
+func (l *leader) budgeted() bool {
+	o := l.s.cfg.Placement
+	return o.MaxMoves > 0 || o.MaxMovesPerWorker > 0 || o.GroupBudget != placement.Budget{} || o.ZoneBudget != placement.Budget{}
 }

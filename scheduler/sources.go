@@ -114,7 +114,7 @@ func (l *leader) declare(ctx context.Context, name string, tasks []rota.Task) er
 			return fmt.Errorf("task %q: %w", t.ID, &rota.FieldError{Field: "id", Value: t.ID, Want: "each once; it is there twice"})
 		}
 		want[t.ID] = true
-		set = append(set, record.Task{Task: t.Normalize(), Source: name})
+		set = append(set, record.NewTask(t, name))
 	}
 	for {
 		var units []table.Unit

@@ -227,7 +227,7 @@ func (a *attachment) change(ctx context.Context, c *rotav1.ProgramChange) error 
 		if err := placement.CheckTask(t); err != nil {
 			return convert.FieldStatus("set", fmt.Sprintf("task %q: %v", t.ID, err))
 		}
-		set[n] = record.Task{Task: t.Normalize(), Source: a.source}
+		set[n] = record.NewTask(t, a.source)
 	}
 	return a.write(ctx, set, c.GetDelete())
 }
@@ -399,7 +399,7 @@ func (a *attachment) places() (out *rotav1.ProgramPlaces, waiting, stop string) 
 			i := rota.Instance{Task: t.ID}
 			if worker, g := a.s.owner(i); g != nil {
 				p.Worker, p.Generation = worker, uint64(g.Generation)
-				p.Current = !g.Revoked && g.Spec == record.Spec(&t.Task)
+				p.Current = !g.Revoked && g.Spec == record.Spec(t)
 				if ack, ok := v.Ack(worker, i); ok && ack.Generation == g.Generation {
 					p.Error = ack.Error
 				}

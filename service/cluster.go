@@ -114,7 +114,7 @@ func fill(p *placement.Planner, s *Service) error {
 	v := s.cfg.View
 	p.Reserve(v.Tasks.Len())
 	for t := range v.Tasks.All() {
-		if err := p.SetTask(t.Task); err != nil {
+		if err := p.SetTask(t.Task()); err != nil {
 			return fmt.Errorf("task %q: %w", t.ID, err)
 		}
 	}
@@ -212,7 +212,7 @@ func (s *Service) Why(_ context.Context, r *rotav1.WhyRequest) (*rotav1.WhyRespo
 		for _, i := range e.Instances {
 			m := &rotav1.WhyInstance{Instance: s.instance(i.Instance)}
 			if _, g := s.owner(i.Instance); g != nil && g.Reason != "" {
-				m.Reasons = append(m.Reasons, "moved there because: "+g.Reason)
+				m.Reasons = append(m.Reasons, "came there because "+g.Reason)
 			}
 			if i.Reason != "" {
 				m.Reasons = append(m.Reasons, i.Reason)

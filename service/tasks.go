@@ -66,7 +66,7 @@ func (s *Service) GetTask(_ context.Context, r *rotav1.GetTaskRequest) (*rotav1.
 	v := s.cfg.View
 	v.Read(func() {
 		if t, ok := v.Tasks.Get(r.GetId()); ok {
-			out = &rotav1.TaskDetail{Task: convert.TaskToProto(t.Task), Source: source(t), Instances: s.task(t).GetInstances()}
+			out = &rotav1.TaskDetail{Task: convert.TaskToProto(t.Task()), Source: source(t), Instances: s.task(t).GetInstances()}
 		}
 	})
 	if out == nil {
@@ -107,7 +107,7 @@ func (s *Service) ApplyTasks(ctx context.Context, r *rotav1.ApplyTasksRequest) (
 		if err := placement.CheckTask(t); err != nil {
 			return nil, convert.FieldStatus(fmt.Sprintf("tasks[%d]", n), fmt.Sprintf("task %q: %v", t.ID, err))
 		}
-		set[n] = record.Task{Task: t.Normalize()}
+		set[n] = record.NewTask(t, "")
 	}
 	out := &rotav1.ApplyTasksResponse{}
 	counted := false
@@ -126,7 +126,7 @@ func (s *Service) ApplyTasks(ctx context.Context, r *rotav1.ApplyTasksRequest) (
 					err = convert.FieldStatus(fmt.Sprintf("tasks[%d].id", n),
 						fmt.Sprintf("task %q comes from source %s: change it there", t.ID, t.Source))
 					return
-				case t.Equal(set[n].Task):
+				case t.Task().Equal(set[n].Task()):
 					unchanged++
 				default:
 					changed++

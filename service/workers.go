@@ -4,8 +4,12 @@ import (
 	"context"
 	"maps"
 	"slices"
+	"sync"
+	"time"
 
+	"github.com/rota-project/rota/api/convert"
 	rotav1 "github.com/rota-project/rota/api/rota/v1"
+	"github.com/rota-project/rota/placement"
 	"github.com/rota-project/rota/store"
 	"github.com/rota-project/rota/store/record"
 	"github.com/rota-project/rota/store/storepb"
@@ -23,17 +27,63 @@ const (
 )
 
 // ListWorkers lists the living workers and those lost lately, by name.
-func (s *Service) ListWorkers(context.Context, *rotav1.ListWorkersRequest) (*rotav1.ListWorkersResponse, error) {
+func (s *Service) ListWorkers(ctx context.Context, _ *rotav1.ListWorkersRequest) (*rotav1.ListWorkersResponse, error) {
 	out := &rotav1.ListWorkersResponse{}
+	left := s.leasesElsewhere(ctx)
 	s.cfg.View.Read(func() {
 		for _, name := range s.workerNames() {
 			if w := s.worker(name); w != nil {
+				if w.GetLeaseLeftMs() == 0 {
+					w.LeaseLeftMs = left[name].Milliseconds()
+				}
 				out.Workers = append(out.Workers, w)
 			}
 		}
 	})
 	return out, nil
 }
+
+// leasesElsewhere asks the store how long the leases of workers last whose
+// sessions other schedulers hold.
+func (s *Service) leasesElsewhere(ctx context.Context) map[string]time.Duration {
+	leases := map[string]store.LeaseID{}
+	s.cfg.View.Read(func() {
+		for name, session := range s.cfg.View.Sessions {
+			if s.cfg.LeaseLeft == nil || s.cfg.LeaseLeft(name) == 0 {
+				leases[name] = store.LeaseID(session.GetLease())
+			}
+		}
+	})
+	ctx, cancel := context.WithTimeout(ctx, leaseTimeout)
+	defer cancel()
+	var (
+		mu   sync.Mutex
+		left = make(map[string]time.Duration, len(leases))
+		all  sync.WaitGroup
+		room = make(chan struct{}, leasesAtOnce)
+	)
+	for name, id := range leases {
+		room <- struct{}{}
+		all.Go(func() {
+			defer func() { <-room }()
+			d, err := s.cfg.Store.LeaseLeft(ctx, id)
+			if err != nil {
+				return // unknown is 0
+			}
+			mu.Lock()
+			left[name] = d
+			mu.Unlock()
+		})
+	}
+	all.Wait()
+	return left
+}
+
+// Asking after leases must not hold up a list.
+const (
+	leaseTimeout = time.Second
+	leasesAtOnce = 32
+)
 
 // GetWorker answers one worker.
 func (s *Service) GetWorker(_ context.Context, r *rotav1.GetWorkerRequest) (*rotav1.Worker, error) {
@@ -117,6 +167,27 @@ func (s *Service) DrainWorker(ctx context.Context, r *rotav1.WorkerRequest) (*ro
 // UndrainWorker ends both.
 func (s *Service) UndrainWorker(ctx context.Context, r *rotav1.WorkerRequest) (*rotav1.Worker, error) {
 	return s.setNode(ctx, r.GetName(), func(n *storepb.Node) { n.Cordoned, n.Draining = false, false })
+}
+
+// GetStoppable says whether workers may all be stopped now.
+func (s *Service) GetStoppable(_ context.Context, r *rotav1.GetStoppableRequest) (*rotav1.Stoppable, error) {
+	if len(r.GetNames()) == 0 {
+		return nil, convert.FieldStatus("names", "want at least one worker")
+	}
+	for _, name := range r.GetNames() {
+		if _, err := s.getWorker(name); err != nil {
+			return nil, err
+		}
+	}
+	var verdict placement.Verdict
+	err := s.ask(func(p *placement.Planner) error {
+		verdict = p.Stoppable(r.GetNames()...)
+		return nil
+	})
+	if err != nil {
+		return nil, convert.Error(err)
+	}
+	return &rotav1.Stoppable{Stoppable: verdict.OK, Reasons: verdict.Reasons, Moves: int64(verdict.Moves)}, nil
 }
 
 // setNode changes what is remembered of a worker.

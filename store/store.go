@@ -58,7 +58,9 @@ type Cond struct {
 type By uint8
 
 const (
+	// ByCreate compares the revision at which the key came to be.
 	ByCreate By = iota
+	// ByMod compares the revision that wrote its value.
 	ByMod
 )
 
@@ -106,6 +108,8 @@ type Store interface {
 	// KeepAlive renews a lease once and says for how long. When it returns
 	// without error the store has confirmed the renewal.
 	KeepAlive(ctx context.Context, id LeaseID) (time.Duration, error)
+	// LeaseLeft says how long a lease lasts at the least, if it is not renewed.
+	LeaseLeft(ctx context.Context, id LeaseID) (time.Duration, error)
 	// Revoke ends a lease and removes its keys. Ending one that has ended is no error.
 	Revoke(ctx context.Context, id LeaseID) error
 }

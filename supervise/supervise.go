@@ -59,10 +59,10 @@ func Run(ctx context.Context, c Config) error {
 	for {
 		began := time.Now()
 		exit, err := once(ctx, c)
-		if err != nil {
+		switch {
+		case err != nil:
 			return err
-		}
-		if ctx.Err() != nil {
+		case ctx.Err() != nil:
 			return nil
 		}
 		c.Logger.Warn("worker process ended by itself", "worker", c.Name, "status", exit.String(), "restart", c.Restart)

@@ -92,7 +92,7 @@ func ReadFile(name string, o Options) ([]rota.Task, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	return Read(f, name, o)
 }
 

@@ -17,11 +17,14 @@ import (
 	"github.com/rota-project/rota/store/table"
 )
 
-// Tables of the picture.
+// The tables of the picture.
 type (
-	Tasks  = table.Table[record.Task]
+	// Tasks are all declared tasks.
+	Tasks = table.Table[record.Task]
+	// Grants are those of one worker.
 	Grants = table.Table[record.Grant]
-	Acks   = table.Table[record.Ack]
+	// Acks are what one worker said of its grants.
+	Acks = table.Table[record.Ack]
 )
 
 // Session is a living worker.
@@ -56,6 +59,7 @@ type View struct {
 	Schedulers map[string]*storepb.Scheduler
 	Sources    map[string]*storepb.Source
 	Programs   map[string]*storepb.Program
+	JobWorkers map[string]*storepb.JobWorker
 	Leader     *Leader // nil while there is none
 	Cluster    *storepb.Cluster
 
@@ -77,6 +81,11 @@ type Delta struct {
 	Cluster    bool
 	Kick       bool // somebody asked for a pass
 	Programs   []string
+	// Jobs are events of jobs' keys as they come: package job/control has the
+	// picture of jobs. With JobsReset they are all that there is.
+	Jobs       []store.Event
+	JobsReset  bool
+	JobWorkers []string
 }
 
 // SessionChange is a worker that came (Old nil), went (New nil), or changed.
@@ -107,6 +116,7 @@ func (v *View) clear() {
 	v.Schedulers = map[string]*storepb.Scheduler{}
 	v.Sources = map[string]*storepb.Source{}
 	v.Programs = map[string]*storepb.Program{}
+	v.JobWorkers = map[string]*storepb.JobWorker{}
 	v.Cluster = &storepb.Cluster{}
 	v.holders = map[rota.Instance][]string{}
 	v.single = map[string][]string{}
@@ -120,7 +130,7 @@ func (v *View) Run(ctx context.Context) error {
 		err := v.follow(ctx)
 		switch {
 		case ctx.Err() != nil:
-			return nil
+			return nil //nolint:nilerr // asked to end: whatever the store said then is of no interest
 		case errors.Is(err, rota.ErrNewerVersion), errors.Is(err, table.ErrCorrupt), errors.Is(err, record.ErrMalformed):
 			return err
 		case errors.Is(err, store.ErrCompacted):
@@ -197,6 +207,7 @@ func (v *View) reset(kvs []store.KV, rev int64) error {
 	if err != nil {
 		return err
 	}
+	d.JobsReset = true
 	if d.Tasks, err = v.Tasks.Reset(tasks); err != nil {
 		return err
 	}

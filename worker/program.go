@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"slices"
 
@@ -30,7 +31,7 @@ func (w *Worker) RegisterTaskConn(name string, f program.ConnFunc) error {
 func (w *Worker) offer(name string, register func(*program.Functions) error) error {
 	w.mu.Lock()
 	if w.programs == nil {
-		w.programs = program.NewHost(w.cfg.TLS, func() []string { return slices.Concat(w.cfg.Schedulers, w.known.get()) })
+		w.programs = program.NewHost(w.dialTLS, func() []string { return slices.Concat(w.cfg.Schedulers, w.known.get()) })
 	}
 	h := w.programs
 	w.mu.Unlock()
@@ -48,7 +49,15 @@ func (w *Worker) RegisterProgram(offered string, b program.Builder) error {
 	}
 	return w.HandleTask(program.SchedulerKind(offered), func(ctx context.Context, a Assigned) error {
 		return program.RunSubmitted(ctx, program.ClusterConfig{
-			Addresses: slices.Concat(w.cfg.Schedulers, w.known.get()), TLS: w.cfg.TLS,
+			Addresses: slices.Concat(w.cfg.Schedulers, w.known.get()), TLS: w.dialTLS(),
 		}, b, a.Task.Payload)
 	})
+}
+
+// dialTLS is how to secure a connection to a scheduler; nil is not at all.
+func (w *Worker) dialTLS() *tls.Config {
+	if w.cfg.DialTLS != nil {
+		return w.cfg.DialTLS()
+	}
+	return w.cfg.TLS
 }

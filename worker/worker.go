@@ -37,10 +37,12 @@ type Worker struct {
 	mu       sync.Mutex
 	handlers map[string]TaskFunc
 	fallback TaskFunc // for every kind: Watch
+	events   chan Event
 	ran      bool
 	status   Status
 	changed  chan struct{} // closed at each change of status, allRunning or tasks
 	tasks    map[rota.Instance]Assigned
+	held     int  // instances on the account, running or not
 	all      bool // every task of the cluster runs
 	leave    chan struct{}
 	ended    chan struct{}
@@ -81,6 +83,8 @@ func (w *Worker) HandleTask(kind string, f TaskFunc) error {
 		return errors.New("worker: HandleTask after Run")
 	case f == nil:
 		return fmt.Errorf("worker: %w", &rota.FieldError{Field: "function", Value: kind, Want: "not nil"})
+	case w.fallback != nil:
+		return errors.New("worker: HandleTask beside Watch")
 	case w.handlers[kind] != nil:
 		return fmt.Errorf("worker: %w", &rota.FieldError{Field: "kind", Value: kind, Want: "one function a kind; it has one"})
 	}
@@ -103,8 +107,10 @@ func (w *Worker) Run(ctx context.Context) error {
 	}
 	w.ran = true
 	if len(w.handlers) == 0 && w.fallback == nil {
+		err := fmt.Errorf("worker: %w", &rota.FieldError{Field: "kinds", Value: "", Want: "at least one HandleTask, or Watch"})
+		w.end(err)
 		w.mu.Unlock()
-		return fmt.Errorf("worker: %w", &rota.FieldError{Field: "kinds", Value: "", Want: "at least one HandleTask, or Watch"})
+		return err
 	}
 	w.mu.Unlock()
 	stop := context.AfterFunc(ctx, w.askToLeave)
@@ -114,11 +120,19 @@ func (w *Worker) Run(ctx context.Context) error {
 		w.programs.Close()
 	}
 	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.end(err)
+	return err
+}
+
+// end notes that the worker runs no more and never will; w.mu is held.
+func (w *Worker) end(err error) {
 	w.err = err
 	w.set(StatusDead)
-	w.mu.Unlock()
+	if w.events != nil {
+		close(w.events)
+	}
 	close(w.ended)
-	return err
 }
 
 // Start is Run in the background.
@@ -131,7 +145,7 @@ func (w *Worker) Stop(ctx context.Context) error {
 	w.mu.Lock()
 	if !w.ran {
 		w.ran = true // it will never run
-		close(w.ended)
+		w.end(nil)
 	}
 	w.mu.Unlock()
 	select {

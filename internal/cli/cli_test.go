@@ -97,12 +97,12 @@ func TestJSON(t *testing.T) {
 	}
 	var tasks []struct {
 		Instances []struct {
-			Index      *int
-			Worker     *string
-			Generation *uint64
-			State      *string
-			Since      *string
-		}
+			Index      *int    `json:"index"`
+			Worker     *string `json:"worker"`
+			Generation *uint64 `json:"generation"`
+			State      *string `json:"state"`
+			Since      *string `json:"since"`
+		} `json:"instances"`
 	}
 	_, out, _ := run(t, "", env, "task", "list", "-o", "json")
 	if err := json.Unmarshal([]byte(out), &tasks); err != nil || len(tasks) != 5 {
@@ -134,7 +134,7 @@ func TestTables(t *testing.T) {
 	text := ages(got.String())
 	golden := filepath.Join("testdata", "tables.txt")
 	if *update {
-		if err := os.WriteFile(golden, []byte(text), 0o644); err != nil { //nolint:gosec // a source file
+		if err := os.WriteFile(golden, []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -196,7 +196,9 @@ func TestApply(t *testing.T) {
 	}
 	// What get prints can be applied again.
 	_, detail, _ := run(t, "", nil, "task", "get", "new", "-o", "json", "--server", addr)
-	var got struct{ Task json.RawMessage }
+	var got struct {
+		Task json.RawMessage `json:"task"`
+	}
 	if err := json.Unmarshal([]byte(detail), &got); err != nil {
 		t.Fatal(err)
 	}
@@ -209,12 +211,12 @@ func TestApply(t *testing.T) {
 func TestExitStatus(t *testing.T) {
 	t.Parallel()
 	_, addr := serve(t)
-	closed, err := net.Listen("tcp", "127.0.0.1:0")
+	closed, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	dead := closed.Addr().String()
-	closed.Close()
+	_ = closed.Close()
 	for args, want := range map[string]struct {
 		status int
 		says   string
@@ -261,10 +263,10 @@ func TestConfigShow(t *testing.T) {
 	env := map[string]string{"ROTA_CONFIG": file, "ROTA_STRENGTH": "2"}
 	status, out, errs := run(t, "", env, "config", "show", "worker", "--max-tasks=7", "-o", "json")
 	var settings []struct {
-		Key    string
-		Value  any
-		Source string
-		Where  string
+		Key    string `json:"key"`
+		Value  any    `json:"value"`
+		Source string `json:"source"`
+		Where  string `json:"where"`
 	}
 	if err := json.Unmarshal([]byte(out), &settings); err != nil || status != 0 {
 		t.Fatal(status, errs, err)
@@ -298,7 +300,7 @@ func TestWatch(t *testing.T) {
 	go func() {
 		done <- cli.Run(ctx, []string{"task", "list", "--watch", "--group", "g0", "-o", "jsonl", "--server", addr},
 			cli.Env{Stdin: strings.NewReader(""), Stdout: w, Stderr: &errs})
-		w.Close()
+		_ = w.Close()
 	}()
 	lines := bufio.NewScanner(r)
 	next := func() string {
@@ -306,8 +308,10 @@ func TestWatch(t *testing.T) {
 			t.Fatalf("the watch ended: %v %s", lines.Err(), &errs)
 		}
 		var ev struct {
-			Type string
-			Task struct{ ID string }
+			Type string `json:"type"`
+			Task struct {
+				ID string `json:"id"`
+			} `json:"task"`
 		}
 		if err := json.Unmarshal(lines.Bytes(), &ev); err != nil {
 			t.Fatal(err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"google.golang.org/grpc"
@@ -48,7 +49,8 @@ func (a *app) planCommand() *cobra.Command {
 	return c
 }
 
-func planText(w io.Writer, p *rotav1.Plan) error {
+func planText(out io.Writer, p *rotav1.Plan) error {
+	w := &strings.Builder{}
 	s := p.GetSummary()
 	if len(p.GetMoves()) > 0 {
 		t := newTable("TASK", "FROM", "TO", "WHY")
@@ -75,8 +77,9 @@ func planText(w io.Writer, p *rotav1.Plan) error {
 		}
 		fmt.Fprintln(w)
 	}
-	_, err := fmt.Fprintf(w, "%s: %d forced, %d chosen; %d placed, %d stopped, %d waiting; imbalance %s, then %s\n",
+	fmt.Fprintf(w, "%s: %d forced, %d chosen; %d placed, %d stopped, %d waiting; imbalance %s, then %s\n",
 		plural(s.GetMoves(), "move", "moves"), s.GetForced(), s.GetChosen(), s.GetPlaced(), s.GetStopped(), s.GetWaiting(),
 		ratio(s.GetImbalanceBefore()), ratio(s.GetImbalanceAfter()))
+	_, err := io.WriteString(out, w.String())
 	return err
 }

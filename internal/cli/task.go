@@ -130,11 +130,19 @@ func (a *app) taskDetail(w io.Writer, d *rotav1.TaskDetail) error {
 	def := d.GetTask()
 	t := newTable("FIELD", "VALUE")
 	for _, row := range [][2]string{
-		{"id", def.GetId()}, {"kind", def.GetKind()}, {"group", def.GetGroup()}, {"key", def.GetKey()},
-		{"weight", number(def.GetWeight())}, {"priority", number(def.GetPriority())},
-		{"replicas", fmt.Sprint(def.GetReplicas())}, {"mode", def.GetMode()}, {"source", d.GetSource()},
-		{"payload", payloadText(def)}, {"require", strings.Join(def.GetRequire(), ", ")},
-		{"gang", def.GetGang()}, {"pinned", def.GetPinned()},
+		{"id", def.GetId()},
+		{"kind", def.GetKind()},
+		{"group", def.GetGroup()},
+		{"key", def.GetKey()},
+		{"weight", number(def.GetWeight())},
+		{"priority", number(def.GetPriority())},
+		{"replicas", fmt.Sprint(def.GetReplicas())},
+		{"mode", def.GetMode()},
+		{"source", d.GetSource()},
+		{"payload", payloadText(def)},
+		{"require", strings.Join(def.GetRequire(), ", ")},
+		{"gang", def.GetGang()},
+		{"pinned", def.GetPinned()},
 	} {
 		if row[1] != "" {
 			t.add(row[0], row[1])
@@ -147,7 +155,9 @@ func (a *app) taskDetail(w io.Writer, d *rotav1.TaskDetail) error {
 	for _, i := range d.GetInstances() {
 		in.add(fmt.Sprint(i.GetIndex()), i.GetState(), dash(i.GetWorker()), generation(i), since(i), fmt.Sprint(i.GetRestarts()), dash(i.GetError()))
 	}
-	fmt.Fprintln(w)
+	if _, err := fmt.Fprintln(w); err != nil {
+		return err
+	}
 	return in.write(w, a.paint())
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"google.golang.org/grpc"
@@ -30,17 +31,17 @@ func (a *app) whyCommand() *cobra.Command {
 	}
 }
 
-func (a *app) whyText(w io.Writer, resp *rotav1.WhyResponse) error {
+func (a *app) whyText(out io.Writer, resp *rotav1.WhyResponse) error {
+	w := &strings.Builder{}
 	for n, why := range resp.GetInstances() {
 		in := why.GetInstance()
 		if n > 0 {
 			fmt.Fprintln(w)
 		}
 		name := rota.Instance{Task: resp.GetId(), Index: int(in.GetIndex())}
-		switch {
-		case in.GetWorker() == "":
+		if in.GetWorker() == "" {
 			fmt.Fprintf(w, "%s is on no worker (%s)\n", printable(name.String()), in.GetState())
-		default:
+		} else {
 			fmt.Fprintf(w, "%s is on %s (%s for %s, generation %s)\n", printable(name.String()), printable(in.GetWorker()), in.GetState(), since(in), generation(in))
 		}
 		for _, reason := range why.GetReasons() {
@@ -65,5 +66,6 @@ func (a *app) whyText(w io.Writer, resp *rotav1.WhyResponse) error {
 			return err
 		}
 	}
-	return nil
+	_, err := io.WriteString(out, w.String())
+	return err
 }

@@ -19,6 +19,7 @@ func (a *app) workerCommand() *cobra.Command {
 	return a.workerRole(group("worker", "who runs it", a.workerList(), a.workerGet(),
 		a.workerVerb("cordon", "give a worker nothing new", rotav1.WorkersClient.CordonWorker),
 		a.workerVerb("drain", "give a worker nothing new and empty it", rotav1.WorkersClient.DrainWorker),
+		a.workerStoppable(),
 		a.workerVerb("undrain", "end a cordon or a drain", rotav1.WorkersClient.UndrainWorker),
 	))
 }
@@ -93,12 +94,22 @@ func workerDetail(out io.Writer, w *rotav1.Worker) error {
 	}
 	t := newTable("FIELD", "VALUE")
 	for _, row := range [][2]string{
-		{"name", w.GetName()}, {"state", w.GetState()}, {"incarnation", w.GetIncarnation()},
-		{"pid", fmt.Sprint(w.GetPid())}, {"host", w.GetHost()}, {"zone", w.GetZone()}, {"labels", labels(w.GetLabels())},
-		{"kinds", strings.Join(w.GetKinds(), ", ")}, {"capacity", strings.Join(capacity, ", ")},
-		{"max_tasks", fmt.Sprint(w.GetMaxTasks())}, {"strength", number(w.GetStrength())},
-		{"instances", fmt.Sprint(w.GetInstances())}, {"weight", rounded(w.GetWeight())},
-		{"lease_left_ms", fmt.Sprint(w.GetLeaseLeftMs())}, {"scheduler", w.GetScheduler()}, {"version", w.GetVersion()},
+		{"name", w.GetName()},
+		{"state", w.GetState()},
+		{"incarnation", w.GetIncarnation()},
+		{"pid", fmt.Sprint(w.GetPid())},
+		{"host", w.GetHost()},
+		{"zone", w.GetZone()},
+		{"labels", labels(w.GetLabels())},
+		{"kinds", strings.Join(w.GetKinds(), ", ")},
+		{"capacity", strings.Join(capacity, ", ")},
+		{"max_tasks", fmt.Sprint(w.GetMaxTasks())},
+		{"strength", number(w.GetStrength())},
+		{"instances", fmt.Sprint(w.GetInstances())},
+		{"weight", rounded(w.GetWeight())},
+		{"lease_left_ms", fmt.Sprint(w.GetLeaseLeftMs())},
+		{"scheduler", w.GetScheduler()},
+		{"version", w.GetVersion()},
 	} {
 		if row[1] != "" {
 			t.add(row[0], row[1])
@@ -149,4 +160,35 @@ func (a *app) completeWorkers(cmd *cobra.Command, args []string, prefix string) 
 		return nil, cobra.ShellCompDirectiveError
 	}
 	return found, cobra.ShellCompDirectiveNoFileComp
+}
+
+// workerStoppable answers for scripts: status 0 if the workers may be stopped.
+func (a *app) workerStoppable() *cobra.Command {
+	return &cobra.Command{
+		Use:   "stoppable WORKER...",
+		Short: "say whether workers may all be stopped now",
+		Long: "Say whether the workers may all be stopped now: whether what they run fits elsewhere, and whether the\n" +
+			"budgets allow it. Exit status 0 if so, 1 if not. Node drainers ask GET /v1/workers:stoppable?names=NAME.",
+		Args: cobra.MinimumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.call(cmd.Context(), func(ctx context.Context, conn *grpc.ClientConn) error {
+				v, err := workersOf(conn).GetStoppable(ctx, &rotav1.GetStoppableRequest{Names: args})
+				if err != nil {
+					return err
+				}
+				err = a.print(v, func(out io.Writer) error {
+					if !v.GetStoppable() {
+						return nil
+					}
+					_, err := fmt.Fprintf(out, "yes: %s would move\n", plural(v.GetMoves(), "instance", "instances"))
+					return err
+				})
+				if err == nil && !v.GetStoppable() {
+					err = fmt.Errorf("not now: %s", strings.Join(v.GetReasons(), "; "))
+				}
+				return err
+			})
+		},
+		ValidArgsFunction: a.completeWorkers,
+	}
 }

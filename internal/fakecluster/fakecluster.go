@@ -72,7 +72,7 @@ func New(workers ...string) *Cluster {
 
 // Serve answers at a free port of the loopback interface until stop is called.
 func (c *Cluster) Serve() (addr string, stop func(), err error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		return "", nil, err
 	}

@@ -302,7 +302,7 @@ func (c *Cluster) GetPlan(_ context.Context, req *rotav1.GetPlanRequest) (*rotav
 				continue
 			}
 			p.Moves = append(p.Moves, &rotav1.Move{
-				Task: id, Index: in.GetIndex(), From: in.GetWorker(), To: left[len(p.Moves)%len(left)],
+				Task: id, Index: in.GetIndex(), From: in.GetWorker(), To: left[len(p.GetMoves())%len(left)],
 				Reason: "worker " + in.GetWorker() + " is gone", Forced: true,
 			})
 		}

@@ -90,7 +90,7 @@ func tomlLines(data []byte) map[string]int {
 	table := ""
 	for p.NextExpression() {
 		e := p.Expression()
-		switch e.Kind {
+		switch e.Kind { //nolint:exhaustive // nothing else stands by itself
 		case unstable.Table, unstable.ArrayTable:
 			table = ""
 			table = addKey(lines, &p, e.Key(), table)

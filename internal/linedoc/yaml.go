@@ -47,7 +47,7 @@ func yamlValue(n *yaml.Node, depth int, inAlias *yaml.Node, budget *int) (Value,
 			return v, errorf(n.Line, "aliases add more than %d values", maxExpanded)
 		}
 	}
-	switch n.Kind {
+	switch n.Kind { //nolint:exhaustive // the rest is scalars
 	case yaml.DocumentNode:
 		if len(n.Content) == 0 {
 			return v, nil

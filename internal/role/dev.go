@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"time"
@@ -76,7 +77,7 @@ func Dev(ctx context.Context, c *config.Dev, out, logTo io.Writer) error {
 			workers.Go(func() {
 				err := supervise.Run(workCtx, supervise.Config{
 					Name:   name,
-					Argv:   []string{self, "worker", "--name", name, "--schedulers", grpcL.Addr().String(), "--demo", "--log-level", c.Log.Level, "--log-format", c.Log.Format},
+					Argv:   devWorker(self, name, grpcL.Addr().String(), dir, c.Log),
 					Env:    withoutOwn(environment()),
 					Output: logTo, Restart: c.Restart == "always", Logger: log,
 					Exited: func(ctx context.Context, incarnation string) error {
@@ -108,6 +109,24 @@ func Dev(ctx context.Context, c *config.Dev, out, logTo io.Writer) error {
 			}
 		}
 	})
+}
+
+// devJobs are what the workers of rota dev run as jobs: nothing that changes
+// anything.
+var devJobs = []string{
+	"echo {words:any...}", "true", "false", "date", "hostname", "uname {what:one(-a|-m|-n|-r|-s)}", "seq {last:int(1..1000000)}",
+	"sleep {seconds:int(0..3600)}",
+}
+
+func devWorker(self, name, scheduler, dir string, log config.Log) []string {
+	argv := []string{
+		self, "worker", "--name", name, "--schedulers", scheduler, "--demo", "--log-level", log.Level, "--log-format", log.Format,
+		"--job-data", filepath.Join(dir, "jobs-"+name), "--job-slots", "16",
+	}
+	for _, j := range devJobs {
+		argv = append(argv, "--job", j)
+	}
+	return argv
 }
 
 // devTasks is the list that the cluster begins with.
@@ -162,6 +181,7 @@ func greet(out io.Writer, c *config.Dev, httpA, grpcA net.Addr, httpMoved, grpcM
 	p("  console   http://%s/%s", httpA, moved(httpMoved, c.HTTP))
 	p("  HTTP API  http://%s/v1/status", httpA)
 	p("  gRPC API  %s%s", grpcA, moved(grpcMoved, c.GRPC))
+	p("  jobs      %s", strings.Join(devCommands(), ", ")+", and nothing else")
 	p("  state     %s", stateOf(c))
 	p("")
 	p("Try in another terminal:")
@@ -174,10 +194,20 @@ func greet(out io.Writer, c *config.Dev, httpA, grpcA net.Addr, httpMoved, grpcM
 		"rota why ORD-LAX                   # why this task is on that worker",
 		"rota worker drain w2 ; rota plan",
 		"go run ./examples/elevator -cluster " + grpcA.String() + "   # functions on the workers; rota program list",
+		"rota job run --wait -- seq 5       # a command on the worker that fits",
 	} {
 		p("  %s", line)
 	}
 	p("Ctrl-C ends everything.")
+}
+
+func devCommands() []string {
+	var out []string
+	for _, j := range devJobs {
+		word, _, _ := strings.Cut(j, " ")
+		out = append(out, word)
+	}
+	return out
 }
 
 func moved(yes bool, from string) string {

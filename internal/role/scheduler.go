@@ -91,8 +91,15 @@ func runNode(ctx context.Context, c *config.Scheduler, sc scheduler.Config, grpc
 	sc.Lease, sc.Interval, sc.Timeout, sc.Debounce = c.Lease, c.Interval, c.PassTimeout, c.Debounce
 	sc.MaxWorkers, sc.BarrierWorkers, sc.BarrierWait = c.MaxWorkers, c.BarrierWorkers, c.BarrierWait
 	sc.Moves = ownership.Limits{InAll: c.MaxMoves}
+	sc.Placement = c.Placement
 	sc.Sources = append(sc.Sources, sources(c)...)
-	n.server, err = server.Start(server.Config{Scheduler: sc, GRPC: grpcL, HTTP: httpL})
+	sv := server.Config{Scheduler: sc, GRPC: grpcL, HTTP: httpL}
+	following, stopFollowing := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopFollowing()
+	if err := secure(following, c, &sv, log); err != nil {
+		return err
+	}
+	n.server, err = server.Start(sv)
 	if err != nil {
 		return err
 	}

@@ -14,14 +14,14 @@ import (
 // port. Base makes the connection what it is (insecure.NewCredentials(), TLS);
 // after its handshake the first byte tells the two apart: a link begins with a
 // Hello, HTTP/2 with its preface. Links are handed to serve, in a goroutine of
-// their own, with what base found out about the peer.
-func Credentials(base credentials.TransportCredentials, serve func(c net.Conn, auth credentials.AuthInfo)) credentials.TransportCredentials {
+// their own; AuthInfo has what base found out about the peer.
+func Credentials(base credentials.TransportCredentials, serve func(net.Conn)) credentials.TransportCredentials {
 	return &splitter{TransportCredentials: base, serve: serve}
 }
 
 type splitter struct {
 	credentials.TransportCredentials
-	serve func(net.Conn, credentials.AuthInfo)
+	serve func(net.Conn)
 }
 
 func (s *splitter) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
@@ -34,9 +34,9 @@ func (s *splitter) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInfo
 		_ = c.Close()
 		return nil, nil, fmt.Errorf("reading the first byte: %w", err)
 	}
-	whole := &begun{Conn: c, first: bytes.NewReader(first)}
+	whole := &begun{Conn: c, first: bytes.NewReader(first), auth: auth}
 	if flow.Type(first[0]) == flow.Hello {
-		go s.serve(whole, auth)
+		go s.serve(whole)
 		return nil, nil, credentials.ErrConnDispatched
 	}
 	return whole, auth, nil
@@ -50,6 +50,16 @@ func (s *splitter) Clone() credentials.TransportCredentials {
 type begun struct {
 	net.Conn
 	first *bytes.Reader
+	auth  credentials.AuthInfo
+}
+
+// AuthInfo is what the handshake of a connection that Credentials accepted found
+// out about the peer; nil if there is nothing.
+func AuthInfo(c net.Conn) credentials.AuthInfo {
+	if b, ok := c.(*begun); ok {
+		return b.auth
+	}
+	return nil
 }
 
 func (b *begun) Read(p []byte) (int, error) {

@@ -294,6 +294,18 @@ func (s *Store) KeepAlive(ctx context.Context, id store.LeaseID) (ttl time.Durat
 	return ttl, nil
 }
 
+// LeaseLeft implements store.Store. It is as late as a KeepAlive, and changes nothing.
+func (s *Store) LeaseLeft(ctx context.Context, id store.LeaseID) (left time.Duration, err error) {
+	err = s.call(ctx, KeepAlive, fmt.Sprintf("%x", int64(id)), func(ctx context.Context) (err error) {
+		left, err = s.under.LeaseLeft(ctx, id)
+		return err
+	})
+	if err != nil {
+		return 0, err
+	}
+	return left, nil
+}
+
 // Revoke implements store.Store.
 func (s *Store) Revoke(ctx context.Context, id store.LeaseID) error {
 	return s.call(ctx, Revoke, fmt.Sprintf("%x", int64(id)), func(ctx context.Context) error {

@@ -49,6 +49,20 @@ func (s *Store) KeepAlive(ctx context.Context, id store.LeaseID) (time.Duration,
 	return l.ttl, nil
 }
 
+// LeaseLeft implements store.Store.
+func (s *Store) LeaseLeft(ctx context.Context, id store.LeaseID) (time.Duration, error) {
+	d := s.db
+	if err := d.enter(ctx); err != nil {
+		return 0, fmt.Errorf("memory: look at lease %x: %w", id, err)
+	}
+	defer d.mu.Unlock()
+	l := d.leases[id]
+	if l == nil || !time.Now().Before(l.ends) {
+		return 0, fmt.Errorf("memory: look at lease %x: %w", id, store.ErrLeaseNotFound)
+	}
+	return time.Until(l.ends), nil
+}
+
 // Revoke implements store.Store.
 func (s *Store) Revoke(ctx context.Context, id store.LeaseID) error {
 	d := s.db

@@ -1,19 +1,19 @@
 // Package record turns the words of rota into the records that the store keeps
 // in pages, and back. It knows layouts and their versions, and nothing of what
 // they are for.
+//
+// The bytes are protocol buffers as store.proto has them. Those of pages are
+// read and written by hand, because there may be millions of records; those of
+// single keys by package proto. All of it is pure.
 package record
 
 import (
 	"errors"
 	"fmt"
-	"strconv"
 	"strings"
-	"unique"
 
 	"github.com/rota-project/rota"
-	"github.com/rota-project/rota/ownership"
 	"github.com/rota-project/rota/store"
-	"github.com/rota-project/rota/store/storepb"
 	"github.com/rota-project/rota/store/table"
 
 	"google.golang.org/protobuf/proto"
@@ -33,34 +33,6 @@ const (
 	ackPage   = 16 << 10
 )
 
-// Task is a declared task and who declared it: "" for the API, else the name of
-// a source.
-type Task struct {
-	rota.Task
-	Source string
-}
-
-// Grant is a grant of one worker.
-type Grant struct {
-	ownership.Grant
-}
-
-// Ack is what one worker said of a grant.
-type Ack struct {
-	ownership.Ack
-	Since int64 // Unix time in ms at which State began
-	// Load is the measured load, or negative for none.
-	Load float32
-}
-
-// InstanceKey orders instances and is unique to each: no id has a zero byte.
-func InstanceKey(i rota.Instance) string {
-	if i.Index == 0 {
-		return i.Task
-	}
-	return fmt.Sprintf("%s\x00%08d", i.Task, i.Index)
-}
-
 // NewTasks returns an empty table of tasks.
 func NewTasks() *table.Table[Task] {
 	return table.New(store.TasksPrefix, taskPage, table.Codec[Task]{
@@ -68,7 +40,7 @@ func NewTasks() *table.Table[Task] {
 		Size:   sizeOfTask,
 		Encode: encodeTasks,
 		Decode: decodeTasks,
-		Equal:  func(a, b *Task) bool { return a.Source == b.Source && a.Task.Equal(b.Task) },
+		Equal:  (*Task).equal,
 	})
 }
 
@@ -76,10 +48,10 @@ func NewTasks() *table.Table[Task] {
 func NewGrants(worker string) *table.Table[Grant] {
 	return table.New(store.WorkerGrants(worker), grantPage, table.Codec[Grant]{
 		Key:    func(g *Grant) string { return InstanceKey(g.Instance) },
-		Size:   func(g *Grant) int { return len(g.Instance.Task) + len(g.Reason) + 34 },
+		Size:   sizeOfGrant,
 		Encode: encodeGrants,
 		Decode: decodeGrants,
-		Equal:  func(a, b *Grant) bool { return *a == *b },
+		Equal:  equalGrants,
 	})
 }
 
@@ -87,10 +59,10 @@ func NewGrants(worker string) *table.Table[Grant] {
 func NewAcks(worker string) *table.Table[Ack] {
 	return table.New(store.WorkerAcks(worker), ackPage, table.Codec[Ack]{
 		Key:    func(a *Ack) string { return InstanceKey(a.Instance) },
-		Size:   func(a *Ack) int { return len(a.Instance.Task) + len(a.Error) + 48 },
+		Size:   sizeOfAck,
 		Encode: encodeAcks,
 		Decode: decodeAcks,
-		Equal:  func(a, b *Ack) bool { return *a == *b },
+		Equal:  equalAcks,
 	})
 }
 
@@ -102,15 +74,16 @@ type Versioned interface {
 
 // Decode reads a value into m and refuses one of a newer version.
 func Decode(value []byte, m Versioned) error {
-	if err := proto.Unmarshal(value, m); err != nil {
-		return fmt.Errorf("%w: %s: %w", ErrMalformed, m.ProtoReflect().Descriptor().Name(), err)
+	err := checkVersion(value)
+	if err == nil {
+		if err = proto.Unmarshal(value, m); err != nil {
+			err = fmt.Errorf("%w: %w", ErrMalformed, err)
+		} else {
+			err = versionError(uint64(m.GetVersion()))
+		}
 	}
-	switch v := m.GetVersion(); {
-	case v == 0:
-		return fmt.Errorf("%w: %s without a version", ErrMalformed, m.ProtoReflect().Descriptor().Name())
-	case v > Version:
-		return fmt.Errorf("%w: %s of version %d, this is %d",
-			rota.ErrNewerVersion, m.ProtoReflect().Descriptor().Name(), v, Version)
+	if err != nil {
+		return fmt.Errorf("%s: %w", m.ProtoReflect().Descriptor().Name(), err)
 	}
 	return nil
 }
@@ -124,87 +97,31 @@ func Encode(m proto.Message) ([]byte, error) {
 	return b, nil
 }
 
-func encodeGrants(records []Grant) ([]byte, error) {
-	page := &storepb.GrantPage{Version: Version, Grants: make([]*storepb.Grant, len(records))}
-	for n, g := range records {
-		page.Grants[n] = &storepb.Grant{
-			Task: g.Instance.Task, Index: int64(g.Instance.Index), Generation: uint64(g.Generation),
-			Session: g.Session, Revoked: g.Revoked, Spec: g.Spec, Reason: g.Reason,
-		}
+// InstanceKey orders instances and is unique to each: the task's id, and for all
+// but the first instance a zero byte, which no id has, and the index in eight digits.
+func InstanceKey(i rota.Instance) string {
+	if i.Index == 0 {
+		return i.Task
 	}
-	return Encode(page)
+	const digits = 8
+	b := make([]byte, len(i.Task)+1+digits)
+	copy(b, i.Task)
+	for n, d := i.Index, len(b)-1; d > len(i.Task); d-- {
+		b[d] = byte('0' + n%10)
+		n /= 10
+	}
+	return string(b)
 }
 
-func decodeGrants(value []byte) ([]Grant, error) {
-	var page storepb.GrantPage
-	if err := Decode(value, &page); err != nil {
-		return nil, err
+// checkInstance returns an error if the instance has no key of its own.
+func checkInstance(i rota.Instance) error {
+	switch {
+	case i.Task == "":
+		return &rota.FieldError{Field: "task", Value: i.Task, Want: "a name; it is missing"}
+	case strings.IndexByte(i.Task, 0) >= 0:
+		return &rota.FieldError{Field: "task", Value: i.Task, Want: "no zero byte"}
+	case i.Index < 0 || i.Index >= rota.MaxReplicas:
+		return &rota.FieldError{Field: "index", Value: i.Index, Want: fmt.Sprintf("0 to %d", rota.MaxReplicas-1)}
 	}
-	out := make([]Grant, len(page.GetGrants()))
-	for n, g := range page.GetGrants() {
-		i, err := instance(g.GetTask(), g.GetIndex())
-		if err != nil {
-			return nil, err
-		}
-		out[n] = Grant{ownership.Grant{
-			Instance: i, Generation: rota.Generation(g.GetGeneration()), Session: g.GetSession(),
-			Revoked: g.GetRevoked(), Spec: g.GetSpec(), Reason: shared(g.GetReason()),
-		}}
-	}
-	return out, nil
-}
-
-func encodeAcks(records []Ack) ([]byte, error) {
-	page := &storepb.AckPage{Version: Version, Acks: make([]*storepb.Ack, len(records))}
-	for n, a := range records {
-		page.Acks[n] = &storepb.Ack{
-			Task: a.Instance.Task, Index: int64(a.Instance.Index), Generation: uint64(a.Generation),
-			State: string(a.State), Error: strings.ToValidUTF8(a.Error, "�"), Restarts: a.Restarts, SinceUnixMs: a.Since,
-		}
-		if a.Load >= 0 {
-			page.Acks[n].Load = proto.Float64(float64(a.Load))
-		}
-	}
-	return Encode(page)
-}
-
-func decodeAcks(value []byte) ([]Ack, error) {
-	var page storepb.AckPage
-	if err := Decode(value, &page); err != nil {
-		return nil, err
-	}
-	out := make([]Ack, len(page.GetAcks()))
-	for n, a := range page.GetAcks() {
-		i, err := instance(a.GetTask(), a.GetIndex())
-		if err != nil {
-			return nil, err
-		}
-		load := float32(-1)
-		if a.Load != nil {
-			load = float32(a.GetLoad())
-		}
-		out[n] = Ack{
-			Ack: ownership.Ack{
-				Instance: i, Generation: rota.Generation(a.GetGeneration()), State: ownership.State(shared(a.GetState())),
-				Error: a.GetError(), Restarts: a.GetRestarts(),
-			},
-			Since: a.GetSinceUnixMs(), Load: load,
-		}
-	}
-	return out, nil
-}
-
-func instance(task string, index int64) (rota.Instance, error) {
-	if task == "" || index < 0 || index >= rota.MaxReplicas {
-		return rota.Instance{}, fmt.Errorf("%w: instance %s of task %q", ErrMalformed, strconv.FormatInt(index, 10), task)
-	}
-	return rota.Instance{Task: task, Index: int(index)}, nil
-}
-
-// shared keeps one copy of strings that many records have.
-func shared(s string) string {
-	if s == "" {
-		return ""
-	}
-	return unique.Make(s).Value()
+	return nil
 }

@@ -32,6 +32,9 @@ func leaseRevoked(t *testing.T, s store.Store) {
 	if kv, _ := get(t, s, "a"); kv.Lease != id {
 		t.Errorf("a has lease %x, want %x", kv.Lease, id)
 	}
+	if left, err := s.LeaseLeft(t.Context(), id); err != nil || left < time.Hour-time.Minute {
+		t.Errorf("LeaseLeft = %v, %v", left, err)
+	}
 	if ttl, err := s.KeepAlive(t.Context(), id); err != nil || ttl < time.Hour {
 		t.Errorf("KeepAlive = %v, %v", ttl, err)
 	}
@@ -96,6 +99,9 @@ func leaseGone(t *testing.T, s store.Store) {
 	id := grant(t, s, time.Hour)
 	if err := s.Revoke(t.Context(), id); err != nil {
 		t.Fatal(err)
+	}
+	if _, err := s.LeaseLeft(t.Context(), id); !errors.Is(err, store.ErrLeaseNotFound) {
+		t.Errorf("LeaseLeft: %v, want ErrLeaseNotFound", err)
 	}
 	if _, err := s.KeepAlive(t.Context(), id); !errors.Is(err, store.ErrLeaseNotFound) {
 		t.Errorf("KeepAlive: %v, want ErrLeaseNotFound", err)

@@ -114,7 +114,7 @@ func run(ctx context.Context, c Config, argv []string, f Fields, payload []byte)
 	}
 	exit, err := p.Wait()
 	if ctx.Err() != nil {
-		return nil
+		return nil //nolint:nilerr // it was asked to end, and has
 	}
 	if err != nil {
 		return fmt.Errorf("%s: %s: %w", argv[0], exit, err)
