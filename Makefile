@@ -35,10 +35,22 @@ torture: ## real processes killed, stopped and cut off, for a time: FOR=10m
 lint: ## golangci-lint and the rules of imports
 	go run $(LINT) run ./...
 
+.PHONY: supply
+supply: ## known vulnerabilities, licences, and the list of parts in bin/sbom.json (asks vuln.go.dev)
+	mkdir -p bin && .ci/supply bin/sbom.json
+
+.PHONY: bench-jobs
+bench-jobs: ## jobs a second and the time to the first output, beside a loop that starts the same commands itself
+	cd bench && go run ./jobs
+
 .PHONY: generate
 generate: ## code from the .proto files
 	go run $(BUF) generate
 	go generate ./api ./internal/cli
+
+.PHONY: bench-cluster
+bench-cluster: ## a whole cluster: how long until tasks run, and run again
+	cd bench && go run ./cluster
 
 .PHONY: bench-placement
 bench-placement: ## the planner beside franz-go's assignor

@@ -3,6 +3,7 @@ module github.com/rota-project/rota
 go 1.26.0
 
 require (
+	github.com/anishathalye/porcupine v1.3.1
 	github.com/coreos/go-oidc/v3 v3.21.0
 	github.com/grpc-ecosystem/grpc-gateway/v2 v2.33.0
 	github.com/pelletier/go-toml/v2 v2.4.3

@@ -56,7 +56,7 @@ func (o *nodeWrites) returned(name string) {
 func (l *leader) housekeep(ctx context.Context, now time.Time) (wrote bool, err error) {
 	var conds []store.Cond
 	var ops []store.Op
-	facts := clusterFacts{started: true, allRunning: l.planAt.IsZero() && l.ledger.Running() == l.instances}
+	facts := clusterFacts{started: true, allRunning: l.planAt.IsZero() && l.ledger.Running() == l.instances && l.listed()}
 	if facts != l.told {
 		value, err := record.Encode(&storepb.Cluster{Version: record.Version, Started: facts.started, AllRunning: facts.allRunning})
 		if err != nil {
@@ -119,6 +119,20 @@ func (l *leader) housekeep(ctx context.Context, now time.Time) (wrote bool, err 
 		l.owed = nodeWrites{}
 	}
 	return true, nil
+}
+
+// listed reports whether every source has given a list, to this leader or to one
+// before: while one has not, nobody knows what all tasks are.
+func (l *leader) listed() bool {
+	known := true
+	v := l.s.view
+	v.Read(func() {
+		for _, src := range l.s.cfg.Sources {
+			m := v.Sources[src.Name]
+			known = known && m != nil && (m.GetError() == "" || m.GetTasks() > 0)
+		}
+	})
+	return known
 }
 
 // gather is the barrier of the first start: where no worker lives when a leader

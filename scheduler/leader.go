@@ -107,6 +107,7 @@ func (s *Scheduler) lead(parent context.Context, lease store.LeaseID, epoch int6
 
 // load takes the whole picture in.
 func (l *leader) load() {
+	l.inbox.take() // what changed while the barrier was up is in the picture
 	v := l.s.view
 	l.planner.Reserve(v.Tasks.Len())
 	for t := range v.Tasks.All() {

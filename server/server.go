@@ -16,6 +16,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/rota-project/rota/api"
@@ -44,7 +45,8 @@ import (
 
 // Config says where to listen and how to schedule.
 type Config struct {
-	// Scheduler is how to schedule. Its GRPC and HTTP are filled in.
+	// Scheduler is how to schedule. Its HTTP is filled in, and its GRPC if it is
+	// empty: others are told of it.
 	Scheduler scheduler.Config
 	// GRPC and HTTP are where to listen. Both are closed by Stop.
 	GRPC, HTTP net.Listener
@@ -293,3 +295,15 @@ func (s *Server) Stop(ctx context.Context) error {
 
 // graceful is how long calls under way may take to end. Watches never do.
 const graceful = 200 * time.Millisecond
+
+// Methods lists the full names of all methods that are served, in order.
+func (s *Server) Methods() []string {
+	var out []string
+	for service, info := range s.grpc.GetServiceInfo() {
+		for _, m := range info.Methods {
+			out = append(out, "/"+service+"/"+m.Name)
+		}
+	}
+	slices.Sort(out)
+	return out
+}

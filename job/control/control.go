@@ -12,6 +12,7 @@ import (
 
 	"github.com/rota-project/rota"
 	rotav1 "github.com/rota-project/rota/api/rota/v1"
+	"github.com/rota-project/rota/internal/uuid"
 	"github.com/rota-project/rota/job"
 	"github.com/rota-project/rota/store"
 	"github.com/rota-project/rota/view"
@@ -188,6 +189,28 @@ func (c *Control) get(id string) (*entry, error) {
 		return nil, fmt.Errorf("job %s: %w", clip(id), rota.ErrNotFound)
 	}
 	return e, nil
+}
+
+// find is get, but a job that another scheduler has just declared is waited for:
+// what was acknowledged is there for everybody.
+func (c *Control) find(ctx context.Context, id string) (*entry, error) {
+	e, err := c.get(id)
+	if err == nil || !uuid.Valid(id) {
+		return e, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	kv, ok, _, gerr := c.cfg.Store.Get(ctx, store.JobKey(id))
+	switch {
+	case gerr != nil:
+		return nil, fmt.Errorf("store: %w", gerr)
+	case !ok:
+		return nil, err
+	}
+	if err := c.cfg.View.Wait(ctx, kv.Mod); err != nil {
+		return nil, err
+	}
+	return c.get(id)
 }
 
 func clip(s string) string {

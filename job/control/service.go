@@ -91,6 +91,9 @@ func (c *Control) Declare(ctx context.Context, id string, s job.Spec) (job.Job, 
 
 // change does fn to a job and returns what became of it.
 func (c *Control) change(ctx context.Context, id string, fn func(job.Job, job.Spec) (job.Job, error)) (*rotav1.Job, error) {
+	if _, err := c.find(ctx, id); err != nil {
+		return nil, apiError(err)
+	}
 	if err := c.do(ctx, &update{id: id, change: fn}); err != nil {
 		return nil, apiError(err)
 	}
@@ -137,6 +140,9 @@ func (c *Control) RetryJob(ctx context.Context, r *rotav1.RetryJobRequest) (*rot
 
 // DeleteJob forgets a job that is done.
 func (c *Control) DeleteJob(ctx context.Context, r *rotav1.DeleteJobRequest) (*rotav1.DeleteJobResponse, error) {
+	if _, err := c.find(ctx, r.GetId()); err != nil {
+		return nil, apiError(err)
+	}
 	if err := c.do(ctx, &update{id: r.GetId(), remove: true}); err != nil {
 		return nil, apiError(err)
 	}
@@ -145,7 +151,7 @@ func (c *Control) DeleteJob(ctx context.Context, r *rotav1.DeleteJobRequest) (*r
 
 // GetJob answers one job with all that is known of it.
 func (c *Control) GetJob(ctx context.Context, r *rotav1.GetJobRequest) (*rotav1.JobDetail, error) {
-	e, err := c.get(r.GetId())
+	e, err := c.find(ctx, r.GetId())
 	if err != nil {
 		return nil, apiError(err)
 	}
@@ -224,7 +230,7 @@ func (c *Control) WatchJobs(r *rotav1.WatchJobsRequest, out grpc.ServerStreaming
 		c.mu.Lock()
 		all = slices.Clone(c.p.ids)
 		c.mu.Unlock()
-	} else if _, err := c.get(r.GetId()); err != nil {
+	} else if _, err := c.find(out.Context(), r.GetId()); err != nil {
 		return apiError(err)
 	} else {
 		all = []string{r.GetId()}

@@ -60,7 +60,9 @@ type Log struct {
 	grown    chan struct{} // closed when there is more, if anybody waits
 }
 
-// Create begins a log in dir, which is made and must hold none yet.
+// Create begins a log in dir, which must hold none yet. The directory is made
+// with the first byte that is written: most commands that say nothing cost the
+// disk nothing.
 func Create(dir string, o Options) (*Log, error) {
 	if o.MaxBytes == 0 {
 		o.MaxBytes = DefaultMaxBytes
@@ -68,20 +70,19 @@ func Create(dir string, o Options) (*Log, error) {
 	if o.MaxBytes < MinMaxBytes {
 		return nil, &rota.FieldError{Field: "max_bytes", Value: o.MaxBytes, Want: fmt.Sprintf("%d or more", MinMaxBytes)}
 	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("output: %w", err)
-	}
 	l := &Log{dir: dir, max: o.MaxBytes, grown: make(chan struct{})}
-	if segments, err := list(dir); err != nil {
+	switch segments, err := list(dir); {
+	case errors.Is(err, os.ErrNotExist):
+	case err != nil:
 		return nil, err
-	} else if len(segments) > 0 {
+	case len(segments) > 0:
 		return nil, fmt.Errorf("output: %s: %w", dir, os.ErrExist)
-	}
-	if err := l.roll(); err != nil {
-		return nil, err
 	}
 	return l, nil
 }
+
+// Empty is a log that was closed with nothing in it.
+func Empty() *Log { return &Log{max: math.MaxInt64, closed: true, grown: make(chan struct{})} }
 
 // Open opens a log that nobody writes any more: one that was closed, or whose
 // writer died. A torn tail is cut off.
@@ -189,10 +190,13 @@ func (l *Log) append(s Stream, data []byte) error {
 	if l.closed {
 		return os.ErrClosed
 	}
-	last := &l.segments[len(l.segments)-1]
-	if last.size > 0 && last.size+int64(headerSize+len(data)) > l.max/segmentsPerLog {
+	full := func() bool {
+		last := &l.segments[len(l.segments)-1]
+		return last.size > 0 && last.size+int64(headerSize+len(data)) > l.max/segmentsPerLog
+	}
+	if len(l.segments) == 0 || full() {
 		if err := l.roll(); err != nil {
-			l.err = err // go on in the old one rather than lose anything
+			l.err = err // go on in the old one, if there is one, rather than lose anything
 		}
 	}
 	l.write(header{offset: l.next, micros: time.Now().UnixMicro(), stream: s}, data)
@@ -203,6 +207,9 @@ func (l *Log) append(s Stream, data []byte) error {
 
 // write puts one record at the end of the last segment, or notes why it could not.
 func (l *Log) write(h header, data []byte) {
+	if len(l.segments) == 0 {
+		return
+	}
 	last := &l.segments[len(l.segments)-1]
 	l.buf = appendRecord(l.buf[:0], h, data)
 	if _, err := l.file.WriteAt(l.buf, last.size); err != nil {
@@ -216,6 +223,11 @@ func (l *Log) write(h header, data []byte) {
 
 // roll begins a new segment and makes room for it.
 func (l *Log) roll() error {
+	if len(l.segments) == 0 {
+		if err := os.MkdirAll(l.dir, 0o711); err != nil {
+			return fmt.Errorf("output: %w", err)
+		}
+	}
 	path := filepath.Join(l.dir, fmt.Sprintf("%020d%s", l.next, suffix))
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
@@ -258,6 +270,9 @@ func (l *Log) Close() error {
 	l.write(header{offset: l.next, micros: time.Now().UnixMicro(), stream: end}, nil)
 	l.closed = true
 	l.wake()
+	if l.file == nil {
+		return l.err
+	}
 	if err := l.file.Close(); err != nil && l.err == nil {
 		l.err = fmt.Errorf("output: %w", err)
 	}
@@ -275,6 +290,9 @@ func (l *Log) Size() int64 {
 func (l *Log) First() int64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if len(l.segments) == 0 {
+		return l.next
+	}
 	return l.segments[0].start
 }
 

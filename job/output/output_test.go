@@ -294,6 +294,9 @@ func TestLostInTheMiddle(t *testing.T) {
 func TestDiskRefuses(t *testing.T) {
 	t.Parallel()
 	l := create(t, Options{})
+	if _, err := os.Stat(l.dir); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("on disk with nothing written: %v", err)
+	}
 	write(t, l, Stdout, "before")
 	good := l.file
 	bad, err := os.Open(os.DevNull) // opened for reading: each write is refused
@@ -341,6 +344,32 @@ func TestFollowerEndsWithItsContext(t *testing.T) {
 	write(t, l, Stdout, strings.Repeat("-", 93)+"now")
 	if c, err := r.Next(t.Context()); err != nil || string(c.Data) != "now" || c.Missed != 0 || c.Offset != 100 {
 		t.Errorf("got %+v, %v", c, err)
+	}
+}
+
+func TestNothingWritten(t *testing.T) {
+	t.Parallel()
+	l := create(t, Options{})
+	follower, err := l.Reader(0, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := read(t, l, 0); got != "" || l.First() != 0 || l.Size() != 0 || l.Disk() != 0 {
+		t.Errorf("%q", got)
+	}
+	done := make(chan error, 1)
+	go func() {
+		_, err := follower.Next(t.Context())
+		done <- err
+	}()
+	if err := l.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := <-done; !errors.Is(err, io.EOF) {
+		t.Error(err)
+	}
+	if got := read(t, Empty(), 0); got != "" {
+		t.Errorf("%q", got)
 	}
 }
 

@@ -120,7 +120,7 @@ func (r *Reader) advance() (grown <-chan struct{}, err error) {
 		return nil, nil // dropped while we read it: the open file still has it
 	}
 	next := at + 1
-	if at < 0 { // not begun, or our segment is gone
+	if at < 0 && len(l.segments) > 0 { // not begun, or our segment is gone
 		for next = len(l.segments) - 1; next > 0 && l.segments[next].start > r.want; next-- {
 		}
 	}

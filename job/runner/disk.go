@@ -13,7 +13,6 @@ import (
 
 	"github.com/rota-project/rota"
 	"github.com/rota-project/rota/job"
-	"github.com/rota-project/rota/process"
 )
 
 const (
@@ -34,25 +33,40 @@ func (r *Runner) path(k key) string {
 	return filepath.Join(r.cfg.Dir, k.id, strconv.FormatUint(uint64(k.generation), 10))
 }
 
-// scratch makes the directory of a job that names none.
-func (r *Runner) scratch(path string, user *process.User) (string, error) {
-	dir := filepath.Join(path, workDir)
-	if err := os.Mkdir(dir, 0o700); err != nil {
-		return "", fmt.Errorf("runner: %w", err)
+// makeWork makes the directory in which jobs work that name none: an empty one
+// that all of them share and none has a use for.
+func (r *Runner) makeWork() error {
+	dir := filepath.Join(r.cfg.Dir, workDir)
+	if err := os.RemoveAll(dir); err != nil {
+		return fmt.Errorf("runner: %w", err)
 	}
-	if user == nil {
-		return dir, nil
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return fmt.Errorf("runner: %w", err)
 	}
-	// The user may pass through, but not list, what is above.
-	for _, p := range []string{path, filepath.Dir(path)} {
-		if err := os.Chmod(p, 0o711); err != nil {
-			return "", fmt.Errorf("runner: %w", err)
-		}
+	if err := os.Chmod(dir, 0o555); err != nil {
+		return fmt.Errorf("runner: %w", err)
 	}
-	if err := os.Chown(dir, int(user.UID), int(user.GID)); err != nil {
-		return "", fmt.Errorf("runner: %w", err)
+	return nil
+}
+
+// untoldTime is how long the end of a job that wrote nothing is kept in memory
+// only, for a scheduler to take it.
+const untoldTime = time.Second
+
+// writeUntold keeps an end that nobody was told of. r.mu is held.
+func (r *Runner) writeUntold(a *attempt) {
+	if a.unwritten == nil {
+		return
 	}
-	return dir, nil
+	a.unwritten.Stop()
+	a.unwritten = nil
+	if a.told {
+		return
+	}
+	// If this fails, the job is lost should the worker die before it is told.
+	if err := os.MkdirAll(r.path(a.key), 0o711); err == nil {
+		_ = r.writeResult(a)
+	}
 }
 
 // record is an ended attempt on disk.
@@ -75,11 +89,8 @@ func (r *Runner) writeResult(a *attempt) error {
 	if err != nil {
 		return fmt.Errorf("runner: %w", err)
 	}
-	path := filepath.Join(r.path(a.key), resultFile)
-	if err := os.WriteFile(path+".new", b, 0o600); err != nil {
-		return fmt.Errorf("runner: keep result: %w", err)
-	}
-	if err := os.Rename(path+".new", path); err != nil {
+	// One that is torn by a crash counts as none: the attempt is lost.
+	if err := os.WriteFile(filepath.Join(r.path(a.key), resultFile), b, 0o600); err != nil {
 		return fmt.Errorf("runner: keep result: %w", err)
 	}
 	return nil
@@ -94,6 +105,10 @@ func (r *Runner) Told(id string, g rota.Generation) {
 		return
 	}
 	a.told = true
+	if a.unwritten != nil {
+		r.writeUntold(a) // there is nothing to write any more
+		return
+	}
 	path := r.path(a.key)
 	// If this fails, it is told once more after a restart: no harm.
 	_ = os.Rename(filepath.Join(path, resultFile), filepath.Join(path, toldFile))
@@ -118,6 +133,10 @@ func (r *Runner) Remove(id string) error {
 
 // drop forgets an ended attempt now and removes it from the disk by and by.
 func (r *Runner) drop(k key) {
+	if a := r.attempts[k]; a.unwritten != nil {
+		a.unwritten.Stop()
+		a.unwritten = nil
+	}
 	delete(r.attempts, k)
 	r.wg.Go(func() {
 		path := r.path(k)
@@ -194,7 +213,6 @@ func (r *Runner) loadAttempt(k key) {
 	a := &attempt{key: k, told: true, state: job.Lost, keep: job.DefaultKeep, done: make(chan struct{})}
 	close(a.done)
 	path := r.path(k)
-	_ = os.RemoveAll(filepath.Join(path, workDir))
 	b, err := os.ReadFile(filepath.Join(path, toldFile))
 	if errors.Is(err, os.ErrNotExist) {
 		if b, err = os.ReadFile(filepath.Join(path, resultFile)); err == nil {

@@ -8,7 +8,10 @@
 //	DIR/ID/GENERATION/*.out          the output
 //	                 /result.json    how it ended; renamed to
 //	                 /told.json      once a scheduler has it in the store
-//	                 /work           the working directory of a job that names none
+//	   /work                         where jobs work that name no directory; empty
+//
+// An attempt that wrote nothing, and whose end a scheduler keeps at once, leaves
+// nothing there.
 //
 // So a worker that was killed still serves the output of what ran on it, and
 // tells of ends that nobody had heard of.

@@ -95,6 +95,8 @@ type attempt struct {
 	told    bool
 	keep    time.Duration
 	done    chan struct{}
+	// unwritten, if not nil, is when an end that nobody was told of is written.
+	unwritten *time.Timer
 }
 
 func (a *attempt) status() Status {
@@ -153,10 +155,13 @@ func New(cfg Config) (*Runner, error) {
 	if err := os.MkdirAll(dir, 0o711); err != nil {
 		return nil, fmt.Errorf("runner: %w", err)
 	}
+	r := &Runner{cfg: cfg, policy: p, attempts: map[key]*attempt{}}
+	if err := r.makeWork(); err != nil {
+		return nil, err
+	}
 	if _, err := process.Sweep(cfg.Owner); err != nil {
 		return nil, fmt.Errorf("runner: end what was left running: %w", err)
 	}
-	r := &Runner{cfg: cfg, policy: p, attempts: map[key]*attempt{}}
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	if err := r.load(); err != nil {
 		return nil, err
@@ -230,10 +235,7 @@ func (r *Runner) launch(a *attempt, d decision) error {
 	}
 	dir := d.dir
 	if dir == "" {
-		if dir, err = r.scratch(path, d.user); err != nil {
-			_ = log.Close()
-			return err
-		}
+		dir = filepath.Join(r.cfg.Dir, workDir)
 	}
 	p, err := process.Start(r.ctx, process.Spec{
 		Argv: d.argv, Env: r.environ(a), Dir: dir, Stdin: bytes.NewReader(a.spec.Stdin),
@@ -292,7 +294,7 @@ func (r *Runner) environ(a *attempt) []string {
 
 func (r *Runner) finish(a *attempt, exit process.Exit, err error) {
 	logErr := a.log.Close()
-	_ = os.RemoveAll(filepath.Join(r.path(a.key), workDir))
+	silent := a.log.Disk() == 0
 	res := job.Result{ExitCode: exit.Code, Ended: time.Now()}
 	if exit.Signal != 0 {
 		res.Signal = exit.Signal.String()
@@ -317,7 +319,15 @@ func (r *Runner) finish(a *attempt, exit process.Exit, err error) {
 	}
 	a.state, a.result, a.process, a.log, a.spec = res.State, res, nil, nil, job.Spec{}
 	r.running--
-	if err := r.writeResult(a); err != nil && a.result.Error == "" {
+	if silent {
+		// Nothing of it is on disk. If a scheduler keeps its end soon, as is
+		// usual, nothing has to be.
+		a.unwritten = time.AfterFunc(untoldTime, func() {
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			r.writeUntold(a)
+		})
+	} else if err := r.writeResult(a); err != nil && a.result.Error == "" {
 		a.result.Error = err.Error()
 	}
 	r.ended = append(r.ended, a.key)
@@ -437,7 +447,7 @@ func (r *Runner) Output(id string, g rota.Generation) (*output.Log, error) {
 	}
 	log, err := output.Open(r.path(a.key))
 	if errors.Is(err, os.ErrNotExist) {
-		return nil, fmt.Errorf("output of job %s: %w", clip(id), rota.ErrNotFound)
+		return output.Empty(), nil // it wrote nothing
 	}
 	return log, err
 }
@@ -471,5 +481,10 @@ func (r *Runner) Close(ctx context.Context) {
 		r.Fence(true)
 		<-ended
 	}
+	r.mu.Lock()
+	for _, a := range r.attempts {
+		r.writeUntold(a)
+	}
+	r.mu.Unlock()
 	r.cancel()
 }

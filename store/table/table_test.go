@@ -130,7 +130,7 @@ var genRec = rapid.Custom(func(t *rapid.T) rec {
 
 // TestOneWriter holds a table to a map.
 func TestOneWriter(t *testing.T) {
-	t.Parallel()
+	// Not parallel: generators that tests share remember their names without a lock.
 	rapid.Check(t, func(rt *rapid.T) {
 		s := memory.New()
 		defer s.Close()
@@ -205,7 +205,7 @@ type view struct {
 // Whatever they do: each overwrites only what it knew, and the pages in the store
 // hold exactly what was committed, each record once and in its place.
 func TestStaleWriters(t *testing.T) {
-	t.Parallel()
+	// Not parallel: generators that tests share remember their names without a lock.
 	committed, refused := 0, 0
 	rapid.Check(t, func(rt *rapid.T) {
 		s := memory.New()

@@ -1,0 +1,231 @@
+package peer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/rota-project/rota"
+	"github.com/rota-project/rota/scheduler"
+	"github.com/rota-project/rota/source"
+	"github.com/rota-project/rota/store"
+	"github.com/rota-project/rota/store/etcd"
+	"github.com/rota-project/rota/worker"
+)
+
+// ErrWorkerNumExceedMaximum is what Run returns when the cluster has
+// Config.MaxNumNodes replicas already.
+var ErrWorkerNumExceedMaximum = rota.ErrTooManyWorkers
+
+// sourceName is the name under which the generator's tasks are kept.
+const sourceName = "generator"
+
+// Node is one replica. Its methods are safe for concurrent use.
+type Node struct {
+	cfg    Config
+	worker *worker.Worker
+
+	mu     sync.Mutex
+	ran    bool
+	cancel context.CancelFunc
+	ended  chan struct{}
+	err    error
+	sched  *scheduler.Scheduler // nil until the store is open
+	store  store.Store
+}
+
+// New returns a replica that has not started.
+func New(c Config) (*Node, error) {
+	c, err := c.normalize()
+	if err != nil {
+		return nil, err
+	}
+	n := &Node{cfg: c, ended: make(chan struct{})}
+	n.worker, err = worker.New(worker.Config{
+		Name: c.Name, Zone: c.Zone, Labels: c.Labels, Capacity: c.Capacity, MaxTasks: c.MaxTasks, Strength: c.Strength,
+		Connect: n.connect, Logger: c.Logger,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("peer: %w", err)
+	}
+	return n, nil
+}
+
+// connect connects the worker to the scheduler of the same process.
+func (n *Node) connect(ctx context.Context, _ []string) (worker.Stream, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.sched == nil {
+		return nil, errors.New("peer: no scheduler yet")
+	}
+	return n.sched.Sessions().Dial(ctx), nil
+}
+
+// HandleTask registers the function of a kind of task ("" for tasks that name
+// none), before Run; see worker.TaskFunc.
+func (n *Node) HandleTask(kind string, f worker.TaskFunc) error { return n.worker.HandleTask(kind, f) }
+
+// WatchTask gives a channel of events, a task given or taken away, in place of
+// HandleTask; it is called once, before Run. See worker.Worker.Watch.
+func (n *Node) WatchTask() (<-chan worker.Event, error) { return n.worker.Watch() }
+
+// Run takes part until ctx ends or Stop is called, then leaves in order: what
+// runs here is handed over first. While etcd is not there it tries again. It
+// returns nil after leaving, else an error that says why it cannot take part:
+// ErrWorkerNumExceedMaximum, rota.ErrNameAlive, a *rota.FieldError,
+// rota.ErrNewerVersion. It can be called once.
+func (n *Node) Run(ctx context.Context) error {
+	n.mu.Lock()
+	if n.ran {
+		n.mu.Unlock()
+		return errors.New("peer: Run was called before")
+	}
+	n.ran = true
+	ctx, n.cancel = context.WithCancel(ctx)
+	n.mu.Unlock()
+	defer n.cancel()
+	err := n.run(ctx)
+	n.mu.Lock()
+	n.err = err
+	n.mu.Unlock()
+	close(n.ended)
+	return err
+}
+
+func (n *Node) run(ctx context.Context) (err error) {
+	st, closeStore, err := n.open(ctx)
+	if err != nil || st == nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, closeStore()) }()
+	c := n.cfg
+	sched, err := scheduler.New(scheduler.Config{
+		Store: st, Name: c.Name, Lease: c.TTL, Interval: c.Interval, Timeout: c.Timeout, Debounce: c.ReBalanceWait,
+		MaxWorkers: c.MaxNumNodes, BarrierWorkers: c.Gather, BarrierWait: c.GatherWait, Placement: c.Placement,
+		Sources: []*source.Source{source.Func(sourceName, c.Generator)}, Logger: c.Logger,
+	})
+	if err != nil {
+		return fmt.Errorf("peer: %w", err)
+	}
+	n.mu.Lock()
+	n.sched, n.store = sched, st
+	n.mu.Unlock()
+
+	// The scheduler outlives the worker: it is what the worker says farewell to.
+	failed := make(chan error, 1)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		failed <- sched.Run(context.WithoutCancel(ctx))
+		cancel()
+	}()
+	var worked error
+	if sched.Ready(ctx) == nil {
+		worked = n.worker.Run(ctx)
+	}
+	stopped := sched.Stop(context.WithoutCancel(ctx))
+	<-failed
+	return errors.Join(worked, stopped)
+}
+
+// open opens the store, and goes on trying while etcd is not there. Without
+// store and error, ctx has ended.
+func (n *Node) open(ctx context.Context) (st store.Store, closer func() error, err error) {
+	if n.cfg.Store != nil {
+		return n.cfg.Store, func() error { return nil }, nil
+	}
+	for {
+		s, err := etcd.Open(ctx, n.cfg.Etcd)
+		var field *rota.FieldError
+		switch {
+		case err == nil:
+			return s, s.Close, nil
+		case ctx.Err() != nil:
+			return nil, nil, nil
+		case errors.As(err, &field):
+			return nil, nil, fmt.Errorf("peer: %w", err)
+		}
+		n.cfg.Logger.Error("etcd is not there, trying again", "error", err)
+	}
+}
+
+// Start is Run in the background.
+func (n *Node) Start() { go func() { _ = n.Run(context.Background()) }() }
+
+// Stop has the replica leave in order and waits for it, or for ctx. It may be
+// called before Start, twice, and from several goroutines.
+func (n *Node) Stop(ctx context.Context) error {
+	n.mu.Lock()
+	if !n.ran {
+		n.ran = true // it will never run
+		close(n.ended)
+	}
+	if n.cancel != nil {
+		n.cancel()
+	}
+	n.mu.Unlock()
+	select {
+	case <-n.ended:
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		return n.err
+	case <-ctx.Done():
+		return fmt.Errorf("peer: stop: %w", ctx.Err())
+	}
+}
+
+// NotifySchedule asks the leader, whichever replica it is, for a pass: the
+// generator is asked now. The reason is for people.
+func (n *Node) NotifySchedule(ctx context.Context, reason string) error {
+	n.mu.Lock()
+	st := n.store
+	n.mu.Unlock()
+	if st == nil {
+		return errors.New("peer: notify: not running")
+	}
+	if len(reason) > rota.MaxIDLen {
+		return fmt.Errorf("peer: notify: %w", &rota.FieldError{Field: "reason", Value: len(reason), Want: fmt.Sprintf("at most %d bytes", rota.MaxIDLen)})
+	}
+	if _, _, err := st.Txn(ctx, nil, []store.Op{{Key: store.KickKey, Value: []byte(reason)}}); err != nil {
+		return fmt.Errorf("peer: notify: %w", err)
+	}
+	return nil
+}
+
+// Name is the replica's name.
+func (n *Node) Name() string { return n.cfg.Name }
+
+// Status says where the replica is in its life: new, registered, in_barrier,
+// left_barrier, leaving, dead.
+func (n *Node) Status() worker.Status { return n.worker.Status() }
+
+// Tasks lists what runs in this replica now.
+func (n *Node) Tasks() []worker.Assigned { return n.worker.Tasks() }
+
+// IsAllRunning reports whether every task of the cluster runs, on whichever replica.
+func (n *Node) IsAllRunning() bool { return n.worker.AllRunning() }
+
+// TryLeaveBarrier waits until every task of the cluster runs, at most d, and
+// reports it: what a rolling update waits for before it takes the next replica.
+func (n *Node) TryLeaveBarrier(d time.Duration) bool { return n.worker.TryLeaveBarrier(d) }
+
+// ReadyHandler answers a readiness probe: 200 when this replica takes part, or
+// with ?scope=cluster when every task of the cluster runs; else 503.
+func (n *Node) ReadyHandler() http.Handler { return n.worker.ReadyHandler() }
+
+// Leads reports whether this replica is the one that decides, as far as it knows.
+func (n *Node) Leads() (yes bool) {
+	n.mu.Lock()
+	s := n.sched
+	n.mu.Unlock()
+	if s == nil {
+		return false
+	}
+	v := s.View()
+	v.Read(func() { yes = v.Leader != nil && v.Leader.Name == n.cfg.Name })
+	return yes
+}
+

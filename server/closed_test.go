@@ -1,0 +1,355 @@
+package server_test
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	rotav1 "github.com/rota-project/rota/api/rota/v1"
+	"github.com/rota-project/rota/auth"
+	"github.com/rota-project/rota/job/agent"
+	"github.com/rota-project/rota/job/runner"
+	"github.com/rota-project/rota/pki"
+	"github.com/rota-project/rota/scheduler"
+	"github.com/rota-project/rota/server"
+	"github.com/rota-project/rota/store/memory"
+	"github.com/rota-project/rota/worker"
+)
+
+// closed is a node with everything that a node off loopback has.
+type closed struct {
+	*server.Server
+	dir, grpc, http string
+	tokens          *auth.Tokens
+	secrets         map[auth.Role]auth.Secret
+}
+
+func listen(t *testing.T) net.Listener {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+func (c *closed) source(t *testing.T, r pki.Request) *pki.Source {
+	t.Helper()
+	f := pki.Files{CA: filepath.Join(c.dir, pki.CAFile)}
+	if r.Name != "" {
+		cert, err := pki.Issue(c.dir, r, time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.Cert, f.Key = cert.File, cert.Key
+	}
+	src, err := pki.Load(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return src
+}
+
+func newClosed(t *testing.T, limits auth.Limits) *closed {
+	t.Helper()
+	c := &closed{dir: filepath.Join(t.TempDir(), "pki"), tokens: &auth.Tokens{}, secrets: map[auth.Role]auth.Secret{}}
+	if _, err := pki.Init(c.dir, "test", 0, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	for r := auth.Viewer; r <= auth.Admin; r++ {
+		tok, secret, err := auth.NewToken(auth.Token{Name: r.String(), Role: r}, time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.tokens.Update([]auth.Token{tok}, nil)
+		c.secrets[r] = secret
+	}
+	src := c.source(t, pki.Request{Role: pki.Scheduler, Name: "s", Hosts: []string{"127.0.0.1"}})
+	grpcTLS, err := src.Server(false, "h2")
+	if err != nil {
+		t.Fatal(err)
+	}
+	httpTLS, err := src.Server(false, "h2", "http/1.1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	st := memory.New()
+	t.Cleanup(func() { st.Close() })
+	grpcL, httpL := listen(t), listen(t)
+	c.grpc, c.http = grpcL.Addr().String(), "https://"+httpL.Addr().String()
+	c.Server, err = server.Start(server.Config{
+		Scheduler: scheduler.Config{Store: st, Name: "s", Logger: slog.New(slog.DiscardHandler)}, GRPC: grpcL, HTTP: httpL,
+		TLS: grpcTLS, HTTPTLS: httpTLS, Dial: src.Credentials(""), Limits: limits,
+		Authenticator: &auth.Authenticator{Tokens: c.tokens, Names: pki.Names},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := c.Stop(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := c.Ready(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func (c *closed) dial(t *testing.T, creds credentials.TransportCredentials, opts ...grpc.DialOption) *grpc.ClientConn {
+	t.Helper()
+	conn, err := grpc.NewClient(c.grpc, append(opts, grpc.WithTransportCredentials(creds))...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	return conn
+}
+
+func (c *closed) ask(t *testing.T, conf *tls.Config, method, path, body string, header ...string) (int, string) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), method, c.http+path, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := 0; i < len(header); i += 2 {
+		if header[i] == "Host" {
+			req.Host = header[i+1]
+			continue
+		}
+		req.Header.Add(header[i], header[i+1])
+	}
+	client := http.Client{Transport: &http.Transport{TLSClientConfig: conf, DisableKeepAlives: true}}
+	resp, err := client.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	b, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, string(b)
+}
+
+// TestEveryMethod walks every method that the servers have, and fails on one
+// that the table does not list, or that somebody may call who should not.
+func TestEveryMethod(t *testing.T) {
+	t.Parallel()
+	c := newClosed(t, auth.Limits{})
+	policy := server.Policy()
+	methods := c.Methods()
+	if len(methods) < 30 {
+		t.Fatalf("only %d methods: %v", len(methods), methods)
+	}
+	ca := c.source(t, pki.Request{})
+	conn := c.dial(t, ca.Credentials(""))
+	worker := c.dial(t, c.source(t, pki.Request{Role: pki.Worker, Name: "w"}).Credentials(""))
+	call := func(conn *grpc.ClientConn, method string, secret auth.Secret) codes.Code {
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		if secret != "" {
+			ctx = metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+secret.Reveal())
+		}
+		s, err := conn.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true, ClientStreams: true}, method)
+		if err != nil {
+			return status.Code(err)
+		}
+		if err := s.SendMsg(&rotav1.WorkerRequest{}); err != nil && !errors.Is(err, io.EOF) {
+			return status.Code(err)
+		}
+		_ = s.CloseSend()
+		if err := s.RecvMsg(&rotav1.NotifyScheduleResponse{}); err != nil && !errors.Is(err, io.EOF) {
+			return status.Code(err)
+		}
+		return codes.OK
+	}
+	refused := []codes.Code{codes.Unauthenticated, codes.PermissionDenied}
+	for _, m := range methods {
+		rule, ok := policy[m]
+		if !ok {
+			t.Errorf("%s is in no table", m)
+			continue
+		}
+		if got := call(conn, m, ""); rule.Public == slices.Contains(refused, got) {
+			t.Errorf("%s without credentials: %v", m, got)
+		}
+		if got := call(worker, m, ""); !rule.Public && rule.Worker == slices.Contains(refused, got) && !strings.HasSuffix(m, "ReportExit") {
+			t.Errorf("%s by a worker: %v", m, got)
+		}
+		for r := auth.Viewer; r <= auth.Admin; r++ {
+			may := rule.Public || rule.Role != auth.Nobody && r >= rule.Role
+			if got := call(conn, m, c.secrets[r]); may == slices.Contains(refused, got) {
+				t.Errorf("%s by a %v: %v", m, r, got)
+			}
+		}
+	}
+	for m := range policy {
+		if !strings.Contains(m, ".HTTP/") && !slices.Contains(methods, m) {
+			t.Errorf("%s is in the table, and nowhere else", m)
+		}
+	}
+}
+
+// TestEveryRoute walks the HTTP routes: those that the API's description names,
+// and those beside it.
+func TestEveryRoute(t *testing.T) {
+	t.Parallel()
+	c := newClosed(t, auth.Limits{})
+	conf := c.source(t, pki.Request{}).Client("")
+	code, text := c.ask(t, conf, http.MethodGet, "/v1/openapi.json", "")
+	var description struct {
+		Paths map[string]map[string]json.RawMessage `json:"paths"`
+	}
+	if err := json.Unmarshal([]byte(text), &description); err != nil || code != 200 {
+		t.Fatal(code, err)
+	}
+	type route struct{ method, path string }
+	closedRoutes := []route{
+		{"POST", "/start"}, {"POST", "/stop"}, {"POST", "/query"}, {"POST", "/stream"}, {"GET", "/stream"}, {"GET", "/metrics"},
+	}
+	for path, methods := range description.Paths {
+		for method := range methods {
+			if method = strings.ToUpper(method); len(method) > 2 && path != "/healthz" && path != "/readyz" && path != "/v1/openapi.json" && path != "/metrics" {
+				closedRoutes = append(closedRoutes, route{method, path})
+			}
+		}
+	}
+	if len(closedRoutes) < 25 {
+		t.Fatalf("only %d routes", len(closedRoutes))
+	}
+	fill := strings.NewReplacer("{id}", "x", "{ids}", "x", "{name}", "x")
+	for _, r := range closedRoutes {
+		path := fill.Replace(r.path)
+		if code, text := c.ask(t, conf, r.method, path, "{}"); code != 401 {
+			t.Errorf("%s %s without credentials: %d %s", r.method, path, code, text)
+		}
+		if code, text := c.ask(t, conf, r.method, path, "{}", "Authorization", "Bearer "+c.secrets[auth.Viewer].Reveal()[:30]); code != 401 {
+			t.Errorf("%s %s with a token cut short: %d %s", r.method, path, code, text)
+		}
+	}
+	for _, path := range []string{"/healthz", "/readyz", "/v1/openapi.json", "/"} {
+		if code, _ := c.ask(t, conf, http.MethodGet, path, ""); code != 200 {
+			t.Errorf("GET %s: %d", path, code)
+		}
+	}
+	viewer := "Bearer " + c.secrets[auth.Viewer].Reveal()
+	if code, text := c.ask(t, conf, http.MethodGet, "/v1/status", "", "Authorization", viewer); code != 200 {
+		t.Errorf("a viewer's status: %d %s", code, text)
+	}
+	if code, _ := c.ask(t, conf, http.MethodPost, "/v1/jobs", `{"job":{"argv":["x"]}}`, "Authorization", viewer); code != 403 {
+		t.Errorf("a viewer's job: %d", code)
+	}
+	admin := "Bearer " + c.secrets[auth.Admin].Reveal()
+	if code, _ := c.ask(t, conf, http.MethodPost, "/v1/jobs", `{"job":{"argv":["x"]}}`, "Authorization", admin, "Origin", "https://evil.example", "Sec-Fetch-Site", "cross-site"); code != 403 {
+		t.Errorf("a page of another origin: %d", code)
+	}
+	if code, _ := c.ask(t, conf, http.MethodGet, "/v1/status", "", "Authorization", admin, "Host", "evil.example"); code < 400 {
+		t.Errorf("under another name: %d", code)
+	}
+	// Paths that only look like an open one.
+	for _, path := range []string{"/healthz/../v1/status", "/v1/../healthz/x/../../v1/status", "//v1/status", "/v1//status", "/%76%31/status"} {
+		if code, text := c.ask(t, conf, http.MethodGet, path, ""); strings.Contains(text, `"leader"`) {
+			t.Errorf("%s: %d %s", path, code, text)
+		}
+	}
+}
+
+// TestWorkersOverTLS has a worker with a certificate join and run a job, and one
+// with another's certificate refused.
+func TestWorkersOverTLS(t *testing.T) {
+	t.Parallel()
+	c := newClosed(t, auth.Limits{})
+	join := func(name string, src *pki.Source) (*worker.Worker, *agent.Agent) {
+		w, err := worker.New(worker.Config{Name: name, Schedulers: []string{c.grpc}, DialTLS: func() *tls.Config { return src.Client("", "h2") }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := w.HandleTask("", func(ctx context.Context, _ worker.Assigned) error { <-ctx.Done(); return nil }); err != nil {
+			t.Fatal(err)
+		}
+		a, err := agent.New(agent.Config{
+			Name: name, Incarnation: w.Incarnation(), Runner: runner.Config{Dir: t.TempDir(), Allow: runner.Allow{Any: true}},
+			Connect: func(context.Context) (*grpc.ClientConn, error) {
+				return grpc.NewClient(c.grpc, grpc.WithTransportCredentials(src.Credentials("")))
+			},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(context.Background())
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			a.Run(ctx, time.Second)
+		}()
+		w.Start()
+		t.Cleanup(func() {
+			cancel()
+			<-ended
+			_ = w.Stop(context.Background())
+		})
+		return w, a
+	}
+	thief, _ := join("w2", c.source(t, pki.Request{Role: pki.Worker, Name: "w1x"}))
+	join("w1", c.source(t, pki.Request{Role: pki.Worker, Name: "w1"}))
+	token := metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer "+c.secrets[auth.Submitter].Reveal())
+	jobs := rotav1.NewJobsClient(c.dial(t, c.source(t, pki.Request{}).Credentials("")))
+	j, err := jobs.RunJob(token, &rotav1.RunJobRequest{Job: &rotav1.JobDefinition{Argv: []string{"echo", "over TLS"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := jobs.ReadOutput(token, &rotav1.ReadOutputRequest{Id: j.GetId(), Follow: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m, err := s.Recv(); err != nil || string(m.GetData()) != "over TLS\n" {
+		t.Errorf("%v, %v", m, err)
+	}
+	if thief.Status() != worker.StatusNew {
+		t.Errorf("a worker with another's certificate is %v", thief.Status())
+	}
+	// In the clear there is nothing.
+	plain := rotav1.NewJobsClient(c.dial(t, insecure.NewCredentials()))
+	if _, err := plain.ListJobs(token, &rotav1.ListJobsRequest{}); status.Code(err) != codes.Unavailable {
+		t.Errorf("without TLS: %v", err)
+	}
+	// A token that is revoked is no good at once, on a connection that was good.
+	for _, tok := range c.tokens.List() {
+		c.tokens.Update(nil, []string{tok.ID})
+	}
+	if _, err := jobs.ListJobs(token, &rotav1.ListJobsRequest{}); status.Code(err) != codes.Unauthenticated {
+		t.Errorf("after revocation: %v", err)
+	}
+}
+
+func TestRates(t *testing.T) {
+	t.Parallel()
+	c := newClosed(t, auth.Limits{Rate: 1e-9, Burst: 3})
+	conf := c.source(t, pki.Request{}).Client("")
+	viewer := "Bearer " + c.secrets[auth.Viewer].Reveal()
+	last := 0
+	for range 4 {
+		last, _ = c.ask(t, conf, http.MethodGet, "/v1/status", "", "Authorization", viewer)
+	}
+	if last != 429 {
+		t.Errorf("the fourth of three: %d", last)
+	}
+}
