@@ -33,6 +33,7 @@ type leader struct {
 
 	workers    map[string]bool // whose standing is to be looked at before the next plan
 	graceUntil map[string]time.Time
+	orphans    bool      // tasks of programs that ended may be left
 	instances  int       // of all tasks
 	more       bool      // the last pass may have left something to the next
 	planAt     time.Time // when the next pass is due; zero if nothing changed
@@ -144,6 +145,7 @@ func (l *leader) load() {
 		l.owed.back(v.Nodes[name])
 	}
 	l.told = factsOf(v.Cluster)
+	l.orphans = true
 	l.planAt = time.Now()
 }
 
@@ -167,6 +169,11 @@ func (l *leader) run(ctx context.Context) error {
 			l.pass(now)
 		} else if l.graceEnds(now) || !l.planAt.IsZero() && !now.Before(l.planAt) {
 			l.pass(now)
+		}
+		if l.orphans {
+			if err := l.removeOrphans(ctx); err != nil {
+				return err
+			}
 		}
 		wrote, err := l.execute(ctx)
 		if err != nil {
@@ -299,6 +306,9 @@ func (l *leader) learn(d *view.Delta) error {
 				l.ack(worker, c.New)
 			}
 		}
+	}
+	if len(d.Programs) > 0 {
+		l.orphans = true
 	}
 	if d.Kick {
 		l.ask()

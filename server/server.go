@@ -27,6 +27,7 @@ import (
 	"github.com/rota-project/rota/internal/version"
 	"github.com/rota-project/rota/job/control"
 	"github.com/rota-project/rota/jobscheduler"
+	"github.com/rota-project/rota/program/link"
 	"github.com/rota-project/rota/scheduler"
 	"github.com/rota-project/rota/service"
 
@@ -84,6 +85,7 @@ type Server struct {
 	health  *health.Server
 	http    *http.Server
 	conn    *grpc.ClientConn
+	relay   link.Relay // of programs' messages
 	failed  chan error
 	cancel  context.CancelFunc
 }
@@ -116,11 +118,16 @@ func Start(c Config) (*Server, error) {
 	c.Jobs.Peer = s.peer
 	s.jobs = control.New(c.Jobs)
 	s.health.SetServingStatus("", healthv1.HealthCheckResponse_NOT_SERVING)
+	handshake := insecure.NewCredentials()
 	if c.TLS != nil {
-		s.grpc = s.newGRPC(grpc.Creds(credentials.NewTLS(c.TLS)))
-	} else {
-		s.grpc = s.newGRPC()
+		handshake = credentials.NewTLS(c.TLS)
 	}
+	s.relay.Authorize = s.admitLink
+	s.grpc = s.newGRPC(grpc.Creds(link.Credentials(handshake, func(k net.Conn) {
+		if err := s.relay.Serve(context.Background(), k); err != nil {
+			log.Debug("link ended", "from", k.RemoteAddr().String(), "error", err)
+		}
+	})))
 	rotav1.RegisterSessionsServer(s.grpc, sched.Sessions())
 	rotav1.RegisterJobWorkServer(s.grpc, s.jobs)
 	jobschedulerv1.RegisterSchedulerServer(s.grpc, s.old)
@@ -219,6 +226,19 @@ func (s *Server) admit(r *http.Request, method string) (context.Context, error) 
 	return s.guard.AdmitAudited(ctx, method)
 }
 
+// admitLink decides about a connection for the messages of programs, by the same
+// rules as about a call: its credentials are a bearer, or those of its TLS.
+func (s *Server) admitLink(c net.Conn, bearer []byte) error {
+	md := metadata.MD{}
+	if len(bearer) > 0 {
+		md.Set("authorization", "Bearer "+string(bearer))
+	}
+	ctx := metadata.NewIncomingContext(context.Background(), md)
+	ctx = peer.NewContext(ctx, &peer.Peer{Addr: c.RemoteAddr(), AuthInfo: link.AuthInfo(c)})
+	_, err := s.guard.AdmitAudited(ctx, LinkMethod)
+	return err
+}
+
 func (s *Server) handler() (http.Handler, error) {
 	page, err := console.Handler()
 	if err != nil {
@@ -246,6 +266,9 @@ func (s *Server) Scheduler() *scheduler.Scheduler { return s.sched }
 // Service answers the API within the process.
 func (s *Server) Service() *service.Service { return s.service }
 
+// Relay passes the messages of programs on.
+func (s *Server) Relay() *link.Relay { return &s.relay }
+
 // Stop ends the node in order: it resigns, workers go to other schedulers, calls
 // under way are answered, within the time of ctx.
 func (s *Server) Stop(ctx context.Context) error {
@@ -254,6 +277,7 @@ func (s *Server) Stop(ctx context.Context) error {
 	s.jobs.Close()
 	s.old.Close()
 	err := s.sched.Stop(ctx)
+	s.relay.Close()
 	if e := s.http.Shutdown(ctx); e != nil {
 		_ = s.http.Close() // watches do not end by themselves
 	}

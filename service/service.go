@@ -30,6 +30,8 @@ type Config struct {
 	LeaseLeft func(worker string) time.Duration
 	// Moving is the number of moves under way, 0 where this is not the leader.
 	Moving func() int64
+	// Lease is how long a program lives without a word from its scheduler function.
+	Lease time.Duration
 	// Version is what the status says of the build.
 	Version string
 }
@@ -39,6 +41,7 @@ type Service struct {
 	rotav1.UnimplementedTasksServer
 	rotav1.UnimplementedWorkersServer
 	rotav1.UnimplementedClusterServer
+	rotav1.UnimplementedProgramsServer
 	cfg Config
 
 	mu       sync.Mutex
@@ -70,6 +73,7 @@ func (s *Service) Register(r grpc.ServiceRegistrar) {
 	rotav1.RegisterTasksServer(r, s)
 	rotav1.RegisterWorkersServer(r, s)
 	rotav1.RegisterClusterServer(r, s)
+	rotav1.RegisterProgramsServer(r, s)
 }
 
 // longestPause is the longest between two attempts.

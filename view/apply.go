@@ -14,7 +14,7 @@ import (
 
 func (d *Delta) empty() bool {
 	return len(d.Tasks)+len(d.Grants)+len(d.Acks)+len(d.Sessions)+len(d.Nodes) == 0 &&
-		len(d.Jobs)+len(d.JobWorkers) == 0 && !d.JobsReset && !d.Schedulers && !d.Sources && !d.Leader && !d.Cluster && !d.Kick
+		len(d.Jobs)+len(d.JobWorkers)+len(d.Programs) == 0 && !d.JobsReset && !d.Schedulers && !d.Sources && !d.Leader && !d.Cluster && !d.Kick
 }
 
 // byTable are events sorted by what they are about.
@@ -182,6 +182,10 @@ func (v *View) takeSingle(d *Delta, e store.Event) error {
 		{store.SchedulersPrefix, func(d *Delta, name string, e store.Event) error {
 			d.Schedulers = true
 			return takeInto(v.Schedulers, name, e, &storepb.Scheduler{})
+		}},
+		{store.ProgramsPrefix, func(d *Delta, name string, e store.Event) error {
+			d.Programs = append(d.Programs, name)
+			return takeInto(v.Programs, name, e, &storepb.Program{})
 		}},
 		{store.JobWorkersPrefix, func(d *Delta, name string, e store.Event) error {
 			d.JobWorkers = append(d.JobWorkers, name)

@@ -60,6 +60,7 @@ type View struct {
 	Nodes      map[string]*storepb.Node
 	Schedulers map[string]*storepb.Scheduler
 	Sources    map[string]*storepb.Source
+	Programs   map[string]*storepb.Program
 	JobWorkers map[string]*storepb.JobWorker
 	Leader     *Leader // nil while there is none
 	Cluster    *storepb.Cluster
@@ -81,6 +82,7 @@ type Delta struct {
 	Leader     bool
 	Cluster    bool
 	Kick       bool // somebody asked for a pass
+	Programs   []string
 	// Jobs are events of jobs' keys as they come: package job/control has the
 	// picture of jobs. With JobsReset they are all that there is.
 	Jobs       []store.Event
@@ -115,6 +117,7 @@ func (v *View) clear() {
 	v.Nodes = map[string]*storepb.Node{}
 	v.Schedulers = map[string]*storepb.Scheduler{}
 	v.Sources = map[string]*storepb.Source{}
+	v.Programs = map[string]*storepb.Program{}
 	v.JobWorkers = map[string]*storepb.JobWorker{}
 	v.Cluster = &storepb.Cluster{}
 	v.holders = map[rota.Instance][]string{}

@@ -12,6 +12,7 @@ import (
 	"github.com/rota-project/rota"
 	rotav1 "github.com/rota-project/rota/api/rota/v1"
 	"github.com/rota-project/rota/ownership"
+	"github.com/rota-project/rota/program"
 )
 
 // Status is where a worker is in its life.
@@ -46,6 +47,8 @@ type Worker struct {
 	leave    chan struct{}
 	ended    chan struct{}
 	err      error
+
+	programs *program.Host // nil without task functions of programs
 
 	inbox inbox
 	known known
@@ -113,6 +116,9 @@ func (w *Worker) Run(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, w.askToLeave)
 	defer stop()
 	err := w.loop.run()
+	if w.programs != nil {
+		w.programs.Close()
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.end(err)

@@ -6,7 +6,7 @@ import (
 
 func (a *app) root() *cobra.Command {
 	root := group("rota", "rota decides which worker does what, and keeps it true",
-		a.taskCommand(), a.workerCommand(), a.jobCommand(), a.statusCommand(), a.whyCommand(), a.planCommand(),
+		a.taskCommand(), a.workerCommand(), a.jobCommand(), a.programCommand(), a.statusCommand(), a.whyCommand(), a.planCommand(),
 		a.scheduleCommand(), a.configCommand(), a.versionCommand(),
 		a.schedulerCommand(), a.devCommand(), a.certCommand(), a.tokenCommand(),
 	)

@@ -193,6 +193,7 @@ func greet(out io.Writer, c *config.Dev, httpA, grpcA net.Addr, httpMoved, grpcM
 		"kill -9 <pid of a worker>          # its tasks run elsewhere at once",
 		"rota why ORD-LAX                   # why this task is on that worker",
 		"rota worker drain w2 ; rota plan",
+		"go run ./examples/elevator -cluster " + grpcA.String() + "   # functions on the workers; rota program list",
 		"rota job run --wait -- seq 5       # a command on the worker that fits",
 	} {
 		p("  %s", line)

@@ -13,6 +13,8 @@ import (
 	"github.com/rota-project/rota"
 	rotav1 "github.com/rota-project/rota/api/rota/v1"
 	"github.com/rota-project/rota/config"
+	"github.com/rota-project/rota/examples/elevator/lift"
+	"github.com/rota-project/rota/examples/wordcount/mapreduce"
 	"github.com/rota-project/rota/process"
 	"github.com/rota-project/rota/supervise"
 	"github.com/rota-project/rota/worker"
@@ -78,6 +80,12 @@ func Worker(ctx context.Context, c *config.Worker, logTo io.Writer) error {
 			return err
 		}
 		go d.tell(ctx, log)
+	}
+	if c.Demo && len(c.Kinds) == 0 { // what the programs among the examples run
+		kinds++
+		if err := errors.Join(lift.Register(w), mapreduce.Register(w)); err != nil {
+			return err
+		}
 	}
 	if kinds == 0 {
 		if jobs == nil {
