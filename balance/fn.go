@@ -1,9 +1,6 @@
 package balance
 
-import (
-	"math/bits"
-	"sync/atomic"
-)
+import "sync/atomic"
 
 // Fn is what the rules know and learn of one function. It lives as long as the
 // function does, across snapshots.
@@ -55,86 +52,66 @@ func (f *Fn) affinity() uint64 {
 }
 
 // warm remembers where a function finished lately: one entry for each instance
-// that stands idle, as far as the gateway can know. Bits of mask are hints;
-// a slot's pointer is the truth.
+// that stands idle, as far as the gateway can know.
 type warm struct {
-	mask  atomic.Uint64
-	slots [64]struct {
-		w  atomic.Pointer[Worker]
-		at atomic.Int64
-	}
+	slots [warmSlots]atomic.Pointer[Worker]
+	at    [warmSlots]atomic.Int64
 }
+
+const (
+	// warmSlots bounds how many idle instances of a function are remembered.
+	warmSlots = 32
+	// warmLooks bounds how many of them are compared.
+	warmLooks = 3
+)
 
 // WarmFor is the time in nanoseconds for which an instance is believed to be
 // kept alive after its last call.
 const WarmFor = 60e9
 
-// warmLooks bounds how many idle instances are compared.
-const warmLooks = 6
-
 func (m *warm) push(w *Worker, now int64) {
-	for range 4 {
-		free := ^m.mask.Load()
-		if free == 0 {
-			return // sixty-four idle instances are known: enough
-		}
-		i := bits.TrailingZeros64(free)
-		s := &m.slots[i]
-		if s.w.CompareAndSwap(nil, w) {
-			s.at.Store(now)
-			m.mask.Or(1 << i)
+	from := int(w.hash)
+	for i := range warmSlots {
+		j := (from + i) % warmSlots & (warmSlots - 1)
+		if m.slots[j].Load() == nil && m.slots[j].CompareAndSwap(nil, w) {
+			m.at[j].Store(now)
 			return
 		}
-		m.mask.Or(1 << i) // a hint was lost: repair it
 	}
+	// So many idle instances are known that one more is not worth a place.
 }
 
-// pop reserves a place on the least loaded worker with an idle instance that
-// accept lets pass.
-func (m *warm) pop(n *snapshot, c *Call, most uint64) *Worker {
-	mask := m.mask.Load()
-	if mask == 0 {
-		return nil
-	}
-	turn := int(c.Rand & 63)
-	mask = bits.RotateLeft64(mask, -turn)
-	best, bestLoad := -1, ^uint64(0)
-	var bestW *Worker
-	var bestState uint64
-	for looks := 0; mask != 0 && looks < warmLooks; looks++ {
-		i := (bits.TrailingZeros64(mask) + turn) & 63
-		mask &= mask - 1
-		slot := &m.slots[i]
-		w := slot.w.Load()
-		if w == nil {
+// idle finds the least loaded worker of some with an idle instance. It returns
+// the entry to take, or -1.
+func (m *warm) idle(n *snapshot, c *Call) (entry int, w *Worker, state uint64) {
+	entry = -1
+	best := ^uint64(0)
+	looks := 0
+	for i := range warmSlots {
+		j := (int(c.Rand) + i) & (warmSlots - 1)
+		x := m.slots[j].Load()
+		if x == nil {
 			continue
 		}
-		if c.Now-slot.at.Load() > WarmFor || n.byName[w.name] != w {
-			m.take(i, w)
+		if c.Now-m.at[j].Load() > WarmFor || !n.has(x) {
+			m.slots[j].CompareAndSwap(x, nil)
 			continue
 		}
-		s := w.state.Load()
-		if !w.free(s) || c.avoids(w) {
+		s := x.state.Load()
+		if !x.free(s) || c.avoids(x) {
 			continue
 		}
-		if l := w.load(s); l < bestLoad {
-			best, bestLoad, bestW, bestState = i, l, w, s
+		if l := x.load(s); l < best {
+			entry, w, state, best = j, x, s, l
+		}
+		if looks++; looks == warmLooks || best <= fullShare {
+			break
 		}
 	}
-	if best < 0 || bestLoad > most || !m.take(best, bestW) {
-		return nil
-	}
-	if bestW.reserveAt(bestState) || bestW.reserve() {
-		return bestW
-	}
-	return nil
+	return entry, w, state
 }
 
-// take removes the entry i if it is still w's.
-func (m *warm) take(i int, w *Worker) bool {
-	if !m.slots[i].w.CompareAndSwap(w, nil) {
-		return false
-	}
-	m.mask.And(^uint64(1 << i))
-	return true
+// take removes the entry if it is still w's and reserves a place on w.
+func (m *warm) take(entry int, w *Worker, state uint64) bool {
+	return m.slots[entry].CompareAndSwap(w, nil) && (w.reserveAt(state) || w.reserve())
 }

@@ -143,59 +143,57 @@ func (s *Set) least(n *snapshot, c *Call) *Worker {
 	if n.levels != nil {
 		return n.levels.least(mix(c.Rand), c)
 	}
-	if len(n.workers) > scanMost {
-		if w := n.sample(c); w != nil {
-			return w
-		}
-	}
 	for {
-		best, bestLoad := -1, ^uint64(0)
-		var bestState uint64
-		from := int(s.last.Load() % uint64(len(n.workers)))
-		for i := range n.workers {
-			j := from + i
-			if j >= len(n.workers) {
-				j -= len(n.workers)
-			}
-			w := n.workers[j]
-			st := w.state.Load()
-			if !w.free(st) || c.avoids(w) {
-				continue
-			}
-			if l := w.load(st); l < bestLoad {
-				best, bestLoad, bestState = j, l, st
-			}
-		}
-		if best < 0 {
+		w, st, _ := n.leastOf(s, c)
+		if w == nil {
 			return nil
 		}
 		// A place taken meanwhile by another call makes this choice stale: look again.
-		if n.workers[best].reserveAt(bestState) {
-			s.last.Store(uint64(best + 1))
-			return n.workers[best]
+		if w.reserveAt(st) {
+			return w
 		}
 	}
 }
 
-// sample takes the least loaded of four at random.
-func (n *snapshot) sample(c *Call) *Worker {
-	var best *Worker
-	bestLoad, bestState := ^uint64(0), uint64(0)
-	rnd := mix(c.Rand)
-	for i := range 4 {
-		w := n.workers[int((rnd>>(16*i)&0xffff)*uint64(len(n.workers))>>16)]
+// leastOf looks for the least loaded worker without reserving a place: of all
+// if they are few, else of four at random, and of all if those are full.
+func (n *snapshot) leastOf(s *Set, c *Call) (best *Worker, state, load uint64) {
+	load = ^uint64(0)
+	if len(n.workers) > scanMost {
+		rnd := mix(c.Rand)
+		for i := range 4 {
+			w := n.workers[int((rnd>>(16*i)&0xffff)*uint64(len(n.workers))>>16)]
+			st := w.state.Load()
+			if !w.free(st) || c.avoids(w) {
+				continue
+			}
+			if l := w.load(st); l < load {
+				best, state, load = w, st, l
+			}
+		}
+		if best != nil {
+			return best, state, load
+		}
+	}
+	from, at := int(s.last.Load()%uint64(len(n.workers))), 0
+	for i := range n.workers {
+		j := from + i
+		if j >= len(n.workers) {
+			j -= len(n.workers)
+		}
+		w := n.workers[j]
 		st := w.state.Load()
 		if !w.free(st) || c.avoids(w) {
 			continue
 		}
-		if l := w.load(st); l < bestLoad {
-			best, bestLoad, bestState = w, l, st
+		if l := w.load(st); l < load {
+			best, state, load, at = w, st, l, j
 		}
 	}
-	if best != nil && (best.reserveAt(bestState) || best.reserve()) {
-		return best
+	if best != nil {
+		s.last.Store(uint64(at + 1))
 	}
-	return nil
+	return best, state, load
 }
 
 // HashingBounded is consistent hashing with bounded loads (Mirrokni et al.,
@@ -225,6 +223,14 @@ func (r HashingBounded) pick(s *Set, n *snapshot, c *Call) *Worker {
 			return w
 		}
 		h = mix(h + 0x9e3779b97f4a7c15)
+	}
+	// Never more than the bound while one is below it: somebody always is.
+	from := int(h % uint64(len(n.workers)))
+	for i := range n.workers {
+		w := n.workers[(from+i)%len(n.workers)]
+		if st := w.state.Load(); w.load(st) <= bound && w.free(st) && !c.avoids(w) && w.reserveAt(st) {
+			return w
+		}
 	}
 	return s.least(n, c)
 }
@@ -368,7 +374,7 @@ func (Pull) Name() string    { return "pull" }
 func (Pull) needs() feedback { return wantsWarm }
 func (Pull) pick(s *Set, n *snapshot, c *Call) *Worker {
 	if c.Fn != nil {
-		if w := c.Fn.warm.pop(n, c, ^uint64(0)); w != nil {
+		if i, w, st := c.Fn.warm.idle(n, c); i >= 0 && c.Fn.warm.take(i, w, st) {
 			return w
 		}
 	}

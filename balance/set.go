@@ -133,7 +133,8 @@ func newSnapshot(members []Member, old *snapshot, exact bool) *snapshot {
 		n.equal = n.equal && m.Weight == members[0].Weight
 		most = max(most, m.Weight)
 	}
-	for _, m := range members {
+	for i, m := range members {
+		m.Worker.slot.Store(uint32(i))
 		m.Worker.scale.Store(uint64(most) * fullShare / uint64(max(m.Weight, 1)))
 	}
 	n.alias = newAlias(members)
@@ -156,6 +157,15 @@ func (s *Set) index(n *snapshot) {
 		defer s.mu.Unlock()
 		s.update(n.members)
 	}
+}
+
+// has says whether w is a member.
+func (n *snapshot) has(w *Worker) bool {
+	// The slot is only a hint: w may be in other Sets too.
+	if i := int(w.slot.Load()); i < len(n.workers) && n.workers[i] == w {
+		return true
+	}
+	return n.byName[w.name] == w
 }
 
 // Workers are the members' workers, in order. The slice is not to be changed.
@@ -229,31 +239,34 @@ const (
 	wantsTotal            // the number of calls in flight on the whole Set
 )
 
-// Pick is a place reserved on a worker. Release it exactly once; more often
-// does nothing. It is not safe for concurrent use, and must not be copied once
-// used. The zero value is a Pick of no worker.
+// Pick is a place reserved on a worker: filled by Set.Pick, given back by Done
+// or Release, of which the first call counts and later ones do nothing. It is
+// not safe for concurrent use, and must not be copied while it holds a place.
+// The zero value holds none and is ready for use.
 type Pick struct {
-	w    *Worker
-	fn   *Fn
-	rule Rule
-	// total is the counter of the Set's calls in flight that the rule has added to.
-	total *atomic.Uint64
+	w     *Worker
+	fn    *Fn
+	total *atomic.Uint64 // the counter of the Set's calls in flight that holds this one
+	wish  feedback
 }
 
-// Pick reserves a place on the worker that the rule chooses. If no worker has
-// one, the Pick's Worker is nil.
-func (s *Set) Pick(r Rule, c *Call) Pick {
+// Pick reserves a place on the worker that the rule chooses and notes it in p,
+// which must hold none. It returns the worker, nil if no worker has a place.
+func (s *Set) Pick(r Rule, c *Call, p *Pick) *Worker {
 	n := s.snap.Load()
 	if n == nil || len(n.workers) == 0 {
-		return Pick{}
+		return nil
 	}
-	p := Pick{fn: c.Fn, rule: r}
-	p.w = r.pick(s, n, c)
-	if p.w != nil && r.needs()&wantsTotal != 0 {
+	w := r.pick(s, n, c)
+	if w == nil {
+		return nil
+	}
+	p.w, p.fn, p.wish = w, c.Fn, r.needs()
+	if p.wish&wantsTotal != 0 {
 		p.total = s.total.part(c.Rand)
 		p.total.Add(1)
 	}
-	return p
+	return w
 }
 
 // Worker is the worker that was picked, nil if there was none or after Release.
@@ -270,6 +283,7 @@ func (p *Pick) Release() {
 	w.release()
 	if p.total != nil {
 		p.total.Add(^uint64(0))
+		p.total = nil
 	}
 }
 
@@ -280,11 +294,10 @@ func (p *Pick) Done(now, took int64) {
 	if w == nil {
 		return
 	}
-	wish := p.rule.needs()
-	if wish&wantsLatency != 0 {
+	if p.wish&wantsLatency != 0 {
 		w.observe(now, took)
 	}
-	if wish&wantsWarm != 0 && p.fn != nil {
+	if p.wish&wantsWarm != 0 && p.fn != nil {
 		p.fn.warm.push(w, now)
 	}
 	p.Release()

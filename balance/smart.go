@@ -6,41 +6,50 @@ import "sync/atomic"
 // in one.
 //
 //  1. An instance of the function that stands idle is asked first (as Pull
-//     does), unless its worker is loaded beyond Bound times the mean: a warm
-//     start in a long queue is slower than a cold one beside it.
+//     does), unless its worker is busier than Slack calls more than another
+//     one: a warm start in a long queue is slower than a cold one beside it.
 //  2. Else some worker must start one. Its two homes by hash of the largest
-//     package and the least loaded worker compete: calls in flight, plus what
-//     the packages that the worker lacks would cost, stretched by its latency
-//     where it is slower than the others.
+//     package and the least loaded worker compete: calls in flight, and Miss
+//     for each package that the worker does not have.
 type Smart struct {
-	// Bound is how far above the mean load a warm worker may be. Zero means 2.
-	Bound float64
+	// Slack is how many calls in flight more than others a warm worker may
+	// have. Zero means 2.
+	Slack float64
 	// Miss is what one missing package costs, in calls in flight. Zero means 1.
 	Miss float64
 }
 
 // Name is "smart".
 func (Smart) Name() string    { return "smart" }
-func (Smart) needs() feedback { return wantsWarm | wantsTotal }
+func (Smart) needs() feedback { return wantsWarm }
 
 func (r Smart) pick(s *Set, n *snapshot, c *Call) *Worker {
 	if c.Fn == nil {
 		return s.least(n, c)
 	}
-	bound, miss := r.Bound, r.Miss
-	if bound <= 0 {
-		bound = 2
+	slack, miss := uint64(2*fullShare), uint64(fullShare)
+	if r.Slack > 0 {
+		slack = uint64(r.Slack * fullShare)
 	}
-	if miss <= 0 {
-		miss = 1
+	if r.Miss > 0 {
+		miss = uint64(r.Miss * fullShare)
 	}
-	most := n.bound(s.total.sum(), bound) + fullShare
-	if w := c.Fn.warm.pop(n, c, most); w != nil {
+	entry, w, st := c.Fn.warm.idle(n, c)
+	if entry >= 0 {
+		load := w.load(st)
+		if load <= slack+fullShare && c.Fn.warm.take(entry, w, st) {
+			return w
+		}
+	}
+	best, bestState, bestScore := n.leastOf(s, c)
+	if best == nil {
+		return nil
+	}
+	if entry >= 0 && w.load(st) <= bestScore+slack && c.Fn.warm.take(entry, w, st) {
 		return w
 	}
+	bestScore += best.cache.missing(c.Fn, miss)
 	h := c.Fn.affinity()
-	var best *Worker
-	var bestState, bestLoad uint64
 	for range 2 {
 		w := n.hashed(h)
 		h = mix(h + 0x9e3779b97f4a7c15)
@@ -48,20 +57,15 @@ func (r Smart) pick(s *Set, n *snapshot, c *Call) *Worker {
 		if !w.free(st) || c.avoids(w) {
 			continue
 		}
-		load := w.load(st) + w.cache.missing(c.Fn, uint64(miss*fullShare))
-		if load <= most && (best == nil || load < bestLoad) {
-			best, bestState, bestLoad = w, st, load
+		if score := w.load(st) + w.cache.missing(c.Fn, miss); score < bestScore {
+			best, bestState, bestScore = w, st, score
 		}
 	}
-	if best != nil && best.reserveAt(bestState) {
-		best.cache.note(c.Fn)
-		return best
+	if !best.reserveAt(bestState) && !best.reserve() {
+		return s.least(n, c)
 	}
-	w := s.least(n, c)
-	if w != nil {
-		w.cache.note(c.Fn)
-	}
-	return w
+	best.cache.note(c.Fn)
+	return best
 }
 
 // packages is what a worker has unpacked lately, as far as the gateway can

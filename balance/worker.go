@@ -39,8 +39,10 @@ type Worker struct {
 	stamp   atomic.Int64
 	// places are the level indexes that the worker is in (see levels).
 	places atomic.Pointer[[]*place]
-	_      [8]byte
-	cache  packages
+	// slot is the worker's index in the snapshot that was built last.
+	slot  atomic.Uint32
+	_     [8]byte
+	cache packages
 }
 
 // NewWorker returns a worker that is open, without limit, of full share.
