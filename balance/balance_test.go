@@ -270,13 +270,17 @@ func TestHashingBounded(t *testing.T) {
 	}
 	// One function called all at once stays within the bound.
 	fn := balance.NewFn("hot", nil)
+	var held []*balance.Pick
 	for i := 1; i <= 400; i++ {
 		p := try(s, r, balance.Call{Fn: fn}, &rnd)
 		bound := int(math.Ceil(1.25 * float64(i) / 20))
 		if p.Worker().InFlight() > bound {
 			t.Fatalf("call %d made a load of %d, bound %d", i, p.Worker().InFlight(), bound)
 		}
-		defer p.Release()
+		held = append(held, p)
+	}
+	for _, p := range held {
+		p.Release()
 	}
 	// A worker that goes moves its own functions and few others.
 	gone := setOf(ms[1:])
@@ -390,7 +394,7 @@ func TestLeastLatencyLeavesASlowWorker(t *testing.T) {
 	got := map[string]int{}
 	now := int64(0)
 	for i := range 3000 {
-		now += 10e6
+		now += 20e6
 		p := try(s, balance.LeastLatency{}, balance.Call{Now: now}, &rnd)
 		if i >= 1000 {
 			got[name(p)]++

@@ -183,7 +183,7 @@ func (w *Worker) observe(now, took int64) {
 func (w *Worker) cost(state uint64, now int64) float64 {
 	l := math.Float64frombits(w.latency.Load())
 	if age := now - w.stamp.Load(); age > DefaultDecay && l > 0 {
-		l /= float64(age) / DefaultDecay // not asked for long: give it a chance again
+		l /= float64(uint64(1) << min(age/DefaultDecay, 62)) // not asked for long: give it a chance again
 	}
 	return (l + 1) * float64(w.load(state))
 }
