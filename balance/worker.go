@@ -20,6 +20,9 @@ const fullShare = 256
 // is in: a worker that leaves a Set and comes back keeps its calls in flight.
 // Create it with NewWorker; all methods are safe for concurrent use.
 type Worker struct {
+	// Tag is the owner's own; it is set before the worker is used.
+	Tag any
+
 	name string
 	hash uint64
 
@@ -81,6 +84,12 @@ func (w *Worker) Closed() bool { return w.state.Load()&closedBit != 0 }
 func (w *Worker) SetLimit(n int) {
 	w.limit.Store(uint64(max(n, 0)))
 	w.sync()
+}
+
+// Full reports whether the worker is at its limit.
+func (w *Worker) Full() bool {
+	limit := w.limit.Load()
+	return limit > 0 && uint64(w.InFlight()) >= limit
 }
 
 // SetShare sets the part of its usual calls that the worker takes, for slow

@@ -1,0 +1,311 @@
+package gateway
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"sort"
+	"strings"
+
+	"github.com/rota-project/rota/balance"
+)
+
+// state is one configuration in force, with the members as they were then. It
+// is immutable; calls hold the one that they began with.
+type state struct {
+	cfg     Config
+	workers []*worker
+	byName  map[string]*worker
+	fns     map[string]*function
+	routes  []Route // longest prefix first, those with a host before those without
+	h2c     bool    // some worker speaks HTTP/2 only
+}
+
+// trusts says whether the forwarding headers of that peer are believed.
+func (st *state) trusts(peer netip.Addr) bool {
+	for _, p := range st.cfg.TrustedProxies {
+		if p.Contains(peer) {
+			return true
+		}
+	}
+	return false
+}
+
+// maxFunctions bounds how many functions an open gateway keeps counts for; calls
+// of further names share those of one without a name.
+const maxFunctions = 10_000
+
+// rebuild makes the state anew from the configuration, what admin has added and
+// removed, and the members. It keeps the workers and functions that stay.
+func (g *Gateway) rebuild() error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.rebuildLocked()
+}
+
+func (g *Gateway) rebuildLocked() error {
+	old, cfg := g.state.Load(), g.cfg
+	next := &state{cfg: cfg, byName: map[string]*worker{}, fns: map[string]*function{}}
+	offers := map[string][]string{} // worker → functions, for those that do not offer all
+	add := func(m Member, all bool) error {
+		u, err := parseWorkerURL(m.URL)
+		if err != nil {
+			return fmt.Errorf("worker %s: url %q: want %w", m.Name, m.URL, err)
+		}
+		if next.byName[m.Name] != nil {
+			return nil
+		}
+		w := g.known[m.Name]
+		fresh := w == nil || w.incarnation != m.Incarnation || *w.url != *u
+		if fresh {
+			w = newWorker(m.Name, m.Incarnation, u)
+		}
+		weight := int64(m.Weight)
+		switch {
+		case weight == 0:
+			weight = 1
+		case weight < 0:
+			weight = 0
+		}
+		w.weight.Store(weight)
+		w.bal.SetLimit(m.MaxInFlight)
+		w.pool.open()
+		w.left.Store(false)
+		switch m.State {
+		case Draining:
+			w.set(draining, dead, "draining")
+		case Dead:
+			w.set(dead, draining, "reported dead")
+		default:
+			w.set(0, dead|draining, "")
+		}
+		if fresh && old != nil {
+			g.beginRamp(w)
+		}
+		next.workers = append(next.workers, w)
+		next.byName[m.Name] = w
+		next.h2c = next.h2c || w.h2c
+		if !all {
+			fns := make([]string, 0, len(m.Functions))
+			for f := range m.Functions {
+				fns = append(fns, f)
+			}
+			sort.Strings(fns)
+			offers[m.Name] = fns
+		}
+		return nil
+	}
+	var errs []string
+	for _, w := range g.configured() {
+		fns := map[string][]string{}
+		for _, f := range w.Functions {
+			fns[f] = nil
+		}
+		if err := add(Member{Name: w.Name, URL: w.URL, Weight: w.Weight, MaxInFlight: w.MaxInFlight, Functions: fns}, w.Functions == nil); err != nil {
+			errs = append(errs, err.Error())
+		}
+	}
+	packages := map[string][]string{}
+	if cfg.Members != nil {
+		for _, m := range cfg.Members.Members() {
+			if err := add(m, m.Functions == nil); err != nil {
+				errs = append(errs, err.Error())
+				continue
+			}
+			for f, pkgs := range m.Functions {
+				if len(pkgs) > 0 || packages[f] == nil {
+					packages[f] = pkgs
+				}
+			}
+		}
+	}
+	// Functions: those listed, those offered, and those that calls have named.
+	names := map[string]bool{}
+	for f := range cfg.Functions {
+		names[f] = true
+	}
+	for _, fns := range offers {
+		for _, f := range fns {
+			names[f] = true
+		}
+	}
+	if old != nil && !cfg.Closed {
+		for f, fn := range old.fns {
+			if !fn.known {
+				names[f] = true
+			}
+		}
+	}
+	defaults := newPolicy(cfg.Defaults)
+	var everywhere []balance.Member
+	for _, w := range next.workers {
+		if _, some := offers[w.name]; !some {
+			everywhere = append(everywhere, balance.Member{Worker: w.bal, Weight: int(w.weight.Load())})
+		}
+	}
+	g.everywhere.set.Update(everywhere)
+	for name := range names {
+		fc, isListed := cfg.Functions[name]
+		pkgs := fc.Packages
+		if pkgs == nil {
+			pkgs = packages[name]
+		}
+		p := defaults
+		if fc.Policy != nil {
+			p = newPolicy(*fc.Policy)
+		}
+		f := g.functionLocked(old, name, pkgs, p)
+		special := slices.Clone(everywhere)
+		for _, w := range next.workers {
+			if fns, some := offers[w.name]; some && slices.Contains(fns, name) {
+				special = append(special, balance.Member{Worker: w.bal, Weight: int(w.weight.Load())})
+			}
+		}
+		f.known = isListed || len(special) > len(everywhere)
+		if len(special) == len(everywhere) {
+			f.group.Store(g.everywhere)
+		} else {
+			grp := f.group.Load()
+			if grp == nil || grp == g.everywhere {
+				grp = &group{}
+			}
+			grp.set.Update(special)
+			f.group.Store(grp)
+		}
+		next.fns[name] = f
+	}
+	next.routes = slices.Clone(cfg.Routes)
+	slices.SortStableFunc(next.routes, func(a, b Route) int {
+		if (a.Host == "") != (b.Host == "") {
+			if a.Host == "" {
+				return 1
+			}
+			return -1
+		}
+		return len(b.Prefix) - len(a.Prefix)
+	})
+	// All workers, for the owner rule.
+	all := make([]balance.Member, 0, len(next.workers))
+	known := make(map[string]*worker, len(next.workers))
+	for _, w := range next.workers {
+		all = append(all, balance.Member{Worker: w.bal, Weight: int(w.weight.Load())})
+		known[w.name] = w
+	}
+	g.all.set.Update(all)
+	if old != nil {
+		for _, w := range old.workers {
+			if known[w.name] != w {
+				w.left.Store(true)
+				w.set(dead, 0, "removed")
+				w.pool.close()
+			}
+		}
+	}
+	g.known = known
+	g.state.Store(next)
+	g.everywhere.queue.wake()
+	g.all.queue.wake()
+	for _, f := range next.fns {
+		f.group.Load().queue.wake()
+		f.queue.wake()
+	}
+	if len(errs) > 0 {
+		return fmt.Errorf("%s", strings.Join(errs, "; "))
+	}
+	return nil
+}
+
+// functionLocked returns the function of that name, the one that there was if
+// there was one.
+func (g *Gateway) functionLocked(old *state, name string, pkgs []string, p *policy) *function {
+	var f *function
+	if old != nil {
+		f = old.fns[name]
+	}
+	if f == nil {
+		f = &function{name: name}
+		f.budget.init()
+	}
+	if fn := f.fn.Load(); fn == nil || !slices.Equal(fn.Packages(), pkgs) {
+		f.fn.Store(balance.NewFn(name, pkgs))
+	}
+	f.policy.Store(p)
+	return f
+}
+
+// function finds a function by name. Names that nobody has listed become
+// functions when they are first called, unless the gateway is closed.
+func (g *Gateway) function(st *state, name []byte) *function {
+	if f := st.fns[string(name)]; f != nil {
+		return f
+	}
+	if st.cfg.Closed {
+		return nil
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	now := g.state.Load()
+	if f := now.fns[string(name)]; f != nil {
+		return f
+	}
+	if len(now.fns) >= maxFunctions {
+		return g.other
+	}
+	// The maps of a state never change: the new name goes into a copy.
+	next := *now
+	next.fns = make(map[string]*function, len(now.fns)+1)
+	for n, f := range now.fns {
+		next.fns[n] = f
+	}
+	f := g.functionLocked(nil, string(name), nil, newPolicy(now.cfg.Defaults))
+	f.group.Store(g.everywhere)
+	next.fns[f.name] = f
+	g.state.Store(&next)
+	return f
+}
+
+// configured are the workers of the configuration with what admin has changed.
+func (g *Gateway) configured() []Worker {
+	var ws []Worker
+	seen := map[string]bool{}
+	for _, w := range append(slices.Clone(g.cfg.Workers), g.added...) {
+		if !g.removed[w.URL] && !seen[w.Name] {
+			seen[w.Name] = true
+			ws = append(ws, w)
+		}
+	}
+	return ws
+}
+
+// AddWorkers adds workers by URL, as the admin path does. Those that are there
+// already stay as they are. They outlive a reload.
+func (g *Gateway) AddWorkers(urls ...string) error {
+	for _, u := range urls {
+		if _, err := parseWorkerURL(u); err != nil {
+			return fmt.Errorf("worker %q: want %w", u, err)
+		}
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, u := range urls {
+		delete(g.removed, u)
+		if !slices.ContainsFunc(g.configured(), func(w Worker) bool { return w.URL == u }) {
+			g.added = append(g.added, Worker{URL: u, Name: u})
+		}
+	}
+	return g.rebuildLocked()
+}
+
+// RemoveWorkers removes workers by URL. One that is not there is no error. Calls
+// in flight on them finish.
+func (g *Gateway) RemoveWorkers(urls ...string) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, u := range urls {
+		g.added = slices.DeleteFunc(g.added, func(w Worker) bool { return w.URL == u })
+		if slices.ContainsFunc(g.cfg.Workers, func(w Worker) bool { return w.URL == u }) {
+			g.removed[u] = true
+		}
+	}
+	return g.rebuildLocked()
+}
