@@ -20,6 +20,10 @@ import (
 // It is also the context of its calls: it is done when the client has gone.
 type conn struct {
 	sock
+	// raw is the connection as it was accepted, below TLS: what others than the
+	// connection's own goroutine may touch.
+	raw    net.Conn
+	handed atomic.Bool // net/http has it now
 	g      *Gateway
 	isTLS  bool
 	remote netip.Addr
@@ -93,8 +97,7 @@ func putBuffers(b *buffers) {
 }
 
 func newConn(g *Gateway, nc net.Conn) *conn {
-	c := &conn{g: g}
-	c.nc = nc
+	c := &conn{g: g, raw: nc}
 	if ap, err := netip.ParseAddrPort(nc.RemoteAddr().String()); err == nil {
 		c.remote = ap.Addr().Unmap().WithZone("")
 	}
@@ -143,7 +146,9 @@ func (c *conn) abort() {
 		}
 	}
 	c.mu.Unlock()
-	_ = c.nc.Close()
+	if !c.handed.Load() {
+		_ = c.raw.Close()
+	}
 	if u := c.watch.Swap(nil); u != nil {
 		u.close()
 	}
@@ -170,7 +175,7 @@ func (c *conn) sweep(now int64) {
 	case phaseHead:
 		if late {
 			c.late.Store(true)
-			_ = c.nc.SetReadDeadline(longAgo)
+			_ = c.raw.SetReadDeadline(longAgo)
 		}
 	case phaseBusy:
 		if late {
@@ -184,7 +189,7 @@ func (c *conn) sweep(now int64) {
 			c.abort()
 			return
 		}
-		if since := c.waiting.Load(); since != 0 && now-since > int64(goneAfter) && gone(c.nc) {
+		if since := c.waiting.Load(); since != 0 && now-since > int64(goneAfter) && gone(c.raw) {
 			c.abort()
 		}
 	case phaseFree:
@@ -214,8 +219,8 @@ func (c *conn) serve() {
 	if !ok {
 		return
 	}
-	if nc == nil {
-		return // handed over
+	if nc == nil || c.handed.Load() {
+		return
 	}
 	for {
 		if !c.await() {
@@ -231,7 +236,7 @@ func (c *conn) serve() {
 // greet looks at the first bytes: a TLS hello, the HTTP/2 preface, or HTTP/1. A
 // nil connection means that net/http has it now.
 func (c *conn) greet() (nc net.Conn, ok bool) {
-	c.init(c.nc)
+	c.init(c.raw)
 	c.bufs = bufferPool.Get().(*buffers)
 	n, err := c.Read(c.bufs.in)
 	if err != nil {
@@ -278,22 +283,15 @@ func (c *conn) handOver(nc net.Conn) bool {
 	}
 	c.r, c.w = 0, 0
 	c.release()
-	_ = c.nc.SetDeadline(time.Time{})
+	_ = c.raw.SetDeadline(time.Time{})
+	c.deadline.Store(0)
+	c.handed.Store(true)
 	if !c.g.h2ln.give(nc) {
+		c.handed.Store(false)
 		return false
 	}
-	// net/http closes it from now on: abort must not.
-	c.nc = nowhere{}
 	return true
 }
-
-// nowhere stands for a connection that somebody else has.
-type nowhere struct{ net.Conn }
-
-func (nowhere) Close() error                     { return nil }
-func (nowhere) SetReadDeadline(time.Time) error  { return nil }
-func (nowhere) SetWriteDeadline(time.Time) error { return nil }
-func (nowhere) SetDeadline(time.Time) error      { return nil }
 
 func (c *conn) release() {
 	if c.bufs != nil {
@@ -387,6 +385,9 @@ func (c *conn) one() (keep bool) {
 	c.phase.Store(phaseBusy)
 	c.deadline.Store(0)
 	req := &c.req
+	if string(req.Method) == "CONNECT" {
+		return c.refuseUnread(405, "CONNECT is not supported")
+	}
 	host, uri := req.Host, req.Target
 	if uri[0] != '/' {
 		var ok bool
@@ -394,9 +395,6 @@ func (c *conn) one() (keep bool) {
 			return c.refuseUnread(400, "malformed request target")
 		}
 		req.Host = host
-	}
-	if string(req.Method) == "CONNECT" {
-		return c.refuseUnread(405, "CONNECT is not supported")
 	}
 	t := st.resolve(host, uri)
 	var f *function

@@ -339,18 +339,15 @@ func (c *conn) judge(u *upstream, w *worker, n int, pm *pump, size int) (next, k
 	if c.resp.Status == 101 {
 		return false, c.upgrade(u, n)
 	}
+	if pm != nil && !pm.endsWithin(earlyAnswer) {
+		c.req.Close = true // the answer came before the body's end: say that this is the last
+	}
 	complete, ok := c.forward(u, n)
 	reusable := complete && !c.resp.Close
 	if pm != nil {
-		if !pm.finished() {
-			reusable = false
-			c.req.Close = true
-		}
+		pm.endsWithin(earlyEnd)
 		pm.stop(c, u)
-		if !pm.clean {
-			reusable = false
-			ok = false
-		}
+		reusable = reusable && pm.clean
 	}
 	mine := c.detach(u)
 	switch {
@@ -383,6 +380,14 @@ func (c *conn) judge(u *upstream, w *worker, n int, pm *pump, size int) (next, k
 	}
 	return false, !c.req.Close
 }
+
+const (
+	// earlyAnswer is how long an answer waits for the end of the request's body
+	// to be noticed, before it counts as an early one.
+	earlyAnswer = 2 * time.Millisecond
+	// earlyEnd is how long a body may go on after its answer's end.
+	earlyEnd = 100 * time.Millisecond
+)
 
 // peekBody reads until the beginning of the answer's body is in c.peeked.
 func (c *conn) peekBody(u *upstream, n int) (int, error) {

@@ -40,7 +40,7 @@ func (c *conn) startPump(u *upstream) *pump {
 	c.r += used
 	go func() {
 		defer close(p.done)
-		defer p.over.Store(true)
+		defer p.over.Store(true) // after it, clean and rest may be read
 		if chunked {
 			p.chunks(c, from, to, early)
 		} else {
@@ -129,8 +129,20 @@ func (p *pump) chunks(c *conn, from, to *sock, early []byte) {
 	}
 }
 
-// finished says, without waiting, whether the body went through whole.
-func (p *pump) finished() bool { return p.over.Load() && p.clean }
+// endsWithin waits for the pump's end for so long, and says whether the body went
+// through whole.
+func (p *pump) endsWithin(d time.Duration) bool {
+	if !p.over.Load() {
+		t := time.NewTimer(d)
+		defer t.Stop()
+		select {
+		case <-p.done:
+		case <-t.C:
+			return false
+		}
+	}
+	return p.clean
+}
 
 // stop ends the pump if it is not at its end and waits for its goroutine. What
 // came after the body is put back for the next request.
@@ -144,6 +156,7 @@ func (p *pump) stop(c *conn, u *upstream) {
 	}
 	<-p.done
 	_ = c.nc.SetReadDeadline(time.Time{})
+	_ = u.nc.SetWriteDeadline(time.Time{})
 	if !p.clean {
 		c.req.Close = true
 		return
