@@ -27,7 +27,12 @@ func (c *conn) run(t *target) (keep bool) {
 		x.finish(0)
 		return false
 	}
+	c.waiting.Store(x.begun) // from here on the client is missed if it goes
 	if r := x.admit(c); r != nil {
+		if c.Err() != nil {
+			x.finish(499)
+			return false
+		}
 		return c.refuse(r)
 	}
 	if x.p.CallTimeout > 0 {
@@ -102,11 +107,13 @@ func (c *conn) connect(w *worker, mode bodyMode, fresh bool) (*upstream, error) 
 	if !fresh {
 		within := idleFor
 		switch {
-		case c.call.idempotent:
 		case mode == bodyFlow:
 			within = 0 // cannot be sent again: take no chances
-		case !canProveUnread:
-			within = freshFor
+		case c.call.idempotent:
+		case canProveUnread:
+			within = w.keepsFor(c.call.sent)
+		default:
+			within = min(freshFor, w.keepsFor(c.call.sent))
 		}
 		if within > 0 {
 			if u := w.pool.get(c.call.sent, within); u != nil {
@@ -211,6 +218,7 @@ func (c *conn) attempt(w *worker, t *target, mode bodyMode, size int) (next, kee
 		if u.reused && !ran && mode != bodyFlow {
 			// The connection had died while it was idle: the worker is not to
 			// blame, and has not seen the call.
+			w.drops(x.sent, x.sent-u.since)
 			fresh = true
 			continue
 		}

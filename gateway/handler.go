@@ -69,6 +69,28 @@ type httpCall struct {
 	t      target
 	whole  []byte // the body, if it can be sent again
 	status int
+
+	// The end of an upgraded connection may be noticed by several at once.
+	mu    sync.Mutex
+	ended bool
+}
+
+// settle gives the place on the worker back after its answer.
+func (x *httpCall) settle(status int) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if !x.ended {
+		x.ended = true
+		x.settled(status)
+	}
+}
+
+// end is the end of the call, however it went.
+func (x *httpCall) end() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.ended = true
+	x.finish(x.status)
 }
 
 // newHandler is the gateway on net/http.
@@ -136,7 +158,7 @@ func (g *Gateway) serveHTTP(rp http.Handler, w http.ResponseWriter, r *http.Requ
 		ctx, cancel = context.WithTimeout(ctx, x.p.CallTimeout)
 		defer cancel()
 	}
-	defer func() { x.finish(x.status) }()
+	defer x.end()
 	if refused := x.admit(ctx); refused != nil {
 		x.status = refused.status
 		refused.write(w)
@@ -334,9 +356,8 @@ func notRun(err error) bool {
 // hold keeps the call's place on the worker until the answer's body is over.
 func (rt roundTripper) hold(x *httpCall, resp *http.Response) {
 	x.took = rt.g.now() - x.sent
-	var once sync.Once
 	status := resp.StatusCode
-	done := func() { once.Do(func() { x.settled(status) }) }
+	done := func() { x.settle(status) }
 	if rw, ok := resp.Body.(io.ReadWriteCloser); ok { // upgraded
 		resp.Body = &heldConn{rw, done}
 		return

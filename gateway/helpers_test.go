@@ -223,3 +223,13 @@ func prefixes(t testing.TB, s ...string) (ps []netip.Prefix) {
 	}
 	return ps
 }
+
+// waiting is how many calls are in queues.
+func waiting(g *gateway.Gateway) (n int32) {
+	for _, r := range g.Routes() {
+		n += r.Waiting
+	}
+	return n
+}
+
+func routeTo(prefix, fn string) gateway.Route { return gateway.Route{Prefix: prefix, Function: fn} }

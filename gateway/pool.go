@@ -59,6 +59,7 @@ func (p *pool) get(now int64, within time.Duration) *upstream {
 		if u.Alive() {
 			return u
 		}
+		u.w.drops(now, now-u.since)
 		u.close()
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"net/url"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/rota-project/rota/balance"
 )
@@ -29,6 +30,10 @@ type worker struct {
 	// left says that it is in no configuration any more.
 	left atomic.Bool
 
+	// dropped is when an idle connection was last found to have died, and
+	// dropsAfter after how long, in nanoseconds.
+	dropped, dropsAfter atomic.Int64
+
 	calls    atomic.Uint64 // answers begun
 	failures atomic.Uint64 // calls that failed on it, or that it refused
 	// window counts for outlier ejection, reset by the health loop.
@@ -48,6 +53,30 @@ func newWorker(name, incarnation string, u *url.URL) *worker {
 	w.bal.Tag = w
 	w.pool.init()
 	return w
+}
+
+// dropMemory is how long a worker is remembered that drops idle connections.
+const dropMemory = time.Minute
+
+// drops notes that a connection has died after it was idle for so long.
+func (w *worker) drops(now, idle int64) {
+	idle = max(idle, 1)
+	if old := w.dropsAfter.Load(); old == 0 || idle < old || now-w.dropped.Load() > int64(dropMemory) {
+		w.dropsAfter.Store(idle)
+	}
+	w.dropped.Store(now)
+}
+
+// keepsFor is how long the worker's connections may have been idle for a call
+// that must not be sent twice: half of what has been seen to be too long. Where
+// the worker's system has acknowledged a call that its program never read,
+// nothing could tell that afterwards.
+func (w *worker) keepsFor(now int64) time.Duration {
+	after := w.dropsAfter.Load()
+	if after == 0 || now-w.dropped.Load() > int64(dropMemory) {
+		return idleFor
+	}
+	return time.Duration(after / 2)
 }
 
 // of returns the gateway's worker of a balance.Worker.
