@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/netip"
 	"net/url"
 	"regexp"
@@ -181,6 +182,11 @@ func orElse[T comparable](v *T, def T) {
 func (c Config) normalize() (Config, error) {
 	if len(c.Listen) == 0 {
 		c.Listen = []string{"localhost:9080"}
+	}
+	for i, l := range c.Listen {
+		if _, port, err := net.SplitHostPort(l); err != nil || port == "" {
+			return c, &rota.FieldError{Field: "listen[" + strconv.Itoa(i) + "]", Value: l, Want: "an address, host:port"}
+		}
 	}
 	if c.AccessLog < 0 || c.AccessLog > 1 {
 		return c, &rota.FieldError{Field: "access_log", Value: c.AccessLog, Want: "0 to 1"}

@@ -101,7 +101,6 @@ func newConn(g *Gateway, nc net.Conn) *conn {
 	if ap, err := netip.ParseAddrPort(nc.RemoteAddr().String()); err == nil {
 		c.remote = ap.Addr().Unmap().WithZone("")
 	}
-	c.phase.Store(phaseHead)
 	c.deadline.Store(g.now() + int64(g.state.Load().cfg.Limits.HeadTimeout))
 	return c
 }
@@ -243,6 +242,7 @@ func (c *conn) greet() (nc net.Conn, ok bool) {
 		return nil, false
 	}
 	c.w = n
+	c.phase.Store(phaseHead)
 	if conf := c.g.tlsConf.Load(); conf != nil && c.bufs.in[0] == 22 {
 		tc := tls.Server(&prefixed{c.nc, bytes.Clone(c.bufs.in[:n])}, conf)
 		ctx, cancel := context.WithTimeout(c.g.ctx, c.g.state.Load().cfg.Limits.HeadTimeout)

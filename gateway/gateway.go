@@ -24,6 +24,7 @@ type Gateway struct {
 	added   []Worker
 	removed map[string]bool
 	known   map[string]*worker
+	leaving []*worker // removed, with calls in flight
 	// reloadErr is why the last reload was refused, for status.
 	reloadErr error
 

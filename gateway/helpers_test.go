@@ -233,3 +233,5 @@ func waiting(g *gateway.Gateway) (n int32) {
 }
 
 func routeTo(prefix, fn string) gateway.Route { return gateway.Route{Prefix: prefix, Function: fn} }
+
+func stringReader(s string) io.Reader { return strings.NewReader(s) }

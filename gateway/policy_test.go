@@ -41,6 +41,7 @@ func TestConfigurationsThatAreRefused(t *testing.T) {
 		"health.path":              {Health: gateway.Health{Path: "x"}},
 		"limits.head_bytes":        {Limits: gateway.Limits{HeadBytes: -1}},
 		"access_log":               {AccessLog: 2},
+		"listen[0]":                {Listen: []string{"x"}},
 	} {
 		_, err := gateway.New(cfg)
 		var fe *rota.FieldError

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sort"
 	"strings"
+	"time"
 
 	"github.com/rota-project/rota/balance"
 )
@@ -198,9 +199,11 @@ func (g *Gateway) rebuildLocked() error {
 				w.left.Store(true)
 				w.set(dead, 0, "removed")
 				w.pool.close()
+				g.leaving = append(g.leaving, w)
 			}
 		}
 	}
+	g.leaving = slices.DeleteFunc(g.leaving, func(w *worker) bool { return w.bal.InFlight() == 0 })
 	g.known = known
 	g.state.Store(next)
 	g.everywhere.queue.wake()
@@ -296,9 +299,30 @@ func (g *Gateway) AddWorkers(urls ...string) error {
 	return g.rebuildLocked()
 }
 
+// settleFor bounds how long RemoveWorkers waits.
+const settleFor = 250 * time.Millisecond
+
 // RemoveWorkers removes workers by URL. One that is not there is no error. Calls
-// in flight on them finish.
+// in flight on them finish. When it returns the workers may be stopped in an
+// orderly way: it waits, for a moment at most, until the calls that were on their
+// way to them are over or have long arrived.
 func (g *Gateway) RemoveWorkers(urls ...string) error {
+	gone, err := g.removeWorkers(urls)
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	end := time.NewTimer(settleFor)
+	defer end.Stop()
+	for slices.ContainsFunc(gone, func(w *worker) bool { return w.bal.InFlight() > 0 }) {
+		select {
+		case <-tick.C:
+		case <-end.C:
+			return err
+		}
+	}
+	return err
+}
+
+func (g *Gateway) removeWorkers(urls []string) (gone []*worker, err error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for _, u := range urls {
@@ -307,5 +331,11 @@ func (g *Gateway) RemoveWorkers(urls ...string) error {
 			g.removed[u] = true
 		}
 	}
-	return g.rebuildLocked()
+	err = g.rebuildLocked()
+	for _, w := range g.leaving {
+		if slices.Contains(urls, w.url.String()) {
+			gone = append(gone, w)
+		}
+	}
+	return gone, err
 }
