@@ -62,7 +62,7 @@ const (
 	// warmSlots bounds how many idle instances of a function are remembered.
 	warmSlots = 32
 	// warmLooks bounds how many of them are compared.
-	warmLooks = 3
+	warmLooks = 8
 )
 
 // WarmFor is the time in nanoseconds for which an instance is believed to be

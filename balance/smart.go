@@ -13,9 +13,10 @@ import "sync/atomic"
 //     for each package that the worker does not have.
 type Smart struct {
 	// Slack is how many calls in flight more than others a warm worker may
-	// have. Zero means 2.
+	// have. Zero means 3.
 	Slack float64
-	// Miss is what one missing package costs, in calls in flight. Zero means 1.
+	// Miss is what one missing package costs, in calls in flight: unpacking one
+	// takes as long as many calls. Zero means 4.
 	Miss float64
 }
 
@@ -27,7 +28,7 @@ func (r Smart) pick(s *Set, n *snapshot, c *Call) *Worker {
 	if c.Fn == nil {
 		return s.least(n, c)
 	}
-	slack, miss := uint64(2*fullShare), uint64(fullShare)
+	slack, miss := uint64(3*fullShare), uint64(4*fullShare)
 	if r.Slack > 0 {
 		slack = uint64(r.Slack * fullShare)
 	}
@@ -70,7 +71,7 @@ func (r Smart) pick(s *Set, n *snapshot, c *Call) *Worker {
 
 // packages is what a worker has unpacked lately, as far as the gateway can
 // know: a small direct-mapped table of package hashes, the newest wins.
-type packages [64]atomic.Uint64
+type packages [512]atomic.Uint64
 
 // missing is the sum of cost over the function's packages that are not there.
 func (p *packages) missing(f *Fn, cost uint64) uint64 {

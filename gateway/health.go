@@ -75,7 +75,7 @@ func (g *Gateway) restore(w *worker) {
 	w.health.mu.Lock()
 	w.health.fails.Store(0)
 	w.health.lastGood = g.now()
-	g.beginRamp(w)
+	g.beginRamp(w, g.state.Load().cfg.Health.SlowStart)
 	opened, _ := w.setLocked(0, quarantined, "")
 	w.health.mu.Unlock()
 	if opened {
@@ -96,8 +96,8 @@ func (g *Gateway) wakeAll() {
 }
 
 // beginRamp starts the worker's slow start, if there is one.
-func (g *Gateway) beginRamp(w *worker) {
-	if g.cfg.Health.SlowStart > 0 {
+func (g *Gateway) beginRamp(w *worker, slowStart time.Duration) {
+	if slowStart > 0 {
 		w.bal.SetShare(0.1)
 		w.ramp.Store(g.now())
 	}

@@ -81,7 +81,7 @@ func (g *Gateway) rebuildLocked() error {
 			w.set(0, dead|draining, "")
 		}
 		if fresh && old != nil {
-			g.beginRamp(w)
+			g.beginRamp(w, cfg.Health.SlowStart)
 		}
 		next.workers = append(next.workers, w)
 		next.byName[m.Name] = w
