@@ -23,6 +23,14 @@ test: ## all tests
 race: ## all tests under the race detector
 	$(GOTEST) -race ./...
 
+.PHONY: seeds
+seeds: ## the control plane on a fake clock: N=10000 histories, from SEED on; SEED=x alone tells that one
+	$(if $(N),ROTA_SEEDS=$(N),$(if $(SEED),,ROTA_SEEDS=10000)) $(if $(SEED),ROTA_SEED=$(SEED)) $(GOTEST) -count=1 -timeout=0 -v -run='^TestSeeds$$' ./scheduler/simtest 2>&1 | grep -vE '^ *(=== |--- PASS)'
+
+.PHONY: torture
+torture: ## real processes killed, stopped and cut off, for a time: FOR=10m
+	ROTA_TORTURE=$(or $(FOR),10m) $(GOTEST) -count=1 -timeout=0 -v -run='^TestTorture' ./e2e
+
 .PHONY: lint
 lint: ## golangci-lint and the rules of imports
 	go run $(LINT) run ./...
@@ -30,3 +38,4 @@ lint: ## golangci-lint and the rules of imports
 .PHONY: generate
 generate: ## code from the .proto files
 	go run $(BUF) generate
+	go generate ./api ./internal/cli

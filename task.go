@@ -226,10 +226,20 @@ func validName(field, s string, required bool) error {
 		return &FieldError{field, s, "a name; it is missing"}
 	case len(s) > MaxIDLen:
 		return &FieldError{field, s[:32] + "...", fmt.Sprintf("at most %d bytes", MaxIDLen)}
-	case !utf8.ValidString(s) || strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) || unicode.IsSpace(r) }):
+	case !plain(s) && (!utf8.ValidString(s) || strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) || unicode.IsSpace(r) })):
 		return &FieldError{field, s, "printable UTF-8 without white space"}
 	}
 	return nil
+}
+
+// plain reports whether s is visible ASCII throughout, as nearly all names are.
+func plain(s string) bool {
+	for i := range len(s) {
+		if s[i] <= ' ' || s[i] >= 0x7f {
+			return false
+		}
+	}
+	return true
 }
 
 func validAmount(field string, v float64) error {
@@ -240,6 +250,9 @@ func validAmount(field string, v float64) error {
 }
 
 func validAmounts(field string, m map[string]float64) error {
+	if len(m) == 0 {
+		return nil
+	}
 	if len(m) > MaxRules {
 		return &FieldError{field, len(m), fmt.Sprintf("at most %d entries", MaxRules)}
 	}

@@ -22,9 +22,9 @@ const (
 	MaxTxnBytes = 1 << 20
 )
 
-// Errors of a Store. Any other error of a Txn, Put or Delete means that its
-// outcome is unknown: it may take effect now, later, or never. Read again and
-// decide by revisions.
+// Errors of a Store, beside ErrInvalid and ErrNoSpace. Of a Txn all of them mean
+// that nothing was done. Any other error means that its outcome is unknown: it may
+// take effect now, later, or never. Read again and decide by revisions.
 var (
 	// ErrCompacted ends a Watch whose history is gone: list again.
 	ErrCompacted = errors.New("store: history compacted")
@@ -37,7 +37,7 @@ var (
 // LeaseID names a lease. Zero is no lease.
 type LeaseID int64
 
-// KV is a key as it stood at some revision.
+// KV is a key as it stood at some revision. The value is read-only.
 type KV struct {
 	Key    string
 	Value  []byte
@@ -58,11 +58,13 @@ type Cond struct {
 type By uint8
 
 const (
+	// ByCreate compares the revision at which the key came to be.
 	ByCreate By = iota
+	// ByMod compares the revision that wrote its value.
 	ByMod
 )
 
-// Op writes or, with Delete, removes a key.
+// Op writes or, with Delete, removes a key. Removing one that is absent does nothing.
 type Op struct {
 	Key    string
 	Value  []byte
@@ -97,15 +99,17 @@ type Store interface {
 	// Txn does all ops, if all conditions hold. ok says whether they held; the
 	// revision is the one of the ops if they were done, else of the look.
 	Txn(ctx context.Context, conds []Cond, ops []Op) (ok bool, revision int64, err error)
-	// Watch sends all changes below prefix from revision on. The channel is
-	// closed when ctx ends or after a Batch with Err. Cut connections are
-	// mended inside.
+	// Watch sends all changes below prefix from revision on, zero for those from
+	// now on. The channel is closed when ctx or the store ends, or after a Batch
+	// with Err. Cut connections are mended inside.
 	Watch(ctx context.Context, prefix string, revision int64) <-chan Batch
 	// Grant makes a lease of at least ttl and says how long it is.
 	Grant(ctx context.Context, ttl time.Duration) (LeaseID, time.Duration, error)
 	// KeepAlive renews a lease once and says for how long. When it returns
 	// without error the store has confirmed the renewal.
 	KeepAlive(ctx context.Context, id LeaseID) (time.Duration, error)
+	// LeaseLeft says how long a lease lasts at the least, if it is not renewed.
+	LeaseLeft(ctx context.Context, id LeaseID) (time.Duration, error)
 	// Revoke ends a lease and removes its keys. Ending one that has ended is no error.
 	Revoke(ctx context.Context, id LeaseID) error
 }

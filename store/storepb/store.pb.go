@@ -549,8 +549,8 @@ type Grant struct {
 	Session int64 `protobuf:"varint,4,opt,name=session,proto3" json:"session,omitempty"`
 	// The worker is asked to stop.
 	Revoked bool `protobuf:"varint,5,opt,name=revoked,proto3" json:"revoked,omitempty"`
-	// The task's mode when it was granted.
-	Available bool `protobuf:"varint,6,opt,name=available,proto3" json:"available,omitempty"`
+	// Digest of what the worker is told to run.
+	Spec uint64 `protobuf:"fixed64,6,opt,name=spec,proto3" json:"spec,omitempty"`
 	// Why the instance is here, for people.
 	Reason        string `protobuf:"bytes,7,opt,name=reason,proto3" json:"reason,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -622,11 +622,11 @@ func (x *Grant) GetRevoked() bool {
 	return false
 }
 
-func (x *Grant) GetAvailable() bool {
+func (x *Grant) GetSpec() uint64 {
 	if x != nil {
-		return x.Available
+		return x.Spec
 	}
-	return false
+	return 0
 }
 
 func (x *Grant) GetReason() string {
@@ -690,14 +690,16 @@ func (x *AckPage) GetAcks() []*Ack {
 }
 
 type Ack struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Task          string                 `protobuf:"bytes,1,opt,name=task,proto3" json:"task,omitempty"`
-	Index         int64                  `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"`
-	Generation    uint64                 `protobuf:"varint,3,opt,name=generation,proto3" json:"generation,omitempty"`
-	State         string                 `protobuf:"bytes,4,opt,name=state,proto3" json:"state,omitempty"`
-	Error         string                 `protobuf:"bytes,5,opt,name=error,proto3" json:"error,omitempty"`
-	Restarts      uint32                 `protobuf:"varint,6,opt,name=restarts,proto3" json:"restarts,omitempty"`
-	SinceUnixMs   int64                  `protobuf:"varint,7,opt,name=since_unix_ms,json=sinceUnixMs,proto3" json:"since_unix_ms,omitempty"`
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Task        string                 `protobuf:"bytes,1,opt,name=task,proto3" json:"task,omitempty"`
+	Index       int64                  `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"`
+	Generation  uint64                 `protobuf:"varint,3,opt,name=generation,proto3" json:"generation,omitempty"`
+	State       string                 `protobuf:"bytes,4,opt,name=state,proto3" json:"state,omitempty"`
+	Error       string                 `protobuf:"bytes,5,opt,name=error,proto3" json:"error,omitempty"`
+	Restarts    uint32                 `protobuf:"varint,6,opt,name=restarts,proto3" json:"restarts,omitempty"`
+	SinceUnixMs int64                  `protobuf:"varint,7,opt,name=since_unix_ms,json=sinceUnixMs,proto3" json:"since_unix_ms,omitempty"`
+	// Measured load in the unit of weights, if the worker reports any.
+	Load          *float64 `protobuf:"fixed64,8,opt,name=load,proto3,oneof" json:"load,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -777,6 +779,13 @@ func (x *Ack) GetRestarts() uint32 {
 func (x *Ack) GetSinceUnixMs() int64 {
 	if x != nil {
 		return x.SinceUnixMs
+	}
+	return 0
+}
+
+func (x *Ack) GetLoad() float64 {
+	if x != nil && x.Load != nil {
+		return *x.Load
 	}
 	return 0
 }
@@ -1357,7 +1366,7 @@ const file_store_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\x01R\x05value:\x028\x01\"P\n" +
 	"\tGrantPage\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12)\n" +
-	"\x06grants\x18\x02 \x03(\v2\x11.rota.store.GrantR\x06grants\"\xbb\x01\n" +
+	"\x06grants\x18\x02 \x03(\v2\x11.rota.store.GrantR\x06grants\"\xb1\x01\n" +
 	"\x05Grant\x12\x12\n" +
 	"\x04task\x18\x01 \x01(\tR\x04task\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\x03R\x05index\x12\x1e\n" +
@@ -1365,12 +1374,12 @@ const file_store_proto_rawDesc = "" +
 	"generation\x18\x03 \x01(\x04R\n" +
 	"generation\x12\x18\n" +
 	"\asession\x18\x04 \x01(\x03R\asession\x12\x18\n" +
-	"\arevoked\x18\x05 \x01(\bR\arevoked\x12\x1c\n" +
-	"\tavailable\x18\x06 \x01(\bR\tavailable\x12\x16\n" +
+	"\arevoked\x18\x05 \x01(\bR\arevoked\x12\x12\n" +
+	"\x04spec\x18\x06 \x01(\x06R\x04spec\x12\x16\n" +
 	"\x06reason\x18\a \x01(\tR\x06reason\"H\n" +
 	"\aAckPage\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12#\n" +
-	"\x04acks\x18\x02 \x03(\v2\x0f.rota.store.AckR\x04acks\"\xbb\x01\n" +
+	"\x04acks\x18\x02 \x03(\v2\x0f.rota.store.AckR\x04acks\"\xdd\x01\n" +
 	"\x03Ack\x12\x12\n" +
 	"\x04task\x18\x01 \x01(\tR\x04task\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\x03R\x05index\x12\x1e\n" +
@@ -1380,7 +1389,9 @@ const file_store_proto_rawDesc = "" +
 	"\x05state\x18\x04 \x01(\tR\x05state\x12\x14\n" +
 	"\x05error\x18\x05 \x01(\tR\x05error\x12\x1a\n" +
 	"\brestarts\x18\x06 \x01(\rR\brestarts\x12\"\n" +
-	"\rsince_unix_ms\x18\a \x01(\x03R\vsinceUnixMs\"6\n" +
+	"\rsince_unix_ms\x18\a \x01(\x03R\vsinceUnixMs\x12\x17\n" +
+	"\x04load\x18\b \x01(\x01H\x00R\x04load\x88\x01\x01B\a\n" +
+	"\x05_load\"6\n" +
 	"\x06Leader\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\"a\n" +
@@ -1494,6 +1505,7 @@ func file_store_proto_init() {
 	if File_store_proto != nil {
 		return
 	}
+	file_store_proto_msgTypes[9].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

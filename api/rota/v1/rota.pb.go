@@ -1665,6 +1665,112 @@ func (x *WorkerRequest) GetName() string {
 	return ""
 }
 
+type GetStoppableRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Names         []string               `protobuf:"bytes,1,rep,name=names,proto3" json:"names,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetStoppableRequest) Reset() {
+	*x = GetStoppableRequest{}
+	mi := &file_rota_v1_rota_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetStoppableRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetStoppableRequest) ProtoMessage() {}
+
+func (x *GetStoppableRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_rota_v1_rota_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetStoppableRequest.ProtoReflect.Descriptor instead.
+func (*GetStoppableRequest) Descriptor() ([]byte, []int) {
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *GetStoppableRequest) GetNames() []string {
+	if x != nil {
+		return x.Names
+	}
+	return nil
+}
+
+type Stoppable struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Stoppable bool                   `protobuf:"varint,1,opt,name=stoppable,proto3" json:"stoppable,omitempty"`
+	// What speaks against it; empty if nothing does.
+	Reasons []string `protobuf:"bytes,2,rep,name=reasons,proto3" json:"reasons,omitempty"`
+	// Running instances that would have to move.
+	Moves         int64 `protobuf:"varint,3,opt,name=moves,proto3" json:"moves,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Stoppable) Reset() {
+	*x = Stoppable{}
+	mi := &file_rota_v1_rota_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Stoppable) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Stoppable) ProtoMessage() {}
+
+func (x *Stoppable) ProtoReflect() protoreflect.Message {
+	mi := &file_rota_v1_rota_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Stoppable.ProtoReflect.Descriptor instead.
+func (*Stoppable) Descriptor() ([]byte, []int) {
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *Stoppable) GetStoppable() bool {
+	if x != nil {
+		return x.Stoppable
+	}
+	return false
+}
+
+func (x *Stoppable) GetReasons() []string {
+	if x != nil {
+		return x.Reasons
+	}
+	return nil
+}
+
+func (x *Stoppable) GetMoves() int64 {
+	if x != nil {
+		return x.Moves
+	}
+	return 0
+}
+
 type WatchWorkersRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -1673,7 +1779,7 @@ type WatchWorkersRequest struct {
 
 func (x *WatchWorkersRequest) Reset() {
 	*x = WatchWorkersRequest{}
-	mi := &file_rota_v1_rota_proto_msgTypes[25]
+	mi := &file_rota_v1_rota_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1685,7 +1791,7 @@ func (x *WatchWorkersRequest) String() string {
 func (*WatchWorkersRequest) ProtoMessage() {}
 
 func (x *WatchWorkersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_rota_proto_msgTypes[25]
+	mi := &file_rota_v1_rota_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1698,7 +1804,7 @@ func (x *WatchWorkersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchWorkersRequest.ProtoReflect.Descriptor instead.
 func (*WatchWorkersRequest) Descriptor() ([]byte, []int) {
-	return file_rota_v1_rota_proto_rawDescGZIP(), []int{25}
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{27}
 }
 
 type WorkerEvent struct {
@@ -1711,7 +1817,7 @@ type WorkerEvent struct {
 
 func (x *WorkerEvent) Reset() {
 	*x = WorkerEvent{}
-	mi := &file_rota_v1_rota_proto_msgTypes[26]
+	mi := &file_rota_v1_rota_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1723,7 +1829,7 @@ func (x *WorkerEvent) String() string {
 func (*WorkerEvent) ProtoMessage() {}
 
 func (x *WorkerEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_rota_proto_msgTypes[26]
+	mi := &file_rota_v1_rota_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1736,7 +1842,7 @@ func (x *WorkerEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkerEvent.ProtoReflect.Descriptor instead.
 func (*WorkerEvent) Descriptor() ([]byte, []int) {
-	return file_rota_v1_rota_proto_rawDescGZIP(), []int{26}
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *WorkerEvent) GetType() string {
@@ -1761,7 +1867,7 @@ type GetStatusRequest struct {
 
 func (x *GetStatusRequest) Reset() {
 	*x = GetStatusRequest{}
-	mi := &file_rota_v1_rota_proto_msgTypes[27]
+	mi := &file_rota_v1_rota_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1773,7 +1879,7 @@ func (x *GetStatusRequest) String() string {
 func (*GetStatusRequest) ProtoMessage() {}
 
 func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_rota_proto_msgTypes[27]
+	mi := &file_rota_v1_rota_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1786,7 +1892,7 @@ func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusRequest.ProtoReflect.Descriptor instead.
 func (*GetStatusRequest) Descriptor() ([]byte, []int) {
-	return file_rota_v1_rota_proto_rawDescGZIP(), []int{27}
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{29}
 }
 
 type Status struct {
@@ -1814,7 +1920,7 @@ type Status struct {
 
 func (x *Status) Reset() {
 	*x = Status{}
-	mi := &file_rota_v1_rota_proto_msgTypes[28]
+	mi := &file_rota_v1_rota_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1826,7 +1932,7 @@ func (x *Status) String() string {
 func (*Status) ProtoMessage() {}
 
 func (x *Status) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_rota_proto_msgTypes[28]
+	mi := &file_rota_v1_rota_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1839,7 +1945,7 @@ func (x *Status) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Status.ProtoReflect.Descriptor instead.
 func (*Status) Descriptor() ([]byte, []int) {
-	return file_rota_v1_rota_proto_rawDescGZIP(), []int{28}
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Status) GetLeader() string {
@@ -1931,7 +2037,7 @@ type Scheduler struct {
 
 func (x *Scheduler) Reset() {
 	*x = Scheduler{}
-	mi := &file_rota_v1_rota_proto_msgTypes[29]
+	mi := &file_rota_v1_rota_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1943,7 +2049,7 @@ func (x *Scheduler) String() string {
 func (*Scheduler) ProtoMessage() {}
 
 func (x *Scheduler) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_rota_proto_msgTypes[29]
+	mi := &file_rota_v1_rota_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1956,7 +2062,7 @@ func (x *Scheduler) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Scheduler.ProtoReflect.Descriptor instead.
 func (*Scheduler) Descriptor() ([]byte, []int) {
-	return file_rota_v1_rota_proto_rawDescGZIP(), []int{29}
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Scheduler) GetName() string {
@@ -1998,7 +2104,7 @@ type WorkerCounts struct {
 
 func (x *WorkerCounts) Reset() {
 	*x = WorkerCounts{}
-	mi := &file_rota_v1_rota_proto_msgTypes[30]
+	mi := &file_rota_v1_rota_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2010,7 +2116,7 @@ func (x *WorkerCounts) String() string {
 func (*WorkerCounts) ProtoMessage() {}
 
 func (x *WorkerCounts) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_rota_proto_msgTypes[30]
+	mi := &file_rota_v1_rota_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2023,7 +2129,7 @@ func (x *WorkerCounts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkerCounts.ProtoReflect.Descriptor instead.
 func (*WorkerCounts) Descriptor() ([]byte, []int) {
-	return file_rota_v1_rota_proto_rawDescGZIP(), []int{30}
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *WorkerCounts) GetReady() int64 {
@@ -2059,7 +2165,7 @@ type TaskCounts struct {
 
 func (x *TaskCounts) Reset() {
 	*x = TaskCounts{}
-	mi := &file_rota_v1_rota_proto_msgTypes[31]
+	mi := &file_rota_v1_rota_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2071,7 +2177,7 @@ func (x *TaskCounts) String() string {
 func (*TaskCounts) ProtoMessage() {}
 
 func (x *TaskCounts) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_rota_proto_msgTypes[31]
+	mi := &file_rota_v1_rota_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2084,7 +2190,7 @@ func (x *TaskCounts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskCounts.ProtoReflect.Descriptor instead.
 func (*TaskCounts) Descriptor() ([]byte, []int) {
-	return file_rota_v1_rota_proto_rawDescGZIP(), []int{31}
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *TaskCounts) GetDeclared() int64 {
@@ -2120,7 +2226,7 @@ type Source struct {
 
 func (x *Source) Reset() {
 	*x = Source{}
-	mi := &file_rota_v1_rota_proto_msgTypes[32]
+	mi := &file_rota_v1_rota_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2132,7 +2238,7 @@ func (x *Source) String() string {
 func (*Source) ProtoMessage() {}
 
 func (x *Source) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_rota_proto_msgTypes[32]
+	mi := &file_rota_v1_rota_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2145,7 +2251,7 @@ func (x *Source) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Source.ProtoReflect.Descriptor instead.
 func (*Source) Descriptor() ([]byte, []int) {
-	return file_rota_v1_rota_proto_rawDescGZIP(), []int{32}
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Source) GetName() string {
@@ -2185,7 +2291,7 @@ type GetPlanRequest struct {
 
 func (x *GetPlanRequest) Reset() {
 	*x = GetPlanRequest{}
-	mi := &file_rota_v1_rota_proto_msgTypes[33]
+	mi := &file_rota_v1_rota_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2197,7 +2303,7 @@ func (x *GetPlanRequest) String() string {
 func (*GetPlanRequest) ProtoMessage() {}
 
 func (x *GetPlanRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_rota_proto_msgTypes[33]
+	mi := &file_rota_v1_rota_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2210,7 +2316,7 @@ func (x *GetPlanRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPlanRequest.ProtoReflect.Descriptor instead.
 func (*GetPlanRequest) Descriptor() ([]byte, []int) {
-	return file_rota_v1_rota_proto_rawDescGZIP(), []int{33}
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *GetPlanRequest) GetAll() bool {
@@ -2252,7 +2358,7 @@ type Plan struct {
 
 func (x *Plan) Reset() {
 	*x = Plan{}
-	mi := &file_rota_v1_rota_proto_msgTypes[34]
+	mi := &file_rota_v1_rota_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2264,7 +2370,7 @@ func (x *Plan) String() string {
 func (*Plan) ProtoMessage() {}
 
 func (x *Plan) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_rota_proto_msgTypes[34]
+	mi := &file_rota_v1_rota_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2277,7 +2383,7 @@ func (x *Plan) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Plan.ProtoReflect.Descriptor instead.
 func (*Plan) Descriptor() ([]byte, []int) {
-	return file_rota_v1_rota_proto_rawDescGZIP(), []int{34}
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Plan) GetMoves() []*Move {
@@ -2315,7 +2421,7 @@ type Move struct {
 
 func (x *Move) Reset() {
 	*x = Move{}
-	mi := &file_rota_v1_rota_proto_msgTypes[35]
+	mi := &file_rota_v1_rota_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2327,7 +2433,7 @@ func (x *Move) String() string {
 func (*Move) ProtoMessage() {}
 
 func (x *Move) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_rota_proto_msgTypes[35]
+	mi := &file_rota_v1_rota_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2340,7 +2446,7 @@ func (x *Move) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Move.ProtoReflect.Descriptor instead.
 func (*Move) Descriptor() ([]byte, []int) {
-	return file_rota_v1_rota_proto_rawDescGZIP(), []int{35}
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Move) GetTask() string {
@@ -2396,7 +2502,7 @@ type WaitingInstance struct {
 
 func (x *WaitingInstance) Reset() {
 	*x = WaitingInstance{}
-	mi := &file_rota_v1_rota_proto_msgTypes[36]
+	mi := &file_rota_v1_rota_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2408,7 +2514,7 @@ func (x *WaitingInstance) String() string {
 func (*WaitingInstance) ProtoMessage() {}
 
 func (x *WaitingInstance) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_rota_proto_msgTypes[36]
+	mi := &file_rota_v1_rota_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2421,7 +2527,7 @@ func (x *WaitingInstance) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitingInstance.ProtoReflect.Descriptor instead.
 func (*WaitingInstance) Descriptor() ([]byte, []int) {
-	return file_rota_v1_rota_proto_rawDescGZIP(), []int{36}
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *WaitingInstance) GetTask() string {
@@ -2461,7 +2567,7 @@ type PlanSummary struct {
 
 func (x *PlanSummary) Reset() {
 	*x = PlanSummary{}
-	mi := &file_rota_v1_rota_proto_msgTypes[37]
+	mi := &file_rota_v1_rota_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2473,7 +2579,7 @@ func (x *PlanSummary) String() string {
 func (*PlanSummary) ProtoMessage() {}
 
 func (x *PlanSummary) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_rota_proto_msgTypes[37]
+	mi := &file_rota_v1_rota_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2486,7 +2592,7 @@ func (x *PlanSummary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlanSummary.ProtoReflect.Descriptor instead.
 func (*PlanSummary) Descriptor() ([]byte, []int) {
-	return file_rota_v1_rota_proto_rawDescGZIP(), []int{37}
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *PlanSummary) GetMoves() int64 {
@@ -2554,7 +2660,7 @@ type NotifyScheduleRequest struct {
 
 func (x *NotifyScheduleRequest) Reset() {
 	*x = NotifyScheduleRequest{}
-	mi := &file_rota_v1_rota_proto_msgTypes[38]
+	mi := &file_rota_v1_rota_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2566,7 +2672,7 @@ func (x *NotifyScheduleRequest) String() string {
 func (*NotifyScheduleRequest) ProtoMessage() {}
 
 func (x *NotifyScheduleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_rota_proto_msgTypes[38]
+	mi := &file_rota_v1_rota_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2579,7 +2685,7 @@ func (x *NotifyScheduleRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NotifyScheduleRequest.ProtoReflect.Descriptor instead.
 func (*NotifyScheduleRequest) Descriptor() ([]byte, []int) {
-	return file_rota_v1_rota_proto_rawDescGZIP(), []int{38}
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *NotifyScheduleRequest) GetReason() string {
@@ -2597,7 +2703,7 @@ type NotifyScheduleResponse struct {
 
 func (x *NotifyScheduleResponse) Reset() {
 	*x = NotifyScheduleResponse{}
-	mi := &file_rota_v1_rota_proto_msgTypes[39]
+	mi := &file_rota_v1_rota_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2609,7 +2715,7 @@ func (x *NotifyScheduleResponse) String() string {
 func (*NotifyScheduleResponse) ProtoMessage() {}
 
 func (x *NotifyScheduleResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_rota_proto_msgTypes[39]
+	mi := &file_rota_v1_rota_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2622,7 +2728,7 @@ func (x *NotifyScheduleResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NotifyScheduleResponse.ProtoReflect.Descriptor instead.
 func (*NotifyScheduleResponse) Descriptor() ([]byte, []int) {
-	return file_rota_v1_rota_proto_rawDescGZIP(), []int{39}
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{41}
 }
 
 var File_rota_v1_rota_proto protoreflect.FileDescriptor
@@ -2765,7 +2871,13 @@ const file_rota_v1_rota_proto_rawDesc = "" +
 	"\x10GetWorkerRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\"#\n" +
 	"\rWorkerRequest\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\"\x15\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"+\n" +
+	"\x13GetStoppableRequest\x12\x14\n" +
+	"\x05names\x18\x01 \x03(\tR\x05names\"Y\n" +
+	"\tStoppable\x12\x1c\n" +
+	"\tstoppable\x18\x01 \x01(\bR\tstoppable\x12\x18\n" +
+	"\areasons\x18\x02 \x03(\tR\areasons\x12\x14\n" +
+	"\x05moves\x18\x03 \x01(\x03R\x05moves\"\x15\n" +
 	"\x13WatchWorkersRequest\"J\n" +
 	"\vWorkerEvent\x12\x12\n" +
 	"\x04type\x18\x01 \x01(\tR\x04type\x12'\n" +
@@ -2844,13 +2956,14 @@ const file_rota_v1_rota_proto_rawDesc = "" +
 	"\vDeleteTasks\x12\x1b.rota.v1.DeleteTasksRequest\x1a\x1c.rota.v1.DeleteTasksResponse\x120\n" +
 	"\x03Why\x12\x13.rota.v1.WhyRequest\x1a\x14.rota.v1.WhyResponse\x12>\n" +
 	"\n" +
-	"WatchTasks\x12\x1a.rota.v1.WatchTasksRequest\x1a\x12.rota.v1.TaskEvent0\x012\xfd\x02\n" +
+	"WatchTasks\x12\x1a.rota.v1.WatchTasksRequest\x1a\x12.rota.v1.TaskEvent0\x012\xbf\x03\n" +
 	"\aWorkers\x12H\n" +
 	"\vListWorkers\x12\x1b.rota.v1.ListWorkersRequest\x1a\x1c.rota.v1.ListWorkersResponse\x127\n" +
 	"\tGetWorker\x12\x19.rota.v1.GetWorkerRequest\x1a\x0f.rota.v1.Worker\x127\n" +
 	"\fCordonWorker\x12\x16.rota.v1.WorkerRequest\x1a\x0f.rota.v1.Worker\x126\n" +
 	"\vDrainWorker\x12\x16.rota.v1.WorkerRequest\x1a\x0f.rota.v1.Worker\x128\n" +
-	"\rUndrainWorker\x12\x16.rota.v1.WorkerRequest\x1a\x0f.rota.v1.Worker\x12D\n" +
+	"\rUndrainWorker\x12\x16.rota.v1.WorkerRequest\x1a\x0f.rota.v1.Worker\x12@\n" +
+	"\fGetStoppable\x12\x1c.rota.v1.GetStoppableRequest\x1a\x12.rota.v1.Stoppable\x12D\n" +
 	"\fWatchWorkers\x12\x1c.rota.v1.WatchWorkersRequest\x1a\x14.rota.v1.WorkerEvent0\x012\xc8\x01\n" +
 	"\aCluster\x127\n" +
 	"\tGetStatus\x12\x19.rota.v1.GetStatusRequest\x1a\x0f.rota.v1.Status\x121\n" +
@@ -2869,7 +2982,7 @@ func file_rota_v1_rota_proto_rawDescGZIP() []byte {
 	return file_rota_v1_rota_proto_rawDescData
 }
 
-var file_rota_v1_rota_proto_msgTypes = make([]protoimpl.MessageInfo, 44)
+var file_rota_v1_rota_proto_msgTypes = make([]protoimpl.MessageInfo, 46)
 var file_rota_v1_rota_proto_goTypes = []any{
 	(*TaskDefinition)(nil),         // 0: rota.v1.TaskDefinition
 	(*Preference)(nil),             // 1: rota.v1.Preference
@@ -2896,34 +3009,36 @@ var file_rota_v1_rota_proto_goTypes = []any{
 	(*ListWorkersResponse)(nil),    // 22: rota.v1.ListWorkersResponse
 	(*GetWorkerRequest)(nil),       // 23: rota.v1.GetWorkerRequest
 	(*WorkerRequest)(nil),          // 24: rota.v1.WorkerRequest
-	(*WatchWorkersRequest)(nil),    // 25: rota.v1.WatchWorkersRequest
-	(*WorkerEvent)(nil),            // 26: rota.v1.WorkerEvent
-	(*GetStatusRequest)(nil),       // 27: rota.v1.GetStatusRequest
-	(*Status)(nil),                 // 28: rota.v1.Status
-	(*Scheduler)(nil),              // 29: rota.v1.Scheduler
-	(*WorkerCounts)(nil),           // 30: rota.v1.WorkerCounts
-	(*TaskCounts)(nil),             // 31: rota.v1.TaskCounts
-	(*Source)(nil),                 // 32: rota.v1.Source
-	(*GetPlanRequest)(nil),         // 33: rota.v1.GetPlanRequest
-	(*Plan)(nil),                   // 34: rota.v1.Plan
-	(*Move)(nil),                   // 35: rota.v1.Move
-	(*WaitingInstance)(nil),        // 36: rota.v1.WaitingInstance
-	(*PlanSummary)(nil),            // 37: rota.v1.PlanSummary
-	(*NotifyScheduleRequest)(nil),  // 38: rota.v1.NotifyScheduleRequest
-	(*NotifyScheduleResponse)(nil), // 39: rota.v1.NotifyScheduleResponse
-	nil,                            // 40: rota.v1.TaskDefinition.ResourcesEntry
-	nil,                            // 41: rota.v1.Spread.SharesEntry
-	nil,                            // 42: rota.v1.Worker.LabelsEntry
-	nil,                            // 43: rota.v1.Worker.CapacityEntry
-	(*timestamppb.Timestamp)(nil),  // 44: google.protobuf.Timestamp
+	(*GetStoppableRequest)(nil),    // 25: rota.v1.GetStoppableRequest
+	(*Stoppable)(nil),              // 26: rota.v1.Stoppable
+	(*WatchWorkersRequest)(nil),    // 27: rota.v1.WatchWorkersRequest
+	(*WorkerEvent)(nil),            // 28: rota.v1.WorkerEvent
+	(*GetStatusRequest)(nil),       // 29: rota.v1.GetStatusRequest
+	(*Status)(nil),                 // 30: rota.v1.Status
+	(*Scheduler)(nil),              // 31: rota.v1.Scheduler
+	(*WorkerCounts)(nil),           // 32: rota.v1.WorkerCounts
+	(*TaskCounts)(nil),             // 33: rota.v1.TaskCounts
+	(*Source)(nil),                 // 34: rota.v1.Source
+	(*GetPlanRequest)(nil),         // 35: rota.v1.GetPlanRequest
+	(*Plan)(nil),                   // 36: rota.v1.Plan
+	(*Move)(nil),                   // 37: rota.v1.Move
+	(*WaitingInstance)(nil),        // 38: rota.v1.WaitingInstance
+	(*PlanSummary)(nil),            // 39: rota.v1.PlanSummary
+	(*NotifyScheduleRequest)(nil),  // 40: rota.v1.NotifyScheduleRequest
+	(*NotifyScheduleResponse)(nil), // 41: rota.v1.NotifyScheduleResponse
+	nil,                            // 42: rota.v1.TaskDefinition.ResourcesEntry
+	nil,                            // 43: rota.v1.Spread.SharesEntry
+	nil,                            // 44: rota.v1.Worker.LabelsEntry
+	nil,                            // 45: rota.v1.Worker.CapacityEntry
+	(*timestamppb.Timestamp)(nil),  // 46: google.protobuf.Timestamp
 }
 var file_rota_v1_rota_proto_depIdxs = []int32{
-	40, // 0: rota.v1.TaskDefinition.resources:type_name -> rota.v1.TaskDefinition.ResourcesEntry
+	42, // 0: rota.v1.TaskDefinition.resources:type_name -> rota.v1.TaskDefinition.ResourcesEntry
 	1,  // 1: rota.v1.TaskDefinition.prefer:type_name -> rota.v1.Preference
 	2,  // 2: rota.v1.TaskDefinition.affinity:type_name -> rota.v1.Affinity
 	3,  // 3: rota.v1.TaskDefinition.spread:type_name -> rota.v1.Spread
-	41, // 4: rota.v1.Spread.shares:type_name -> rota.v1.Spread.SharesEntry
-	44, // 5: rota.v1.Instance.since:type_name -> google.protobuf.Timestamp
+	43, // 4: rota.v1.Spread.shares:type_name -> rota.v1.Spread.SharesEntry
+	46, // 5: rota.v1.Instance.since:type_name -> google.protobuf.Timestamp
 	4,  // 6: rota.v1.Task.instances:type_name -> rota.v1.Instance
 	0,  // 7: rota.v1.TaskDetail.task:type_name -> rota.v1.TaskDefinition
 	4,  // 8: rota.v1.TaskDetail.instances:type_name -> rota.v1.Instance
@@ -2933,18 +3048,18 @@ var file_rota_v1_rota_proto_depIdxs = []int32{
 	4,  // 12: rota.v1.WhyInstance.instance:type_name -> rota.v1.Instance
 	17, // 13: rota.v1.WhyInstance.workers:type_name -> rota.v1.WhyWorker
 	5,  // 14: rota.v1.TaskEvent.task:type_name -> rota.v1.Task
-	42, // 15: rota.v1.Worker.labels:type_name -> rota.v1.Worker.LabelsEntry
-	43, // 16: rota.v1.Worker.capacity:type_name -> rota.v1.Worker.CapacityEntry
+	44, // 15: rota.v1.Worker.labels:type_name -> rota.v1.Worker.LabelsEntry
+	45, // 16: rota.v1.Worker.capacity:type_name -> rota.v1.Worker.CapacityEntry
 	20, // 17: rota.v1.ListWorkersResponse.workers:type_name -> rota.v1.Worker
 	20, // 18: rota.v1.WorkerEvent.worker:type_name -> rota.v1.Worker
-	29, // 19: rota.v1.Status.schedulers:type_name -> rota.v1.Scheduler
-	30, // 20: rota.v1.Status.workers:type_name -> rota.v1.WorkerCounts
-	31, // 21: rota.v1.Status.tasks:type_name -> rota.v1.TaskCounts
-	32, // 22: rota.v1.Status.sources:type_name -> rota.v1.Source
+	31, // 19: rota.v1.Status.schedulers:type_name -> rota.v1.Scheduler
+	32, // 20: rota.v1.Status.workers:type_name -> rota.v1.WorkerCounts
+	33, // 21: rota.v1.Status.tasks:type_name -> rota.v1.TaskCounts
+	34, // 22: rota.v1.Status.sources:type_name -> rota.v1.Source
 	0,  // 23: rota.v1.GetPlanRequest.tasks:type_name -> rota.v1.TaskDefinition
-	35, // 24: rota.v1.Plan.moves:type_name -> rota.v1.Move
-	37, // 25: rota.v1.Plan.summary:type_name -> rota.v1.PlanSummary
-	36, // 26: rota.v1.Plan.waiting:type_name -> rota.v1.WaitingInstance
+	37, // 24: rota.v1.Plan.moves:type_name -> rota.v1.Move
+	39, // 25: rota.v1.Plan.summary:type_name -> rota.v1.PlanSummary
+	38, // 26: rota.v1.Plan.waiting:type_name -> rota.v1.WaitingInstance
 	7,  // 27: rota.v1.Tasks.ListTasks:input_type -> rota.v1.ListTasksRequest
 	9,  // 28: rota.v1.Tasks.GetTask:input_type -> rota.v1.GetTaskRequest
 	10, // 29: rota.v1.Tasks.ApplyTasks:input_type -> rota.v1.ApplyTasksRequest
@@ -2956,27 +3071,29 @@ var file_rota_v1_rota_proto_depIdxs = []int32{
 	24, // 35: rota.v1.Workers.CordonWorker:input_type -> rota.v1.WorkerRequest
 	24, // 36: rota.v1.Workers.DrainWorker:input_type -> rota.v1.WorkerRequest
 	24, // 37: rota.v1.Workers.UndrainWorker:input_type -> rota.v1.WorkerRequest
-	25, // 38: rota.v1.Workers.WatchWorkers:input_type -> rota.v1.WatchWorkersRequest
-	27, // 39: rota.v1.Cluster.GetStatus:input_type -> rota.v1.GetStatusRequest
-	33, // 40: rota.v1.Cluster.GetPlan:input_type -> rota.v1.GetPlanRequest
-	38, // 41: rota.v1.Cluster.NotifySchedule:input_type -> rota.v1.NotifyScheduleRequest
-	8,  // 42: rota.v1.Tasks.ListTasks:output_type -> rota.v1.ListTasksResponse
-	6,  // 43: rota.v1.Tasks.GetTask:output_type -> rota.v1.TaskDetail
-	11, // 44: rota.v1.Tasks.ApplyTasks:output_type -> rota.v1.ApplyTasksResponse
-	13, // 45: rota.v1.Tasks.DeleteTasks:output_type -> rota.v1.DeleteTasksResponse
-	15, // 46: rota.v1.Tasks.Why:output_type -> rota.v1.WhyResponse
-	19, // 47: rota.v1.Tasks.WatchTasks:output_type -> rota.v1.TaskEvent
-	22, // 48: rota.v1.Workers.ListWorkers:output_type -> rota.v1.ListWorkersResponse
-	20, // 49: rota.v1.Workers.GetWorker:output_type -> rota.v1.Worker
-	20, // 50: rota.v1.Workers.CordonWorker:output_type -> rota.v1.Worker
-	20, // 51: rota.v1.Workers.DrainWorker:output_type -> rota.v1.Worker
-	20, // 52: rota.v1.Workers.UndrainWorker:output_type -> rota.v1.Worker
-	26, // 53: rota.v1.Workers.WatchWorkers:output_type -> rota.v1.WorkerEvent
-	28, // 54: rota.v1.Cluster.GetStatus:output_type -> rota.v1.Status
-	34, // 55: rota.v1.Cluster.GetPlan:output_type -> rota.v1.Plan
-	39, // 56: rota.v1.Cluster.NotifySchedule:output_type -> rota.v1.NotifyScheduleResponse
-	42, // [42:57] is the sub-list for method output_type
-	27, // [27:42] is the sub-list for method input_type
+	25, // 38: rota.v1.Workers.GetStoppable:input_type -> rota.v1.GetStoppableRequest
+	27, // 39: rota.v1.Workers.WatchWorkers:input_type -> rota.v1.WatchWorkersRequest
+	29, // 40: rota.v1.Cluster.GetStatus:input_type -> rota.v1.GetStatusRequest
+	35, // 41: rota.v1.Cluster.GetPlan:input_type -> rota.v1.GetPlanRequest
+	40, // 42: rota.v1.Cluster.NotifySchedule:input_type -> rota.v1.NotifyScheduleRequest
+	8,  // 43: rota.v1.Tasks.ListTasks:output_type -> rota.v1.ListTasksResponse
+	6,  // 44: rota.v1.Tasks.GetTask:output_type -> rota.v1.TaskDetail
+	11, // 45: rota.v1.Tasks.ApplyTasks:output_type -> rota.v1.ApplyTasksResponse
+	13, // 46: rota.v1.Tasks.DeleteTasks:output_type -> rota.v1.DeleteTasksResponse
+	15, // 47: rota.v1.Tasks.Why:output_type -> rota.v1.WhyResponse
+	19, // 48: rota.v1.Tasks.WatchTasks:output_type -> rota.v1.TaskEvent
+	22, // 49: rota.v1.Workers.ListWorkers:output_type -> rota.v1.ListWorkersResponse
+	20, // 50: rota.v1.Workers.GetWorker:output_type -> rota.v1.Worker
+	20, // 51: rota.v1.Workers.CordonWorker:output_type -> rota.v1.Worker
+	20, // 52: rota.v1.Workers.DrainWorker:output_type -> rota.v1.Worker
+	20, // 53: rota.v1.Workers.UndrainWorker:output_type -> rota.v1.Worker
+	26, // 54: rota.v1.Workers.GetStoppable:output_type -> rota.v1.Stoppable
+	28, // 55: rota.v1.Workers.WatchWorkers:output_type -> rota.v1.WorkerEvent
+	30, // 56: rota.v1.Cluster.GetStatus:output_type -> rota.v1.Status
+	36, // 57: rota.v1.Cluster.GetPlan:output_type -> rota.v1.Plan
+	41, // 58: rota.v1.Cluster.NotifySchedule:output_type -> rota.v1.NotifyScheduleResponse
+	43, // [43:59] is the sub-list for method output_type
+	27, // [27:43] is the sub-list for method input_type
 	27, // [27:27] is the sub-list for extension type_name
 	27, // [27:27] is the sub-list for extension extendee
 	0,  // [0:27] is the sub-list for field type_name
@@ -2993,7 +3110,7 @@ func file_rota_v1_rota_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_rota_v1_rota_proto_rawDesc), len(file_rota_v1_rota_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   44,
+			NumMessages:   46,
 			NumExtensions: 0,
 			NumServices:   3,
 		},

@@ -332,6 +332,7 @@ const (
 	Workers_CordonWorker_FullMethodName  = "/rota.v1.Workers/CordonWorker"
 	Workers_DrainWorker_FullMethodName   = "/rota.v1.Workers/DrainWorker"
 	Workers_UndrainWorker_FullMethodName = "/rota.v1.Workers/UndrainWorker"
+	Workers_GetStoppable_FullMethodName  = "/rota.v1.Workers/GetStoppable"
 	Workers_WatchWorkers_FullMethodName  = "/rota.v1.Workers/WatchWorkers"
 )
 
@@ -349,6 +350,9 @@ type WorkersClient interface {
 	DrainWorker(ctx context.Context, in *WorkerRequest, opts ...grpc.CallOption) (*Worker, error)
 	// Undrain ends both.
 	UndrainWorker(ctx context.Context, in *WorkerRequest, opts ...grpc.CallOption) (*Worker, error)
+	// GetStoppable says whether the named workers may all be stopped now: for
+	// rolling upgrades and node drainers.
+	GetStoppable(ctx context.Context, in *GetStoppableRequest, opts ...grpc.CallOption) (*Stoppable, error)
 	WatchWorkers(ctx context.Context, in *WatchWorkersRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WorkerEvent], error)
 }
 
@@ -410,6 +414,16 @@ func (c *workersClient) UndrainWorker(ctx context.Context, in *WorkerRequest, op
 	return out, nil
 }
 
+func (c *workersClient) GetStoppable(ctx context.Context, in *GetStoppableRequest, opts ...grpc.CallOption) (*Stoppable, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Stoppable)
+	err := c.cc.Invoke(ctx, Workers_GetStoppable_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *workersClient) WatchWorkers(ctx context.Context, in *WatchWorkersRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WorkerEvent], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	stream, err := c.cc.NewStream(ctx, &Workers_ServiceDesc.Streams[0], Workers_WatchWorkers_FullMethodName, cOpts...)
@@ -443,6 +457,9 @@ type WorkersServer interface {
 	DrainWorker(context.Context, *WorkerRequest) (*Worker, error)
 	// Undrain ends both.
 	UndrainWorker(context.Context, *WorkerRequest) (*Worker, error)
+	// GetStoppable says whether the named workers may all be stopped now: for
+	// rolling upgrades and node drainers.
+	GetStoppable(context.Context, *GetStoppableRequest) (*Stoppable, error)
 	WatchWorkers(*WatchWorkersRequest, grpc.ServerStreamingServer[WorkerEvent]) error
 	mustEmbedUnimplementedWorkersServer()
 }
@@ -468,6 +485,9 @@ func (UnimplementedWorkersServer) DrainWorker(context.Context, *WorkerRequest) (
 }
 func (UnimplementedWorkersServer) UndrainWorker(context.Context, *WorkerRequest) (*Worker, error) {
 	return nil, status.Error(codes.Unimplemented, "method UndrainWorker not implemented")
+}
+func (UnimplementedWorkersServer) GetStoppable(context.Context, *GetStoppableRequest) (*Stoppable, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetStoppable not implemented")
 }
 func (UnimplementedWorkersServer) WatchWorkers(*WatchWorkersRequest, grpc.ServerStreamingServer[WorkerEvent]) error {
 	return status.Error(codes.Unimplemented, "method WatchWorkers not implemented")
@@ -583,6 +603,24 @@ func _Workers_UndrainWorker_Handler(srv interface{}, ctx context.Context, dec fu
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Workers_GetStoppable_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetStoppableRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(WorkersServer).GetStoppable(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Workers_GetStoppable_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(WorkersServer).GetStoppable(ctx, req.(*GetStoppableRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Workers_WatchWorkers_Handler(srv interface{}, stream grpc.ServerStream) error {
 	m := new(WatchWorkersRequest)
 	if err := stream.RecvMsg(m); err != nil {
@@ -620,6 +658,10 @@ var Workers_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "UndrainWorker",
 			Handler:    _Workers_UndrainWorker_Handler,
+		},
+		{
+			MethodName: "GetStoppable",
+			Handler:    _Workers_GetStoppable_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

@@ -21,6 +21,69 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+type Refused_Code int32
+
+const (
+	Refused_CODE_UNSPECIFIED Refused_Code = 0
+	// Another living incarnation has the name.
+	Refused_CODE_NAME_ALIVE Refused_Code = 1
+	// The cluster's maximum is reached.
+	Refused_CODE_TOO_MANY_WORKERS Refused_Code = 2
+	// The hello is not as it should be.
+	Refused_CODE_INVALID Refused_Code = 3
+	// The lease has ended.
+	Refused_CODE_SESSION_LOST Refused_Code = 4
+	// The store does not answer.
+	Refused_CODE_UNAVAILABLE Refused_Code = 5
+)
+
+// Enum value maps for Refused_Code.
+var (
+	Refused_Code_name = map[int32]string{
+		0: "CODE_UNSPECIFIED",
+		1: "CODE_NAME_ALIVE",
+		2: "CODE_TOO_MANY_WORKERS",
+		3: "CODE_INVALID",
+		4: "CODE_SESSION_LOST",
+		5: "CODE_UNAVAILABLE",
+	}
+	Refused_Code_value = map[string]int32{
+		"CODE_UNSPECIFIED":      0,
+		"CODE_NAME_ALIVE":       1,
+		"CODE_TOO_MANY_WORKERS": 2,
+		"CODE_INVALID":          3,
+		"CODE_SESSION_LOST":     4,
+		"CODE_UNAVAILABLE":      5,
+	}
+)
+
+func (x Refused_Code) Enum() *Refused_Code {
+	p := new(Refused_Code)
+	*p = x
+	return p
+}
+
+func (x Refused_Code) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Refused_Code) Descriptor() protoreflect.EnumDescriptor {
+	return file_rota_v1_session_proto_enumTypes[0].Descriptor()
+}
+
+func (Refused_Code) Type() protoreflect.EnumType {
+	return &file_rota_v1_session_proto_enumTypes[0]
+}
+
+func (x Refused_Code) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Refused_Code.Descriptor instead.
+func (Refused_Code) EnumDescriptor() ([]byte, []int) {
+	return file_rota_v1_session_proto_rawDescGZIP(), []int{5, 0}
+}
+
 type FromWorker struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Body:
@@ -601,9 +664,8 @@ func (x *Welcome) GetSchedulers() []string {
 
 type Refused struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// One of "name-alive", "too-many-workers", "invalid", "session-lost".
-	Code string `protobuf:"bytes,1,opt,name=code,proto3" json:"code,omitempty"`
-	Text string `protobuf:"bytes,2,opt,name=text,proto3" json:"text,omitempty"`
+	Code  Refused_Code           `protobuf:"varint,1,opt,name=code,proto3,enum=rota.v1.Refused_Code" json:"code,omitempty"`
+	Text  string                 `protobuf:"bytes,2,opt,name=text,proto3" json:"text,omitempty"`
 	// When to try again; 0 for never.
 	RetryAfterMs  int64 `protobuf:"varint,3,opt,name=retry_after_ms,json=retryAfterMs,proto3" json:"retry_after_ms,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -640,11 +702,11 @@ func (*Refused) Descriptor() ([]byte, []int) {
 	return file_rota_v1_session_proto_rawDescGZIP(), []int{5}
 }
 
-func (x *Refused) GetCode() string {
+func (x *Refused) GetCode() Refused_Code {
 	if x != nil {
 		return x.Code
 	}
-	return ""
+	return Refused_CODE_UNSPECIFIED
 }
 
 func (x *Refused) GetText() string {
@@ -757,6 +819,7 @@ func (x *Renewed) GetTtlMs() int64 {
 	return 0
 }
 
+// TaskSpec is what the worker needs to run a task.
 type TaskSpec struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -1224,9 +1287,12 @@ func (x *Load) GetItems() []*Load_Item {
 	return nil
 }
 
-// Leave asks for an orderly end: everything is moved away, then the session ends.
+// Leave asks for an orderly end: everything is moved away, then the worker says
+// it again with done, and the session ends.
 type Leave struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The worker holds nothing any more.
+	Done          bool `protobuf:"varint,1,opt,name=done,proto3" json:"done,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1259,6 +1325,13 @@ func (x *Leave) ProtoReflect() protoreflect.Message {
 // Deprecated: Use Leave.ProtoReflect.Descriptor instead.
 func (*Leave) Descriptor() ([]byte, []int) {
 	return file_rota_v1_session_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *Leave) GetDone() bool {
+	if x != nil {
+		return x.Done
+	}
+	return false
 }
 
 // ClusterState is what a worker needs for its readiness.
@@ -1316,12 +1389,11 @@ func (x *ClusterState) GetAllRunning() bool {
 	return false
 }
 
-// Goodbye ends a session in order.
+// Goodbye ends the stream in order: the worker has left, or this scheduler
+// stops and the worker goes to another with its lease.
 type Goodbye struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// The worker has left and holds nothing; else this scheduler stops and the
-	// worker goes to another.
-	Left          bool `protobuf:"varint,1,opt,name=left,proto3" json:"left,omitempty"`
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Left          bool                   `protobuf:"varint,1,opt,name=left,proto3" json:"left,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1567,11 +1639,18 @@ const file_rota_v1_session_proto_rawDesc = "" +
 	"\x03seq\x18\x04 \x01(\x04R\x03seq\x12\x1e\n" +
 	"\n" +
 	"schedulers\x18\x05 \x03(\tR\n" +
-	"schedulers\"W\n" +
-	"\aRefused\x12\x12\n" +
-	"\x04code\x18\x01 \x01(\tR\x04code\x12\x12\n" +
+	"schedulers\"\xfc\x01\n" +
+	"\aRefused\x12)\n" +
+	"\x04code\x18\x01 \x01(\x0e2\x15.rota.v1.Refused.CodeR\x04code\x12\x12\n" +
 	"\x04text\x18\x02 \x01(\tR\x04text\x12$\n" +
-	"\x0eretry_after_ms\x18\x03 \x01(\x03R\fretryAfterMs\"\x19\n" +
+	"\x0eretry_after_ms\x18\x03 \x01(\x03R\fretryAfterMs\"\x8b\x01\n" +
+	"\x04Code\x12\x14\n" +
+	"\x10CODE_UNSPECIFIED\x10\x00\x12\x13\n" +
+	"\x0fCODE_NAME_ALIVE\x10\x01\x12\x19\n" +
+	"\x15CODE_TOO_MANY_WORKERS\x10\x02\x12\x10\n" +
+	"\fCODE_INVALID\x10\x03\x12\x15\n" +
+	"\x11CODE_SESSION_LOST\x10\x04\x12\x14\n" +
+	"\x10CODE_UNAVAILABLE\x10\x05\"\x19\n" +
 	"\x05Renew\x12\x10\n" +
 	"\x03seq\x18\x01 \x01(\x04R\x03seq\"2\n" +
 	"\aRenewed\x12\x10\n" +
@@ -1620,8 +1699,9 @@ const file_rota_v1_session_proto_rawDesc = "" +
 	"\x04Item\x12\x12\n" +
 	"\x04task\x18\x01 \x01(\tR\x04task\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\x03R\x05index\x12\x12\n" +
-	"\x04load\x18\x03 \x01(\x01R\x04load\"\a\n" +
-	"\x05Leave\"I\n" +
+	"\x04load\x18\x03 \x01(\x01R\x04load\"\x1b\n" +
+	"\x05Leave\x12\x12\n" +
+	"\x04done\x18\x01 \x01(\bR\x04done\"I\n" +
 	"\fClusterState\x12\x18\n" +
 	"\abarrier\x18\x01 \x01(\bR\abarrier\x12\x1f\n" +
 	"\vall_running\x18\x02 \x01(\bR\n" +
@@ -1649,62 +1729,65 @@ func file_rota_v1_session_proto_rawDescGZIP() []byte {
 	return file_rota_v1_session_proto_rawDescData
 }
 
+var file_rota_v1_session_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
 var file_rota_v1_session_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
 var file_rota_v1_session_proto_goTypes = []any{
-	(*FromWorker)(nil),         // 0: rota.v1.FromWorker
-	(*ToWorker)(nil),           // 1: rota.v1.ToWorker
-	(*WorkerInfo)(nil),         // 2: rota.v1.WorkerInfo
-	(*Hello)(nil),              // 3: rota.v1.Hello
-	(*Welcome)(nil),            // 4: rota.v1.Welcome
-	(*Refused)(nil),            // 5: rota.v1.Refused
-	(*Renew)(nil),              // 6: rota.v1.Renew
-	(*Renewed)(nil),            // 7: rota.v1.Renewed
-	(*TaskSpec)(nil),           // 8: rota.v1.TaskSpec
-	(*GrantItem)(nil),          // 9: rota.v1.GrantItem
-	(*RevokeItem)(nil),         // 10: rota.v1.RevokeItem
-	(*Grants)(nil),             // 11: rota.v1.Grants
-	(*Ack)(nil),                // 12: rota.v1.Ack
-	(*Acks)(nil),               // 13: rota.v1.Acks
-	(*Load)(nil),               // 14: rota.v1.Load
-	(*Leave)(nil),              // 15: rota.v1.Leave
-	(*ClusterState)(nil),       // 16: rota.v1.ClusterState
-	(*Goodbye)(nil),            // 17: rota.v1.Goodbye
-	(*ReportExitRequest)(nil),  // 18: rota.v1.ReportExitRequest
-	(*ReportExitResponse)(nil), // 19: rota.v1.ReportExitResponse
-	nil,                        // 20: rota.v1.WorkerInfo.LabelsEntry
-	nil,                        // 21: rota.v1.WorkerInfo.CapacityEntry
-	(*Load_Item)(nil),          // 22: rota.v1.Load.Item
+	(Refused_Code)(0),          // 0: rota.v1.Refused.Code
+	(*FromWorker)(nil),         // 1: rota.v1.FromWorker
+	(*ToWorker)(nil),           // 2: rota.v1.ToWorker
+	(*WorkerInfo)(nil),         // 3: rota.v1.WorkerInfo
+	(*Hello)(nil),              // 4: rota.v1.Hello
+	(*Welcome)(nil),            // 5: rota.v1.Welcome
+	(*Refused)(nil),            // 6: rota.v1.Refused
+	(*Renew)(nil),              // 7: rota.v1.Renew
+	(*Renewed)(nil),            // 8: rota.v1.Renewed
+	(*TaskSpec)(nil),           // 9: rota.v1.TaskSpec
+	(*GrantItem)(nil),          // 10: rota.v1.GrantItem
+	(*RevokeItem)(nil),         // 11: rota.v1.RevokeItem
+	(*Grants)(nil),             // 12: rota.v1.Grants
+	(*Ack)(nil),                // 13: rota.v1.Ack
+	(*Acks)(nil),               // 14: rota.v1.Acks
+	(*Load)(nil),               // 15: rota.v1.Load
+	(*Leave)(nil),              // 16: rota.v1.Leave
+	(*ClusterState)(nil),       // 17: rota.v1.ClusterState
+	(*Goodbye)(nil),            // 18: rota.v1.Goodbye
+	(*ReportExitRequest)(nil),  // 19: rota.v1.ReportExitRequest
+	(*ReportExitResponse)(nil), // 20: rota.v1.ReportExitResponse
+	nil,                        // 21: rota.v1.WorkerInfo.LabelsEntry
+	nil,                        // 22: rota.v1.WorkerInfo.CapacityEntry
+	(*Load_Item)(nil),          // 23: rota.v1.Load.Item
 }
 var file_rota_v1_session_proto_depIdxs = []int32{
-	3,  // 0: rota.v1.FromWorker.hello:type_name -> rota.v1.Hello
-	6,  // 1: rota.v1.FromWorker.renew:type_name -> rota.v1.Renew
-	13, // 2: rota.v1.FromWorker.acks:type_name -> rota.v1.Acks
-	14, // 3: rota.v1.FromWorker.load:type_name -> rota.v1.Load
-	15, // 4: rota.v1.FromWorker.leave:type_name -> rota.v1.Leave
-	4,  // 5: rota.v1.ToWorker.welcome:type_name -> rota.v1.Welcome
-	5,  // 6: rota.v1.ToWorker.refused:type_name -> rota.v1.Refused
-	7,  // 7: rota.v1.ToWorker.renewed:type_name -> rota.v1.Renewed
-	11, // 8: rota.v1.ToWorker.grants:type_name -> rota.v1.Grants
-	16, // 9: rota.v1.ToWorker.cluster:type_name -> rota.v1.ClusterState
-	17, // 10: rota.v1.ToWorker.goodbye:type_name -> rota.v1.Goodbye
-	20, // 11: rota.v1.WorkerInfo.labels:type_name -> rota.v1.WorkerInfo.LabelsEntry
-	21, // 12: rota.v1.WorkerInfo.capacity:type_name -> rota.v1.WorkerInfo.CapacityEntry
-	2,  // 13: rota.v1.Hello.info:type_name -> rota.v1.WorkerInfo
-	12, // 14: rota.v1.Hello.held:type_name -> rota.v1.Ack
-	8,  // 15: rota.v1.GrantItem.task:type_name -> rota.v1.TaskSpec
-	9,  // 16: rota.v1.Grants.grant:type_name -> rota.v1.GrantItem
-	10, // 17: rota.v1.Grants.revoke:type_name -> rota.v1.RevokeItem
-	12, // 18: rota.v1.Acks.acks:type_name -> rota.v1.Ack
-	22, // 19: rota.v1.Load.items:type_name -> rota.v1.Load.Item
-	0,  // 20: rota.v1.Sessions.Connect:input_type -> rota.v1.FromWorker
-	18, // 21: rota.v1.Sessions.ReportExit:input_type -> rota.v1.ReportExitRequest
-	1,  // 22: rota.v1.Sessions.Connect:output_type -> rota.v1.ToWorker
-	19, // 23: rota.v1.Sessions.ReportExit:output_type -> rota.v1.ReportExitResponse
-	22, // [22:24] is the sub-list for method output_type
-	20, // [20:22] is the sub-list for method input_type
-	20, // [20:20] is the sub-list for extension type_name
-	20, // [20:20] is the sub-list for extension extendee
-	0,  // [0:20] is the sub-list for field type_name
+	4,  // 0: rota.v1.FromWorker.hello:type_name -> rota.v1.Hello
+	7,  // 1: rota.v1.FromWorker.renew:type_name -> rota.v1.Renew
+	14, // 2: rota.v1.FromWorker.acks:type_name -> rota.v1.Acks
+	15, // 3: rota.v1.FromWorker.load:type_name -> rota.v1.Load
+	16, // 4: rota.v1.FromWorker.leave:type_name -> rota.v1.Leave
+	5,  // 5: rota.v1.ToWorker.welcome:type_name -> rota.v1.Welcome
+	6,  // 6: rota.v1.ToWorker.refused:type_name -> rota.v1.Refused
+	8,  // 7: rota.v1.ToWorker.renewed:type_name -> rota.v1.Renewed
+	12, // 8: rota.v1.ToWorker.grants:type_name -> rota.v1.Grants
+	17, // 9: rota.v1.ToWorker.cluster:type_name -> rota.v1.ClusterState
+	18, // 10: rota.v1.ToWorker.goodbye:type_name -> rota.v1.Goodbye
+	21, // 11: rota.v1.WorkerInfo.labels:type_name -> rota.v1.WorkerInfo.LabelsEntry
+	22, // 12: rota.v1.WorkerInfo.capacity:type_name -> rota.v1.WorkerInfo.CapacityEntry
+	3,  // 13: rota.v1.Hello.info:type_name -> rota.v1.WorkerInfo
+	13, // 14: rota.v1.Hello.held:type_name -> rota.v1.Ack
+	0,  // 15: rota.v1.Refused.code:type_name -> rota.v1.Refused.Code
+	9,  // 16: rota.v1.GrantItem.task:type_name -> rota.v1.TaskSpec
+	10, // 17: rota.v1.Grants.grant:type_name -> rota.v1.GrantItem
+	11, // 18: rota.v1.Grants.revoke:type_name -> rota.v1.RevokeItem
+	13, // 19: rota.v1.Acks.acks:type_name -> rota.v1.Ack
+	23, // 20: rota.v1.Load.items:type_name -> rota.v1.Load.Item
+	1,  // 21: rota.v1.Sessions.Connect:input_type -> rota.v1.FromWorker
+	19, // 22: rota.v1.Sessions.ReportExit:input_type -> rota.v1.ReportExitRequest
+	2,  // 23: rota.v1.Sessions.Connect:output_type -> rota.v1.ToWorker
+	20, // 24: rota.v1.Sessions.ReportExit:output_type -> rota.v1.ReportExitResponse
+	23, // [23:25] is the sub-list for method output_type
+	21, // [21:23] is the sub-list for method input_type
+	21, // [21:21] is the sub-list for extension type_name
+	21, // [21:21] is the sub-list for extension extendee
+	0,  // [0:21] is the sub-list for field type_name
 }
 
 func init() { file_rota_v1_session_proto_init() }
@@ -1732,13 +1815,14 @@ func file_rota_v1_session_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_rota_v1_session_proto_rawDesc), len(file_rota_v1_session_proto_rawDesc)),
-			NumEnums:      0,
+			NumEnums:      1,
 			NumMessages:   23,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
 		GoTypes:           file_rota_v1_session_proto_goTypes,
 		DependencyIndexes: file_rota_v1_session_proto_depIdxs,
+		EnumInfos:         file_rota_v1_session_proto_enumTypes,
 		MessageInfos:      file_rota_v1_session_proto_msgTypes,
 	}.Build()
 	File_rota_v1_session_proto = out.File

@@ -1,0 +1,141 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+)
+
+// stall is how long one write to, or read from, a client may make no progress.
+const stall = 30 * time.Second
+
+// NewServer returns an http.Server for h that no slow or silent client can hold
+// up. It does not listen; call Serve with a listener. Its Shutdown ends watches
+// at once and waits for calls.
+func NewServer(h http.Handler) *http.Server {
+	stopping, stop := context.WithCancel(context.Background())
+	s := &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    MaxHeader,
+		BaseContext: func(net.Listener) context.Context {
+			return context.WithValue(context.Background(), stoppingKey{}, stopping)
+		},
+	}
+	s.RegisterOnShutdown(stop)
+	return s
+}
+
+// stoppingKey is where a request's context has the one that ends as the server
+// begins to stop.
+type stoppingKey struct{}
+
+// untilStopping returns a context that also ends when the server of the request
+// begins to stop.
+func untilStopping(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	stopping, ok := ctx.Value(stoppingKey{}).(context.Context)
+	if !ok {
+		return ctx, cancel
+	}
+	forget := context.AfterFunc(stopping, cancel)
+	return ctx, func() { forget(); cancel() }
+}
+
+// checkHost refuses requests whose Host header names another machine than the
+// ones this server is known as.
+func checkHost(addr string, hosts []string, next http.Handler) http.Handler {
+	if !isLoopback(addr) && len(hosts) == 0 {
+		return next
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		name := hostName(r.Host)
+		if loopbackName(name) || slices.ContainsFunc(hosts, func(h string) bool { return strings.EqualFold(h, name) }) {
+			next.ServeHTTP(w, r)
+			return
+		}
+		writeError(w, http.StatusMisdirectedRequest, "permission_denied", fmt.Sprintf("this server is not %q; use localhost", name), "")
+	})
+}
+
+// isLoopback reports whether only this machine can reach addr.
+func isLoopback(addr string) bool {
+	return addr == "" || loopbackName(hostName(addr))
+}
+
+func hostName(hostport string) string {
+	host, _, err := net.SplitHostPort(hostport)
+	if err != nil {
+		host = hostport
+	}
+	return strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
+}
+
+func loopbackName(host string) bool {
+	if strings.EqualFold(host, "localhost") {
+		return true
+	}
+	ip, err := netip.ParseAddr(host)
+	return err == nil && ip.Unmap().IsLoopback()
+}
+
+// readBody reads the body of r into memory, within MaxBody. It answers and
+// reports false if that is not possible.
+func readBody(w http.ResponseWriter, r *http.Request) bool {
+	if r.Body == nil || r.Body == http.NoBody {
+		return true
+	}
+	data, err := io.ReadAll(http.MaxBytesReader(w, &stallReader{r.Body, http.NewResponseController(w)}, MaxBody))
+	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
+		writeError(w, http.StatusRequestEntityTooLarge, "invalid_argument", fmt.Sprintf("the body has more than %d bytes", MaxBody), "")
+		return false
+	}
+	if err != nil {
+		writeError(w, http.StatusBadRequest, "invalid_argument", "the body cannot be read: "+err.Error(), "")
+		return false
+	}
+	_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
+	r.Body = io.NopCloser(bytes.NewReader(data))
+	return true
+}
+
+// stallReader gives each read of a body its own time.
+type stallReader struct {
+	io.ReadCloser
+	ctl *http.ResponseController
+}
+
+func (s *stallReader) Read(p []byte) (int, error) {
+	_ = s.ctl.SetReadDeadline(time.Now().Add(stall)) // not every writer has one: then the server's own limits hold
+	return s.ReadCloser.Read(p)
+}
+
+// rollingDeadline gives each write its own time, so that a watch may last for
+// ever and a reader that has stopped reading may not.
+func rollingDeadline(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		next.ServeHTTP(&stallWriter{w, http.NewResponseController(w)}, r)
+	})
+}
+
+type stallWriter struct {
+	http.ResponseWriter
+	ctl *http.ResponseController
+}
+
+func (s *stallWriter) Write(p []byte) (int, error) {
+	_ = s.ctl.SetWriteDeadline(time.Now().Add(stall))
+	return s.ResponseWriter.Write(p)
+}
+
+// Unwrap lets http.ResponseController find Flush and the deadlines.
+func (s *stallWriter) Unwrap() http.ResponseWriter { return s.ResponseWriter }

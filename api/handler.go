@@ -1,0 +1,221 @@
+package api
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
+	"google.golang.org/grpc"
+
+	"github.com/rota-project/rota"
+	rotav1 "github.com/rota-project/rota/api/rota/v1"
+)
+
+// Limits of the HTTP API.
+const (
+	// MaxBody is the most bytes that the body of a request may have. It is also
+	// the limit that a gRPC server and its clients should set for a message, so
+	// that what one way takes the other takes too.
+	MaxBody = 64 << 20
+	// MaxHeader is the most bytes that the header of a request may have.
+	MaxHeader = 32 << 10
+	// DefaultTimeout is how long a call may take, watches excepted.
+	DefaultTimeout = 30 * time.Second
+)
+
+// Config says what the handler serves. Only Conn is needed.
+type Config struct {
+	// Conn leads to the gRPC server that answers, most often in the same process.
+	Conn grpc.ClientConnInterface
+	// Addr is the address that the server listens on. If it is a loopback
+	// address or empty, only requests that name a loopback host are answered,
+	// so that no web page can reach the API by a name of its own that resolves
+	// to this machine (DNS rebinding).
+	Addr string
+	// Hosts are host names without port that are answered too.
+	Hosts []string
+	// Console answers / and what is below it, but for what follows.
+	// Nil: there is nothing there.
+	Console http.Handler
+	// Metrics answers /metrics. Nil: there is nothing there.
+	Metrics http.Handler
+	// Ready answers /readyz: nil is 200, an error is 503 with its text.
+	// A Config without it is ready when it is alive.
+	Ready func(context.Context) error
+	// Timeout is the most time a call may take, watches excepted.
+	// Zero means DefaultTimeout.
+	Timeout time.Duration
+}
+
+// NewHandler returns the handler of the whole HTTP side: /v1, /v1/openapi.json,
+// /healthz, /readyz, and, if given, /metrics and the console. Its error is a
+// *rota.FieldError.
+func NewHandler(cfg Config) (http.Handler, error) {
+	if cfg.Conn == nil {
+		return nil, &rota.FieldError{Field: "Conn", Value: nil, Want: "a connection to the gRPC server"}
+	}
+	if cfg.Timeout < 0 {
+		return nil, &rota.FieldError{Field: "Timeout", Value: cfg.Timeout, Want: "zero or more"}
+	}
+	if cfg.Timeout == 0 {
+		cfg.Timeout = DefaultTimeout
+	}
+	calls, err := newGateway(strictConn{cfg.Conn})
+	if err != nil {
+		return nil, err
+	}
+	root := &root{cfg: cfg, calls: calls}
+	guarded := http.NewCrossOriginProtection()
+	guarded.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		writeError(w, http.StatusForbidden, "permission_denied", "a page of another origin may not change anything here", "")
+	}))
+	return checkHost(cfg.Addr, cfg.Hosts, rollingDeadline(guarded.Handler(root))), nil
+}
+
+// root hands a request to who answers it. It does what http.ServeMux does,
+// without cleaning the path: a task's id may contain anything, "//" and ".."
+// too, as long as it is escaped.
+type root struct {
+	cfg   Config
+	calls http.Handler
+}
+
+func (h *root) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	path := r.URL.EscapedPath()
+	switch {
+	case path == "/v1/openapi.json":
+		getOnly(http.HandlerFunc(serveOpenAPI)).ServeHTTP(w, r)
+	case strings.HasPrefix(path, "/v1/"):
+		h.serveCall(w, r)
+	case path == "/healthz":
+		getOnly(http.HandlerFunc(serveOK)).ServeHTTP(w, r)
+	case path == "/readyz":
+		getOnly(http.HandlerFunc(h.serveReady)).ServeHTTP(w, r)
+	case path == "/metrics" && h.cfg.Metrics != nil:
+		h.cfg.Metrics.ServeHTTP(w, r)
+	case h.cfg.Console != nil:
+		h.cfg.Console.ServeHTTP(w, r)
+	default:
+		writeError(w, http.StatusNotFound, "not_found", "nothing is at "+r.URL.Path, "")
+	}
+}
+
+func (h *root) serveCall(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithTimeout(r.Context(), h.cfg.Timeout)
+	if isWatch(r) {
+		cancel()
+		ctx, cancel = untilStopping(r.Context())
+	}
+	defer cancel()
+	r = r.WithContext(ctx)
+	r, ok := withQuery(w, r)
+	if !ok || !readBody(w, r) {
+		return
+	}
+	// The gateway's router must see each part of the path as it was escaped, or
+	// an id with a slash would be two parts; unescape undoes it once, after.
+	u := *r.URL
+	u.Path, u.RawPath = u.EscapedPath(), ""
+	r = r.WithContext(r.Context())
+	r.URL = &u
+	w.Header().Set("Cache-Control", "no-store")
+	h.calls.ServeHTTP(w, r)
+}
+
+func isWatch(r *http.Request) bool {
+	return r.Method == http.MethodGet && strings.HasSuffix(r.URL.Path, ":watch") && strings.Count(r.URL.Path, "/") == 2
+}
+
+func (h *root) serveReady(w http.ResponseWriter, r *http.Request) {
+	if h.cfg.Ready != nil {
+		if err := h.cfg.Ready(r.Context()); err != nil {
+			writeError(w, http.StatusServiceUnavailable, "unavailable", err.Error(), "")
+			return
+		}
+	}
+	serveOK(w, r)
+}
+
+func serveOK(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.Header().Set("Cache-Control", "no-store")
+	_, _ = w.Write([]byte("ok\n"))
+}
+
+func getOnly(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodGet && r.Method != http.MethodHead {
+			w.Header().Set("Allow", "GET, HEAD")
+			writeError(w, http.StatusMethodNotAllowed, "unimplemented", r.Method+" is not possible here", "")
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// newGateway returns the calls of the three services as JSON over conn.
+func newGateway(conn grpc.ClientConnInterface) (http.Handler, error) {
+	mux := runtime.NewServeMux(
+		runtime.WithMarshalerOption(runtime.MIMEWildcard, marshaler{}),
+		runtime.WithUnescapingMode(runtime.UnescapingModeLegacy),
+		runtime.WithMiddlewares(unescape),
+		runtime.WithErrorHandler(handleError),
+		runtime.WithRoutingErrorHandler(handleRoutingError),
+		runtime.WithDisablePathLengthFallback(),
+		runtime.WithOutgoingHeaderMatcher(noHeader),
+		runtime.WithOutgoingTrailerMatcher(noHeader),
+	)
+	ctx := context.Background()
+	tasks := rotav1.NewTasksClient(conn)
+	for _, register := range []func() error{
+		func() error { return rotav1.RegisterTasksHandlerClient(ctx, mux, tasks) },
+		func() error { return rotav1.RegisterWorkersHandlerClient(ctx, mux, rotav1.NewWorkersClient(conn)) },
+		func() error { return rotav1.RegisterClusterHandlerClient(ctx, mux, rotav1.NewClusterClient(conn)) },
+		func() error { return handleDelete(mux, tasks) },
+	} {
+		if err := register(); err != nil {
+			return nil, err
+		}
+	}
+	return mux, nil
+}
+
+// noHeader keeps the metadata of gRPC answers out of HTTP's.
+func noHeader(string) (string, bool) { return "", false }
+
+// unescape undoes the escaping of what the path of a call names.
+func unescape(next runtime.HandlerFunc) runtime.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request, params map[string]string) {
+		for name, escaped := range params {
+			value, err := url.PathUnescape(escaped)
+			if err != nil { // net/url has checked it
+				writeError(w, http.StatusBadRequest, "invalid_argument", err.Error(), name)
+				return
+			}
+			params[name] = value
+		}
+		next(w, r, params)
+	}
+}
+
+// handleDelete takes DELETE /v1/tasks/{id}. The generated handler would split
+// the id at its commas, because the field that it maps to is a list.
+func handleDelete(mux *runtime.ServeMux, tasks rotav1.TasksClient) error {
+	return mux.HandlePath(http.MethodDelete, "/v1/tasks/{ids}", func(w http.ResponseWriter, r *http.Request, params map[string]string) {
+		ctx, err := runtime.AnnotateContext(r.Context(), mux, r, rotav1.Tasks_DeleteTasks_FullMethodName)
+		if err != nil {
+			handleError(r.Context(), mux, marshaler{}, w, r, err)
+			return
+		}
+		resp, err := tasks.DeleteTasks(ctx, &rotav1.DeleteTasksRequest{Ids: []string{params["ids"]}})
+		if err != nil {
+			handleError(ctx, mux, marshaler{}, w, r, err)
+			return
+		}
+		ctx = runtime.NewServerMetadataContext(ctx, runtime.ServerMetadata{})
+		runtime.ForwardResponseMessage(ctx, mux, marshaler{}, w, r, resp)
+	})
+}

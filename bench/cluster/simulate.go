@@ -1,0 +1,277 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	rotav1 "github.com/rota-project/rota/api/rota/v1"
+	"github.com/rota-project/rota/ownership"
+	"github.com/rota-project/rota/scheduler"
+	"github.com/rota-project/rota/store"
+)
+
+// simulated is what the simulation has to say, as one line of JSON.
+type simulated struct {
+	Declared, Granted, AllRunning, Lost time.Duration
+	Peak, Resident, Heap                float64 // bytes
+	CPU                                 time.Duration
+	Held                                int
+}
+
+// simulation runs simulate in a process of its own, so that its memory is its own.
+func simulation(ctx context.Context, o options) ([]row, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.CommandContext(ctx, self, "-simulate", "-sessions", fmt.Sprint(o.sessions), "-tasks", fmt.Sprint(o.tasks))
+	cmd.Stderr = os.Stderr
+	cmd.Env = append(os.Environ(), "GOMEMLIMIT=1600MiB")
+	out, err := cmd.Output()
+	if err != nil {
+		return nil, err
+	}
+	var s simulated
+	if err := json.Unmarshal(out, &s); err != nil {
+		return nil, err
+	}
+	what := fmt.Sprintf("simulated %d sessions x %d tasks: ", o.sessions, o.tasks)
+	return []row{
+		inSeconds(what+"all granted", s.Granted, 30*time.Second, 0, fmt.Sprintf("from the first declared; all declared after %v, all running in the store after %v; %v of CPU",
+			s.Declared.Round(100*time.Millisecond), s.AllRunning.Round(100*time.Millisecond), s.CPU.Round(time.Second))),
+		inSeconds(what+"one lost", s.Lost, 2*time.Second, 0, fmt.Sprintf("its %d tasks run elsewhere", s.Held)),
+		inMB(what+"peak", s.Peak, 2<<30, fmt.Sprintf("resident; %.0f MB at the end, heap %.0f MB", s.Resident/1e6, s.Heap/1e6)),
+	}, nil
+}
+
+// field is a set of simulated workers. They do what a worker does on its stream,
+// and run nothing.
+type field struct {
+	mu      sync.Mutex
+	owner   map[string]int32 // session by task
+	all     []*simWorker
+	granted int
+	double  error
+	moved   chan struct{}
+	running atomic.Bool // the leader says that all tasks run
+}
+
+type simWorker struct {
+	f       *field
+	n       int32
+	name    string
+	conn    simConn
+	held    int // guarded by field.mu
+	session int64
+	lease   int64
+	seq     atomic.Uint64
+	welcome chan struct{}
+}
+
+type simConn interface {
+	Send(*rotav1.FromWorker) error
+	Recv() (*rotav1.ToWorker, error)
+}
+
+// serve reads what the scheduler says until the stream ends.
+func (w *simWorker) serve() {
+	for {
+		m, err := w.conn.Recv()
+		if err != nil {
+			return
+		}
+		switch b := m.GetBody().(type) {
+		case *rotav1.ToWorker_Welcome:
+			w.session, w.lease = b.Welcome.GetSession(), b.Welcome.GetLease()
+			close(w.welcome)
+		case *rotav1.ToWorker_Grants:
+			w.grants(b.Grants)
+		case *rotav1.ToWorker_Refused:
+			w.f.mu.Lock()
+			if w.n >= 0 && w.f.double == nil {
+				w.f.double = fmt.Errorf("%s: session refused after %d granted: %s", w.name, w.f.granted, b.Refused.GetText())
+			}
+			w.f.mu.Unlock()
+			w.f.wake()
+		case *rotav1.ToWorker_Cluster:
+			w.f.running.Store(b.Cluster.GetAllRunning())
+			w.f.wake()
+		}
+	}
+}
+
+func (w *simWorker) grants(m *rotav1.Grants) {
+	f := w.f
+	acks := make([]*rotav1.Ack, 0, len(m.GetGrant())+len(m.GetRevoke()))
+	f.mu.Lock()
+	for _, r := range m.GetRevoke() {
+		if f.owner[r.GetTask()] == w.n {
+			delete(f.owner, r.GetTask())
+			w.held--
+			f.granted--
+		}
+		acks = append(acks, &rotav1.Ack{Task: r.GetTask(), Generation: r.GetGeneration(), State: string(ownership.Stopped)})
+	}
+	for _, g := range m.GetGrant() {
+		id := g.GetTask().GetId()
+		switch have, ok := f.owner[id]; {
+		case ok && have == w.n:
+			continue
+		case ok:
+			f.double = fmt.Errorf("%s runs on %s and on %s", id, f.all[have].name, w.name)
+		}
+		f.owner[id] = w.n
+		w.held++
+		f.granted++
+		acks = append(acks, &rotav1.Ack{Task: id, Index: g.GetIndex(), Generation: g.GetGeneration(), State: string(ownership.Running)})
+	}
+	close(f.moved)
+	f.moved = make(chan struct{})
+	f.mu.Unlock()
+	if len(acks) > 0 {
+		_ = w.conn.Send(&rotav1.FromWorker{Body: &rotav1.FromWorker_Acks{Acks: &rotav1.Acks{Acks: acks}}})
+	}
+}
+
+func (f *field) wake() {
+	f.mu.Lock()
+	close(f.moved)
+	f.moved = make(chan struct{})
+	f.mu.Unlock()
+}
+
+func (f *field) until(ctx context.Context, what string, cond func() bool) error {
+	ctx, cancel := context.WithTimeout(ctx, 4*time.Minute)
+	defer cancel()
+	for {
+		f.mu.Lock()
+		ok, moved, err := cond(), f.moved, f.double
+		granted := f.granted
+		f.mu.Unlock()
+		if err != nil || ok {
+			return err
+		}
+		select {
+		case <-moved:
+		case <-ctx.Done():
+			return fmt.Errorf("wait for %s: %d granted: %w", what, granted, ctx.Err())
+		}
+	}
+}
+
+// simulate runs sessions simulated workers and a million tasks, and writes what
+// it measured to out.
+func simulate(ctx context.Context, out io.Writer, sessions, tasks int, heap string) (err error) {
+	l, err := start(ctx, scheduler.Config{})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, l.stop()) }()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	f := &field{owner: make(map[string]int32, tasks), moved: make(chan struct{})}
+	for n := range sessions {
+		w := &simWorker{f: f, n: int32(n), name: fmt.Sprintf("w%04d", n), welcome: make(chan struct{})}
+		f.all = append(f.all, w)
+	}
+	for _, w := range f.all {
+		w.conn = l.server.Scheduler().Sessions().Dial(ctx)
+		go w.serve()
+		w.seq.Store(1)
+		if err := w.conn.Send(&rotav1.FromWorker{Body: &rotav1.FromWorker_Hello{Hello: &rotav1.Hello{Seq: 1, Info: &rotav1.WorkerInfo{
+			Name: w.name, Incarnation: "one", AnyKind: true,
+		}}}}); err != nil {
+			return err
+		}
+	}
+	for _, w := range f.all {
+		select {
+		case <-w.welcome:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	// Each renews five times in a lease, as workers do, and not all at once.
+	go func() {
+		const ttl = 5 * time.Second
+		ticker := time.NewTicker(ttl / 5 / 100)
+		defer ticker.Stop()
+		for at := 0; ; at++ {
+			select {
+			case <-ticker.C:
+			case <-ctx.Done():
+				return
+			}
+			for n := at % 100; n < len(f.all); n += 100 {
+				w := f.all[n]
+				go func() {
+					_ = w.conn.Send(&rotav1.FromWorker{Body: &rotav1.FromWorker_Renew{Renew: &rotav1.Renew{Seq: w.seq.Add(1)}}})
+				}()
+			}
+		}
+	}()
+
+	var s simulated
+	began := time.Now()
+	if err := l.apply(ctx, taskList(tasks)); err != nil {
+		return err
+	}
+	s.Declared = time.Since(began)
+	if err := f.until(ctx, "all granted", func() bool { return f.granted == tasks }); err != nil {
+		return err
+	}
+	s.Granted = time.Since(began)
+	if err := f.until(ctx, "all running", func() bool { return f.running.Load() }); err != nil {
+		return err
+	}
+	s.AllRunning = time.Since(began)
+
+	victim := f.all[len(f.all)/2]
+	f.mu.Lock()
+	s.Held = victim.held
+	for id, n := range f.owner {
+		if n == victim.n {
+			delete(f.owner, id)
+		}
+	}
+	f.granted -= victim.held
+	victim.n = -1 // it is deaf
+	f.mu.Unlock()
+	began = time.Now()
+	// Its process is known to be dead: what its supervisor says.
+	if err := l.store.Revoke(ctx, store.LeaseID(victim.lease)); err != nil {
+		return err
+	}
+	if err := f.until(ctx, "the tasks of the lost", func() bool { return f.granted == tasks }); err != nil {
+		return err
+	}
+	s.Lost = time.Since(began)
+
+	pid := os.Getpid()
+	if s.Peak, err = residentOf(pid, "VmHWM"); err != nil {
+		return err
+	}
+	if s.Resident, err = residentOf(pid, "VmRSS"); err != nil {
+		return err
+	}
+	s.CPU = cpuTime()
+	var mem runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&mem)
+	s.Heap = float64(mem.HeapAlloc)
+	if heap != "" {
+		if err := profileHeap(heap); err != nil {
+			return err
+		}
+	}
+	return json.NewEncoder(out).Encode(s)
+}

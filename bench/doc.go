@@ -1,0 +1,4 @@
+// Package bench holds what measures rota beside its peers. It is a module of
+// its own, so that peers never enter the product's go.mod; each subpackage
+// prints ours, theirs and the ratio in one table.
+package bench

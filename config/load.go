@@ -1,0 +1,267 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/rota-project/rota/internal/linedoc"
+)
+
+// MaxFile is the most bytes that a configuration file may have.
+const MaxFile = 1 << 20
+
+// Error says which value is wrong and where it stands. It is always one line.
+type Error struct {
+	// Where is "rota.toml:3", "ROTA_HTTP", "--http", or the file's name.
+	Where string
+	// Key is the option's key, if the fault is an option's.
+	Key string
+	Err error
+}
+
+func (e *Error) Error() string {
+	text := strings.Join(strings.Fields(e.Err.Error()), " ")
+	switch {
+	case e.Where == "":
+		return e.Key + ": " + text
+	case e.Key == "" || !strings.Contains(e.Where, ":"):
+		return e.Where + ": " + text
+	}
+	return e.Where + ": " + e.Key + ": " + text
+}
+
+func (e *Error) Unwrap() error { return e.Err }
+
+// Load fills the struct: the file over the defaults, the environment over the
+// file, the flags over all, and then checks it. lookup is os.LookupEnv or a
+// twin of it. Each error is an *Error.
+func (o *Options) Load(lookup func(string) (string, bool)) error {
+	name, where := o.file, "--config"
+	if !o.fileFlag {
+		name, _ = lookup("ROTA_CONFIG")
+		where = "ROTA_CONFIG"
+	}
+	if name != "" {
+		if err := o.loadFile(name); err != nil {
+			if errors.Is(err, os.ErrNotExist) || errors.Is(err, os.ErrPermission) {
+				return &Error{Where: where, Err: err}
+			}
+			return err
+		}
+	}
+	for _, opt := range o.list {
+		if text, there := lookup(opt.env()); there && !opt.fileOnly {
+			if err := opt.take(FromEnvironment, opt.env(), split(text, opt.value.sep)); err != nil {
+				return err
+			}
+		}
+	}
+	for _, opt := range o.list {
+		if opt.flags != nil {
+			words := opt.flags
+			switch opt.value.sep {
+			case ",": // a list may be given at once, or a part at a time
+				words = split(strings.Join(words, ","), ",")
+			case "":
+				words = words[len(words)-1:]
+			}
+			if err := opt.take(FromFlag, "--"+opt.name, words); err != nil {
+				return err
+			}
+		}
+	}
+	return o.check()
+}
+
+func split(text, sep string) []string {
+	if sep == "" {
+		return []string{text}
+	}
+	return strings.Split(text, sep)
+}
+
+func (o *option) take(source Source, where string, words []string) error {
+	if err := o.value.set(words); err != nil {
+		return &Error{where, o.key(), err}
+	}
+	o.source, o.where = source, where
+	return nil
+}
+
+func (o *Options) check() error {
+	if o.validate == nil {
+		return nil
+	}
+	name, err := o.validate()
+	if err == nil {
+		return nil
+	}
+	for _, opt := range o.list {
+		if opt.name == name {
+			return &Error{opt.where, opt.key(), err}
+		}
+	}
+	return &Error{Key: name, Err: err}
+}
+
+// loadFile reads TOML or YAML, by the extension; without a known one, TOML.
+func (o *Options) loadFile(name string) error {
+	f, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = f.Close() }()
+	data, err := io.ReadAll(io.LimitReader(f, MaxFile+1))
+	if err != nil {
+		return &Error{Where: name, Err: err}
+	}
+	if len(data) > MaxFile {
+		return &Error{Where: name, Err: fmt.Errorf("more than %d bytes", MaxFile)}
+	}
+	return o.loadData(name, data)
+}
+
+func (o *Options) loadData(name string, data []byte) error {
+	doc, err := parseFile(name, data)
+	if err != nil {
+		var de *linedoc.Error
+		if errors.As(err, &de) {
+			return &Error{Where: position(name, de.Line), Err: errors.New(de.Text)}
+		}
+		return &Error{Where: name, Err: err}
+	}
+	return o.loadTable(name, "", doc, map[*option]int{})
+}
+
+func parseFile(name string, data []byte) (linedoc.Value, error) {
+	switch strings.ToLower(filepath.Ext(name)) {
+	case ".yaml", ".yml", ".json":
+		docs, err := linedoc.YAML(data)
+		switch {
+		case err != nil:
+			return linedoc.Value{}, err
+		case len(docs) == 0 || docs[0].Kind == linedoc.Null:
+			return linedoc.Value{Kind: linedoc.Table, Line: 1}, nil
+		case len(docs) > 1:
+			return linedoc.Value{}, &linedoc.Error{Line: docs[1].Line, Text: "more than one document"}
+		case docs[0].Kind != linedoc.Table:
+			return linedoc.Value{}, &linedoc.Error{Line: docs[0].Line, Text: "want a table of keys and values"}
+		}
+		return docs[0], nil
+	}
+	return linedoc.TOML(data)
+}
+
+func position(name string, line int) string {
+	if line == 0 {
+		return name
+	}
+	return fmt.Sprintf("%s:%d", name, line)
+}
+
+// loadTable takes the fields of a table. A table within it whose name is no
+// option is a group of options that share the beginning of their names.
+func (o *Options) loadTable(name, prefix string, table linedoc.Value, seen map[*option]int) error {
+	for _, f := range table.Fields {
+		key := prefix + strings.ReplaceAll(f.Name, "-", "_")
+		where := position(name, f.Line)
+		opt := o.find(key)
+		if f.Value.Kind == linedoc.Table && (opt == nil || !opt.value.table) {
+			if !o.anyBelow(key + "_") {
+				return &Error{where, key, o.unknown(key)}
+			}
+			if err := o.loadTable(name, key+"_", f.Value, seen); err != nil {
+				return err
+			}
+			continue
+		}
+		if opt == nil {
+			return &Error{where, key, o.unknown(key)}
+		}
+		if line, twice := seen[opt]; twice {
+			return &Error{where, key, fmt.Errorf("line %d says it already", line)}
+		}
+		seen[opt] = f.Line
+		if f.Value.Kind == linedoc.Null {
+			continue
+		}
+		words, err := opt.value.words(f.Value)
+		if err != nil {
+			return &Error{where, key, err}
+		}
+		if err := opt.value.set(words); err != nil {
+			return &Error{where, key, err}
+		}
+		opt.source, opt.where = FromFile, where
+	}
+	return nil
+}
+
+func (o *Options) find(key string) *option {
+	for _, opt := range o.list {
+		if opt.key() == key || slices.Contains(opt.aliases, key) {
+			return opt
+		}
+	}
+	return nil
+}
+
+func (o *Options) anyBelow(prefix string) bool {
+	return slices.ContainsFunc(o.keys(), func(k string) bool { return strings.HasPrefix(k, prefix) })
+}
+
+func (o *Options) keys() []string {
+	var keys []string
+	for _, opt := range o.list {
+		keys = append(append(keys, opt.key()), opt.aliases...)
+	}
+	return keys
+}
+
+func (o *Options) unknown(key string) error {
+	best, least := "", 3
+	for _, k := range o.keys() {
+		if d := distance(key, k); d < least {
+			best, least = k, d
+		}
+	}
+	if best != "" {
+		return fmt.Errorf("unknown key; is it %s?", best)
+	}
+	return fmt.Errorf("unknown key; rota config show %s lists them all", o.role)
+}
+
+// distance is how many letters have to change to make b of a (Levenshtein).
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := diagonal
+			if a[i] != b[j] {
+				cost++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(cost, row[j]+1, diagonal+1)
+		}
+	}
+	return row[len(b)]
+}
+
+func joinPairs[V any](m map[string]V, text func(V) string) string {
+	words := make([]string, 0, len(m))
+	for _, k := range slices.Sorted(maps.Keys(m)) {
+		words = append(words, k+"="+text(m[k]))
+	}
+	return strings.Join(words, ",")
+}

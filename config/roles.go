@@ -1,0 +1,211 @@
+package config
+
+import (
+	"os"
+	"time"
+
+	"github.com/rota-project/rota/placement"
+)
+
+// The addresses where things are by default.
+const (
+	DefaultHTTP = "127.0.0.1:3000"
+	DefaultGRPC = "127.0.0.1:50000"
+)
+
+// Log says what is logged, and how.
+type Log struct {
+	Level  string // debug, info, warn or error
+	Format string // text or json
+}
+
+func (l *Log) options() []*option {
+	return []*option{
+		{name: "log-level", value: oneOf(&l.Level, "debug", "info", "warn", "error"), help: "log what is at least this grave"},
+		{name: "log-format", value: oneOf(&l.Format, "text", "json"), help: "how the log is written"},
+	}
+}
+
+// Scheduler is the configuration of a scheduler.
+type Scheduler struct {
+	Name string // among the schedulers of the cluster
+
+	HTTP, GRPC string // the addresses to listen on, host:port
+	// TLS serves gRPC with the pair of PEM files.
+	TLS              bool
+	TLSCert, TLSKey  string
+	Etcd             []string // endpoints; none: the embedded one
+	EtcdCert         string   // PEM files for the connection to etcd
+	EtcdKey, EtcdCA  string
+	EtcdUser         string
+	EtcdPasswordFile string
+	DataDir          string // of the embedded etcd
+	NoSync           bool   // do not wait for the disk: rota dev without a data directory
+	Root             string // what the keys of the cluster begin with
+
+	Lease       time.Duration // how long a worker may trust its grants unheard
+	Interval    time.Duration // the longest time between two passes
+	PassTimeout time.Duration // the most time a pass may take
+	Debounce    time.Duration // how long changes are gathered before a pass
+	MaxWorkers  int           // 0: no limit
+	// At the first start, wait for so many workers or for so long.
+	BarrierWorkers int
+	BarrierWait    time.Duration
+	MaxMoves       int // under way at once
+	Placement      placement.Options
+
+	TasksFile    string            // a list that is watched
+	TasksURL     string            // a list that is polled
+	TasksPoll    time.Duration     // how often
+	TasksColumns map[string]string // taskfile.Options.Columns for both
+	Log          Log
+}
+
+// NewScheduler returns the defaults and the table of options that fills them.
+func NewScheduler() (*Scheduler, *Options) {
+	c := &Scheduler{
+		HTTP: DefaultHTTP, GRPC: DefaultGRPC, DataDir: "rota-data", Root: "rota",
+		Lease: 5 * time.Second, Interval: time.Minute, PassTimeout: 30 * time.Second, Debounce: 50 * time.Millisecond,
+		BarrierWait: 5 * time.Second, MaxMoves: 1000, TasksPoll: 30 * time.Second,
+		Log: Log{Level: "info", Format: "text"},
+	}
+	list := []*option{
+		{name: "name", value: textValue(&c.Name, "NAME"), help: "this scheduler's name, its own in the cluster", def: "the host's and the gRPC port"},
+		{name: "http", value: textValue(&c.HTTP, "ADDR"), help: "listen here for the HTTP API and the console", aliases: []string{"http_server_addr"}},
+		{name: "grpc", value: textValue(&c.GRPC, "ADDR"), help: "listen here for workers and the gRPC API", aliases: []string{"grpc_server_addr"}},
+		{name: "tls", value: yesValue(&c.TLS), help: "serve gRPC with TLS", aliases: []string{"grpc_server_use_tls"}},
+		{name: "tls-cert", value: textValue(&c.TLSCert, "FILE"), help: "the certificate, PEM", aliases: []string{"grpc_server_crt_file"}},
+		{name: "tls-key", value: textValue(&c.TLSKey, "FILE"), help: "its key, PEM", aliases: []string{"grpc_server_key_file"}},
+		{name: "etcd", value: listValue(&c.Etcd, "ENDPOINT,..."), help: "use the etcd that is there; else one is embedded", aliases: []string{"etcd_endpoints"}},
+		{name: "etcd-cert", value: textValue(&c.EtcdCert, "FILE"), help: "the certificate to show to etcd, PEM"},
+		{name: "etcd-key", value: textValue(&c.EtcdKey, "FILE"), help: "its key, PEM"},
+		{name: "etcd-ca", value: textValue(&c.EtcdCA, "FILE"), help: "who may vouch for etcd, PEM"},
+		{name: "etcd-user", value: textValue(&c.EtcdUser, "NAME"), help: "the user to be at etcd"},
+		{name: "etcd-password-file", value: textValue(&c.EtcdPasswordFile, "FILE"), help: "a file with that user's password"},
+		{name: "data-dir", value: textValue(&c.DataDir, "DIR"), help: "where the embedded etcd keeps its data"},
+		{name: "root", value: textValue(&c.Root, "NAME"), help: "the cluster's name: what its keys in etcd begin with"},
+		{name: "lease", value: durationValue(&c.Lease), help: "how long a worker may trust its grants without hearing from a scheduler"},
+		{name: "interval", value: durationValue(&c.Interval), help: "plan at least this often"},
+		{name: "pass-timeout", value: durationValue(&c.PassTimeout), help: "the most time a pass may take"},
+		{name: "debounce", value: durationValue(&c.Debounce), help: "gather changes for so long before a pass"},
+		{name: "max-workers", value: countValue(&c.MaxWorkers), help: "refuse workers beyond this number; 0 for no limit"},
+		{name: "barrier-workers", value: countValue(&c.BarrierWorkers), help: "before the first plan wait for so many workers"},
+		{name: "barrier-wait", value: durationValue(&c.BarrierWait), help: "but no longer than this"},
+		{name: "max-moves", value: countValue(&c.MaxMoves), help: "the most moves under way at once"},
+		{name: "churn", value: countValue(&c.Placement.MaxMoves), help: "the most moves that balance may choose in one pass; 0 for no limit"},
+		{name: "churn-per-worker", value: countValue(&c.Placement.MaxMovesPerWorker), help: "of these, the most to and from one worker; 0 for no limit"},
+		{name: "hysteresis", value: amountValue(&c.Placement.Hysteresis), help: "move nothing that gains less than this part of the mean"},
+		{name: "balance-groups", value: yesValue(&c.Placement.BalanceGroups), help: "also even out each group over the workers"},
+		{name: "group-budget", value: budgetValue(&c.Placement.GroupBudget), help: "the most running instances of one group to take away in one pass"},
+		{name: "zone-budget", value: budgetValue(&c.Placement.ZoneBudget), help: "the most running instances of one zone to take away in one pass"},
+		{name: "min-workers", value: countValue(&c.Placement.MinWorkers), help: "move and place nothing with fewer workers: the brake against mass failure"},
+		{name: "freeze", value: yesValue(&c.Placement.Freeze), help: "leave everything that is somewhere where it is"},
+		{name: "load-blend", value: amountValue(&c.Placement.LoadBlend), help: "the part of measured load in what an instance counts for; 0 for one half"},
+		{name: "load-band", value: amountValue(&c.Placement.LoadBand), help: "how far, in parts of the mean, workers may differ before measured load moves anything; 0 for 0.1"},
+		{name: "tasks-file", value: textValue(&c.TasksFile, "FILE"), help: "take tasks from this file, and again when it changes"},
+		{name: "tasks-url", value: textValue(&c.TasksURL, "URL"), help: "take tasks from this address"},
+		{name: "tasks-poll", value: durationValue(&c.TasksPoll), help: "ask that address so often"},
+		{name: "tasks-columns", value: pairsValue(&c.TasksColumns, "FIELD=TEXT,...", ","), help: "how fields are made of a CSV's columns: 'id={a}-{b},weight={n}'"},
+	}
+	return c, newOptions("scheduler", c.validate, append(list, c.Log.options()...)...)
+}
+
+// Worker is the configuration of a worker.
+type Worker struct {
+	Name         string   // stable: what it comes back as after a restart
+	Schedulers   []string // gRPC addresses, tried in order
+	TLSCA        string   // who may vouch for them, PEM; empty: no TLS
+	Zone         string
+	Labels       map[string]string
+	Kinds        []string // of task that it takes; none: those it has a function for
+	Capacity     map[string]float64
+	MaxTasks     int     // 0: no limit
+	Strength     float64 // its share of load relative to others
+	RestartGrace time.Duration
+	Exec         map[string]string // kind → command line, split into words without a shell
+	HTTP         string            // the address of /readyz; empty: none
+	Demo         bool              // offer the built-in function for tasks of the default kind
+	Supervise    bool              // run as a child of a supervisor
+	Log          Log
+
+	// Jobs is the [grpc_server] of an older worker's file: where it serves jobs.
+	Jobs JobServer
+}
+
+// JobServer says where a worker answers the calls of the job protocol.
+type JobServer struct {
+	Addr              string // empty: nowhere
+	TLS               bool
+	CertFile, KeyFile string // PEM
+}
+
+// NewWorker returns the defaults and the table of options that fills them.
+func NewWorker() (*Worker, *Options) {
+	c := &Worker{
+		Name: hostName(), Schedulers: []string{DefaultGRPC}, Strength: 1,
+		Log: Log{Level: "info", Format: "text"},
+	}
+	list := []*option{
+		{name: "name", value: textValue(&c.Name, "NAME"), help: "this worker's name, the same after each restart", def: "the host's"},
+		{name: "schedulers", value: listValue(&c.Schedulers, "ADDR,..."), help: "the schedulers' gRPC addresses, tried in order", aliases: []string{"scheduler_addr"}},
+		{name: "tls-ca", value: textValue(&c.TLSCA, "FILE"), help: "who may vouch for the schedulers, PEM; without it there is no TLS"},
+		{name: "zone", value: textValue(&c.Zone, "NAME"), help: "where failures are shared"},
+		{name: "labels", value: pairsValue(&c.Labels, "K=V,...", ","), help: "facts that rules can ask for"},
+		{name: "kinds", value: listValue(&c.Kinds, "KIND,..."), help: "the kinds of task to take; else all that it can"},
+		{name: "capacity", value: amountsValue(&c.Capacity, "K=N,..."), help: "what it has of each resource"},
+		{name: "max-tasks", value: countValue(&c.MaxTasks), help: "the most instances it takes; 0 for no limit"},
+		{name: "strength", value: amountValue(&c.Strength), help: "its share of load relative to others"},
+		{name: "restart-grace", value: durationValue(&c.RestartGrace), help: "its tasks wait for its return so long before they move"},
+		{name: "exec", value: pairsValue(&c.Exec, "KIND=COMMAND", "\n"), help: "run tasks of this kind as processes, 'cmd {{.ID}}'; may be repeated"},
+		{name: "http", value: textValue(&c.HTTP, "ADDR"), help: "answer /readyz here; else nowhere"},
+		{name: "demo", value: yesValue(&c.Demo), help: "run tasks of kind \"task\" by a built-in function that does a little work"},
+		{name: "supervise", value: yesValue(&c.Supervise), help: "run the worker as a child that is started again, and whose death is known at once"},
+		{name: "grpc-server-addr", value: textValue(&c.Jobs.Addr, "ADDR"), fileOnly: true},
+		{name: "grpc-server-use-tls", value: yesValue(&c.Jobs.TLS), fileOnly: true},
+		{name: "grpc-server-crt-file", value: textValue(&c.Jobs.CertFile, "FILE"), fileOnly: true},
+		{name: "grpc-server-key-file", value: textValue(&c.Jobs.KeyFile, "FILE"), fileOnly: true},
+	}
+	return c, newOptions("worker", c.validate, append(list, c.Log.options()...)...)
+}
+
+// Dev is the configuration of a whole cluster on one machine, to try things.
+type Dev struct {
+	Workers      int
+	Tasks        string            // a list; empty: the flight routes
+	TasksColumns map[string]string // taskfile.Options.Columns
+	DataDir      string            // empty: nothing is kept
+	Restart      string            // never or always: what happens to a worker that died
+	HTTP, GRPC   string
+	AnyHTTP      bool // another port will do if that one is in use
+	AnyGRPC      bool
+	Lease        time.Duration
+	Log          Log
+}
+
+// NewDev returns the defaults and the table of options that fills them.
+func NewDev() (*Dev, *Options) {
+	c := &Dev{
+		Workers: 3, Restart: "never", HTTP: DefaultHTTP, GRPC: DefaultGRPC, Lease: 5 * time.Second,
+		Log: Log{Level: "warn", Format: "text"},
+	}
+	list := []*option{
+		{name: "workers", value: countValue(&c.Workers), help: "how many workers to start"},
+		{name: "tasks", value: textValue(&c.Tasks, "FILE"), help: "the tasks to run, YAML, JSON, JSON lines or CSV; else 5,366 flight routes"},
+		{name: "tasks-columns", value: pairsValue(&c.TasksColumns, "FIELD=TEXT,...", ","), help: "how fields are made of a CSV's columns: 'id={a}-{b},weight={n}'"},
+		{name: "data-dir", value: textValue(&c.DataDir, "DIR"), help: "keep the state here; else nothing stays"},
+		{name: "restart", value: oneOf(&c.Restart, "never", "always"), help: "whether a worker that died is started again"},
+		{name: "http", value: textValue(&c.HTTP, "ADDR"), help: "listen here for the HTTP API and the console"},
+		{name: "grpc", value: textValue(&c.GRPC, "ADDR"), help: "listen here for workers and the gRPC API"},
+		{name: "lease", value: durationValue(&c.Lease), help: "how long a worker may trust its grants without hearing from a scheduler"},
+	}
+	return c, newOptions("dev", c.validate, append(list, c.Log.options()...)...)
+}
+
+// hostName is a name that is the same after a restart.
+func hostName() string {
+	name, err := os.Hostname()
+	if err != nil || name == "" {
+		return "localhost"
+	}
+	return name
+}

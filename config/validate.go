@@ -1,0 +1,233 @@
+package config
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"net/url"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/rota-project/rota"
+)
+
+// rule is a check of an option's value, under the name of the option.
+type rule struct {
+	name string
+	err  error
+}
+
+func first(rules ...rule) (string, error) {
+	for _, r := range rules {
+		if r.err != nil {
+			return r.name, r.err
+		}
+	}
+	return "", nil
+}
+
+func (c *Scheduler) validate() (string, error) {
+	return first(
+		rule{"name", optionalName(c.Name)},
+		rule{"root", rootName(c.Root)},
+		rule{"http", Loopback(c.HTTP)},
+		rule{"grpc", Loopback(c.GRPC)},
+		rule{"tls", pair(c.TLS, c.TLSCert, c.TLSKey)},
+		rule{"etcd-cert", both(c.EtcdCert, c.EtcdKey, "etcd_cert and etcd_key")},
+		rule{"etcd-user", both(c.EtcdUser, c.EtcdPasswordFile, "etcd_user and etcd_password_file")},
+		rule{"etcd-cert", readable(c.EtcdCert)},
+		rule{"etcd-key", readable(c.EtcdKey)},
+		rule{"etcd-ca", readable(c.EtcdCA)},
+		rule{"etcd-password-file", readable(c.EtcdPasswordFile)},
+		rule{"data-dir", needed(len(c.Etcd) > 0 || c.DataDir != "", "a directory, unless etcd is given")},
+		rule{"lease", leaseTime(c.Lease)},
+		rule{"interval", positive(c.Interval)},
+		rule{"pass-timeout", positive(c.PassTimeout)},
+		rule{"max-moves", needed(c.MaxMoves > 0, "at least 1")},
+		rule{"hysteresis", share(c.Placement.Hysteresis)},
+		rule{"load-blend", share(c.Placement.LoadBlend)},
+		rule{"load-band", share(c.Placement.LoadBand)},
+		rule{"tasks-url", webAddress(c.TasksURL)},
+		rule{"tasks-poll", positive(c.TasksPoll)},
+	)
+}
+
+func (c *Worker) validate() (string, error) {
+	asWorker := rota.Worker{
+		Name: c.Name, Zone: c.Zone, Labels: c.Labels, Kinds: c.Kinds, Capacity: c.Capacity,
+		MaxTasks: c.MaxTasks, Strength: c.Strength,
+	}
+	if err := asWorker.Validate(); err != nil {
+		var fe *rota.FieldError
+		if errors.As(err, &fe) {
+			name, rest, _ := strings.Cut(strings.ReplaceAll(fe.Field, "_", "-"), ".")
+			if rest != "" {
+				rest += ": "
+			}
+			return name, fmt.Errorf("%s%w", rest, want(fmt.Sprint(fe.Value), "%s", fe.Want))
+		}
+		return "name", err
+	}
+	return first(
+		rule{"name", nameable(c.Name)},
+		rule{"schedulers", needed(len(c.Schedulers) > 0, "at least one address")},
+		rule{"schedulers", addresses(c.Schedulers)},
+		rule{"strength", needed(c.Strength > 0, "a number above zero")},
+		rule{"tls-ca", readable(c.TLSCA)},
+		rule{"exec", commands(c.Exec)},
+		rule{"http", optionalLoopback(c.HTTP)},
+		rule{"grpc-server-addr", optionalLoopback(c.Jobs.Addr)},
+		rule{"grpc-server-use-tls", pair(c.Jobs.TLS, c.Jobs.CertFile, c.Jobs.KeyFile)},
+	)
+}
+
+func (c *Dev) validate() (string, error) {
+	return first(
+		rule{"workers", needed(c.Workers >= 1 && c.Workers <= 1000, "1 to 1000")},
+		rule{"tasks", readable(c.Tasks)},
+		rule{"http", Loopback(c.HTTP)},
+		rule{"grpc", Loopback(c.GRPC)},
+		rule{"lease", leaseTime(c.Lease)},
+	)
+}
+
+func needed(ok bool, expected string) error {
+	if ok {
+		return nil
+	}
+	return errors.New("want " + expected)
+}
+
+// nameable checks a name as the root package does.
+func nameable(s string) error {
+	return nameError(rota.Worker{Name: s}.Validate())
+}
+
+// optionalName also takes no name at all, for one that is made up later.
+func optionalName(s string) error {
+	if s == "" {
+		return nil
+	}
+	return nameable(s)
+}
+
+func nameError(err error) error {
+	var fe *rota.FieldError
+	if errors.As(err, &fe) {
+		return want(fmt.Sprint(fe.Value), "%s", fe.Want)
+	}
+	return err
+}
+
+func rootName(s string) error {
+	if strings.Contains(s, "/") {
+		return want(s, "a name without slashes")
+	}
+	return nameable(s)
+}
+
+// Loopback returns an error unless addr is a host:port that only this machine
+// can reach. Whoever can reach the API may run things, so nothing else is bound
+// while there are no credentials to ask for.
+func Loopback(addr string) error {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return want(addr, "an address such as %s", DefaultHTTP)
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n > 65535 {
+		return want(addr, "a port from 0 to 65535")
+	}
+	if host == "localhost" {
+		return nil
+	}
+	if ip, err := netip.ParseAddr(host); err == nil && ip.IsLoopback() {
+		return nil
+	}
+	return want(addr, "a loopback address such as %s: without credentials nothing else may be reachable", net.JoinHostPort("127.0.0.1", port))
+}
+
+func optionalLoopback(addr string) error {
+	if addr == "" {
+		return nil
+	}
+	return Loopback(addr)
+}
+
+func addresses(list []string) error {
+	for _, a := range list {
+		if host, port, err := net.SplitHostPort(a); err != nil || host == "" || port == "" {
+			return want(a, "host:port")
+		}
+	}
+	return nil
+}
+
+// pair checks a certificate and its key.
+func pair(use bool, cert, key string) error {
+	if !use {
+		return nil
+	}
+	if cert == "" || key == "" {
+		return errors.New("want the files of a certificate and its key")
+	}
+	if _, err := tls.LoadX509KeyPair(cert, key); err != nil {
+		return fmt.Errorf("the pair %s, %s: %w", cert, key, err)
+	}
+	return nil
+}
+
+func both(a, b, names string) error {
+	return needed((a == "") == (b == ""), "both or neither of "+names)
+}
+
+func readable(name string) error {
+	if name == "" {
+		return nil
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	return f.Close()
+}
+
+func positive(d time.Duration) error { return needed(d > 0, "a duration above zero") }
+
+// leaseTime: below a second, the tick of etcd's own leases, nothing would be sure.
+func leaseTime(d time.Duration) error {
+	if d < time.Second || d > time.Hour {
+		return want(d.String(), "1s to 1h")
+	}
+	return nil
+}
+
+func webAddress(s string) error {
+	if s == "" {
+		return nil
+	}
+	u, err := url.Parse(s)
+	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
+		return want(s, "an address that begins with http:// or https://")
+	}
+	return nil
+}
+
+func commands(m map[string]string) error {
+	for kind, command := range m {
+		if strings.TrimSpace(command) == "" {
+			return want(kind+"=", "KIND=COMMAND")
+		}
+	}
+	return nil
+}
+
+func share(f float64) error {
+	if f > 1 {
+		return fmt.Errorf("%g: want a part of the whole, 0 to 1", f)
+	}
+	return nil
+}

@@ -1,0 +1,160 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/spf13/pflag"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/connectivity"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/rota-project/rota/api"
+	rotav1 "github.com/rota-project/rota/api/rota/v1"
+	"github.com/rota-project/rota/config"
+)
+
+// connectTimeout is how long one of several servers may take to answer at all.
+const connectTimeout = 3 * time.Second
+
+// clientFlags say where the cluster is.
+type clientFlags struct {
+	servers []string
+	ca      string
+	timeout time.Duration
+}
+
+func (c *clientFlags) add(fs *pflag.FlagSet) {
+	fs.StringSliceVar(&c.servers, "server", []string{config.DefaultGRPC}, "the schedulers' gRPC addresses, tried in order [ROTA_SERVER]")
+	fs.StringVar(&c.ca, "tls-ca", "", "who may vouch for the schedulers, PEM; without it there is no TLS [ROTA_TLS_CA]")
+	fs.DurationVar(&c.timeout, "timeout", api.DefaultTimeout, "the most time a call may take, watches excepted [ROTA_TIMEOUT]")
+}
+
+func (c *clientFlags) complete(fs *pflag.FlagSet, lookup func(string) (string, bool)) error {
+	if v, ok := lookup("ROTA_SERVER"); ok && v != "" && !fs.Changed("server") {
+		c.servers = strings.Split(v, ",")
+	}
+	if v, ok := lookup("ROTA_TLS_CA"); ok && !fs.Changed("tls-ca") {
+		c.ca = v
+	}
+	if v, ok := lookup("ROTA_TIMEOUT"); ok && v != "" && !fs.Changed("timeout") {
+		d, err := time.ParseDuration(v)
+		if err != nil {
+			return usagef("ROTA_TIMEOUT: %q: want a duration such as 30s", v)
+		}
+		c.timeout = d
+	}
+	if c.timeout <= 0 {
+		return usagef("--timeout: %v: want a duration above zero", c.timeout)
+	}
+	for i, s := range c.servers {
+		c.servers[i] = strings.TrimSpace(s)
+		if host, port, err := net.SplitHostPort(c.servers[i]); err != nil || host == "" || port == "" {
+			return usagef("--server: %q: want host:port", s)
+		}
+	}
+	if len(c.servers) == 0 {
+		return usagef("--server: want at least one address")
+	}
+	return nil
+}
+
+// connect returns a connection to the first server that answers.
+func (a *app) connect(ctx context.Context) (*grpc.ClientConn, error) {
+	if a.conn != nil {
+		return a.conn, nil
+	}
+	dial := a.env.Dial
+	if dial == nil {
+		creds, err := a.client.credentials()
+		if err != nil {
+			return nil, err
+		}
+		dial = func(ctx context.Context, addr string) (*grpc.ClientConn, error) { return dialServer(ctx, addr, creds) }
+	}
+	var reasons []string
+	for _, addr := range a.client.servers {
+		conn, err := dial(ctx, addr)
+		if err == nil {
+			a.conn = conn
+			return conn, nil
+		}
+		reasons = append(reasons, fmt.Sprintf("%s: %v", addr, err))
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	return nil, fmt.Errorf("no scheduler answers (%s); start one with rota dev, or say where it is with --server", strings.Join(reasons, "; "))
+}
+
+func (c *clientFlags) credentials() (credentials.TransportCredentials, error) {
+	conf, err := config.ClientTLS(c.ca)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("--tls-ca: %w", err)
+	case conf == nil:
+		return insecure.NewCredentials(), nil
+	}
+	return credentials.NewTLS(conf), nil
+}
+
+// dialServer returns once the connection stands, or says why it does not.
+func dialServer(ctx context.Context, addr string, creds credentials.TransportCredentials) (*grpc.ClientConn, error) {
+	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
+	var (
+		mu   sync.Mutex
+		last error
+	)
+	conn, err := grpc.NewClient("passthrough:///"+addr,
+		grpc.WithTransportCredentials(creds),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(api.MaxBody), grpc.MaxCallSendMsgSize(api.MaxBody)),
+		grpc.WithContextDialer(func(ctx context.Context, addr string) (net.Conn, error) {
+			c, err := (&net.Dialer{}).DialContext(ctx, "tcp", addr)
+			mu.Lock()
+			last = err
+			mu.Unlock()
+			return c, err
+		}))
+	if err != nil {
+		return nil, err
+	}
+	conn.Connect()
+	for s := conn.GetState(); s != connectivity.Ready; s = conn.GetState() {
+		if s != connectivity.TransientFailure && conn.WaitForStateChange(ctx, s) {
+			continue
+		}
+		mu.Lock()
+		err := last
+		mu.Unlock()
+		_ = conn.Close()
+		switch {
+		case err != nil:
+			return nil, err
+		case ctx.Err() != nil:
+			return nil, fmt.Errorf("no answer within %v", connectTimeout)
+		}
+		return nil, fmt.Errorf("something else than a scheduler listens there")
+	}
+	return conn, nil
+}
+
+// call runs f with a connection and the time that a call may take.
+func (a *app) call(ctx context.Context, f func(context.Context, *grpc.ClientConn) error) error {
+	conn, err := a.connect(ctx)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, a.client.timeout)
+	defer cancel()
+	return f(ctx, conn)
+}
+
+func tasksOf(conn *grpc.ClientConn) rotav1.TasksClient     { return rotav1.NewTasksClient(conn) }
+func workersOf(conn *grpc.ClientConn) rotav1.WorkersClient { return rotav1.NewWorkersClient(conn) }
+func clusterOf(conn *grpc.ClientConn) rotav1.ClusterClient { return rotav1.NewClusterClient(conn) }

@@ -1,0 +1,41 @@
+package cli
+
+import (
+	"context"
+
+	"github.com/spf13/cobra"
+
+	"github.com/rota-project/rota/config"
+	"github.com/rota-project/rota/internal/role"
+)
+
+func (a *app) schedulerCommand() *cobra.Command {
+	c, opts := config.NewScheduler()
+	return a.role(&cobra.Command{
+		Use:   "scheduler",
+		Short: "run a scheduler",
+		Long: "Run a scheduler: it serves workers, the API and the console, and leads if it is elected.\n" +
+			"Without --etcd it brings its own etcd along and is a cluster of one.",
+	}, opts, func(ctx context.Context) error { return role.Scheduler(ctx, c, a.env.Stderr) })
+}
+
+func (a *app) workerRole(noun *cobra.Command) *cobra.Command {
+	c, opts := config.NewWorker()
+	noun.Long = "Run a worker: it runs the tasks that it is granted, as processes (--exec). " +
+		"With a verb: ask about workers and steer them."
+	return a.role(noun, opts, func(ctx context.Context) error { return role.Worker(ctx, c, a.env.Stderr) })
+}
+
+func (a *app) devCommand() *cobra.Command {
+	c, opts := config.NewDev()
+	return a.role(&cobra.Command{
+		Use:   "dev",
+		Short: "run a whole cluster on this machine, to try things",
+		Long: "Run an embedded etcd, a scheduler and workers on loopback. They run 5,366 flight routes unless\n" +
+			"--tasks names another list. Nothing stays when it ends, unless --data-dir says where.",
+	}, opts, func(ctx context.Context) error {
+		c.AnyHTTP = opts.Source("http") == config.FromDefault
+		c.AnyGRPC = opts.Source("grpc") == config.FromDefault
+		return role.Dev(ctx, c, a.env.Stdout, a.env.Stderr)
+	})
+}

@@ -1,0 +1,55 @@
+package cli
+
+import (
+	"github.com/spf13/cobra"
+
+	"github.com/rota-project/rota/gateway/command"
+)
+
+func (a *app) root() *cobra.Command {
+	root := group("rota", "rota decides which worker does what, and keeps it true",
+		a.taskCommand(), a.workerCommand(), a.statusCommand(), a.whyCommand(), a.planCommand(),
+		a.scheduleCommand(), a.configCommand(), a.versionCommand(),
+		a.schedulerCommand(), a.devCommand(),
+	)
+	root.AddCommand(command.Commands()...)
+	children := root.Args
+	root.Args = func(cmd *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return nil // the bare name asks for help
+		}
+		return children(cmd, args)
+	}
+	root.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+	root.SilenceUsage, root.SilenceErrors = true, true
+	root.SetIn(a.env.Stdin)
+	root.SetOut(a.env.Stdout)
+	root.SetErr(a.env.Stderr)
+	root.CompletionOptions.HiddenDefaultCmd = false
+	root.PersistentPreRunE = func(*cobra.Command, []string) error {
+		if err := a.globals(root); err != nil {
+			return err
+		}
+		a.running = true
+		return nil
+	}
+	fs := root.PersistentFlags()
+	fs.StringVarP(&a.output, "output", "o", "table", "how to print: table, json or jsonl [ROTA_OUTPUT]")
+	_ = root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"table", "json", "jsonl"}, cobra.ShellCompDirectiveNoFileComp))
+	a.client.add(fs)
+	return root
+}
+
+// globals completes the flags that all commands have by the environment.
+func (a *app) globals(root *cobra.Command) error {
+	fs := root.PersistentFlags()
+	if v, ok := a.env.Lookup("ROTA_OUTPUT"); ok && !fs.Changed("output") && v != "" {
+		a.output = v
+	}
+	switch a.output {
+	case "table", "json", "jsonl":
+	default:
+		return usagef("--output: %q: want table, json or jsonl", a.output)
+	}
+	return a.client.complete(fs, a.env.Lookup)
+}

@@ -1,0 +1,124 @@
+package linedoc
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"go.yaml.in/yaml/v4"
+)
+
+// YAML reads the documents of data. Aliases are followed; merge keys ("<<") are
+// names like any other, so whoever reads the tree refuses them.
+//
+// The library is the one that the YAML project itself keeps; its tree has the
+// line of each node.
+func YAML(data []byte) ([]Value, error) {
+	dec := yaml.NewDecoder(bytes.NewReader(data))
+	budget := maxExpanded
+	var docs []Value
+	for {
+		var node yaml.Node
+		err := dec.Decode(&node)
+		if errors.Is(err, io.EOF) {
+			return docs, nil
+		}
+		if err != nil {
+			return nil, yamlError(err)
+		}
+		v, err := yamlValue(&node, 0, nil, &budget)
+		if err != nil {
+			return nil, err
+		}
+		docs = append(docs, v)
+	}
+}
+
+func yamlValue(n *yaml.Node, depth int, inAlias *yaml.Node, budget *int) (Value, error) {
+	v := Value{Line: n.Line}
+	if depth > MaxDepth {
+		return v, errorf(n.Line, "nested deeper than %d", MaxDepth)
+	}
+	if inAlias != nil {
+		if *budget--; *budget < 0 {
+			return v, errorf(n.Line, "aliases add more than %d values", maxExpanded)
+		}
+	}
+	switch n.Kind { //nolint:exhaustive // the rest is scalars
+	case yaml.DocumentNode:
+		if len(n.Content) == 0 {
+			return v, nil
+		}
+		return yamlValue(n.Content[0], depth, inAlias, budget)
+	case yaml.AliasNode:
+		return yamlValue(n.Alias, depth+1, n, budget)
+	case yaml.SequenceNode:
+		v.Kind = List
+		for _, c := range n.Content {
+			item, err := yamlValue(c, depth+1, inAlias, budget)
+			if err != nil {
+				return v, err
+			}
+			v.Items = append(v.Items, item)
+		}
+		return v, nil
+	case yaml.MappingNode:
+		v.Kind = Table
+		for i := 0; i+1 < len(n.Content); i += 2 {
+			k := n.Content[i]
+			if k.Kind != yaml.ScalarNode {
+				return v, errorf(k.Line, "a name has to be a word")
+			}
+			value, err := yamlValue(n.Content[i+1], depth+1, inAlias, budget)
+			if err != nil {
+				return v, err
+			}
+			if err := v.add(Field{k.Value, k.Line, value}); err != nil {
+				return v, err
+			}
+		}
+		return v, nil
+	}
+	return yamlScalar(n, v)
+}
+
+func yamlScalar(n *yaml.Node, v Value) (Value, error) {
+	v.Text = n.Value
+	v.Plain = n.Style&(yaml.DoubleQuotedStyle|yaml.SingleQuotedStyle|yaml.LiteralStyle|yaml.FoldedStyle) == 0
+	switch n.ShortTag() {
+	case "!!null":
+		return Value{Line: n.Line}, nil
+	case "!!bool":
+		v.Kind = Bool
+		if err := n.Decode(&v.Bool); err != nil {
+			return v, errorf(n.Line, "%q: neither true nor false", n.Value)
+		}
+	case "!!int", "!!float":
+		v.Kind = Number
+		if err := n.Decode(&v.Num); err != nil {
+			return v, errorf(n.Line, "%q: no number that can be represented", n.Value)
+		}
+	case "!!str", "!!timestamp", "!!merge":
+		v.Kind = String
+	default:
+		return v, errorf(n.Line, "the tag %s is not known", n.Tag)
+	}
+	return v, nil
+}
+
+var yamlLine = regexp.MustCompile(`\bline (\d+)(?:, column \d+)?:? ?`)
+
+// yamlError makes one line of what the library says.
+func yamlError(err error) *Error {
+	text := strings.TrimPrefix(strings.TrimPrefix(err.Error(), "yaml: "), "go-yaml ")
+	out := &Error{}
+	if found := yamlLine.FindStringSubmatch(text); found != nil {
+		out.Line, _ = strconv.Atoi(found[1]) // digits
+		text = yamlLine.ReplaceAllString(text, "")
+	}
+	out.Text = "no YAML: " + strings.Join(strings.Fields(text), " ")
+	return out
+}

@@ -1,0 +1,206 @@
+package role
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/rota-project/rota"
+	"github.com/rota-project/rota/api/convert"
+	rotav1 "github.com/rota-project/rota/api/rota/v1"
+	"github.com/rota-project/rota/config"
+	"github.com/rota-project/rota/examples/flights"
+	"github.com/rota-project/rota/scheduler"
+	"github.com/rota-project/rota/supervise"
+	"github.com/rota-project/rota/taskfile"
+	"github.com/rota-project/rota/view"
+)
+
+// gatherFor is how long the first plan waits for all workers of rota dev.
+const gatherFor = 3 * time.Second
+
+// Dev runs a whole cluster on loopback until ctx ends: an embedded etcd and a
+// scheduler in this process, workers as its children. out is told where things
+// are and what to try.
+func Dev(ctx context.Context, c *config.Dev, out, logTo io.Writer) error {
+	began := time.Now()
+	self, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("dev: %w", err)
+	}
+	tasks, err := devTasks(c)
+	if err != nil {
+		return err
+	}
+	grpcL, grpcMoved, err := listen(ctx, "grpc", c.GRPC, c.AnyGRPC)
+	if err != nil {
+		return err
+	}
+	httpL, httpMoved, err := listen(ctx, "http", c.HTTP, c.AnyHTTP)
+	if err != nil {
+		_ = grpcL.Close()
+		return err
+	}
+	dir := c.DataDir
+	if dir == "" {
+		if dir, err = os.MkdirTemp("", "rota-dev-*"); err != nil {
+			_ = errors.Join(grpcL.Close(), httpL.Close())
+			return fmt.Errorf("dev: %w", err)
+		}
+		defer func() { _ = os.RemoveAll(dir) }()
+	}
+	log := logger(c.Log, logTo)
+	sc, _ := config.NewScheduler()
+	sc.Name, sc.DataDir, sc.Lease = "dev", dir, c.Lease
+	sc.BarrierWorkers, sc.BarrierWait = c.Workers, gatherFor
+	sc.NoSync = c.DataDir == ""
+	return runNode(ctx, sc, scheduler.Config{}, grpcL, httpL, log, func(n *node) error {
+		if err := n.server.Ready(ctx); err != nil {
+			return nil // asked to end
+		}
+		if err := declare(ctx, n, tasks, c.Tasks != ""); err != nil {
+			return err
+		}
+		workCtx, stopWorkers := context.WithCancel(ctx)
+		defer stopWorkers()
+		var workers sync.WaitGroup
+		gone := make(chan error, c.Workers)
+		for i := range c.Workers {
+			name := fmt.Sprintf("w%d", i+1)
+			workers.Go(func() {
+				err := supervise.Run(workCtx, supervise.Config{
+					Name:   name,
+					Argv:   []string{self, "worker", "--name", name, "--schedulers", grpcL.Addr().String(), "--demo", "--log-level", c.Log.Level, "--log-format", c.Log.Format},
+					Env:    withoutOwn(environment()),
+					Output: logTo, Restart: c.Restart == "always", Logger: log,
+					Exited: func(ctx context.Context, incarnation string) error {
+						_, err := n.server.Scheduler().Sessions().ReportExit(ctx, &rotav1.ReportExitRequest{Name: name, Incarnation: incarnation})
+						return err
+					},
+				})
+				gone <- err
+			})
+		}
+		defer workers.Wait()
+		defer stopWorkers()
+		if awaitWorkers(ctx, n.server.Scheduler().View(), c.Workers) {
+			greet(out, c, httpL.Addr(), grpcL.Addr(), httpMoved, grpcMoved, len(tasks), time.Since(began))
+		}
+		for left := c.Workers; ; {
+			select {
+			case <-ctx.Done():
+				return nil
+			case err := <-n.server.Failed():
+				return err
+			case <-n.failed:
+				return n.embedded.Err()
+			case err := <-gone:
+				left--
+				if left == 0 && c.Workers > 0 && ctx.Err() == nil && err != nil {
+					log.Warn("no worker is left; tasks wait for one")
+				}
+			}
+		}
+	})
+}
+
+// devTasks is the list that the cluster begins with.
+func devTasks(c *config.Dev) ([]rota.Task, error) {
+	if c.Tasks == "" {
+		return flights.Tasks()
+	}
+	return taskfile.ReadFile(c.Tasks, taskfile.Options{Columns: c.TasksColumns})
+}
+
+// declare declares the tasks through the API, as a user would, so that the user
+// can change them. State that was kept is not overwritten by the built-in list.
+func declare(ctx context.Context, n *node, tasks []rota.Task, given bool) error {
+	kept := 0
+	v := n.server.Scheduler().View()
+	v.Read(func() { kept = v.Tasks.Len() })
+	if kept > 0 && !given {
+		return nil
+	}
+	_, err := n.server.Service().ApplyTasks(ctx, &rotav1.ApplyTasksRequest{Tasks: convert.TasksToProto(tasks)})
+	if err != nil && ctx.Err() == nil {
+		return fmt.Errorf("declare tasks: %w", err)
+	}
+	return nil
+}
+
+// awaitWorkers waits until so many workers live.
+func awaitWorkers(ctx context.Context, v *view.View, want int) bool {
+	enough := make(chan struct{})
+	var once sync.Once
+	look := func() {
+		if len(v.Sessions) >= want {
+			once.Do(func() { close(enough) })
+		}
+	}
+	sub := v.Subscribe(look, func(*view.Delta) { look() })
+	defer sub.Close()
+	select {
+	case <-enough:
+		return true
+	case <-ctx.Done():
+		return false
+	case <-time.After(gatherFor):
+		return true // say where things are all the same
+	}
+}
+
+func greet(out io.Writer, c *config.Dev, httpA, grpcA net.Addr, httpMoved, grpcMoved bool, tasks int, took time.Duration) {
+	p := func(format string, args ...any) { _, _ = fmt.Fprintf(out, format+"\n", args...) }
+	p("rota dev: %d workers and %d tasks, ready after %s", c.Workers, tasks, took.Round(10*time.Millisecond))
+	p("")
+	p("  console   http://%s/%s", httpA, moved(httpMoved, c.HTTP))
+	p("  HTTP API  http://%s/v1/status", httpA)
+	p("  gRPC API  %s%s", grpcA, moved(grpcMoved, c.GRPC))
+	p("  state     %s", stateOf(c))
+	p("")
+	p("Try in another terminal:")
+	if grpcA.String() != config.DefaultGRPC {
+		p("  export ROTA_SERVER=%s", grpcA)
+	}
+	for _, line := range []string{
+		"rota status ; rota worker list ; rota task list",
+		"kill -9 <pid of a worker>          # its tasks run elsewhere at once",
+		"rota why ORD-LAX                   # why this task is on that worker",
+		"rota worker drain w2 ; rota plan",
+	} {
+		p("  %s", line)
+	}
+	p("Ctrl-C ends everything.")
+}
+
+func moved(yes bool, from string) string {
+	if yes {
+		return "   (" + from + " is in use)"
+	}
+	return ""
+}
+
+func stateOf(c *config.Dev) string {
+	if c.DataDir == "" {
+		return "in a temporary directory, gone at the end (--data-dir keeps it)"
+	}
+	return "kept in " + c.DataDir
+}
+
+// withoutOwn is an environment without the variables that configure rota: they
+// are for this process, not for its workers.
+func withoutOwn(env []string) []string {
+	var out []string
+	for _, kv := range env {
+		if !strings.HasPrefix(kv, "ROTA_") {
+			out = append(out, kv)
+		}
+	}
+	return out
+}

@@ -1,0 +1,143 @@
+package role
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+
+	"github.com/rota-project/rota"
+	"github.com/rota-project/rota/config"
+	"github.com/rota-project/rota/ownership"
+	"github.com/rota-project/rota/scheduler"
+	"github.com/rota-project/rota/server"
+	"github.com/rota-project/rota/source"
+	"github.com/rota-project/rota/store/etcd"
+	"github.com/rota-project/rota/taskfile"
+)
+
+// Scheduler runs a control-plane node until ctx ends.
+func Scheduler(ctx context.Context, c *config.Scheduler, logTo io.Writer) error {
+	log := logger(c.Log, logTo)
+	grpcL, _, err := listen(ctx, "grpc", c.GRPC, false)
+	if err != nil {
+		return err
+	}
+	httpL, _, err := listen(ctx, "http", c.HTTP, false)
+	if err != nil {
+		_ = grpcL.Close()
+		return err
+	}
+	return runNode(ctx, c, scheduler.Config{}, grpcL, httpL, log, func(n *node) error {
+		log.Info("ready", "http", httpL.Addr().String(), "grpc", grpcL.Addr().String(), "etcd", n.etcd)
+		select {
+		case <-ctx.Done():
+			return nil
+		case err := <-n.server.Failed():
+			return err
+		case <-n.failed:
+			return n.embedded.Err()
+		}
+	})
+}
+
+// node is a scheduler with the store under it.
+type node struct {
+	server   *server.Server
+	embedded *etcd.Embedded // nil with an etcd of the user's
+	failed   <-chan struct{}
+	store    *etcd.Store
+	etcd     []string
+}
+
+// runNode starts the store and a scheduler on it, calls f, and ends both in
+// order. The listeners are closed in any case.
+func runNode(ctx context.Context, c *config.Scheduler, sc scheduler.Config, grpcL, httpL net.Listener,
+	log *slog.Logger, f func(*node) error,
+) (err error) {
+	defer func() {
+		_ = grpcL.Close()
+		_ = httpL.Close()
+	}()
+	n := &node{etcd: c.Etcd}
+	quiet := slog.New(slog.DiscardHandler)
+	if log.Enabled(ctx, slog.LevelDebug) {
+		quiet = log
+	}
+	if len(c.Etcd) == 0 {
+		n.embedded, err = etcd.Embed(ctx, etcd.EmbedConfig{DataDir: c.DataDir, NoSync: c.NoSync, Logger: quiet})
+		if err != nil {
+			return fmt.Errorf("etcd: %w", err)
+		}
+		n.etcd, n.failed = n.embedded.Endpoints(), n.embedded.Failed()
+		defer func() { err = errors.Join(err, n.embedded.Stop()) }()
+	}
+	n.store, err = openStore(ctx, c, n.etcd, quiet, log)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, n.store.Close()) }()
+
+	sc.Store, sc.Name, sc.Logger = n.store, c.Name, log
+	if sc.Name == "" {
+		// The same after a restart, and another for each scheduler of a host.
+		_, port, _ := net.SplitHostPort(grpcL.Addr().String())
+		host, _ := os.Hostname()
+		sc.Name = host + "-" + port
+	}
+	sc.Lease, sc.Interval, sc.Timeout, sc.Debounce = c.Lease, c.Interval, c.PassTimeout, c.Debounce
+	sc.MaxWorkers, sc.BarrierWorkers, sc.BarrierWait = c.MaxWorkers, c.BarrierWorkers, c.BarrierWait
+	sc.Moves = ownership.Limits{InAll: c.MaxMoves}
+	sc.Placement = c.Placement
+	sc.Sources = append(sc.Sources, sources(c)...)
+	n.server, err = server.Start(server.Config{Scheduler: sc, GRPC: grpcL, HTTP: httpL})
+	if err != nil {
+		return err
+	}
+	defer func() {
+		last, cancel := stopping(ctx)
+		defer cancel()
+		err = errors.Join(err, n.server.Stop(last))
+	}()
+	return f(n)
+}
+
+// openStore connects to etcd, and goes on trying while it is not there.
+func openStore(ctx context.Context, c *config.Scheduler, endpoints []string, quiet, log *slog.Logger) (*etcd.Store, error) {
+	for {
+		st, err := etcd.Open(ctx, etcd.Config{
+			Endpoints: endpoints, Root: c.Root + "/", CAFile: c.EtcdCA, CertFile: c.EtcdCert, KeyFile: c.EtcdKey,
+			User: c.EtcdUser, PasswordFile: c.EtcdPasswordFile, Logger: quiet,
+		})
+		var field *rota.FieldError
+		switch {
+		case err == nil:
+			return st, nil
+		case errors.As(err, &field), ctx.Err() != nil:
+			return nil, fmt.Errorf("etcd: %w", err)
+		}
+		log.Error("etcd is not there, trying again", "error", err)
+	}
+}
+
+// sources are the lists that the configuration names.
+func sources(c *config.Scheduler) []*source.Source {
+	parse := func(name string, r io.Reader) ([]rota.Task, error) {
+		return taskfile.Read(r, name, taskfile.Options{Columns: c.TasksColumns})
+	}
+	var out []*source.Source
+	if c.TasksFile != "" {
+		s := source.File(c.TasksFile, 0, parse)
+		s.Name = "tasks-file"
+		out = append(out, s)
+	}
+	if c.TasksURL != "" {
+		s := source.URL(c.TasksURL, c.TasksPoll, nil, parse)
+		s.Name = "tasks-url"
+		out = append(out, s)
+	}
+	return out
+}

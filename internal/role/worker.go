@@ -1,0 +1,144 @@
+package role
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/rota-project/rota"
+	rotav1 "github.com/rota-project/rota/api/rota/v1"
+	"github.com/rota-project/rota/config"
+	"github.com/rota-project/rota/process"
+	"github.com/rota-project/rota/supervise"
+	"github.com/rota-project/rota/worker"
+	"github.com/rota-project/rota/worker/exec"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+)
+
+// leaveTimeout is how long a worker that was asked to end hands over; then the
+// process ends and everything with it.
+const leaveTimeout = 30 * time.Second
+
+// Worker runs a worker until ctx ends, and hands over what it holds.
+func Worker(ctx context.Context, c *config.Worker, logTo io.Writer) error {
+	if c.Supervise && os.Getenv(supervise.IncarnationEnv) == "" {
+		return superviseSelf(ctx, c, logTo)
+	}
+	log := logger(c.Log, logTo)
+	w, err := worker.New(worker.Config{
+		Name: c.Name, Incarnation: os.Getenv(supervise.IncarnationEnv), Schedulers: c.Schedulers, Zone: c.Zone,
+		Labels: c.Labels, Capacity: c.Capacity, MaxTasks: c.MaxTasks, Strength: c.Strength,
+		RestartGrace: c.RestartGrace, Logger: log,
+	})
+	if err != nil {
+		return err
+	}
+	owner := "rota-worker-" + c.Name
+	if len(c.Exec) > 0 {
+		n, err := process.Sweep(owner)
+		if err != nil {
+			return fmt.Errorf("sweep: %w", err)
+		}
+		if n > 0 {
+			log.Warn("killed what an earlier start left behind", "processes", n)
+		}
+	}
+	takes := func(kind string) bool { return len(c.Kinds) == 0 || slices.Contains(c.Kinds, kind) }
+	kinds := 0
+	for kind, command := range c.Exec {
+		f, err := exec.New(exec.Config{Kind: kind, Command: command, Output: logTo, Owner: owner})
+		if err != nil {
+			return err
+		}
+		if takes(kind) {
+			kinds++
+			if err := w.HandleTask(kind, f); err != nil {
+				return err
+			}
+		}
+	}
+	if c.Demo && takes(rota.DefaultKind) {
+		kinds++
+		d := newDemo(c.Name)
+		if err := w.HandleTask(rota.DefaultKind, d.run); err != nil {
+			return err
+		}
+		go d.tell(ctx, log)
+	}
+	if kinds == 0 {
+		return fmt.Errorf("worker %s: %w", c.Name, &rota.FieldError{Field: "exec", Value: "", Want: "a command for some kind (--exec KIND='...'), or --demo"})
+	}
+	if c.HTTP != "" {
+		l, _, err := listen(ctx, "http", c.HTTP, false)
+		if err != nil {
+			return err
+		}
+		mux := http.NewServeMux()
+		mux.Handle("GET /readyz", w.ReadyHandler())
+		srv := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
+		go func() { _ = srv.Serve(l) }()
+		defer func() { _ = srv.Close() }()
+	}
+	stop := context.AfterFunc(ctx, func() {
+		time.AfterFunc(leaveTimeout, func() {
+			log.Error("tasks did not stop in time; the process ends")
+			os.Exit(1)
+		})
+	})
+	defer stop()
+	return w.Run(ctx)
+}
+
+// superviseSelf runs the same command as a child, and reports its death.
+func superviseSelf(ctx context.Context, c *config.Worker, logTo io.Writer) error {
+	self, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("supervise: %w", err)
+	}
+	report, closeConn, err := exitReporter(c.Schedulers, c.Name)
+	if err != nil {
+		return err
+	}
+	defer closeConn()
+	return supervise.Run(ctx, supervise.Config{
+		Name: c.Name, Argv: append([]string{self}, os.Args[1:]...), Env: environment(), Output: logTo, Restart: true,
+		Exited: report, Grace: leaveTimeout + stopTimeout, Logger: logger(c.Log, logTo),
+	})
+}
+
+// exitReporter tells whichever scheduler answers that a worker is dead.
+func exitReporter(schedulers []string, name string) (report func(context.Context, string) error, done func(), err error) {
+	var conns []*grpc.ClientConn
+	done = func() {
+		for _, c := range conns {
+			_ = c.Close()
+		}
+	}
+	for _, address := range schedulers {
+		conn, err := grpc.NewClient("passthrough:///"+address, grpc.WithTransportCredentials(insecure.NewCredentials()))
+		if err != nil {
+			done()
+			return nil, nil, fmt.Errorf("scheduler %s: %w", address, err)
+		}
+		conns = append(conns, conn)
+	}
+	return func(ctx context.Context, incarnation string) (err error) {
+		for _, conn := range conns {
+			one, cancel := context.WithTimeout(ctx, time.Second)
+			_, e := rotav1.NewSessionsClient(conn).ReportExit(one, &rotav1.ReportExitRequest{Name: name, Incarnation: incarnation})
+			cancel()
+			if e == nil {
+				return nil
+			}
+			err = errors.Join(err, e)
+		}
+		return err
+	}, done, nil
+}

@@ -1,0 +1,199 @@
+package orchestrator
+
+import (
+	"context"
+	"sync"
+
+	"github.com/rota-project/rota"
+)
+
+// Communicator carries orders to workers. Each method is called from many
+// goroutines at once; its context ends with the term's, or when the call's time
+// is up.
+type Communicator[W, T comparable] interface {
+	// List returns the tasks that the worker does.
+	List(ctx context.Context, worker W) ([]T, error)
+	// Add has the worker begin the task.
+	Add(ctx context.Context, worker W, task T) error
+	// Remove has the worker end the task.
+	Remove(ctx context.Context, worker W, task T) error
+}
+
+// Task is what is expected of a task.
+type Task[T comparable] struct {
+	Name      T
+	Instances int // each on another worker; less than one means one
+}
+
+// WorkerState is what a worker said it does.
+type WorkerState[W, T comparable] struct {
+	Name  W
+	Tasks []T
+}
+
+// Orchestrator keeps what is expected. All methods are safe from many
+// goroutines. Make one with New.
+type Orchestrator[W, T comparable] struct {
+	comm Communicator[W, T]
+	set  settings
+
+	mu      sync.Mutex // of what is expected and what was said
+	tasks   ordered[T, int]
+	workers ordered[W, struct{}]
+	actual  []WorkerState[W, T]
+
+	term sync.Mutex // of the terms, one at a time
+	desk *desk[W, T]
+}
+
+// New returns an Orchestrator that expects nothing yet.
+func New[W, T comparable](c Communicator[W, T], options ...Option) *Orchestrator[W, T] {
+	o := &Orchestrator[W, T]{comm: c, set: settings{log: silence{}, timeout: DefaultTimeout}, desk: newDesk[W, T]()}
+	for _, f := range options {
+		f(&o.set)
+	}
+	if o.set.log == nil {
+		o.set.log = silence{}
+	}
+	return o
+}
+
+// AddTask expects the task from the next term on. Adding it twice is harmless;
+// the last number of instances counts.
+func (o *Orchestrator[W, T]) AddTask(task T, options ...TaskOption) {
+	n := 1
+	for _, f := range options {
+		f(&n)
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.tasks.set(task, instances(n))
+}
+
+// instances keeps a number within what a planner takes.
+func instances(n int) int { return min(max(n, 1), rota.MaxReplicas) }
+
+// RemoveTask no longer expects the task.
+func (o *Orchestrator[W, T]) RemoveTask(task T) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.tasks.remove(task)
+}
+
+// UpdateTasks expects these tasks and no others.
+func (o *Orchestrator[W, T]) UpdateTasks(tasks []Task[T]) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	keep := make(map[T]bool, len(tasks))
+	for _, t := range tasks {
+		keep[t.Name] = true
+		o.tasks.set(t.Name, instances(t.Instances))
+	}
+	o.tasks.retain(keep)
+}
+
+// ListExpectedTasks returns what is expected, in the order in which it was added.
+func (o *Orchestrator[W, T]) ListExpectedTasks() []Task[T] {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	list := make([]Task[T], 0, len(o.tasks.keys))
+	for _, t := range o.tasks.keys {
+		list = append(list, Task[T]{t, o.tasks.of[t]})
+	}
+	return list
+}
+
+// AddWorker gives work to the worker from the next term on. Adding it twice is
+// harmless.
+func (o *Orchestrator[W, T]) AddWorker(worker W) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.workers.set(worker, struct{}{})
+}
+
+// RemoveWorker no longer knows the worker. It is not told to end anything: what
+// it did is given to others.
+func (o *Orchestrator[W, T]) RemoveWorker(worker W) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.workers.remove(worker)
+}
+
+// UpdateWorkers knows these workers and no others.
+func (o *Orchestrator[W, T]) UpdateWorkers(workers []W) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	keep := make(map[W]bool, len(workers))
+	for _, w := range workers {
+		keep[w] = true
+		o.workers.set(w, struct{}{})
+	}
+	o.workers.retain(keep)
+}
+
+// LastActual returns what the workers said in the last term, without those that
+// did not answer; nil before the first term. The slices are the caller's.
+func (o *Orchestrator[W, T]) LastActual() []WorkerState[W, T] {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.actual == nil {
+		return nil
+	}
+	list := make([]WorkerState[W, T], len(o.actual))
+	for i, s := range o.actual {
+		list[i] = WorkerState[W, T]{s.Name, append([]T(nil), s.Tasks...)}
+	}
+	return list
+}
+
+// ordered is a map that remembers in which order its keys came.
+type ordered[K comparable, V any] struct {
+	keys []K
+	of   map[K]V
+}
+
+func (m *ordered[K, V]) set(k K, v V) {
+	if m.of == nil {
+		m.of = map[K]V{}
+	}
+	if _, ok := m.of[k]; !ok {
+		m.keys = append(m.keys, k)
+	}
+	m.of[k] = v
+}
+
+func (m *ordered[K, V]) remove(k K) {
+	if _, ok := m.of[k]; !ok {
+		return
+	}
+	delete(m.of, k)
+	for i, x := range m.keys {
+		if x == k {
+			m.keys = append(m.keys[:i], m.keys[i+1:]...)
+			return
+		}
+	}
+}
+
+func (m *ordered[K, V]) retain(keep map[K]bool) {
+	kept := m.keys[:0]
+	for _, k := range m.keys {
+		if keep[k] {
+			kept = append(kept, k)
+		} else {
+			delete(m.of, k)
+		}
+	}
+	clear(m.keys[len(kept):])
+	m.keys = kept
+}
+
+// snapshot returns what is expected now, as copies.
+func (o *Orchestrator[W, T]) snapshot() (tasks []Task[T], workers []W) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, t := range o.tasks.keys {
+		tasks = append(tasks, Task[T]{t, o.tasks.of[t]})
+	}
+	return tasks, append(workers, o.workers.keys...)
+}

@@ -1,0 +1,120 @@
+package ownership
+
+import "github.com/rota-project/rota"
+
+type verdict uint8
+
+const (
+	clean   verdict = iota // as it should be, or waiting for somebody else
+	busy                   // effects were given; look again when they are recorded
+	limited                // would move, but for the limits
+)
+
+// step gives the effects that e needs now. A move is begun only if a admits it;
+// nil admits none.
+func (l *Ledger) step(e *entry, gen rota.Generation, a *admission, out *Effects) verdict {
+	var (
+		t       = e.target
+		session = l.takes(t.Worker)
+		overlap = t.Mode == rota.Available
+		v       = clean
+
+		living, fitting, started int
+		owner                    string // the oldest living
+		there                    bool   // some grant, of whatever age, is at the target
+	)
+	l.block(e, "")
+	for _, h := range e.holds {
+		lives := l.lives(h)
+		if overlap && !lives && h.fits(t) {
+			continue // it may still run there: it is kept until the new grant replaces it
+		}
+		there = there || h.worker == t.Worker
+		if !lives || h.state == Stopped {
+			out.Release = append(out.Release, h.held(e.instance))
+			v = busy
+			continue
+		}
+		if living++; living == 1 {
+			owner = h.worker
+		}
+		if h.fits(t) {
+			fitting++
+			if h.state == Running {
+				started++
+			}
+		}
+	}
+	for _, h := range e.holds {
+		if !l.lives(h) || h.state == Stopped || h.revoked || h.fits(t) {
+			continue
+		}
+		switch {
+		case t.Worker == "": // it should be nowhere
+		case h.worker == t.Worker || !overlap:
+			if session == 0 {
+				l.block(e, t.Worker)
+				continue // nobody is there to take it
+			}
+			if !a.admits(e, h.worker) {
+				return v.orLimited()
+			}
+		case started == 0:
+			continue // its successor does not run yet
+		}
+		out.Revoke = append(out.Revoke, h.held(e.instance))
+		v = busy
+	}
+	switch {
+	case t.Worker == "" || fitting > 0 || living > 0 && !overlap:
+		return v
+	case session == 0:
+		l.block(e, t.Worker)
+		return v
+	case there:
+		return v // one grant a worker: the old one must be gone first
+	case living > 0 && !a.admits(e, owner):
+		return v.orLimited()
+	}
+	out.Grant = append(out.Grant, Held{t.Worker, Grant{
+		Instance: e.instance, Generation: gen, Session: session, Spec: t.Spec, Reason: t.Reason,
+	}})
+	return busy
+}
+
+// orLimited is limited, unless effects were given already: then the entry is
+// looked at again when they are recorded.
+func (v verdict) orLimited() verdict {
+	if v == busy {
+		return busy
+	}
+	return limited
+}
+
+// moveOf says anew which move of e is under way: one is while an old owner is
+// being stopped, or a new one starts beside it, until the new one runs.
+func (l *Ledger) moveOf(e *entry) (from, to string) {
+	arriving, running, stuck := false, false, false
+	for _, h := range e.holds {
+		if l.lives(h) && h.fits(e.target) {
+			arriving = true
+			running = h.state == Running || h.state == Backoff
+		}
+	}
+	for _, h := range e.holds {
+		if l.lives(h) && !h.fits(e.target) && (h.revoked || arriving) {
+			if h.state == Stuck {
+				stuck = true
+			} else {
+				from = h.worker
+			}
+		}
+	}
+	if from == "" && !running && !stuck {
+		from = e.from // the old owner has stopped, the new one does not run yet
+	}
+	if from == "" || e.target.Worker == "" {
+		return "", ""
+	}
+	return from, e.target.Worker
+}

@@ -1,0 +1,367 @@
+package placement
+
+import (
+	"math"
+	"slices"
+	"strings"
+)
+
+// place gives everything that is nowhere a worker, in the order of turns.
+func (s *pass) place() {
+	p := s.p
+	if len(p.nowhere) == 0 {
+		return
+	}
+	// What is to be placed leaves its list at once and not one by one.
+	s.waiting = slices.DeleteFunc(s.waiting, func(w waiting) bool { return p.insts[w.inst].worker == none })
+	s.pending = append(s.pending, p.nowhere...)
+	if s.detached == nil {
+		s.detached, p.nowhere = p.nowhere, nil
+		s.steps, s.log = slices.Grow(s.steps, len(s.pending)), slices.Grow(s.log, len(s.pending))
+	} else {
+		p.nowhere = p.nowhere[:0]
+	}
+	all := s.sum
+	for _, e := range s.pending {
+		p.insts[e.inst].pos = none
+		all = all.plus(toAmount(e.weight))
+	}
+	s.goal = all.float() / max(s.strength, math.SmallestNonzeroFloat64)
+	s.inOrder(s.pending)
+	left := s.settleAll(s.pending)
+	s.listedNowhere = true // what preemption displaced is in the list of what is nowhere
+	// What waits for the company of another may have it by now.
+	for n := -1; len(left) > 0 && (len(p.followed) > 0 || len(s.displaced) > 0) && n != len(left); {
+		if n = len(left); len(s.displaced) > 0 {
+			left, s.displaced = append(left, s.displaced...), nil
+			s.inOrder(left)
+			n = -1
+		}
+		left = s.settleAll(left)
+	}
+	for len(s.displaced) > 0 {
+		d := s.displaced
+		s.displaced = nil
+		s.inOrder(d)
+		left = append(left, s.settleAll(d)...)
+	}
+	for _, e := range left {
+		s.stayNowhere(e)
+	}
+	s.listedNowhere = false
+}
+
+// settleAll places what it can and returns the rest.
+func (s *pass) settleAll(list []entry) (left []entry) {
+	for _, e := range list {
+		// Or it came along with another of its key or gang.
+		if (e.plain() || s.p.insts[e.inst].worker == none) && !s.settle(e) {
+			left = append(left, e)
+		}
+	}
+	return left
+}
+
+// stayNowhere gives up on an instance for this pass.
+func (s *pass) stayNowhere(e entry) {
+	p := s.p
+	i := e.inst
+	reason, ok := s.gangs[p.classes[p.tasks[p.insts[i].task].class].gang]
+	if !ok {
+		reason = s.whyNowhere(i)
+	}
+	w, back := s.origin[i]
+	if back = back && !p.crowded(&p.tasks[p.insts[i].task], i, w); back {
+		reason = "stays on " + p.workers[w].name + " for now: " + reason
+	}
+	s.waiting = append(s.waiting, waiting{i, reason})
+	if back {
+		s.move(i, w, cause{comesBack, w})
+		return
+	}
+	if p.insts[i].pos == none {
+		p.put(e, none)
+	}
+}
+
+// settle finds a worker for an instance, which is nowhere, and moves it there,
+// with all that has to come along.
+func (s *pass) settle(e entry) bool {
+	p := s.p
+	if e.plain() && s.sole != none && !s.listedNowhere {
+		w := s.emptiestFor(none, nil, e.inst, s.sole)
+		if w != none {
+			s.steps = append(s.steps, step{e.inst, none, w, s.whyMoved(e.inst)})
+			s.shift(e, none, w)
+		}
+		return w != none
+	}
+	if g := p.classes[p.tasks[p.insts[e.inst].task].class].gang; g != none {
+		return s.settleGang(g)
+	}
+	return s.settleOne(e)
+}
+
+func (s *pass) settleOne(e entry) bool {
+	p := s.p
+	n := p.insts[e.inst].task
+	t := &p.tasks[n]
+	c := p.classes[t.class]
+	if t.key != none {
+		return s.settleKey(t, e.inst)
+	}
+	var w int32
+	switch {
+	case c.complex || len(p.shunned) > 0:
+		w = s.weigh(t, e.inst)
+	case t.group != none && len(s.pending)*len(s.ready) <= 1<<24:
+		w = s.scan(t, e.inst)
+	default:
+		w = s.emptiestFor(n, t, e.inst, c.domain)
+	}
+	if w == none && c.rules.Preempt {
+		w = s.preempt(t, e.inst)
+	}
+	if w != none {
+		s.move(e.inst, w, s.whyMoved(e.inst))
+	}
+	return w != none
+}
+
+// whyMoved is the cause of placing i: what took it from its worker in this
+// pass, or (the zero cause) that it was nowhere.
+func (s *pass) whyMoved(i int32) cause { return s.evicted[i] }
+
+// emptiestFor returns the emptiest worker of the domain that task n's instance i
+// may go to. Workers in its way stay out of the tree until it is another task's
+// turn. A nil t says that the task is plain: nothing but a full worker is in
+// its way.
+func (s *pass) emptiestFor(n int32, t *task, i, domain int32) int32 {
+	p := s.p
+	tr := s.emptiest(domain)
+	if tr.heldFor != n {
+		tr.restore(p.level)
+		tr.heldFor = n
+	}
+	for {
+		w, leaf := tr.best()
+		switch {
+		case w == none:
+			return none
+		case p.workers[w].full():
+			tr.drop(w)
+		case t == nil || p.fits(t, w) && !p.twin(t, i, w):
+			return w
+		default:
+			tr.hold(leaf)
+		}
+	}
+}
+
+// scan looks at every worker: among the emptiest it takes the one that holds
+// the least of the task's group.
+func (s *pass) scan(t *task, i int32) int32 {
+	p := s.p
+	least := math.Inf(1)
+	for _, w := range s.ready {
+		if p.level[w] < least && p.feasible(i, w) {
+			least = p.level[w]
+		}
+	}
+	limit := least
+	if _, equal := p.equalWeights(); !equal {
+		limit = max(least, min(least+t.weight, s.goal))
+	}
+	best, held := none, int32(0)
+	for _, w := range s.ready {
+		if p.level[w] > limit || !p.feasible(i, w) {
+			continue
+		}
+		n := p.groupCount[pair{t.group, w}]
+		if best == none || n < held || n == held && p.level[w] < p.level[best] {
+			best, held = w, n
+		}
+	}
+	return best
+}
+
+// settleKey places everything of i's key and index together: where the rest
+// of it is if that may be, else where the hash says, among the workers that
+// the weight still leaves below the mean (bounded loads, after Mirrokni,
+// Thorup, Zadimoghaddam 2018, over rendezvous hashing, Thaler, Ravishankar 1996).
+func (s *pass) settleKey(t *task, i int32) bool {
+	p := s.p
+	index := i - t.first
+	all := p.bundle(t, index)
+	weight := amount{}
+	for _, j := range all {
+		weight = weight.plus(toAmount(p.tasks[p.insts[j].task].weight))
+	}
+	if home := s.keyHome(t, index); home != none && p.workers[home].ready() && p.feasible(i, home) {
+		s.move(i, home, s.whyMoved(i))
+		return true
+	}
+	type candidate struct {
+		w     int32
+		over  bool
+		level float64
+		score uint64
+	}
+	var list []candidate
+	seed := combine(p.keys.all[t.key].hash, uint64(index))
+	half := weight.float() / 2
+	for _, w := range s.ready {
+		if !p.domains[p.classes[t.class].domain].has(w) {
+			continue
+		}
+		c := candidate{w: w, score: mix(seed ^ p.workers[w].hash)}
+		if after := p.level[w] + half/p.workers[w].strength; after > s.goal {
+			c.over, c.level = true, p.level[w]
+		}
+		list = append(list, c)
+	}
+	before := func(a, b candidate) int {
+		switch {
+		case a.over != b.over:
+			if b.over {
+				return -1
+			}
+			return 1
+		case a.level != b.level:
+			if a.level < b.level {
+				return -1
+			}
+			return 1
+		case a.score != b.score:
+			if a.score > b.score {
+				return -1
+			}
+			return 1
+		}
+		return strings.Compare(p.workers[a.w].name, p.workers[b.w].name)
+	}
+	for first := true; len(list) > 0; first = false {
+		// Nearly always the first will do; only then is sorting worth it.
+		if first {
+			k := 0
+			for j := range list {
+				if before(list[j], list[k]) < 0 {
+					k = j
+				}
+			}
+			list[0], list[k] = list[k], list[0]
+		}
+		if s.moveTogether(all, list[0].w, t.key) {
+			return true
+		}
+		if list = list[1:]; first {
+			slices.SortFunc(list, before)
+		}
+	}
+	return false
+}
+
+// bundle returns all instances of t's key with the index, in the order of ties.
+func (p *Planner) bundle(t *task, index int32) []int32 {
+	var all []int32
+	for _, m := range p.keys.all[t.key].members {
+		if j := p.sibling(m, index); j != none {
+			all = append(all, j)
+		}
+	}
+	slices.SortFunc(all, func(a, b int32) int {
+		if p.less(a, b) {
+			return -1
+		}
+		return 1
+	})
+	return all
+}
+
+// moveTogether moves all to w, or nothing if one of them may not go there.
+func (s *pass) moveTogether(all []int32, w, key int32) bool {
+	mark := len(s.steps)
+	for _, j := range all {
+		if s.p.insts[j].worker == w {
+			continue
+		}
+		if !s.p.feasible(j, w) {
+			s.undo(mark)
+			return false
+		}
+		why := cause{keyTogether, key}
+		if s.p.insts[j].worker == none {
+			why = s.whyMoved(j)
+		}
+		s.move(j, w, why)
+	}
+	return true
+}
+
+// whyNowhere says in counts what keeps i from every worker.
+func (s *pass) whyNowhere(i int32) string {
+	p := s.p
+	t := &p.tasks[p.insts[i].task]
+	key := profile{t.class, t.demand}
+	if r, ok := s.whys[key]; ok && t.n == 1 && t.key == none {
+		return r
+	}
+	r := p.countRules(i)
+	if s.whys == nil {
+		s.whys = map[profile]string{}
+	}
+	s.whys[key] = r
+	return r
+}
+
+// profile is what decides, for tasks of one instance, where they fit.
+type profile struct{ class, demand int32 }
+
+// countRules says how many workers each rule keeps i from, but for the one it
+// is on.
+func (p *Planner) countRules(i int32) string {
+	var rules []string
+	count := map[string]int{}
+	total, free, at := 0, 0, p.insts[i].worker
+	for _, w := range p.order {
+		if p.workers[w].gone || w == at {
+			continue
+		}
+		total++
+		rule := p.inTheWay(i, w)
+		if rule == "" {
+			free++
+			continue
+		}
+		if count[rule] == 0 {
+			rules = append(rules, rule)
+		}
+		count[rule]++
+	}
+	others := "worker"
+	if at != none && !p.workers[at].gone {
+		others = "other worker"
+	}
+	if total == 0 {
+		return "there are no " + others + "s"
+	}
+	slices.SortStableFunc(rules, func(a, b string) int {
+		if count[a] != count[b] {
+			return count[b] - count[a]
+		}
+		return strings.Compare(a, b)
+	})
+	var b strings.Builder
+	b.WriteString(plural(total, others))
+	sep := ": "
+	for _, r := range rules {
+		b.WriteString(sep)
+		b.WriteString(conjugate(count[r], r))
+		sep = ", "
+	}
+	if free > 0 {
+		b.WriteString(sep)
+		b.WriteString(conjugate(free, "could take it"))
+	}
+	return b.String()
+}

@@ -1,0 +1,71 @@
+package process
+
+import (
+	"errors"
+	"os"
+	"syscall"
+	"unsafe"
+
+	"github.com/rota-project/rota"
+)
+
+// Away from Linux there is neither a parent-death signal nor a way to find
+// descendants by their environment: the group is all that is kept together.
+
+const markKey = "ROTA_PROCESS"
+
+func (p *Process) mark() string { return "" }
+
+// Sweep finds nothing on this system.
+func Sweep(string) (int, error) { return 0, nil }
+
+func sweep(string) (int, error) { return 0, nil }
+
+func sweepSoon(string) {}
+
+func (p *Process) spawn(spec Spec) (release func(), err error) {
+	if spec.Limits != (Limits{}) {
+		return nil, &rota.FieldError{Field: "limits", Value: "set", Want: "none on this system"}
+	}
+	attr := &syscall.SysProcAttr{Setpgid: true}
+	if u := spec.User; u != nil && (int(u.UID) != os.Geteuid() || int(u.GID) != os.Getegid()) {
+		attr.Credential = &syscall.Credential{Uid: u.UID, Gid: u.GID, Groups: u.Groups}
+	}
+	p.cmd.SysProcAttr = attr
+	if err := p.cmd.Start(); err != nil {
+		return nil, err
+	}
+	p.pid = p.cmd.Process.Pid
+	return func() {}, nil
+}
+
+// waitExit returns when pid has ended, without reaping it.
+func waitExit(pid int) {
+	const (
+		pPid    = 1
+		wexited = 0x4
+		wnowait = 0x20
+	)
+	var info [128]byte // siginfo_t and more
+	for {
+		_, _, errno := syscall.Syscall6(syscall.SYS_WAITID, pPid, uintptr(pid), uintptr(unsafe.Pointer(&info[0])), wexited|wnowait, 0, 0)
+		if errno != syscall.EINTR {
+			return
+		}
+	}
+}
+
+// Cgroup does not exist on this system.
+type Cgroup struct{}
+
+// OpenCgroup says so.
+func OpenCgroup(string) (*Cgroup, error) { return nil, errors.ErrUnsupported }
+
+// Close does nothing.
+func (c *Cgroup) Close() error { return nil }
+
+type cgroupChild struct{}
+
+func (c *Cgroup) child(uint64, Limits) (*cgroupChild, error) { return nil, errors.ErrUnsupported }
+func (c *cgroupChild) kill()                                 {}
+func (c *cgroupChild) remove()                               {}

@@ -1,0 +1,178 @@
+package process
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// The kernel sends the parent-death signal when the *thread* that forked ends,
+// and Go ends threads as it likes. So one goroutine, locked to its thread,
+// forks all children, and lives as long as any of them does.
+var spawner struct {
+	sync.Mutex
+	users int
+	calls chan func()
+}
+
+func acquireSpawner() (calls chan<- func(), release func()) {
+	spawner.Lock()
+	defer spawner.Unlock()
+	if spawner.users == 0 {
+		ch := make(chan func())
+		spawner.calls = ch
+		go func() {
+			runtime.LockOSThread()
+			defer runtime.UnlockOSThread()
+			for call := range ch {
+				call()
+			}
+		}()
+	}
+	spawner.users++
+	return spawner.calls, func() {
+		spawner.Lock()
+		defer spawner.Unlock()
+		if spawner.users--; spawner.users == 0 {
+			close(spawner.calls)
+			spawner.calls = nil
+		}
+	}
+}
+
+// spawn starts p.cmd. The release that it returns is called when p has ended.
+func (p *Process) spawn(spec Spec) (release func(), err error) {
+	attr := &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	if u := spec.User; u != nil && (int(u.UID) != os.Geteuid() || int(u.GID) != os.Getegid() || len(u.Groups) > 0) {
+		attr.Credential = &syscall.Credential{Uid: u.UID, Gid: u.GID, Groups: u.Groups}
+	}
+	if p.cgroup != nil {
+		attr.UseCgroupFD, attr.CgroupFD = true, int(p.cgroup.dir.Fd())
+	}
+	limits := spec.Limits.rlimits(p.cgroup != nil)
+	// A traced child stops at its exec, before its first instruction: that is
+	// when its limits can be set and nothing has escaped them.
+	attr.Ptrace = len(limits) > 0
+	p.cmd.SysProcAttr = attr
+
+	calls, release := acquireSpawner()
+	done := make(chan error, 1)
+	calls <- func() {
+		err := p.cmd.Start()
+		if err == nil && attr.Ptrace {
+			if err = limitTraced(p.cmd.Process.Pid, limits); err != nil {
+				_ = syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL)
+				_ = p.cmd.Wait()
+			}
+		}
+		done <- err
+	}
+	if err := <-done; err != nil {
+		release()
+		return nil, err
+	}
+	p.pid = p.cmd.Process.Pid
+	return release, nil
+}
+
+type rlimit struct {
+	resource int
+	value    uint64
+}
+
+func (l Limits) rlimits(cgroup bool) []rlimit {
+	var out []rlimit
+	add := func(resource int, v int64) {
+		if v > 0 {
+			out = append(out, rlimit{resource, uint64(v)})
+		}
+	}
+	if !cgroup {
+		add(unix.RLIMIT_AS, l.Memory)
+		add(unix.RLIMIT_NPROC, l.Processes)
+	}
+	add(unix.RLIMIT_NOFILE, l.OpenFiles)
+	add(unix.RLIMIT_FSIZE, l.FileSize)
+	add(unix.RLIMIT_CPU, int64((l.CPUTime+time.Second-1)/time.Second))
+	return out
+}
+
+// limitTraced sets the limits of a child that stopped at its exec and lets it go.
+func limitTraced(pid int, limits []rlimit) error {
+	var ws syscall.WaitStatus
+	for {
+		_, err := syscall.Wait4(pid, &ws, 0, nil)
+		if errors.Is(err, syscall.EINTR) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("wait for exec: %w", err)
+		}
+		break
+	}
+	if !ws.Stopped() {
+		return fmt.Errorf("ended before its limits were set: %v", ws)
+	}
+	for _, l := range limits {
+		lim := unix.Rlimit{Cur: l.value, Max: l.value}
+		if l.resource == unix.RLIMIT_CPU {
+			lim.Max++ // SIGXCPU at the soft limit, SIGKILL a second later
+		}
+		if err := unix.Prlimit(pid, l.resource, &lim, nil); err != nil {
+			return fmt.Errorf("set limit %d to %d: %w", l.resource, l.value, err)
+		}
+	}
+	if err := syscall.PtraceDetach(pid); err != nil {
+		return fmt.Errorf("let go: %w", err)
+	}
+	return nil
+}
+
+// waitExit returns when pid has ended, without reaping it. Thousands of
+// processes wait on the poller; only where the kernel is too old for that does
+// each take a thread.
+func waitExit(pid int) {
+	fd, err := unix.PidfdOpen(pid, unix.PIDFD_NONBLOCK)
+	if err == nil {
+		f := os.NewFile(uintptr(fd), "pidfd")
+		defer func() { _ = f.Close() }()
+		if waitPoll(f) == nil {
+			return
+		}
+	}
+	for {
+		err := unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED|unix.WNOWAIT, nil)
+		if !errors.Is(err, unix.EINTR) {
+			return
+		}
+	}
+}
+
+func waitPoll(f *os.File) error {
+	conn, err := f.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var result error
+	err = conn.Read(func(fd uintptr) bool {
+		for {
+			var info unix.Siginfo
+			err := unix.Waitid(unix.P_PIDFD, int(fd), &info, unix.WEXITED|unix.WNOWAIT|unix.WNOHANG, nil)
+			if errors.Is(err, unix.EINTR) {
+				continue
+			}
+			result = err
+			return err != nil || info.Signo != 0 // all zero while it runs
+		}
+	})
+	if err != nil {
+		return err
+	}
+	return result
+}

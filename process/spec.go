@@ -1,0 +1,227 @@
+package process
+
+import (
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/rota-project/rota"
+)
+
+// DefaultPath is the PATH of a process whose environment has none.
+const DefaultPath = "/usr/local/bin:/usr/bin:/bin"
+
+// DefaultGrace is how long a process may take to end after SIGTERM.
+const DefaultGrace = 10 * time.Second
+
+// Limits on what is handed to the kernel: its own are 2 MiB for all strings and
+// 128 KiB for one.
+const (
+	MaxArgs      = 4096
+	MaxArgBytes  = 128 << 10
+	MaxArgvBytes = 1 << 20
+)
+
+// Spec says what to run and how. Only Argv must be set.
+type Spec struct {
+	// Argv is the program and its arguments, handed over as they are: no shell
+	// sees them. A program without a slash is looked for in the PATH of Env.
+	Argv []string
+	// Env is the whole environment, "KEY=value". Nothing is inherited; PATH is
+	// DefaultPath if it is not set here.
+	Env []string
+	// Dir is the working directory. Empty means "/".
+	Dir string
+	// Stdin is what the process reads. Nil means an empty file. An *os.File is
+	// handed over as it is; any other reader is copied, and if a Read blocks
+	// past the end of the process, so does one goroutine.
+	Stdin io.Reader
+	// Stdout and Stderr take the output. Nil discards it. A Write that blocks
+	// holds up the process and nothing else; one that fails closes the pipe.
+	// If both are the same comparable value, one goroutine at a time writes.
+	Stdout, Stderr io.Writer
+	// Limits bound what the process may use.
+	Limits Limits
+	// User is who runs it. Nil means the user of the caller.
+	User *User
+	// Grace is how long the process may take to end when ctx does. Zero means
+	// DefaultGrace.
+	Grace time.Duration
+	// Owner marks the process and all that it starts, for Sweep. Two owners on
+	// one machine must differ if one must not sweep for the other. Empty means
+	// that no Sweep finds it.
+	Owner string
+	// Cgroup, if not nil, gets a child group in which the process runs.
+	Cgroup *Cgroup
+}
+
+// Limits bound a process. Zero fields mean no limit.
+type Limits struct {
+	// Memory in bytes: memory.max of the cgroup, else RLIMIT_AS of each process.
+	Memory int64
+	// CPUs is the number of processors' worth of time: cpu.max. It needs a cgroup.
+	CPUs float64
+	// Processes is the most processes and threads: pids.max of the cgroup, else
+	// RLIMIT_NPROC, which counts all of the user's and which root ignores.
+	Processes int64
+	// OpenFiles of each process (RLIMIT_NOFILE).
+	OpenFiles int64
+	// FileSize in bytes of each file that is written (RLIMIT_FSIZE).
+	FileSize int64
+	// CPUTime of each process (RLIMIT_CPU), in whole seconds, rounded up.
+	CPUTime time.Duration
+}
+
+// User is an identity of the machine.
+type User struct {
+	UID, GID uint32
+	Groups   []uint32
+}
+
+// Validate returns a *rota.FieldError for the first field that is not as its
+// documentation says. It does not look at the machine.
+func (s *Spec) Validate() error {
+	if len(s.Argv) == 0 || s.Argv[0] == "" {
+		return &rota.FieldError{Field: "argv", Value: "", Want: "a program and its arguments; it is missing"}
+	}
+	if len(s.Argv) > MaxArgs {
+		return &rota.FieldError{Field: "argv", Value: len(s.Argv), Want: fmt.Sprintf("at most %d arguments", MaxArgs)}
+	}
+	total := 0
+	for _, list := range []struct {
+		field  string
+		values []string
+	}{{"argv", s.Argv}, {"env", s.Env}, {"dir", []string{s.Dir}}} {
+		for _, v := range list.values {
+			if strings.IndexByte(v, 0) >= 0 {
+				return &rota.FieldError{Field: list.field, Value: clip(v), Want: "no NUL byte"}
+			}
+			if len(v) > MaxArgBytes {
+				return &rota.FieldError{Field: list.field, Value: clip(v), Want: fmt.Sprintf("at most %d bytes", MaxArgBytes)}
+			}
+			total += len(v) + 1
+		}
+	}
+	if total > MaxArgvBytes {
+		return &rota.FieldError{Field: "argv", Value: fmt.Sprintf("%d bytes with its environment", total), Want: fmt.Sprintf("at most %d bytes", MaxArgvBytes)}
+	}
+	for _, e := range s.Env {
+		if i := strings.IndexByte(e, '='); i <= 0 {
+			return &rota.FieldError{Field: "env", Value: clip(e), Want: "KEY=value"}
+		}
+	}
+	if s.Dir != "" && !filepath.IsAbs(s.Dir) {
+		return &rota.FieldError{Field: "dir", Value: clip(s.Dir), Want: "an absolute path"}
+	}
+	if s.Grace < 0 {
+		return &rota.FieldError{Field: "grace", Value: s.Grace.String(), Want: "zero or more"}
+	}
+	if strings.IndexByte(s.Owner, 0) >= 0 || len(s.Owner) > rota.MaxIDLen {
+		return &rota.FieldError{Field: "owner", Value: clip(s.Owner), Want: fmt.Sprintf("at most %d bytes, no NUL", rota.MaxIDLen)}
+	}
+	return s.Limits.validate(s.Cgroup != nil, s.User)
+}
+
+// Validate returns a *rota.FieldError for a limit that is out of range, or that
+// cannot be kept without a cgroup (cgroup says whether there is one) by user.
+func (l Limits) validate(cgroup bool, user *User) error {
+	for _, f := range []struct {
+		field string
+		value int64
+	}{
+		{"limits.memory", l.Memory}, {"limits.processes", l.Processes}, {"limits.open_files", l.OpenFiles},
+		{"limits.file_size", l.FileSize}, {"limits.cpu_time", int64(l.CPUTime)},
+	} {
+		if f.value < 0 {
+			return &rota.FieldError{Field: f.field, Value: f.value, Want: "zero or more"}
+		}
+	}
+	if math.IsNaN(l.CPUs) || math.IsInf(l.CPUs, 0) || l.CPUs < 0 {
+		return &rota.FieldError{Field: "limits.cpus", Value: l.CPUs, Want: "a finite number, zero or more"}
+	}
+	if cgroup {
+		return nil
+	}
+	if l.CPUs > 0 {
+		return &rota.FieldError{Field: "limits.cpus", Value: l.CPUs, Want: "a cgroup to keep it with; there is none"}
+	}
+	if root := user == nil && os.Geteuid() == 0 || user != nil && user.UID == 0; l.Processes > 0 && root {
+		return &rota.FieldError{Field: "limits.processes", Value: l.Processes, Want: "a cgroup, or a user other than root, to keep it with"}
+	}
+	return nil
+}
+
+// environ returns the environment to hand over: PATH, the caller's, the mark.
+func (s *Spec) environ(mark string) []string {
+	env := make([]string, 0, len(s.Env)+2)
+	if mark != "" {
+		env = append(env, mark)
+	}
+	hasPath := false
+	for _, e := range s.Env {
+		if strings.HasPrefix(e, markKey+"=") {
+			continue
+		}
+		hasPath = hasPath || strings.HasPrefix(e, "PATH=")
+		env = append(env, e)
+	}
+	if !hasPath {
+		env = append(env, "PATH="+DefaultPath)
+	}
+	return env
+}
+
+// program resolves Argv[0] as the process's own PATH and directory would.
+func (s *Spec) program(env []string) (string, error) {
+	name := s.Argv[0]
+	if strings.Contains(name, "/") {
+		if !filepath.IsAbs(name) {
+			name = filepath.Join(s.dir(), name)
+		}
+		return name, executable(name)
+	}
+	path := ""
+	for _, e := range env {
+		if v, ok := strings.CutPrefix(e, "PATH="); ok {
+			path = v
+		}
+	}
+	for _, dir := range filepath.SplitList(path) {
+		if !filepath.IsAbs(dir) {
+			continue // a relative entry means whatever the caller's directory is
+		}
+		if p := filepath.Join(dir, name); executable(p) == nil {
+			return p, nil
+		}
+	}
+	return "", &rota.FieldError{Field: "argv", Value: clip(name), Want: "a program in PATH " + clip(path)}
+}
+
+func (s *Spec) dir() string {
+	if s.Dir == "" {
+		return "/"
+	}
+	return s.Dir
+}
+
+func executable(path string) error {
+	fi, err := os.Stat(path)
+	if err != nil {
+		return fmt.Errorf("process: program: %w", err)
+	}
+	if fi.IsDir() || fi.Mode()&0o111 == 0 {
+		return &rota.FieldError{Field: "argv", Value: clip(path), Want: "an executable file"}
+	}
+	return nil
+}
+
+func clip(s string) string {
+	if len(s) > 64 {
+		return s[:64] + "..."
+	}
+	return s
+}

@@ -1,0 +1,209 @@
+package scheduler
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/rota-project/rota"
+	"github.com/rota-project/rota/store"
+	"github.com/rota-project/rota/store/record"
+	"github.com/rota-project/rota/store/table"
+)
+
+// edit is what changes in one worker's grants.
+type edit struct {
+	set     []record.Grant
+	del     []string
+	session int64 // the session that must be alive; 0 for any
+}
+
+// execute writes what the ledger wants written: first what ends, and only when
+// that is confirmed what begins, so that no instant of the store shows an
+// exclusive instance twice.
+func (l *leader) execute(ctx context.Context) (wrote bool, err error) {
+	e := l.ledger.Ready(rota.Generation(l.fence + 1))
+	l.s.stats.moving.Store(int64(l.ledger.Moving()))
+	if e.Empty() {
+		return false, nil
+	}
+	ends := map[string]*edit{}
+	for _, h := range e.Release {
+		d := editOf(ends, h.Worker)
+		d.del = append(d.del, record.InstanceKey(h.Instance))
+	}
+	for _, h := range e.Revoke {
+		g := h.Grant
+		g.Revoked = true
+		d := editOf(ends, h.Worker)
+		d.set = append(d.set, record.Grant{Grant: g})
+	}
+	wrote, whole, err := l.commit(ctx, ends)
+	if err != nil || !whole || len(e.Grant) == 0 {
+		return wrote, err
+	}
+	begins := map[string]*edit{}
+	for _, h := range e.Grant {
+		d := editOf(begins, h.Worker)
+		d.set = append(d.set, record.Grant{Grant: h.Grant})
+		d.session = h.Session
+	}
+	began, _, err := l.commit(ctx, begins)
+	if err == nil && !wrote && !began {
+		// Some session has ended and the view does not know yet.
+		timer := time.NewTimer(10 * time.Millisecond)
+		defer timer.Stop()
+		select {
+		case <-l.inbox.signal:
+		case <-timer.C:
+		case <-ctx.Done():
+		}
+		return true, nil
+	}
+	return wrote || began, err
+}
+
+func editOf(m map[string]*edit, worker string) *edit {
+	d := m[worker]
+	if d == nil {
+		d = &edit{}
+		m[worker] = d
+	}
+	return d
+}
+
+// commit writes edits. whole is false if some could not be written: the view
+// tells why, soon.
+func (l *leader) commit(ctx context.Context, edits map[string]*edit) (wrote, whole bool, err error) {
+	units, whole, err := l.stage(edits)
+	if err != nil {
+		return false, false, err
+	}
+	for _, packed := range table.Pack(units, 1) {
+		ok, err := l.write(ctx, packed)
+		if err != nil {
+			return wrote, false, err
+		}
+		if ok {
+			wrote = true
+			continue
+		}
+		whole = false
+		if len(packed) == 1 {
+			continue
+		}
+		// One of them holds the others up.
+		for n := range packed {
+			if ok, err = l.write(ctx, packed[n:n+1]); err != nil {
+				return wrote, false, err
+			}
+			wrote = wrote || ok
+		}
+	}
+	return wrote, whole, nil
+}
+
+// stage plans the writes of edits, worker by worker.
+func (l *leader) stage(edits map[string]*edit) (units []table.Unit, whole bool, err error) {
+	whole = true
+	v := l.s.view
+	v.Read(func() {
+		for _, worker := range slices.Sorted(maps.Keys(edits)) {
+			d := edits[worker]
+			t := v.Grants[worker]
+			if t == nil {
+				t = record.NewGrants(worker)
+			}
+			var staged []table.Unit
+			if staged, err = t.Stage(d.set, d.del); err != nil {
+				err = fmt.Errorf("grants of %s: %w", worker, err)
+				return
+			}
+			for _, u := range staged {
+				if d.session != 0 {
+					u.Conds = append(u.Conds, store.Cond{Key: store.SessionKey(worker), By: store.ByCreate, Revision: d.session})
+				}
+				whole = whole && !u.Partial
+				units = append(units, u)
+			}
+		}
+	})
+	return units, whole, err
+}
+
+// write does units in one guarded transaction. ok is false if one of their own
+// conditions did not hold, or if the outcome was unknown and has been found out:
+// then the view has it.
+func (l *leader) write(ctx context.Context, units []table.Unit) (ok bool, err error) {
+	conds, ops := table.Join(units)
+	ok, rev, err := l.txn(ctx, conds, ops)
+	if err != nil || !ok {
+		return false, err
+	}
+	if err := l.s.view.Applied(units, rev); err != nil {
+		return false, fmt.Errorf("own write: %w", err)
+	}
+	return true, nil
+}
+
+// txn does one transaction of this term. It compares the leader's key and
+// writes it again, so that all transactions of all leaders have one order and a
+// late one does nothing. An error ends the term.
+func (l *leader) txn(ctx context.Context, conds []store.Cond, ops []store.Op) (ok bool, rev int64, err error) {
+	one, cancel := context.WithTimeout(ctx, l.s.cfg.Lease)
+	defer cancel()
+	conds = append(conds[:len(conds):len(conds)], store.Cond{Key: store.LeaderKey, By: store.ByMod, Revision: l.fence})
+	ops = append(ops[:len(ops):len(ops)], store.Op{Key: store.LeaderKey, Value: l.value, Lease: l.lease})
+	ok, rev, err = l.s.cfg.Store.Txn(one, conds, ops)
+	l.s.stats.txns.Add(1)
+	switch {
+	case err == nil && ok:
+		l.fence = rev
+		return true, rev, nil
+	case ctx.Err() != nil:
+		return false, 0, fmt.Errorf("write: %w", ctx.Err())
+	case err != nil:
+		l.s.log.Warn("outcome of a transaction unknown, looking", "error", err)
+	default:
+		l.s.stats.refusedTxns.Add(1)
+	}
+	return false, 0, l.settle(ctx)
+}
+
+// settle finds out where the store stands after a transaction that was refused
+// or whose outcome is unknown: it writes the fence anew, after which an earlier
+// transaction can no longer land, or sees that it has landed.
+func (l *leader) settle(ctx context.Context) error {
+	st := l.s.cfg.Store
+	for ctx.Err() == nil {
+		one, cancel := context.WithTimeout(ctx, l.s.cfg.Lease)
+		kv, ok, _, err := st.Get(one, store.LeaderKey)
+		if err == nil && (!ok || kv.Create != l.epoch) {
+			cancel()
+			return errDeposed
+		}
+		if err == nil && kv.Mod == l.fence {
+			var rev int64
+			ok, rev, err = st.Txn(one,
+				[]store.Cond{{Key: store.LeaderKey, By: store.ByMod, Revision: l.fence}},
+				[]store.Op{{Key: store.LeaderKey, Value: l.value, Lease: l.lease}})
+			if err == nil && ok {
+				cancel()
+				l.fence = rev
+				return nil
+			}
+		} else if err == nil {
+			cancel()
+			l.fence = kv.Mod
+			return l.s.view.Wait(ctx, kv.Mod)
+		}
+		cancel()
+		if err != nil {
+			l.s.log.Warn("store does not answer", "error", err)
+		}
+		sleep(ctx, retryPause/10)
+	}
+	return fmt.Errorf("settle: %w", ctx.Err())
+}

@@ -1,0 +1,170 @@
+package scheduler
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/rota-project/rota/store"
+	"github.com/rota-project/rota/store/record"
+	"github.com/rota-project/rota/store/storepb"
+	"github.com/rota-project/rota/view"
+)
+
+// drift is the greatest difference in rate between this clock and the store's.
+const drift = 0.1
+
+// retryPause is the pause after the store did not answer.
+const retryPause = 200 * time.Millisecond
+
+// serve keeps this node known to the others, and campaigns for ever.
+func (s *Scheduler) serve(ctx context.Context) {
+	for ctx.Err() == nil {
+		err := s.reign(ctx)
+		if err == nil || ctx.Err() != nil {
+			continue
+		}
+		s.log.Warn("not part of the cluster for now", "error", err)
+		sleep(ctx, retryPause)
+	}
+}
+
+// reign lives as long as one lease: it registers the scheduler and leads
+// whenever it is elected.
+func (s *Scheduler) reign(parent context.Context) error {
+	st := s.cfg.Store
+	ctx, cancel := context.WithCancel(parent)
+	defer cancel()
+	sent := time.Now()
+	lease, ttl, err := st.Grant(ctx, s.cfg.Lease)
+	if err != nil {
+		return fmt.Errorf("make a lease: %w", err)
+	}
+	defer func() {
+		// Resign: whoever comes next need not wait for the lease.
+		last, stop := context.WithTimeout(context.WithoutCancel(parent), time.Second)
+		defer stop()
+		_ = st.Revoke(last, lease)
+	}()
+	value, err := record.Encode(&storepb.Scheduler{
+		Version: record.Version, Name: s.cfg.Name, Grpc: s.cfg.GRPC, Http: s.cfg.HTTP,
+	})
+	if err != nil {
+		return err
+	}
+	if _, _, err := st.Txn(ctx, nil, []store.Op{{Key: store.SchedulerKey(s.cfg.Name), Value: value, Lease: lease}}); err != nil {
+		return fmt.Errorf("register: %w", err)
+	}
+	kept := make(chan struct{})
+	go func() {
+		defer close(kept)
+		s.keep(ctx, lease, ttl, sent)
+		cancel()
+	}()
+	defer func() {
+		cancel()
+		<-kept
+	}()
+	for ctx.Err() == nil {
+		epoch, err := s.campaign(ctx, lease)
+		if err != nil {
+			return err
+		}
+		if epoch == 0 {
+			continue
+		}
+		s.log.Info("leading", "epoch", epoch)
+		err = s.lead(ctx, lease, epoch)
+		s.log.Info("no longer leading", "epoch", epoch, "reason", err)
+		if !errors.Is(err, errDeposed) {
+			return err
+		}
+	}
+	return ctx.Err()
+}
+
+// keep renews the lease, and returns when it can no longer be trusted: that
+// counts from when the last confirmed renewal was sent.
+func (s *Scheduler) keep(ctx context.Context, lease store.LeaseID, ttl time.Duration, sent time.Time) {
+	until := sent.Add(trusted(ttl))
+	for {
+		sleep(ctx, ttl/5)
+		now := time.Now()
+		if ctx.Err() != nil || !now.Before(until) {
+			return
+		}
+		one, cancel := context.WithDeadline(ctx, until)
+		t, err := s.cfg.Store.KeepAlive(one, lease)
+		cancel()
+		switch {
+		case errors.Is(err, store.ErrLeaseNotFound):
+			return
+		case err == nil:
+			until = now.Add(trusted(t))
+		}
+	}
+}
+
+func trusted(ttl time.Duration) time.Duration { return time.Duration(float64(ttl) * (1 - drift)) }
+
+// campaign waits until nobody leads and tries to. It answers the epoch, or 0
+// if another was faster.
+func (s *Scheduler) campaign(ctx context.Context, lease store.LeaseID) (int64, error) {
+	if err := s.awaitVacancy(ctx); err != nil {
+		return 0, err
+	}
+	value, err := s.leaderValue()
+	if err != nil {
+		return 0, err
+	}
+	ok, rev, err := s.cfg.Store.Txn(ctx,
+		[]store.Cond{{Key: store.LeaderKey, By: store.ByCreate, Revision: 0}},
+		[]store.Op{{Key: store.LeaderKey, Value: value, Lease: lease}})
+	if err != nil {
+		// It may have been done. The lease goes, and the key with it.
+		return 0, fmt.Errorf("campaign: %w", err)
+	}
+	if !ok {
+		sleep(ctx, retryPause/10) // the view has the winner soon
+		return 0, nil
+	}
+	return rev, s.view.Wait(ctx, rev)
+}
+
+func (s *Scheduler) leaderValue() ([]byte, error) {
+	return record.Encode(&storepb.Leader{Version: record.Version, Name: s.cfg.Name})
+}
+
+func (s *Scheduler) awaitVacancy(ctx context.Context) error {
+	vacant := make(chan struct{}, 1)
+	look := func() {
+		if s.view.Leader == nil {
+			select {
+			case vacant <- struct{}{}:
+			default:
+			}
+		}
+	}
+	sub := s.view.Subscribe(look, func(d *view.Delta) {
+		if d.Leader {
+			look()
+		}
+	})
+	defer sub.Close()
+	select {
+	case <-vacant:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func sleep(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}

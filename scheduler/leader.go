@@ -1,0 +1,409 @@
+package scheduler
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/rota-project/rota"
+	"github.com/rota-project/rota/ownership"
+	"github.com/rota-project/rota/placement"
+	"github.com/rota-project/rota/store"
+	"github.com/rota-project/rota/store/record"
+	"github.com/rota-project/rota/view"
+)
+
+// errDeposed ends a term: the leader's key is no longer ours.
+var errDeposed = errors.New("deposed")
+
+// leader is one term of office. Only the goroutine of run touches its fields.
+type leader struct {
+	s       *Scheduler
+	lease   store.LeaseID
+	epoch   int64
+	fence   int64 // the modification revision of the leader's key
+	value   []byte
+	ledger  ownership.Ledger
+	planner *placement.Planner
+	inbox   deltas
+	lists   chan sourceList
+	kicks   []chan struct{} // to ask sources
+
+	workers    map[string]bool // whose standing is to be looked at before the next plan
+	graceUntil map[string]time.Time
+	instances  int       // of all tasks
+	planAt     time.Time // when the next pass is due; zero if nothing changed
+	nextPass   time.Time // by the interval
+	told       clusterFacts
+	owed       nodeWrites
+}
+
+// deltas collects what the view says until the leader looks.
+type deltas struct {
+	mu     sync.Mutex
+	list   []*view.Delta
+	signal chan struct{}
+}
+
+func (q *deltas) put(d *view.Delta) {
+	q.mu.Lock()
+	q.list = append(q.list, d)
+	q.mu.Unlock()
+	select {
+	case q.signal <- struct{}{}:
+	default:
+	}
+}
+
+func (q *deltas) take() []*view.Delta {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	l := q.list
+	q.list = nil
+	return l
+}
+
+// lead serves one term.
+func (s *Scheduler) lead(parent context.Context, lease store.LeaseID, epoch int64) error {
+	value, err := s.leaderValue()
+	if err != nil {
+		return err
+	}
+	planner, err := placement.New(s.cfg.Placement)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(parent)
+	l := &leader{
+		s: s, lease: lease, epoch: epoch, fence: epoch, value: value, planner: planner,
+		ledger: ownership.Ledger{Limits: s.cfg.Moves}, inbox: deltas{signal: make(chan struct{}, 1)},
+		lists: make(chan sourceList), workers: map[string]bool{}, graceUntil: map[string]time.Time{},
+	}
+	if l.ledger.Limits.InAll < 0 {
+		l.ledger.Limits.InAll = 0
+	}
+	var sources sync.WaitGroup
+	for _, src := range s.cfg.Sources {
+		kick := make(chan struct{}, 1)
+		l.kicks = append(l.kicks, kick)
+		sources.Go(func() { l.read(ctx, src, kick) })
+	}
+	defer func() {
+		cancel()
+		sources.Wait()
+		s.stats.moving.Store(0)
+	}()
+	if err := l.gather(ctx); err != nil {
+		return err
+	}
+	sub := s.view.Subscribe(l.load, l.inbox.put)
+	defer sub.Close()
+	return l.run(ctx)
+}
+
+// load takes the whole picture in.
+func (l *leader) load() {
+	v := l.s.view
+	l.planner.Reserve(v.Tasks.Len())
+	for t := range v.Tasks.All() {
+		l.setTask(t)
+	}
+	for name := range v.Sessions {
+		l.ledger.Session(name, v.Sessions[name].ID)
+		l.standing(name)
+	}
+	for name := range v.Grants {
+		s := v.Sessions[name]
+		for g := range v.Grants[name].All() {
+			l.ledger.Record(name, g.Grant, false)
+			if s == nil || s.GetLeaving() || g.Revoked {
+				continue
+			}
+			if err := l.planner.Assign(g.Instance, name); err != nil {
+				continue // it is placed like a new one
+			}
+			if t, ok := v.Tasks.Get(g.Instance.Task); ok && g.Instance.Index < t.Replicas {
+				l.ledger.Target(g.Instance, target(t, name, g.Reason))
+			}
+		}
+		if s == nil && v.Grants[name].Len() > 0 {
+			l.owed.lost(name, v.Nodes[name], nil)
+		}
+	}
+	for name, acks := range v.Acks {
+		for a := range acks.All() {
+			l.ack(name, a)
+		}
+	}
+	for name := range v.Sessions {
+		l.owed.back(v.Nodes[name])
+	}
+	l.told = factsOf(v.Cluster)
+	l.planAt = time.Now()
+}
+
+// run is the leader's loop.
+func (l *leader) run(ctx context.Context) error {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	l.nextPass = time.Now().Add(l.s.cfg.Interval)
+	for {
+		for _, d := range l.inbox.take() {
+			if err := l.learn(d); err != nil {
+				return err
+			}
+		}
+		now := time.Now()
+		if !now.Before(l.nextPass) {
+			l.nextPass = now.Add(l.s.cfg.Interval)
+			l.owed.prune = true
+			l.graceEnds(now)
+			l.ask()
+			l.pass(now)
+		} else if l.graceEnds(now) || !l.planAt.IsZero() && !now.Before(l.planAt) {
+			l.pass(now)
+		}
+		wrote, err := l.execute(ctx)
+		if err != nil {
+			return err
+		}
+		if !wrote {
+			if wrote, err = l.housekeep(ctx, now); err != nil {
+				return err
+			}
+		}
+		if wrote {
+			continue // there is news of our own
+		}
+		timer.Reset(time.Until(l.wakeAt()))
+		select {
+		case <-l.inbox.signal:
+		case list := <-l.lists:
+			if err := l.reconcile(ctx, list); err != nil {
+				return err
+			}
+		case <-timer.C:
+		case <-ctx.Done():
+			return fmt.Errorf("term ends: %w", ctx.Err())
+		}
+	}
+}
+
+// wakeAt is when the loop has something to do by the clock.
+func (l *leader) wakeAt() time.Time {
+	at := l.nextPass
+	if !l.planAt.IsZero() && l.planAt.Before(at) {
+		at = l.planAt
+	}
+	for _, t := range l.graceUntil {
+		if t.Before(at) {
+			at = t
+		}
+	}
+	return at
+}
+
+// graceEnds notes the lost workers whose instances wait no longer for their
+// return, and reports whether there are any.
+func (l *leader) graceEnds(now time.Time) (ended bool) {
+	for name, until := range l.graceUntil {
+		if !now.Before(until) {
+			delete(l.graceUntil, name)
+			l.workers[name] = true
+			ended = true
+		}
+	}
+	return ended
+}
+
+// soon asks for a pass after the debounce.
+func (l *leader) soon() {
+	if l.planAt.IsZero() {
+		l.planAt = time.Now().Add(l.s.cfg.Debounce)
+	}
+}
+
+// learn takes in what changed in the store, the leader's own writes included.
+func (l *leader) learn(d *view.Delta) error {
+	v := l.s.view
+	if d.Leader {
+		var ours bool
+		v.Read(func() { ours = v.Leader != nil && v.Leader.Epoch == l.epoch })
+		if !ours {
+			return errDeposed
+		}
+	}
+	for _, c := range d.Tasks {
+		if c.Old != nil {
+			l.instances -= replicas(c.Old)
+		}
+		if c.New == nil {
+			l.planner.RemoveTask(c.Key)
+		} else {
+			l.setTask(c.New)
+		}
+		l.drop(c.Old, c.New)
+		l.soon()
+	}
+	for _, c := range d.Sessions {
+		id := int64(0)
+		if c.New != nil {
+			id = c.New.ID
+		}
+		l.ledger.Session(c.Name, id)
+		if c.New != nil && c.New.GetLeaving() {
+			l.ledger.Leaving(c.Name) // at once: what it gives up does not go back to it
+		}
+		l.workers[c.Name] = true
+		switch {
+		case c.New == nil:
+			if !c.Old.GetLeaving() {
+				l.owed.lost(c.Name, nil, c.Old.Session)
+			}
+			if grace := time.Duration(c.Old.GetRestartGraceMs()) * time.Millisecond; grace > 0 && !c.Old.GetLeaving() {
+				l.graceUntil[c.Name] = time.Now().Add(grace)
+			}
+			l.s.log.Info("worker gone", "worker", c.Name, "left", c.Old.GetLeaving())
+		case c.Old == nil:
+			delete(l.graceUntil, c.Name)
+			l.owed.returned(c.Name)
+			l.s.log.Info("worker joined", "worker", c.Name, "incarnation", c.New.GetIncarnation())
+		}
+		l.soon()
+	}
+	for _, name := range d.Nodes {
+		l.workers[name] = true
+		l.soon()
+	}
+	for worker, changes := range d.Grants {
+		for _, c := range changes {
+			if c.New == nil {
+				l.ledger.Record(worker, c.Old.Grant, true)
+			} else {
+				l.ledger.Record(worker, c.New.Grant, false)
+			}
+		}
+	}
+	for worker, changes := range d.Acks {
+		for _, c := range changes {
+			if c.New != nil {
+				l.ack(worker, c.New)
+			}
+		}
+	}
+	if d.Kick {
+		l.ask()
+		l.soon()
+	}
+	return nil
+}
+
+// ask has all sources read now. The pass does not wait for them: what they give
+// makes another.
+func (l *leader) ask() {
+	for _, k := range l.kicks {
+		select {
+		case k <- struct{}{}:
+		default:
+		}
+	}
+}
+
+func (l *leader) ack(worker string, a *record.Ack) {
+	l.ledger.Ack(worker, a.Instance, a.Generation, a.State)
+	if a.Load >= 0 {
+		l.planner.SetLoad(a.Instance, worker, float64(a.Load))
+	}
+}
+
+// setTask tells the planner of a task, and the ledger of a changed spec.
+func (l *leader) setTask(t *record.Task) {
+	l.instances += replicas(t)
+	if err := l.planner.SetTask(t.Task()); err != nil {
+		l.s.log.Error("task cannot be placed", "task", t.ID, "error", err)
+		return
+	}
+	for n := range replicas(t) {
+		i := rota.Instance{Task: t.ID, Index: n}
+		if worker, ok := l.planner.Where(i); ok {
+			l.ledger.Target(i, target(t, worker, ""))
+		}
+	}
+}
+
+// drop has the instances that are declared no longer be nowhere. The planner
+// says so of those that it finds on living workers only; one whose worker is
+// away must not be given back to it when it returns.
+func (l *leader) drop(was, is *record.Task) {
+	if was == nil {
+		return
+	}
+	from := 0
+	if is != nil {
+		from = replicas(is)
+	}
+	for n := from; n < replicas(was); n++ {
+		l.ledger.Target(rota.Instance{Task: was.ID, Index: n}, ownership.Target{Reason: "no task declares it"})
+	}
+}
+
+func replicas(t *record.Task) int { return max(t.Replicas, 1) }
+
+func target(t *record.Task, worker, reason string) ownership.Target {
+	return ownership.Target{
+		Worker: worker, Mode: t.Mode, Priority: t.Priority, Spec: record.Spec(t), Reason: reason,
+	}
+}
+
+// standing tells the planner whether a worker is there; the view stands still.
+func (l *leader) standing(name string) {
+	v := l.s.view
+	s, node := v.Sessions[name], v.Nodes[name]
+	if s == nil || s.GetLeaving() {
+		if s != nil {
+			l.ledger.Leaving(name)
+		}
+		if _, waiting := l.graceUntil[name]; !waiting {
+			l.planner.RemoveWorker(name)
+		}
+		return
+	}
+	if err := l.planner.SetWorker(s.Placeable(node)); err != nil {
+		l.s.log.Error("worker cannot be placed on", "worker", name, "error", err)
+	}
+}
+
+// pass plans and sets the new targets.
+func (l *leader) pass(now time.Time) {
+	l.planAt = time.Time{}
+	v := l.s.view
+	v.Read(func() {
+		for name := range l.workers {
+			l.standing(name)
+		}
+	})
+	if len(l.workers) > 0 {
+		l.ask()
+	}
+	clear(l.workers)
+	plan := l.planner.Plan()
+	l.planner.Commit(plan)
+	v.Read(func() {
+		for _, m := range plan.Moves {
+			t, ok := v.Tasks.Get(m.Instance.Task)
+			if m.To == "" || !ok {
+				l.ledger.Target(m.Instance, ownership.Target{Reason: m.Reason})
+				continue
+			}
+			l.ledger.Target(m.Instance, target(t, m.To, m.Reason))
+		}
+	})
+	l.s.stats.passes.Add(1)
+	l.s.stats.moves.Add(uint64(len(plan.Moves)))
+	if len(plan.Moves) > 0 {
+		l.s.log.Info("planned", "moves", len(plan.Moves), "forced", plan.Summary.Forced,
+			"waiting", plan.Summary.Waiting, "imbalance", plan.Summary.ImbalanceAfter, "took", time.Since(now))
+	}
+}

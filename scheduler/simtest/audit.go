@@ -1,0 +1,102 @@
+package simtest
+
+import (
+	"context"
+	"log/slog"
+
+	"github.com/rota-project/rota"
+	"github.com/rota-project/rota/view"
+)
+
+// audit reads the store beside everybody, without faults, and checks what is
+// true at every revision of it.
+type audit struct {
+	c    *cluster
+	view *view.View
+	// desired are the tasks that were acknowledged; unsure are ids whose last
+	// change was not. Both are the driver's, under c.mu.
+	desired map[string]rota.Task
+	unsure  map[string]bool
+	stop    context.CancelFunc
+	done    chan struct{}
+}
+
+func newAudit(c *cluster) *audit {
+	ctx, cancel := context.WithCancel(context.Background())
+	a := &audit{
+		c: c, view: view.New(c.store, slog.New(slog.DiscardHandler)), desired: map[string]rota.Task{}, unsure: map[string]bool{},
+		stop: cancel, done: make(chan struct{}),
+	}
+	a.view.Subscribe(nil, a.look)
+	go func() {
+		defer close(a.done)
+		if err := a.view.Run(ctx); err != nil {
+			c.history.fail("the store cannot be read: %v", err)
+		}
+	}()
+	return a
+}
+
+func (a *audit) close() {
+	a.stop()
+	<-a.done
+}
+
+// look is told everything that changes, while the picture stands still.
+func (a *audit) look(d *view.Delta) {
+	v, h := a.view, a.c.history
+	if d.Leader && v.Leader != nil {
+		h.count(func(n *Counts) { n.Epochs++ })
+		h.note("%s leads, epoch %d", v.Leader.Name, v.Leader.Epoch)
+	}
+	for _, s := range d.Sessions {
+		switch {
+		case s.New == nil:
+			h.note("session %d of %s ends", s.Old.ID, s.Name)
+		case s.Old == nil:
+			h.count(func(n *Counts) { n.Sessions++ })
+			h.note("session %d of %s begins: %s", s.New.ID, s.Name, s.New.GetIncarnation())
+		}
+	}
+	for worker, changes := range d.Grants {
+		for _, g := range changes {
+			switch {
+			case g.New == nil:
+				h.note("grant of %s to %s generation %d is gone", g.Old.Instance, worker, g.Old.Generation)
+				continue
+			case g.New.Revoked:
+				h.note("grant of %s to %s generation %d is revoked", g.New.Instance, worker, g.New.Generation)
+			case g.Old == nil || g.Old.Generation != g.New.Generation:
+				h.note("grant of %s to %s generation %d session %d", g.New.Instance, worker, g.New.Generation, g.New.Session)
+				h.grant(g.New.Instance, worker, g.New.Generation)
+			}
+			t, ok := v.Tasks.Get(g.New.Instance.Task)
+			if ok && t.Mode == rota.Exclusive && a.wasExclusive(t.ID) && len(v.Holders(g.New.Instance)) > 1 {
+				h.fail("%s is granted to %v at once", g.New.Instance, v.Holders(g.New.Instance))
+			}
+		}
+	}
+	for worker, changes := range d.Acks {
+		for _, k := range changes {
+			if k.New != nil {
+				h.note("%s acknowledges %s generation %d %s", worker, k.New.Instance, k.New.Generation, k.New.State)
+			}
+		}
+	}
+	for _, t := range d.Tasks {
+		if t.New != nil {
+			continue
+		}
+		a.c.mu.Lock()
+		_, declared := a.desired[t.Key]
+		lost := declared && !a.unsure[t.Key]
+		a.c.mu.Unlock()
+		if lost {
+			h.fail("task %s was declared and is gone", t.Key)
+		}
+	}
+}
+
+// wasExclusive reports whether a task has been exclusive from its declaration on:
+// ids say so, because the mode of the others may change.
+func (a *audit) wasExclusive(id string) bool { return id[0] == 'e' || id[0] == 'l' }

@@ -1,0 +1,52 @@
+package service
+
+import (
+	"time"
+
+	"github.com/rota-project/rota"
+	rotav1 "github.com/rota-project/rota/api/rota/v1"
+	"github.com/rota-project/rota/ownership"
+	"github.com/rota-project/rota/store/record"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+)
+
+// States of an instance that no worker speaks of.
+const (
+	stateWaiting = "waiting" // no grant
+	stateGranted = "granted" // the worker has not answered yet
+)
+
+// instance says where an instance is; the view stands still. Of two grants,
+// while one worker takes over from another, the one that stays is shown.
+func (s *Service) instance(i rota.Instance) *rotav1.Instance {
+	m := &rotav1.Instance{Index: int64(i.Index), State: stateWaiting}
+	worker, g := s.owner(i)
+	if g == nil {
+		return m
+	}
+	m.Worker, m.Generation, m.State = worker, uint64(g.Generation), stateGranted
+	a, ok := s.cfg.View.Ack(worker, i)
+	if ok && a.Generation == g.Generation {
+		m.State, m.Error, m.Restarts = string(a.State), a.Error, a.Restarts
+		m.Since = timestamppb.New(time.UnixMilli(a.Since))
+	}
+	if g.Revoked && m.GetState() != string(ownership.Stuck) {
+		m.State = string(ownership.Stopping)
+	}
+	return m
+}
+
+// owner is the worker that holds an instance, and its grant.
+func (s *Service) owner(i rota.Instance) (worker string, g *record.Grant) {
+	for _, w := range s.cfg.View.Holders(i) {
+		h, ok := s.cfg.View.Grant(w, i)
+		if !ok {
+			continue
+		}
+		if g == nil || g.Revoked && !h.Revoked || g.Revoked == h.Revoked && h.Generation > g.Generation {
+			worker, g = w, h
+		}
+	}
+	return worker, g
+}

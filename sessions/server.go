@@ -1,0 +1,308 @@
+package sessions
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	rotav1 "github.com/rota-project/rota/api/rota/v1"
+	"github.com/rota-project/rota/store"
+	"github.com/rota-project/rota/view"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// Config is what a Server needs.
+type Config struct {
+	Store store.Store
+	View  *view.View
+	// Scheduler is the name of the scheduler that this server is part of.
+	Scheduler string
+	// Lease is how long a worker is trusted without a renewal. Zero means 5 s.
+	Lease time.Duration
+	// MaxWorkers is the most living workers. Zero is no limit.
+	MaxWorkers int
+	Logger     *slog.Logger
+}
+
+// DefaultLease is the lease of workers and schedulers.
+const DefaultLease = 5 * time.Second
+
+// helloTimeout is how long a connection may say nothing.
+const helloTimeout = 10 * time.Second
+
+// farewellTimeout is how long the end of a connection waits for its last words.
+const farewellTimeout = time.Second
+
+// storeTimeout bounds each attempt to write to the store.
+const storeTimeout = 5 * time.Second
+
+// Server serves the sessions of workers.
+type Server struct {
+	rotav1.UnimplementedSessionsServer
+	cfg  Config
+	acks *ackWriter
+	sub  *view.Subscription
+
+	mu      sync.Mutex
+	live    map[string]*session // by worker
+	closing bool
+	streams sync.WaitGroup
+}
+
+// New returns a server. Close it.
+func New(c Config) *Server {
+	if c.Lease == 0 {
+		c.Lease = DefaultLease
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	s := &Server{cfg: c, live: map[string]*session{}}
+	s.acks = newAckWriter(c.Store, c.View, c.Logger)
+	s.sub = c.View.Subscribe(nil, s.changed)
+	return s
+}
+
+// Close says goodbye to all workers, which go on with another scheduler, and
+// ends all streams.
+func (s *Server) Close() {
+	s.mu.Lock()
+	s.closing = true
+	for _, c := range s.live {
+		c.say(&rotav1.ToWorker{Body: &rotav1.ToWorker_Goodbye{Goodbye: &rotav1.Goodbye{}}})
+		c.end()
+	}
+	s.mu.Unlock()
+	s.streams.Wait()
+	s.sub.Close()
+	s.acks.close()
+}
+
+// Workers lists the workers whose sessions are here.
+func (s *Server) Workers() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := make([]string, 0, len(s.live))
+	for name := range s.live {
+		out = append(out, name)
+	}
+	slices.Sort(out)
+	return out
+}
+
+// LeaseLeft is how long a worker's lease lasts at the least; 0 if its session is
+// not here.
+func (s *Server) LeaseLeft(worker string) time.Duration {
+	s.mu.Lock()
+	c := s.live[worker]
+	s.mu.Unlock()
+	if c == nil {
+		return 0
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return max(time.Until(c.renewed.Add(c.ttl)), 0)
+}
+
+// Connect serves a session over gRPC.
+func (s *Server) Connect(stream grpc.BidiStreamingServer[rotav1.FromWorker, rotav1.ToWorker]) error {
+	return s.Serve(stream.Context(), stream)
+}
+
+// Stream is the scheduler's end of a session's connection.
+type Stream interface {
+	Send(*rotav1.ToWorker) error
+	Recv() (*rotav1.FromWorker, error)
+}
+
+// Serve serves one connection of a worker to its end. Recv must fail when ctx ends.
+func (s *Server) Serve(ctx context.Context, stream Stream) error {
+	s.mu.Lock()
+	if s.closing {
+		s.mu.Unlock()
+		return status.Error(codes.Unavailable, "scheduler is stopping")
+	}
+	s.streams.Add(1)
+	s.mu.Unlock()
+	defer s.streams.Done()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+
+	in := receive(ctx, stream)
+	hello, err := firstHello(ctx, in)
+	if err != nil {
+		return err
+	}
+	c := newSession(s, hello.GetInfo(), cancel)
+	refusal, err := c.open(ctx, hello)
+	if err != nil {
+		s.cfg.Logger.Warn("session not opened", "worker", hello.GetInfo().GetName(), "error", err)
+		refusal = refuse(rotav1.Refused_CODE_UNAVAILABLE, err.Error(), time.Second)
+	}
+	if refusal != nil {
+		_ = stream.Send(refusal)
+		return nil
+	}
+	s.register(c)
+	defer s.unregister(c)
+	sent := make(chan struct{})
+	go func() {
+		defer close(sent)
+		c.pump(ctx, stream)
+	}()
+	defer func() {
+		// What is queued (a farewell) goes out, if the worker still listens.
+		c.end()
+		timer := time.NewTimer(farewellTimeout)
+		defer timer.Stop()
+		select {
+		case <-sent:
+		case <-timer.C:
+		}
+	}()
+	for {
+		select {
+		case m, ok := <-in:
+			if !ok {
+				return nil
+			}
+			if done := c.receive(ctx, m); done {
+				return nil
+			}
+		case <-c.ended:
+			return nil
+		case <-ctx.Done():
+			return status.Error(codes.ResourceExhausted, "worker does not read")
+		}
+	}
+}
+
+// receive turns Recv into a channel, closed when the stream ends.
+func receive(ctx context.Context, stream Stream) <-chan *rotav1.FromWorker {
+	in := make(chan *rotav1.FromWorker)
+	go func() {
+		defer close(in)
+		for {
+			m, err := stream.Recv()
+			if err != nil {
+				return
+			}
+			select {
+			case in <- m:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return in
+}
+
+func firstHello(ctx context.Context, in <-chan *rotav1.FromWorker) (*rotav1.Hello, error) {
+	timer := time.NewTimer(helloTimeout)
+	defer timer.Stop()
+	select {
+	case m, ok := <-in:
+		switch {
+		case !ok:
+			return nil, status.Error(codes.Canceled, "closed before hello")
+		case m.GetHello() == nil:
+			return nil, status.Error(codes.InvalidArgument, "hello: want it first")
+		}
+		return m.GetHello(), nil
+	case <-timer.C:
+		return nil, status.Error(codes.DeadlineExceeded, "hello: want it within 10 s")
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// register makes c the worker's session here and sends it everything that it
+// holds, in one step with what follows.
+func (s *Server) register(c *session) {
+	s.cfg.View.Read(func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if old := s.live[c.name]; old != nil {
+			old.end()
+		}
+		s.live[c.name] = c
+		c.sendAll(s.cfg.View)
+		if s.closing {
+			c.end()
+		}
+	})
+}
+
+func (s *Server) unregister(c *session) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.live[c.name] == c {
+		delete(s.live, c.name)
+	}
+}
+
+// changed passes on what the view says. It runs while the view stands still.
+func (s *Server) changed(d *view.Delta) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for worker, changes := range d.Grants {
+		if c := s.live[worker]; c != nil {
+			c.sendChanges(s.cfg.View, changes)
+			s.acks.released(worker, changes)
+		}
+	}
+	for _, change := range d.Sessions {
+		c := s.live[change.Name]
+		if c != nil && change.New == nil && change.Old.ID == c.id && !change.Old.GetLeaving() {
+			c.say(refuse(rotav1.Refused_CODE_SESSION_LOST, "the lease has ended", 0))
+			c.end()
+		}
+	}
+	if d.Cluster {
+		m := clusterState(s.cfg.View)
+		for _, c := range s.live {
+			c.say(m)
+		}
+	}
+}
+
+// ReportExit ends the session of a worker whose process is known to be gone.
+func (s *Server) ReportExit(ctx context.Context, r *rotav1.ReportExitRequest) (*rotav1.ReportExitResponse, error) {
+	if r.GetName() == "" || r.GetIncarnation() == "" {
+		return nil, status.Error(codes.InvalidArgument, "name, incarnation: want both")
+	}
+	info, _, err := readSession(ctx, s.cfg.Store, r.GetName())
+	switch {
+	case err != nil:
+		return nil, status.Error(codes.Unavailable, err.Error())
+	case info == nil || info.GetIncarnation() != r.GetIncarnation():
+		return &rotav1.ReportExitResponse{}, nil // it is over already
+	}
+	if err := s.cfg.Store.Revoke(ctx, store.LeaseID(info.GetLease())); err != nil {
+		return nil, status.Error(codes.Unavailable, err.Error())
+	}
+	s.cfg.Logger.Info("worker process ended", "worker", r.GetName(), "incarnation", r.GetIncarnation())
+	return &rotav1.ReportExitResponse{}, nil
+}
+
+func refuse(code rotav1.Refused_Code, text string, retry time.Duration) *rotav1.ToWorker {
+	return &rotav1.ToWorker{Body: &rotav1.ToWorker_Refused{Refused: &rotav1.Refused{
+		Code: code, Text: text, RetryAfterMs: retry.Milliseconds(),
+	}}}
+}
+
+func clusterState(v *view.View) *rotav1.ToWorker {
+	return &rotav1.ToWorker{Body: &rotav1.ToWorker_Cluster{Cluster: &rotav1.ClusterState{
+		Barrier: !v.Cluster.GetStarted(), AllRunning: v.Cluster.GetAllRunning(),
+	}}}
+}
+
+// timeout bounds a call of the store.
+func timeout(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(ctx, storeTimeout)
+}

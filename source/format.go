@@ -1,0 +1,26 @@
+package source
+
+import (
+	"mime"
+	"path"
+)
+
+// formatOf is a file name that tells the format of an answer: the path's, if it
+// has an ending, else one made of the content type.
+func formatOf(urlPath, contentType string) string {
+	if name := path.Base(urlPath); path.Ext(name) != "" {
+		return name
+	}
+	media, _, _ := mime.ParseMediaType(contentType)
+	switch media {
+	case "application/json":
+		return "tasks.json"
+	case "application/x-ndjson", "application/jsonl", "application/json-lines":
+		return "tasks.jsonl"
+	case "application/yaml", "application/x-yaml", "text/yaml":
+		return "tasks.yaml"
+	case "text/csv":
+		return "tasks.csv"
+	}
+	return "tasks"
+}

@@ -1,0 +1,260 @@
+package etcd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/url"
+	"os"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"time"
+
+	"go.etcd.io/etcd/client/pkg/v3/fileutil"
+	"go.etcd.io/etcd/server/v3/embed"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"google.golang.org/grpc"
+
+	"github.com/rota-project/rota"
+)
+
+// ErrDataDirInUse says that another process has the data directory.
+var ErrDataDirInUse = errors.New("data directory is in use")
+
+// EmbedConfig says where an embedded node keeps its data.
+type EmbedConfig struct {
+	// DataDir is where the data is; it is made if it is not there.
+	DataDir string
+	// Listen is the loopback address for clients. Empty means 127.0.0.1 and any
+	// free port.
+	Listen string
+	// NoSync does not wait for the disk. A crash of the machine (not of the
+	// process) then loses data: for tests and throw-away clusters only.
+	NoSync bool
+	// Logger gets what the server has to say. Nil means nobody.
+	Logger *slog.Logger
+}
+
+// How the node is tuned. It is alone: nobody's heartbeat is late, so an election
+// may be short, and what matters is how soon it is ready. Its ticks also bound
+// the shortest lease: one second.
+const (
+	tickMs     = 50
+	electionMs = 250
+	quota      = 8 << 30
+	// The log's entries stay in memory until a snapshot; they may be 1 MiB long.
+	snapshotCount   = 300
+	snapshotCatchUp = 50
+	// History is for watches that were cut a short time. Older ones list again.
+	historyKept = "2m"
+	// A node that cannot start within it never will.
+	startTimeout = 30 * time.Second
+	lockFile     = "rota.lock"
+)
+
+// Embedded is one etcd node in this process.
+type Embedded struct {
+	etcd     *embed.Etcd
+	grpc     *grpcServers
+	lock     *fileutil.LockedFile
+	endpoint string
+	failed   *failure
+	stop     sync.Once
+}
+
+// Embed starts a node and waits until it is ready. An error wraps
+// ErrDataDirInUse if another node has the directory, or is a *rota.FieldError.
+// Nothing is left running after an error.
+func Embed(ctx context.Context, cfg EmbedConfig) (*Embedded, error) {
+	ec, err := embedConfig(cfg)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
+		return nil, fmt.Errorf("etcd: data_dir: %w", err)
+	}
+	lock, err := fileutil.TryLockFile(filepath.Join(cfg.DataDir, lockFile), os.O_WRONLY|os.O_CREATE, 0o600)
+	if errors.Is(err, fileutil.ErrLocked) {
+		return nil, fmt.Errorf("etcd: %s: %w", cfg.DataDir, ErrDataDirInUse)
+	} else if err != nil {
+		return nil, fmt.Errorf("etcd: data_dir: lock: %w", err)
+	}
+	f := &failure{ch: make(chan struct{})}
+	servers := &grpcServers{}
+	ec.ServiceRegister = servers.add
+	ec.ZapLoggerBuilder = embed.NewZapLoggerBuilder(serverLogger(cfg.Logger, f))
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	node, err := start(ctx, ec, f)
+	if err != nil {
+		_ = lock.Close() // the error of the start is the one that counts
+		return nil, fmt.Errorf("etcd: start in %s: %w", cfg.DataDir, err)
+	}
+	return &Embedded{etcd: node, grpc: servers, lock: lock, endpoint: "http://" + node.Clients[0].Addr().String(), failed: f}, nil
+}
+
+// Endpoints are what to open.
+func (e *Embedded) Endpoints() []string { return []string{e.endpoint} }
+
+// Failed is closed when the node has given up: its disk is full or broken. Err
+// then says why. All that can be done is to stop and start again.
+func (e *Embedded) Failed() <-chan struct{} { return e.failed.ch }
+
+// Err is why the node has failed, nil if it has not.
+func (e *Embedded) Err() error { return e.failed.get() }
+
+// Stop ends the node in order. It may be called twice. Stores that are open on it
+// should be closed before.
+func (e *Embedded) Stop() error {
+	var err error
+	e.stop.Do(func() {
+		if e.failed.get() == nil {
+			// Close would wait for open watches for seconds.
+			e.grpc.stop()
+			e.etcd.Close()
+		}
+		if err = e.lock.Close(); err != nil {
+			err = fmt.Errorf("etcd: unlock: %w", err)
+		}
+	})
+	return err
+}
+
+// grpcServers are what clients are connected to.
+type grpcServers struct {
+	mu  sync.Mutex
+	all []*grpc.Server
+}
+
+func (g *grpcServers) add(s *grpc.Server) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.all = append(g.all, s)
+}
+
+func (g *grpcServers) stop() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, s := range g.all {
+		s.Stop()
+	}
+}
+
+func embedConfig(cfg EmbedConfig) (*embed.Config, error) {
+	if cfg.DataDir == "" {
+		return nil, &rota.FieldError{Field: "data_dir", Value: "", Want: "a directory; it is missing"}
+	}
+	listen := cfg.Listen
+	if listen == "" {
+		listen = "127.0.0.1:0"
+	}
+	host, _, err := net.SplitHostPort(listen)
+	if ip := net.ParseIP(host); err != nil || ip == nil || !ip.IsLoopback() {
+		return nil, &rota.FieldError{Field: "listen", Value: listen, Want: "a loopback address and a port, as 127.0.0.1:2379"}
+	}
+	ec := embed.NewConfig()
+	ec.Name = "rota"
+	ec.Dir = cfg.DataDir
+	ec.ListenClientUrls = []url.URL{{Scheme: "http", Host: listen}}
+	ec.AdvertiseClientUrls = ec.ListenClientUrls
+	// There are no peers, so nothing listens for them; the address is a name.
+	ec.ListenPeerUrls = nil
+	ec.AdvertisePeerUrls = []url.URL{{Scheme: "http", Host: "127.0.0.1:2380"}}
+	ec.InitialCluster = ec.InitialClusterFromName(ec.Name)
+	ec.TickMs, ec.ElectionMs = tickMs, electionMs
+	ec.QuotaBackendBytes = quota
+	ec.SnapshotCount, ec.SnapshotCatchUpEntries = snapshotCount, snapshotCatchUp
+	ec.AutoCompactionMode, ec.AutoCompactionRetention = embed.CompactorModePeriodic, historyKept
+	ec.UnsafeNoFsync = cfg.NoSync
+	ec.EnableGRPCGateway = false
+	ec.HostWhitelist = map[string]struct{}{"localhost": {}, "127.0.0.1": {}, "::1": {}}
+	return ec, nil
+}
+
+// start runs StartEtcd where it may end in any way that it likes: etcd gives up
+// by log entries that panic or exit.
+func start(ctx context.Context, ec *embed.Config, f *failure) (*embed.Etcd, error) {
+	type result struct {
+		node *embed.Etcd
+		err  error
+	}
+	done := make(chan result, 1)
+	go func() {
+		r := result{err: errors.New("it gave up")}
+		defer func() {
+			if p := recover(); p != nil {
+				r = result{err: fmt.Errorf("it gave up: %v", p)}
+			}
+			if err := f.get(); err != nil {
+				r.err = err
+			}
+			done <- r
+		}()
+		r.node, r.err = embed.StartEtcd(ec)
+	}()
+	var node *embed.Etcd
+	select {
+	case r := <-done:
+		if r.err != nil {
+			return nil, r.err
+		}
+		node = r.node
+	case <-ctx.Done():
+		go func() { // it holds what it holds until it comes back
+			if r := <-done; r.node != nil {
+				r.node.Close()
+			}
+		}()
+		return nil, ctx.Err()
+	}
+	select {
+	case <-node.Server.ReadyNotify():
+		return node, nil
+	case <-node.Server.StopNotify():
+	case <-f.ch:
+		return nil, f.get()
+	case <-ctx.Done():
+	}
+	node.Close()
+	return nil, fmt.Errorf("it did not become ready: %w", context.Cause(ctx))
+}
+
+// failure is the first fatal log entry of a node.
+type failure struct {
+	mu  sync.Mutex
+	err error
+	ch  chan struct{}
+}
+
+func (f *failure) get() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.err
+}
+
+// OnWrite implements zapcore.CheckWriteHook in place of exiting the process.
+func (f *failure) OnWrite(e *zapcore.CheckedEntry, fields []zapcore.Field) {
+	f.mu.Lock()
+	if f.err == nil {
+		f.err = errors.New(e.Message)
+		for _, field := range fields {
+			if err, ok := field.Interface.(error); ok {
+				f.err = fmt.Errorf("%s: %w", e.Message, err)
+			}
+		}
+		close(f.ch)
+	}
+	f.mu.Unlock()
+	runtime.Goexit()
+}
+
+func serverLogger(l *slog.Logger, f *failure) *zap.Logger {
+	if l == nil {
+		l = slog.New(slog.DiscardHandler)
+	}
+	return zapLogger(l, zap.WithFatalHook(f))
+}

@@ -1,0 +1,211 @@
+package record
+
+import (
+	"fmt"
+	"math"
+	"strings"
+	"unicode/utf8"
+
+	"google.golang.org/protobuf/encoding/protowire"
+
+	"github.com/rota-project/rota"
+)
+
+// maxText is the most bytes of a text for people that is kept: an error, a reason.
+const maxText = 4 << 10
+
+// text is s as it is kept: valid UTF-8 of at most maxText bytes.
+func text(s string) string {
+	if len(s) > maxText {
+		cut := maxText - len("...")
+		for cut > 0 && !utf8.RuneStart(s[cut]) {
+			cut--
+		}
+		s = s[:cut] + "..."
+	}
+	if utf8.ValidString(s) {
+		return s
+	}
+	// One byte, so that the text grows no longer.
+	return strings.ToValidUTF8(s, "?")
+}
+
+// Fields of a page.
+const (
+	fieldVersion = 1
+	fieldRecords = 2
+)
+
+// appendPage makes a page's value of n records, each written by add.
+func appendPage(sizeHint, n int, add func(b []byte, i int) ([]byte, error)) ([]byte, error) {
+	out := appendVarint(make([]byte, 0, sizeHint), fieldVersion, Version)
+	var b []byte
+	var err error
+	for i := range n {
+		if b, err = add(b[:0], i); err != nil {
+			return nil, err
+		}
+		out = protowire.AppendTag(out, fieldRecords, protowire.BytesType)
+		out = protowire.AppendBytes(out, b)
+	}
+	return out, nil
+}
+
+// records calls each with the bytes of every record of a page's value, and
+// before that count with their number.
+func records(value []byte, count func(n int), each func(b []byte) error) error {
+	if err := checkVersion(value); err != nil {
+		return err
+	}
+	n := 0
+	m := message{rest: value}
+	for m.next() {
+		if m.is(fieldRecords, protowire.BytesType) {
+			n++
+		}
+	}
+	if m.err != nil {
+		return m.err
+	}
+	count(n)
+	for m := (message{rest: value}); m.next(); {
+		var err error
+		switch {
+		case m.is(fieldVersion, protowire.VarintType):
+			err = versionError(m.varint)
+		case m.is(fieldRecords, protowire.BytesType):
+			err = each(m.bytes)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkVersion looks at the version alone, which comes first, so that a layout
+// that is new beyond recognition is known as that.
+func checkVersion(value []byte) error {
+	num, typ, n := protowire.ConsumeTag(value)
+	if n < 0 || num != fieldVersion || typ != protowire.VarintType {
+		return fmt.Errorf("%w: it does not begin with a version", ErrMalformed)
+	}
+	v, n := protowire.ConsumeVarint(value[n:])
+	if n < 0 {
+		return fmt.Errorf("%w: it does not begin with a version", ErrMalformed)
+	}
+	return versionError(v)
+}
+
+func versionError(v uint64) error {
+	switch {
+	case v == 0:
+		return fmt.Errorf("%w: version 0", ErrMalformed)
+	case v > Version:
+		return fmt.Errorf("%w: version %d, this one reads up to %d", rota.ErrNewerVersion, v, Version)
+	}
+	return nil
+}
+
+// field is one field of a message as it is on the wire.
+type field struct {
+	num    protowire.Number
+	typ    protowire.Type
+	varint uint64 // of a varint, and the bits of a fixed64
+	bytes  []byte
+}
+
+func (f *field) float() float64 { return math.Float64frombits(f.varint) }
+func (f *field) bool() bool     { return f.varint != 0 }
+
+// is says whether f is the field num of type typ. Fields of another type are
+// skipped, as protocol buffers do.
+func (f *field) is(num protowire.Number, typ protowire.Type) bool {
+	return f.num == num && f.typ == typ
+}
+
+// message walks the fields of a message:
+//
+//	for m := (message{rest: b}); m.next(); { ... m.field ... }
+//
+// err is set when it ended early.
+type message struct {
+	rest []byte
+	field
+	err error
+}
+
+func (m *message) next() bool {
+	if len(m.rest) == 0 {
+		return false
+	}
+	num, typ, n := protowire.ConsumeTag(m.rest)
+	if n >= 0 {
+		m.rest = m.rest[n:]
+		m.field = field{num: num, typ: typ}
+		switch typ {
+		case protowire.VarintType:
+			m.varint, n = protowire.ConsumeVarint(m.rest)
+		case protowire.Fixed64Type:
+			m.varint, n = protowire.ConsumeFixed64(m.rest)
+		case protowire.BytesType:
+			m.bytes, n = protowire.ConsumeBytes(m.rest)
+		default:
+			n = protowire.ConsumeFieldValue(num, typ, m.rest)
+		}
+	}
+	if n < 0 {
+		m.err = fmt.Errorf("%w: %w", ErrMalformed, protowire.ParseError(n))
+		return false
+	}
+	m.rest = m.rest[n:]
+	return true
+}
+
+// shared makes strings of fields that mostly say what they said in the record
+// before, without a copy of each.
+type shared struct{ last string }
+
+func (s *shared) of(b []byte) string {
+	if string(b) != s.last {
+		s.last = string(b)
+	}
+	return s.last
+}
+
+func appendString(b []byte, num protowire.Number, s string) []byte {
+	if s == "" {
+		return b
+	}
+	return protowire.AppendString(protowire.AppendTag(b, num, protowire.BytesType), s)
+}
+
+func appendVarint(b []byte, num protowire.Number, v uint64) []byte {
+	if v == 0 {
+		return b
+	}
+	return protowire.AppendVarint(protowire.AppendTag(b, num, protowire.VarintType), v)
+}
+
+func appendBool(b []byte, num protowire.Number, v bool) []byte {
+	if !v {
+		return b
+	}
+	return appendVarint(b, num, 1)
+}
+
+func appendFixed(b []byte, num protowire.Number, bits uint64) []byte {
+	if bits == 0 {
+		return b
+	}
+	return protowire.AppendFixed64(protowire.AppendTag(b, num, protowire.Fixed64Type), bits)
+}
+
+func appendBytes(b []byte, num protowire.Number, v []byte) []byte {
+	if len(v) == 0 {
+		return b
+	}
+	return protowire.AppendBytes(protowire.AppendTag(b, num, protowire.BytesType), v)
+}
+
+func bits(v float64) uint64 { return math.Float64bits(v) }

@@ -1,0 +1,253 @@
+package view
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/rota-project/rota"
+	"github.com/rota-project/rota/store"
+	"github.com/rota-project/rota/store/record"
+	"github.com/rota-project/rota/store/storepb"
+	"github.com/rota-project/rota/store/table"
+)
+
+func (d *Delta) empty() bool {
+	return len(d.Tasks)+len(d.Grants)+len(d.Acks)+len(d.Sessions)+len(d.Nodes) == 0 &&
+		!d.Schedulers && !d.Sources && !d.Leader && !d.Cluster && !d.Kick
+}
+
+// take sorts events by what they are about. Pages of one table go in together,
+// so that a record that only changed its page is no change.
+func (v *View) take(events []store.Event) (*Delta, error) {
+	d := &Delta{}
+	var tasks []store.Event
+	grants, acks := map[string][]store.Event{}, map[string][]store.Event{}
+	for _, e := range events {
+		var err error
+		switch prefix, _, _ := strings.Cut(e.Key, "/"); prefix + "/" {
+		case store.TasksPrefix:
+			tasks = append(tasks, e)
+		case store.GrantsPrefix:
+			err = byWorker(grants, store.GrantsPrefix, e)
+		case store.AcksPrefix:
+			err = byWorker(acks, store.AcksPrefix, e)
+		default:
+			err = v.takeSingle(d, e)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("key %s: %w", e.Key, err)
+		}
+	}
+	var err error
+	if d.Tasks, err = v.Tasks.Apply(tasks); err != nil {
+		return nil, err
+	}
+	for worker, events := range grants {
+		changes, err := v.grantsOf(worker).Apply(events)
+		if err != nil {
+			return nil, err
+		}
+		v.granted(d, worker, changes)
+	}
+	for worker, events := range acks {
+		changes, err := v.acksOf(worker).Apply(events)
+		if err != nil {
+			return nil, err
+		}
+		v.acked(d, worker, changes)
+	}
+	return d, nil
+}
+
+func (v *View) grantsOf(worker string) *Grants {
+	t := v.Grants[worker]
+	if t == nil {
+		t = record.NewGrants(worker)
+		v.Grants[worker] = t
+	}
+	return t
+}
+
+func (v *View) acksOf(worker string) *Acks {
+	t := v.Acks[worker]
+	if t == nil {
+		t = record.NewAcks(worker)
+		v.Acks[worker] = t
+	}
+	return t
+}
+
+// granted notes changes of a worker's grants.
+func (v *View) granted(d *Delta, worker string, changes []table.Change[record.Grant]) {
+	if len(changes) == 0 {
+		return
+	}
+	if d.Grants == nil {
+		d.Grants = map[string][]table.Change[record.Grant]{}
+	}
+	d.Grants[worker] = changes
+	for _, c := range changes {
+		switch {
+		case c.Old == nil:
+			v.hold(c.New.Instance, worker)
+		case c.New == nil:
+			v.unhold(c.Old.Instance, worker)
+		}
+	}
+}
+
+// acked notes changes of a worker's acknowledgements.
+func (v *View) acked(d *Delta, worker string, changes []table.Change[record.Ack]) {
+	if len(changes) == 0 {
+		return
+	}
+	if d.Acks == nil {
+		d.Acks = map[string][]table.Change[record.Ack]{}
+	}
+	d.Acks[worker] = changes
+}
+
+func byWorker(m map[string][]store.Event, prefix string, e store.Event) error {
+	worker, ok := store.NameIn(prefix, e.Key)
+	if !ok {
+		return record.ErrMalformed
+	}
+	m[worker] = append(m[worker], e)
+	return nil
+}
+
+// takeSingle takes an event of a key that is not a page.
+func (v *View) takeSingle(d *Delta, e store.Event) error {
+	if e.Deleted {
+		if _, ok := v.keys[e.Key]; !ok {
+			return nil
+		}
+		delete(v.keys, e.Key)
+	} else {
+		if v.keys[e.Key] >= e.Mod {
+			return nil
+		}
+		v.keys[e.Key] = e.Mod
+	}
+	switch e.Key {
+	case store.LeaderKey:
+		return v.takeLeader(d, e)
+	case store.ClusterKey:
+		d.Cluster = true
+		v.Cluster = &storepb.Cluster{}
+		if e.Deleted {
+			return nil
+		}
+		return record.Decode(e.Value, v.Cluster)
+	case store.KickKey:
+		d.Kick = true
+		return nil
+	case store.JoinKey:
+		return nil
+	}
+	for _, p := range []struct {
+		prefix string
+		take   func(*Delta, string, store.Event) error
+	}{
+		{store.SessionsPrefix, v.takeSession},
+		{store.NodesPrefix, func(d *Delta, name string, e store.Event) error {
+			d.Nodes = append(d.Nodes, name)
+			return takeInto(v.Nodes, name, e, &storepb.Node{})
+		}},
+		{store.SchedulersPrefix, func(d *Delta, name string, e store.Event) error {
+			d.Schedulers = true
+			return takeInto(v.Schedulers, name, e, &storepb.Scheduler{})
+		}},
+		{store.SourcesPrefix, func(d *Delta, name string, e store.Event) error {
+			d.Sources = true
+			return takeInto(v.Sources, name, e, &storepb.Source{})
+		}},
+	} {
+		if name, ok := store.NameIn(p.prefix, e.Key); ok {
+			return p.take(d, name, e)
+		}
+	}
+	return nil // a key of a newer version's kind: not ours to judge
+}
+
+func takeInto[M record.Versioned](m map[string]M, name string, e store.Event, value M) error {
+	if e.Deleted {
+		delete(m, name)
+		return nil
+	}
+	if err := record.Decode(e.Value, value); err != nil {
+		return err
+	}
+	m[name] = value
+	return nil
+}
+
+func (v *View) takeLeader(d *Delta, e store.Event) error {
+	if e.Deleted {
+		v.Leader = nil
+		d.Leader = true
+		return nil
+	}
+	// The leader writes its key with each transaction: only another epoch is news.
+	epoch := e.Create
+	if v.Leader != nil && v.Leader.Epoch == epoch {
+		return nil
+	}
+	var m storepb.Leader
+	if err := record.Decode(e.Value, &m); err != nil {
+		return err
+	}
+	v.Leader = &Leader{Name: m.GetName(), Epoch: epoch}
+	d.Leader = true
+	return nil
+}
+
+func (v *View) takeSession(d *Delta, name string, e store.Event) error {
+	old := v.Sessions[name]
+	if e.Deleted {
+		delete(v.Sessions, name)
+		d.Sessions = append(d.Sessions, SessionChange{name, old, nil})
+		return nil
+	}
+	m := &storepb.Session{}
+	if err := record.Decode(e.Value, m); err != nil {
+		return err
+	}
+	s := &Session{ID: e.Create, Mod: e.Mod, Session: m}
+	v.Sessions[name] = s
+	if old != nil && old.ID != s.ID {
+		// It ended and began anew within one batch: both are news.
+		d.Sessions = append(d.Sessions, SessionChange{name, old, nil})
+		old = nil
+	}
+	d.Sessions = append(d.Sessions, SessionChange{name, old, s})
+	return nil
+}
+
+func (v *View) hold(i rota.Instance, worker string) {
+	one := v.single[worker]
+	if one == nil {
+		one = []string{worker}
+		v.single[worker] = one
+	}
+	if have := v.holders[i]; len(have) > 0 {
+		one = append(slices.Clone(have), worker)
+	}
+	v.holders[i] = one
+}
+
+func (v *View) unhold(i rota.Instance, worker string) {
+	have := v.holders[i]
+	if len(have) <= 1 {
+		delete(v.holders, i)
+		return
+	}
+	left := slices.DeleteFunc(slices.Clone(have), func(w string) bool { return w == worker })
+	if len(left) == 1 {
+		delete(v.holders, i)
+		v.hold(i, left[0])
+		return
+	}
+	v.holders[i] = left
+}

@@ -1,0 +1,341 @@
+package view
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/rota-project/rota"
+	"github.com/rota-project/rota/store"
+	"github.com/rota-project/rota/store/record"
+	"github.com/rota-project/rota/store/storepb"
+	"github.com/rota-project/rota/store/table"
+)
+
+// The tables of the picture.
+type (
+	// Tasks are all declared tasks.
+	Tasks = table.Table[record.Task]
+	// Grants are those of one worker.
+	Grants = table.Table[record.Grant]
+	// Acks are what one worker said of its grants.
+	Acks = table.Table[record.Ack]
+)
+
+// Session is a living worker.
+type Session struct {
+	ID  int64 // the revision at which the key was created
+	Mod int64 // the revision at which it was written last
+	*storepb.Session
+}
+
+// Leader is who leads: Epoch is the revision at which the leader's key was created.
+type Leader struct {
+	Name  string
+	Epoch int64
+}
+
+// View is the picture. Fields are read inside Read, Subscribe's first call and
+// subscribers only, and never changed there.
+type View struct {
+	store store.Store
+	log   *slog.Logger
+
+	mu       sync.RWMutex
+	revision int64         // everything up to here is in
+	moved    chan struct{} // closed when revision grows
+	subs     map[*Subscription]struct{}
+
+	Tasks      *Tasks
+	Grants     map[string]*Grants // by worker
+	Acks       map[string]*Acks   // by worker
+	Sessions   map[string]*Session
+	Nodes      map[string]*storepb.Node
+	Schedulers map[string]*storepb.Scheduler
+	Sources    map[string]*storepb.Source
+	Leader     *Leader // nil while there is none
+	Cluster    *storepb.Cluster
+
+	holders map[rota.Instance][]string // workers with a grant, by instance
+	single  map[string][]string        // one shared slice a worker, for holders
+	keys    map[string]int64           // modification revisions of keys that are no pages
+}
+
+// Delta is what changed between one look at the picture and the next.
+type Delta struct {
+	Tasks      []table.Change[record.Task]
+	Grants     map[string][]table.Change[record.Grant]
+	Acks       map[string][]table.Change[record.Ack]
+	Sessions   []SessionChange
+	Nodes      []string
+	Schedulers bool
+	Sources    bool
+	Leader     bool
+	Cluster    bool
+	Kick       bool // somebody asked for a pass
+}
+
+// SessionChange is a worker that came (Old nil), went (New nil), or changed.
+type SessionChange struct {
+	Name     string
+	Old, New *Session
+}
+
+// Subscription is told every Delta, in order.
+type Subscription struct {
+	v *View
+	f func(*Delta)
+}
+
+// New returns an empty picture of s.
+func New(s store.Store, log *slog.Logger) *View {
+	v := &View{store: s, log: log, moved: make(chan struct{}), subs: map[*Subscription]struct{}{}}
+	v.clear()
+	return v
+}
+
+func (v *View) clear() {
+	v.Tasks = record.NewTasks()
+	v.Grants = map[string]*Grants{}
+	v.Acks = map[string]*Acks{}
+	v.Sessions = map[string]*Session{}
+	v.Nodes = map[string]*storepb.Node{}
+	v.Schedulers = map[string]*storepb.Scheduler{}
+	v.Sources = map[string]*storepb.Source{}
+	v.Cluster = &storepb.Cluster{}
+	v.holders = map[rota.Instance][]string{}
+	v.single = map[string][]string{}
+	v.keys = map[string]int64{}
+}
+
+// Run keeps the picture true until ctx ends. It returns early only if the store
+// holds what this version cannot read (rota.ErrNewerVersion, table.ErrCorrupt).
+func (v *View) Run(ctx context.Context) error {
+	for ctx.Err() == nil {
+		err := v.follow(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return nil //nolint:nilerr // asked to end: whatever the store said then is of no interest
+		case errors.Is(err, rota.ErrNewerVersion), errors.Is(err, table.ErrCorrupt), errors.Is(err, record.ErrMalformed):
+			return err
+		case errors.Is(err, store.ErrCompacted):
+			v.log.Info("history compacted, reading everything again")
+			continue
+		}
+		v.log.Warn("store does not answer", "error", err)
+		select {
+		case <-ctx.Done():
+		case <-time.After(retryEvery):
+		}
+	}
+	return nil
+}
+
+// retryEvery is the pause between attempts to read the store.
+const retryEvery = 200 * time.Millisecond
+
+// follow lists everything, then watches until the watch ends.
+func (v *View) follow(ctx context.Context) error {
+	kvs, rev, err := v.store.Range(ctx, "")
+	if err != nil {
+		return fmt.Errorf("read all: %w", err)
+	}
+	if err := v.reset(kvs, rev); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	for b := range v.store.Watch(ctx, "", rev+1) {
+		if b.Err != nil {
+			return b.Err
+		}
+		if err := v.apply(b.Events, b.Revision); err != nil {
+			return err
+		}
+	}
+	return ctx.Err()
+}
+
+// reset replaces the picture by a listing, and tells subscribers the difference.
+func (v *View) reset(kvs []store.KV, rev int64) error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	var tasks []store.KV
+	grants, acks := map[string][]store.KV{}, map[string][]store.KV{}
+	for worker := range v.Grants {
+		grants[worker] = nil
+	}
+	for worker := range v.Acks {
+		acks[worker] = nil
+	}
+	gone := maps.Clone(v.keys)
+	var events []store.Event
+	for _, kv := range kvs {
+		switch {
+		case strings.HasPrefix(kv.Key, store.TasksPrefix):
+			tasks = append(tasks, kv)
+		case strings.HasPrefix(kv.Key, store.GrantsPrefix):
+			name, _ := store.NameIn(store.GrantsPrefix, kv.Key)
+			grants[name] = append(grants[name], kv)
+		case strings.HasPrefix(kv.Key, store.AcksPrefix):
+			name, _ := store.NameIn(store.AcksPrefix, kv.Key)
+			acks[name] = append(acks[name], kv)
+		default:
+			delete(gone, kv.Key)
+			events = append(events, store.Event{KV: kv})
+		}
+	}
+	for key := range gone {
+		events = append(events, store.Event{KV: store.KV{Key: key, Mod: rev}, Deleted: true})
+	}
+	d, err := v.take(events)
+	if err != nil {
+		return err
+	}
+	if d.Tasks, err = v.Tasks.Reset(tasks); err != nil {
+		return err
+	}
+	v.Tasks.Advance(rev)
+	for worker, kvs := range grants {
+		changes, err := v.grantsOf(worker).Reset(kvs)
+		if err != nil {
+			return err
+		}
+		v.Grants[worker].Advance(rev)
+		v.granted(d, worker, changes)
+	}
+	for worker, kvs := range acks {
+		changes, err := v.acksOf(worker).Reset(kvs)
+		if err != nil {
+			return err
+		}
+		v.Acks[worker].Advance(rev)
+		v.acked(d, worker, changes)
+	}
+	v.tell(d, rev)
+	return nil
+}
+
+// Applied tells the picture of pages that a transaction of this process wrote
+// at a revision.
+func (v *View) Applied(units []table.Unit, rev int64) error {
+	return v.apply(table.Events(units, rev), 0)
+}
+
+// apply takes events in; with a revision, the picture is then whole up to there.
+func (v *View) apply(events []store.Event, rev int64) error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	d, err := v.take(events)
+	if err != nil {
+		return err
+	}
+	if rev > 0 {
+		v.Tasks.Advance(rev)
+		for worker := range d.Grants {
+			v.Grants[worker].Advance(rev)
+		}
+		for worker := range d.Acks {
+			v.Acks[worker].Advance(rev)
+		}
+	}
+	v.tell(d, rev)
+	return nil
+}
+
+// tell passes a delta to the subscribers and moves the revision on.
+func (v *View) tell(d *Delta, rev int64) {
+	if !d.empty() {
+		for s := range v.subs {
+			s.f(d)
+		}
+	}
+	if rev > v.revision {
+		v.revision = rev
+		close(v.moved)
+		v.moved = make(chan struct{})
+	}
+}
+
+// Read calls f while the picture stands still. f must be quick and keep nothing
+// but records, which never change.
+func (v *View) Read(f func()) {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	f()
+}
+
+// Revision is the revision up to which the picture is whole.
+func (v *View) Revision() int64 {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	return v.revision
+}
+
+// Wait returns when the picture is whole up to rev.
+func (v *View) Wait(ctx context.Context, rev int64) error {
+	for {
+		v.mu.RLock()
+		at, moved := v.revision, v.moved
+		v.mu.RUnlock()
+		if at >= rev {
+			return nil
+		}
+		select {
+		case <-moved:
+		case <-ctx.Done():
+			return fmt.Errorf("wait for revision %d: %w", rev, ctx.Err())
+		}
+	}
+}
+
+// Subscribe calls first while the picture stands still, and from then on each
+// for every change after that. each runs while the picture stands still, must
+// be quick and must not call the View's methods but those that say so.
+func (v *View) Subscribe(first func(), each func(*Delta)) *Subscription {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if first != nil {
+		first()
+	}
+	s := &Subscription{v, each}
+	v.subs[s] = struct{}{}
+	return s
+}
+
+// Close ends the subscription: no call runs or begins after it returns.
+func (s *Subscription) Close() {
+	s.v.mu.Lock()
+	defer s.v.mu.Unlock()
+	delete(s.v.subs, s)
+}
+
+// Mod is the revision at which a key that is no page was written last; 0 if it
+// is absent. Call it inside Read.
+func (v *View) Mod(key string) int64 { return v.keys[key] }
+
+// Holders are the workers that have a grant of i; call it inside Read.
+func (v *View) Holders(i rota.Instance) []string { return v.holders[i] }
+
+// Grant answers the grant of i on worker; call it inside Read.
+func (v *View) Grant(worker string, i rota.Instance) (*record.Grant, bool) {
+	t := v.Grants[worker]
+	if t == nil {
+		return nil, false
+	}
+	return t.Get(record.InstanceKey(i))
+}
+
+// Ack answers what worker said of i; call it inside Read.
+func (v *View) Ack(worker string, i rota.Instance) (*record.Ack, bool) {
+	t := v.Acks[worker]
+	if t == nil {
+		return nil, false
+	}
+	return t.Get(record.InstanceKey(i))
+}

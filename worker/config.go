@@ -1,0 +1,85 @@
+package worker
+
+import (
+	"crypto/rand"
+	"crypto/tls"
+	"fmt"
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/rota-project/rota"
+)
+
+// Config says who a worker is and whom it serves. Only Name and one of
+// Schedulers and Connect are needed.
+type Config struct {
+	// Name is the worker's stable name. Two living workers cannot have the same.
+	Name string
+	// Incarnation names this start of the process. Empty makes one up. A
+	// supervisor that reports exits chooses it.
+	Incarnation string
+	// Schedulers are gRPC addresses, host:port, tried in turn.
+	Schedulers []string
+	// TLS secures the connections to Schedulers. Nil connects in the clear,
+	// which only loopback addresses are for.
+	TLS *tls.Config
+	// Connect replaces Schedulers: an embedded scheduler, or a test.
+	Connect Connector
+
+	// Zone, Labels, Capacity, MaxTasks and Strength are what placement goes by;
+	// see rota.Worker.
+	Zone     string
+	Labels   map[string]string
+	Capacity map[string]float64
+	MaxTasks int
+	Strength float64
+	// RestartGrace is how long the worker's instances wait for its return under
+	// the same name after it was lost, instead of being moved at once.
+	RestartGrace time.Duration
+	// NameWait is how long to wait for a predecessor of the same name to be
+	// surely gone. Zero means 30 s.
+	NameWait time.Duration
+
+	// Logger gets what happens to the worker and its instances. Nil is silent.
+	Logger *slog.Logger
+	// Exit ends the process when an exclusive instance outlives the lease. Nil
+	// means os.Exit; whatever is set must not return.
+	Exit func(code int)
+}
+
+// ExitFenced is the status that a process ends with when an exclusive task
+// ignored the end of its context and the lease could no longer be trusted.
+const ExitFenced = 75
+
+func (c Config) normalize() (Config, error) {
+	w := rota.Worker{
+		Name: c.Name, Zone: c.Zone, Labels: c.Labels, Capacity: c.Capacity, MaxTasks: c.MaxTasks, Strength: c.Strength,
+	}
+	if err := w.Validate(); err != nil {
+		return c, fmt.Errorf("worker: %w", err)
+	}
+	if c.RestartGrace < 0 {
+		return c, fmt.Errorf("worker: %w", &rota.FieldError{Field: "restart_grace", Value: c.RestartGrace, Want: "zero or more"})
+	}
+	if c.Connect == nil {
+		if len(c.Schedulers) == 0 {
+			return c, fmt.Errorf("worker: %w", &rota.FieldError{Field: "schedulers", Value: "", Want: "at least one address"})
+		}
+		c.Connect = dialer(c.Schedulers, c.TLS)
+	}
+	if c.Incarnation == "" {
+		c.Incarnation = rand.Text()[:12]
+	}
+	if c.NameWait == 0 {
+		c.NameWait = 30 * time.Second
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.Exit == nil {
+		c.Exit = os.Exit
+	}
+	c.Logger = c.Logger.With("worker", c.Name)
+	return c, nil
+}

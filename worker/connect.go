@@ -1,0 +1,59 @@
+package worker
+
+import (
+	"context"
+	"crypto/tls"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	rotav1 "github.com/rota-project/rota/api/rota/v1"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/keepalive"
+)
+
+// Stream is one session's connection. Send and Recv may be called at once, each
+// by one goroutine; both fail when the context that it was made with ends.
+type Stream interface {
+	Send(*rotav1.FromWorker) error
+	Recv() (*rotav1.ToWorker, error)
+}
+
+// Connector makes a connection to some scheduler, another one at each call
+// where there are several. known are addresses that a scheduler told of, to be
+// tried too.
+type Connector func(ctx context.Context, known []string) (Stream, error)
+
+// dialer connects over gRPC, to one address after another.
+func dialer(addresses []string, conf *tls.Config) Connector {
+	creds := insecure.NewCredentials()
+	if conf != nil {
+		creds = credentials.NewTLS(conf)
+	}
+	var next atomic.Uint64
+	return func(ctx context.Context, known []string) (Stream, error) {
+		all := addresses
+		for _, a := range known {
+			if !slices.Contains(addresses, a) {
+				all = append(all[:len(all):len(all)], a)
+			}
+		}
+		address := all[int(next.Add(1)-1)%len(all)]
+		conn, err := grpc.NewClient("passthrough:///"+address,
+			grpc.WithTransportCredentials(creds),
+			grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 5 * time.Second}),
+			grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage), grpc.MaxCallSendMsgSize(maxMessage)),
+		)
+		if err != nil {
+			return nil, err
+		}
+		context.AfterFunc(ctx, func() { _ = conn.Close() })
+		return rotav1.NewSessionsClient(conn).Connect(ctx)
+	}
+}
+
+// maxMessage is the largest message of a session, in bytes.
+const maxMessage = 16 << 20

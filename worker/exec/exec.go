@@ -1,0 +1,166 @@
+// Package exec makes task functions of commands: each instance is a process of
+// its own, started from the worker's own configuration, never from what a task
+// says.
+//
+// The command is words and no shell; each word is a text/template of Fields.
+// The payload is on standard input, and the rest is in the environment too:
+// ROTA_TASK, ROTA_INDEX, ROTA_KIND, ROTA_GROUP, ROTA_KEY, ROTA_GENERATION.
+// When the grant ends the process gets SIGTERM, and SIGKILL after the grace;
+// nothing of it is left behind.
+package exec
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+	"text/template"
+	"time"
+
+	"github.com/rota-project/rota"
+	"github.com/rota-project/rota/process"
+	"github.com/rota-project/rota/worker"
+)
+
+// Fields are what the words of a command can name, as {{.ID}}.
+type Fields struct {
+	ID, Kind, Group, Key string
+	Index                int
+	Generation           uint64
+	Weight, Priority     float64
+	// PayloadFile is the path of a file with the payload. It is only written
+	// if the command names it.
+	PayloadFile string
+}
+
+// Config says what a kind of task runs.
+type Config struct {
+	// Kind is the kind of task.
+	Kind string
+	// Command is the command line: words, quotes, no shell.
+	Command string
+	// Env is the environment beside the variables above. Nothing is inherited.
+	Env []string
+	// Dir is the working directory. Empty means "/".
+	Dir string
+	// Output takes what the processes write. Nil discards it.
+	Output io.Writer
+	// Owner marks the processes for process.Sweep.
+	Owner string
+	// Grace is how long a process has after SIGTERM. Zero means 10 s.
+	Grace time.Duration
+	// User runs the processes. Nil means the worker's own user.
+	User *process.User
+}
+
+// New returns the task function of c, or a *rota.FieldError.
+func New(c Config) (worker.TaskFunc, error) {
+	words, err := Split(c.Command)
+	if err != nil || len(words) == 0 {
+		return nil, &rota.FieldError{Field: "exec." + c.Kind, Value: c.Command, Want: "a command: words, closed quotes"}
+	}
+	templates := make([]*template.Template, len(words))
+	for n, w := range words {
+		t, err := template.New("exec." + c.Kind).Option("missingkey=error").Parse(w)
+		if err == nil {
+			err = t.Execute(io.Discard, Fields{})
+		}
+		if err != nil {
+			return nil, &rota.FieldError{Field: "exec." + c.Kind, Value: w, Want: "a template of the task's fields: " + err.Error()}
+		}
+		templates[n] = t
+	}
+	wantsFile := strings.Contains(c.Command, "PayloadFile")
+	return func(ctx context.Context, a worker.Assigned) error {
+		f := Fields{
+			ID: a.ID(), Kind: a.Task.Kind, Group: a.Task.Group, Key: a.Task.Key, Index: a.Index,
+			Generation: uint64(a.Generation()), Weight: a.Task.Weight, Priority: a.Task.Priority,
+		}
+		if wantsFile {
+			path, remove, err := payloadFile(a.Task.Payload)
+			if err != nil {
+				return err
+			}
+			defer remove()
+			f.PayloadFile = path
+		}
+		argv := make([]string, len(templates))
+		for n, t := range templates {
+			var b strings.Builder
+			if err := t.Execute(&b, f); err != nil {
+				return err
+			}
+			argv[n] = b.String()
+		}
+		return run(ctx, c, argv, f, a.Task.Payload)
+	}, nil
+}
+
+// run is one process from start to end.
+func run(ctx context.Context, c Config, argv []string, f Fields, payload []byte) error {
+	tail := &tailBuffer{next: c.Output}
+	p, err := process.Start(ctx, process.Spec{
+		Argv: argv, Dir: c.Dir, Stdin: bytes.NewReader(payload), Stdout: c.Output, Stderr: tail, Grace: c.Grace,
+		Owner: c.Owner, User: c.User,
+		Env: append(append([]string{}, c.Env...),
+			"ROTA_TASK="+f.ID, "ROTA_INDEX="+strconv.Itoa(f.Index), "ROTA_KIND="+f.Kind, "ROTA_GROUP="+f.Group,
+			"ROTA_KEY="+f.Key, "ROTA_GENERATION="+strconv.FormatUint(f.Generation, 10)),
+	})
+	if err != nil {
+		return fmt.Errorf("start %s: %w", argv[0], err)
+	}
+	exit, err := p.Wait()
+	if ctx.Err() != nil {
+		return nil //nolint:nilerr // it was asked to end, and has
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %s: %w", argv[0], exit, err)
+	}
+	return fmt.Errorf("%s: %s%s", argv[0], exit, tail)
+}
+
+func payloadFile(payload []byte) (path string, remove func(), err error) {
+	file, err := os.CreateTemp("", "rota-payload-*")
+	if err != nil {
+		return "", nil, err
+	}
+	remove = func() { _ = os.Remove(file.Name()) }
+	_, err = file.Write(payload)
+	if e := file.Close(); err == nil {
+		err = e
+	}
+	if err != nil {
+		remove()
+		return "", nil, fmt.Errorf("payload: %w", err)
+	}
+	return file.Name(), remove, nil
+}
+
+// tailBuffer passes what it is given on and keeps its end, for the error text.
+type tailBuffer struct {
+	next io.Writer
+	last []byte
+}
+
+const tailBytes = 512
+
+func (b *tailBuffer) Write(p []byte) (int, error) {
+	b.last = append(b.last, p...)
+	if len(b.last) > tailBytes {
+		b.last = append(b.last[:0], b.last[len(b.last)-tailBytes:]...)
+	}
+	if b.next == nil {
+		return len(p), nil
+	}
+	return b.next.Write(p)
+}
+
+func (b *tailBuffer) String() string {
+	if s := strings.TrimSpace(string(b.last)); s != "" {
+		return ": " + s
+	}
+	return ""
+}

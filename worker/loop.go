@@ -1,0 +1,409 @@
+package worker
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/rota-project/rota"
+	rotav1 "github.com/rota-project/rota/api/rota/v1"
+	"github.com/rota-project/rota/internal/version"
+	"github.com/rota-project/rota/ownership"
+)
+
+const (
+	// helloTimeout is how long a connection may take until the scheduler's answer.
+	helloTimeout = 2 * time.Second
+	// loadEvery is how often measured load is sent.
+	loadEvery = 5 * time.Second
+	// successorTimeout is how long a leaving worker goes on with available
+	// tasks while nobody has taken them over.
+	successorTimeout = 10 * time.Second
+	// farewellTimeout is how long it waits for the scheduler's goodbye.
+	farewellTimeout = 2 * time.Second
+	// defaultTTL is assumed of a lease before the first Welcome.
+	defaultTTL = 5 * time.Second
+)
+
+// loop owns the Holder: only its goroutine touches the fields.
+type loop struct {
+	w      *Worker
+	holder *ownership.Holder
+	calls  map[rota.Instance]*call
+	orders map[rota.Instance]Assigned // the last grant of each instance held
+
+	link       *link // the connection, nil while there is none
+	session    int64
+	lease      int64
+	ttl        time.Duration
+	seq        uint64
+	nextRenew  ownership.Time
+	nextLoad   ownership.Time
+	heard      ownership.Time // when the scheduler last said anything
+	aliveSince ownership.Time // since when another of our name is said to be alive
+	leaving    bool
+	left       bool
+	leaveBy    ownership.Time // when to stop waiting: for successors, then for the farewell
+	fatal      error
+}
+
+func (l *loop) init(w *Worker) {
+	l.w = w
+	l.holder = ownership.NewHolder(ownership.DefaultTrust(defaultTTL))
+	l.calls = map[rota.Instance]*call{}
+	l.orders = map[rota.Instance]Assigned{}
+	l.ttl = defaultTTL
+	l.aliveSince = -1
+}
+
+// run is the worker's life.
+func (l *loop) run() error {
+	w := l.w
+	ctx, cancel := context.WithCancel(context.Background())
+	connected := make(chan struct{})
+	go func() {
+		defer close(connected)
+		w.connect(ctx)
+	}()
+	defer func() {
+		cancel()
+		<-connected
+	}()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	leave := w.leave
+	for {
+		for _, f := range w.inbox.take() {
+			f()
+		}
+		l.flush()
+		if l.done() {
+			return l.fatal
+		}
+		l.arm(timer)
+		select {
+		case <-w.inbox.signal:
+		case <-timer.C:
+			now := w.now()
+			if l.leaving && now >= l.leaveBy && !l.holder.Empty() {
+				l.leaveBy = now + farewellTimeout
+				l.act(l.holder.Only(nil, now))
+			}
+			l.act(l.holder.Tick(now))
+		case <-leave:
+			leave = nil
+			l.startLeaving()
+		}
+	}
+}
+
+// done reports whether the worker holds nothing and is to end.
+func (l *loop) done() bool {
+	if len(l.calls) > 0 || !l.leaving && l.fatal == nil {
+		return false
+	}
+	// Without a session there is nobody to say farewell to, and without an
+	// answer the lease ends by itself.
+	return l.fatal != nil || l.left || l.session == 0 || l.holder.Empty() && l.w.now() >= l.leaveBy
+}
+
+// arm sets the timer to the next moment that matters.
+func (l *loop) arm(timer *time.Timer) {
+	now := l.w.now()
+	next := now + time.Hour
+	if l.leaving {
+		next = min(next, max(l.leaveBy, now))
+	}
+	if at, ok := l.holder.Next(now); ok {
+		next = min(next, at)
+	}
+	if l.link != nil && l.link.welcomed {
+		next = min(next, l.nextRenew)
+	}
+	timer.Reset(max(next-now, 0))
+}
+
+// flush sends what is due.
+func (l *loop) flush() {
+	if l.link == nil || !l.link.welcomed {
+		return
+	}
+	now := l.w.now()
+	if now >= l.nextRenew {
+		if now-l.heard > l.ttl/2 {
+			// Nothing came back for long: another scheduler may hear us.
+			l.w.log().Warn("scheduler does not answer", "for", now-l.heard)
+			l.link.cancel()
+			l.detach(l.link)
+			return
+		}
+		l.nextRenew = now + l.ttl/5
+		l.seq++
+		l.holder.Sent(l.seq, now)
+		l.link.send(&rotav1.FromWorker{Body: &rotav1.FromWorker_Renew{Renew: &rotav1.Renew{Seq: l.seq}}})
+	}
+	if now >= l.nextLoad {
+		if items := l.w.loads.take(); items != nil {
+			l.nextLoad = now + loadEvery
+			l.link.send(&rotav1.FromWorker{Body: &rotav1.FromWorker_Load{Load: &rotav1.Load{Items: items}}})
+		}
+	}
+	for acks := range slices.Chunk(l.holder.Acks(), ackChunk) {
+		l.link.send(&rotav1.FromWorker{Body: &rotav1.FromWorker_Acks{Acks: &rotav1.Acks{Acks: wire(acks)}}})
+	}
+	if l.leaving && l.holder.Empty() && !l.link.farewell {
+		l.link.farewell = true
+		l.leaveBy = now + farewellTimeout
+		l.link.send(&rotav1.FromWorker{Body: &rotav1.FromWorker_Leave{Leave: &rotav1.Leave{Done: true}}})
+	}
+}
+
+// ackChunk bounds the acknowledgements of one message.
+const ackChunk = 2000
+
+func wire(acks []ownership.Ack) []*rotav1.Ack {
+	now := time.Now().UnixMilli()
+	out := make([]*rotav1.Ack, len(acks))
+	for n, a := range acks {
+		out[n] = &rotav1.Ack{
+			Task: a.Instance.Task, Index: int64(a.Instance.Index), Generation: uint64(a.Generation),
+			State: string(a.State), Error: a.Error, Restarts: a.Restarts, SinceUnixMs: now,
+		}
+	}
+	return out
+}
+
+func (l *loop) startLeaving() {
+	now := l.w.now()
+	l.leaving, l.leaveBy = true, now+successorTimeout
+	l.w.mu.Lock()
+	l.w.set(StatusLeaving)
+	l.w.mu.Unlock()
+	l.w.log().Info("leaving", "instances", len(l.calls))
+	if l.link != nil && l.link.welcomed {
+		l.link.send(&rotav1.FromWorker{Body: &rotav1.FromWorker_Leave{Leave: &rotav1.Leave{}}})
+	}
+	l.act(l.holder.Leave(now))
+}
+
+// attach takes a new connection and says hello on it.
+func (l *loop) attach(k *link) {
+	now := l.w.now()
+	l.link = k
+	l.heard = now
+	l.seq++
+	l.holder.Disconnected()
+	l.holder.Sent(l.seq, now)
+	k.send(&rotav1.FromWorker{Body: &rotav1.FromWorker_Hello{Hello: &rotav1.Hello{
+		Info: l.info(), Session: l.session, Lease: l.lease, Held: wire(l.holder.Held(now)), Seq: l.seq,
+	}}})
+}
+
+func (l *loop) detach(k *link) {
+	if l.link == k {
+		l.link = nil
+		l.holder.Disconnected()
+	}
+}
+
+func (l *loop) info() *rotav1.WorkerInfo {
+	w := l.w
+	host, _ := os.Hostname()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return &rotav1.WorkerInfo{
+		Name: w.cfg.Name, Incarnation: w.cfg.Incarnation, Pid: int64(os.Getpid()), Host: host, Zone: w.cfg.Zone,
+		Labels: w.cfg.Labels, Kinds: slices.Sorted(maps.Keys(w.handlers)), AnyKind: w.fallback != nil,
+		Capacity: w.cfg.Capacity, MaxTasks: int64(w.cfg.MaxTasks), Strength: w.cfg.Strength,
+		RestartGraceMs: w.cfg.RestartGrace.Milliseconds(), Version: version.String(),
+	}
+}
+
+// receive is told everything that the scheduler says on k.
+func (l *loop) receive(k *link, m *rotav1.ToWorker) {
+	if l.link != k {
+		return // said on a connection that was given up
+	}
+	now := l.w.now()
+	l.heard = now
+	switch b := m.GetBody().(type) {
+	case *rotav1.ToWorker_Welcome:
+		l.welcome(k, b.Welcome, now)
+	case *rotav1.ToWorker_Refused:
+		l.refused(k, b.Refused, now)
+	case *rotav1.ToWorker_Renewed:
+		l.act(l.holder.Renewed(b.Renewed.GetSeq(), time.Duration(b.Renewed.GetTtlMs())*time.Millisecond, now))
+	case *rotav1.ToWorker_Grants:
+		l.grants(b.Grants, now)
+	case *rotav1.ToWorker_Cluster:
+		l.cluster(b.Cluster)
+	case *rotav1.ToWorker_Goodbye:
+		l.left = l.left || b.Goodbye.GetLeft()
+		l.detach(k)
+		k.cancel()
+	}
+}
+
+func (l *loop) welcome(k *link, m *rotav1.Welcome, now ownership.Time) {
+	ttl := time.Duration(m.GetTtlMs()) * time.Millisecond
+	if l.session != 0 && l.session != m.GetSession() {
+		l.act(l.holder.SessionLost(now))
+	}
+	if ttl != l.ttl {
+		l.ttl = ttl
+		l.holder.SetTrust(ownership.DefaultTrust(ttl))
+	}
+	if l.session != m.GetSession() {
+		l.w.log().Info("session opened", "session", m.GetSession(), "lease", ttl)
+	}
+	l.session, l.lease = m.GetSession(), m.GetLease()
+	l.w.known.set(m.GetSchedulers())
+	l.aliveSince = -1
+	l.nextRenew = now + ttl/5
+	k.welcomed = true
+	k.timeout.Stop()
+	l.act(l.holder.Renewed(m.GetSeq(), ttl, now))
+	if l.leaving {
+		k.send(&rotav1.FromWorker{Body: &rotav1.FromWorker_Leave{Leave: &rotav1.Leave{}}})
+	}
+	l.w.mu.Lock()
+	if l.w.status == StatusNew {
+		l.w.set(StatusRegistered)
+	}
+	l.w.mu.Unlock()
+}
+
+func (l *loop) refused(k *link, m *rotav1.Refused, now ownership.Time) {
+	k.pause = time.Duration(m.GetRetryAfterMs()) * time.Millisecond
+	switch m.GetCode() {
+	case rotav1.Refused_CODE_SESSION_LOST:
+		l.w.log().Warn("session lost", "reason", m.GetText())
+		l.session, l.lease = 0, 0
+		l.act(l.holder.SessionLost(now))
+	case rotav1.Refused_CODE_NAME_ALIVE:
+		if l.aliveSince < 0 {
+			l.aliveSince = now
+			l.w.log().Warn("waiting for the name", "reason", m.GetText())
+		}
+		if now-l.aliveSince > l.w.cfg.NameWait {
+			l.die(fmt.Errorf("worker %s: %w: %s", l.w.cfg.Name, rota.ErrNameAlive, m.GetText()), now)
+		}
+	case rotav1.Refused_CODE_TOO_MANY_WORKERS:
+		l.die(fmt.Errorf("worker %s: %w: %s", l.w.cfg.Name, rota.ErrTooManyWorkers, m.GetText()), now)
+	case rotav1.Refused_CODE_INVALID:
+		l.die(fmt.Errorf("worker %s: refused: %s", l.w.cfg.Name, m.GetText()), now)
+	default:
+		l.w.log().Warn("refused", "reason", m.GetText())
+	}
+	k.cancel()
+	l.detach(k)
+}
+
+// die ends the worker with err as soon as nothing runs any more.
+func (l *loop) die(err error, now ownership.Time) {
+	if l.fatal == nil {
+		l.fatal = err
+		l.act(l.holder.Only(nil, now))
+	}
+}
+
+func (l *loop) grants(m *rotav1.Grants, now ownership.Time) {
+	orders := make([]ownership.Order, 0, len(m.GetGrant()))
+	keep := make(map[rota.Instance]bool, len(m.GetGrant()))
+	for _, r := range m.GetRevoke() {
+		i := rota.Instance{Task: r.GetTask(), Index: int(r.GetIndex())}
+		keep[i] = true // Take says it with the generation
+		l.act(l.holder.Take(i, rota.Generation(r.GetGeneration()), now))
+	}
+	for _, g := range m.GetGrant() {
+		a, o := assignedOf(g)
+		if old, ok := l.orders[o.Instance]; ok && old.Generation() >= o.Generation && l.holder.Holds(o.Instance) {
+			keep[o.Instance] = true
+			continue
+		}
+		a.load = &l.w.loads
+		l.orders[o.Instance] = a
+		keep[o.Instance] = true
+		orders = append(orders, o)
+	}
+	if m.GetFull() {
+		l.act(l.holder.Only(keep, now))
+	}
+	l.act(l.holder.Give(orders, now))
+}
+
+func (l *loop) cluster(m *rotav1.ClusterState) {
+	w := l.w
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.all != m.GetAllRunning() {
+		w.all = m.GetAllRunning()
+		w.wake()
+	}
+	if w.status != StatusLeaving {
+		if m.GetBarrier() {
+			w.set(StatusInBarrier)
+		} else {
+			w.set(StatusLeftBarrier)
+		}
+	}
+}
+
+// act carries out what the holder decided.
+func (l *loop) act(actions []ownership.Action) {
+	for _, a := range actions {
+		switch a.Do {
+		case ownership.Start:
+			l.start(a.Instance, a.Generation)
+		case ownership.Stop:
+			if c := l.calls[a.Instance]; c != nil {
+				c.cancel(ErrRevoked)
+			}
+		case ownership.Adopt:
+			if c := l.calls[a.Instance]; c != nil {
+				c.assigned.generation.Store(uint64(a.Generation))
+			}
+		case ownership.Die:
+			l.w.log().Error("task outlives its lease; the process ends",
+				"task", a.Instance.String(), "generation", a.Generation)
+			l.w.cfg.Exit(ExitFenced)
+		}
+	}
+}
+
+// start calls the function of an instance in a goroutine of its own.
+func (l *loop) start(i rota.Instance, gen rota.Generation) {
+	w := l.w
+	a := l.orders[i]
+	a.generation.Store(uint64(gen))
+	ctx, cancel := context.WithCancelCause(context.Background())
+	l.calls[i] = &call{assigned: a, cancel: cancel}
+	w.mu.Lock()
+	w.tasks[i] = a
+	w.mu.Unlock()
+	f := w.handler(a.Task.Kind)
+	l.holder.Called(i, w.now())
+	go func() {
+		text := invoke(ctx, f, a)
+		w.inbox.do(func() { l.returned(i, text) })
+	}()
+}
+
+func (l *loop) returned(i rota.Instance, text string) {
+	w := l.w
+	c := l.calls[i]
+	c.cancel(nil)
+	delete(l.calls, i)
+	w.mu.Lock()
+	delete(w.tasks, i)
+	w.mu.Unlock()
+	now := w.now()
+	actions := l.holder.Returned(i, text, now)
+	if !l.holder.Holds(i) {
+		delete(l.orders, i)
+	}
+	l.act(actions)
+}

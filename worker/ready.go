@@ -1,0 +1,33 @@
+package worker
+
+import (
+	"fmt"
+	"net/http"
+)
+
+// ReadyHandler answers a readiness probe: 200 when this worker takes part in
+// the cluster and everything it was granted runs, or, with ?scope=cluster, when
+// every task of the cluster runs; else 503 with a line that says why.
+func (w *Worker) ReadyHandler() http.Handler {
+	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		w.mu.Lock()
+		status, all, n := w.status, w.all, len(w.tasks)
+		w.mu.Unlock()
+		scope := r.URL.Query().Get("scope")
+		why := ""
+		switch {
+		case scope != "" && scope != "cluster" && scope != "worker":
+			http.Error(rw, "scope: want worker or cluster", http.StatusBadRequest)
+			return
+		case status != StatusLeftBarrier:
+			why = fmt.Sprintf("worker is %s", status)
+		case scope == "cluster" && !all:
+			why = "not every task of the cluster runs"
+		}
+		if why != "" {
+			http.Error(rw, why, http.StatusServiceUnavailable)
+			return
+		}
+		_, _ = fmt.Fprintf(rw, "ready: %d instances run here\n", n)
+	})
+}

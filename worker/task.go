@@ -1,0 +1,94 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"sync/atomic"
+
+	"github.com/rota-project/rota"
+	rotav1 "github.com/rota-project/rota/api/rota/v1"
+	"github.com/rota-project/rota/ownership"
+)
+
+// TaskFunc runs one instance until ctx ends, which it does when the grant ends.
+// When it returns before that, with an error, by a panic or with nil, it is
+// called again after a pause that grows; the text of the error is shown by
+// `rota task get`.
+type TaskFunc func(ctx context.Context, a Assigned) error
+
+// Assigned is an instance that this worker was granted.
+type Assigned struct {
+	// Task holds what the task declares of ID, Kind, Group, Key, Weight,
+	// Priority, Payload and Mode.
+	Task rota.Task
+	// Index tells the instances of a task apart.
+	Index int
+
+	generation *atomic.Uint64
+	load       *load
+}
+
+// ID is the task's id.
+func (a Assigned) ID() string { return a.Task.ID }
+
+// Instance names the instance.
+func (a Assigned) Instance() rota.Instance { return rota.Instance{Task: a.Task.ID, Index: a.Index} }
+
+// Generation is the fencing token: hand it to whatever the task has an effect
+// on, and have that refuse a lower one than it has seen. It is constant during
+// a call of an exclusive task; that of an available task may grow.
+func (a Assigned) Generation() rota.Generation { return rota.Generation(a.generation.Load()) }
+
+// ReportLoad says how much load the instance is now, in the unit of the tasks'
+// weights.
+func (a Assigned) ReportLoad(v float64) { a.load.report(a.Instance(), v) }
+
+// call is one instance's function, running or about to.
+type call struct {
+	assigned Assigned
+	cancel   context.CancelCauseFunc
+}
+
+// ErrRevoked is the cause of a task's context that ended because the grant did.
+var ErrRevoked = errors.New("worker: grant ended")
+
+// invoke calls f and makes its end a text: the error's, or the panic's with its stack.
+func invoke(ctx context.Context, f TaskFunc, a Assigned) (text string) {
+	defer func() {
+		if p := recover(); p != nil {
+			text = fmt.Sprintf("panic: %v\n%s", p, debug.Stack())
+		}
+		if len(text) > maxErrorText {
+			text = text[:maxErrorText] + "..."
+		}
+	}()
+	if f == nil {
+		return fmt.Sprintf("no function for kind %q on this worker", a.Task.Kind)
+	}
+	if err := f(ctx, a); err != nil {
+		return err.Error()
+	}
+	return "returned before its grant ended"
+}
+
+// maxErrorText is the most of an error that is sent and kept.
+const maxErrorText = 2 << 10
+
+func assignedOf(g *rotav1.GrantItem) (Assigned, ownership.Order) {
+	t := g.GetTask()
+	a := Assigned{
+		Task: rota.Task{
+			ID: t.GetId(), Kind: t.GetKind(), Group: t.GetGroup(), Key: t.GetKey(), Weight: t.GetWeight(),
+			Priority: t.GetPriority(), Payload: t.GetPayload(), Mode: rota.Mode(t.GetMode()),
+		},
+		Index:      int(g.GetIndex()),
+		generation: new(atomic.Uint64),
+	}
+	a.generation.Store(g.GetGeneration())
+	return a, ownership.Order{
+		Instance: a.Instance(), Generation: rota.Generation(g.GetGeneration()),
+		Mode: a.Task.Mode, Priority: a.Task.Priority,
+	}
+}

@@ -1,0 +1,300 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/rota-project/rota"
+	rotav1 "github.com/rota-project/rota/api/rota/v1"
+	"github.com/rota-project/rota/ownership"
+)
+
+// Status is where a worker is in its life.
+type Status string
+
+// The states of a worker, in order.
+const (
+	StatusNew         Status = "new"          // not connected yet
+	StatusRegistered  Status = "registered"   // it has a session
+	StatusInBarrier   Status = "in_barrier"   // the cluster gathers before its first plan
+	StatusLeftBarrier Status = "left_barrier" // it takes part
+	StatusLeaving     Status = "leaving"      // it hands over what it holds
+	StatusDead        Status = "dead"         // Run has returned
+)
+
+// Worker is one worker of the cluster. Its methods are safe for concurrent use.
+type Worker struct {
+	cfg   Config
+	birth time.Time
+	loads load
+
+	mu       sync.Mutex
+	handlers map[string]TaskFunc
+	fallback TaskFunc // for every kind: Watch
+	ran      bool
+	status   Status
+	changed  chan struct{} // closed at each change of status, allRunning or tasks
+	tasks    map[rota.Instance]Assigned
+	all      bool // every task of the cluster runs
+	leave    chan struct{}
+	ended    chan struct{}
+	err      error
+
+	inbox inbox
+	known known
+	loop  loop
+}
+
+// New returns a worker that has not started.
+func New(c Config) (*Worker, error) {
+	c, err := c.normalize()
+	if err != nil {
+		return nil, err
+	}
+	w := &Worker{
+		cfg: c, birth: time.Now(), handlers: map[string]TaskFunc{}, status: StatusNew, changed: make(chan struct{}),
+		tasks: map[rota.Instance]Assigned{}, leave: make(chan struct{}), ended: make(chan struct{}),
+	}
+	w.inbox.signal = make(chan struct{}, 1)
+	w.loop.init(w)
+	return w, nil
+}
+
+// HandleTask registers the function of a kind of task, before Run. The worker
+// offers the kinds that it has functions for.
+func (w *Worker) HandleTask(kind string, f TaskFunc) error {
+	if kind == "" {
+		kind = rota.DefaultKind
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	switch {
+	case w.ran:
+		return errors.New("worker: HandleTask after Run")
+	case f == nil:
+		return fmt.Errorf("worker: %w", &rota.FieldError{Field: "function", Value: kind, Want: "not nil"})
+	case w.handlers[kind] != nil:
+		return fmt.Errorf("worker: %w", &rota.FieldError{Field: "kind", Value: kind, Want: "one function a kind; it has one"})
+	}
+	w.handlers[kind] = f
+	return nil
+}
+
+// Run serves until ctx ends or Stop is called, then leaves in order: what it
+// holds is stopped and handed over. It returns nil after that, and an error if
+// the cluster will not have the worker (rota.ErrTooManyWorkers,
+// rota.ErrNameAlive, a *rota.FieldError's text). It can be called once.
+//
+// Run returns only when every function has returned: a function that still ran
+// could not be known to have stopped.
+func (w *Worker) Run(ctx context.Context) error {
+	w.mu.Lock()
+	if w.ran {
+		w.mu.Unlock()
+		return errors.New("worker: Run was called before")
+	}
+	w.ran = true
+	if len(w.handlers) == 0 && w.fallback == nil {
+		w.mu.Unlock()
+		return fmt.Errorf("worker: %w", &rota.FieldError{Field: "kinds", Value: "", Want: "at least one HandleTask, or Watch"})
+	}
+	w.mu.Unlock()
+	stop := context.AfterFunc(ctx, w.askToLeave)
+	defer stop()
+	err := w.loop.run()
+	w.mu.Lock()
+	w.err = err
+	w.set(StatusDead)
+	w.mu.Unlock()
+	close(w.ended)
+	return err
+}
+
+// Start is Run in the background.
+func (w *Worker) Start() { go func() { _ = w.Run(context.Background()) }() }
+
+// Stop asks the worker to leave in order and waits for it, or for ctx. It may
+// be called before Start, twice, and from several goroutines.
+func (w *Worker) Stop(ctx context.Context) error {
+	w.askToLeave()
+	w.mu.Lock()
+	if !w.ran {
+		w.ran = true // it will never run
+		close(w.ended)
+	}
+	w.mu.Unlock()
+	select {
+	case <-w.ended:
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		return w.err
+	case <-ctx.Done():
+		return fmt.Errorf("worker: stop: %w", ctx.Err())
+	}
+}
+
+func (w *Worker) askToLeave() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	select {
+	case <-w.leave:
+	default:
+		close(w.leave)
+	}
+}
+
+// Name is the worker's name.
+func (w *Worker) Name() string { return w.cfg.Name }
+
+// Incarnation names this start of the worker.
+func (w *Worker) Incarnation() string { return w.cfg.Incarnation }
+
+// Status says where the worker is in its life.
+func (w *Worker) Status() Status {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.status
+}
+
+// Tasks lists what runs here now.
+func (w *Worker) Tasks() []Assigned {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	out := make([]Assigned, 0, len(w.tasks))
+	for _, a := range w.tasks {
+		out = append(out, a)
+	}
+	return out
+}
+
+// AllRunning reports whether every task of the cluster runs, on whichever
+// worker: what a rolling update waits for.
+func (w *Worker) AllRunning() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.all
+}
+
+// TryLeaveBarrier waits for AllRunning, at most d, and reports it.
+func (w *Worker) TryLeaveBarrier(d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	for {
+		w.mu.Lock()
+		all, changed := w.all, w.changed
+		w.mu.Unlock()
+		if all {
+			return true
+		}
+		select {
+		case <-changed:
+		case <-w.ended:
+			return false
+		case <-timer.C:
+			return false
+		}
+	}
+}
+
+// set changes the status; w.mu is held.
+func (w *Worker) set(s Status) {
+	if w.status != s {
+		w.status = s
+		w.wake()
+	}
+}
+
+// wake tells whoever waits for a change; w.mu is held.
+func (w *Worker) wake() {
+	close(w.changed)
+	w.changed = make(chan struct{})
+}
+
+// now is the worker's monotonic clock.
+func (w *Worker) now() ownership.Time { return time.Since(w.birth) }
+
+// handler finds the function of a kind.
+func (w *Worker) handler(kind string) TaskFunc {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if f := w.handlers[kind]; f != nil {
+		return f
+	}
+	return w.fallback
+}
+
+// inbox is what other goroutines ask the loop to do. It never blocks them.
+type inbox struct {
+	mu     sync.Mutex
+	queue  []func()
+	signal chan struct{}
+}
+
+func (b *inbox) do(f func()) {
+	b.mu.Lock()
+	b.queue = append(b.queue, f)
+	b.mu.Unlock()
+	select {
+	case b.signal <- struct{}{}:
+	default:
+	}
+}
+
+func (b *inbox) take() []func() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	q := b.queue
+	b.queue = nil
+	return q
+}
+
+// known are the schedulers that a scheduler told of.
+type known struct{ p atomic.Pointer[[]string] }
+
+func (k *known) set(list []string) { k.p.Store(&list) }
+
+func (k *known) get() []string {
+	if p := k.p.Load(); p != nil {
+		return *p
+	}
+	return nil
+}
+
+// load collects what functions report of their load.
+type load struct {
+	on atomic.Bool
+	mu sync.Mutex
+	m  map[rota.Instance]float64
+}
+
+func (l *load) report(i rota.Instance, v float64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.m == nil {
+		l.m = map[rota.Instance]float64{}
+	}
+	l.m[i] = v
+	l.on.Store(true)
+}
+
+// take answers what was reported since it was last asked.
+func (l *load) take() []*rotav1.Load_Item {
+	if !l.on.Swap(false) {
+		return nil
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	out := make([]*rotav1.Load_Item, 0, len(l.m))
+	for i, v := range l.m {
+		out = append(out, &rotav1.Load_Item{Task: i.Task, Index: int64(i.Index), Load: v})
+	}
+	clear(l.m)
+	return out
+}
+
+func (w *Worker) log() *slog.Logger { return w.cfg.Logger }
