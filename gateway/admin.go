@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/rota-project/rota/balance"
@@ -23,7 +24,7 @@ import (
 // ownPaths are the paths that the gateway answers itself.
 func (g *Gateway) ownPaths() http.Handler {
 	reg := prometheus.NewRegistry()
-	reg.MustRegister(collector{g})
+	reg.MustRegister(collector{g}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	metrics := promhttp.HandlerFor(reg, promhttp.HandlerOpts{})
 	mux := http.NewServeMux()
 	mux.HandleFunc("/status", g.serveStatus)

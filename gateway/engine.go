@@ -71,7 +71,6 @@ type buffers struct {
 	in  []byte // from the client
 	up  []byte // from the worker
 	out []byte // heads and small bodies to be written
-	ptr *[]byte
 }
 
 const (
@@ -83,10 +82,16 @@ const (
 )
 
 var bufferPool = sync.Pool{New: func() any {
-	b := &buffers{in: make([]byte, inSize), up: make([]byte, upSize), out: make([]byte, 0, outSize)}
-	b.ptr = &b.in
-	return b
+	return &buffers{in: make([]byte, inSize), up: make([]byte, upSize), out: make([]byte, 0, outSize)}
 }}
+
+// lend and takeBack are what Idle gets its buffer by.
+func (c *conn) lend() []byte {
+	c.bufs = bufferPool.Get().(*buffers)
+	return c.bufs.in
+}
+
+func (c *conn) takeBack() { c.release() }
 
 func putBuffers(b *buffers) {
 	if len(b.in) > keepSize || len(b.up) > keepSize || cap(b.out) > keepSize {
@@ -244,7 +249,9 @@ func (c *conn) greet() (nc net.Conn, ok bool) {
 	c.w = n
 	c.phase.Store(phaseHead)
 	if conf := c.g.tlsConf.Load(); conf != nil && c.bufs.in[0] == 22 {
-		tc := tls.Server(&prefixed{c.nc, bytes.Clone(c.bufs.in[:n])}, conf)
+		below := &sock{}
+		below.init(c.raw)
+		tc := tls.Server(&prefixed{sockConn{c.raw, below}, bytes.Clone(c.bufs.in[:n])}, conf)
 		ctx, cancel := context.WithTimeout(c.g.ctx, c.g.state.Load().cfg.Limits.HeadTimeout)
 		err := tc.HandshakeContext(ctx)
 		cancel()
@@ -316,18 +323,11 @@ func (c *conn) await() bool {
 		if c.bufs == nil {
 			c.deadline.Store(c.g.now() + int64(cfg.Limits.IdleTimeout))
 			c.phase.Store(phaseIdle)
-			var got *buffers
-			_, n, err := c.Idle(func() *[]byte {
-				got = bufferPool.Get().(*buffers)
-				return got.ptr
-			}, func(*[]byte) {
-				bufferPool.Put(got)
-				got = nil
-			})
+			n, err := c.Idle(c)
 			if err != nil {
 				return false
 			}
-			c.bufs, c.w = got, n
+			c.w = n
 		}
 	}
 	c.phase.Store(phaseHead)

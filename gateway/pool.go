@@ -8,6 +8,21 @@ import (
 	"time"
 )
 
+// lender lends a buffer to a connection that waits for something to read.
+type lender interface {
+	lend() []byte
+	takeBack()
+}
+
+// sockConn is a connection that is read and written by a sock: what TLS stands on.
+type sockConn struct {
+	net.Conn
+	s *sock
+}
+
+func (c sockConn) Read(b []byte) (int, error)  { return c.s.Read(b) }
+func (c sockConn) Write(b []byte) (int, error) { return c.s.Write(b) }
+
 // upstream is a connection to a worker.
 type upstream struct {
 	sock

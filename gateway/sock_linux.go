@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"errors"
 	"io"
 	"net"
 	"os"
@@ -22,9 +21,8 @@ type sock struct {
 	n         int
 	err       error
 	wrote     int
-	buf       *[]byte
-	get       func() *[]byte
-	put       func(*[]byte)
+	lender    lender
+	lent      bool
 	armed     bool
 	onRead    func(fd uintptr) bool
 	onWrite   func(fd uintptr) bool
@@ -32,7 +30,6 @@ type sock struct {
 	onIdle    func(fd uintptr) bool
 	onControl func(fd uintptr)
 	peeked    int
-	ackedOf   uint64
 }
 
 func (s *sock) init(nc net.Conn) {
@@ -186,41 +183,37 @@ func (s *sock) rawAsk(fd uintptr) bool {
 	return s.rawRead(fd)
 }
 
-// Idle waits for the first bytes of a request. It takes a buffer from get when
-// it looks and gives it back to put while it waits. The buffer that it returns
-// holds n bytes and is the caller's.
-func (s *sock) Idle(get func() *[]byte, put func(*[]byte)) (buf *[]byte, n int, err error) {
+// Idle waits for the first bytes of a request. It takes a buffer from l when it
+// looks and gives it back while it waits. On success the buffer stays lent and
+// holds n bytes.
+func (s *sock) Idle(l lender) (n int, err error) {
 	if s.rc == nil {
-		buf = get()
-		n, err = s.nc.Read(*buf)
+		n, err = s.nc.Read(l.lend())
 	} else {
-		s.get, s.put = get, put
+		s.lender, s.lent = l, false
 		s.err, s.n = nil, 0
 		err = s.rc.Read(s.onIdle)
-		buf, s.buf = s.buf, nil
 		n, err = s.result(err)
+		if !s.lent {
+			return n, err
+		}
 	}
-	if err != nil && buf != nil {
-		put(buf)
-		buf = nil
+	if err != nil {
+		l.takeBack()
 	}
-	return buf, n, err
+	return n, err
 }
 
 func (s *sock) rawIdle(fd uintptr) bool {
-	s.buf = s.get()
-	n, e := sysRead(fd, *s.buf)
+	n, e := sysRead(fd, s.lender.lend())
 	if e == syscall.EAGAIN {
-		s.put(s.buf)
-		s.buf = nil
+		s.lender.takeBack()
 		return false
 	}
+	s.lent = true
 	s.done(n, e)
 	return true
 }
-
-// errPeer says that the peer has closed the connection.
-var errPeer = errors.New("closed by the peer")
 
 // Alive looks, without waiting, whether an idle connection is still open and has
 // nothing to say.

@@ -23,14 +23,12 @@ func (s *sock) Ask(out, in []byte) (n, wrote int, err error) {
 	return n, wrote, err
 }
 
-// Idle waits for the first bytes of a request.
-func (s *sock) Idle(get func() *[]byte, put func(*[]byte)) (buf *[]byte, n int, err error) {
-	buf = get()
-	if n, err = s.nc.Read(*buf); err != nil {
-		put(buf)
-		buf = nil
+// Idle waits for the first bytes of a request, in a buffer that l lends.
+func (s *sock) Idle(l lender) (n int, err error) {
+	if n, err = s.nc.Read(l.lend()); err != nil {
+		l.takeBack()
 	}
-	return buf, n, err
+	return n, err
 }
 
 // Alive looks whether an idle connection is still open and has nothing to say.
