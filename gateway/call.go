@@ -34,9 +34,11 @@ type call struct {
 	generation uint64
 	attempt    int
 	entered    bool
+	waited     bool // in a queue
 	begun      int64 // the call
 	sent       int64 // this attempt
 	took       int64 // until the answer's head, if its body took longer
+	ended      int64 // when the answer was complete: the clock is not cheap everywhere
 	rnd        uint64
 	logShare   float64
 	logName    string
@@ -85,6 +87,7 @@ func (c *call) admit(ctx context.Context) *refusal {
 		}
 	}
 	if c.f.queue.waiting.Load() > 0 || !c.f.enter() {
+		c.waited = true
 		ok, full := c.f.queue.wait(ctx, p.QueueTimeout, p.Queue, c.f.enter)
 		if !ok {
 			c.f.refused.Add(1)
@@ -112,6 +115,7 @@ func (c *call) acquire(ctx context.Context) (*worker, *refusal) {
 		c.f.refused.Add(1)
 		return nil, &refusal{503, refuseNone, time.Second}
 	}
+	c.waited = true
 	left := c.p.QueueTimeout - time.Duration(c.g.now()-c.begun)
 	if left <= 0 {
 		c.f.refused.Add(1)
@@ -140,7 +144,9 @@ func (c *call) try(grp *group, rule balance.Rule) bool {
 	c.bal.Fn = c.f.fn.Load()
 	c.bal.Key = c.key
 	c.bal.Rand = c.random()
-	c.sent = c.g.now()
+	if c.sent = c.begun; c.attempt > 0 || c.waited {
+		c.sent = c.g.now()
+	}
 	c.bal.Now = c.sent
 	c.w = of(grp.set.Pick(rule, &c.bal, &c.pick))
 	return c.w != nil
@@ -170,6 +176,7 @@ func (c *call) acquireOwner(ctx context.Context) (*worker, *refusal) {
 	if r == nil || r.status != 503 || len(c.bal.Tried) > 0 && c.bal.Tried[0] != nil {
 		return c.w, r
 	}
+	c.waited = true
 	left := c.p.QueueTimeout - time.Duration(c.g.now()-c.begun)
 	if left <= 0 {
 		return nil, r
@@ -196,6 +203,7 @@ const (
 // settled ends the attempt well: the worker has answered status.
 func (c *call) settled(status int) {
 	now := c.g.now()
+	c.ended = now
 	w := c.w
 	w.calls.Add(1)
 	if status >= 500 {
@@ -274,7 +282,11 @@ func (c *call) finish(status int) {
 		c.f.exit()
 	}
 	c.f.status[min(status/100, 5)].Add(1)
-	c.f.times.add(time.Duration(c.g.now() - c.begun))
+	now := c.ended
+	if now == 0 {
+		now = c.g.now()
+	}
+	c.f.times.add(time.Duration(now - c.begun))
 	c.f = nil
 }
 

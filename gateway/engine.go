@@ -321,7 +321,11 @@ func (c *conn) await() bool {
 			c.release()
 		}
 		if c.bufs == nil {
-			c.deadline.Store(c.g.now() + int64(cfg.Limits.IdleTimeout))
+			now := c.call.ended
+			if now == 0 {
+				now = c.g.now()
+			}
+			c.deadline.Store(now + int64(cfg.Limits.IdleTimeout))
 			c.phase.Store(phaseIdle)
 			n, err := c.Idle(c)
 			if err != nil {

@@ -358,13 +358,6 @@ func (c *conn) judge(u *upstream, w *worker, n int, pm *pump, size int) (next, k
 		reusable = reusable && pm.clean
 	}
 	mine := c.detach(u)
-	switch {
-	case reusable && mine:
-		u.since = c.g.now()
-		w.pool.put(u)
-	default:
-		u.close()
-	}
 	status := c.resp.Status
 	switch {
 	case complete:
@@ -373,6 +366,12 @@ func (c *conn) judge(u *upstream, w *worker, n int, pm *pump, size int) (next, k
 		status = 499
 	default:
 		x.failed(errAnswer, true)
+	}
+	if reusable && mine {
+		u.since = x.ended
+		w.pool.put(u)
+	} else {
+		u.close()
 	}
 	x.finish(status)
 	c.log(status)
