@@ -212,7 +212,7 @@ func (d *driver) converged() string {
 			switch {
 			case !ok:
 				bad("task %s is declared", t.ID)
-			case !w.Equal(t.Task):
+			case !w.Equal(t.Task()):
 				bad("task %s is not as it was declared", t.ID)
 			}
 		}
