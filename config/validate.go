@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/rota-project/rota"
+	"github.com/rota-project/rota/offer"
 )
 
 // rule is a check of an option's value, under the name of the option.
@@ -36,6 +37,7 @@ func (c *Scheduler) validate() (string, error) {
 		rule{"root", rootName(c.Root)},
 		rule{"http", Loopback(c.HTTP)},
 		rule{"grpc", Loopback(c.GRPC)},
+		rule{"gateway", optionalLoopback(c.Gateway)},
 		rule{"tls", pair(c.TLS, c.TLSCert, c.TLSKey)},
 		rule{"etcd-cert", both(c.EtcdCert, c.EtcdKey, "etcd_cert and etcd_key")},
 		rule{"etcd-user", both(c.EtcdUser, c.EtcdPasswordFile, "etcd_user and etcd_password_file")},
@@ -80,6 +82,8 @@ func (c *Worker) validate() (string, error) {
 		rule{"tls-ca", readable(c.TLSCA)},
 		rule{"exec", commands(c.Exec)},
 		rule{"http", optionalLoopback(c.HTTP)},
+		rule{"calls", optionalLoopback(c.Calls)},
+		rule{"function", servers(c.Functions)},
 		rule{"grpc-server-addr", optionalLoopback(c.Jobs.Addr)},
 		rule{"grpc-server-use-tls", pair(c.Jobs.TLS, c.Jobs.CertFile, c.Jobs.KeyFile)},
 	)
@@ -91,6 +95,7 @@ func (c *Dev) validate() (string, error) {
 		rule{"tasks", readable(c.Tasks)},
 		rule{"http", Loopback(c.HTTP)},
 		rule{"grpc", Loopback(c.GRPC)},
+		rule{"gateway", optionalLoopback(c.Gateway)},
 		rule{"lease", leaseTime(c.Lease)},
 	)
 }
@@ -228,6 +233,17 @@ func commands(m map[string]string) error {
 func share(f float64) error {
 	if f > 1 {
 		return fmt.Errorf("%g: want a part of the whole, 0 to 1", f)
+	}
+	return nil
+}
+
+// servers are the URLs that answer functions, by the functions' names.
+func servers(functions map[string]string) error {
+	for name, target := range functions {
+		u, err := url.Parse(target)
+		if offer.ValidName(name) != nil || err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" {
+			return want(name+"="+target, "NAME=http://host:port")
+		}
 	}
 	return nil
 }

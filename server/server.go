@@ -2,7 +2,7 @@
 // workers and the API, HTTP for the API as JSON, the console and the metrics.
 //
 // rota scheduler and rota dev call it. It decides nothing; it joins packages
-// scheduler, sessions, service, api and console, and starts and stops them in
+// scheduler, sessions, service, api, console and gateway, and starts and stops them in
 // order.
 package server
 
@@ -17,6 +17,8 @@ import (
 	"github.com/rota-project/rota/api"
 	rotav1 "github.com/rota-project/rota/api/rota/v1"
 	"github.com/rota-project/rota/console"
+	"github.com/rota-project/rota/gateway"
+	"github.com/rota-project/rota/gateway/cluster"
 	"github.com/rota-project/rota/internal/version"
 	"github.com/rota-project/rota/scheduler"
 	"github.com/rota-project/rota/service"
@@ -35,6 +37,8 @@ type Config struct {
 	Scheduler scheduler.Config
 	// GRPC and HTTP are where to listen. Both are closed by Stop.
 	GRPC, HTTP net.Listener
+	// Gateway are where the gateway listens; without any there is none.
+	Gateway []net.Listener
 }
 
 // MaxMessage is the largest message that the gRPC API takes, in bytes.
@@ -49,6 +53,8 @@ type Server struct {
 	health  *health.Server
 	http    *http.Server
 	conn    *grpc.ClientConn
+	gateway *gateway.Gateway
+	members *cluster.Members
 	failed  chan error
 	cancel  context.CancelFunc
 }
@@ -60,7 +66,7 @@ func Start(c Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{cfg: c, sched: sched, health: health.NewServer(), failed: make(chan error, 3)}
+	s := &Server{cfg: c, sched: sched, health: health.NewServer(), failed: make(chan error, 3+len(c.Gateway))}
 	s.service = sched.Service(version.String())
 	s.grpc = grpc.NewServer(
 		grpc.MaxRecvMsgSize(MaxMessage), grpc.MaxSendMsgSize(MaxMessage),
@@ -102,12 +108,36 @@ func Start(c Config) (*Server, error) {
 	}()
 	ctx, cancel := context.WithCancel(context.Background())
 	s.cancel = cancel
+	if err := s.startGateway(); err != nil {
+		return nil, errors.Join(fmt.Errorf("server: %w", err), s.Stop(ctx))
+	}
 	go func() {
 		if sched.Ready(ctx) == nil {
 			s.health.SetServingStatus("", healthv1.HealthCheckResponse_SERVING)
 		}
 	}()
 	return s, nil
+}
+
+// startGateway runs the gateway on the cluster's members.
+func (s *Server) startGateway() error {
+	if len(s.cfg.Gateway) == 0 {
+		return nil
+	}
+	s.members = cluster.New(s.sched.View())
+	gw, err := gateway.New(gateway.Config{Members: s.members, Logger: s.cfg.Scheduler.Logger})
+	if err != nil {
+		return err
+	}
+	s.gateway = gw
+	for _, ln := range s.cfg.Gateway {
+		go func() {
+			if err := gw.Serve(ln); !errors.Is(err, gateway.ErrClosed) {
+				s.failed <- fmt.Errorf("serve calls: %w", err)
+			}
+		}()
+	}
+	return nil
 }
 
 func (s *Server) handler() (http.Handler, error) {
@@ -137,6 +167,10 @@ func (s *Server) Service() *service.Service { return s.service }
 func (s *Server) Stop(ctx context.Context) error {
 	s.cancel()
 	s.health.Shutdown()
+	if s.gateway != nil {
+		_ = s.gateway.Shutdown(ctx) // it has closed by then in any case
+		s.members.Close()
+	}
 	err := s.sched.Stop(ctx)
 	if e := s.http.Shutdown(ctx); e != nil {
 		_ = s.http.Close() // watches do not end by themselves

@@ -33,17 +33,18 @@ type Worker struct {
 	birth time.Time
 	loads load
 
-	mu       sync.Mutex
-	handlers map[string]TaskFunc
-	fallback TaskFunc // for every kind: Watch
-	ran      bool
-	status   Status
-	changed  chan struct{} // closed at each change of status, allRunning or tasks
-	tasks    map[rota.Instance]Assigned
-	all      bool // every task of the cluster runs
-	leave    chan struct{}
-	ended    chan struct{}
-	err      error
+	mu        sync.Mutex
+	handlers  map[string]TaskFunc
+	functions functions
+	fallback  TaskFunc // for every kind: Watch
+	ran       bool
+	status    Status
+	changed   chan struct{} // closed at each change of status, allRunning or tasks
+	tasks     map[rota.Instance]Assigned
+	all       bool // every task of the cluster runs
+	leave     chan struct{}
+	ended     chan struct{}
+	err       error
 
 	inbox inbox
 	known known
@@ -99,9 +100,17 @@ func (w *Worker) Run(ctx context.Context) error {
 		return errors.New("worker: Run was called before")
 	}
 	w.ran = true
-	if len(w.handlers) == 0 && w.fallback == nil {
+	if len(w.handlers) == 0 && w.fallback == nil && !w.functions.any() {
 		w.mu.Unlock()
-		return fmt.Errorf("worker: %w", &rota.FieldError{Field: "kinds", Value: "", Want: "at least one HandleTask, or Watch"})
+		return fmt.Errorf("worker: %w", &rota.FieldError{Field: "kinds", Value: "", Want: "at least one HandleTask, HandleFunction, or Watch"})
+	}
+	if w.functions.any() {
+		stopCalls, err := w.functions.serve(w.cfg.Calls)
+		if err != nil {
+			w.mu.Unlock()
+			return err
+		}
+		defer stopCalls()
 	}
 	w.mu.Unlock()
 	stop := context.AfterFunc(ctx, w.askToLeave)

@@ -35,7 +35,7 @@ func Worker(ctx context.Context, c *config.Worker, logTo io.Writer) error {
 	w, err := worker.New(worker.Config{
 		Name: c.Name, Incarnation: os.Getenv(supervise.IncarnationEnv), Schedulers: c.Schedulers, Zone: c.Zone,
 		Labels: c.Labels, Capacity: c.Capacity, MaxTasks: c.MaxTasks, Strength: c.Strength,
-		RestartGrace: c.RestartGrace, Logger: log,
+		RestartGrace: c.RestartGrace, Calls: c.Calls, Logger: log,
 	})
 	if err != nil {
 		return err
@@ -70,10 +70,16 @@ func Worker(ctx context.Context, c *config.Worker, logTo io.Writer) error {
 		if err := w.HandleTask(rota.DefaultKind, d.run); err != nil {
 			return err
 		}
+		if err := w.HandleFunction("hello", http.HandlerFunc(d.hello)); err != nil {
+			return err
+		}
 		go d.tell(ctx, log)
 	}
-	if kinds == 0 {
-		return fmt.Errorf("worker %s: %w", c.Name, &rota.FieldError{Field: "exec", Value: "", Want: "a command for some kind (--exec KIND='...'), or --demo"})
+	if err := offerFunctions(c, w); err != nil {
+		return err
+	}
+	if kinds == 0 && len(c.Functions) == 0 {
+		return fmt.Errorf("worker %s: %w", c.Name, &rota.FieldError{Field: "exec", Value: "", Want: "a command for some kind (--exec KIND='...'), a function (--function NAME=URL), or --demo"})
 	}
 	if c.HTTP != "" {
 		l, _, err := listen(ctx, "http", c.HTTP, false)
