@@ -34,7 +34,7 @@ type call struct {
 	generation uint64
 	attempt    int
 	entered    bool
-	waited     bool // in a queue
+	waited     bool  // in a queue
 	begun      int64 // the call
 	sent       int64 // this attempt
 	took       int64 // until the answer's head, if its body took longer

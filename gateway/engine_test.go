@@ -10,6 +10,8 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"net/textproto"
+	"os"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -578,4 +580,66 @@ func TestKeepAliveIsKept(t *testing.T) {
 	if reused != 9 {
 		t.Errorf("%d of 10 requests came on a connection that was open, want 9", reused)
 	}
+}
+
+// Bodies of any size pass through bounded memory, both ways: a quarter of a GiB,
+// and a whole one under ROTA_TORTURE.
+func TestMemoryIsBounded(t *testing.T) {
+	size := int64(256 << 20)
+	if os.Getenv("ROTA_TORTURE") != "" {
+		size = 1 << 30
+	}
+	up := script(t, func(_ int, c net.Conn, r *bufio.Reader) {
+		req, err := http.ReadRequest(r)
+		if err != nil {
+			return
+		}
+		n, _ := io.Copy(io.Discard, req.Body)
+		fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n", n)
+		io.CopyN(c, zeros{}, n)
+	})
+	_, addr := start(t, simple(up))
+	c := dial(t, addr)
+	_ = c.SetDeadline(time.Now().Add(5 * patience))
+	var before, during runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	fmt.Fprintf(c, "POST /run/f HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n", size)
+	most := uint64(0)
+	look := func() {
+		runtime.ReadMemStats(&during)
+		most = max(most, during.HeapInuse+during.StackInuse)
+	}
+	for sent := int64(0); sent < size; sent += 32 << 20 {
+		if _, err := io.CopyN(c, zeros{}, 32<<20); err != nil {
+			t.Fatal(err)
+		}
+		look()
+	}
+	resp, err := http.ReadResponse(c.r, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got int64
+	for got < size {
+		n, err := io.CopyN(io.Discard, resp.Body, 32<<20)
+		got += n
+		look()
+		if err != nil {
+			break
+		}
+	}
+	if got != size {
+		t.Fatalf("%d of %d bytes came back", got, size)
+	}
+	if was := before.HeapInuse + before.StackInuse; most > was+20<<20 {
+		t.Errorf("memory grew from %d to %d MB", was>>20, most>>20)
+	}
+}
+
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) {
+	clear(p)
+	return len(p), nil
 }

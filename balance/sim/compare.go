@@ -24,10 +24,10 @@ func Scenarios() []Scenario {
 	small := base
 	small.MemoryMB, small.CacheMB = 768, 384
 	return []Scenario{
-		{Name: "usual", Fleet: base, Load: 0.5, Burst: 1, Calls: 100_000, ByOption: "16 workers of 4 cores, half busy"},
-		{Name: "bursts", Fleet: base, Load: 0.5, Burst: 3, Calls: 100_000, ByOption: "the same, every second ten seconds three times as busy as the others"},
-		{Name: "little memory", Fleet: small, Load: 0.4, Burst: 1, Calls: 100_000, ByOption: "a third of the memory and of the package cache"},
-		{Name: "mixed fleet", Fleet: mixed, Load: 0.45, Burst: 1, Calls: 100_000, ByOption: "a quarter of the workers half as fast"},
+		{Name: "usual", Fleet: base, Load: 0.5, Burst: 1, Calls: 80_000, ByOption: "16 workers of 4 cores, half busy"},
+		{Name: "bursts", Fleet: base, Load: 0.5, Burst: 3, Calls: 80_000, ByOption: "The same, every second ten seconds three times as busy as the others"},
+		{Name: "little memory", Fleet: small, Load: 0.4, Burst: 1, Calls: 80_000, ByOption: "A third of the memory and of the package cache"},
+		{Name: "mixed fleet", Fleet: mixed, Load: 0.45, Burst: 1, Calls: 80_000, ByOption: "A quarter of the workers half as fast"},
 	}
 }
 

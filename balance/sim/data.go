@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"sort"
 	"strings"
+	"sync"
 )
 
 //go:embed testdata/*.json
@@ -38,10 +39,9 @@ func read(name string, v any) error {
 }
 
 // load reads the data once; it is compiled in.
-func load() error {
-	if len(shares) > 0 {
-		return nil
-	}
+var load = sync.OnceValue(readAll)
+
+func readAll() error {
 	var raw map[string]map[string]struct {
 		Install float64 `json:"install_time"`
 		Disk    float64 `json:"disk_size"`

@@ -237,6 +237,9 @@ func (r *Response) Parse(b []byte) (n int, err error) {
 	if b, err = r.fields(b); err != nil {
 		return 0, err
 	}
+	if r.Chunked && r.Minor == 0 {
+		return 0, errCoding10
+	}
 	if r.Minor == 0 && !r.KeepAlive {
 		r.Close = true
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"net/http/httputil"
 	"strings"
 	"testing"
 
@@ -222,6 +223,51 @@ func FuzzRequest(f *testing.F) {
 			if err == nil && werr != nil {
 				t.Fatalf("chunked body accepted that net/http refuses (%v): %q", werr, raw)
 			}
+		}
+	})
+}
+
+// FuzzResponse: a response head that is accepted frames its body as net/http does.
+func FuzzResponse(f *testing.F) {
+	f.Add([]byte("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc"))
+	f.Add([]byte("HTTP/1.0 204 No Content\r\n\r\n"))
+	f.Add([]byte("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n0\r\n\r\n"))
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		var r wire.Response
+		if _, err := r.Parse(raw); err != nil || r.Status < 200 {
+			return
+		}
+		resp, err := http.ReadResponse(bufio.NewReader(bytes.NewReader(raw)), nil)
+		if err != nil {
+			t.Fatalf("accepted what net/http refuses (%v): %q", err, raw)
+		}
+		if resp.StatusCode != r.Status {
+			t.Fatalf("status %d, net/http %d", r.Status, resp.StatusCode)
+		}
+		if r.HasBody([]byte("GET")) && (len(resp.TransferEncoding) > 0) != r.Chunked {
+			t.Fatalf("chunked %v, net/http %v: %q", r.Chunked, resp.TransferEncoding, raw)
+		}
+		if r.HasBody([]byte("GET")) && !r.Chunked && resp.ContentLength != r.Length {
+			t.Fatalf("length %d, net/http %d: %q", r.Length, resp.ContentLength, raw)
+		}
+	})
+}
+
+// FuzzChunks: a chunked body that is accepted is the one that net/http reads,
+// however it is cut up.
+func FuzzChunks(f *testing.F) {
+	f.Add([]byte("5\r\nhello\r\n0\r\n\r\n"), 3)
+	f.Add([]byte("1;a=b\r\nx\r\n0\r\nX-A: b\r\n\r\n"), 1)
+	f.Fuzz(func(t *testing.T, raw []byte, step int) {
+		step = max(step%64, 1)
+		got, _, rest, err := readAll(raw, step)
+		if err != nil {
+			return
+		}
+		_ = rest
+		want, werr := io.ReadAll(httputil.NewChunkedReader(bytes.NewReader(raw)))
+		if werr != nil || !bytes.Equal(got, want) {
+			t.Fatalf("%q: %q, net/http %q, %v", raw, got, want, werr)
 		}
 	})
 }
