@@ -59,7 +59,6 @@ func (n *snapshot) hashed(h uint64) *Worker {
 type aliasSlot struct {
 	cut         uint32 // below it self, else other
 	self, other uint16
-	never       bool
 }
 
 func newAlias(members []Member) []aliasSlot {

@@ -188,11 +188,11 @@ func writeJSON(w http.ResponseWriter, v any) {
 	w.Header().Set("Content-Type", "application/json")
 	enc := json.NewEncoder(w)
 	enc.SetIndent("", "  ")
-	_ = enc.Encode(v)
+	_ = enc.Encode(v) //nolint:errchkjson // plain structs; the rest is the client's loss
 }
 
-// GatewayStatus is how a gateway stands.
-type GatewayStatus struct {
+// Status is how a gateway stands.
+type Status struct {
 	Workers     []WorkerStatus `json:"workers"`
 	Connections int            `json:"connections"`
 	Reloads     uint64         `json:"reloads"`
@@ -221,8 +221,8 @@ func (w *worker) status() WorkerStatus {
 }
 
 // Status says how the gateway stands.
-func (g *Gateway) Status() GatewayStatus {
-	s := GatewayStatus{Workers: []WorkerStatus{}, Connections: g.conns.len(), Reloads: g.reloads.Load()}
+func (g *Gateway) Status() Status {
+	s := Status{Workers: []WorkerStatus{}, Connections: g.conns.len(), Reloads: g.reloads.Load()}
 	for _, w := range g.state.Load().workers {
 		s.Workers = append(s.Workers, w.status())
 	}

@@ -419,7 +419,7 @@ func (t *target) check() {
 		return
 	}
 	for _, b := range t.fn {
-		if !(b >= 'a' && b <= 'z' || b >= 'A' && b <= 'Z' || b >= '0' && b <= '9' || b == '.' || b == '-' || b == '_') {
+		if (b < 'a' || b > 'z') && (b < 'A' || b > 'Z') && (b < '0' || b > '9') && b != '.' && b != '-' && b != '_' {
 			t.kind = toBad
 			return
 		}

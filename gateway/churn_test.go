@@ -172,7 +172,7 @@ func churn(t *testing.T, kills bool) {
 		callers.Go(func() {
 			for i := 0; ctx.Err() == nil; i++ {
 				id := fmt.Sprintf("%d-%d", w, i)
-				req, err := http.NewRequest("POST", "http://"+addr+"/run/f", stringReader(id))
+				req, err := http.NewRequest(http.MethodPost, "http://"+addr+"/run/f", stringReader(id))
 				if err != nil {
 					t.Error(err)
 					return
@@ -186,8 +186,8 @@ func churn(t *testing.T, kills bool) {
 				resp.Body.Close()
 				sent.Add(1)
 				switch {
-				case err == nil && resp.StatusCode == 200 && string(body) == id:
-				case kills && (resp.StatusCode == 502 || err != nil && errors.Is(err, io.ErrUnexpectedEOF)):
+				case err == nil && resp.StatusCode == http.StatusOK && string(body) == id:
+				case kills && (resp.StatusCode == http.StatusBadGateway || err != nil && errors.Is(err, io.ErrUnexpectedEOF)):
 					failed.Add(1) // it may have run
 				default:
 					t.Errorf("call %s: %d %q %v", id, resp.StatusCode, body, err)

@@ -252,8 +252,13 @@ func (c Config) normalize() (Config, error) {
 	for _, f := range []struct {
 		field string
 		v     int
-	}{{"limits.head_bytes", l.HeadBytes}, {"limits.replay_bytes", l.ReplayBytes}, {"limits.connections", l.Connections},
-		{"limits.head_timeout", int(l.HeadTimeout)}, {"limits.idle_timeout", int(l.IdleTimeout)}} {
+	}{
+		{"limits.head_bytes", l.HeadBytes},
+		{"limits.replay_bytes", l.ReplayBytes},
+		{"limits.connections", l.Connections},
+		{"limits.head_timeout", int(l.HeadTimeout)},
+		{"limits.idle_timeout", int(l.IdleTimeout)},
+	} {
 		if f.v < 0 {
 			return c, &rota.FieldError{Field: f.field, Value: f.v, Want: "zero or more"}
 		}
@@ -268,8 +273,7 @@ func (c Config) normalize() (Config, error) {
 func (p Policy) normalize(field string) (Policy, error) {
 	orElse(&p.Balancer, "smart")
 	if _, err := balance.RuleByName(p.Balancer, p.LoadThreshold); err != nil {
-		fe := err.(*rota.FieldError)
-		return p, &rota.FieldError{Field: field + ".balancer", Value: p.Balancer, Want: fe.Want}
+		return p, &rota.FieldError{Field: field + ".balancer", Value: p.Balancer, Want: "one of " + strings.Join(balance.Names(), ", ")}
 	}
 	if p.Balancer == "sticky" && p.StickyHeader == "" && p.StickyCookie == "" && p.StickyQuery == "" {
 		return p, &rota.FieldError{Field: field + ".sticky", Value: "", Want: "a header, cookie or query key to go by"}
@@ -277,9 +281,17 @@ func (p Policy) normalize(field string) (Policy, error) {
 	for _, f := range []struct {
 		field string
 		v     float64
-	}{{"max_in_flight", float64(p.MaxInFlight)}, {"rate", p.Rate}, {"burst", float64(p.Burst)}, {"attempts", float64(p.Attempts)},
-		{"queue_timeout", float64(p.QueueTimeout)}, {"connect_timeout", float64(p.ConnectTimeout)}, {"header_timeout", float64(p.HeaderTimeout)},
-		{"call_timeout", float64(p.CallTimeout)}, {"idle_timeout", float64(p.IdleTimeout)}} {
+	}{
+		{"max_in_flight", float64(p.MaxInFlight)},
+		{"rate", p.Rate},
+		{"burst", float64(p.Burst)},
+		{"attempts", float64(p.Attempts)},
+		{"queue_timeout", float64(p.QueueTimeout)},
+		{"connect_timeout", float64(p.ConnectTimeout)},
+		{"header_timeout", float64(p.HeaderTimeout)},
+		{"call_timeout", float64(p.CallTimeout)},
+		{"idle_timeout", float64(p.IdleTimeout)},
+	} {
 		if !(f.v >= 0) {
 			return p, &rota.FieldError{Field: field + "." + f.field, Value: f.v, Want: "zero or more"}
 		}
@@ -304,8 +316,15 @@ func (h Health) normalize() (Health, error) {
 	for _, f := range []struct {
 		field string
 		v     float64
-	}{{"interval", float64(h.Interval)}, {"timeout", float64(h.Timeout)}, {"failures", float64(h.Failures)}, {"panic", h.Panic},
-		{"quarantine", float64(h.Quarantine)}, {"max_quarantine", float64(h.MaxQuarantine)}, {"slow_start", float64(h.SlowStart)}} {
+	}{
+		{"interval", float64(h.Interval)},
+		{"timeout", float64(h.Timeout)},
+		{"failures", float64(h.Failures)},
+		{"panic", h.Panic},
+		{"quarantine", float64(h.Quarantine)},
+		{"max_quarantine", float64(h.MaxQuarantine)},
+		{"slow_start", float64(h.SlowStart)},
+	} {
 		if !(f.v >= 0) {
 			return h, &rota.FieldError{Field: "health." + f.field, Value: f.v, Want: "zero or more"}
 		}

@@ -87,11 +87,16 @@ var bufferPool = sync.Pool{New: func() any {
 
 // lend and takeBack are what Idle gets its buffer by.
 func (c *conn) lend() []byte {
-	c.bufs = bufferPool.Get().(*buffers)
+	c.bufs = getBuffers()
 	return c.bufs.in
 }
 
 func (c *conn) takeBack() { c.release() }
+
+func getBuffers() *buffers {
+	b, _ := bufferPool.Get().(*buffers) // it holds nothing else
+	return b
+}
 
 func putBuffers(b *buffers) {
 	if len(b.in) > keepSize || len(b.up) > keepSize || cap(b.out) > keepSize {
@@ -241,7 +246,7 @@ func (c *conn) serve() {
 // nil connection means that net/http has it now.
 func (c *conn) greet() (nc net.Conn, ok bool) {
 	c.init(c.raw)
-	c.bufs = bufferPool.Get().(*buffers)
+	c.bufs = getBuffers()
 	n, err := c.Read(c.bufs.in)
 	if err != nil {
 		return nil, false
@@ -343,7 +348,7 @@ func (c *conn) await() bool {
 				c.r = n
 				return true
 			}
-			if err != wire.ErrIncomplete {
+			if !errors.Is(err, wire.ErrIncomplete) {
 				return c.malformed(err)
 			}
 			if c.w > cfg.Limits.HeadBytes {
@@ -440,7 +445,7 @@ func (c *conn) inspect(t *target, uri []byte) {
 	x.idempotent = wire.Idempotent(c.req.Method)
 	x.caller = c.caller
 	if x.rnd == 0 {
-		x.rnd = c.caller ^ uint64(c.g.accepted.Load())<<32 ^ uint64(x.begun)
+		x.rnd = c.caller ^ c.g.accepted.Load()<<32 ^ uint64(x.begun)
 	}
 	if len(t.task) > 0 {
 		x.task = string(t.task)

@@ -42,7 +42,7 @@ func TestRequestSmugglingIsRefused(t *testing.T) {
 			c := dial(t, addr)
 			c.send(raw)
 			resp, _ := c.response("GET")
-			if resp.StatusCode != 400 && resp.StatusCode != 501 {
+			if resp.StatusCode != http.StatusBadRequest && resp.StatusCode != http.StatusNotImplemented {
 				t.Fatalf("answered %d, want a refusal", resp.StatusCode)
 			}
 			select {
@@ -156,7 +156,7 @@ func TestChunkedTrailersAndEarlyHints(t *testing.T) {
 		b, _ := io.ReadAll(r.Body)
 		got <- string(b) + " " + r.Trailer.Get("X-Sum")
 		w.Header().Set("Link", "</style.css>")
-		w.WriteHeader(103)
+		w.WriteHeader(http.StatusEarlyHints)
 		w.Header().Del("Link")
 		w.Header().Set("Trailer", "X-Checked")
 		fmt.Fprint(w, "hello ")
@@ -203,7 +203,7 @@ func TestContinue(t *testing.T) {
 	t.Parallel()
 	up := backend(t, func(w http.ResponseWriter, r *http.Request) {
 		if strings.HasSuffix(r.URL.Path, "/no") {
-			w.WriteHeader(417)
+			w.WriteHeader(http.StatusExpectationFailed)
 			return
 		}
 		b, _ := io.ReadAll(r.Body) // net/http sends 100 at the first read
@@ -323,7 +323,7 @@ func TestEarlyAnswerWhileUploading(t *testing.T) {
 	g, addr := start(t, simple(up))
 	c := dial(t, addr)
 	c.send("POST /run/f HTTP/1.1\r\nHost: a\r\nContent-Length: 10000000\r\n\r\nbeginning")
-	if resp, body := c.response("POST"); resp.StatusCode != 413 || body != "big" {
+	if resp, body := c.response("POST"); resp.StatusCode != http.StatusRequestEntityTooLarge || body != "big" {
 		t.Errorf("%d %q", resp.StatusCode, body)
 	}
 	eventually(t, "no call in flight", func() bool { return idle(g) })
@@ -520,7 +520,7 @@ func TestSameAsWithoutTheGateway(t *testing.T) {
 		case "status":
 			w.WriteHeader(299)
 		case "error":
-			w.WriteHeader(500)
+			w.WriteHeader(http.StatusInternalServerError)
 		case "redirect":
 			http.Redirect(w, r, "/elsewhere", http.StatusFound)
 			return
@@ -569,7 +569,7 @@ func TestKeepAliveIsKept(t *testing.T) {
 					reused++
 				}
 			},
-		}), "GET", "http://"+addr+"/run/f", nil)
+		}), http.MethodGet, "http://"+addr+"/run/f", nil)
 		resp, err := client.Do(req)
 		if err != nil {
 			t.Fatal(err)

@@ -177,7 +177,8 @@ func (c *conn) attempt(w *worker, t *target, mode bodyMode, size int) (next, kee
 		}
 		var n, wrote int
 		var pm *pump
-		if mode == bodyFlow {
+		switch {
+		case mode == bodyFlow:
 			wrote, err = u.Write(b)
 			if err == nil && !c.req.Continue {
 				pm = c.startPump(u)
@@ -185,10 +186,10 @@ func (c *conn) attempt(w *worker, t *target, mode bodyMode, size int) (next, kee
 			if err == nil {
 				n, pm, err = c.firstOfFlow(u, pm)
 			}
-		} else if x.p.Hedge && x.idempotent {
+		case x.p.Hedge && x.idempotent:
 			u, n, wrote, err = c.hedged(u, b)
 			w = x.w
-		} else {
+		default:
 			n, wrote, err = u.Ask(b, c.bufs.up)
 		}
 		u.sent += uint64(wrote)
@@ -263,12 +264,12 @@ func publicText(status int) string {
 // says that the client is gone.
 func (c *conn) head(u *upstream, n int, pm **pump) (m int, end bool, err error) {
 	for {
-		hn, err := 0, error(wire.ErrIncomplete)
+		hn, err := 0, wire.ErrIncomplete
 		if n > 0 {
 			hn, err = c.resp.Parse(c.bufs.up[:n])
 		}
 		switch {
-		case err == wire.ErrIncomplete:
+		case errors.Is(err, wire.ErrIncomplete):
 			if n == len(c.bufs.up) {
 				if n > keepSize {
 					return n, false, errAnswer
@@ -286,7 +287,6 @@ func (c *conn) head(u *upstream, n int, pm **pump) (m int, end bool, err error) 
 		case err != nil:
 			return n, false, fmt.Errorf("%w: %w", errAnswer, err)
 		case c.resp.Status == 101 && c.req.UpgradeTo != nil || c.resp.Status >= 200:
-			c.resp.Head.Minor = c.resp.Minor
 			c.headLen(hn)
 			return n, false, nil
 		case c.resp.Status == 101:
@@ -295,7 +295,7 @@ func (c *conn) head(u *upstream, n int, pm **pump) (m int, end bool, err error) 
 			if c.req.Minor == 1 && (c.resp.Status != 100 || c.req.Continue) {
 				if _, err := c.Write(c.bufs.up[:hn]); err != nil {
 					c.clientLeft(u)
-					return 0, true, nil
+					return 0, true, nil //nolint:nilerr // end says it
 				}
 			}
 			copy(c.bufs.up, c.bufs.up[hn:n])
@@ -345,7 +345,8 @@ func (c *conn) judge(u *upstream, w *worker, n int, pm *pump, size int) (next, k
 		}
 	}
 	if c.resp.Status == 101 {
-		return false, c.upgrade(u, n)
+		c.upgrade(u, n)
+		return false, false
 	}
 	if pm != nil && !pm.endsWithin(earlyAnswer) {
 		c.req.Close = true // the answer came before the body's end: say that this is the last
@@ -431,7 +432,7 @@ func (c *conn) peekBody(u *upstream, n int) (int, error) {
 		}
 		if err != nil {
 			c.peeked = body
-			return n, nil // what is there is passed on, the break shows again
+			return n, nil //nolint:nilerr // what is there is passed on, the break shows again
 		}
 	}
 }

@@ -172,7 +172,7 @@ func TestWorkersComeAndGo(t *testing.T) {
 	}
 	c := dial(t, addr)
 	c.send("GET /run/f HTTP/1.1\r\nHost: a\r\n\r\n")
-	if resp, _ := c.response("GET"); resp.StatusCode != 503 || resp.Header.Get("Retry-After") == "" {
+	if resp, _ := c.response("GET"); resp.StatusCode != http.StatusServiceUnavailable || resp.Header.Get("Retry-After") == "" {
 		t.Errorf("no worker: %d, Retry-After %q", resp.StatusCode, resp.Header.Get("Retry-After"))
 	}
 	if err := g.AddWorkers("http://x/path"); err == nil {
@@ -257,7 +257,7 @@ func TestAllWorkersRefuse(t *testing.T) {
 	t.Parallel()
 	full := func() string {
 		return backend(t, func(w http.ResponseWriter, _ *http.Request) {
-			w.WriteHeader(429)
+			w.WriteHeader(http.StatusTooManyRequests)
 			fmt.Fprint(w, "lambda function queue is full")
 		})
 	}

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"errors"
 	"io"
 	"strconv"
 
@@ -106,7 +107,7 @@ func (c *conn) forwardRest(u *upstream, body []byte) (complete, ok bool) {
 		c.moved.Store(0) // it may be silent for as long as it likes
 		n, err := u.Read(c.bufs.up)
 		if n == 0 && err != nil {
-			if err != io.EOF {
+			if !errors.Is(err, io.EOF) {
 				return false, c.Err() == nil
 			}
 			break

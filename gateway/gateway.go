@@ -51,7 +51,6 @@ type Gateway struct {
 	accepted  atomic.Uint64
 	malformed atomic.Uint64 // requests refused as HTTP
 	reloads   atomic.Uint64
-	sampler   atomic.Uint64
 	self      http.Handler // the gateway's own paths
 }
 

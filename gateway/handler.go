@@ -248,8 +248,8 @@ func (g *Gateway) rewrite(pr *httputil.ProxyRequest) {
 	if x.st.cfg.Trace && out.Header.Get("Traceparent") == "" {
 		out.Header.Set("Traceparent", fmt.Sprintf("00-%016x%016x-%016x-01", x.random()|1, x.random(), x.random()|1))
 	}
-	if te := pr.In.Header.Get("Te"); strings.Contains(te, "trailers") {
-		out.Header.Set("Te", "trailers") // gRPC wants it
+	if te := pr.In.Header.Get("TE"); strings.Contains(te, "trailers") {
+		out.Header.Set("TE", "trailers") // gRPC wants it
 	}
 	if _, ok := out.Header["User-Agent"]; !ok {
 		out.Header.Set("User-Agent", "") // do not let net/http add its own

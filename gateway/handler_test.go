@@ -125,7 +125,7 @@ func TestGRPC(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	client := healthpb.NewHealthClient(cc)
-	if r, err := client.Check(ctx, &healthpb.HealthCheckRequest{}); err != nil || r.Status != healthpb.HealthCheckResponse_SERVING {
+	if r, err := client.Check(ctx, &healthpb.HealthCheckRequest{}); err != nil || r.GetStatus() != healthpb.HealthCheckResponse_SERVING {
 		t.Fatalf("unary: %v, %v", r, err)
 	}
 	if _, err := client.Check(ctx, &healthpb.HealthCheckRequest{Service: "unknown"}); err == nil || !strings.Contains(err.Error(), "NotFound") {
@@ -139,7 +139,7 @@ func TestGRPC(t *testing.T) {
 	want := []healthpb.HealthCheckResponse_ServingStatus{healthpb.HealthCheckResponse_SERVICE_UNKNOWN, healthpb.HealthCheckResponse_SERVING}
 	for i, w := range want {
 		r, err := stream.Recv()
-		if err != nil || r.Status != w {
+		if err != nil || r.GetStatus() != w {
 			t.Fatalf("message %d: %v, %v", i, r, err)
 		}
 		hs.SetServingStatus("s", healthpb.HealthCheckResponse_SERVING)

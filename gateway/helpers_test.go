@@ -23,7 +23,7 @@ import (
 const patience = 20 * time.Second
 
 // quiet is a logger that says nothing.
-func quiet() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
+func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
 // start runs a gateway on an ephemeral port.
 func start(t testing.TB, cfg gateway.Config) (g *gateway.Gateway, addr string) {
@@ -212,6 +212,7 @@ func idle(g *gateway.Gateway) bool {
 	}
 	return true
 }
+
 func prefixes(t testing.TB, s ...string) (ps []netip.Prefix) {
 	t.Helper()
 	for _, x := range s {

@@ -107,7 +107,7 @@ func TestFunctionLimitAndQueueTimeout(t *testing.T) {
 	<-began
 	c := dial(t, addr)
 	c.send("GET /run/slow HTTP/1.1\r\nHost: a\r\n\r\n")
-	if resp, _ := c.response("GET"); resp.StatusCode != 503 || resp.Header.Get("Retry-After") == "" {
+	if resp, _ := c.response("GET"); resp.StatusCode != http.StatusServiceUnavailable || resp.Header.Get("Retry-After") == "" {
 		t.Errorf("over the limit: %d", resp.StatusCode)
 	}
 	if status, _ := get(t, addr, "/run/other"); status != 200 {
@@ -360,14 +360,17 @@ func TestRoutesByHostAndPath(t *testing.T) {
 	}
 	g, addr := start(t, cfg)
 	for _, tc := range []struct{ host, path, fn, want string }{
-		{"x", "/api/a?b", "api", "/a?b"}, {"x", "/api", "api", "/"}, {"x", "/api/deep/c", "deep", "/api/deep/c"},
-		{"only.example:80", "/api/a", "host", "/api/a"}, {"x", "/apis", "", ""},
+		{"x", "/api/a?b", "api", "/a?b"},
+		{"x", "/api", "api", "/"},
+		{"x", "/api/deep/c", "deep", "/api/deep/c"},
+		{"only.example:80", "/api/a", "host", "/api/a"},
+		{"x", "/apis", "", ""},
 	} {
 		c := dial(t, addr)
 		c.send("GET " + tc.path + " HTTP/1.1\r\nHost: " + tc.host + "\r\n\r\n")
 		resp, body := c.response("GET")
 		if tc.fn == "" {
-			if resp.StatusCode != 404 {
+			if resp.StatusCode != http.StatusNotFound {
 				t.Errorf("%s%s: %d", tc.host, tc.path, resp.StatusCode)
 			}
 			continue
@@ -415,7 +418,7 @@ func TestAdminIsForThisMachine(t *testing.T) {
 		"a web page":      {"127.0.0.1:5", "localhost", [2]string{"Origin", "https://evil.example"}, 403},
 		"rebound name":    {"127.0.0.1:5", "evil.example:9080", [2]string{}, 403},
 	} {
-		r := httptest.NewRequest("POST", "/admin/workers/add?workers=http://127.0.0.1:1", nil)
+		r := httptest.NewRequest(http.MethodPost, "/admin/workers/add?workers=http://127.0.0.1:1", nil)
 		r.RemoteAddr, r.Host = tc.remote, tc.host
 		if tc.header[0] != "" {
 			r.Header.Set(tc.header[0], tc.header[1])
@@ -510,7 +513,7 @@ func (l lockedWriter) Write(b []byte) (int, error) {
 
 func TestOutliersAreLeftOut(t *testing.T) {
 	t.Parallel()
-	bad := backend(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) })
+	bad := backend(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) })
 	cfg := simple(bad, named(t, "a"), named(t, "b"), named(t, "c"))
 	cfg.Health = gateway.Health{Outliers: true, Quarantine: time.Hour, MaxQuarantine: time.Hour}
 	g, addr := start(t, cfg)

@@ -169,7 +169,7 @@ func (g *Gateway) newHTTP2() *http.Server {
 	return &http.Server{
 		Handler:           g.handler,
 		Protocols:         &protocols,
-		TLSConfig:         &tls.Config{NextProtos: []string{"h2", "http/1.1"}}, //nolint:gosec // handshakes are done before
+		TLSConfig:         &tls.Config{NextProtos: []string{"h2", "http/1.1"}},
 		ReadHeaderTimeout: l.HeadTimeout,
 		IdleTimeout:       l.IdleTimeout,
 		MaxHeaderBytes:    l.HeadBytes,

@@ -48,7 +48,7 @@ func (s *sock) init(nc net.Conn) {
 
 func sysRead(fd uintptr, p []byte) (int, syscall.Errno) {
 	for {
-		n, _, e := syscall.RawSyscall(syscall.SYS_READ, fd, uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)))
+		n, _, e := syscall.RawSyscall(syscall.SYS_READ, fd, uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p))) //nolint:gosec // a system call takes an address
 		if e == syscall.EINTR {
 			continue
 		}
@@ -58,7 +58,7 @@ func sysRead(fd uintptr, p []byte) (int, syscall.Errno) {
 
 func sysWrite(fd uintptr, p []byte) (int, syscall.Errno) {
 	for {
-		n, _, e := syscall.RawSyscall6(syscall.SYS_SENDTO, fd, uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)), syscall.MSG_NOSIGNAL, 0, 0)
+		n, _, e := syscall.RawSyscall6(syscall.SYS_SENDTO, fd, uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)), syscall.MSG_NOSIGNAL, 0, 0) //nolint:gosec // a system call takes an address
 		if e == syscall.EINTR {
 			continue
 		}
@@ -224,7 +224,7 @@ func (s *sock) Alive() bool {
 	if s.onControl == nil {
 		s.onControl = func(fd uintptr) {
 			var one [1]byte
-			n, _, e := syscall.RawSyscall6(syscall.SYS_RECVFROM, fd, uintptr(unsafe.Pointer(&one)), 1, syscall.MSG_PEEK|syscall.MSG_DONTWAIT, 0, 0)
+			n, _, e := syscall.RawSyscall6(syscall.SYS_RECVFROM, fd, uintptr(unsafe.Pointer(&one)), 1, syscall.MSG_PEEK|syscall.MSG_DONTWAIT, 0, 0) //nolint:gosec // a system call takes an address
 			switch {
 			case e == syscall.EAGAIN:
 				s.peeked = -1
@@ -252,7 +252,7 @@ func gone(nc net.Conn) bool {
 	closed := false
 	err = rc.Control(func(fd uintptr) {
 		var one [1]byte
-		n, _, e := syscall.RawSyscall6(syscall.SYS_RECVFROM, fd, uintptr(unsafe.Pointer(&one)), 1, syscall.MSG_PEEK|syscall.MSG_DONTWAIT, 0, 0)
+		n, _, e := syscall.RawSyscall6(syscall.SYS_RECVFROM, fd, uintptr(unsafe.Pointer(&one)), 1, syscall.MSG_PEEK|syscall.MSG_DONTWAIT, 0, 0) //nolint:gosec // a system call takes an address
 		closed = e == 0 && n == 0 || e != 0 && e != syscall.EAGAIN
 	})
 	return err != nil || closed

@@ -1,11 +1,11 @@
 package gateway
 
 import (
+	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
-	"sort"
-	"strings"
 	"time"
 
 	"github.com/rota-project/rota/balance"
@@ -46,153 +46,15 @@ func (g *Gateway) rebuild() error {
 
 func (g *Gateway) rebuildLocked() error {
 	old, cfg := g.state.Load(), g.cfg
-	next := &state{cfg: cfg, byName: map[string]*worker{}, fns: map[string]*function{}}
-	offers := map[string][]string{} // worker → functions, for those that do not offer all
-	add := func(m Member, all bool) error {
-		u, err := parseWorkerURL(m.URL)
-		if err != nil {
-			return fmt.Errorf("worker %s: url %q: want %w", m.Name, m.URL, err)
-		}
-		if next.byName[m.Name] != nil {
-			return nil
-		}
-		w := g.known[m.Name]
-		fresh := w == nil || w.incarnation != m.Incarnation || *w.url != *u
-		if fresh {
-			w = newWorker(m.Name, m.Incarnation, u)
-		}
-		weight := int64(m.Weight)
-		switch {
-		case weight == 0:
-			weight = 1
-		case weight < 0:
-			weight = 0
-		}
-		w.weight.Store(weight)
-		w.bal.SetLimit(m.MaxInFlight)
-		w.pool.open()
-		w.left.Store(false)
-		switch m.State {
-		case Draining:
-			w.set(draining, dead, "draining")
-		case Dead:
-			w.set(dead, draining, "reported dead")
-		default:
-			w.set(0, dead|draining, "")
-		}
-		if fresh && old != nil {
-			g.beginRamp(w, cfg.Health.SlowStart)
-		}
-		next.workers = append(next.workers, w)
-		next.byName[m.Name] = w
-		next.h2c = next.h2c || w.h2c
-		if !all {
-			fns := make([]string, 0, len(m.Functions))
-			for f := range m.Functions {
-				fns = append(fns, f)
-			}
-			sort.Strings(fns)
-			offers[m.Name] = fns
-		}
-		return nil
+	b := builder{
+		g: g, old: old, cfg: cfg, next: &state{cfg: cfg, byName: map[string]*worker{}, fns: map[string]*function{}},
+		offers: map[string][]string{}, packages: map[string][]string{},
 	}
-	var errs []string
-	for _, w := range g.configured() {
-		fns := map[string][]string{}
-		for _, f := range w.Functions {
-			fns[f] = nil
-		}
-		if err := add(Member{Name: w.Name, URL: w.URL, Weight: w.Weight, MaxInFlight: w.MaxInFlight, Functions: fns}, w.Functions == nil); err != nil {
-			errs = append(errs, err.Error())
-		}
-	}
-	packages := map[string][]string{}
-	if cfg.Members != nil {
-		for _, m := range cfg.Members.Members() {
-			if err := add(m, m.Functions == nil); err != nil {
-				errs = append(errs, err.Error())
-				continue
-			}
-			for f, pkgs := range m.Functions {
-				if len(pkgs) > 0 || packages[f] == nil {
-					packages[f] = pkgs
-				}
-			}
-		}
-	}
-	// Functions: those listed, those offered, and those that calls have named.
-	names := map[string]bool{}
-	for f := range cfg.Functions {
-		names[f] = true
-	}
-	for _, fns := range offers {
-		for _, f := range fns {
-			names[f] = true
-		}
-	}
-	if old != nil && !cfg.Closed {
-		for f, fn := range old.fns {
-			if !fn.known {
-				names[f] = true
-			}
-		}
-	}
-	defaults := newPolicy(cfg.Defaults)
-	var everywhere []balance.Member
-	for _, w := range next.workers {
-		if _, some := offers[w.name]; !some {
-			everywhere = append(everywhere, balance.Member{Worker: w.bal, Weight: int(w.weight.Load())})
-		}
-	}
-	g.everywhere.set.Update(everywhere)
-	for name := range names {
-		fc, isListed := cfg.Functions[name]
-		pkgs := fc.Packages
-		if pkgs == nil {
-			pkgs = packages[name]
-		}
-		p := defaults
-		if fc.Policy != nil {
-			p = newPolicy(*fc.Policy)
-		}
-		f := g.functionLocked(old, name, pkgs, p)
-		special := slices.Clone(everywhere)
-		for _, w := range next.workers {
-			if fns, some := offers[w.name]; some && slices.Contains(fns, name) {
-				special = append(special, balance.Member{Worker: w.bal, Weight: int(w.weight.Load())})
-			}
-		}
-		f.known = isListed || len(special) > len(everywhere)
-		if len(special) == len(everywhere) {
-			f.group.Store(g.everywhere)
-		} else {
-			grp := f.group.Load()
-			if grp == nil || grp == g.everywhere {
-				grp = &group{}
-			}
-			grp.set.Update(special)
-			f.group.Store(grp)
-		}
-		next.fns[name] = f
-	}
-	next.routes = slices.Clone(cfg.Routes)
-	slices.SortStableFunc(next.routes, func(a, b Route) int {
-		if (a.Host == "") != (b.Host == "") {
-			if a.Host == "" {
-				return 1
-			}
-			return -1
-		}
-		return len(b.Prefix) - len(a.Prefix)
-	})
-	// All workers, for the owner rule.
-	all := make([]balance.Member, 0, len(next.workers))
-	known := make(map[string]*worker, len(next.workers))
-	for _, w := range next.workers {
-		all = append(all, balance.Member{Worker: w.bal, Weight: int(w.weight.Load())})
-		known[w.name] = w
-	}
-	g.all.set.Update(all)
+	err := b.workers()
+	b.functions()
+	b.next.routes = sortedRoutes(cfg.Routes)
+	g.all.set.Update(members(b.next.workers))
+	known := b.next.byName
 	if old != nil {
 		for _, w := range old.workers {
 			if known[w.name] != w {
@@ -205,17 +67,176 @@ func (g *Gateway) rebuildLocked() error {
 	}
 	g.leaving = slices.DeleteFunc(g.leaving, func(w *worker) bool { return w.bal.InFlight() == 0 })
 	g.known = known
-	g.state.Store(next)
-	g.everywhere.queue.wake()
-	g.all.queue.wake()
-	for _, f := range next.fns {
-		f.group.Load().queue.wake()
+	g.state.Store(b.next)
+	g.wakeAll()
+	for _, f := range b.next.fns {
 		f.queue.wake()
 	}
-	if len(errs) > 0 {
-		return fmt.Errorf("%s", strings.Join(errs, "; "))
+	return err
+}
+
+// builder makes a state.
+type builder struct {
+	g         *Gateway
+	old, next *state
+	cfg       Config
+	offers    map[string][]string // worker → functions, for those that do not offer all
+	packages  map[string][]string // function → packages, as members say
+}
+
+// workers takes over the workers of the configuration and the members.
+func (b *builder) workers() error {
+	var errs []error
+	for _, w := range b.g.configured() {
+		fns := map[string][]string{}
+		for _, f := range w.Functions {
+			fns[f] = nil
+		}
+		m := Member{Name: w.Name, URL: w.URL, Weight: w.Weight, MaxInFlight: w.MaxInFlight, Functions: fns}
+		errs = append(errs, b.worker(m, w.Functions == nil))
+	}
+	if b.cfg.Members == nil {
+		return errors.Join(errs...)
+	}
+	for _, m := range b.cfg.Members.Members() {
+		if err := b.worker(m, m.Functions == nil); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		for f, pkgs := range m.Functions {
+			if len(pkgs) > 0 || b.packages[f] == nil {
+				b.packages[f] = pkgs
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// worker takes over one worker: the one that there was, if it is the same.
+func (b *builder) worker(m Member, all bool) error {
+	u, err := parseWorkerURL(m.URL)
+	if err != nil {
+		return fmt.Errorf("worker %s: url %q: want %w", m.Name, m.URL, err)
+	}
+	if b.next.byName[m.Name] != nil {
+		return nil
+	}
+	w := b.g.known[m.Name]
+	fresh := w == nil || w.incarnation != m.Incarnation || *w.url != *u
+	if fresh {
+		w = newWorker(m.Name, m.Incarnation, u)
+	}
+	switch {
+	case m.Weight == 0:
+		w.weight.Store(1)
+	default:
+		w.weight.Store(int64(max(m.Weight, 0)))
+	}
+	w.bal.SetLimit(m.MaxInFlight)
+	w.pool.open()
+	w.left.Store(false)
+	switch m.State {
+	case Draining:
+		w.set(draining, dead, "draining")
+	case Dead:
+		w.set(dead, draining, "reported dead")
+	default:
+		w.set(0, dead|draining, "")
+	}
+	if fresh && b.old != nil {
+		b.g.beginRamp(w, b.cfg.Health.SlowStart)
+	}
+	b.next.workers = append(b.next.workers, w)
+	b.next.byName[m.Name] = w
+	b.next.h2c = b.next.h2c || w.h2c
+	if !all {
+		b.offers[m.Name] = slices.Sorted(maps.Keys(m.Functions))
 	}
 	return nil
+}
+
+// functions takes over the functions: those listed, those offered, and those
+// that calls have named.
+func (b *builder) functions() {
+	names := map[string]bool{}
+	for f := range b.cfg.Functions {
+		names[f] = true
+	}
+	for _, fns := range b.offers {
+		for _, f := range fns {
+			names[f] = true
+		}
+	}
+	if b.old != nil && !b.cfg.Closed {
+		for f, fn := range b.old.fns {
+			if !fn.known {
+				names[f] = true
+			}
+		}
+	}
+	everywhere := members(slices.DeleteFunc(slices.Clone(b.next.workers), func(w *worker) bool {
+		_, some := b.offers[w.name]
+		return some
+	}))
+	b.g.everywhere.set.Update(everywhere)
+	defaults := newPolicy(b.cfg.Defaults)
+	for name := range names {
+		b.next.fns[name] = b.function(name, defaults, everywhere)
+	}
+}
+
+func (b *builder) function(name string, p *policy, everywhere []balance.Member) *function {
+	listed, isListed := b.cfg.Functions[name]
+	pkgs := listed.Packages
+	if pkgs == nil {
+		pkgs = b.packages[name]
+	}
+	if listed.Policy != nil {
+		p = newPolicy(*listed.Policy)
+	}
+	f := b.g.functionLocked(b.old, name, pkgs, p)
+	special := slices.Clone(everywhere)
+	for _, w := range b.next.workers {
+		if fns, some := b.offers[w.name]; some && slices.Contains(fns, name) {
+			special = append(special, members([]*worker{w})...)
+		}
+	}
+	f.known = isListed || len(special) > len(everywhere)
+	if len(special) == len(everywhere) {
+		f.group.Store(b.g.everywhere)
+		return f
+	}
+	grp := f.group.Load()
+	if grp == nil || grp == b.g.everywhere {
+		grp = &group{}
+	}
+	grp.set.Update(special)
+	f.group.Store(grp)
+	return f
+}
+
+// members are workers as package balance takes them.
+func members(ws []*worker) []balance.Member {
+	ms := make([]balance.Member, 0, len(ws))
+	for _, w := range ws {
+		ms = append(ms, balance.Member{Worker: w.bal, Weight: int(w.weight.Load())})
+	}
+	return ms
+}
+
+// sortedRoutes are the routes in the order in which they are tried.
+func sortedRoutes(routes []Route) []Route {
+	routes = slices.Clone(routes)
+	slices.SortStableFunc(routes, func(a, b Route) int {
+		if (a.Host == "") != (b.Host == "") {
+			if a.Host == "" {
+				return 1
+			}
+			return -1
+		}
+		return len(b.Prefix) - len(a.Prefix)
+	})
+	return routes
 }
 
 // functionLocked returns the function of that name, the one that there was if

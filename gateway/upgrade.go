@@ -8,14 +8,14 @@ import (
 
 // upgrade passes on the answer that switches protocols, and then every byte in
 // both directions until both have ended. A reload does not touch it.
-func (c *conn) upgrade(u *upstream, n int) (keep bool) {
+func (c *conn) upgrade(u *upstream, n int) {
 	x := &c.call
 	b := c.appendResponse(c.bufs.out[:0])
 	b = append(b, "Connection: Upgrade\r\n\r\n"...)
 	b = append(b, c.bufs.up[c.respHead:n]...)
 	if _, err := c.Write(b); err != nil {
 		c.clientLeft(u)
-		return false
+		return
 	}
 	c.deadline.Store(0)
 	c.moved.Store(0)
@@ -43,7 +43,6 @@ func (c *conn) upgrade(u *upstream, n int) (keep bool) {
 	u.close()
 	x.settled(101)
 	x.finish(101)
-	return false
 }
 
 // copyHalf carries one direction to its end and passes the end on. It reports

@@ -108,14 +108,14 @@ type health struct {
 	probing  bool
 }
 
-// set adds and removes reasons, and opens or closes the worker accordingly. It
-// reports whether the worker came into service by it.
-func (w *worker) set(add, remove reason, cause string) (opened, closed bool) {
+// set adds and removes reasons, and opens or closes the worker accordingly.
+func (w *worker) set(add, remove reason, cause string) {
 	w.health.mu.Lock()
 	defer w.health.mu.Unlock()
-	return w.setLocked(add, remove, cause)
+	w.setLocked(add, remove, cause)
 }
 
+// setLocked is set under the lock of health; it reports what came of it.
 func (w *worker) setLocked(add, remove reason, cause string) (opened, closed bool) {
 	was := w.health.why
 	w.health.why = was&^remove | add

@@ -35,7 +35,7 @@ func (r *Rule) Name() string {
 
 // Reset implements Picker.
 func (r *Rule) Reset(workers int, fns []Function, seed uint64) {
-	r.set = balance.Set{} //nolint:govet // nobody uses the old one any more
+	r.set = balance.Set{}
 	r.fns, r.workers = nil, nil
 	r.index, r.flying = map[*balance.Worker]int{}, map[[2]int][]*flying{}
 	r.rnd = seed

@@ -55,7 +55,7 @@ type Function struct {
 // Package is a package with its costs.
 type Package struct {
 	Name                string
-	Install, Import, MB float64 // ms, ms, MB of memory
+	Install, Import, MB float64 // ms, MB of memory
 	DiskMB              float64
 }
 
@@ -88,15 +88,16 @@ type event struct {
 
 type events []event
 
-func (e events) Len() int { return len(e) }
-func (e events) Less(i, j int) bool {
-	if e[i].at != e[j].at {
-		return e[i].at < e[j].at
+func (e *events) Len() int { return len(*e) }
+func (e *events) Less(i, j int) bool {
+	a, b := (*e)[i], (*e)[j]
+	if a.at != b.at {
+		return a.at < b.at
 	}
-	return e[i].seq < e[j].seq
+	return a.seq < b.seq
 }
-func (e events) Swap(i, j int) { e[i], e[j] = e[j], e[i] }
-func (e *events) Push(x any)   { *e = append(*e, x.(event)) }
+func (e *events) Swap(i, j int) { (*e)[i], (*e)[j] = (*e)[j], (*e)[i] }
+func (e *events) Push(x any)    { *e = append(*e, x.(event)) } //nolint:forcetypeassert // heap hands back what it got
 func (e *events) Pop() any {
 	old := *e
 	x := old[len(old)-1]
@@ -143,7 +144,7 @@ func Run(fleet Fleet, load Workload, p Picker, seed uint64) Result {
 	var times []float64
 	warmup := load.Calls / 5
 	for s.ev.Len() > 0 {
-		e := heap.Pop(&s.ev).(event)
+		e := heap.Pop(&s.ev).(event) //nolint:forcetypeassert // nothing else is in it
 		s.now = e.at
 		if e.kind == 0 {
 			w := p.Pick(e.job.f, s.now)
@@ -267,21 +268,21 @@ func (s *run) create(j *job) float64 {
 		took += p.Import
 	}
 	for m.diskMB > s.fleet.CacheMB {
-		s.unpack(m, f)
+		s.unpack(m)
 	}
 	return took
 }
 
 // unpack removes the package that was not used for the longest time, but for
-// those of f.
-func (s *run) unpack(m *machine, f *Function) {
+// those that are being used.
+func (s *run) unpack(m *machine) {
 	oldest, at := "", math.Inf(1)
 	for name, used := range m.cache {
 		if used < at || used == at && name < oldest {
 			oldest, at = name, used
 		}
 	}
-	if at == s.now || oldest == "" { // only f's own are left
+	if at == s.now || oldest == "" { // only those are left
 		m.diskMB = 0
 		return
 	}

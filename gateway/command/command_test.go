@@ -98,7 +98,7 @@ func TestStartAndWorkers(t *testing.T) {
 		}
 	}
 	resp, err := http.Post(fmt.Sprintf("http://localhost:%d/runLambda/f", port), "", nil)
-	if err != nil || resp.StatusCode != 200 {
+	if err != nil || resp.StatusCode != http.StatusOK {
 		t.Fatalf("%v, %v", resp, err)
 	}
 	resp.Body.Close()

@@ -179,7 +179,7 @@ func (p *policy) empty() bool { return *p == policy{} }
 
 // Load reads the file. The error names it, and the line and key where it can.
 func Load(path string) (gateway.Config, error) {
-	raw, err := os.ReadFile(path) //nolint:gosec // the user names it
+	raw, err := os.ReadFile(path)
 	if err != nil {
 		var pe *os.PathError
 		if errors.As(err, &pe) {
@@ -297,7 +297,7 @@ const pollEvery = 500 * time.Millisecond
 func Watch(ctx context.Context, path string, g *gateway.Gateway, log *slog.Logger) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})
-	last, _ := os.ReadFile(path) //nolint:gosec // the user names it
+	last, _ := os.ReadFile(path)
 	go func() {
 		defer close(done)
 		t := time.NewTicker(pollEvery)
@@ -308,7 +308,7 @@ func Watch(ctx context.Context, path string, g *gateway.Gateway, log *slog.Logge
 				return
 			case <-t.C:
 			}
-			now, err := os.ReadFile(path) //nolint:gosec // the user names it
+			now, err := os.ReadFile(path)
 			if err != nil || bytes.Equal(now, last) {
 				continue // a file that is just being replaced will be there next time
 			}

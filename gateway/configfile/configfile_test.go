@@ -3,7 +3,6 @@ package configfile_test
 import (
 	"bytes"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -129,7 +128,7 @@ func TestWatch(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	log := slog.New(slog.NewTextHandler(io.Discard, nil))
+	log := slog.New(slog.DiscardHandler)
 	cfg.Logger = log
 	g, err := gateway.New(cfg)
 	if err != nil {
@@ -139,7 +138,7 @@ func TestWatch(t *testing.T) {
 	t.Cleanup(configfile.Watch(t.Context(), path, g, log))
 	ask := func() string {
 		w := httptest.NewRecorder()
-		g.Handler().ServeHTTP(w, httptest.NewRequest("GET", "/run/f", bytes.NewReader(nil)))
+		g.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/run/f", bytes.NewReader(nil)))
 		return w.Body.String()
 	}
 	until := func(what string, cond func() bool) {

@@ -46,7 +46,7 @@ var keys = []string{"balancer", "host", "load-threshold", "port", "registry", "w
 // Load reads a configuration file and the registry that it names. The error is a
 // *FileError.
 func Load(path string) (Config, error) {
-	raw, err := os.ReadFile(path) //nolint:gosec // the user names it
+	raw, err := os.ReadFile(path)
 	if err != nil {
 		return Config{}, &FileError{path, "", reason(err)}
 	}
@@ -98,7 +98,7 @@ func parse(path string, raw []byte, read func(string) ([]byte, error)) (Config, 
 		if err != nil || n < 1 {
 			return fail("port", "%s: want a whole number from 1 to 65535", v)
 		}
-		c.Port = int(n) //nolint:gosec // bounded
+		c.Port = int(n)
 	}
 	var threshold uint64
 	if v, ok := doc["load-threshold"]; ok {

@@ -84,7 +84,7 @@ func weight(w uint) int {
 	if w == 0 {
 		return gateway.NoWeight
 	}
-	return int(min(w, 1<<20)) //nolint:gosec // bounded
+	return int(min(w, 1<<20))
 }
 
 // NewLeastLoaded takes the worker with the fewest calls in flight.

@@ -150,7 +150,7 @@ func TestStartAsInGo(t *testing.T) {
 	cfg.Registry["foo"] = []string{"pkg0", "pkg1"}
 	cfg.Registry["bar"] = []string{"pkg0", "pkg2"}
 	cfg.Balancer = olscheduler.NewPackageAware([]url.URL{a, b}, 3)
-	cfg.Logger = slog.New(slog.NewTextHandler(io.Discard, nil))
+	cfg.Logger = slog.New(slog.DiscardHandler)
 	ctx, stop := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- olscheduler.Start(ctx, cfg) }()
@@ -210,14 +210,14 @@ func TestTheFiveBalancers(t *testing.T) {
 		"least-loaded": olscheduler.NewLeastLoaded(urls), "hashing-bounded": olscheduler.NewHashingBounded(urls),
 		"pkg-aware": olscheduler.NewPackageAware(urls, 3),
 	} {
-		h, g, err := olscheduler.Handler(olscheduler.Config{Balancer: b, Logger: slog.New(slog.NewTextHandler(io.Discard, nil))})
+		h, g, err := olscheduler.Handler(olscheduler.Config{Balancer: b, Logger: slog.New(slog.DiscardHandler)})
 		if err != nil {
 			t.Fatal(err)
 		}
 		seen := map[string]int{}
 		for range 8 {
 			w := httptest.NewRecorder()
-			h.ServeHTTP(w, httptest.NewRequest("POST", "/runLambda/f", nil))
+			h.ServeHTTP(w, httptest.NewRequest(http.MethodPost, "/runLambda/f", nil))
 			seen[w.Body.String()]++
 		}
 		want := map[string]int{"round-robin": 4, "random": 1, "least-loaded": 4, "hashing-bounded": 1, "pkg-aware": 1}[name]

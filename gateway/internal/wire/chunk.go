@@ -1,6 +1,9 @@
 package wire
 
-import "bytes"
+import (
+	"bytes"
+	"errors"
+)
 
 // Chunks reads a chunked body (RFC 9112, 7.1) piece by piece. The zero value is
 // at the beginning of a body.
@@ -39,7 +42,7 @@ func (c *Chunks) Next(b []byte) (data, trailer []byte, n int, err error) {
 		switch c.state {
 		case chunkSize:
 			l, after, err := line(rest)
-			if err == ErrIncomplete {
+			if errors.Is(err, ErrIncomplete) {
 				if len(rest) > maxChunkLine {
 					return nil, nil, n, errChunk
 				}
@@ -77,7 +80,7 @@ func (c *Chunks) Next(b []byte) (data, trailer []byte, n int, err error) {
 			c.state = chunkSize
 		case chunkTrailer:
 			size, err := trailerSize(rest)
-			if err == ErrIncomplete {
+			if errors.Is(err, ErrIncomplete) {
 				if len(rest) > maxTrailer {
 					return nil, nil, n, errTrailer
 				}

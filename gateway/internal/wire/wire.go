@@ -516,8 +516,7 @@ func kind(name []byte) Kind {
 		}
 		return pick(name, "x-forwarded-for", XForwardedFor)
 	case 16:
-		switch name[0] | 0x20 {
-		case 'x':
+		if name[0]|0x20 == 'x' {
 			if pick(name, "x-forwarded-host", XForwardedOther) == XForwardedOther {
 				return XForwardedOther
 			}

@@ -72,7 +72,7 @@ func TestRequestIsUnderstood(t *testing.T) {
 		"X-Private: 1\r\nKeep-Alive: 5\r\nTE: trailers\r\nContent-Length: 7\r\nExpect: 100-Continue\r\nX-MiXed:  v w \r\n\r\nbody..."
 	var r wire.Request
 	for cut := range len(raw) - len("body...") {
-		if _, err := r.Parse([]byte(raw[:cut])); err != wire.ErrIncomplete {
+		if _, err := r.Parse([]byte(raw[:cut])); !errors.Is(err, wire.ErrIncomplete) {
 			t.Fatalf("cut at %d: got %v, want incomplete", cut, err)
 		}
 	}
@@ -102,7 +102,7 @@ func TestResponses(t *testing.T) {
 		"HTTP/2 200 OK\r\n\r\n", "HTTP/1.1 20 OK\r\n\r\n", "HTTP/1.1 2000 OK\r\n\r\n", "HTTP/1.1  200\r\n\r\n", "nonsense\r\n\r\n",
 		"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", "HTTP/1.1 099 no\r\n\r\n",
 	} {
-		if _, err := r.Parse([]byte(raw)); err == nil || err == wire.ErrIncomplete {
+		if _, err := r.Parse([]byte(raw)); err == nil || errors.Is(err, wire.ErrIncomplete) {
 			t.Errorf("%q: got %v, want a refusal", raw, err)
 		}
 	}
@@ -149,7 +149,7 @@ func TestChunks(t *testing.T) {
 		"5\nhello\r\n0\r\n\r\n", "g\r\n", "\r\n", "-1\r\n", "0x5\r\n", "5 \r\nhello\r\n", "fffffffffffffffff\r\n",
 		"5\r\nhelloX\r\n0\r\n\r\n", "0\r\nContent-Length: 5\r\n\r\n", "0\r\nbad name: 1\r\n\r\n", "5;\x00\r\nhello", "1\r\na\n0\r\n\r\n",
 	} {
-		if _, _, _, err := readAll([]byte(bad), len(bad)); err == nil || err == io.ErrUnexpectedEOF {
+		if _, _, _, err := readAll([]byte(bad), len(bad)); err == nil || errors.Is(err, io.ErrUnexpectedEOF) {
 			t.Errorf("%q: got %v, want a refusal", bad, err)
 		}
 	}
