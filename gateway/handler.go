@@ -95,21 +95,29 @@ func (x *httpCall) end() {
 
 // newHandler is the gateway on net/http.
 func (g *Gateway) newHandler() http.Handler {
+	// ReverseProxy flushes answers of unknown length and server-sent events at
+	// once by itself. A FlushInterval would flush the head of an answer that has
+	// no body too, now and then before its end: gRPC errors are such answers, and
+	// must be one frame.
 	rp := &httputil.ReverseProxy{
-		Rewrite:       func(pr *httputil.ProxyRequest) { g.rewrite(pr) },
-		Transport:     roundTripper{g},
-		FlushInterval: -1,
-		BufferPool:    proxyBuffers{},
-		ErrorHandler:  g.proxyError,
-		ErrorLog:      nil,
+		Rewrite:      func(pr *httputil.ProxyRequest) { g.rewrite(pr) },
+		Transport:    roundTripper{g},
+		BufferPool:   proxyBuffers{},
+		ErrorHandler: g.proxyError,
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { g.serveHTTP(rp, w, r) })
 }
 
 type proxyBuffers struct{}
 
-func (proxyBuffers) Get() []byte  { return *pumpBuffers.Get().(*[]byte) }
+func (proxyBuffers) Get() []byte  { return *getPumpBuffer() }
 func (proxyBuffers) Put(b []byte) { pumpBuffers.Put(&b) }
+
+// callOf is the call that serveHTTP has put into a request's context.
+func callOf(ctx context.Context) *httpCall {
+	x, _ := ctx.Value(callKey{}).(*httpCall)
+	return x
+}
 
 func (g *Gateway) serveHTTP(rp http.Handler, w http.ResponseWriter, r *http.Request) {
 	if r.Method == http.MethodConnect {
@@ -212,7 +220,7 @@ func (e refusalError) Error() string { return e.text }
 
 // rewrite makes the request that the worker gets, but for its address.
 func (g *Gateway) rewrite(pr *httputil.ProxyRequest) {
-	x := pr.In.Context().Value(callKey{}).(*httpCall)
+	x := callOf(pr.In.Context())
 	out := pr.Out
 	path, query, _ := strings.Cut(string(x.t.path), "?")
 	if u, err := out.URL.Parse(path); err == nil && strings.HasPrefix(path, "/") {
@@ -258,7 +266,7 @@ func (g *Gateway) rewrite(pr *httputil.ProxyRequest) {
 
 // proxyError answers for a call that no worker has answered.
 func (g *Gateway) proxyError(w http.ResponseWriter, r *http.Request, err error) {
-	x := r.Context().Value(callKey{}).(*httpCall)
+	x := callOf(r.Context())
 	var re refusalError
 	switch {
 	case errors.As(err, &re):
@@ -282,7 +290,7 @@ type roundTripper struct{ g *Gateway }
 
 func (rt roundTripper) RoundTrip(req *http.Request) (*http.Response, error) {
 	ctx := req.Context()
-	x := ctx.Value(callKey{}).(*httpCall)
+	x := callOf(ctx)
 	for {
 		w, refused := x.acquire(ctx)
 		if refused != nil {

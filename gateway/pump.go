@@ -20,6 +20,11 @@ type pump struct {
 
 var pumpBuffers = sync.Pool{New: func() any { b := make([]byte, 32<<10); return &b }}
 
+func getPumpBuffer() *[]byte {
+	b, _ := pumpBuffers.Get().(*[]byte) // it holds nothing else
+	return b
+}
+
 // startPump begins to carry the body of c.req to u.
 func (c *conn) startPump(u *upstream) *pump {
 	p := &pump{done: make(chan struct{})}
@@ -51,7 +56,7 @@ func (c *conn) startPump(u *upstream) *pump {
 }
 
 func (p *pump) bytes(c *conn, from, to *sock, early []byte, length int64) {
-	bp := pumpBuffers.Get().(*[]byte)
+	bp := getPumpBuffer()
 	defer pumpBuffers.Put(bp)
 	for length > 0 {
 		if len(early) == 0 {
@@ -73,8 +78,8 @@ func (p *pump) bytes(c *conn, from, to *sock, early []byte, length int64) {
 }
 
 func (p *pump) chunks(c *conn, from, to *sock, early []byte) {
-	bp := pumpBuffers.Get().(*[]byte)
-	op := pumpBuffers.Get().(*[]byte)
+	bp := getPumpBuffer()
+	op := getPumpBuffer()
 	defer pumpBuffers.Put(bp)
 	defer pumpBuffers.Put(op)
 	var ch wire.Chunks

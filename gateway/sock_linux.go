@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"encoding/binary"
 	"io"
 	"net"
 	"os"
@@ -270,11 +271,11 @@ func (s *sock) Acked() (bytes uint64, ok bool) {
 	size := uint32(len(info))
 	err := s.rc.Control(func(fd uintptr) {
 		_, _, e := syscall.RawSyscall6(syscall.SYS_GETSOCKOPT, fd, syscall.IPPROTO_TCP, syscall.TCP_INFO,
-			uintptr(unsafe.Pointer(&info)), uintptr(unsafe.Pointer(&size)), 0)
+			uintptr(unsafe.Pointer(&info)), uintptr(unsafe.Pointer(&size)), 0) //nolint:gosec // a system call takes an address
 		ok = e == 0 && size >= 128
 	})
 	if err != nil || !ok {
 		return 0, false
 	}
-	return *(*uint64)(unsafe.Pointer(&info[120])), true
+	return binary.NativeEndian.Uint64(info[120:]), true
 }

@@ -126,11 +126,9 @@ func (b *builder) worker(m Member, all bool) error {
 	if fresh {
 		w = newWorker(m.Name, m.Incarnation, u)
 	}
-	switch {
-	case m.Weight == 0:
+	w.weight.Store(int64(max(m.Weight, 0)))
+	if m.Weight == 0 {
 		w.weight.Store(1)
-	default:
-		w.weight.Store(int64(max(m.Weight, 0)))
 	}
 	w.bal.SetLimit(m.MaxInFlight)
 	w.pool.open()

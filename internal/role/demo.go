@@ -30,7 +30,7 @@ func (d *demo) hello(rw http.ResponseWriter, r *http.Request) {
 		in.Name = "world"
 	}
 	rw.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(rw).Encode(map[string]string{"hello": in.Name, "worker": d.name})
+	_ = json.NewEncoder(rw).Encode(map[string]string{"hello": in.Name, "worker": d.name}) //nolint:errchkjson // strings
 }
 
 func newDemo(name string) *demo { return &demo{name: name} }
