@@ -51,3 +51,7 @@ lint: ## golangci-lint and the rules of imports
 generate: ## code from the .proto files
 	go run $(BUF) generate
 	go generate ./api ./internal/cli
+
+.PHONY: bench-placement
+bench-placement: ## the planner beside franz-go's assignor
+	cd bench && go run ./placement -runs 5

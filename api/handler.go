@@ -45,10 +45,26 @@ type Config struct {
 	// Ready answers /readyz: nil is 200, an error is 503 with its text.
 	// A Config without it is ready when it is alive.
 	Ready func(context.Context) error
+	// Jobs answers the calls of the old job API: /start, /stop, /query, /stream.
+	// Nil: there is nothing there.
+	Jobs http.Handler
+	// Admit decides who may call the routes that are no gRPC methods, by the
+	// names below. Its error is a gRPC status. Nil: all may. Calls under /v1 are
+	// decided about where Conn leads.
+	Admit func(r *http.Request, method string) error
 	// Timeout is the most time a call may take, watches excepted.
 	// Zero means DefaultTimeout.
 	Timeout time.Duration
 }
+
+// Names, as of gRPC methods, of the routes that are none.
+const (
+	MetricsMethod = "/rota.HTTP/Metrics"
+	ConsoleMethod = "/rota.HTTP/Console"
+	OpenAPIMethod = "/rota.HTTP/OpenAPI"
+	AliveMethod   = "/rota.HTTP/Alive"
+	ReadyMethod   = "/rota.HTTP/Ready"
+)
 
 // NewHandler returns the handler of the whole HTTP side: /v1, /v1/openapi.json,
 // /healthz, /readyz, and, if given, /metrics and the console. Its error is a
@@ -85,22 +101,35 @@ type root struct {
 
 func (h *root) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	path := r.URL.EscapedPath()
+	method, next := "", http.Handler(nil)
 	switch {
 	case path == "/v1/openapi.json":
-		getOnly(http.HandlerFunc(serveOpenAPI)).ServeHTTP(w, r)
+		method, next = OpenAPIMethod, getOnly(http.HandlerFunc(serveOpenAPI))
 	case strings.HasPrefix(path, "/v1/"):
 		h.serveCall(w, r)
+		return
 	case path == "/healthz":
-		getOnly(http.HandlerFunc(serveOK)).ServeHTTP(w, r)
+		method, next = AliveMethod, getOnly(http.HandlerFunc(serveOK))
 	case path == "/readyz":
-		getOnly(http.HandlerFunc(h.serveReady)).ServeHTTP(w, r)
+		method, next = ReadyMethod, getOnly(http.HandlerFunc(h.serveReady))
 	case path == "/metrics" && h.cfg.Metrics != nil:
-		h.cfg.Metrics.ServeHTTP(w, r)
+		method, next = MetricsMethod, h.cfg.Metrics
+	case h.cfg.Jobs != nil && (path == "/start" || path == "/stop" || path == "/query" || path == "/stream"):
+		h.cfg.Jobs.ServeHTTP(w, r) // it asks for itself, and answers as the old one did
+		return
 	case h.cfg.Console != nil:
-		h.cfg.Console.ServeHTTP(w, r)
+		method, next = ConsoleMethod, h.cfg.Console
 	default:
 		writeError(w, http.StatusNotFound, "not_found", "nothing is at "+r.URL.Path, "")
+		return
 	}
+	if h.cfg.Admit != nil {
+		if err := h.cfg.Admit(r, method); err != nil {
+			handleError(r.Context(), nil, marshaler{}, w, r, err)
+			return
+		}
+	}
+	next.ServeHTTP(w, r)
 }
 
 func (h *root) serveCall(w http.ResponseWriter, r *http.Request) {
@@ -126,7 +155,11 @@ func (h *root) serveCall(w http.ResponseWriter, r *http.Request) {
 }
 
 func isWatch(r *http.Request) bool {
-	return r.Method == http.MethodGet && strings.HasSuffix(r.URL.Path, ":watch") && strings.Count(r.URL.Path, "/") == 2
+	if r.Method != http.MethodGet {
+		return false
+	}
+	return strings.HasSuffix(r.URL.Path, ":watch") && strings.Count(r.URL.Path, "/") == 2 ||
+		strings.HasPrefix(r.URL.Path, "/v1/jobs/") && strings.HasSuffix(r.URL.Path, "/output") && strings.Count(r.URL.Path, "/") == 4
 }
 
 func (h *root) serveReady(w http.ResponseWriter, r *http.Request) {
@@ -156,7 +189,7 @@ func getOnly(next http.Handler) http.Handler {
 	})
 }
 
-// newGateway returns the calls of the three services as JSON over conn.
+// newGateway returns the calls of the four services as JSON over conn.
 func newGateway(conn grpc.ClientConnInterface) (http.Handler, error) {
 	mux := runtime.NewServeMux(
 		runtime.WithMarshalerOption(runtime.MIMEWildcard, marshaler{}),
@@ -174,6 +207,7 @@ func newGateway(conn grpc.ClientConnInterface) (http.Handler, error) {
 		func() error { return rotav1.RegisterTasksHandlerClient(ctx, mux, tasks) },
 		func() error { return rotav1.RegisterWorkersHandlerClient(ctx, mux, rotav1.NewWorkersClient(conn)) },
 		func() error { return rotav1.RegisterClusterHandlerClient(ctx, mux, rotav1.NewClusterClient(conn)) },
+		func() error { return rotav1.RegisterJobsHandlerClient(ctx, mux, rotav1.NewJobsClient(conn)) },
 		func() error { return handleDelete(mux, tasks) },
 	} {
 		if err := register(); err != nil {

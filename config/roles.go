@@ -35,9 +35,16 @@ type Scheduler struct {
 	HTTP, GRPC string // the addresses to listen on, host:port
 	Gateway    string // where functions are called; empty: nowhere
 	AnyGateway bool   // another port will do if that one is in use
-	// TLS serves gRPC with the pair of PEM files.
+	// AdvertiseHTTP and AdvertiseGRPC are where others reach them; empty: the same.
+	AdvertiseHTTP, AdvertiseGRPC string
+	// TLS serves gRPC, and HTTP off loopback, with the pair of PEM files.
 	TLS              bool
 	TLSCert, TLSKey  string
+	TLSCA            string   // who may vouch for workers and other schedulers
+	Tokens           string   // a file of tokens
+	Namespace        string   // what this cluster is
+	OIDC             OIDC     // who else may vouch for callers
+	Hosts            []string // names under which the HTTP API is asked for
 	Etcd             []string // endpoints; none: the embedded one
 	EtcdCert         string   // PEM files for the connection to etcd
 	EtcdKey, EtcdCA  string
@@ -65,10 +72,19 @@ type Scheduler struct {
 	Log          Log
 }
 
+// OIDC says whose JWTs are taken, and for what.
+type OIDC struct {
+	Issuer, Audience     string
+	Keys                 []string // PEM files; none: discovery
+	RoleClaim, NameClaim string
+	Roles                map[string]string // of a claim's value
+	NamespaceClaim       string
+}
+
 // NewScheduler returns the defaults and the table of options that fills them.
 func NewScheduler() (*Scheduler, *Options) {
 	c := &Scheduler{
-		HTTP: DefaultHTTP, GRPC: DefaultGRPC, Gateway: DefaultGateway, DataDir: "rota-data", Root: "rota",
+		HTTP: DefaultHTTP, GRPC: DefaultGRPC, Gateway: DefaultGateway, DataDir: "rota-data", Root: "rota", Namespace: "default",
 		Lease: 5 * time.Second, Interval: time.Minute, PassTimeout: 30 * time.Second, Debounce: 50 * time.Millisecond,
 		BarrierWait: 5 * time.Second, MaxMoves: 1000, TasksPoll: 30 * time.Second,
 		Log: Log{Level: "info", Format: "text"},
@@ -81,6 +97,19 @@ func NewScheduler() (*Scheduler, *Options) {
 		{name: "tls", value: yesValue(&c.TLS), help: "serve gRPC with TLS", aliases: []string{"grpc_server_use_tls"}},
 		{name: "tls-cert", value: textValue(&c.TLSCert, "FILE"), help: "the certificate, PEM", aliases: []string{"grpc_server_crt_file"}},
 		{name: "tls-key", value: textValue(&c.TLSKey, "FILE"), help: "its key, PEM", aliases: []string{"grpc_server_key_file"}},
+		{name: "tls-ca", value: textValue(&c.TLSCA, "FILE"), help: "who may vouch for workers and other schedulers, PEM"},
+		{name: "advertise-http", value: textValue(&c.AdvertiseHTTP, "ADDR"), help: "where others reach the HTTP API, if not where it listens"},
+		{name: "advertise-grpc", value: textValue(&c.AdvertiseGRPC, "ADDR"), help: "where others reach gRPC, if not where it listens"},
+		{name: "hosts", value: listValue(&c.Hosts, "NAME,..."), help: "other names under which the HTTP API may be asked for"},
+		{name: "tokens", value: textValue(&c.Tokens, "FILE"), help: "the tokens that are good, as rota token create writes them; without it whoever is on this machine is an admin"},
+		{name: "namespace", value: textValue(&c.Namespace, "NAME"), help: "the namespace that this cluster is"},
+		{name: "oidc-issuer", value: textValue(&c.OIDC.Issuer, "URL"), help: "take JWTs of this issuer"},
+		{name: "oidc-audience", value: textValue(&c.OIDC.Audience, "NAME"), help: "that are meant for this audience"},
+		{name: "oidc-keys", value: listValue(&c.OIDC.Keys, "FILE,..."), help: "and signed by one of these keys, PEM; without it the issuer is asked"},
+		{name: "oidc-role-claim", value: textValue(&c.OIDC.RoleClaim, "NAME"), help: "the claim that says the role", def: "role"},
+		{name: "oidc-roles", value: pairsValue(&c.OIDC.Roles, "VALUE=ROLE,...", ","), help: "what the claim's values stand for; else the roles' own names"},
+		{name: "oidc-name-claim", value: textValue(&c.OIDC.NameClaim, "NAME"), help: "the claim that names the person", def: "email, then sub"},
+		{name: "oidc-namespace-claim", value: textValue(&c.OIDC.NamespaceClaim, "NAME"), help: "the claim that lists namespaces; else all"},
 		{name: "etcd", value: listValue(&c.Etcd, "ENDPOINT,..."), help: "use the etcd that is there; else one is embedded", aliases: []string{"etcd_endpoints"}},
 		{name: "etcd-cert", value: textValue(&c.EtcdCert, "FILE"), help: "the certificate to show to etcd, PEM"},
 		{name: "etcd-key", value: textValue(&c.EtcdKey, "FILE"), help: "its key, PEM"},
@@ -120,6 +149,8 @@ type Worker struct {
 	Name         string   // stable: what it comes back as after a restart
 	Schedulers   []string // gRPC addresses, tried in order
 	TLSCA        string   // who may vouch for them, PEM; empty: no TLS
+	TLSCert      string   // what this worker shows them
+	TLSKey       string
 	Zone         string
 	Labels       map[string]string
 	Kinds        []string // of task that it takes; none: those it has a function for
@@ -135,8 +166,26 @@ type Worker struct {
 	Supervise    bool              // run as a child of a supervisor
 	Log          Log
 
+	Job JobRules
 	// Jobs is the [grpc_server] of an older worker's file: where it serves jobs.
 	Jobs JobServer
+}
+
+// JobRules say which jobs a worker runs, and how. The zero value is none.
+type JobRules struct {
+	Allow     []string // command lines with parameters, or "any"
+	Dirs      []string // in and below which jobs may work
+	Env       []string // variables that jobs may set
+	User      string
+	Slots     int
+	Timeout   time.Duration
+	Data      string // where outputs are kept; empty: rota-data/jobs-NAME
+	Output    int    // bytes of output kept of one attempt
+	Memory    int    // bytes
+	CPUs      float64
+	Processes int
+	OpenFiles int
+	Cgroup    string
 }
 
 // JobServer says where a worker answers the calls of the job protocol.
@@ -149,13 +198,28 @@ type JobServer struct {
 // NewWorker returns the defaults and the table of options that fills them.
 func NewWorker() (*Worker, *Options) {
 	c := &Worker{
-		Name: hostName(), Schedulers: []string{DefaultGRPC}, Strength: 1,
+		Name: hostName(), Schedulers: []string{DefaultGRPC}, Strength: 1, Job: JobRules{Slots: 256, Output: 64 << 20},
 		Log: Log{Level: "info", Format: "text"},
 	}
 	list := []*option{
 		{name: "name", value: textValue(&c.Name, "NAME"), help: "this worker's name, the same after each restart", def: "the host's"},
 		{name: "schedulers", value: listValue(&c.Schedulers, "ADDR,..."), help: "the schedulers' gRPC addresses, tried in order", aliases: []string{"scheduler_addr"}},
 		{name: "tls-ca", value: textValue(&c.TLSCA, "FILE"), help: "who may vouch for the schedulers, PEM; without it there is no TLS"},
+		{name: "tls-cert", value: textValue(&c.TLSCert, "FILE"), help: "this worker's certificate, bound to its name, PEM"},
+		{name: "tls-key", value: textValue(&c.TLSKey, "FILE"), help: "its key, PEM"},
+		{name: "job", value: linesValue(&c.Job.Allow, "COMMAND"), help: "run jobs with this command: words and {name:TYPE}, as 'bash {script:path}'; or any; may be repeated; without it none"},
+		{name: "job-dirs", value: listValue(&c.Job.Dirs, "DIR,..."), help: "jobs work, and name files, in and below these only"},
+		{name: "job-env", value: listValue(&c.Job.Env, "NAME,..."), help: "the variables that jobs may set; * for all"},
+		{name: "job-user", value: textValue(&c.Job.User, "NAME"), help: "run jobs as this user", def: "the worker's own"},
+		{name: "job-slots", value: countValue(&c.Job.Slots), help: "run so many jobs at once"},
+		{name: "job-timeout", value: durationValue(&c.Job.Timeout), help: "end jobs after this time, whatever they ask for; 0 for no limit"},
+		{name: "job-data", value: textValue(&c.Job.Data, "DIR"), help: "keep outputs of jobs here", def: "rota-data/jobs-NAME"},
+		{name: "job-output", value: countValue(&c.Job.Output), help: "keep so many bytes of a job's output, the newest"},
+		{name: "job-memory", value: countValue(&c.Job.Memory), help: "the bytes of memory of a job; 0 for no limit"},
+		{name: "job-cpus", value: amountValue(&c.Job.CPUs), help: "the processors' worth of time of a job; needs a cgroup; 0 for no limit"},
+		{name: "job-processes", value: countValue(&c.Job.Processes), help: "the processes of a job; 0 for no limit"},
+		{name: "job-open-files", value: countValue(&c.Job.OpenFiles), help: "the open files of a process of a job; 0 for no limit"},
+		{name: "job-cgroup", value: textValue(&c.Job.Cgroup, "DIR"), help: "a directory of cgroup v2, delegated to the worker, to keep the limits with"},
 		{name: "zone", value: textValue(&c.Zone, "NAME"), help: "where failures are shared"},
 		{name: "labels", value: pairsValue(&c.Labels, "K=V,...", ","), help: "facts that rules can ask for"},
 		{name: "kinds", value: listValue(&c.Kinds, "KIND,..."), help: "the kinds of task to take; else all that it can"},

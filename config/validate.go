@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/rota-project/rota"
+	"github.com/rota-project/rota/auth"
 	"github.com/rota-project/rota/offer"
 )
 
@@ -35,10 +36,17 @@ func (c *Scheduler) validate() (string, error) {
 	return first(
 		rule{"name", optionalName(c.Name)},
 		rule{"root", rootName(c.Root)},
-		rule{"http", Loopback(c.HTTP)},
-		rule{"grpc", Loopback(c.GRPC)},
 		rule{"gateway", optionalLoopback(c.Gateway)},
 		rule{"tls", pair(c.TLS, c.TLSCert, c.TLSKey)},
+		rule{"tls-ca", readable(c.TLSCA)},
+		rule{"tokens", readable(c.Tokens)},
+		rule{"namespace", nameable(c.Namespace)},
+		rule{"oidc-audience", both(c.OIDC.Issuer, c.OIDC.Audience, "oidc_issuer and oidc_audience")},
+		rule{"oidc-roles", roles(c.OIDC.Roles)},
+		rule{"http", c.reachable(c.HTTP)},
+		rule{"grpc", c.reachable(c.GRPC)},
+		rule{"advertise-http", optionalAddress(c.AdvertiseHTTP)},
+		rule{"advertise-grpc", optionalAddress(c.AdvertiseGRPC)},
 		rule{"etcd-cert", both(c.EtcdCert, c.EtcdKey, "etcd_cert and etcd_key")},
 		rule{"etcd-user", both(c.EtcdUser, c.EtcdPasswordFile, "etcd_user and etcd_password_file")},
 		rule{"etcd-cert", readable(c.EtcdCert)},
@@ -80,6 +88,10 @@ func (c *Worker) validate() (string, error) {
 		rule{"schedulers", addresses(c.Schedulers)},
 		rule{"strength", needed(c.Strength > 0, "a number above zero")},
 		rule{"tls-ca", readable(c.TLSCA)},
+		rule{"tls-cert", both(c.TLSCert, c.TLSKey, "tls_cert and tls_key")},
+		rule{"tls-cert", pair(c.TLSCert != "", c.TLSCert, c.TLSKey)},
+		rule{"tls-cert", needed(c.TLSCert == "" || c.TLSCA != "", "tls_ca too: without it there is no TLS to show a certificate in")},
+		rule{"job-slots", needed(c.Job.Slots > 0, "at least 1")},
 		rule{"exec", commands(c.Exec)},
 		rule{"http", optionalLoopback(c.HTTP)},
 		rule{"calls", optionalLoopback(c.Calls)},
@@ -153,6 +165,38 @@ func Loopback(addr string) error {
 		return nil
 	}
 	return want(addr, "a loopback address such as %s: without credentials nothing else may be reachable", net.JoinHostPort("127.0.0.1", port))
+}
+
+// reachable checks an address to listen on: off loopback it takes TLS and
+// somebody who has to say who they are.
+func (c *Scheduler) reachable(addr string) error {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return want(addr, "an address such as %s", DefaultHTTP)
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n > 65535 {
+		return want(addr, "a port from 0 to 65535")
+	}
+	if c.TLS && c.TLSCA == "" && !auth.Loopback(host) {
+		return want(addr, "tls_ca too: workers show certificates of that authority")
+	}
+	return auth.CheckListen(addr, c.TLS, c.Tokens != "" || c.OIDC.Issuer != "")
+}
+
+func optionalAddress(addr string) error {
+	if addr == "" {
+		return nil
+	}
+	return addresses([]string{addr})
+}
+
+func roles(m map[string]string) error {
+	for value, name := range m {
+		if _, err := auth.ParseRole(name); err != nil {
+			return want(value+"="+name, "viewer, submitter, operator or admin")
+		}
+	}
+	return nil
 }
 
 func optionalLoopback(addr string) error {

@@ -211,6 +211,14 @@ func listValue(p *[]string, arg string) value {
 	}
 }
 
+// linesValue is a list whose items may hold commas: in the environment they are
+// lines, and each flag is one.
+func linesValue(p *[]string, arg string) value {
+	v := listValue(p, arg)
+	v.sep = "\n"
+	return v
+}
+
 func wordList(v linedoc.Value, expected string) ([]string, error) {
 	if v.Kind == linedoc.String {
 		return []string{v.Text}, nil

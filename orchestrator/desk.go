@@ -29,6 +29,8 @@ type record[T comparable] struct {
 	at   []string // by index, "" for nowhere
 	seen []string // workers that said this term that they do it
 	term int
+
+	one, two [1]string // what at and seen begin with
 }
 
 // order is a task to be added to, or removed from, a worker.
@@ -55,8 +57,10 @@ func newDesk[W, T comparable]() *desk[W, T] {
 // name makes a name that sorts after all names before.
 func (d *desk[W, T]) name(prefix string) string {
 	d.next++
-	digits := strconv.Itoa(1_000_000_000_000 + d.next)
-	return prefix + digits[1:]
+	var b [16]byte
+	n := append(b[:0], prefix...)
+	n = strconv.AppendInt(n, 1_000_000_000_000+int64(d.next), 10)
+	return string(n)
 }
 
 // plan works out what to remove and what to add, from what is expected and
@@ -109,11 +113,17 @@ func (d *desk[W, T]) expect(tasks []Task[T]) error {
 		d.tasks, d.byID = make(map[T]*record[T], len(tasks)), make(map[string]*record[T], len(tasks))
 		d.planner.Reserve(len(tasks))
 	}
-	for _, t := range tasks {
+	var slab []record[T] // new records come by the thousand
+	for k, t := range tasks {
 		n := instances(t.Instances)
 		r := d.tasks[t.Name]
 		if r == nil {
-			r = &record[T]{task: t.Name, id: d.name("t")}
+			if len(slab) == 0 {
+				slab = make([]record[T], min(len(tasks)-k, 1024))
+			}
+			r, slab = &slab[0], slab[1:]
+			r.task, r.id = t.Name, d.name("t")
+			r.at, r.seen = r.one[:0], r.two[:0]
 			d.tasks[t.Name], d.byID[r.id] = r, r
 		}
 		r.term = d.term

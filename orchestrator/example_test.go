@@ -18,24 +18,24 @@ import (
 type overHTTP struct{ *http.Client }
 
 func (c overHTTP) List(ctx context.Context, worker string) (tasks []string, err error) {
-	err = c.do(ctx, http.MethodGet, worker+"/tasks", &tasks)
+	err = c.call(ctx, http.MethodGet, worker+"/tasks", &tasks)
 	return tasks, err
 }
 
 func (c overHTTP) Add(ctx context.Context, worker, task string) error {
-	return c.do(ctx, http.MethodPut, worker+"/tasks/"+task, nil)
+	return c.call(ctx, http.MethodPut, worker+"/tasks/"+task, nil)
 }
 
 func (c overHTTP) Remove(ctx context.Context, worker, task string) error {
-	return c.do(ctx, http.MethodDelete, worker+"/tasks/"+task, nil)
+	return c.call(ctx, http.MethodDelete, worker+"/tasks/"+task, nil)
 }
 
-func (c overHTTP) do(ctx context.Context, method, url string, into any) error {
+func (c overHTTP) call(ctx context.Context, method, url string, into any) error {
 	req, err := http.NewRequestWithContext(ctx, method, url, nil)
 	if err != nil {
 		return err
 	}
-	resp, err := c.Client.Do(req)
+	resp, err := c.Do(req)
 	if err != nil {
 		return err
 	}

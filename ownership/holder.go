@@ -40,6 +40,9 @@ type Order struct {
 	Generation rota.Generation
 	Mode       rota.Mode
 	Priority   float64
+	// Anew says that what is to be run is not what the grant before said: a call
+	// of that does not go on under this generation.
+	Anew bool
 }
 
 // Action is what the worker has to do now.
@@ -184,7 +187,7 @@ func (h *Holder) Give(orders []Order, now Time) []Action {
 		case o.Generation <= it.order.Generation:
 			continue
 		default:
-			goesOn := it.calling && !it.stopping && !it.strict && o.Mode == rota.Available
+			goesOn := it.calling && !it.stopping && !it.strict && o.Mode == rota.Available && !o.Anew
 			// One that leaves goes on with what it still runs, and with nothing else.
 			it.wanted = !h.leaving || it.wanted && o.Mode == rota.Available
 			it.order, it.retryAt, it.backoff = o, 0, 0

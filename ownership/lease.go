@@ -56,6 +56,12 @@ func (h *Holder) Trusted() Time {
 	return h.until
 }
 
+// Fenced reports whether exclusive work must not go on; while it may, until is
+// when that ends unless the lease is renewed.
+func (h *Holder) Fenced(now Time) (yes bool, until Time) {
+	return h.ending(now) != trusting, h.until - h.trust.Stop
+}
+
 // Tick brings everything up to now.
 func (h *Holder) Tick(now Time) []Action {
 	if h.ending(now) != h.ended {

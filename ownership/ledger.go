@@ -246,6 +246,14 @@ func (l *Ledger) Target(i rota.Instance, t Target) {
 	l.touch(e)
 }
 
+// Aim is the worker of an instance's target; empty if it should be nowhere.
+func (l *Ledger) Aim(i rota.Instance) string {
+	if e := l.entries[i]; e != nil {
+		return e.target.Worker
+	}
+	return ""
+}
+
 // Ready answers what to write next. gen is the generation that new grants get:
 // greater than every one before. Nothing changes until Record confirms; asked
 // again before that, it answers the same. Of each kind of effect, those that

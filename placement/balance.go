@@ -13,6 +13,9 @@ func (s *pass) balance() {
 	}
 	mean := s.mean()
 	slack := s.tolerance(mean)
+	if s.even(mean, slack) && !s.p.opt.BalanceGroups {
+		return
+	}
 	for moved := -1; moved < s.moved; { // what one gave may be what the other needed
 		moved = s.moved
 		s.relieve(mean, slack)
@@ -21,6 +24,18 @@ func (s *pass) balance() {
 	if s.p.opt.BalanceGroups {
 		s.evenGroups()
 	}
+}
+
+// even reports whether there is nothing to do, for little.
+func (s *pass) even(mean, slack float64) bool {
+	least, most := s.p.level[s.ready[0]], 0.0
+	for _, w := range s.ready {
+		least, most = min(least, s.p.level[w]), max(most, s.p.level[w])
+	}
+	if weight, equal := s.p.equalWeights(); equal && s.sameStrength {
+		return (most-least)*s.p.workers[s.ready[0]].strength <= weight
+	}
+	return most <= mean+slack && least >= mean-slack
 }
 
 // effort bounds the instances that balancing a pass looks at where rules
@@ -146,7 +161,9 @@ func (s *pass) give(d, r int32, mean float64, code reasonCode) bool {
 	t := &p.tasks[p.insts[i].task]
 	if t.key != none {
 		for _, j := range p.bundle(t, i-t.first) {
-			s.choose(j, d, r, cause{code, arg})
+			if p.insts[j].worker == d {
+				s.choose(j, d, r, cause{code, arg})
+			}
 		}
 		return true
 	}

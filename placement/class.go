@@ -252,7 +252,7 @@ func (p *Planner) domainOf(d *domain) int32 {
 	d.hash = hash64(d.sign)
 	d.bits = make([]uint64, (len(p.workers)+63)/64)
 	for n := range p.workers {
-		if w := &p.workers[n]; w.known {
+		if w := &p.workers[n]; w.known && !w.gone {
 			in, _ := d.admits(&w.spec)
 			d.set(int32(n), in)
 		}

@@ -47,7 +47,7 @@ func (s *pass) evict() {
 		if k.dirty {
 			n := len(s.steps)
 			s.sift(w)
-			k.dirty = n < len(s.steps)
+			k.dirty = n < len(s.steps) || len(s.split) > 0
 		}
 		if k.spec.Draining {
 			s.drain(w)
@@ -88,8 +88,7 @@ func (s *pass) sift(w int32) {
 		case p.twin(t, i, w):
 			s.move(i, none, cause{hasTwin, w})
 		case p.split(t, i) && s.keyHome(t, i-t.first) != w:
-			s.from(i, w) // unless it cannot be gathered
-			s.move(i, none, cause{keyTogether, t.key})
+			s.split = append(s.split, i)
 		}
 	}
 	for k := len(list) - 1; k >= 0 && p.overfull(w); k-- {
@@ -97,6 +96,26 @@ func (s *pass) sift(w int32) {
 			s.move(i, none, cause{overCapacity, w})
 		}
 	}
+}
+
+// gather brings the tasks of keys together that are not. What cannot be
+// gathered stays where it is.
+func (s *pass) gather() {
+	p := s.p
+	for _, i := range s.split {
+		t := &p.tasks[p.insts[i].task]
+		w := p.insts[i].worker
+		if w == none || !p.split(t, i) || s.keyHome(t, i-t.first) == w {
+			continue
+		}
+		mark := len(s.steps)
+		s.move(i, none, cause{keyTogether, t.key})
+		if !s.settleKey(t, i) {
+			s.undo(mark)
+			s.waiting = append(s.waiting, waiting{i, "stays on " + p.workers[w].name + " for now: " + p.countRules(i)})
+		}
+	}
+	s.split = s.split[:0]
 }
 
 // relieves reports whether taking i from w helps with what w has too little of.

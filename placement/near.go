@@ -142,9 +142,9 @@ func (p *Planner) company(t *task, i, w int32) string {
 		there := p.on(a.target, w, i) > 0
 		switch {
 		case a.anti && there:
-			return "hold " + a.target.String() + ", which it keeps away from"
+			return "hold " + a.String() + ", which it keeps away from"
 		case !a.anti && !there && (p.waits(a.target, t) || p.anywhere(a.target, i)):
-			return "do not hold " + a.target.String() + ", which it has to be with"
+			return "do not hold " + a.String() + ", which it has to be with"
 		}
 	}
 	if len(p.shunned) == 0 {

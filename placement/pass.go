@@ -26,6 +26,7 @@ type pass struct {
 	log           []int32 // workers whose level changed, in order
 	pending       []entry
 	displaced     []entry // by preemption
+	split         []int32 // instances whose key is on several workers
 	waiting       []waiting
 	detached      []entry          // what was nowhere when the pass began to place it
 	origin        map[int32]int32  // where what may go back came from
@@ -48,6 +49,7 @@ type pass struct {
 	zones   map[string]int // instances by zone
 
 	marks   []uint64
+	touched int32 // keeps reads for their own sake from being left out
 	reasons map[cause]string
 	whys    map[profile]string
 }
@@ -86,7 +88,7 @@ func (s *pass) begin(p *Planner) {
 			s.strength += k.strength
 			s.sum = s.sum.plus(k.load)
 		}
-		if k.gone || k.spec.Draining || k.dirty {
+		if k.gone || k.drains || k.dirty {
 			s.attention = append(s.attention, w)
 		}
 	}
@@ -189,7 +191,15 @@ func (s *pass) restore() {
 		return
 	}
 	p := s.p
+	var batch [ahead]entry
 	for k := len(s.steps) - 1; k >= 0; k-- {
+		if behind := len(s.steps) - 1 - k; behind%ahead == 0 && s.sole == none {
+			n := 0
+			for ; n < ahead && n <= k; n++ {
+				batch[n].inst = s.steps[k-n].inst
+			}
+			s.touch(batch[:n])
+		}
 		st := &s.steps[k]
 		if st.from != none {
 			p.put(p.take(st.inst), st.from)
@@ -292,176 +302,6 @@ func (s *pass) brake() {
 	s.inOrder(s.pending)
 	for _, e := range s.pending {
 		s.waiting = append(s.waiting, waiting{e.inst, reason})
-	}
-}
-
-// lastPlan remembers the steps of the last plan, for Commit.
-type lastPlan struct {
-	version uint64
-	first   *rota.Move
-	finals  []final
-	stops   int
-}
-
-type final struct {
-	inst, task int32
-	from, to   int32
-	why        cause
-}
-
-// finals takes from the steps the net move of each instance, in the order of
-// its last step.
-func (s *pass) finals() []final {
-	p := s.p
-	if n := (len(p.insts) + 63) / 64; len(s.marks) < n {
-		s.marks = make([]uint64, n)
-	}
-	list := p.last.finals[:0]
-	if cap(list) < len(s.steps) {
-		list = make([]final, 0, len(s.steps))
-	}
-	var first map[int32]int32 // where those of several steps came from
-	for k := len(s.steps) - 1; k >= 0; k-- {
-		st := &s.steps[k]
-		if bit := uint64(1) << (st.inst & 63); s.marks[st.inst>>6]&bit == 0 {
-			s.marks[st.inst>>6] |= bit
-			list = append(list, final{inst: st.inst, from: st.from, to: st.to, why: st.why})
-			continue
-		}
-		if first == nil {
-			first = map[int32]int32{}
-		}
-		first[st.inst] = st.from
-	}
-	for k := range list {
-		f := &list[k]
-		s.marks[f.inst>>6] = 0
-		if from, ok := first[f.inst]; ok {
-			f.from = from
-		}
-		if f.from == none {
-			f.why = cause{} // it was nowhere, whatever happened on the way
-		} else if !f.why.code.forced() {
-			if c, ok := s.evicted[f.inst]; ok && c.code.forced() {
-				f.why = c // it had to go; balance only chose where to
-			}
-		}
-	}
-	slices.Reverse(list)
-	kept := list[:0]
-	for _, f := range list {
-		// Nobody has to be told to stop what was on a worker that is gone.
-		if f.from != f.to && (f.to != none || !p.workers[f.from].gone) {
-			kept = append(kept, f)
-		}
-	}
-	// Alone in its loop, so that waits for memory overlap.
-	for k := range kept {
-		kept[k].task = p.insts[kept[k].inst].task
-	}
-	return kept
-}
-
-// finish takes the steps back and puts the net moves into words.
-func (s *pass) finish(before, after float64) rota.Plan {
-	p := s.p
-	finals := s.finals()
-	s.restore()
-	plan := rota.Plan{Summary: rota.Summary{ImbalanceBefore: before, ImbalanceAfter: after, Waiting: len(s.waiting)}}
-	if n := len(p.strays) + len(finals); n > 0 {
-		plan.Moves = make([]rota.Move, 0, n)
-	}
-	plan.Moves = s.stops(plan.Moves)
-	stops := len(plan.Moves)
-	plan.Moves = plan.Moves[:stops+len(finals)]
-	for k := range finals {
-		f, m := &finals[k], &plan.Moves[stops+k]
-		t := &p.tasks[f.task]
-		m.Instance = rota.Instance{Task: t.id, Index: int(f.inst - t.first)}
-		if f.from != none {
-			m.From = p.workers[f.from].name
-		}
-		if f.to != none {
-			m.To = p.workers[f.to].name
-		}
-		m.Reason, m.Forced = s.words(f.why), f.why.code.forced()
-	}
-	for i := range plan.Moves {
-		switch m := &plan.Moves[i]; {
-		case m.To == "":
-			plan.Summary.Stopped++
-		case m.From == "":
-			plan.Summary.Placed++
-		case m.Forced:
-			plan.Summary.Forced++
-		default:
-			plan.Summary.Chosen++
-		}
-	}
-	if len(s.waiting) > 0 {
-		plan.Waiting = make([]rota.Waiting, len(s.waiting))
-		for k, w := range s.waiting {
-			plan.Waiting[k] = rota.Waiting{Instance: p.instance(w.inst), Reason: w.reason}
-		}
-	}
-	p.last = lastPlan{version: p.version, finals: finals, stops: stops}
-	if len(plan.Moves) > 0 {
-		p.last.first = &plan.Moves[0]
-	}
-	s.shrink()
-	return plan
-}
-
-// shrink lets go of scratch that only a large plan needed.
-func (s *pass) shrink() {
-	const keep = 1 << 14
-	if cap(s.steps) > keep {
-		s.steps, s.log, s.pending, s.waiting = nil, nil, nil, nil
-	}
-	if len(s.trees) > 16 {
-		s.trees = nil
-	}
-}
-
-// stops are the moves of instances that no task declares.
-func (s *pass) stops(moves []rota.Move) []rota.Move {
-	for i, st := range s.p.strays {
-		moves = append(moves, rota.Move{Instance: i, From: st.worker, Reason: st.reason, Forced: true})
-	}
-	slices.SortFunc(moves, func(a, b rota.Move) int { return a.Instance.Compare(b.Instance) })
-	return moves
-}
-
-// Commit makes the plan's moves the assignment. A plan that Plan gave and that
-// nothing changed since costs least; any other is taken move by move, and what
-// no longer fits the state is passed over.
-func (p *Planner) Commit(plan rota.Plan) {
-	if len(plan.Moves) == 0 {
-		return
-	}
-	l := &p.last
-	if l.version != p.version || l.first != &plan.Moves[0] || len(plan.Moves) != l.stops+len(l.finals) {
-		p.commitNames(plan)
-		return
-	}
-	for _, m := range plan.Moves[:l.stops] {
-		delete(p.strays, m.Instance)
-	}
-	for _, f := range l.finals {
-		p.assign(f.inst, f.to)
-	}
-	p.version++
-}
-
-func (p *Planner) commitNames(plan rota.Plan) {
-	for _, m := range plan.Moves {
-		if m.To == "" {
-			p.Unassign(m.Instance)
-			continue
-		}
-		if p.find(m.Instance) != none {
-			_ = p.Assign(m.Instance, m.To) // a worker that is gone by now changes nothing
-		}
 	}
 }
 

@@ -9,9 +9,15 @@ import (
 // place gives everything that is nowhere a worker, in the order of turns.
 func (s *pass) place() {
 	p := s.p
-	if len(p.nowhere) == 0 {
+	if len(p.nowhere) == 0 && len(s.split) == 0 {
 		return
 	}
+	all := s.sum
+	for _, e := range p.nowhere {
+		all = all.plus(toAmount(e.weight))
+	}
+	s.goal = all.float() / max(s.strength, math.SmallestNonzeroFloat64)
+	s.gather()
 	// What is to be placed leaves its list at once and not one by one.
 	s.waiting = slices.DeleteFunc(s.waiting, func(w waiting) bool { return p.insts[w.inst].worker == none })
 	s.pending = append(s.pending, p.nowhere...)
@@ -21,12 +27,9 @@ func (s *pass) place() {
 	} else {
 		p.nowhere = p.nowhere[:0]
 	}
-	all := s.sum
 	for _, e := range s.pending {
 		p.insts[e.inst].pos = none
-		all = all.plus(toAmount(e.weight))
 	}
-	s.goal = all.float() / max(s.strength, math.SmallestNonzeroFloat64)
 	s.inOrder(s.pending)
 	left := s.settleAll(s.pending)
 	s.listedNowhere = true // what preemption displaced is in the list of what is nowhere
@@ -53,13 +56,31 @@ func (s *pass) place() {
 
 // settleAll places what it can and returns the rest.
 func (s *pass) settleAll(list []entry) (left []entry) {
-	for _, e := range list {
+	for k, e := range list {
+		if k%ahead == 0 && !e.plain() {
+			s.touch(list[k:min(k+ahead, len(list))])
+		}
 		// Or it came along with another of its key or gang.
 		if (e.plain() || s.p.insts[e.inst].worker == none) && !s.settle(e) {
 			left = append(left, e)
 		}
 	}
 	return left
+}
+
+// ahead is how many instances are read before the first of them is needed.
+const ahead = 16
+
+// touch reads what placing the entries will read, in loops of nothing else, so
+// that the waits for memory overlap.
+func (s *pass) touch(list []entry) {
+	var at [ahead]int32
+	for k, e := range list {
+		at[k] = s.p.insts[e.inst].task
+	}
+	for _, n := range at[:len(list)] {
+		s.touched += s.p.tasks[n].n
+	}
 }
 
 // stayNowhere gives up on an instance for this pass.
@@ -89,7 +110,12 @@ func (s *pass) stayNowhere(e entry) {
 func (s *pass) settle(e entry) bool {
 	p := s.p
 	if e.plain() && s.sole != none && !s.listedNowhere {
-		w := s.emptiestFor(none, nil, e.inst, s.sole)
+		var w int32
+		if len(s.pending) < few {
+			w = s.firstEmptiest()
+		} else {
+			w = s.emptiestFor(none, nil, e.inst, s.sole)
+		}
 		if w != none {
 			s.steps = append(s.steps, step{e.inst, none, w, s.whyMoved(e.inst)})
 			s.shift(e, none, w)
@@ -131,6 +157,23 @@ func (s *pass) settleOne(e entry) bool {
 // whyMoved is the cause of placing i: what took it from its worker in this
 // pass, or (the zero cause) that it was nowhere.
 func (s *pass) whyMoved(i int32) cause { return s.evicted[i] }
+
+// few is how many instances are placed without a tree: building one costs more
+// than so many looks at all workers.
+const few = 4
+
+// firstEmptiest is emptiestFor for a plain instance, by looking at all workers.
+func (s *pass) firstEmptiest() int32 {
+	p := s.p
+	d := p.domains[s.sole]
+	best, least := none, math.Inf(1)
+	for _, w := range s.ready {
+		if p.level[w] < least && d.has(w) && !p.workers[w].full() {
+			best, least = w, p.level[w]
+		}
+	}
+	return best
+}
 
 // emptiestFor returns the emptiest worker of the domain that task n's instance i
 // may go to. Workers in its way stay out of the tree until it is another task's

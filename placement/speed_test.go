@@ -66,3 +66,34 @@ func BenchmarkOneWorker(b *testing.B) {
 		p.Commit(p.Plan())
 	}
 }
+
+// BenchmarkFreshRules places weights, resources and required labels.
+func BenchmarkFreshRules(b *testing.B) {
+	p, _ := New(Options{})
+	const tasks = 300_000
+	for k := range 2000 {
+		_ = p.SetWorker(rota.Worker{
+			Name: fmt.Sprintf("worker-%05d", k), Zone: []string{"a", "b", "c"}[k%3],
+			Labels:   map[string]string{"disk": []string{"ssd", "hdd"}[k/3%2]},
+			Capacity: map[string]float64{"cpus": 128},
+		})
+	}
+	for k := range tasks {
+		t := rota.Task{ID: fmt.Sprintf("task-%07d", k), Weight: float64(1 + k*7%13), Resources: map[string]float64{"cpus": 0.1}}
+		switch k % 8 {
+		case 0:
+			t.Rules.Require = []string{"zone=" + []string{"a", "b", "c"}[k/8%3]}
+		case 1:
+			t.Rules.Require = []string{"disk=ssd"}
+		}
+		if err := p.SetTask(t); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if n := len(p.Plan().Moves); n != tasks {
+			b.Fatal(n)
+		}
+	}
+}

@@ -54,6 +54,8 @@ type worker struct {
 	max      int32 // the most instances it takes
 	known    bool  // set up; free slots are not
 	gone     bool
+	open     bool // ready: known, not gone, cordoned or draining
+	drains   bool
 	dirty    bool   // something changed that may forbid what it holds
 	room     []room // by resource number
 	name     string
@@ -67,7 +69,8 @@ type room struct {
 	counted        bool // false: the worker counts nothing
 }
 
-func (w *worker) ready() bool { return w.known && !w.gone && !w.spec.Cordoned && !w.spec.Draining }
+// ready reports whether the worker may be given something.
+func (w *worker) ready() bool { return w.open }
 
 func (w *worker) roomFor(name string) room {
 	if w.spec.Capacity == nil {

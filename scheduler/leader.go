@@ -34,6 +34,7 @@ type leader struct {
 	workers    map[string]bool // whose standing is to be looked at before the next plan
 	graceUntil map[string]time.Time
 	instances  int       // of all tasks
+	more       bool      // the last pass may have left something to the next
 	planAt     time.Time // when the next pass is due; zero if nothing changed
 	nextPass   time.Time // by the interval
 	told       clusterFacts
@@ -176,6 +177,10 @@ func (l *leader) run(ctx context.Context) error {
 		}
 		if wrote {
 			continue // there is news of our own
+		}
+		if l.more && l.ledger.Moving() == 0 {
+			l.more = false
+			l.soon()
 		}
 		timer.Reset(time.Until(l.wakeAt()))
 		select {
@@ -327,7 +332,12 @@ func (l *leader) setTask(t *record.Task) {
 	}
 	for n := range replicas(t) {
 		i := rota.Instance{Task: t.ID, Index: n}
-		if worker, ok := l.planner.Where(i); ok {
+		worker, ok := l.planner.Where(i)
+		if !ok {
+			// Its worker may be away: should that return, it is given what is declared now.
+			worker = l.ledger.Aim(i)
+		}
+		if worker != "" {
 			l.ledger.Target(i, target(t, worker, ""))
 		}
 	}
@@ -400,10 +410,18 @@ func (l *leader) pass(now time.Time) {
 			l.ledger.Target(m.Instance, target(t, m.To, m.Reason))
 		}
 	})
+	// Budgets are per pass: when its moves are done, the next may go on.
+	l.more = len(plan.Moves) > 0 && l.budgeted()
 	l.s.stats.passes.Add(1)
 	l.s.stats.moves.Add(uint64(len(plan.Moves)))
 	if len(plan.Moves) > 0 {
 		l.s.log.Info("planned", "moves", len(plan.Moves), "forced", plan.Summary.Forced,
 			"waiting", plan.Summary.Waiting, "imbalance", plan.Summary.ImbalanceAfter, "took", time.Since(now))
 	}
+}
+
+// budgeted reports whether one pass may not do everything.
+func (l *leader) budgeted() bool {
+	o := l.s.cfg.Placement
+	return o.MaxMoves > 0 || o.MaxMovesPerWorker > 0 || o.GroupBudget != placement.Budget{} || o.ZoneBudget != placement.Budget{}
 }

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/rota-project/rota"
+	rotav1 "github.com/rota-project/rota/api/rota/v1"
+	"github.com/rota-project/rota/placement"
 	"github.com/rota-project/rota/scheduler"
 	"github.com/rota-project/rota/source"
 	"github.com/rota-project/rota/store"
@@ -145,6 +147,39 @@ func TestEveryTaskOnOneWorker(t *testing.T) {
 		time.Sleep(time.Second)
 		if n := o.count(); n["w0"]+n["w1"]+n["w2"] != 100 {
 			t.Errorf("after an orderly stop: %v", n)
+		}
+	})
+}
+
+// TestBudgetsPaceADrain: a budget bounds what one pass takes away, and the
+// passes go on until the worker is empty, without waiting for the interval.
+func TestBudgetsPaceADrain(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		st := memory.New()
+		t.Cleanup(func() { st.Close() })
+		o := newOwners(t)
+		list := tasks(40)
+		for n := range list {
+			list[n].Group = "g"
+		}
+		sc := newScheduler(t, "s1", st, scheduler.Config{
+			Placement: placement.Options{GroupBudget: placement.Budget{Count: 3}},
+			Sources:   []*source.Source{source.Func("list", func(context.Context) ([]rota.Task, error) { return list, nil })},
+		})
+		w0 := newWorker(t, "w0", o, worker.Config{}, sc)
+		newWorker(t, "w1", o, worker.Config{}, sc)
+		if !w0.TryLeaveBarrier(time.Minute) {
+			t.Fatal("not all tasks run")
+		}
+		svc := sc.Service("")
+		t.Cleanup(svc.Close)
+		if _, err := svc.DrainWorker(t.Context(), &rotav1.WorkerRequest{Name: "w0"}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * time.Second) // far less than the interval
+		if n := o.count(); n["w0"] != 0 || n["w1"] != 40 {
+			t.Errorf("after the drain: %v", n)
 		}
 	})
 }

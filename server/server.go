@@ -7,28 +7,40 @@
 package server
 
 import (
+	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"time"
 
 	"github.com/rota-project/rota/api"
+	jobschedulerv1 "github.com/rota-project/rota/api/jobscheduler/v1"
 	rotav1 "github.com/rota-project/rota/api/rota/v1"
+	"github.com/rota-project/rota/auth"
 	"github.com/rota-project/rota/console"
 	"github.com/rota-project/rota/gateway"
 	"github.com/rota-project/rota/gateway/cluster"
 	"github.com/rota-project/rota/internal/version"
+	"github.com/rota-project/rota/job/control"
+	"github.com/rota-project/rota/jobscheduler"
 	"github.com/rota-project/rota/scheduler"
 	"github.com/rota-project/rota/service"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/health"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/reflection"
+	"google.golang.org/grpc/test/bufconn"
 )
 
 // Config says where to listen and how to schedule.
@@ -39,6 +51,24 @@ type Config struct {
 	GRPC, HTTP net.Listener
 	// Gateway are where the gateway listens; without any there is none.
 	Gateway []net.Listener
+	// AdvertiseGRPC and AdvertiseHTTP are where others reach them. Empty means
+	// where they listen.
+	AdvertiseGRPC, AdvertiseHTTP string
+	// TLS secures GRPC, HTTPTLS HTTP. Nil is none, which only loopback is for.
+	TLS, HTTPTLS *tls.Config
+	// Authenticator finds out who calls. Nil takes everybody on this machine for
+	// an admin, which only loopback is for.
+	Authenticator *auth.Authenticator
+	// Hosts are other names under which the HTTP API may be asked for.
+	Hosts []string
+	// Namespace is the one that this cluster is. Empty means auth.DefaultNamespace.
+	Namespace string
+	Limits    auth.Limits
+	// Dial secures the connections to other schedulers and to old workers. Nil
+	// is none.
+	Dial credentials.TransportCredentials
+	// Jobs bounds jobs. Its Store, View, Scheduler, Peer and Logger are filled in.
+	Jobs control.Config
 }
 
 // MaxMessage is the largest message that the gRPC API takes, in bytes.
@@ -49,7 +79,11 @@ type Server struct {
 	cfg     Config
 	sched   *scheduler.Scheduler
 	service *service.Service
-	grpc    *grpc.Server
+	jobs    *control.Control
+	old     *jobscheduler.Registry
+	guard   *auth.Guard
+	grpc    *grpc.Server // for others
+	inner   *grpc.Server // for the HTTP side, within the process
 	health  *health.Server
 	http    *http.Server
 	conn    *grpc.ClientConn
@@ -61,26 +95,45 @@ type Server struct {
 
 // Start starts a node. It serves before it has read the store: calls wait.
 func Start(c Config) (*Server, error) {
-	c.Scheduler.GRPC, c.Scheduler.HTTP = c.GRPC.Addr().String(), c.HTTP.Addr().String()
+	c.Scheduler.GRPC, c.Scheduler.HTTP = cmp.Or(c.AdvertiseGRPC, c.GRPC.Addr().String()), cmp.Or(c.AdvertiseHTTP, c.HTTP.Addr().String())
 	sched, err := scheduler.New(c.Scheduler)
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{cfg: c, sched: sched, health: health.NewServer(), failed: make(chan error, 3+len(c.Gateway))}
+	log := c.Scheduler.Logger
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	who := c.Authenticator
+	if who == nil {
+		who = &auth.Authenticator{OpenLocally: true}
+	}
+	if c.Dial == nil {
+		c.Dial = insecure.NewCredentials()
+	}
+	s := &Server{
+		cfg: c, sched: sched, health: health.NewServer(), failed: make(chan error, 4+len(c.Gateway)),
+		guard: auth.NewGuard(auth.GuardConfig{Authenticator: who, Policy: Policy(), Namespace: c.Namespace, Limits: c.Limits, Audit: log}),
+		old:   jobscheduler.NewRegistry(jobscheduler.RegistryConfig{Credentials: c.Dial, Log: log}),
+	}
 	s.service = sched.Service(version.String())
-	s.grpc = grpc.NewServer(
-		grpc.MaxRecvMsgSize(MaxMessage), grpc.MaxSendMsgSize(MaxMessage),
-		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 10 * time.Second, Timeout: 5 * time.Second}),
-		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
-	)
-	s.service.Register(s.grpc)
-	rotav1.RegisterSessionsServer(s.grpc, sched.Sessions())
-	healthv1.RegisterHealthServer(s.grpc, s.health)
-	reflection.Register(s.grpc)
+	c.Jobs.Store, c.Jobs.View, c.Jobs.Scheduler, c.Jobs.Logger = c.Scheduler.Store, sched.View(), sched.Name(), log
+	c.Jobs.Peer = s.peer
+	s.jobs = control.New(c.Jobs)
 	s.health.SetServingStatus("", healthv1.HealthCheckResponse_NOT_SERVING)
-
-	s.conn, err = grpc.NewClient("passthrough:///"+c.GRPC.Addr().String(),
-		grpc.WithTransportCredentials(insecure.NewCredentials()),
+	if c.TLS != nil {
+		s.grpc = s.newGRPC(grpc.Creds(credentials.NewTLS(c.TLS)))
+	} else {
+		s.grpc = s.newGRPC()
+	}
+	rotav1.RegisterSessionsServer(s.grpc, sched.Sessions())
+	rotav1.RegisterJobWorkServer(s.grpc, s.jobs)
+	jobschedulerv1.RegisterSchedulerServer(s.grpc, s.old)
+	reflection.Register(s.grpc)
+	s.inner = s.newGRPC()
+	within := bufconn.Listen(1 << 20)
+	s.conn, err = grpc.NewClient("passthrough:///within", grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return within.DialContext(ctx) }),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(MaxMessage), grpc.MaxCallSendMsgSize(MaxMessage)))
 	if err != nil {
 		return nil, fmt.Errorf("server: %w", err)
@@ -91,13 +144,18 @@ func Start(c Config) (*Server, error) {
 		return nil, fmt.Errorf("server: %w", err)
 	}
 	s.http = api.NewServer(handler)
+	go func() { _ = s.inner.Serve(within) }()
 	go func() {
 		if err := s.grpc.Serve(c.GRPC); err != nil {
 			s.failed <- fmt.Errorf("serve gRPC: %w", err)
 		}
 	}()
 	go func() {
-		if err := s.http.Serve(c.HTTP); !errors.Is(err, http.ErrServerClosed) {
+		l := c.HTTP
+		if c.HTTPTLS != nil {
+			l = tls.NewListener(l, c.HTTPTLS)
+		}
+		if err := s.http.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 			s.failed <- fmt.Errorf("serve HTTP: %w", err)
 		}
 	}()
@@ -140,13 +198,61 @@ func (s *Server) startGateway() error {
 	return nil
 }
 
+// newGRPC is a server of the API behind the guard.
+func (s *Server) newGRPC(opts ...grpc.ServerOption) *grpc.Server {
+	srv := grpc.NewServer(append(opts,
+		grpc.MaxRecvMsgSize(MaxMessage), grpc.MaxSendMsgSize(MaxMessage),
+		grpc.ConnectionTimeout(handshakeTimeout), grpc.MaxConcurrentStreams(maxStreams),
+		grpc.UnaryInterceptor(s.guard.Unary()), grpc.StreamInterceptor(s.guard.Stream()),
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 10 * time.Second, Timeout: 5 * time.Second, MaxConnectionIdle: idleTimeout}),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
+	)...)
+	s.service.Register(srv)
+	rotav1.RegisterJobsServer(srv, s.jobs)
+	healthv1.RegisterHealthServer(srv, s.health)
+	return srv
+}
+
+const (
+	// handshakeTimeout is how long a connection may take to become one.
+	handshakeTimeout = 10 * time.Second
+	// idleTimeout is how long one may stay that asks nothing.
+	idleTimeout = 15 * time.Minute
+	// maxStreams is how many calls one connection may have under way.
+	maxStreams = 10_000
+)
+
+// peer connects to another scheduler.
+func (s *Server) peer(address string) (*grpc.ClientConn, error) {
+	return grpc.NewClient("passthrough:///"+address, grpc.WithTransportCredentials(s.cfg.Dial),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(MaxMessage), grpc.MaxCallSendMsgSize(MaxMessage)))
+}
+
+// admit decides about a request of a route that is no gRPC method.
+func (s *Server) admit(r *http.Request, method string) (context.Context, error) {
+	md := metadata.MD{}
+	if values := r.Header.Values("Authorization"); len(values) > 0 {
+		md["authorization"] = values
+	}
+	ctx := metadata.NewIncomingContext(r.Context(), md)
+	if at, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
+		ctx = peer.NewContext(ctx, &peer.Peer{Addr: net.TCPAddrFromAddrPort(at)})
+	}
+	return s.guard.AdmitAudited(ctx, method)
+}
+
 func (s *Server) handler() (http.Handler, error) {
 	page, err := console.Handler()
 	if err != nil {
 		return nil, err
 	}
 	return api.NewHandler(api.Config{
-		Conn: s.conn, Addr: s.cfg.HTTP.Addr().String(), Console: page, Metrics: s.sched.Metrics(), Ready: s.sched.Ready,
+		Conn: s.conn, Addr: s.cfg.HTTP.Addr().String(), Hosts: s.cfg.Hosts, Console: page, Metrics: s.sched.Metrics(), Ready: s.sched.Ready,
+		Jobs: jobscheduler.NewHandler(jobscheduler.HandlerConfig{Backends: []jobscheduler.Backend{s.old, s.jobs.Old()}, Admit: s.admit}),
+		Admit: func(r *http.Request, method string) error {
+			_, err := s.admit(r, method)
+			return err
+		},
 	})
 }
 
@@ -167,6 +273,8 @@ func (s *Server) Service() *service.Service { return s.service }
 func (s *Server) Stop(ctx context.Context) error {
 	s.cancel()
 	s.health.Shutdown()
+	s.jobs.Close()
+	s.old.Close()
 	if s.gateway != nil {
 		_ = s.gateway.Shutdown(ctx) // it has closed by then in any case
 		s.members.Close()
@@ -187,8 +295,9 @@ func (s *Server) Stop(ctx context.Context) error {
 	case <-ctx.Done():
 		s.grpc.Stop()
 	}
-	s.service.Close()
 	_ = s.conn.Close()
+	s.inner.Stop()
+	s.service.Close()
 	return err
 }
 

@@ -31,10 +31,12 @@ type ackWriter struct {
 	done   chan struct{}
 }
 
-// pendingAcks is what one worker's session has to say.
+// pendingAcks is what one worker has to say on its latest connection. Whoever
+// takes a session over writes its key; a write of acknowledgements compares that
+// key, so that what was said on an earlier connection, perhaps to another
+// scheduler, never replaces what was said later.
 type pendingAcks struct {
-	session int64
-	lease   store.LeaseID
+	from    *session
 	acks    map[rota.Instance]ownership.Ack
 	loads   map[rota.Instance]float64
 	garbage []string // acknowledgements of grants that are gone
@@ -62,19 +64,16 @@ func (w *ackWriter) close() {
 	<-w.done
 }
 
-// of is the account of a worker's session; w.mu is held. It is nil for a
-// session that another has followed.
-func (w *ackWriter) of(worker string, session int64, lease store.LeaseID) *pendingAcks {
-	p := w.pending[worker]
-	if p != nil && p.session > session {
+// of is the account of a connection; w.mu is held. It is nil for one that
+// another has followed.
+func (w *ackWriter) of(c *session) *pendingAcks {
+	p := w.pending[c.name]
+	if p != nil && p.from.opened > c.opened {
 		return nil
 	}
-	if p == nil || p.session < session {
-		p = &pendingAcks{
-			session: session, lease: lease,
-			acks: map[rota.Instance]ownership.Ack{}, loads: map[rota.Instance]float64{},
-		}
-		w.pending[worker] = p
+	if p == nil || p.from.opened < c.opened {
+		p = &pendingAcks{from: c, acks: map[rota.Instance]ownership.Ack{}, loads: map[rota.Instance]float64{}}
+		w.pending[c.name] = p
 	}
 	return p
 }
@@ -87,13 +86,13 @@ func (w *ackWriter) wake() {
 }
 
 // add takes acknowledgements; later ones of an instance replace earlier ones.
-func (w *ackWriter) add(worker string, session int64, lease store.LeaseID, acks []*rotav1.Ack) {
+func (w *ackWriter) add(c *session, acks []*rotav1.Ack) {
 	if len(acks) == 0 {
 		return
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	p := w.of(worker, session, lease)
+	p := w.of(c)
 	if p == nil {
 		return
 	}
@@ -109,10 +108,10 @@ func (w *ackWriter) add(worker string, session int64, lease store.LeaseID, acks 
 }
 
 // load takes measured load.
-func (w *ackWriter) load(worker string, session int64, lease store.LeaseID, items []*rotav1.Load_Item) {
+func (w *ackWriter) load(c *session, items []*rotav1.Load_Item) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	p := w.of(worker, session, lease)
+	p := w.of(c)
 	if p == nil {
 		return
 	}
@@ -125,20 +124,16 @@ func (w *ackWriter) load(worker string, session int64, lease store.LeaseID, item
 }
 
 // released notes grants that are gone; it runs while the view stands still.
-func (w *ackWriter) released(worker string, changes []table.Change[record.Grant]) {
-	session := w.view.Sessions[worker]
-	if session == nil {
-		return
-	}
+func (w *ackWriter) released(c *session, changes []table.Change[record.Grant]) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	p := w.of(worker, session.ID, store.LeaseID(session.GetLease()))
+	p := w.of(c)
 	if p == nil {
 		return
 	}
-	for _, c := range changes {
-		if c.New == nil {
-			p.garbage = append(p.garbage, c.Key)
+	for _, g := range changes {
+		if g.New == nil {
+			p.garbage = append(p.garbage, g.Key)
 		}
 	}
 	if len(p.garbage) >= garbageBatch {
@@ -173,8 +168,8 @@ func (w *ackWriter) run(ctx context.Context) {
 func (w *ackWriter) again(failed map[string]*pendingAcks) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for worker, f := range failed {
-		p := w.of(worker, f.session, f.lease)
+	for _, f := range failed {
+		p := w.of(f.from)
 		if p == nil {
 			continue
 		}
@@ -204,9 +199,10 @@ func (w *ackWriter) write(ctx context.Context, work map[string]*pendingAcks) map
 			w.log.Error("acknowledgements cannot be written", "worker", worker, "error", err)
 			continue
 		}
+		held := store.Cond{Key: store.SessionKey(worker), By: store.ByMod, Revision: p.from.written()}
 		for _, u := range staged {
-			u = u.Bind(p.lease)
-			u.Conds = append(u.Conds, store.Cond{Key: store.SessionKey(worker), By: store.ByCreate, Revision: p.session})
+			u = u.Bind(p.from.lease)
+			u.Conds = append(u.Conds, held)
 			units = append(units, u)
 			owners = append(owners, worker)
 			if u.Partial {
@@ -242,6 +238,7 @@ func (w *ackWriter) txn(ctx context.Context, units []table.Unit) bool {
 		return false
 	}
 	if !ok {
+		w.log.Debug("acknowledgements refused", "conditions", conds)
 		return false
 	}
 	if err := w.view.Applied(units, rev); err != nil {
@@ -256,8 +253,8 @@ func (w *ackWriter) stage(worker string, p *pendingAcks) (units []table.Unit, er
 	now := time.Now().UnixMilli()
 	w.view.Read(func() {
 		v := w.view
-		if s := v.Sessions[worker]; s == nil || s.ID != p.session {
-			return // over
+		if s := v.Sessions[worker]; s == nil || s.ID != p.from.id || s.Mod > p.from.written() {
+			return // over, or said again on another connection
 		}
 		t := v.Acks[worker]
 		if t == nil {

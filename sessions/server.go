@@ -8,6 +8,7 @@ import (
 	"time"
 
 	rotav1 "github.com/rota-project/rota/api/rota/v1"
+	"github.com/rota-project/rota/auth"
 	"github.com/rota-project/rota/store"
 	"github.com/rota-project/rota/view"
 
@@ -138,6 +139,9 @@ func (s *Server) Serve(ctx context.Context, stream Stream) error {
 	if err != nil {
 		return err
 	}
+	if err := auth.IsWorker(ctx, hello.GetInfo().GetName()); err != nil {
+		return err
+	}
 	c := newSession(s, hello.GetInfo(), cancel)
 	refusal, err := c.open(ctx, hello)
 	if err != nil {
@@ -232,7 +236,7 @@ func (s *Server) register(c *session) {
 		}
 		s.live[c.name] = c
 		c.sendAll(s.cfg.View)
-		if s.closing {
+		if s.closing || c.overtaken(nil, s.cfg.View.Sessions[c.name]) {
 			c.end()
 		}
 	})
@@ -253,12 +257,18 @@ func (s *Server) changed(d *view.Delta) {
 	for worker, changes := range d.Grants {
 		if c := s.live[worker]; c != nil {
 			c.sendChanges(s.cfg.View, changes)
-			s.acks.released(worker, changes)
+			s.acks.released(c, changes)
 		}
 	}
 	for _, change := range d.Sessions {
 		c := s.live[change.Name]
-		if c != nil && change.New == nil && change.Old.ID == c.id && !change.Old.GetLeaving() {
+		switch {
+		case c == nil:
+		case change.New != nil:
+			if c.overtaken(change.Old, change.New) {
+				c.end()
+			}
+		case change.Old.ID == c.id && !change.Old.GetLeaving():
 			c.say(refuse(rotav1.Refused_CODE_SESSION_LOST, "the lease has ended", 0))
 			c.end()
 		}
@@ -275,6 +285,9 @@ func (s *Server) changed(d *view.Delta) {
 func (s *Server) ReportExit(ctx context.Context, r *rotav1.ReportExitRequest) (*rotav1.ReportExitResponse, error) {
 	if r.GetName() == "" || r.GetIncarnation() == "" {
 		return nil, status.Error(codes.InvalidArgument, "name, incarnation: want both")
+	}
+	if err := auth.IsWorker(ctx, r.GetName()); err != nil {
+		return nil, err
 	}
 	info, _, err := readSession(ctx, s.cfg.Store, r.GetName())
 	switch {

@@ -25,6 +25,7 @@ type session struct {
 	id     int64 // the session's key's revision of creation
 	lease  store.LeaseID
 	ttl    time.Duration
+	opened int64 // the revision that made this connection the worker's
 	cancel context.CancelFunc
 
 	ended   chan struct{}
@@ -33,6 +34,7 @@ type session struct {
 	renewing sync.Mutex // one renewal at a time
 	mu       sync.Mutex
 	renewSeq uint64    // the latest asked for
+	mod      int64     // the revision that wrote the session's key last, on this connection
 	renewed  time.Time // when the last confirmed renewal was asked of the store
 	queue    []*rotav1.ToWorker
 	signal   chan struct{}
@@ -134,7 +136,9 @@ func (c *session) open(ctx context.Context, hello *rotav1.Hello) (*rotav1.ToWork
 		}
 		rev = r
 	}
-	// What this worker was told by another scheduler must be in the picture.
+	c.opened, c.mod = rev, rev
+	// What this worker was told by another scheduler, and what it said there, must
+	// be in the picture.
 	if err := c.srv.cfg.View.Wait(ctx, rev); err != nil {
 		return nil, err
 	}
@@ -142,7 +146,7 @@ func (c *session) open(ctx context.Context, hello *rotav1.Hello) (*rotav1.ToWork
 		Session: c.id, Lease: int64(c.lease), TtlMs: c.ttl.Milliseconds(), Seq: hello.GetSeq(),
 		Schedulers: c.srv.addresses(),
 	}}})
-	c.srv.acks.add(c.name, c.id, c.lease, hello.GetHeld())
+	c.srv.acks.add(c, hello.GetHeld())
 	return nil, nil
 }
 
@@ -270,9 +274,9 @@ func (c *session) receive(ctx context.Context, m *rotav1.FromWorker) (done bool)
 		// Beside the loop, so that nothing else the worker says waits for the store.
 		c.srv.streams.Go(func() { c.renew(ctx) })
 	case *rotav1.FromWorker_Acks:
-		c.srv.acks.add(c.name, c.id, c.lease, b.Acks.GetAcks())
+		c.srv.acks.add(c, b.Acks.GetAcks())
 	case *rotav1.FromWorker_Load:
-		c.srv.acks.load(c.name, c.id, c.lease, b.Load.GetItems())
+		c.srv.acks.load(c, b.Load.GetItems())
 	case *rotav1.FromWorker_Leave:
 		if b.Leave.GetDone() {
 			return c.farewell(ctx)
@@ -337,13 +341,42 @@ func (c *session) leave(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	ok, _, err := c.srv.cfg.Store.Txn(ctx,
-		[]store.Cond{{Key: kv.Key, By: store.ByMod, Revision: kv.Mod}},
+	ok, rev, err := c.srv.cfg.Store.Txn(ctx,
+		[]store.Cond{{Key: kv.Key, By: store.ByMod, Revision: c.written()}},
 		[]store.Op{{Key: kv.Key, Value: value, Lease: kv.Lease}})
-	if err == nil && !ok {
-		err = errors.New("somebody else writes the session")
+	switch {
+	case err != nil:
+		return err
+	case !ok:
+		return errors.New("somebody else writes the session")
 	}
-	return err
+	c.mu.Lock()
+	c.mod = max(c.mod, rev)
+	c.mu.Unlock()
+	return nil
+}
+
+// overtaken reports whether another connection has taken the session over. The
+// worker may not know of it: its hello of long ago was answered late. It is to
+// connect anew, for what it says here is not written down any more.
+func (c *session) overtaken(old, now *view.Session) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if now == nil || now.ID != c.id || now.Mod <= c.mod {
+		return false
+	}
+	if old != nil && old.Mod == c.mod && !old.GetLeaving() && now.GetLeaving() {
+		c.mod = now.Mod // this one wrote it
+		return false
+	}
+	return true
+}
+
+// written is the revision at which this connection wrote the session's key last.
+func (c *session) written() int64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.mod
 }
 
 // farewell ends the session of a worker that holds nothing.
@@ -391,7 +424,7 @@ func (c *session) sendChanges(v *view.View, changes []table.Change[record.Grant]
 func (c *session) add(v *view.View, g *rotav1.Grants, r *record.Grant) {
 	t, ok := v.Tasks.Get(r.Instance.Task)
 	switch {
-	case r.Revoked, !ok:
+	case r.Revoked, !ok, c.stopped(v, r):
 		g.Revoke = append(g.Revoke, revoke(r))
 	case r.Session != c.id && t.Mode != rota.Available, r.Spec != record.Spec(t):
 		// The leader replaces it by one for this session and this spec.
@@ -404,6 +437,14 @@ func (c *session) add(v *view.View, g *rotav1.Grants, r *record.Grant) {
 			Index: int64(r.Instance.Index), Generation: uint64(r.Generation),
 		})
 	}
+}
+
+// stopped reports whether the worker has said that it will not run r any more.
+// It may have forgotten, and must not be asked to start it again: the leader is
+// about to give it to somebody else.
+func (c *session) stopped(v *view.View, r *record.Grant) bool {
+	a, ok := v.Ack(c.name, r.Instance)
+	return ok && a.Generation == r.Generation && a.State == ownership.Stopped
 }
 
 func revoke(r *record.Grant) *rotav1.RevokeItem {

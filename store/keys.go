@@ -20,10 +20,18 @@ import (
 //	cluster                 Cluster    the leader                  all
 //	kick                    (any)      API                         the leader
 //	join                    (empty)    schedulers, to join workers one by one where their number is limited
+//	jobs/<id>               JobSpec    API                         schedulers  its time to keep
+//	jobstates/<id>          JobState   leader, worker's scheduler  schedulers  its time to keep
+//	jobworkers/<worker>     JobWorker  the worker's scheduler      schedulers  the worker's lease
 //
 // Every transaction of the leader compares the modification revision of leader
 // and writes it again: the key is fence and sequence in one. A transaction that
 // comes late finds another revision there and does nothing.
+//
+// Jobs have a key each, not pages: they come and change by themselves, at every
+// scheduler, and each write compares the modification revision of its own job
+// and of no other; many are written in one transaction all the same. The large
+// part, what was asked for, is written once.
 const (
 	LeaderKey        = "leader"
 	ClusterKey       = "cluster"
@@ -36,6 +44,9 @@ const (
 	TasksPrefix      = "tasks/"
 	GrantsPrefix     = "grants/"
 	AcksPrefix       = "acks/"
+	JobsPrefix       = "jobs/"
+	JobStatesPrefix  = "jobstates/"
+	JobWorkersPrefix = "jobworkers/"
 )
 
 // SchedulerKey is the key of a scheduler.
@@ -55,6 +66,20 @@ func WorkerGrants(worker string) string { return GrantsPrefix + escape(worker) +
 
 // WorkerAcks is the prefix of a worker's pages of acknowledgements.
 func WorkerAcks(worker string) string { return AcksPrefix + escape(worker) + "/" }
+
+// JobKey is the key of what was asked for.
+func JobKey(id string) string { return JobsPrefix + escape(id) }
+
+// JobStateKey is the key of where a job is.
+func JobStateKey(id string) string { return JobStatesPrefix + escape(id) }
+
+// JobWorkerKey is the key of a worker that takes jobs.
+func JobWorkerKey(worker string) string { return JobWorkersPrefix + escape(worker) }
+
+// IsJob reports whether a key is of a job.
+func IsJob(key string) bool {
+	return strings.HasPrefix(key, JobsPrefix) || strings.HasPrefix(key, JobStatesPrefix)
+}
 
 // NameIn answers the name in a key of one of the prefixes above: what stands
 // between the prefix and the next slash, or the end.

@@ -14,7 +14,7 @@ import (
 
 func (d *Delta) empty() bool {
 	return len(d.Tasks)+len(d.Grants)+len(d.Acks)+len(d.Sessions)+len(d.Nodes) == 0 &&
-		!d.Schedulers && !d.Sources && !d.Leader && !d.Cluster && !d.Kick
+		len(d.Jobs)+len(d.JobWorkers) == 0 && !d.JobsReset && !d.Schedulers && !d.Sources && !d.Leader && !d.Cluster && !d.Kick
 }
 
 // take sorts events by what they are about. Pages of one table go in together,
@@ -24,6 +24,10 @@ func (v *View) take(events []store.Event) (*Delta, error) {
 	var tasks []store.Event
 	grants, acks := map[string][]store.Event{}, map[string][]store.Event{}
 	for _, e := range events {
+		if store.IsJob(e.Key) {
+			d.Jobs = append(d.Jobs, e)
+			continue
+		}
 		var err error
 		switch prefix, _, _ := strings.Cut(e.Key, "/"); prefix + "/" {
 		case store.TasksPrefix:
@@ -158,6 +162,10 @@ func (v *View) takeSingle(d *Delta, e store.Event) error {
 		{store.SchedulersPrefix, func(d *Delta, name string, e store.Event) error {
 			d.Schedulers = true
 			return takeInto(v.Schedulers, name, e, &storepb.Scheduler{})
+		}},
+		{store.JobWorkersPrefix, func(d *Delta, name string, e store.Event) error {
+			d.JobWorkers = append(d.JobWorkers, name)
+			return takeInto(v.JobWorkers, name, e, &storepb.JobWorker{})
 		}},
 		{store.SourcesPrefix, func(d *Delta, name string, e store.Event) error {
 			d.Sources = true

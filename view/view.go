@@ -58,6 +58,7 @@ type View struct {
 	Nodes      map[string]*storepb.Node
 	Schedulers map[string]*storepb.Scheduler
 	Sources    map[string]*storepb.Source
+	JobWorkers map[string]*storepb.JobWorker
 	Leader     *Leader // nil while there is none
 	Cluster    *storepb.Cluster
 
@@ -78,6 +79,11 @@ type Delta struct {
 	Leader     bool
 	Cluster    bool
 	Kick       bool // somebody asked for a pass
+	// Jobs are events of jobs' keys as they come: package job/control has the
+	// picture of jobs. With JobsReset they are all that there is.
+	Jobs       []store.Event
+	JobsReset  bool
+	JobWorkers []string
 }
 
 // SessionChange is a worker that came (Old nil), went (New nil), or changed.
@@ -107,6 +113,7 @@ func (v *View) clear() {
 	v.Nodes = map[string]*storepb.Node{}
 	v.Schedulers = map[string]*storepb.Scheduler{}
 	v.Sources = map[string]*storepb.Source{}
+	v.JobWorkers = map[string]*storepb.JobWorker{}
 	v.Cluster = &storepb.Cluster{}
 	v.holders = map[rota.Instance][]string{}
 	v.single = map[string][]string{}
@@ -197,6 +204,7 @@ func (v *View) reset(kvs []store.KV, rev int64) error {
 	if err != nil {
 		return err
 	}
+	d.JobsReset = true
 	if d.Tasks, err = v.Tasks.Reset(tasks); err != nil {
 		return err
 	}

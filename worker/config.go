@@ -24,6 +24,13 @@ type Config struct {
 	// TLS secures the connections to Schedulers. Nil connects in the clear,
 	// which only loopback addresses are for.
 	TLS *tls.Config
+	// DialTLS makes the configuration of each connection, where that may change
+	// while the worker runs. It goes before TLS.
+	DialTLS func() *tls.Config
+	// LeaseEnded is called when the worker can no longer trust its lease, and
+	// must do nothing more that another worker may do instead. It is called
+	// again after each lease. Nil is nothing.
+	LeaseEnded func()
 	// Connect replaces Schedulers: an embedded scheduler, or a test.
 	Connect Connector
 
@@ -69,7 +76,10 @@ func (c Config) normalize() (Config, error) {
 		if len(c.Schedulers) == 0 {
 			return c, fmt.Errorf("worker: %w", &rota.FieldError{Field: "schedulers", Value: "", Want: "at least one address"})
 		}
-		c.Connect = dialer(c.Schedulers, c.TLS)
+		if c.DialTLS == nil && c.TLS != nil {
+			c.DialTLS = func() *tls.Config { return c.TLS }
+		}
+		c.Connect = dialer(c.Schedulers, c.DialTLS)
 	}
 	if c.Incarnation == "" {
 		c.Incarnation = rand.Text()[:12]

@@ -28,11 +28,7 @@ type Stream interface {
 type Connector func(ctx context.Context, known []string) (Stream, error)
 
 // dialer connects over gRPC, to one address after another.
-func dialer(addresses []string, conf *tls.Config) Connector {
-	creds := insecure.NewCredentials()
-	if conf != nil {
-		creds = credentials.NewTLS(conf)
-	}
+func dialer(addresses []string, conf func() *tls.Config) Connector {
 	var next atomic.Uint64
 	return func(ctx context.Context, known []string) (Stream, error) {
 		all := addresses
@@ -42,6 +38,10 @@ func dialer(addresses []string, conf *tls.Config) Connector {
 			}
 		}
 		address := all[int(next.Add(1)-1)%len(all)]
+		creds := insecure.NewCredentials()
+		if conf != nil {
+			creds = credentials.NewTLS(conf())
+		}
 		conn, err := grpc.NewClient("passthrough:///"+address,
 			grpc.WithTransportCredentials(creds),
 			grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 5 * time.Second}),

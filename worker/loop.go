@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"maps"
@@ -35,6 +36,9 @@ type loop struct {
 	calls  map[rota.Instance]*call
 	orders map[rota.Instance]Assigned // the last grant of each instance held
 
+	doubtful []rota.Instance // may not be held any more
+	sweep    bool            // any may not be held any more
+
 	link       *link // the connection, nil while there is none
 	session    int64
 	lease      int64
@@ -48,6 +52,7 @@ type loop struct {
 	left       bool
 	leaveBy    ownership.Time // when to stop waiting: for successors, then for the farewell
 	fatal      error
+	leased     bool // the lease was trusted when it was last looked at
 }
 
 func (l *loop) init(w *Worker) {
@@ -79,7 +84,9 @@ func (l *loop) run() error {
 		for _, f := range w.inbox.take() {
 			f()
 		}
+		l.settle()
 		l.flush()
+		l.watchLease()
 		if l.done() {
 			return l.fatal
 		}
@@ -100,6 +107,23 @@ func (l *loop) run() error {
 	}
 }
 
+// settle forgets orders of what is no longer held, and says how much is.
+func (l *loop) settle() {
+	for _, i := range l.doubtful {
+		if !l.holder.Holds(i) {
+			delete(l.orders, i)
+		}
+	}
+	l.doubtful = l.doubtful[:0]
+	if l.sweep {
+		l.sweep = false
+		maps.DeleteFunc(l.orders, func(i rota.Instance, _ Assigned) bool { return !l.holder.Holds(i) })
+	}
+	l.w.mu.Lock()
+	l.w.held = len(l.orders)
+	l.w.mu.Unlock()
+}
+
 // done reports whether the worker holds nothing and is to end.
 func (l *loop) done() bool {
 	if len(l.calls) > 0 || !l.leaving && l.fatal == nil {
@@ -108,6 +132,19 @@ func (l *loop) done() bool {
 	// Without a session there is nobody to say farewell to, and without an
 	// answer the lease ends by itself.
 	return l.fatal != nil || l.left || l.session == 0 || l.holder.Empty() && l.w.now() >= l.leaveBy
+}
+
+// watchLease says once when the lease can no longer be trusted.
+func (l *loop) watchLease() {
+	if l.w.cfg.LeaseEnded == nil {
+		return
+	}
+	fenced, _ := l.holder.Fenced(l.w.now())
+	if fenced && l.leased {
+		l.w.log().Warn("the lease cannot be trusted any more")
+		go l.w.cfg.LeaseEnded()
+	}
+	l.leased = !fenced
 }
 
 // arm sets the timer to the next moment that matters.
@@ -122,6 +159,10 @@ func (l *loop) arm(timer *time.Timer) {
 	}
 	if l.link != nil && l.link.welcomed {
 		next = min(next, l.nextRenew)
+	}
+	if l.leased {
+		_, until := l.holder.Fenced(now)
+		next = min(next, until)
 	}
 	timer.Reset(max(next-now, 0))
 }
@@ -187,6 +228,7 @@ func (l *loop) startLeaving() {
 		l.link.send(&rotav1.FromWorker{Body: &rotav1.FromWorker_Leave{Leave: &rotav1.Leave{}}})
 	}
 	l.act(l.holder.Leave(now))
+	l.sweep = true
 }
 
 // attach takes a new connection and says hello on it.
@@ -251,6 +293,7 @@ func (l *loop) welcome(k *link, m *rotav1.Welcome, now ownership.Time) {
 	ttl := time.Duration(m.GetTtlMs()) * time.Millisecond
 	if l.session != 0 && l.session != m.GetSession() {
 		l.act(l.holder.SessionLost(now))
+		l.sweep = true
 	}
 	if ttl != l.ttl {
 		l.ttl = ttl
@@ -283,6 +326,12 @@ func (l *loop) refused(k *link, m *rotav1.Refused, now ownership.Time) {
 		l.w.log().Warn("session lost", "reason", m.GetText())
 		l.session, l.lease = 0, 0
 		l.act(l.holder.SessionLost(now))
+		l.sweep = true
+		l.w.mu.Lock()
+		if l.w.status != StatusLeaving {
+			l.w.set(StatusNew)
+		}
+		l.w.mu.Unlock()
 	case rotav1.Refused_CODE_NAME_ALIVE:
 		if l.aliveSince < 0 {
 			l.aliveSince = now
@@ -317,6 +366,7 @@ func (l *loop) grants(m *rotav1.Grants, now ownership.Time) {
 		i := rota.Instance{Task: r.GetTask(), Index: int(r.GetIndex())}
 		keep[i] = true // Take says it with the generation
 		l.act(l.holder.Take(i, rota.Generation(r.GetGeneration()), now))
+		l.doubtful = append(l.doubtful, i)
 	}
 	for _, g := range m.GetGrant() {
 		a, o := assignedOf(g)
@@ -324,6 +374,7 @@ func (l *loop) grants(m *rotav1.Grants, now ownership.Time) {
 			keep[o.Instance] = true
 			continue
 		}
+		o.Anew = l.changes(o.Instance, a)
 		a.load = &l.w.loads
 		l.orders[o.Instance] = a
 		keep[o.Instance] = true
@@ -331,8 +382,18 @@ func (l *loop) grants(m *rotav1.Grants, now ownership.Time) {
 	}
 	if m.GetFull() {
 		l.act(l.holder.Only(keep, now))
+		l.sweep = true
 	}
 	l.act(l.holder.Give(orders, now))
+	if l.leaving {
+		l.sweep = true // nothing new was taken
+	}
+}
+
+// changes reports whether a tells an instance that is held to run something else.
+func (l *loop) changes(i rota.Instance, a Assigned) bool {
+	old, ok := l.orders[i]
+	return ok && (old.Task.Kind != a.Task.Kind || !bytes.Equal(old.Task.Payload, a.Task.Payload))
 }
 
 func (l *loop) cluster(m *rotav1.ClusterState) {
@@ -387,8 +448,9 @@ func (l *loop) start(i rota.Instance, gen rota.Generation) {
 	f := w.handler(a.Task.Kind)
 	l.holder.Called(i, w.now())
 	go func() {
-		text := invoke(ctx, f, a)
-		w.inbox.do(func() { l.returned(i, text) })
+		var text string
+		defer func() { w.inbox.do(func() { l.returned(i, text) }) }()
+		invoke(ctx, f, a, &text)
 	}()
 }
 
@@ -402,8 +464,6 @@ func (l *loop) returned(i rota.Instance, text string) {
 	w.mu.Unlock()
 	now := w.now()
 	actions := l.holder.Returned(i, text, now)
-	if !l.holder.Holds(i) {
-		delete(l.orders, i)
-	}
+	l.doubtful = append(l.doubtful, i)
 	l.act(actions)
 }

@@ -11,7 +11,7 @@ import (
 func (w *Worker) ReadyHandler() http.Handler {
 	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		w.mu.Lock()
-		status, all, n := w.status, w.all, len(w.tasks)
+		status, all, n, held := w.status, w.all, len(w.tasks), w.held
 		w.mu.Unlock()
 		scope := r.URL.Query().Get("scope")
 		why := ""
@@ -23,6 +23,8 @@ func (w *Worker) ReadyHandler() http.Handler {
 			why = fmt.Sprintf("worker is %s", status)
 		case scope == "cluster" && !all:
 			why = "not every task of the cluster runs"
+		case held > n:
+			why = fmt.Sprintf("%d of %d instances do not run", held-n, held)
 		}
 		if why != "" {
 			http.Error(rw, why, http.StatusServiceUnavailable)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"strings"
 	"sync/atomic"
 
 	"github.com/rota-project/rota"
@@ -54,23 +55,29 @@ type call struct {
 // ErrRevoked is the cause of a task's context that ended because the grant did.
 var ErrRevoked = errors.New("worker: grant ended")
 
-// invoke calls f and makes its end a text: the error's, or the panic's with its stack.
-func invoke(ctx context.Context, f TaskFunc, a Assigned) (text string) {
+// invoke calls f and makes its end a text: the error's, or the panic's with its
+// stack. The text is there also where f ends its goroutine and invoke never returns.
+func invoke(ctx context.Context, f TaskFunc, a Assigned, text *string) {
 	defer func() {
 		if p := recover(); p != nil {
-			text = fmt.Sprintf("panic: %v\n%s", p, debug.Stack())
+			*text = fmt.Sprintf("panic: %v\n%s", p, debug.Stack())
 		}
-		if len(text) > maxErrorText {
-			text = text[:maxErrorText] + "..."
+		if len(*text) > maxErrorText {
+			*text = (*text)[:maxErrorText] + "..."
 		}
+		// What is not UTF-8, cut or foreign, no message can carry.
+		*text = strings.ToValidUTF8(*text, "\uFFFD")
 	}()
 	if f == nil {
-		return fmt.Sprintf("no function for kind %q on this worker", a.Task.Kind)
+		*text = fmt.Sprintf("no function for kind %q on this worker", a.Task.Kind)
+		return
 	}
+	*text = "the function ended its goroutine" // by runtime.Goexit, if it stays at that
 	if err := f(ctx, a); err != nil {
-		return err.Error()
+		*text = err.Error()
+		return
 	}
-	return "returned before its grant ended"
+	*text = "returned before its grant ended"
 }
 
 // maxErrorText is the most of an error that is sent and kept.

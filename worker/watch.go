@@ -25,7 +25,8 @@ func (e Event) Done() {
 // Watch is for programs that would rather be told what to run than register
 // functions: it offers every kind and sends an Event whenever an instance is
 // given or taken. It is called once, before Run, instead of HandleTask. The
-// receiver must keep receiving and call Done of every event with Given false.
+// receiver must keep receiving and call Done of every event with Given false. The
+// channel is closed when the worker has ended.
 func (w *Worker) Watch() (<-chan Event, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -33,6 +34,7 @@ func (w *Worker) Watch() (<-chan Event, error) {
 		return nil, errors.New("worker: Watch is called once, before Run, and instead of HandleTask")
 	}
 	events := make(chan Event)
+	w.events = events
 	w.fallback = func(ctx context.Context, a Assigned) error {
 		select {
 		case events <- Event{Assigned: a, Given: true}:

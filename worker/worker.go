@@ -37,10 +37,12 @@ type Worker struct {
 	handlers  map[string]TaskFunc
 	functions functions
 	fallback  TaskFunc // for every kind: Watch
+	events    chan Event
 	ran       bool
 	status    Status
 	changed   chan struct{} // closed at each change of status, allRunning or tasks
 	tasks     map[rota.Instance]Assigned
+	held      int  // instances on the account, running or not
 	all       bool // every task of the cluster runs
 	leave     chan struct{}
 	ended     chan struct{}
@@ -79,6 +81,8 @@ func (w *Worker) HandleTask(kind string, f TaskFunc) error {
 		return errors.New("worker: HandleTask after Run")
 	case f == nil:
 		return fmt.Errorf("worker: %w", &rota.FieldError{Field: "function", Value: kind, Want: "not nil"})
+	case w.fallback != nil:
+		return errors.New("worker: HandleTask beside Watch")
 	case w.handlers[kind] != nil:
 		return fmt.Errorf("worker: %w", &rota.FieldError{Field: "kind", Value: kind, Want: "one function a kind; it has one"})
 	}
@@ -101,12 +105,15 @@ func (w *Worker) Run(ctx context.Context) error {
 	}
 	w.ran = true
 	if len(w.handlers) == 0 && w.fallback == nil && !w.functions.any() {
+		err := fmt.Errorf("worker: %w", &rota.FieldError{Field: "kinds", Value: "", Want: "at least one HandleTask, HandleFunction, or Watch"})
+		w.end(err)
 		w.mu.Unlock()
-		return fmt.Errorf("worker: %w", &rota.FieldError{Field: "kinds", Value: "", Want: "at least one HandleTask, HandleFunction, or Watch"})
+		return err
 	}
 	if w.functions.any() {
 		stopCalls, err := w.functions.serve(w.cfg.Calls)
 		if err != nil {
+			w.end(err)
 			w.mu.Unlock()
 			return err
 		}
@@ -117,11 +124,19 @@ func (w *Worker) Run(ctx context.Context) error {
 	defer stop()
 	err := w.loop.run()
 	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.end(err)
+	return err
+}
+
+// end notes that the worker runs no more and never will; w.mu is held.
+func (w *Worker) end(err error) {
 	w.err = err
 	w.set(StatusDead)
-	w.mu.Unlock()
+	if w.events != nil {
+		close(w.events)
+	}
 	close(w.ended)
-	return err
 }
 
 // Start is Run in the background.
@@ -134,7 +149,7 @@ func (w *Worker) Stop(ctx context.Context) error {
 	w.mu.Lock()
 	if !w.ran {
 		w.ran = true // it will never run
-		close(w.ended)
+		w.end(nil)
 	}
 	w.mu.Unlock()
 	select {

@@ -93,10 +93,12 @@ func (l *live) apply(ctx context.Context, tasks []rota.Task) error {
 	return nil
 }
 
-func taskList(n int) []rota.Task {
-	out := make([]rota.Task, n)
+func taskList(n int) []rota.Task { return taskRange(0, n) }
+
+func taskRange(from, to int) []rota.Task {
+	out := make([]rota.Task, to-from)
 	for i := range out {
-		out[i] = rota.Task{ID: fmt.Sprintf("task-%06d", i)}
+		out[i] = rota.Task{ID: fmt.Sprintf("task-%06d", from+i)}
 	}
 	return out
 }

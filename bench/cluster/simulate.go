@@ -6,9 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"os/exec"
 	"runtime"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -24,6 +27,7 @@ type simulated struct {
 	Declared, Granted, AllRunning, Lost time.Duration
 	Peak, Resident, Heap                float64 // bytes
 	CPU                                 time.Duration
+	Renewal                             time.Duration // the slowest answer
 	Held                                int
 }
 
@@ -46,8 +50,8 @@ func simulation(ctx context.Context, o options) ([]row, error) {
 	}
 	what := fmt.Sprintf("simulated %d sessions x %d tasks: ", o.sessions, o.tasks)
 	return []row{
-		inSeconds(what+"all granted", s.Granted, 30*time.Second, 0, fmt.Sprintf("from the first declared; all declared after %v, all running in the store after %v; %v of CPU",
-			s.Declared.Round(100*time.Millisecond), s.AllRunning.Round(100*time.Millisecond), s.CPU.Round(time.Second))),
+		inSeconds(what+"all granted", s.Granted, 30*time.Second, 0, fmt.Sprintf("from the first declared; all declared after %v, all running in the store after %v; %v of CPU; slowest renewal %v",
+			s.Declared.Round(100*time.Millisecond), s.AllRunning.Round(100*time.Millisecond), s.CPU.Round(time.Second), s.Renewal.Round(time.Millisecond))),
 		inSeconds(what+"one lost", s.Lost, 2*time.Second, 0, fmt.Sprintf("its %d tasks run elsewhere", s.Held)),
 		inMB(what+"peak", s.Peak, 2<<30, fmt.Sprintf("resident; %.0f MB at the end, heap %.0f MB", s.Resident/1e6, s.Heap/1e6)),
 	}, nil
@@ -57,23 +61,26 @@ func simulation(ctx context.Context, o options) ([]row, error) {
 // and run nothing.
 type field struct {
 	mu      sync.Mutex
-	owner   map[string]int32 // session by task
+	owner   []int32 // by the task's number: one more than the session's
 	all     []*simWorker
 	granted int
 	double  error
 	moved   chan struct{}
-	running atomic.Bool // the leader says that all tasks run
+	birth   time.Time
+	slowest time.Duration // renewal
+	running atomic.Bool   // the leader says that all tasks run
 }
 
 type simWorker struct {
 	f       *field
-	n       int32
+	n       int32 // from 1
 	name    string
 	conn    simConn
 	held    int // guarded by field.mu
 	session int64
 	lease   int64
 	seq     atomic.Uint64
+	asked   atomic.Int64 // when the last renewal was, since field.birth
 	welcome chan struct{}
 }
 
@@ -95,6 +102,11 @@ func (w *simWorker) serve() {
 			close(w.welcome)
 		case *rotav1.ToWorker_Grants:
 			w.grants(b.Grants)
+		case *rotav1.ToWorker_Renewed:
+			took := time.Since(w.f.birth) - time.Duration(w.asked.Load())
+			w.f.mu.Lock()
+			w.f.slowest = max(w.f.slowest, took)
+			w.f.mu.Unlock()
 		case *rotav1.ToWorker_Refused:
 			w.f.mu.Lock()
 			if w.n >= 0 && w.f.double == nil {
@@ -114,8 +126,8 @@ func (w *simWorker) grants(m *rotav1.Grants) {
 	acks := make([]*rotav1.Ack, 0, len(m.GetGrant())+len(m.GetRevoke()))
 	f.mu.Lock()
 	for _, r := range m.GetRevoke() {
-		if f.owner[r.GetTask()] == w.n {
-			delete(f.owner, r.GetTask())
+		if at := &f.owner[numberOf(r.GetTask())]; *at == w.n {
+			*at = 0
 			w.held--
 			f.granted--
 		}
@@ -123,13 +135,15 @@ func (w *simWorker) grants(m *rotav1.Grants) {
 	}
 	for _, g := range m.GetGrant() {
 		id := g.GetTask().GetId()
-		switch have, ok := f.owner[id]; {
-		case ok && have == w.n:
+		at := &f.owner[numberOf(id)]
+		switch *at {
+		case 0:
+		case w.n:
 			continue
-		case ok:
-			f.double = fmt.Errorf("%s runs on %s and on %s", id, f.all[have].name, w.name)
+		default:
+			f.double = fmt.Errorf("%s runs on %s and on %s", id, f.all[*at-1].name, w.name)
 		}
-		f.owner[id] = w.n
+		*at = w.n
 		w.held++
 		f.granted++
 		acks = append(acks, &rotav1.Ack{Task: id, Index: g.GetIndex(), Generation: g.GetGeneration(), State: string(ownership.Running)})
@@ -139,6 +153,32 @@ func (w *simWorker) grants(m *rotav1.Grants) {
 	f.mu.Unlock()
 	if len(acks) > 0 {
 		_ = w.conn.Send(&rotav1.FromWorker{Body: &rotav1.FromWorker_Acks{Acks: &rotav1.Acks{Acks: acks}}})
+	}
+}
+
+// declared is how many tasks are declared at a time.
+const declared = 10_000
+
+func numberOf(task string) int {
+	n, err := strconv.Atoi(strings.TrimPrefix(task, "task-"))
+	if err != nil {
+		panic(err) // nobody declared that
+	}
+	return n
+}
+
+// tell logs how far things are.
+func (f *field) tell(ctx context.Context, log *slog.Logger) {
+	for ctx.Err() == nil {
+		f.mu.Lock()
+		granted, slowest := f.granted, f.slowest
+		f.slowest = 0
+		f.mu.Unlock()
+		log.Info("simulating", "granted", granted, "slowest_renewal", slowest, "cpu", cpuTime())
+		select {
+		case <-time.After(time.Second):
+		case <-ctx.Done():
+		}
 	}
 }
 
@@ -171,16 +211,21 @@ func (f *field) until(ctx context.Context, what string, cond func() bool) error 
 // simulate runs sessions simulated workers and a million tasks, and writes what
 // it measured to out.
 func simulate(ctx context.Context, out io.Writer, sessions, tasks int, heap string) (err error) {
-	l, err := start(ctx, scheduler.Config{})
+	level := slog.LevelError
+	if heap != "" {
+		level = slog.LevelInfo
+	}
+	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
+	l, err := start(ctx, scheduler.Config{Logger: log})
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, l.stop()) }()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	f := &field{owner: make(map[string]int32, tasks), moved: make(chan struct{})}
+	f := &field{owner: make([]int32, tasks), moved: make(chan struct{}), birth: time.Now()}
 	for n := range sessions {
-		w := &simWorker{f: f, n: int32(n), name: fmt.Sprintf("w%04d", n), welcome: make(chan struct{})}
+		w := &simWorker{f: f, n: int32(n + 1), name: fmt.Sprintf("w%04d", n), welcome: make(chan struct{})}
 		f.all = append(f.all, w)
 	}
 	for _, w := range f.all {
@@ -213,6 +258,7 @@ func simulate(ctx context.Context, out io.Writer, sessions, tasks int, heap stri
 			}
 			for n := at % 100; n < len(f.all); n += 100 {
 				w := f.all[n]
+				w.asked.Store(int64(time.Since(f.birth)))
 				go func() {
 					_ = w.conn.Send(&rotav1.FromWorker{Body: &rotav1.FromWorker_Renew{Renew: &rotav1.Renew{Seq: w.seq.Add(1)}}})
 				}()
@@ -220,10 +266,15 @@ func simulate(ctx context.Context, out io.Writer, sessions, tasks int, heap stri
 		}
 	}()
 
+	if heap != "" {
+		go f.tell(ctx, log)
+	}
 	var s simulated
 	began := time.Now()
-	if err := l.apply(ctx, taskList(tasks)); err != nil {
-		return err
+	for from := 0; from < tasks; from += declared {
+		if err := l.apply(ctx, taskRange(from, min(from+declared, tasks))); err != nil {
+			return err
+		}
 	}
 	s.Declared = time.Since(began)
 	if err := f.until(ctx, "all granted", func() bool { return f.granted == tasks }); err != nil {
@@ -238,9 +289,9 @@ func simulate(ctx context.Context, out io.Writer, sessions, tasks int, heap stri
 	victim := f.all[len(f.all)/2]
 	f.mu.Lock()
 	s.Held = victim.held
-	for id, n := range f.owner {
+	for i, n := range f.owner {
 		if n == victim.n {
-			delete(f.owner, id)
+			f.owner[i] = 0
 		}
 	}
 	f.granted -= victim.held
@@ -263,7 +314,7 @@ func simulate(ctx context.Context, out io.Writer, sessions, tasks int, heap stri
 	if s.Resident, err = residentOf(pid, "VmRSS"); err != nil {
 		return err
 	}
-	s.CPU = cpuTime()
+	s.CPU, s.Renewal = cpuTime(), f.slowest
 	var mem runtime.MemStats
 	runtime.GC()
 	runtime.ReadMemStats(&mem)

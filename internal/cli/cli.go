@@ -65,6 +65,9 @@ func Run(ctx context.Context, args []string, env Env) int {
 	case a.running && ctx.Err() != nil && (errors.Is(err, context.Canceled) || status.Code(err) == codes.Canceled):
 		return ExitDone // the user has ended a watch
 	}
+	if exit := (*jobExit)(nil); errors.As(err, &exit) {
+		return exit.status // the job has said why itself
+	}
 	_, _ = fmt.Fprintln(env.Stderr, "rota: "+oneLine(err))
 	if by := (interface{ ExitStatus() int })(nil); errors.As(err, &by) {
 		return by.ExitStatus()
@@ -106,6 +109,9 @@ func (e *usageError) Error() string { return e.text }
 func usagef(format string, args ...any) error {
 	return &usageError{fmt.Sprintf(format, args...)}
 }
+
+func isNotFound(err error) bool    { return status.Code(err) == codes.NotFound }
+func isUnavailable(err error) bool { return status.Code(err) == codes.Unavailable }
 
 // oneLine is an error as people want to read it: without the words of gRPC and
 // without line feeds.

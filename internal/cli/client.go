@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"strings"
@@ -16,7 +17,9 @@ import (
 
 	"github.com/rota-project/rota/api"
 	rotav1 "github.com/rota-project/rota/api/rota/v1"
+	"github.com/rota-project/rota/auth"
 	"github.com/rota-project/rota/config"
+	"github.com/rota-project/rota/pki"
 )
 
 // connectTimeout is how long one of several servers may take to answer at all.
@@ -26,12 +29,18 @@ const connectTimeout = 3 * time.Second
 type clientFlags struct {
 	servers []string
 	ca      string
+	cert    string
+	key     string
+	token   string
 	timeout time.Duration
 }
 
 func (c *clientFlags) add(fs *pflag.FlagSet) {
 	fs.StringSliceVar(&c.servers, "server", []string{config.DefaultGRPC}, "the schedulers' gRPC addresses, tried in order [ROTA_SERVER]")
 	fs.StringVar(&c.ca, "tls-ca", "", "who may vouch for the schedulers, PEM; without it there is no TLS [ROTA_TLS_CA]")
+	fs.StringVar(&c.cert, "tls-cert", "", "a certificate to show them, PEM [ROTA_TLS_CERT]")
+	fs.StringVar(&c.key, "tls-key", "", "its key, PEM [ROTA_TLS_KEY]")
+	fs.StringVar(&c.token, "token-file", "", "a file with the token to show; else the one in ROTA_TOKEN, if it is set [ROTA_TOKEN_FILE]")
 	fs.DurationVar(&c.timeout, "timeout", api.DefaultTimeout, "the most time a call may take, watches excepted [ROTA_TIMEOUT]")
 }
 
@@ -39,8 +48,10 @@ func (c *clientFlags) complete(fs *pflag.FlagSet, lookup func(string) (string, b
 	if v, ok := lookup("ROTA_SERVER"); ok && v != "" && !fs.Changed("server") {
 		c.servers = strings.Split(v, ",")
 	}
-	if v, ok := lookup("ROTA_TLS_CA"); ok && !fs.Changed("tls-ca") {
-		c.ca = v
+	for name, to := range map[string]*string{"tls-ca": &c.ca, "tls-cert": &c.cert, "tls-key": &c.key} {
+		if v, ok := lookup("ROTA_" + strings.ToUpper(strings.ReplaceAll(name, "-", "_"))); ok && !fs.Changed(name) {
+			*to = v
+		}
 	}
 	if v, ok := lookup("ROTA_TIMEOUT"); ok && v != "" && !fs.Changed("timeout") {
 		d, err := time.ParseDuration(v)
@@ -75,7 +86,17 @@ func (a *app) connect(ctx context.Context) (*grpc.ClientConn, error) {
 		if err != nil {
 			return nil, err
 		}
-		dial = func(ctx context.Context, addr string) (*grpc.ClientConn, error) { return dialServer(ctx, addr, creds) }
+		token, err := auth.ClientToken(a.client.token, a.env.Lookup)
+		if err != nil {
+			return nil, err
+		}
+		dial = func(ctx context.Context, addr string) (*grpc.ClientConn, error) {
+			if token == "" {
+				return dialServer(ctx, addr, creds)
+			}
+			secure := a.client.ca != "" || auth.Loopback(addr)
+			return dialServer(ctx, addr, creds, grpc.WithPerRPCCredentials(auth.PerRPC(token, secure)))
+		}
 	}
 	var reasons []string
 	for _, addr := range a.client.servers {
@@ -93,25 +114,28 @@ func (a *app) connect(ctx context.Context) (*grpc.ClientConn, error) {
 }
 
 func (c *clientFlags) credentials() (credentials.TransportCredentials, error) {
-	conf, err := config.ClientTLS(c.ca)
-	switch {
-	case err != nil:
-		return nil, fmt.Errorf("--tls-ca: %w", err)
-	case conf == nil:
+	if c.ca == "" && c.cert == "" && c.key == "" {
 		return insecure.NewCredentials(), nil
 	}
-	return credentials.NewTLS(conf), nil
+	if c.ca == "" {
+		return nil, errors.New("--tls-ca: want it with --tls-cert and --tls-key")
+	}
+	src, err := pki.Load(pki.Files{CA: c.ca, Cert: c.cert, Key: c.key})
+	if err != nil {
+		return nil, fmt.Errorf("--tls-ca: %w", err)
+	}
+	return src.Credentials(""), nil
 }
 
 // dialServer returns once the connection stands, or says why it does not.
-func dialServer(ctx context.Context, addr string, creds credentials.TransportCredentials) (*grpc.ClientConn, error) {
+func dialServer(ctx context.Context, addr string, creds credentials.TransportCredentials, more ...grpc.DialOption) (*grpc.ClientConn, error) {
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
 	var (
 		mu   sync.Mutex
 		last error
 	)
-	conn, err := grpc.NewClient("passthrough:///"+addr,
+	conn, err := grpc.NewClient("passthrough:///"+addr, append(more,
 		grpc.WithTransportCredentials(creds),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(api.MaxBody), grpc.MaxCallSendMsgSize(api.MaxBody)),
 		grpc.WithContextDialer(func(ctx context.Context, addr string) (net.Conn, error) {
@@ -120,7 +144,7 @@ func dialServer(ctx context.Context, addr string, creds credentials.TransportCre
 			last = err
 			mu.Unlock()
 			return c, err
-		}))
+		}))...)
 	if err != nil {
 		return nil, err
 	}

@@ -8,9 +8,9 @@ import (
 
 func (a *app) root() *cobra.Command {
 	root := group("rota", "rota decides which worker does what, and keeps it true",
-		a.taskCommand(), a.workerCommand(), a.statusCommand(), a.whyCommand(), a.planCommand(),
+		a.taskCommand(), a.workerCommand(), a.jobCommand(), a.statusCommand(), a.whyCommand(), a.planCommand(),
 		a.scheduleCommand(), a.configCommand(), a.versionCommand(),
-		a.schedulerCommand(), a.devCommand(),
+		a.schedulerCommand(), a.devCommand(), a.certCommand(), a.tokenCommand(),
 	)
 	root.AddCommand(command.Commands()...)
 	children := root.Args

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"time"
@@ -77,7 +78,7 @@ func Dev(ctx context.Context, c *config.Dev, out, logTo io.Writer) error {
 			workers.Go(func() {
 				err := supervise.Run(workCtx, supervise.Config{
 					Name:   name,
-					Argv:   []string{self, "worker", "--name", name, "--schedulers", grpcL.Addr().String(), "--demo", "--log-level", c.Log.Level, "--log-format", c.Log.Format},
+					Argv:   devWorker(self, name, grpcL.Addr().String(), dir, c.Log),
 					Env:    withoutOwn(environment()),
 					Output: logTo, Restart: c.Restart == "always", Logger: log,
 					Exited: func(ctx context.Context, incarnation string) error {
@@ -109,6 +110,24 @@ func Dev(ctx context.Context, c *config.Dev, out, logTo io.Writer) error {
 			}
 		}
 	})
+}
+
+// devJobs are what the workers of rota dev run as jobs: nothing that changes
+// anything.
+var devJobs = []string{
+	"echo {words:any...}", "true", "false", "date", "hostname", "uname {what:one(-a|-m|-n|-r|-s)}", "seq {last:int(1..1000000)}",
+	"sleep {seconds:int(0..3600)}",
+}
+
+func devWorker(self, name, scheduler, dir string, log config.Log) []string {
+	argv := []string{
+		self, "worker", "--name", name, "--schedulers", scheduler, "--demo", "--log-level", log.Level, "--log-format", log.Format,
+		"--job-data", filepath.Join(dir, "jobs-"+name), "--job-slots", "16",
+	}
+	for _, j := range devJobs {
+		argv = append(argv, "--job", j)
+	}
+	return argv
 }
 
 // devTasks is the list that the cluster begins with.
@@ -166,6 +185,7 @@ func greet(out io.Writer, c *config.Dev, gatewayA string, httpA, grpcA net.Addr,
 	if gatewayA != "" {
 		p("  functions http://%s/run/hello%s", gatewayA, moved(gatewayA != c.Gateway, c.Gateway))
 	}
+	p("  jobs      %s", strings.Join(devCommands(), ", ")+", and nothing else")
 	p("  state     %s", stateOf(c))
 	p("")
 	p("Try in another terminal:")
@@ -177,6 +197,7 @@ func greet(out io.Writer, c *config.Dev, gatewayA string, httpA, grpcA net.Addr,
 		"kill -9 <pid of a worker>          # its tasks run elsewhere at once",
 		"rota why ORD-LAX                   # why this task is on that worker",
 		"rota worker drain w2 ; rota plan",
+		"rota job run --wait -- seq 5       # a command on the worker that fits",
 	} {
 		p("  %s", line)
 	}
@@ -184,6 +205,15 @@ func greet(out io.Writer, c *config.Dev, gatewayA string, httpA, grpcA net.Addr,
 		p("  curl -d '{\"name\":\"moon\"}' %s/run/hello   # a function that the workers offer", gatewayA)
 	}
 	p("Ctrl-C ends everything.")
+}
+
+func devCommands() []string {
+	var out []string
+	for _, j := range devJobs {
+		word, _, _ := strings.Cut(j, " ")
+		out = append(out, word)
+	}
+	return out
 }
 
 func moved(yes bool, from string) string {

@@ -94,16 +94,21 @@ func runNode(ctx context.Context, c *config.Scheduler, sc scheduler.Config, grpc
 	sc.Moves = ownership.Limits{InAll: c.MaxMoves}
 	sc.Placement = c.Placement
 	sc.Sources = append(sc.Sources, sources(c)...)
-	start := server.Config{Scheduler: sc, GRPC: grpcL, HTTP: httpL}
+	sv := server.Config{Scheduler: sc, GRPC: grpcL, HTTP: httpL}
+	following, stopFollowing := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopFollowing()
+	if err := secure(following, c, &sv, log); err != nil {
+		return err
+	}
 	if c.Gateway != "" {
 		ln, _, err := listen(ctx, "gateway", c.Gateway, c.AnyGateway)
 		if err != nil {
 			return err
 		}
 		defer func() { _ = ln.Close() }()
-		start.Gateway, n.gateway = []net.Listener{ln}, ln.Addr().String()
+		sv.Gateway, n.gateway = []net.Listener{ln}, ln.Addr().String()
 	}
-	n.server, err = server.Start(start)
+	n.server, err = server.Start(sv)
 	if err != nil {
 		return err
 	}

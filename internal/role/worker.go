@@ -19,7 +19,6 @@ import (
 	"github.com/rota-project/rota/worker/exec"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 )
 
 // leaveTimeout is how long a worker that was asked to end hands over; then the
@@ -32,12 +31,20 @@ func Worker(ctx context.Context, c *config.Worker, logTo io.Writer) error {
 		return superviseSelf(ctx, c, logTo)
 	}
 	log := logger(c.Log, logTo)
+	to, err := newTowards(c)
+	if err != nil {
+		return err
+	}
+	var jobs *jobs
 	w, err := worker.New(worker.Config{
-		Name: c.Name, Incarnation: os.Getenv(supervise.IncarnationEnv), Schedulers: c.Schedulers, Zone: c.Zone,
+		Name: c.Name, Incarnation: os.Getenv(supervise.IncarnationEnv), Schedulers: c.Schedulers, DialTLS: to.dialTLS(), Zone: c.Zone,
 		Labels: c.Labels, Capacity: c.Capacity, MaxTasks: c.MaxTasks, Strength: c.Strength,
-		RestartGrace: c.RestartGrace, Calls: c.Calls, Logger: log,
+		RestartGrace: c.RestartGrace, Calls: c.Calls, Logger: log, LeaseEnded: func() { jobs.fence() },
 	})
 	if err != nil {
+		return err
+	}
+	if jobs, err = newJobs(c, w, to, log); err != nil {
 		return err
 	}
 	owner := "rota-worker-" + c.Name
@@ -79,7 +86,13 @@ func Worker(ctx context.Context, c *config.Worker, logTo io.Writer) error {
 		return err
 	}
 	if kinds == 0 && len(c.Functions) == 0 {
-		return fmt.Errorf("worker %s: %w", c.Name, &rota.FieldError{Field: "exec", Value: "", Want: "a command for some kind (--exec KIND='...'), a function (--function NAME=URL), or --demo"})
+		if jobs == nil {
+			return fmt.Errorf("worker %s: %w", c.Name, &rota.FieldError{Field: "exec", Value: "", Want: "a command for some kind (--exec KIND='...'), --function NAME=URL, --job, or --demo"})
+		}
+		// It takes jobs only: a kind that no task has.
+		if err := w.HandleTask(onlyJobs, func(ctx context.Context, _ worker.Assigned) error { <-ctx.Done(); return nil }); err != nil {
+			return err
+		}
 	}
 	if c.HTTP != "" {
 		l, _, err := listen(ctx, "http", c.HTTP, false)
@@ -99,7 +112,9 @@ func Worker(ctx context.Context, c *config.Worker, logTo io.Writer) error {
 		})
 	})
 	defer stop()
-	return w.Run(ctx)
+	done := jobs.run(ctx)
+	err = w.Run(ctx)
+	return errors.Join(err, done())
 }
 
 // superviseSelf runs the same command as a child, and reports its death.
@@ -108,7 +123,7 @@ func superviseSelf(ctx context.Context, c *config.Worker, logTo io.Writer) error
 	if err != nil {
 		return fmt.Errorf("supervise: %w", err)
 	}
-	report, closeConn, err := exitReporter(c.Schedulers, c.Name)
+	report, closeConn, err := exitReporter(c)
 	if err != nil {
 		return err
 	}
@@ -120,15 +135,20 @@ func superviseSelf(ctx context.Context, c *config.Worker, logTo io.Writer) error
 }
 
 // exitReporter tells whichever scheduler answers that a worker is dead.
-func exitReporter(schedulers []string, name string) (report func(context.Context, string) error, done func(), err error) {
+func exitReporter(c *config.Worker) (report func(context.Context, string) error, done func(), err error) {
+	to, err := newTowards(c)
+	if err != nil {
+		return nil, nil, err
+	}
+	name := c.Name
 	var conns []*grpc.ClientConn
 	done = func() {
 		for _, c := range conns {
 			_ = c.Close()
 		}
 	}
-	for _, address := range schedulers {
-		conn, err := grpc.NewClient("passthrough:///"+address, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	for _, address := range c.Schedulers {
+		conn, err := grpc.NewClient("passthrough:///"+address, grpc.WithTransportCredentials(to.credentials()))
 		if err != nil {
 			done()
 			return nil, nil, fmt.Errorf("scheduler %s: %w", address, err)

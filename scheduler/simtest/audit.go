@@ -1,10 +1,14 @@
 package simtest
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
+	"slices"
 
 	"github.com/rota-project/rota"
+	"github.com/rota-project/rota/store/record"
+	"github.com/rota-project/rota/store/table"
 	"github.com/rota-project/rota/view"
 )
 
@@ -58,24 +62,7 @@ func (a *audit) look(d *view.Delta) {
 			h.note("session %d of %s begins: %s", s.New.ID, s.Name, s.New.GetIncarnation())
 		}
 	}
-	for worker, changes := range d.Grants {
-		for _, g := range changes {
-			switch {
-			case g.New == nil:
-				h.note("grant of %s to %s generation %d is gone", g.Old.Instance, worker, g.Old.Generation)
-				continue
-			case g.New.Revoked:
-				h.note("grant of %s to %s generation %d is revoked", g.New.Instance, worker, g.New.Generation)
-			case g.Old == nil || g.Old.Generation != g.New.Generation:
-				h.note("grant of %s to %s generation %d session %d", g.New.Instance, worker, g.New.Generation, g.New.Session)
-				h.grant(g.New.Instance, worker, g.New.Generation)
-			}
-			t, ok := v.Tasks.Get(g.New.Instance.Task)
-			if ok && t.Mode == rota.Exclusive && a.wasExclusive(t.ID) && len(v.Holders(g.New.Instance)) > 1 {
-				h.fail("%s is granted to %v at once", g.New.Instance, v.Holders(g.New.Instance))
-			}
-		}
-	}
+	a.grants(d)
 	for worker, changes := range d.Acks {
 		for _, k := range changes {
 			if k.New != nil {
@@ -93,6 +80,41 @@ func (a *audit) look(d *view.Delta) {
 		a.c.mu.Unlock()
 		if lost {
 			h.fail("task %s was declared and is gone", t.Key)
+		}
+	}
+}
+
+// grants checks the changes of grants in the order in which they were given.
+func (a *audit) grants(d *view.Delta) {
+	v, h := a.view, a.c.history
+	type change struct {
+		worker string
+		table.Change[record.Grant]
+	}
+	var list []change
+	for worker, changes := range d.Grants {
+		for _, g := range changes {
+			if g.New == nil {
+				h.note("grant of %s to %s generation %d is gone", g.Old.Instance, worker, g.Old.Generation)
+				continue
+			}
+			list = append(list, change{worker, g})
+		}
+	}
+	slices.SortFunc(list, func(a, b change) int {
+		return cmp.Or(cmp.Compare(a.New.Generation, b.New.Generation), a.New.Instance.Compare(b.New.Instance))
+	})
+	for _, g := range list {
+		switch {
+		case g.Old != nil && g.Old.Generation == g.New.Generation:
+			h.note("grant of %s to %s generation %d is revoked", g.New.Instance, g.worker, g.New.Generation)
+		default:
+			h.note("grant of %s to %s generation %d session %d, revoked %v", g.New.Instance, g.worker, g.New.Generation, g.New.Session, g.New.Revoked)
+			h.grant(g.New.Instance, g.worker, g.New.Generation)
+		}
+		t, ok := v.Tasks.Get(g.New.Instance.Task)
+		if ok && t.Mode == rota.Exclusive && a.wasExclusive(t.ID) && len(v.Holders(g.New.Instance)) > 1 {
+			h.fail("%s is granted to %v at once", g.New.Instance, v.Holders(g.New.Instance))
 		}
 	}
 }

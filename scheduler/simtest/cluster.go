@@ -311,17 +311,21 @@ func (c *cluster) taskFunc(p *proc) worker.TaskFunc {
 		chance := c.rng("task", p.id, r.instance, r.generation)
 		c.history.start(r)
 		defer c.history.stop(r)
-		var fails <-chan time.Time
-		if !c.isCalm() && chance.IntN(10) == 0 {
+		var failing <-chan time.Time
+		// Not for ever: the pause before the next call doubles.
+		if fails := chance.IntN(10) == 0; fails && !c.isCalm() && c.history.calls(r) <= 3 {
 			timer := time.NewTimer(time.Duration(chance.Int64N(int64(5 * time.Second))))
 			defer timer.Stop()
-			fails = timer.C
+			failing = timer.C
 		}
 		select {
 		case <-ctx.Done():
 		case <-p.dead:
 			return nil
-		case <-fails:
+		case <-failing:
+			if c.isCalm() {
+				break
+			}
 			if chance.IntN(4) == 0 {
 				panic("by chance")
 			}

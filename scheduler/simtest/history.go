@@ -53,9 +53,10 @@ type history struct {
 	// exclusive is the greatest generation of an exclusive call. One of an
 	// available task may be followed by a late one of a lower generation.
 	exclusive map[rota.Instance]lastRun
-	granted map[rota.Instance]granted
-	wrong   []string
-	log     []string
+	granted   map[rota.Instance]granted
+	called    map[granted]int
+	wrong     []string
+	log       []string
 }
 
 // run is one call of a task function.
@@ -80,7 +81,7 @@ type granted struct {
 func newHistory() *history {
 	return &history{
 		began: time.Now(), running: map[rota.Instance][]*run{}, last: map[rota.Instance]lastRun{},
-		exclusive: map[rota.Instance]lastRun{}, granted: map[rota.Instance]granted{},
+		exclusive: map[rota.Instance]lastRun{}, granted: map[rota.Instance]granted{}, called: map[granted]int{},
 	}
 }
 
@@ -120,6 +121,7 @@ func (h *history) start(r *run) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.counts.Starts++
+	h.called[granted{r.process + " " + r.instance.String(), r.generation}]++
 	h.noteLocked("%s starts %s generation %d", r.process, r.instance, r.generation)
 	if r.exclusive {
 		for _, o := range h.running[r.instance] {
@@ -149,6 +151,13 @@ func (h *history) start(r *run) {
 		h.exclusive[r.instance] = this
 	}
 	h.running[r.instance] = append(h.running[r.instance], r)
+}
+
+// calls counts the calls under one grant.
+func (h *history) calls(r *run) int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.called[granted{r.process + " " + r.instance.String(), r.generation}]
 }
 
 // stop is told by a task function that it has ended.

@@ -17,10 +17,12 @@ type network struct {
 	held    map[string]bool // "up w1", "down w1", "node s1": nothing passes
 	changed chan struct{}   // closed and replaced when held changes
 	pipes   map[*pipe]struct{}
+	calmed  <-chan struct{} // closed when there are no more faults
+	work    sync.WaitGroup
 }
 
-func newNetwork() *network {
-	return &network{held: map[string]bool{}, changed: make(chan struct{}), pipes: map[*pipe]struct{}{}}
+func newNetwork(calmed <-chan struct{}) *network {
+	return &network{calmed: calmed, held: map[string]bool{}, changed: make(chan struct{}), pipes: map[*pipe]struct{}{}}
 }
 
 // hold holds up, or lets go on, what passes by any of the names.
@@ -110,17 +112,20 @@ func (n *network) dial(ctx context.Context, worker, scheduler string, to *sessio
 	n.mu.Lock()
 	n.pipes[p] = struct{}{}
 	n.mu.Unlock()
-	go func() {
+	n.work.Go(func() {
 		defer farCancel()
 		<-ctx.Done()
 		if linger > 0 {
-			time.Sleep(linger)
+			select {
+			case <-time.After(linger):
+			case <-n.calmed:
+			}
 		}
 		n.mu.Lock()
 		delete(n.pipes, p)
 		n.mu.Unlock()
-	}()
-	go func() {
+	})
+	n.work.Go(func() {
 		for {
 			select {
 			case m := <-p.up:
@@ -133,8 +138,8 @@ func (n *network) dial(ctx context.Context, worker, scheduler string, to *sessio
 				return
 			}
 		}
-	}()
-	go func() {
+	})
+	n.work.Go(func() {
 		defer cancel()
 		for {
 			m, err := p.conn.Recv()
@@ -151,7 +156,7 @@ func (n *network) dial(ctx context.Context, worker, scheduler string, to *sessio
 				return
 			}
 		}
-	}()
+	})
 	return p
 }
 

@@ -110,4 +110,3 @@ func enough(t *testing.T, c simtest.Counts, n int) {
 		}
 	}
 }
-

@@ -26,7 +26,8 @@ const settleTime = 6 * time.Second
 // log for a failure. It returns how much was done, and an error that tells what
 // went wrong.
 func Run(seed uint64, lines int) (Counts, error) {
-	c := &cluster{seed: seed, history: newHistory(), net: newNetwork(), store: memory.New(), calmed: make(chan struct{})}
+	calmed := make(chan struct{})
+	c := &cluster{seed: seed, history: newHistory(), net: newNetwork(calmed), store: memory.New(), calmed: calmed}
 	c.log = slog.New(slog.DiscardHandler)
 	if lines > 0 {
 		c.log = slog.New(slog.NewTextHandler(c.history, &slog.HandlerOptions{
@@ -302,6 +303,7 @@ func (d *driver) end() {
 		}
 	}
 	d.ends.Wait()
+	d.net.work.Wait()
 	d.audit.close()
 	d.store.Close()
 }

@@ -63,9 +63,10 @@ type Config struct {
 
 // Store is a root on an etcd. It is safe for concurrent use.
 type Store struct {
-	client  *clientv3.Client
-	root    string
-	timeout time.Duration
+	client   *clientv3.Client
+	renewals *renewals
+	root     string
+	timeout  time.Duration
 }
 
 var _ store.Store = (*Store)(nil)
@@ -85,7 +86,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("etcd: no answer from %s within %v: %w", strings.Join(cfg.Endpoints, ", "), cc.DialTimeout, err)
 	}
-	s := &Store{client: client, root: cfg.Root, timeout: cfg.RequestTimeout}
+	s := &Store{client: client, renewals: newRenewals(client), root: cfg.Root, timeout: cfg.RequestTimeout}
 	if s.timeout == 0 {
 		s.timeout = DefaultRequestTimeout
 	}
@@ -94,6 +95,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 
 // Close ends the connection. Watches end.
 func (s *Store) Close() error {
+	s.renewals.close()
 	if err := s.client.Close(); err != nil && !errors.Is(err, context.Canceled) {
 		return fmt.Errorf("etcd: close: %w", err)
 	}

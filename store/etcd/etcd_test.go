@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -205,5 +207,52 @@ func TestBrokenData(t *testing.T) {
 		t.Errorf("it starts: %v", e.Stop())
 	} else if !strings.Contains(err.Error(), dir) {
 		t.Errorf("%v does not name the directory", err)
+	}
+}
+
+// TestRenewals renews many leases at once, some of which have ended, over
+// streams that break meanwhile: each renewal is answered for its own lease.
+func TestRenewals(t *testing.T) {
+	t.Parallel()
+	s := open(t, etcd.Config{Endpoints: node.Endpoints(), Root: t.Name() + "/"})
+	const leases = 60
+	ids := make([]store.LeaseID, leases)
+	for n := range ids {
+		id, _, err := s.Grant(t.Context(), time.Minute+time.Duration(n)*time.Second)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ids[n] = id
+		if n%3 == 0 {
+			if err := s.Revoke(t.Context(), id); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	var group sync.WaitGroup
+	var confirmed, ended, broken atomic.Int64
+	for n, id := range ids {
+		group.Go(func() {
+			for range 50 {
+				ttl, err := s.KeepAlive(t.Context(), id)
+				switch {
+				case n%3 == 0 && errors.Is(err, store.ErrLeaseNotFound):
+					ended.Add(1)
+				case errors.Is(err, etcd.ErrStreamBroken):
+					broken.Add(1)
+				case n%3 == 0 || err != nil || ttl != time.Minute+time.Duration(n)*time.Second:
+					t.Errorf("lease %d: renewed for %v, %v", n, ttl, err)
+				default:
+					confirmed.Add(1)
+				}
+			}
+		})
+	}
+	for range 5 {
+		s.BreakRenewals()
+	}
+	group.Wait()
+	if confirmed.Load() < leases || ended.Load() < leases/3 {
+		t.Errorf("%d renewals confirmed, %d of ended leases, %d broken: too few to mean anything", confirmed.Load(), ended.Load(), broken.Load())
 	}
 }

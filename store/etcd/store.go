@@ -24,6 +24,7 @@ const rangeTries = 3
 var typed = []struct{ from, to error }{
 	{rpctypes.ErrCompacted, store.ErrCompacted},
 	{rpctypes.ErrLeaseNotFound, store.ErrLeaseNotFound},
+	{store.ErrLeaseNotFound, store.ErrLeaseNotFound},
 	{rpctypes.ErrTooManyOps, store.ErrTooLarge},
 	{rpctypes.ErrRequestTooLarge, store.ErrTooLarge},
 	{rpctypes.ErrDuplicateKey, store.ErrInvalid},
@@ -160,11 +161,11 @@ func (s *Store) Grant(ctx context.Context, ttl time.Duration) (store.LeaseID, ti
 func (s *Store) KeepAlive(ctx context.Context, id store.LeaseID) (time.Duration, error) {
 	ctx, cancel := s.bound(ctx)
 	defer cancel()
-	resp, err := s.client.KeepAliveOnce(ctx, clientv3.LeaseID(id))
+	ttl, err := s.renewals.renew(ctx, int64(id))
 	if err != nil {
 		return 0, wrap(err, "keep lease %x alive", int64(id))
 	}
-	return time.Duration(resp.TTL) * time.Second, nil
+	return time.Duration(ttl) * time.Second, nil
 }
 
 // LeaseLeft implements store.Store. etcd says it in whole seconds.

@@ -1341,7 +1341,7 @@ type Worker struct {
 	Labels    map[string]string `protobuf:"bytes,6,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	Instances int64             `protobuf:"varint,7,opt,name=instances,proto3" json:"instances,omitempty"`
 	Weight    float64           `protobuf:"fixed64,8,opt,name=weight,proto3" json:"weight,omitempty"`
-	// How long the lease still lasts at the least, as far as this scheduler knows.
+	// How long the lease still lasts at the least; 0 if that is not known.
 	LeaseLeftMs int64              `protobuf:"varint,9,opt,name=lease_left_ms,json=leaseLeftMs,proto3" json:"lease_left_ms,omitempty"`
 	Host        string             `protobuf:"bytes,10,opt,name=host,proto3" json:"host,omitempty"`
 	Kinds       []string           `protobuf:"bytes,11,rep,name=kinds,proto3" json:"kinds,omitempty"`

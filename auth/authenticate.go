@@ -1,0 +1,130 @@
+package auth
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"net"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/status"
+)
+
+// Verifier checks what is not one of our tokens: a JWT.
+type Verifier interface {
+	// Verify returns who the bearer is.
+	Verify(ctx context.Context, bearer Secret) (Identity, error)
+}
+
+// Authenticator finds out who calls.
+type Authenticator struct {
+	// Tokens are looked up here. Nil means there are none.
+	Tokens *Tokens
+	// JWT checks other bearers. Nil means they are refused.
+	JWT Verifier
+	// Names reads who a verified client certificate belongs to. Nil means that
+	// certificates name nobody.
+	Names func(*x509.Certificate) (worker string, scheduler bool)
+	// OpenLocally makes callers from loopback, and within the process, admins
+	// without credentials. It is for a scheduler that listens on loopback only.
+	OpenLocally bool
+	// Now is the clock. Nil means time.Now.
+	Now func() time.Time
+}
+
+// errCredentials is what a caller is told of credentials that are no good: not
+// which part of them.
+var errCredentials = status.Error(codes.Unauthenticated, "the credentials are not good: unknown, expired or revoked")
+
+// Identify finds out who sent this call. The error is a status of
+// Unauthenticated. A bearer that is no good is never ignored in favour of
+// something else.
+func (a *Authenticator) Identify(ctx context.Context) (Identity, error) {
+	md, _ := metadata.FromIncomingContext(ctx)
+	if values := md.Get("authorization"); len(values) > 0 {
+		if len(values) > 1 {
+			return Identity{}, status.Error(codes.Unauthenticated, "more than one authorization")
+		}
+		return a.Bearer(ctx, values[0])
+	}
+	p, ok := peer.FromContext(ctx)
+	if !ok {
+		return a.local(), nil // within the process
+	}
+	if tls, ok := p.AuthInfo.(credentials.TLSInfo); ok && len(tls.State.VerifiedChains) > 0 && a.Names != nil {
+		leaf := tls.State.VerifiedChains[0][0]
+		if worker, scheduler := a.Names(leaf); worker != "" || scheduler {
+			id := Identity{Kind: ByCert, ID: leaf.SerialNumber.Text(16), Name: worker, Worker: worker, Scheduler: scheduler}
+			if id.Name == "" {
+				id.Name = leaf.Subject.CommonName
+			}
+			return id, nil
+		}
+	}
+	if loopback(p.Addr) {
+		return a.local(), nil
+	}
+	return From(context.Background()), nil
+}
+
+// Bearer identifies the value of an Authorization header.
+func (a *Authenticator) Bearer(ctx context.Context, header string) (Identity, error) {
+	scheme, value, ok := strings.Cut(header, " ")
+	if !ok || !strings.EqualFold(scheme, "bearer") {
+		return Identity{}, status.Error(codes.Unauthenticated, "authorization must be \"Bearer TOKEN\"")
+	}
+	bearer := Secret(strings.TrimSpace(value))
+	if IsToken(bearer) {
+		if a.Tokens == nil {
+			return Identity{}, errCredentials
+		}
+		t, err := a.Tokens.Find(bearer, a.now())
+		switch {
+		case errors.Is(err, ErrTokenShape):
+			return Identity{}, status.Error(codes.Unauthenticated, err.Error())
+		case err != nil:
+			return Identity{}, errCredentials
+		}
+		return Identity{Kind: ByToken, ID: t.ID, Name: t.Name, Role: t.Role, Namespaces: t.Namespaces}, nil
+	}
+	if a.JWT == nil {
+		return Identity{}, errCredentials
+	}
+	id, err := a.JWT.Verify(ctx, bearer)
+	if err != nil {
+		return Identity{}, errCredentials
+	}
+	return id, nil
+}
+
+func (a *Authenticator) local() Identity {
+	if a.OpenLocally {
+		return Identity{Kind: Local, ID: "local", Name: "local", Role: Admin}
+	}
+	return From(context.Background())
+}
+
+func (a *Authenticator) now() time.Time {
+	if a.Now != nil {
+		return a.Now()
+	}
+	return time.Now()
+}
+
+// loopback reports whether only this machine can be at addr.
+func loopback(addr net.Addr) bool {
+	switch addr := addr.(type) {
+	case *net.TCPAddr:
+		return addr.IP.IsLoopback()
+	case *net.UnixAddr:
+		return true
+	case nil:
+		return false
+	}
+	return addr.Network() == "bufconn" || addr.Network() == "pipe"
+}

@@ -1,0 +1,68 @@
+package auth
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"google.golang.org/grpc/credentials"
+)
+
+// Where clients look for their token, never among arguments.
+const (
+	EnvToken     = "ROTA_TOKEN"      // the token itself
+	EnvTokenFile = "ROTA_TOKEN_FILE" //nolint:gosec // the name of a variable
+)
+
+// ErrNoTLS refuses to send a token where others could read it.
+var ErrNoTLS = errors.New("a token is only sent over TLS, or to this machine")
+
+// ClientToken reads a client's token: from file if it is not empty, else from
+// what ROTA_TOKEN_FILE names, else from ROTA_TOKEN. It is empty if there is none.
+func ClientToken(file string, lookup func(string) (string, bool)) (Secret, error) {
+	if file == "" {
+		file, _ = lookup(EnvTokenFile)
+	}
+	if file == "" {
+		v, _ := lookup(EnvToken)
+		return Secret(strings.TrimSpace(v)), nil
+	}
+	f, err := os.Open(file)
+	if err != nil {
+		return "", fmt.Errorf("token: %w", err)
+	}
+	defer func() { _ = f.Close() }()
+	b, err := io.ReadAll(io.LimitReader(f, 64<<10))
+	if err != nil {
+		return "", fmt.Errorf("token: %w", err)
+	}
+	s := Secret(strings.TrimSpace(string(b)))
+	if s == "" || strings.ContainsAny(s.Reveal(), " \t\r\n") {
+		return "", fmt.Errorf("token: %s: want one token and nothing else", file)
+	}
+	return s, nil
+}
+
+// PerRPC sends the token with each call. secure says that the connection has
+// TLS or does not leave this machine; if it is false, calls fail with ErrNoTLS.
+func PerRPC(token Secret, secure bool) credentials.PerRPCCredentials {
+	return perRPC{token, secure}
+}
+
+type perRPC struct {
+	token  Secret
+	secure bool
+}
+
+func (p perRPC) GetRequestMetadata(context.Context, ...string) (map[string]string, error) {
+	if !p.secure {
+		return nil, ErrNoTLS
+	}
+	return map[string]string{"authorization": "Bearer " + p.token.Reveal()}, nil
+}
+
+// RequireTransportSecurity is false because loopback has none; secure is what counts.
+func (p perRPC) RequireTransportSecurity() bool { return false }

@@ -1,0 +1,130 @@
+package auth
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+)
+
+// NamespaceKey is the metadata in which a caller may name the namespace that it
+// means; it must be the server's.
+const NamespaceKey = "rota-namespace"
+
+// DefaultNamespace is the one that a server serves unless it says otherwise.
+const DefaultNamespace = "default"
+
+// Guard stands in front of all methods of a gRPC server.
+type Guard struct {
+	who       *Authenticator
+	policy    Policy
+	namespace string
+	limiter   *limiter
+	log       *slog.Logger
+}
+
+// GuardConfig is what a Guard needs. Authenticator and Policy must be set.
+type GuardConfig struct {
+	Authenticator *Authenticator
+	Policy        Policy
+	// Namespace that this server serves. Empty means DefaultNamespace.
+	Namespace string
+	Limits    Limits
+	// Audit gets one line for each call that changes something and each that
+	// was refused. Nil: it goes nowhere.
+	Audit *slog.Logger
+}
+
+// NewGuard returns a guard.
+func NewGuard(c GuardConfig) *Guard {
+	if c.Namespace == "" {
+		c.Namespace = DefaultNamespace
+	}
+	if c.Audit == nil {
+		c.Audit = slog.New(slog.DiscardHandler)
+	}
+	if c.Authenticator == nil {
+		c.Authenticator = &Authenticator{}
+	}
+	return &Guard{who: c.Authenticator, policy: c.Policy, namespace: c.Namespace, limiter: newLimiter(c.Limits), log: c.Audit}
+}
+
+// Admit decides about one call. On nil the context carries the identity.
+func (g *Guard) Admit(ctx context.Context, method string) (context.Context, Identity, error) {
+	who, err := g.who.Identify(ctx)
+	if err != nil {
+		return ctx, From(ctx), err
+	}
+	if md, ok := metadata.FromIncomingContext(ctx); ok {
+		if ns := md.Get(NamespaceKey); len(ns) > 0 && ns[0] != g.namespace {
+			return ctx, who, status.Errorf(codes.NotFound, "this cluster is the namespace %q", g.namespace)
+		}
+	}
+	if err := g.policy.Allow(method, who, g.namespace); err != nil {
+		return ctx, who, err
+	}
+	if !g.limiter.call(who, time.Now()) {
+		return ctx, who, status.Error(codes.ResourceExhausted, "too many calls a second with these credentials")
+	}
+	return With(ctx, who), who, nil
+}
+
+// AdmitAudited is Admit for a route that is no gRPC method: what it refuses, and
+// what changes something, is audited.
+func (g *Guard) AdmitAudited(ctx context.Context, method string) (context.Context, error) {
+	ctx, who, err := g.Admit(ctx, method)
+	if err != nil || g.policy[method].Writes {
+		audit(ctx, g.log, who, method, nil, err)
+	}
+	return ctx, err
+}
+
+// Unary is the interceptor of unary methods.
+func (g *Guard) Unary() grpc.UnaryServerInterceptor {
+	return func(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+		ctx, who, err := g.Admit(ctx, info.FullMethod)
+		if err != nil {
+			audit(ctx, g.log, who, info.FullMethod, req, err)
+			return nil, err
+		}
+		resp, err := handler(ctx, req)
+		if g.policy[info.FullMethod].Writes {
+			audit(ctx, g.log, who, info.FullMethod, req, err)
+		}
+		return resp, err
+	}
+}
+
+// Stream is the interceptor of streams.
+func (g *Guard) Stream() grpc.StreamServerInterceptor {
+	return func(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+		ctx, who, err := g.Admit(ss.Context(), info.FullMethod)
+		if err != nil {
+			audit(ctx, g.log, who, info.FullMethod, nil, err)
+			return err
+		}
+		give, ok := g.limiter.stream(who, time.Now())
+		if !ok {
+			err := status.Error(codes.ResourceExhausted, "too many streams at once with these credentials")
+			audit(ctx, g.log, who, info.FullMethod, nil, err)
+			return err
+		}
+		defer give()
+		err = handler(srv, &identifiedStream{ss, ctx})
+		if g.policy[info.FullMethod].Writes {
+			audit(ctx, g.log, who, info.FullMethod, nil, err)
+		}
+		return err
+	}
+}
+
+type identifiedStream struct {
+	grpc.ServerStream
+	ctx context.Context
+}
+
+func (s *identifiedStream) Context() context.Context { return s.ctx }

@@ -1,0 +1,261 @@
+package auth
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"log/slog"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/health"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	rotav1 "github.com/rota-project/rota/api/rota/v1"
+)
+
+// tasks is a service behind the guard.
+type tasks struct {
+	rotav1.UnimplementedTasksServer
+}
+
+func (tasks) GetTask(ctx context.Context, r *rotav1.GetTaskRequest) (*rotav1.TaskDetail, error) {
+	return &rotav1.TaskDetail{Source: From(ctx).Name}, nil
+}
+
+func (tasks) ApplyTasks(context.Context, *rotav1.ApplyTasksRequest) (*rotav1.ApplyTasksResponse, error) {
+	return &rotav1.ApplyTasksResponse{}, nil
+}
+
+func (tasks) WatchTasks(_ *rotav1.WatchTasksRequest, s grpc.ServerStreamingServer[rotav1.TaskEvent]) error {
+	if err := s.Send(&rotav1.TaskEvent{Type: From(s.Context()).Name}); err != nil {
+		return err
+	}
+	<-s.Context().Done()
+	return nil
+}
+
+type syncBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (s *syncBuffer) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Write(p)
+}
+
+func (s *syncBuffer) lines(t *testing.T) []map[string]any {
+	t.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var out []map[string]any
+	for l := range strings.Lines(s.b.String()) {
+		m := map[string]any{}
+		if err := json.Unmarshal([]byte(l), &m); err != nil {
+			t.Fatal(err)
+		}
+		out = append(out, m)
+	}
+	return out
+}
+
+func serve(t *testing.T, c GuardConfig) *grpc.ClientConn {
+	t.Helper()
+	c.Policy = Policy{
+		healthpb.Health_Check_FullMethodName:    {Public: true},
+		rotav1.Tasks_GetTask_FullMethodName:     {Role: Viewer},
+		rotav1.Tasks_WatchTasks_FullMethodName:  {Role: Viewer},
+		rotav1.Tasks_ApplyTasks_FullMethodName:  {Role: Operator, Writes: true},
+		rotav1.Tasks_DeleteTasks_FullMethodName: {Role: Operator, Writes: true},
+	}
+	g := NewGuard(c)
+	srv := grpc.NewServer(grpc.UnaryInterceptor(g.Unary()), grpc.StreamInterceptor(g.Stream()))
+	rotav1.RegisterTasksServer(srv, tasks{})
+	healthpb.RegisterHealthServer(srv, health.NewServer())
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() { _ = srv.Serve(l) }()
+	t.Cleanup(srv.Stop)
+	conn, err := grpc.NewClient(l.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	return conn
+}
+
+func with(ctx context.Context, kv ...string) context.Context {
+	return metadata.AppendToOutgoingContext(ctx, kv...)
+}
+
+func TestGuard(t *testing.T) {
+	t.Parallel()
+	var ts Tokens
+	viewer, viewerSecret := newToken(t, Token{Name: "vera", Role: Viewer})
+	operator, operatorSecret := newToken(t, Token{Name: "olaf", Role: Operator})
+	other, otherSecret := newToken(t, Token{Name: "otto", Role: Admin, Namespaces: []string{"other"}})
+	ts.Update([]Token{viewer, operator, other}, nil)
+	log := &syncBuffer{}
+	conn := serve(t, GuardConfig{Authenticator: &Authenticator{Tokens: &ts}, Audit: slog.New(slog.NewJSONHandler(log, nil))})
+	client := rotav1.NewTasksClient(conn)
+	bearer := func(s Secret) string { return "Bearer " + s.Reveal() }
+	for _, c := range []struct {
+		name   string
+		header []string
+		read   codes.Code
+		write  codes.Code
+	}{
+		{"nobody", nil, codes.Unauthenticated, codes.Unauthenticated},
+		{"viewer", []string{"authorization", bearer(viewerSecret)}, codes.OK, codes.PermissionDenied},
+		{"operator", []string{"authorization", bearer(operatorSecret)}, codes.OK, codes.OK},
+		{"lower case", []string{"authorization", "bearer " + operatorSecret.Reveal()}, codes.OK, codes.OK},
+		{"of another namespace", []string{"authorization", bearer(otherSecret)}, codes.PermissionDenied, codes.PermissionDenied},
+		{"asks for another namespace", []string{"authorization", bearer(operatorSecret), NamespaceKey, "other"}, codes.NotFound, codes.NotFound},
+		{"cut short", []string{"authorization", bearer(operatorSecret[:20])}, codes.Unauthenticated, codes.Unauthenticated},
+		{"basic", []string{"authorization", "Basic eDp5"}, codes.Unauthenticated, codes.Unauthenticated},
+		{"two of them", []string{"authorization", bearer(viewerSecret), "authorization", bearer(operatorSecret)}, codes.Unauthenticated, codes.Unauthenticated},
+		{"a JWT where none are taken", []string{"authorization", "Bearer a.b.c"}, codes.Unauthenticated, codes.Unauthenticated},
+		{"empty", []string{"authorization", ""}, codes.Unauthenticated, codes.Unauthenticated},
+	} {
+		ctx := with(t.Context(), c.header...)
+		if _, err := client.GetTask(ctx, &rotav1.GetTaskRequest{Id: "x"}); status.Code(err) != c.read {
+			t.Errorf("%s reads: %v", c.name, err)
+		}
+		if _, err := client.ApplyTasks(ctx, &rotav1.ApplyTasksRequest{Tasks: []*rotav1.TaskDefinition{{Id: "x", Payload: "p4ssw0rd"}}}); status.Code(err) != c.write {
+			t.Errorf("%s writes: %v", c.name, err)
+		}
+		stream, err := client.WatchTasks(ctx, &rotav1.WatchTasksRequest{})
+		if err == nil {
+			_, err = stream.Recv()
+		}
+		if status.Code(err) != c.read {
+			t.Errorf("%s watches: %v", c.name, err)
+		}
+	}
+	if _, err := healthpb.NewHealthClient(conn).Check(t.Context(), &healthpb.HealthCheckRequest{}); err != nil {
+		t.Errorf("a public method: %v", err)
+	}
+	ctx := with(t.Context(), "authorization", bearer(operatorSecret))
+	if _, err := client.Why(ctx, &rotav1.WhyRequest{Id: "x"}); status.Code(err) != codes.PermissionDenied {
+		t.Errorf("a method that is not in the table: %v", err)
+	}
+	if err := conn.Invoke(ctx, "/rota.v1.Tasks/GetTask/", &rotav1.GetTaskRequest{}, &rotav1.TaskDetail{}); status.Code(err) == codes.OK {
+		t.Error("a path that only looks like a method")
+	}
+	// At once, on a connection that was good.
+	ts.Update(nil, []string{operator.ID})
+	if _, err := client.GetTask(ctx, &rotav1.GetTaskRequest{Id: "x"}); status.Code(err) != codes.Unauthenticated {
+		t.Errorf("after revocation: %v", err)
+	}
+
+	written, refused := 0, 0
+	for _, l := range log.lines(t) {
+		for _, k := range []string{"who", "method", "target", "outcome", "from", "credential"} {
+			if _, ok := l[k]; !ok {
+				t.Errorf("%s is missing in %v", k, l)
+			}
+		}
+		if s, _ := json.Marshal(l); strings.Contains(string(s), "p4ssw0rd") || strings.Contains(string(s), strings.Split(operatorSecret.Reveal(), "_")[2]) {
+			t.Errorf("a secret in %s", s)
+		}
+		if l["outcome"] == "OK" {
+			written++
+			if l["who"] != "olaf" || l["target"] != "id=x" || l["method"] != rotav1.Tasks_ApplyTasks_FullMethodName {
+				t.Errorf("%v", l)
+			}
+		} else {
+			refused++
+		}
+	}
+	if written != 2 || refused < 20 {
+		t.Errorf("%d lines of writes, %d of refusals", written, refused)
+	}
+}
+
+func TestOpenLocally(t *testing.T) {
+	t.Parallel()
+	conn := serve(t, GuardConfig{Authenticator: &Authenticator{OpenLocally: true}})
+	client := rotav1.NewTasksClient(conn)
+	if r, err := client.GetTask(t.Context(), &rotav1.GetTaskRequest{}); err != nil || r.GetSource() != "local" {
+		t.Errorf("%v, %v", r, err)
+	}
+	// Credentials that are no good are no good, even here.
+	if _, err := client.GetTask(with(t.Context(), "authorization", "Bearer rota_x"), &rotav1.GetTaskRequest{}); status.Code(err) != codes.Unauthenticated {
+		t.Errorf("bad credentials: %v", err)
+	}
+}
+
+func TestRates(t *testing.T) {
+	t.Parallel()
+	var ts Tokens
+	a, secretA := newToken(t, Token{Name: "a"})
+	b, secretB := newToken(t, Token{Name: "b"})
+	ts.Update([]Token{a, b}, nil)
+	conn := serve(t, GuardConfig{Authenticator: &Authenticator{Tokens: &ts}, Limits: Limits{Rate: 1e-6, Burst: 5, Streams: 2}})
+	client := rotav1.NewTasksClient(conn)
+	ctxA := with(t.Context(), "authorization", "Bearer "+secretA.Reveal())
+	ctxB := with(t.Context(), "authorization", "Bearer "+secretB.Reveal())
+	for i := range 10 {
+		want := codes.OK
+		if i >= 5 {
+			want = codes.ResourceExhausted
+		}
+		if _, err := client.GetTask(ctxA, &rotav1.GetTaskRequest{}); status.Code(err) != want {
+			t.Errorf("call %d: %v", i, err)
+		}
+	}
+	watch := func() (stop func(), err error) {
+		ctx, cancel := context.WithCancel(ctxB)
+		s, err := client.WatchTasks(ctx, &rotav1.WatchTasksRequest{})
+		if err == nil {
+			_, err = s.Recv()
+		}
+		return cancel, err
+	}
+	for i := range 2 {
+		stop, err := watch()
+		if err != nil {
+			t.Errorf("stream %d: %v", i, err)
+		}
+		defer stop()
+	}
+	if stop, err := watch(); status.Code(err) != codes.ResourceExhausted {
+		t.Errorf("one stream too many: %v", err)
+	} else {
+		stop()
+	}
+}
+
+func TestTarget(t *testing.T) {
+	t.Parallel()
+	many := &rotav1.DeleteTasksRequest{}
+	for range 10 {
+		many.Ids = append(many.Ids, "t")
+	}
+	for _, c := range []struct {
+		req  any
+		want string
+	}{
+		{&rotav1.WorkerRequest{Name: "w1"}, "name=w1"},
+		{&rotav1.GetTaskRequest{Id: strings.Repeat("x", 100)}, "id=" + strings.Repeat("x", 64) + "..."},
+		{many, strings.TrimSpace(strings.Repeat("ids=t ", 8)) + " and 2 more"},
+		{&rotav1.ApplyTasksRequest{Tasks: []*rotav1.TaskDefinition{{Id: "a"}, {Id: "b", Payload: "secret"}}}, "id=a id=b"},
+		{nil, ""},
+		{"text", ""},
+	} {
+		if got := target(c.req); got != c.want {
+			t.Errorf("%v: %q, want %q", c.req, got, c.want)
+		}
+	}
+}

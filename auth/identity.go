@@ -1,0 +1,65 @@
+package auth
+
+import (
+	"context"
+	"slices"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// Kind is how an identity proved itself.
+type Kind string
+
+// The kinds of identity.
+const (
+	Anonymous Kind = "anonymous" // it did not
+	Local     Kind = "local"     // it is on this machine, and no credentials were asked for
+	ByToken   Kind = "token"
+	ByJWT     Kind = "jwt"
+	ByCert    Kind = "certificate" // a worker or scheduler of the cluster
+)
+
+// Identity is who calls.
+type Identity struct {
+	Kind Kind
+	ID   string // of the token, the subject of a JWT, a certificate's serial number
+	Name string // for people and the audit
+	Role Role
+	// Worker is the worker's name that a certificate is bound to.
+	Worker string
+	// Scheduler says that a certificate is a scheduler's.
+	Scheduler  bool
+	Namespaces []string // empty: all
+}
+
+// In reports whether the identity is good in the namespace.
+func (i Identity) In(namespace string) bool {
+	return len(i.Namespaces) == 0 || slices.Contains(i.Namespaces, namespace)
+}
+
+type identityKey struct{}
+
+// With returns a context that carries the identity.
+func With(ctx context.Context, i Identity) context.Context {
+	return context.WithValue(ctx, identityKey{}, i)
+}
+
+// From returns the identity that an interceptor found; Anonymous if none did.
+func From(ctx context.Context) Identity {
+	if i, ok := ctx.Value(identityKey{}).(Identity); ok {
+		return i
+	}
+	return Identity{Kind: Anonymous, Name: string(Anonymous)}
+}
+
+// IsWorker is nil if the caller may speak for the worker of this name: its
+// certificate is bound to it, or the caller is on this machine and no
+// credentials are asked for. Behind no Guard everybody may.
+func IsWorker(ctx context.Context, name string) error {
+	who := From(ctx)
+	if who.Worker == name || who.Worker == "" && (who.Kind == Local || who.Kind == Anonymous) {
+		return nil
+	}
+	return status.Errorf(codes.PermissionDenied, "the certificate of %s is not one of worker %q", who.Name, name)
+}

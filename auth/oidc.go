@@ -1,0 +1,157 @@
+package auth
+
+import (
+	"context"
+	"crypto"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/coreos/go-oidc/v3/oidc"
+
+	"github.com/rota-project/rota"
+)
+
+// JWTConfig says which JWTs are good and what they are good for.
+type JWTConfig struct {
+	// Issuer is the iss that a token must have. Without Keys, its keys are found
+	// by OpenID Connect discovery at this address.
+	Issuer string
+	// Audience is one that a token must have.
+	Audience string
+	// Keys are PEM files of public keys, for those who have no discovery.
+	Keys []string
+	// RoleClaim is the claim that says the role: text or a list. Empty means "role".
+	RoleClaim string
+	// Roles maps values of that claim to roles. Nil means the roles' own names.
+	// Of several the greatest counts.
+	Roles map[string]Role
+	// NamespaceClaim is the claim that lists namespaces. Empty means all.
+	NamespaceClaim string
+	// NameClaim is the claim that names the person. Empty means "email", then "sub".
+	NameClaim string
+	// Now is the clock. Nil means time.Now.
+	Now func() time.Time
+}
+
+// algorithms that a JWT may be signed with: no "none", nothing symmetric.
+var algorithms = []string{"RS256", "RS384", "RS512", "ES256", "ES384", "ES512", "PS256", "PS384", "PS512", "EdDSA"}
+
+type jwtVerifier struct {
+	cfg      JWTConfig
+	verifier *oidc.IDTokenVerifier
+}
+
+// NewJWT returns a Verifier. With discovery it asks the issuer, and goes on to
+// fetch its keys as they change until ctx ends.
+func NewJWT(ctx context.Context, c JWTConfig) (Verifier, error) {
+	if c.Issuer == "" {
+		return nil, &rota.FieldError{Field: "oidc.issuer", Value: "", Want: "the issuer's address; it is missing"}
+	}
+	if c.Audience == "" {
+		return nil, &rota.FieldError{Field: "oidc.audience", Value: "", Want: "this cluster's client id; it is missing"}
+	}
+	if c.RoleClaim == "" {
+		c.RoleClaim = "role"
+	}
+	conf := &oidc.Config{ClientID: c.Audience, SupportedSigningAlgs: algorithms, Now: c.Now}
+	v := &jwtVerifier{cfg: c}
+	if len(c.Keys) == 0 {
+		p, err := oidc.NewProvider(ctx, c.Issuer)
+		if err != nil {
+			return nil, fmt.Errorf("oidc: ask the issuer: %w", err)
+		}
+		v.verifier = p.VerifierContext(ctx, conf)
+		return v, nil
+	}
+	set := &oidc.StaticKeySet{}
+	for _, path := range c.Keys {
+		key, err := readPublicKey(path)
+		if err != nil {
+			return nil, err
+		}
+		set.PublicKeys = append(set.PublicKeys, key)
+	}
+	v.verifier = oidc.NewVerifier(c.Issuer, set, conf)
+	return v, nil
+}
+
+func readPublicKey(path string) (crypto.PublicKey, error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("oidc: %w", err)
+	}
+	block, _ := pem.Decode(b)
+	if block == nil {
+		return nil, fmt.Errorf("oidc: %s: no PEM", path)
+	}
+	if block.Type == "CERTIFICATE" {
+		cert, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil, fmt.Errorf("oidc: %s: %w", path, err)
+		}
+		return cert.PublicKey, nil
+	}
+	key, err := x509.ParsePKIXPublicKey(block.Bytes)
+	if err != nil {
+		return nil, fmt.Errorf("oidc: %s: %w", path, err)
+	}
+	return key, nil
+}
+
+// Verify checks signature, issuer, audience and times, and reads the role.
+func (v *jwtVerifier) Verify(ctx context.Context, bearer Secret) (Identity, error) {
+	t, err := v.verifier.Verify(ctx, bearer.Reveal())
+	if err != nil {
+		return Identity{}, fmt.Errorf("auth: %w", err)
+	}
+	claims := map[string]any{}
+	if err := t.Claims(&claims); err != nil {
+		return Identity{}, fmt.Errorf("auth: %w", err)
+	}
+	id := Identity{Kind: ByJWT, ID: t.Subject, Name: t.Subject}
+	for _, claim := range []string{v.cfg.NameClaim, "email"} {
+		if s, ok := claims[claim].(string); ok && s != "" {
+			id.Name = s
+			break
+		}
+	}
+	for _, value := range texts(claims[v.cfg.RoleClaim]) {
+		r := v.cfg.Roles[value]
+		if v.cfg.Roles == nil {
+			r, _ = ParseRole(value)
+		}
+		id.Role = max(id.Role, r)
+	}
+	if id.Role == Nobody {
+		return Identity{}, errors.New("auth: the JWT gives no role")
+	}
+	if v.cfg.NamespaceClaim != "" {
+		id.Namespaces = texts(claims[v.cfg.NamespaceClaim])
+		if len(id.Namespaces) == 0 {
+			return Identity{}, errors.New("auth: the JWT gives no namespace")
+		}
+	}
+	return id, nil
+}
+
+// texts reads a claim that is a text or a list of texts.
+func texts(claim any) []string {
+	switch c := claim.(type) {
+	case string:
+		return []string{c}
+	case []any:
+		var out []string
+		for _, v := range c {
+			if s, ok := v.(string); ok && s != "" && !slices.Contains(out, s) {
+				out = append(out, s)
+			}
+		}
+		return out
+	}
+	return nil
+}

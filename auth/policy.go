@@ -1,0 +1,72 @@
+package auth
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// Rule says who may call a method.
+type Rule struct {
+	// Role is the least role that may. Nobody means that no role is enough.
+	Role Role
+	// Public lets anybody call, without credentials.
+	Public bool
+	// Worker lets a worker's certificate call, for itself.
+	Worker bool
+	// Scheduler lets a scheduler's certificate call.
+	Scheduler bool
+	// Writes marks what changes something: it is audited even when it is allowed.
+	Writes bool
+}
+
+// Policy is the table of all methods, by full name ("/rota.v1.Tasks/GetTask").
+type Policy map[string]Rule
+
+// Allow is nil, or a status of Unauthenticated or PermissionDenied.
+func (p Policy) Allow(method string, who Identity, namespace string) error {
+	r, ok := p[method]
+	if !ok {
+		return status.Error(codes.PermissionDenied, "this method is not open to anybody")
+	}
+	switch {
+	case r.Public,
+		r.Worker && who.Worker != "",
+		r.Scheduler && who.Scheduler:
+		return nil
+	case who.Kind == Anonymous:
+		return status.Error(codes.Unauthenticated, "credentials are missing: send a token as \"authorization: Bearer ...\"")
+	case !who.In(namespace):
+		return status.Errorf(codes.PermissionDenied, "%s is not good in namespace %q", who.Name, namespace)
+	case who.Kind == Local && (r.Worker || r.Scheduler):
+		return nil
+	case r.Role == Nobody:
+		return status.Error(codes.PermissionDenied, "this method takes a certificate of the cluster")
+	case who.Role < r.Role:
+		return status.Errorf(codes.PermissionDenied, "%s has the role %s; this takes the role %s", who.Name, who.Role, r.Role)
+	}
+	return nil
+}
+
+// Merge adds tables; a method in two of them is an error, and so is a rule that
+// opens a method to nobody.
+func Merge(tables ...Policy) (Policy, error) {
+	out := Policy{}
+	for _, t := range tables {
+		for _, m := range slices.Sorted(maps.Keys(t)) {
+			if _, twice := out[m]; twice {
+				return nil, fmt.Errorf("auth: %s is in two tables", m)
+			}
+			r := t[m]
+			if !strings.HasPrefix(m, "/") || r.Role == Nobody && !r.Public && !r.Worker && !r.Scheduler {
+				return nil, fmt.Errorf("auth: rule of %s is of no use: %+v", m, r)
+			}
+			out[m] = r
+		}
+	}
+	return out, nil
+}

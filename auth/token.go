@@ -1,0 +1,133 @@
+package auth
+
+import (
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/rota-project/rota"
+)
+
+// A token reads "rota_ID_SECRET_CHECK": the id names its record, the secret is
+// 32 random bytes, the check tells one that was cut short from one that is wrong.
+const tokenPrefix = "rota_"
+
+// Errors of a token. What a caller is told is the same for all but ErrTokenShape.
+var (
+	// ErrTokenShape says that it is no whole token.
+	ErrTokenShape = errors.New("not a whole token: it was cut short or mistyped")
+	// ErrTokenUnknown says that there is no such token, or its secret is another.
+	ErrTokenUnknown = errors.New("no such token")
+	// ErrTokenExpired says that its time is over.
+	ErrTokenExpired = errors.New("the token has expired")
+	// ErrTokenRevoked says that somebody has ended it.
+	ErrTokenRevoked = errors.New("the token was revoked")
+)
+
+// Token is the record of a token: everything but its secret.
+type Token struct {
+	ID   string `json:"id"`
+	Name string `json:"name"` // who or what uses it, for people and the audit
+	Role Role   `json:"role"`
+	// Namespaces in which it is good. Empty means all.
+	Namespaces []string  `json:"namespaces,omitempty"`
+	Hash       Hash      `json:"hash"`
+	Created    time.Time `json:"created"`
+	Expires    time.Time `json:"expires,omitzero"` // zero: never
+	Revoked    time.Time `json:"revoked,omitzero"` // zero: it was not
+}
+
+// Hash is the SHA-256 of a token's secret. The secret has 256 random bits, so a
+// slow hash would add nothing but load.
+type Hash [sha256.Size]byte
+
+// MarshalText writes it in hexadecimal.
+func (h Hash) MarshalText() ([]byte, error) { return []byte(hex.EncodeToString(h[:])), nil }
+
+// UnmarshalText reads it in hexadecimal.
+func (h *Hash) UnmarshalText(b []byte) error {
+	if n, err := hex.Decode(h[:], b); err != nil || n != len(h) || len(b) != 2*len(h) {
+		return &rota.FieldError{Field: "hash", Value: clip(string(b)), Want: "64 hexadecimal digits"}
+	}
+	return nil
+}
+
+// NewToken makes a token: its record, to be kept, and its text, to be shown
+// once. The record's ID, Hash and Created are set here.
+func NewToken(t Token, now time.Time) (Token, Secret, error) {
+	if err := t.Validate(); err != nil {
+		return Token{}, "", err
+	}
+	if !t.Expires.IsZero() && !now.Before(t.Expires) {
+		return Token{}, "", &rota.FieldError{Field: "expires", Value: t.Expires.Format(time.RFC3339), Want: "a time to come"}
+	}
+	var raw [8 + 32]byte
+	_, _ = rand.Read(raw[:]) // never fails (crypto/rand)
+	t.ID, t.Created = hex.EncodeToString(raw[:8]), now.UTC()
+	secret := base64.RawURLEncoding.EncodeToString(raw[8:])
+	t.Hash = sha256.Sum256([]byte(secret))
+	body := tokenPrefix + t.ID + "_" + secret
+	return t, Secret(body + "_" + check(body)), nil
+}
+
+// Validate returns a *rota.FieldError for the first field that is wrong.
+func (t Token) Validate() error {
+	if t.Name == "" || len(t.Name) > rota.MaxIDLen || strings.ContainsFunc(t.Name, func(r rune) bool { return r < ' ' || r == 0x7f }) {
+		return &rota.FieldError{Field: "name", Value: clip(t.Name), Want: fmt.Sprintf("1 to %d printable bytes", rota.MaxIDLen)}
+	}
+	if t.Role == Nobody || t.Role > Admin {
+		return &rota.FieldError{Field: "role", Value: t.Role.String(), Want: "viewer, submitter, operator or admin"}
+	}
+	if slices.Contains(t.Namespaces, "") || len(t.Namespaces) > rota.MaxRules {
+		return &rota.FieldError{Field: "namespaces", Value: len(t.Namespaces), Want: fmt.Sprintf("at most %d names", rota.MaxRules)}
+	}
+	return nil
+}
+
+func check(body string) string { return fmt.Sprintf("%08x", crc32.ChecksumIEEE([]byte(body))) }
+
+// splitToken takes the text of a token apart.
+func splitToken(s Secret) (id, secret string, err error) {
+	text := s.Reveal()
+	i := strings.LastIndexByte(text, '_')
+	if i < 0 || !strings.HasPrefix(text, tokenPrefix) || text[i+1:] != check(text[:i]) {
+		return "", "", ErrTokenShape
+	}
+	id, secret, ok := strings.Cut(text[len(tokenPrefix):i], "_")
+	if !ok || id == "" {
+		return "", "", ErrTokenShape
+	}
+	return id, secret, nil
+}
+
+// IsToken reports whether the text means to be one of our tokens, whole or not.
+func IsToken(s Secret) bool { return strings.HasPrefix(s.Reveal(), tokenPrefix) }
+
+// verify holds the secret to the record, in constant time.
+func (t *Token) verify(secret string, now time.Time) error {
+	hash := sha256.Sum256([]byte(secret))
+	switch {
+	case subtle.ConstantTimeCompare(hash[:], t.Hash[:]) != 1:
+		return ErrTokenUnknown
+	case !t.Revoked.IsZero():
+		return ErrTokenRevoked
+	case !t.Expires.IsZero() && !now.Before(t.Expires):
+		return ErrTokenExpired
+	}
+	return nil
+}
+
+func clip(s string) string {
+	if len(s) > 64 {
+		return s[:64] + "..."
+	}
+	return s
+}

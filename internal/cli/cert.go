@@ -1,0 +1,148 @@
+package cli
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/rota-project/rota/pki"
+)
+
+// certDir is where the authority and what it issues are kept.
+const certDir = "rota-pki"
+
+func (a *app) certCommand() *cobra.Command {
+	var dir string
+	c := group("cert", "certificates of the cluster, from a small authority of its own",
+		a.certInit(&dir), a.certIssue(&dir), a.certRenew(&dir), a.certShow(&dir))
+	c.PersistentFlags().StringVar(&dir, "dir", certDir, "the authority's directory: keep it where only you can read")
+	return c
+}
+
+func (a *app) certInit(dir *string) *cobra.Command {
+	var name string
+	c := &cobra.Command{
+		Use:   "init",
+		Short: "make an authority",
+		Args:  cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			cert, err := pki.Init(*dir, name, 0, time.Now())
+			if err != nil {
+				return err
+			}
+			return a.printCerts([]pki.Certificate{cert})
+		},
+	}
+	c.Flags().StringVar(&name, "name", "rota", "the cluster's name")
+	return c
+}
+
+func (a *app) certIssue(dir *string) *cobra.Command {
+	var hosts []string
+	var life time.Duration
+	c := &cobra.Command{
+		Use:   "issue scheduler|worker|client|etcd NAME",
+		Short: "issue a certificate; a worker's and a scheduler's is bound to its name",
+		Args:  cobra.ExactArgs(2),
+		RunE: func(_ *cobra.Command, args []string) error {
+			cert, err := pki.Issue(*dir, pki.Request{Role: pki.Role(args[0]), Name: args[1], Hosts: hosts, Life: life}, time.Now())
+			if err != nil {
+				return err
+			}
+			return a.printCerts([]pki.Certificate{cert})
+		},
+		ValidArgs: []string{"scheduler", "worker", "client", "etcd"},
+	}
+	c.Flags().StringSliceVar(&hosts, "host", nil, "names and addresses under which it is reached")
+	c.Flags().DurationVar(&life, "life", pki.DefaultLife, "how long it is good")
+	return c
+}
+
+func (a *app) certRenew(dir *string) *cobra.Command {
+	return &cobra.Command{
+		Use:   "renew scheduler|worker|client|etcd NAME",
+		Short: "issue a certificate once more; whoever uses the files takes it over without a restart",
+		Args:  cobra.ExactArgs(2),
+		RunE: func(_ *cobra.Command, args []string) error {
+			cert, err := pki.Renew(*dir, pki.Role(args[0]), args[1], time.Now())
+			if err != nil {
+				return err
+			}
+			return a.printCerts([]pki.Certificate{cert})
+		},
+	}
+}
+
+func (a *app) certShow(dir *string) *cobra.Command {
+	return &cobra.Command{
+		Use:   "show [FILE...]",
+		Short: "show certificates, the one that ends first before others",
+		RunE: func(_ *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				list, err := pki.List(*dir)
+				if err != nil {
+					return err
+				}
+				return a.printCerts(list)
+			}
+			var list []pki.Certificate
+			for _, path := range args {
+				cert, err := pki.Show(path)
+				if err != nil {
+					return err
+				}
+				list = append(list, cert)
+			}
+			return a.printCerts(list)
+		},
+	}
+}
+
+func (a *app) printCerts(list []pki.Certificate) error {
+	return printRecords(a, list, func(w io.Writer) error {
+		t := newTable("NAME", "ROLE", "LEFT", "HOSTS", "FILE")
+		for _, c := range list {
+			left := c.Left(time.Now())
+			text := fmt.Sprintf("%dd", int(left.Hours()/24))
+			switch {
+			case left < 0:
+				text = "expired"
+			case left < 48*time.Hour:
+				text = left.Round(time.Minute).String()
+			}
+			t.add(c.Name, string(c.Role), text, dash(strings.Join(c.Hosts, ",")), c.File)
+		}
+		return t.write(w, a.paint())
+	})
+}
+
+// printRecords prints what is not a message of the API.
+func printRecords[T any](a *app, list []T, table func(io.Writer) error) error {
+	switch a.output {
+	case "table":
+		return table(a.env.Stdout)
+	case "jsonl":
+		for _, v := range list {
+			line, err := json.Marshal(v)
+			if err != nil {
+				return err
+			}
+			if err := a.printJSON(line); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	if list == nil {
+		list = []T{}
+	}
+	line, err := json.Marshal(list)
+	if err != nil {
+		return err
+	}
+	return a.printJSON(line)
+}

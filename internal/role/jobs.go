@@ -1,0 +1,184 @@
+package role
+
+import (
+	"cmp"
+	"context"
+	"log/slog"
+	"net"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/rota-project/rota"
+	rotav1 "github.com/rota-project/rota/api/rota/v1"
+	"github.com/rota-project/rota/config"
+	"github.com/rota-project/rota/job/agent"
+	"github.com/rota-project/rota/job/output"
+	"github.com/rota-project/rota/job/runner"
+	"github.com/rota-project/rota/jobscheduler"
+	"github.com/rota-project/rota/pki"
+	"github.com/rota-project/rota/process"
+	"github.com/rota-project/rota/worker"
+	"github.com/rota-project/rota/worker/exec"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/status"
+)
+
+// onlyJobs is the kind that a worker offers which takes jobs and no tasks.
+const onlyJobs = "rota.jobs-only"
+
+// jobs is the part of a worker that runs jobs; nil runs none.
+type jobs struct {
+	agent *agent.Agent
+	cfg   *config.Worker
+	to    *towards
+	log   *slog.Logger
+}
+
+// newJobs opens the runner of a worker that may run jobs.
+func newJobs(c *config.Worker, w *worker.Worker, to *towards, log *slog.Logger) (*jobs, error) {
+	if len(c.Job.Allow) == 0 && c.Jobs.Addr == "" {
+		return nil, nil //nolint:nilnil // documented: none
+	}
+	rc, err := runnerConfig(c)
+	if err != nil {
+		return nil, err
+	}
+	var next atomic.Uint64
+	a, err := agent.New(agent.Config{
+		Name: c.Name, Incarnation: w.Incarnation(), Runner: rc, Logger: log,
+		Connect: func(context.Context) (*grpc.ClientConn, error) {
+			return to.dial(c.Schedulers[int(next.Add(1)-1)%len(c.Schedulers)])
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &jobs{a, c, to, log}, nil
+}
+
+func (t *towards) dial(address string) (*grpc.ClientConn, error) {
+	return grpc.NewClient("passthrough:///"+address, grpc.WithTransportCredentials(t.credentials()))
+}
+
+func runnerConfig(c *config.Worker) (runner.Config, error) {
+	rules := c.Job
+	rc := runner.Config{
+		Dir: cmp.Or(rules.Data, filepath.Join("rota-data", "jobs-"+c.Name)), Owner: "rota-jobs-" + c.Name, MaxRunning: rules.Slots,
+		Output: output.Options{MaxBytes: int64(rules.Output)}, Allow: runner.Allow{Dirs: rules.Dirs},
+	}
+	limits := process.Limits{
+		Memory: int64(rules.Memory), CPUs: rules.CPUs, Processes: int64(rules.Processes), OpenFiles: int64(rules.OpenFiles),
+	}
+	for _, text := range rules.Allow {
+		words, err := exec.Split(text)
+		if err != nil || len(words) == 0 {
+			return rc, &rota.FieldError{Field: "job", Value: text, Want: "words and {name:TYPE}, as 'bash {script:path}', or any"}
+		}
+		if len(words) == 1 && words[0] == "any" {
+			rc.Allow.Any = true
+			continue
+		}
+		rc.Allow.Commands = append(rc.Allow.Commands, runner.Command{
+			Argv: words, Env: rules.Env, User: rules.User, Timeout: rules.Timeout, Limits: limits,
+		})
+	}
+	rc.Allow.Rules = runner.Rules{User: rules.User, Timeout: rules.Timeout, Limits: limits}
+	if rules.Cgroup != "" {
+		group, err := process.OpenCgroup(rules.Cgroup)
+		if err != nil {
+			return rc, err
+		}
+		rc.Cgroup = group
+	}
+	return rc, nil
+}
+
+func (j *jobs) fence() {
+	if j != nil {
+		j.agent.Fence()
+	}
+}
+
+// run serves jobs until ctx ends; done waits until they have ended.
+func (j *jobs) run(ctx context.Context) (done func() error) {
+	if j == nil {
+		return func() error { return nil }
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() { j.agent.Run(ctx, leaveTimeout) })
+	var err error
+	if j.cfg.Jobs.Addr != "" {
+		wg.Go(func() { err = j.serveOld(ctx) })
+	}
+	return func() error {
+		wg.Wait()
+		return err
+	}
+}
+
+// serveOld answers the calls of an old scheduler, where the file of an old
+// worker says, and registers with it if there is one.
+func (j *jobs) serveOld(ctx context.Context) error {
+	l, _, err := listen(ctx, "grpc_server", j.cfg.Jobs.Addr, false)
+	if err != nil {
+		return err
+	}
+	ac := jobscheduler.AttachConfig{
+		Runner: j.agent.Runner(), Listener: l, SchedulerCredentials: j.to.credentials(), Log: j.log,
+		Scheduler: j.oldScheduler(ctx),
+	}
+	if host, port, err := net.SplitHostPort(l.Addr().String()); err == nil {
+		ac.Address = net.JoinHostPort(host, port)
+	}
+	if j.cfg.Jobs.TLS {
+		src, err := pki.Load(pki.Files{Cert: j.cfg.Jobs.CertFile, Key: j.cfg.Jobs.KeyFile})
+		if err != nil {
+			return err
+		}
+		conf, err := src.Server(false, "h2")
+		if err != nil {
+			return err
+		}
+		ac.ServerCredentials = credentials.NewTLS(conf)
+	}
+	return jobscheduler.Attach(ctx, ac)
+}
+
+// probeEvery is how often a scheduler that does not answer is asked again what
+// it is.
+const probeEvery = 500 * time.Millisecond
+
+// oldScheduler finds out whether a scheduler is an old one: it does not know our
+// services. It is empty if the first that answers is one of ours, which is
+// served by the worker's session.
+func (j *jobs) oldScheduler(ctx context.Context) string {
+	for ctx.Err() == nil {
+		for _, address := range j.cfg.Schedulers {
+			conn, err := j.to.dial(address)
+			if err != nil {
+				continue
+			}
+			one, cancel := context.WithTimeout(ctx, time.Second)
+			_, err = rotav1.NewClusterClient(conn).GetStatus(one, &rotav1.GetStatusRequest{})
+			cancel()
+			_ = conn.Close()
+			switch status.Code(err) {
+			case codes.Unimplemented:
+				return address
+			case codes.Unavailable, codes.DeadlineExceeded, codes.Canceled:
+			default:
+				return ""
+			}
+		}
+		select {
+		case <-time.After(probeEvery):
+		case <-ctx.Done():
+		}
+	}
+	return ""
+}

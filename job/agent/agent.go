@@ -1,0 +1,392 @@
+// Package agent is the worker's side of jobs: it keeps a job stream to some
+// scheduler, runs what it is told to with a runner, reports what becomes of it,
+// and serves output to whoever the scheduler says. The worker's role calls it,
+// beside the worker's session.
+//
+// It decides nothing: the runner decides what may run, the scheduler what should.
+// A connection that breaks changes nothing for what runs; on the next one the
+// agent says what it holds and what ended unheard.
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"github.com/rota-project/rota"
+	rotav1 "github.com/rota-project/rota/api/rota/v1"
+	"github.com/rota-project/rota/job"
+	"github.com/rota-project/rota/job/control"
+	"github.com/rota-project/rota/job/runner"
+)
+
+// Pauses before the next attempt to connect, doubling from the first to the last.
+const (
+	firstPause = 20 * time.Millisecond
+	lastPause  = time.Second
+)
+
+// Config of an Agent. Name, Incarnation, Runner.Dir and Connect must be set.
+type Config struct {
+	// Name and Incarnation are those of the worker's session.
+	Name, Incarnation string
+	// Runner says what may run and how. Its Notify is the agent's.
+	Runner runner.Config
+	// Connect gives a connection to some scheduler, another one at each call
+	// where there are several. The agent closes it.
+	Connect func(ctx context.Context) (*grpc.ClientConn, error)
+	// Logger gets what happens. Nil is silent.
+	Logger *slog.Logger
+}
+
+// Agent runs jobs for schedulers.
+type Agent struct {
+	cfg    Config
+	runner *runner.Runner
+
+	mu       sync.Mutex
+	link     *link
+	starting map[key]chan struct{} // closed when the start has come to something
+}
+
+type key struct {
+	id         string
+	generation rota.Generation
+}
+
+// link is one connection. Its sender never blocks who reports.
+type link struct {
+	cancel context.CancelFunc
+	mu     sync.Mutex
+	queue  []*rotav1.FromJobWorker
+	signal chan struct{}
+}
+
+func (k *link) report(r *rotav1.JobReport) {
+	k.mu.Lock()
+	k.queue = append(k.queue, &rotav1.FromJobWorker{Body: &rotav1.FromJobWorker_Report{Report: r}})
+	k.mu.Unlock()
+	select {
+	case k.signal <- struct{}{}:
+	default:
+	}
+}
+
+// New opens the runner; jobs that an earlier start left running are ended.
+func New(cfg Config) (*Agent, error) {
+	if cfg.Name == "" || cfg.Incarnation == "" {
+		return nil, &rota.FieldError{Field: "name", Value: cfg.Name, Want: "a worker's name and incarnation"}
+	}
+	if cfg.Connect == nil {
+		return nil, &rota.FieldError{Field: "connect", Value: nil, Want: "a way to a scheduler"}
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	a := &Agent{cfg: cfg, starting: map[key]chan struct{}{}}
+	cfg.Runner.Notify = a.notify
+	r, err := runner.New(cfg.Runner)
+	if err != nil {
+		return nil, err
+	}
+	a.runner = r
+	return a, nil
+}
+
+// Runner is what runs the jobs.
+func (a *Agent) Runner() *runner.Runner { return a.runner }
+
+// Fence kills what would be run again elsewhere; the worker calls it when it can
+// no longer trust its lease.
+func (a *Agent) Fence() { a.runner.Fence(false) }
+
+// Run serves until ctx ends, then stops all jobs in order: their ends are told
+// if a scheduler is there, and by the next start if not. last bounds that.
+func (a *Agent) Run(ctx context.Context, last time.Duration) {
+	// The connection outlives ctx until the ends are told.
+	linked, cut := context.WithCancel(context.WithoutCancel(ctx))
+	defer cut()
+	var wg sync.WaitGroup
+	wg.Go(func() { a.connect(linked) })
+	<-ctx.Done()
+	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), last)
+	defer cancel()
+	a.runner.Close(closing)
+	a.awaitTold(closing)
+	cut()
+	wg.Wait()
+}
+
+// toldWait is how long a stopping worker waits until its last words are kept.
+const toldWait = time.Second
+
+func (a *Agent) awaitTold(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, toldWait)
+	defer cancel()
+	for len(a.runner.Untold()) > 0 {
+		a.mu.Lock()
+		connected := a.link != nil
+		a.mu.Unlock()
+		if !connected {
+			return
+		}
+		select {
+		case <-time.After(5 * time.Millisecond):
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// connect keeps a job stream until ctx ends.
+func (a *Agent) connect(ctx context.Context) {
+	pause := firstPause
+	for ctx.Err() == nil {
+		welcomed, err := a.serve(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		a.cfg.Logger.Debug("job stream ended", "error", err)
+		if welcomed {
+			pause = firstPause
+		}
+		timer := time.NewTimer(pause/2 + rand.N(pause))
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+		}
+		pause = min(2*pause, lastPause)
+	}
+}
+
+// serve is one connection from its beginning to its end.
+func (a *Agent) serve(parent context.Context) (welcomed bool, err error) {
+	ctx, cancel := context.WithCancel(parent)
+	defer cancel()
+	conn, err := a.cfg.Connect(ctx)
+	if err != nil {
+		return false, err
+	}
+	defer func() { _ = conn.Close() }()
+	client := rotav1.NewJobWorkClient(conn)
+	s, err := client.Connect(ctx)
+	if err != nil {
+		return false, err
+	}
+	k := &link{cancel: cancel, signal: make(chan struct{}, 1)}
+	// Reports from here on are queued behind the hello, which may say the same
+	// once more: that does no harm.
+	a.mu.Lock()
+	a.link = k
+	a.mu.Unlock()
+	defer func() {
+		a.mu.Lock()
+		if a.link == k {
+			a.link = nil
+		}
+		a.mu.Unlock()
+	}()
+	any, words := a.runner.Commands()
+	hello := &rotav1.JobHello{Name: a.cfg.Name, Incarnation: a.cfg.Incarnation, Any: any, Commands: words, Slots: int64(a.runner.Slots())}
+	for _, st := range a.runner.Untold() {
+		hello.Held = append(hello.Held, reportOf(st))
+	}
+	if err := s.Send(&rotav1.FromJobWorker{Body: &rotav1.FromJobWorker_Hello{Hello: hello}}); err != nil {
+		return false, err
+	}
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+	wg.Go(func() { k.pump(ctx, s) })
+	for {
+		m, err := s.Recv()
+		if err != nil {
+			return welcomed, err
+		}
+		switch b := m.GetBody().(type) {
+		case *rotav1.ToJobWorker_Welcome:
+			welcomed = true
+			a.cfg.Logger.Info("takes jobs", "any", any, "commands", len(words))
+		case *rotav1.ToJobWorker_Refused:
+			return welcomed, errors.New(b.Refused.GetText())
+		case *rotav1.ToJobWorker_Start:
+			a.start(b.Start)
+		case *rotav1.ToJobWorker_Stop:
+			a.stop(b.Stop)
+		case *rotav1.ToJobWorker_Kept:
+			a.runner.Told(b.Kept.GetId(), rota.Generation(b.Kept.GetGeneration()))
+		case *rotav1.ToJobWorker_Forget:
+			_ = a.runner.Remove(b.Forget.GetId()) // an id that is none has no output
+		case *rotav1.ToJobWorker_Read:
+			wg.Go(func() { a.push(ctx, client, b.Read) })
+		}
+	}
+}
+
+func (k *link) pump(ctx context.Context, s grpc.BidiStreamingClient[rotav1.FromJobWorker, rotav1.ToJobWorker]) {
+	for {
+		select {
+		case <-k.signal:
+		case <-ctx.Done():
+			return
+		}
+		k.mu.Lock()
+		q := k.queue
+		k.queue = nil
+		k.mu.Unlock()
+		for _, m := range q {
+			if s.Send(m) != nil {
+				k.cancel()
+				return
+			}
+		}
+	}
+}
+
+// notify passes on what the runner says. Without a connection it is said with
+// the next hello.
+func (a *Agent) notify(st runner.Status) { a.tell(reportOf(st)) }
+
+func (a *Agent) tell(r *rotav1.JobReport) {
+	a.mu.Lock()
+	k := a.link
+	a.mu.Unlock()
+	if k != nil {
+		k.report(r)
+	}
+}
+
+func reportOf(st runner.Status) *rotav1.JobReport {
+	r := st.Result
+	state := string(st.State)
+	if st.State == job.Lost {
+		state = "fenced"
+	}
+	m := &rotav1.JobReport{
+		Id: st.ID, Generation: uint64(st.Generation), State: state, ExitCode: int64(r.ExitCode), Signal: r.Signal,
+		Error: valid(r.Error), Permanent: r.Permanent,
+	}
+	if !r.Started.IsZero() {
+		m.StartedUnixUs = r.Started.UnixMicro()
+	}
+	if !r.Ended.IsZero() {
+		m.EndedUnixUs = r.Ended.UnixMicro()
+	}
+	return m
+}
+
+// start runs a job and reports why it does not, if so.
+func (a *Agent) start(m *rotav1.JobStart) {
+	k := key{m.GetId(), rota.Generation(m.GetGeneration())}
+	launched := make(chan struct{})
+	a.mu.Lock()
+	if a.starting[k] != nil {
+		a.mu.Unlock()
+		return
+	}
+	a.starting[k] = launched
+	a.mu.Unlock()
+	go func() {
+		w := m.GetSpec()
+		err := a.runner.Start(runner.Job{ID: k.id, Generation: k.generation, Spec: job.Spec{
+			Argv: w.GetArgv(), Env: w.GetEnv(), Dir: w.GetDir(), Stdin: w.GetStdin(), Timeout: time.Duration(w.GetTimeoutMs()) * time.Millisecond,
+			Grace: time.Duration(w.GetGraceMs()) * time.Millisecond, Rerun: w.GetRerun(), Keep: time.Duration(w.GetKeepMs()) * time.Millisecond,
+		}})
+		a.mu.Lock()
+		delete(a.starting, k)
+		a.mu.Unlock()
+		close(launched)
+		if err == nil {
+			return
+		}
+		a.cfg.Logger.Info("job not started", "job", k.id, "error", err)
+		r := &rotav1.JobReport{Id: k.id, Generation: uint64(k.generation), Error: valid(err.Error()), EndedUnixUs: time.Now().UnixMicro(), ExitCode: -1}
+		var field *rota.FieldError
+		switch {
+		case errors.Is(err, runner.ErrBusy), errors.Is(err, runner.ErrClosed):
+			r.State = "refused"
+		default:
+			r.State = string(job.Failed)
+			r.Permanent = errors.Is(err, runner.ErrNotAllowed) || errors.As(err, &field)
+		}
+		a.tell(r)
+	}()
+}
+
+func (a *Agent) stop(m *rotav1.JobStop) {
+	grace := time.Duration(0)
+	if m.GetKill() {
+		grace = runner.AtOnce
+	}
+	go func() {
+		a.launched(context.Background(), m.GetId(), rota.Generation(m.GetGeneration()))
+		// One that has ended says so itself.
+		_ = a.runner.Stop(m.GetId(), rota.Generation(m.GetGeneration()), grace)
+	}()
+}
+
+// launched waits while an attempt is being started.
+func (a *Agent) launched(ctx context.Context, id string, g rota.Generation) {
+	a.mu.Lock()
+	wait := a.starting[key{id, g}]
+	a.mu.Unlock()
+	if wait != nil {
+		select {
+		case <-wait:
+		case <-ctx.Done():
+		}
+	}
+}
+
+// push sends an output to who asked for it, at that one's pace.
+func (a *Agent) push(ctx context.Context, client rotav1.JobWorkClient, m *rotav1.JobRead) {
+	a.launched(ctx, m.GetId(), rota.Generation(m.GetGeneration()))
+	s, err := client.PushOutput(ctx)
+	if err != nil {
+		return
+	}
+	if err := a.pushTo(s, m); err != nil {
+		a.cfg.Logger.Debug("output not sent", "job", m.GetId(), "error", err)
+	}
+	_, _ = s.CloseAndRecv()
+}
+
+func (a *Agent) pushTo(s grpc.ClientStreamingClient[rotav1.OutputPiece, rotav1.PushOutputResponse], m *rotav1.JobRead) error {
+	refuse := func(code string, err error) error {
+		return s.Send(&rotav1.OutputPiece{Read: m.GetRead(), Error: code, ErrorText: valid(err.Error())})
+	}
+	log, err := a.runner.Output(m.GetId(), rota.Generation(m.GetGeneration()))
+	if err != nil {
+		return refuse(control.ReadNotFound, err)
+	}
+	r, err := log.Reader(m.GetOffset(), m.GetFollow())
+	if err != nil {
+		return refuse(control.ReadOffset, err)
+	}
+	defer func() { _ = r.Close() }()
+	if err := s.Send(&rotav1.OutputPiece{Read: m.GetRead()}); err != nil {
+		return err
+	}
+	for {
+		c, err := r.Next(s.Context())
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("read output: %w", err)
+		}
+		if err := s.Send(&rotav1.OutputPiece{
+			Stream: uint32(c.Stream), Offset: c.Offset, Missed: c.Missed, UnixUs: c.Time.UnixMicro(), Data: c.Data,
+		}); err != nil {
+			return err
+		}
+	}
+}

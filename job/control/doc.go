@@ -1,0 +1,19 @@
+// Package control is the scheduler's side of jobs: it declares them in the
+// store, places them, drives the workers that have their job stream here, and
+// answers the API. Package server runs one in each scheduler.
+//
+//	API ──RunJob──► loop ──transaction──► store ──watch──► picture of every scheduler
+//	                 ▲                                        │
+//	   reports ──────┘ (also: placing, losing, expiring        ├─► job streams: start, stop
+//	   of workers        where this scheduler leads)           └─► watchers
+//
+// One goroutine, the loop, decides and writes: it gathers what was asked and
+// reported since its last write, applies it to the jobs by the rules of package
+// job, and commits many jobs in one transaction. Each write compares the
+// revision of its own job, and a placement also that the worker's session is
+// alive, so two schedulers, a leader that is none any more, or a write whose
+// outcome is unknown can never place a job twice: whoever loses looks again.
+//
+// Output never passes through the loop or the store: it flows from the worker's
+// disk over a stream of its own to whoever asked, as fast as that one reads.
+package control

@@ -1,0 +1,357 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/rota-project/rota"
+	rotav1 "github.com/rota-project/rota/api/rota/v1"
+	"github.com/rota-project/rota/auth"
+	"github.com/rota-project/rota/job"
+	"github.com/rota-project/rota/store"
+	"github.com/rota-project/rota/store/record"
+	"github.com/rota-project/rota/store/storepb"
+)
+
+const (
+	// helloTimeout is how long a connection may say nothing, and how long a
+	// worker's session may take to be known here.
+	helloTimeout = 10 * time.Second
+	// maxQueue is how many orders may wait for a worker that does not read.
+	maxQueue = 10_000
+	// maxCommands bounds what a worker may say of itself.
+	maxCommands = 1000
+	// refusedWait is how long a job waits that a worker would not take.
+	refusedWait = 200 * time.Millisecond
+)
+
+// States of a report that are no states of a job.
+const (
+	stateRefused = "refused"
+	stateFenced  = "fenced"
+)
+
+// stream is a worker's job stream.
+type stream struct {
+	worker  string
+	session int64
+	cancel  context.CancelFunc
+
+	mu     sync.Mutex
+	queue  []*rotav1.ToJobWorker
+	signal chan struct{}
+}
+
+// say queues an order. It never blocks.
+func (s *stream) say(m *rotav1.ToJobWorker) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.queue) >= maxQueue {
+		s.cancel()
+		return
+	}
+	s.queue = append(s.queue, m)
+	select {
+	case s.signal <- struct{}{}:
+	default:
+	}
+}
+
+func (s *stream) pump(ctx context.Context, out interface {
+	Send(*rotav1.ToJobWorker) error
+}) {
+	for {
+		select {
+		case <-s.signal:
+		case <-ctx.Done():
+			return
+		}
+		s.mu.Lock()
+		q := s.queue
+		s.queue = nil
+		s.mu.Unlock()
+		for _, m := range q {
+			if out.Send(m) != nil {
+				s.cancel()
+				return
+			}
+		}
+	}
+}
+
+// Connect serves a worker's job stream.
+func (c *Control) Connect(g grpc.BidiStreamingServer[rotav1.FromJobWorker, rotav1.ToJobWorker]) error {
+	ctx, cancel := context.WithCancel(g.Context())
+	defer cancel()
+	silent := time.AfterFunc(helloTimeout, cancel)
+	m, err := g.Recv()
+	silent.Stop()
+	if err != nil {
+		return status.Error(codes.DeadlineExceeded, "hello: want it within 10 s")
+	}
+	h := m.GetHello()
+	if err := checkHello(ctx, h); err != nil {
+		return err
+	}
+	s := &stream{worker: h.GetName(), cancel: cancel, signal: make(chan struct{}, 1)}
+	lease, err := c.awaitSession(ctx, s, h.GetIncarnation())
+	if err != nil {
+		return err
+	}
+	if err := c.announce(ctx, h, s, lease); err != nil {
+		return status.Error(codes.Unavailable, err.Error())
+	}
+	s.say(&rotav1.ToJobWorker{Body: &rotav1.ToJobWorker_Welcome{Welcome: &rotav1.JobWelcome{}}})
+	if err := c.attach(s, h.GetHeld()); err != nil {
+		return err
+	}
+	defer c.detach(s)
+	for _, r := range h.GetHeld() {
+		c.report(s, r)
+	}
+	received := make(chan error, 1)
+	go func() {
+		for {
+			m, err := g.Recv()
+			if err != nil {
+				received <- nil
+				return
+			}
+			if r := m.GetReport(); r != nil {
+				c.report(s, r)
+			}
+		}
+	}()
+	go func() {
+		<-ctx.Done()
+		received <- status.Error(codes.Unavailable, "ended here")
+	}()
+	go s.pump(ctx, g)
+	return <-received
+}
+
+func checkHello(ctx context.Context, h *rotav1.JobHello) error {
+	switch {
+	case h == nil:
+		return status.Error(codes.InvalidArgument, "hello: want it first")
+	case h.GetName() == "" || h.GetIncarnation() == "":
+		return status.Error(codes.InvalidArgument, "name, incarnation: want both")
+	case h.GetSlots() < 0 || h.GetSlots() > 1_000_000 || len(h.GetCommands()) > maxCommands:
+		return status.Errorf(codes.InvalidArgument, "slots, commands: want 0 to 1000000 and at most %d", maxCommands)
+	}
+	return auth.IsWorker(ctx, h.GetName())
+}
+
+// awaitSession waits until the worker's session is known here.
+func (c *Control) awaitSession(ctx context.Context, s *stream, incarnation string) (store.LeaseID, error) {
+	timer := time.NewTimer(helloTimeout)
+	defer timer.Stop()
+	for {
+		c.mu.Lock()
+		have, moved, closed := c.p.sessions[s.worker], c.moved, c.closed
+		c.mu.Unlock()
+		switch {
+		case closed:
+			return 0, status.Error(codes.Unavailable, ErrClosed.Error())
+		case have != nil && have.GetIncarnation() == incarnation:
+			s.session = have.ID
+			return store.LeaseID(have.GetLease()), nil
+		}
+		select {
+		case <-moved:
+		case <-timer.C:
+			return 0, status.Errorf(codes.FailedPrecondition, "worker %s has no session in this incarnation", s.worker)
+		case <-ctx.Done():
+			return 0, status.FromContextError(ctx.Err()).Err()
+		}
+	}
+}
+
+// announce tells all schedulers that the worker takes jobs.
+func (c *Control) announce(ctx context.Context, h *rotav1.JobHello, s *stream, lease store.LeaseID) error {
+	value, err := record.Encode(&storepb.JobWorker{
+		Version: record.Version, Name: h.GetName(), Incarnation: h.GetIncarnation(), Any: h.GetAny(), Commands: h.GetCommands(),
+		Slots: h.GetSlots(), Scheduler: c.cfg.Scheduler,
+	})
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	ok, _, err := c.cfg.Store.Txn(ctx,
+		[]store.Cond{{Key: store.SessionKey(s.worker), By: store.ByCreate, Revision: s.session}},
+		[]store.Op{{Key: store.JobWorkerKey(s.worker), Value: value, Lease: lease}})
+	if err == nil && !ok {
+		err = errors.New("the session has ended")
+	}
+	return err
+}
+
+// attach makes s the worker's stream, tells it what it should have and does not
+// say that it has, and what it should not.
+func (c *Control) attach(s *stream, held []*rotav1.JobReport) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return status.Error(codes.Unavailable, ErrClosed.Error())
+	}
+	if old := c.streams[s.worker]; old != nil {
+		old.cancel()
+	}
+	c.streams[s.worker] = s
+	has := map[string]rota.Generation{}
+	for _, r := range held {
+		has[r.GetId()] = max(has[r.GetId()], rota.Generation(r.GetGeneration()))
+	}
+	for id := range c.p.active[s.worker] {
+		e := c.p.entries[id]
+		if a, _ := e.job.Current(); has[id] != a.Generation {
+			if a.State == job.Running && a.Session == s.session {
+				// It was told to us by this incarnation, and is no more: its end
+				// comes with the reports, or it never will.
+				continue
+			}
+			s.start(e)
+		}
+		if e.job.StopAsked {
+			s.stop(e)
+		}
+	}
+	return nil
+}
+
+func (c *Control) detach(s *stream) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.streams[s.worker] == s {
+		delete(c.streams, s.worker)
+	}
+	for _, r := range c.reads {
+		if r.worker == s.worker {
+			r.fail(errNoStream)
+		}
+	}
+	c.stir()
+}
+
+func (s *stream) start(e *entry) {
+	a, _ := e.job.Current()
+	s.say(&rotav1.ToJobWorker{Body: &rotav1.ToJobWorker_Start{Start: &rotav1.JobStart{
+		Id: e.job.ID, Generation: uint64(a.Generation), Spec: &rotav1.JobWorkSpec{
+			Argv: e.spec.Argv, Env: e.spec.Env, Dir: e.spec.Dir, Stdin: e.spec.Stdin, TimeoutMs: e.spec.Timeout.Milliseconds(),
+			GraceMs: e.spec.Grace.Milliseconds(), Rerun: e.spec.Rerun, KeepMs: e.spec.Keep.Milliseconds(),
+		},
+	}}})
+}
+
+func (s *stream) stop(e *entry) {
+	s.say(&rotav1.ToJobWorker{Body: &rotav1.ToJobWorker_Stop{Stop: &rotav1.JobStop{Id: e.job.ID, Generation: uint64(e.job.Generation())}}})
+}
+
+// drive tells the worker of a job what changed for it. c.mu is held.
+func (c *Control) drive(id string, old, next *entry) {
+	if next == nil {
+		told := map[string]bool{}
+		for _, a := range old.job.Attempts {
+			if s := c.streams[a.Worker]; s != nil && !told[a.Worker] {
+				told[a.Worker] = true
+				s.say(&rotav1.ToJobWorker{Body: &rotav1.ToJobWorker_Forget{Forget: &rotav1.JobForget{Id: id}}})
+			}
+		}
+		return
+	}
+	s := c.streams[next.job.Worker()]
+	if s == nil || !next.job.State.Active() {
+		return
+	}
+	a, _ := next.job.Current()
+	placed := old == nil || old.job.Generation() != a.Generation
+	if placed && a.State == job.Starting && a.Session == s.session {
+		s.start(next)
+	}
+	if next.job.StopAsked && (placed || old == nil || !old.job.StopAsked) {
+		s.stop(next)
+	}
+}
+
+// report takes what a worker says of an attempt.
+func (c *Control) report(s *stream, r *rotav1.JobReport) {
+	g := rota.Generation(r.GetGeneration())
+	res := job.Result{
+		State: job.State(r.GetState()), ExitCode: int(r.GetExitCode()), Signal: clipText(r.GetSignal()), Error: clipText(r.GetError()),
+		Permanent: r.GetPermanent(), Started: fromMicros(r.GetStartedUnixUs()), Ended: fromMicros(r.GetEndedUnixUs()),
+	}
+	ended := true
+	u := &update{id: r.GetId()}
+	mine := func(j job.Job) error {
+		if j.Worker() != s.worker {
+			return fmt.Errorf("%w: it is another worker's", job.ErrStale)
+		}
+		return nil
+	}
+	u.change = func(j job.Job, spec job.Spec) (job.Job, error) {
+		if err := mine(j); err != nil {
+			return j, err
+		}
+		now := time.Now()
+		switch r.GetState() {
+		case string(job.Running):
+			return j.Begin(s.session, g, res.Started, now)
+		case stateRefused:
+			return j.Unplace(g, "worker "+s.worker+": "+res.Error, now, refusedWait)
+		case stateFenced, string(job.Lost):
+			if j.State == job.Lost {
+				return j, nil
+			}
+			return j.Lose(g, spec, "worker "+s.worker+" could not trust its lease", now)
+		}
+		return j.End(g, spec, res, now)
+	}
+	if r.GetState() == string(job.Running) {
+		ended = false
+	}
+	c.ask(u)
+	go c.settle(s, r, u, ended)
+}
+
+// settle tells the worker what came of its report.
+func (c *Control) settle(s *stream, r *rotav1.JobReport, u *update, ended bool) {
+	var err error
+	select {
+	case err = <-u.done:
+	case <-c.ctx.Done():
+		return
+	}
+	kept := &rotav1.ToJobWorker{Body: &rotav1.ToJobWorker_Kept{Kept: &rotav1.JobKept{Id: r.GetId(), Generation: r.GetGeneration()}}}
+	switch {
+	case err == nil && ended, errors.Is(err, job.ErrState) && ended, errors.Is(err, job.ErrStale) && ended:
+		s.say(kept)
+	case errors.Is(err, rota.ErrNotFound) && ended:
+		s.say(&rotav1.ToJobWorker{Body: &rotav1.ToJobWorker_Forget{Forget: &rotav1.JobForget{Id: r.GetId()}}})
+	case errors.Is(err, rota.ErrNotFound), errors.Is(err, job.ErrStale), errors.Is(err, job.ErrState):
+		// It runs what it should not.
+		s.say(&rotav1.ToJobWorker{Body: &rotav1.ToJobWorker_Stop{Stop: &rotav1.JobStop{
+			Id: r.GetId(), Generation: r.GetGeneration(), Kill: true,
+		}}})
+	case err != nil:
+		// It is said again with the next hello.
+		c.cfg.Logger.Warn("report of a job not kept", "job", r.GetId(), "worker", s.worker, "error", err)
+		s.cancel()
+	}
+}
+
+// clipText bounds an error's text to what a list can show.
+func clipText(s string) string {
+	if len(s) > 1000 {
+		s = s[:1000] + "..."
+	}
+	return strings.ToValidUTF8(s, "\uFFFD")
+}

@@ -1,0 +1,286 @@
+package output
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/rota-project/rota"
+)
+
+// DefaultMaxBytes bounds a log unless it says otherwise.
+const DefaultMaxBytes = 64 << 20
+
+// MinMaxBytes is the least bound: less would hold too few records to be of use.
+const MinMaxBytes = 1 << 20
+
+// segmentsPerLog says in how many pieces a log is kept, and so what part of it
+// goes at once when it is full.
+const segmentsPerLog = 8
+
+const suffix = ".out"
+
+// Options of a log.
+type Options struct {
+	// MaxBytes bounds the files of the log together. Zero means
+	// DefaultMaxBytes; less than MinMaxBytes is an error.
+	MaxBytes int64
+}
+
+// segment is one file. size is what is committed of it.
+type segment struct {
+	start int64 // offset of its first byte
+	size  int64
+	path  string
+}
+
+// Log is the output of one attempt of one job. Its methods may be called from
+// anywhere, at any time.
+type Log struct {
+	dir string
+	max int64
+
+	mu       sync.Mutex
+	segments []segment
+	file     *os.File // the last segment, while the log is written
+	next     int64    // offset of the next byte
+	total    int64    // bytes of all segments
+	closed   bool
+	err      error // the last thing the disk refused
+	buf      []byte
+	waiters  int
+	grown    chan struct{} // closed when there is more, if anybody waits
+}
+
+// Create begins a log in dir, which is made and must hold none yet.
+func Create(dir string, o Options) (*Log, error) {
+	if o.MaxBytes == 0 {
+		o.MaxBytes = DefaultMaxBytes
+	}
+	if o.MaxBytes < MinMaxBytes {
+		return nil, &rota.FieldError{Field: "max_bytes", Value: o.MaxBytes, Want: fmt.Sprintf("%d or more", MinMaxBytes)}
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("output: %w", err)
+	}
+	l := &Log{dir: dir, max: o.MaxBytes, grown: make(chan struct{})}
+	if segments, err := list(dir); err != nil {
+		return nil, err
+	} else if len(segments) > 0 {
+		return nil, fmt.Errorf("output: %s: %w", dir, os.ErrExist)
+	}
+	if err := l.roll(); err != nil {
+		return nil, err
+	}
+	return l, nil
+}
+
+// Open opens a log that nobody writes any more: one that was closed, or whose
+// writer died. A torn tail is cut off.
+func Open(dir string) (*Log, error) {
+	segments, err := list(dir)
+	if err != nil {
+		return nil, err
+	}
+	if len(segments) == 0 {
+		return nil, fmt.Errorf("output: %s: %w", dir, os.ErrNotExist)
+	}
+	l := &Log{dir: dir, max: math.MaxInt64, closed: true, grown: make(chan struct{}), segments: segments}
+	last := &segments[len(segments)-1]
+	l.next = last.start
+	size, err := scan(last.path, func(h header) { l.next = h.offset + int64(h.length) })
+	if err != nil {
+		return nil, err
+	}
+	if size < last.size {
+		if err := os.Truncate(last.path, size); err != nil {
+			return nil, fmt.Errorf("output: cut torn tail: %w", err)
+		}
+		last.size = size
+	}
+	for _, s := range segments {
+		l.total += s.size
+	}
+	return l, nil
+}
+
+// list finds the segments of dir in order.
+func list(dir string) ([]segment, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, fmt.Errorf("output: %w", err)
+	}
+	var out []segment
+	for _, e := range entries {
+		name, ok := strings.CutSuffix(e.Name(), suffix)
+		if !ok {
+			continue
+		}
+		start, err := strconv.ParseInt(name, 10, 64)
+		if err != nil || start < 0 {
+			continue
+		}
+		fi, err := e.Info()
+		if err != nil {
+			return nil, fmt.Errorf("output: %w", err)
+		}
+		out = append(out, segment{start: start, size: fi.Size(), path: filepath.Join(dir, e.Name())})
+	}
+	slices.SortFunc(out, func(a, b segment) int {
+		if a.start < b.start {
+			return -1
+		}
+		return 1
+	})
+	return out, nil
+}
+
+// scan calls fn for each sound record of a file and returns where they end.
+func scan(path string, fn func(header)) (int64, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return 0, fmt.Errorf("output: %w", err)
+	}
+	defer func() { _ = f.Close() }()
+	w := window{file: f, limit: math.MaxInt64}
+	for {
+		h, _, err := w.record()
+		if errors.Is(err, errTorn) || errors.Is(err, io.EOF) {
+			return w.pos, nil
+		}
+		if err != nil {
+			return 0, err
+		}
+		fn(h)
+	}
+}
+
+// Writer is the sink of one stream. Its Write never fails and never drops
+// anything but what the disk refuses.
+func (l *Log) Writer(s Stream) io.Writer { return writer{l, s} }
+
+type writer struct {
+	log    *Log
+	stream Stream
+}
+
+func (w writer) Write(p []byte) (int, error) {
+	for rest := p; len(rest) > 0; {
+		n := min(len(rest), MaxRecord)
+		if err := w.log.append(w.stream, rest[:n]); err != nil {
+			return len(p) - len(rest), err
+		}
+		rest = rest[n:]
+	}
+	return len(p), nil
+}
+
+func (l *Log) append(s Stream, data []byte) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return os.ErrClosed
+	}
+	last := &l.segments[len(l.segments)-1]
+	if last.size > 0 && last.size+int64(headerSize+len(data)) > l.max/segmentsPerLog {
+		if err := l.roll(); err != nil {
+			l.err = err // go on in the old one rather than lose anything
+		}
+	}
+	l.write(header{offset: l.next, micros: time.Now().UnixMicro(), stream: s}, data)
+	l.next += int64(len(data))
+	l.wake()
+	return nil
+}
+
+// write puts one record at the end of the last segment, or notes why it could not.
+func (l *Log) write(h header, data []byte) {
+	last := &l.segments[len(l.segments)-1]
+	l.buf = appendRecord(l.buf[:0], h, data)
+	if _, err := l.file.WriteAt(l.buf, last.size); err != nil {
+		l.err = fmt.Errorf("output: %w", err)
+		_ = l.file.Truncate(last.size)
+		return
+	}
+	last.size += int64(len(l.buf))
+	l.total += int64(len(l.buf))
+}
+
+// roll begins a new segment and makes room for it.
+func (l *Log) roll() error {
+	path := filepath.Join(l.dir, fmt.Sprintf("%020d%s", l.next, suffix))
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return fmt.Errorf("output: %w", err)
+	}
+	if l.file != nil {
+		if err := l.file.Close(); err != nil {
+			l.err = fmt.Errorf("output: %w", err)
+		}
+	}
+	l.file = f
+	l.segments = append(l.segments, segment{start: l.next, path: path})
+	for len(l.segments) > 1 && l.total > l.max-l.max/segmentsPerLog {
+		if err := os.Remove(l.segments[0].path); err != nil {
+			l.err = fmt.Errorf("output: %w", err)
+			break
+		}
+		l.total -= l.segments[0].size
+		l.segments = slices.Delete(l.segments, 0, 1)
+	}
+	return nil
+}
+
+func (l *Log) wake() {
+	if l.waiters > 0 {
+		close(l.grown)
+		l.grown = make(chan struct{})
+		l.waiters = 0
+	}
+}
+
+// Close ends the log: readers that have read all of it get io.EOF. It returns
+// the last thing that the disk refused since the log was created. It is safe twice.
+func (l *Log) Close() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return nil
+	}
+	l.write(header{offset: l.next, micros: time.Now().UnixMicro(), stream: end}, nil)
+	l.closed = true
+	l.wake()
+	if err := l.file.Close(); err != nil && l.err == nil {
+		l.err = fmt.Errorf("output: %w", err)
+	}
+	return l.err
+}
+
+// Size is the offset of the next byte: how much was written in all.
+func (l *Log) Size() int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.next
+}
+
+// First is the offset of the oldest byte that is still there.
+func (l *Log) First() int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.segments[0].start
+}
+
+// Disk is how many bytes of disk the log takes.
+func (l *Log) Disk() int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.total
+}

@@ -1,0 +1,220 @@
+package runner
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/rota-project/rota"
+	"github.com/rota-project/rota/job"
+	"github.com/rota-project/rota/process"
+)
+
+const (
+	resultFile = "result.json"
+	toldFile   = "told.json"
+	workDir    = "work"
+)
+
+// validID keeps ids from being more than one path element.
+func validID(id string) error {
+	if id == "" || len(id) > 64 || strings.Trim(id, "0123456789abcdefABCDEF-") != "" {
+		return &rota.FieldError{Field: "id", Value: clip(id), Want: "a UUID"}
+	}
+	return nil
+}
+
+func (r *Runner) path(k key) string {
+	return filepath.Join(r.cfg.Dir, k.id, strconv.FormatUint(uint64(k.generation), 10))
+}
+
+// scratch makes the directory of a job that names none.
+func (r *Runner) scratch(path string, user *process.User) (string, error) {
+	dir := filepath.Join(path, workDir)
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return "", fmt.Errorf("runner: %w", err)
+	}
+	if user == nil {
+		return dir, nil
+	}
+	// The user may pass through, but not list, what is above.
+	for _, p := range []string{path, filepath.Dir(path)} {
+		if err := os.Chmod(p, 0o711); err != nil {
+			return "", fmt.Errorf("runner: %w", err)
+		}
+	}
+	if err := os.Chown(dir, int(user.UID), int(user.GID)); err != nil {
+		return "", fmt.Errorf("runner: %w", err)
+	}
+	return dir, nil
+}
+
+// record is an ended attempt on disk.
+type record struct {
+	State     job.State     `json:"state"`
+	ExitCode  int           `json:"exit_code"`
+	Signal    string        `json:"signal,omitempty"`
+	Error     string        `json:"error,omitempty"`
+	Permanent bool          `json:"permanent,omitempty"`
+	Started   time.Time     `json:"started"`
+	Ended     time.Time     `json:"ended"`
+	Keep      time.Duration `json:"keep"`
+}
+
+func (r *Runner) writeResult(a *attempt) error {
+	b, err := json.Marshal(record{
+		State: a.result.State, ExitCode: a.result.ExitCode, Signal: a.result.Signal, Error: a.result.Error,
+		Permanent: a.result.Permanent, Started: a.result.Started, Ended: a.result.Ended, Keep: a.keep,
+	})
+	if err != nil {
+		return fmt.Errorf("runner: %w", err)
+	}
+	path := filepath.Join(r.path(a.key), resultFile)
+	if err := os.WriteFile(path+".new", b, 0o600); err != nil {
+		return fmt.Errorf("runner: keep result: %w", err)
+	}
+	if err := os.Rename(path+".new", path); err != nil {
+		return fmt.Errorf("runner: keep result: %w", err)
+	}
+	return nil
+}
+
+// Told notes that a scheduler has the end of this attempt in the store.
+func (r *Runner) Told(id string, g rota.Generation) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	a := r.attempts[key{id, g}]
+	if a == nil || !a.state.Done() || a.told {
+		return
+	}
+	a.told = true
+	path := r.path(a.key)
+	// If this fails, it is told once more after a restart: no harm.
+	_ = os.Rename(filepath.Join(path, resultFile), filepath.Join(path, toldFile))
+}
+
+// Remove forgets all ended attempts of a job, with their output.
+func (r *Runner) Remove(id string) error {
+	if err := validID(id); err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.ended = slices.DeleteFunc(r.ended, func(k key) bool {
+		if k.id == id {
+			r.drop(k)
+			return true
+		}
+		return false
+	})
+	return nil
+}
+
+// drop forgets an ended attempt now and removes it from the disk by and by.
+func (r *Runner) drop(k key) {
+	delete(r.attempts, k)
+	r.wg.Go(func() {
+		path := r.path(k)
+		_ = os.RemoveAll(path)
+		_ = os.Remove(filepath.Dir(path)) // if it was the last attempt
+	})
+}
+
+// expire drops what has been kept long enough, or is too much, and comes back
+// when the next is due.
+func (r *Runner) expire(now time.Time) {
+	over := 0
+	if len(r.ended) > r.cfg.MaxEnded {
+		over = len(r.ended) - r.cfg.MaxEnded*9/10 // a tenth at once, so that it costs little each
+	}
+	if r.sweeper != nil && over == 0 || r.closed {
+		return
+	}
+	next := time.Time{}
+	r.ended = slices.DeleteFunc(r.ended, func(k key) bool {
+		a := r.attempts[k]
+		due := a.result.Ended.Add(a.keep)
+		if over > 0 || !now.Before(due) {
+			over--
+			r.drop(k)
+			return true
+		}
+		if next.IsZero() || due.Before(next) {
+			next = due
+		}
+		return false
+	})
+	if r.sweeper == nil && !next.IsZero() {
+		r.sweeper = time.AfterFunc(min(max(next.Sub(now), time.Second), time.Minute), func() {
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			r.sweeper = nil
+			r.expire(time.Now())
+		})
+	}
+}
+
+// load reads what earlier runners left. Attempts without a result were running
+// when their worker died: their output is served, and the scheduler knows by
+// the worker's lease that they are lost.
+func (r *Runner) load() error {
+	jobs, err := os.ReadDir(r.cfg.Dir)
+	if err != nil {
+		return fmt.Errorf("runner: %w", err)
+	}
+	for _, j := range jobs {
+		if validID(j.Name()) != nil || !j.IsDir() {
+			continue
+		}
+		generations, err := os.ReadDir(filepath.Join(r.cfg.Dir, j.Name()))
+		if err != nil {
+			return fmt.Errorf("runner: %w", err)
+		}
+		for _, e := range generations {
+			g, err := strconv.ParseUint(e.Name(), 10, 64)
+			if err != nil {
+				continue
+			}
+			r.loadAttempt(key{j.Name(), rota.Generation(g)})
+		}
+	}
+	slices.SortFunc(r.ended, func(a, b key) int {
+		return r.attempts[a].result.Ended.Compare(r.attempts[b].result.Ended)
+	})
+	return nil
+}
+
+func (r *Runner) loadAttempt(k key) {
+	a := &attempt{key: k, told: true, state: job.Lost, keep: job.DefaultKeep, done: make(chan struct{})}
+	close(a.done)
+	path := r.path(k)
+	_ = os.RemoveAll(filepath.Join(path, workDir))
+	b, err := os.ReadFile(filepath.Join(path, toldFile))
+	if errors.Is(err, os.ErrNotExist) {
+		if b, err = os.ReadFile(filepath.Join(path, resultFile)); err == nil {
+			a.told = false
+		}
+	}
+	var rec record
+	if err == nil && json.Unmarshal(b, &rec) == nil && rec.State.Done() {
+		a.state, a.keep = rec.State, rec.Keep
+		a.result = job.Result{
+			State: rec.State, ExitCode: rec.ExitCode, Signal: rec.Signal, Error: rec.Error,
+			Permanent: rec.Permanent, Started: rec.Started, Ended: rec.Ended,
+		}
+	} else {
+		a.told = true
+		a.result = job.Result{State: job.Lost, ExitCode: -1, Ended: time.Now()}
+		if fi, err := os.Stat(path); err == nil {
+			a.result.Ended = fi.ModTime()
+		}
+	}
+	r.attempts[k] = a
+	r.ended = append(r.ended, k)
+}

@@ -1,0 +1,19 @@
+// Package runner runs jobs on a worker: it decides by the worker's own
+// configuration what may run (Allow), runs it as a process group (package
+// process), keeps its output (package job/output) and says what became of it.
+// Its callers are the worker's job session and the adapter for old schedulers.
+//
+// What it keeps is on disk, one directory an attempt:
+//
+//	DIR/ID/GENERATION/*.out          the output
+//	                 /result.json    how it ended; renamed to
+//	                 /told.json      once a scheduler has it in the store
+//	                 /work           the working directory of a job that names none
+//
+// So a worker that was killed still serves the output of what ran on it, and
+// tells of ends that nobody had heard of.
+//
+// The runner never runs what Allow does not list, never passes on its own
+// environment, and never decides where or how often a job runs: that is for
+// package job and the scheduler.
+package runner

@@ -1,0 +1,475 @@
+package runner
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/rota-project/rota"
+	"github.com/rota-project/rota/job"
+	"github.com/rota-project/rota/job/output"
+	"github.com/rota-project/rota/process"
+)
+
+// Defaults of a Config.
+const (
+	DefaultMaxRunning = 256
+	DefaultMaxEnded   = 20_000
+)
+
+// Errors by which a caller decides.
+var (
+	// ErrBusy is the answer to a job that would be one too many.
+	ErrBusy = errors.New("as many jobs run as may")
+	// ErrClosed is the answer of a runner that is being closed.
+	ErrClosed = errors.New("the worker is stopping")
+	// ErrNotRunning is the answer to a stop of what does not run.
+	ErrNotRunning = errors.New("does not run")
+)
+
+// Config of a Runner. Dir must be set.
+type Config struct {
+	// Dir is where outputs and results are kept; it is made. No other runner
+	// may use it.
+	Dir string
+	// Owner marks the processes, so that those that a killed worker leaves are
+	// found. Empty means Dir.
+	Owner string
+	// Allow says what may run. The zero value allows nothing.
+	Allow Allow
+	// Env is the environment that every job gets, beside PATH.
+	Env map[string]string
+	// MaxRunning bounds the jobs that run at once. Zero means DefaultMaxRunning.
+	MaxRunning int
+	// MaxEnded bounds the ended attempts whose output is kept, whatever time
+	// they may be kept. Zero means DefaultMaxEnded.
+	MaxEnded int
+	// Output bounds each attempt's output.
+	Output output.Options
+	// Cgroup, if not nil, keeps the limits of jobs.
+	Cgroup *process.Cgroup
+	// Notify is told of each begin and each end, in order for one attempt. It
+	// must neither block nor call the runner. Nil means nobody asks.
+	Notify func(Status)
+}
+
+// Job is what to run: one attempt of a job.
+type Job struct {
+	ID         string
+	Generation rota.Generation
+	Spec       job.Spec
+}
+
+// Status is what a runner says of an attempt.
+type Status struct {
+	ID         string
+	Generation rota.Generation
+	State      job.State // Starting, Running, or how it ended; Lost if it was fenced
+	Result     job.Result
+}
+
+type key struct {
+	id         string
+	generation rota.Generation
+}
+
+// attempt is a running or ended attempt.
+type attempt struct {
+	key
+	spec    job.Spec
+	log     *output.Log
+	process *process.Process
+	stopped bool
+	fenced  bool
+	timeout bool
+	state   job.State
+	result  job.Result
+	told    bool
+	keep    time.Duration
+	done    chan struct{}
+}
+
+func (a *attempt) status() Status {
+	return Status{ID: a.id, Generation: a.generation, State: a.state, Result: a.result}
+}
+
+// Runner runs jobs. Its methods may be called from anywhere, at any time.
+type Runner struct {
+	cfg    Config
+	policy *policy
+	ctx    context.Context
+	cancel context.CancelFunc
+
+	mu       sync.Mutex
+	closed   bool
+	running  int
+	attempts map[key]*attempt
+	ended    []key // oldest first
+	sweeper  *time.Timer
+	wg       sync.WaitGroup
+}
+
+// New opens Dir, ends what an earlier runner with the same Owner left running,
+// and takes over what it left to tell.
+func New(cfg Config) (*Runner, error) {
+	if cfg.Dir == "" {
+		return nil, &rota.FieldError{Field: "jobs.dir", Value: "", Want: "a directory; it is missing"}
+	}
+	dir, err := filepath.Abs(cfg.Dir)
+	if err != nil {
+		return nil, fmt.Errorf("runner: %w", err)
+	}
+	cfg.Dir = dir
+	if cfg.Owner == "" {
+		cfg.Owner = dir
+		if len(dir) > rota.MaxIDLen {
+			cfg.Owner = dir[len(dir)-rota.MaxIDLen:]
+		}
+	}
+	if cfg.MaxRunning == 0 {
+		cfg.MaxRunning = DefaultMaxRunning
+	}
+	if cfg.MaxEnded == 0 {
+		cfg.MaxEnded = DefaultMaxEnded
+	}
+	if cfg.MaxRunning < 0 || cfg.MaxEnded < 0 {
+		return nil, &rota.FieldError{Field: "jobs.max_running", Value: min(cfg.MaxRunning, cfg.MaxEnded), Want: "one or more"}
+	}
+	if cfg.Notify == nil {
+		cfg.Notify = func(Status) {}
+	}
+	p, err := cfg.Allow.compile(cfg.Cgroup)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(dir, 0o711); err != nil {
+		return nil, fmt.Errorf("runner: %w", err)
+	}
+	if _, err := process.Sweep(cfg.Owner); err != nil {
+		return nil, fmt.Errorf("runner: end what was left running: %w", err)
+	}
+	r := &Runner{cfg: cfg, policy: p, attempts: map[key]*attempt{}}
+	r.ctx, r.cancel = context.WithCancel(context.Background())
+	if err := r.load(); err != nil {
+		return nil, err
+	}
+	r.mu.Lock()
+	r.expire(time.Now())
+	r.mu.Unlock()
+	return r, nil
+}
+
+// Check reports whether the job would be allowed: nil or a *NotAllowedError.
+func (r *Runner) Check(s job.Spec) error {
+	_, err := r.policy.decide(s)
+	return err
+}
+
+// Start runs j. It returns when the command runs, or with why it does not: a
+// *NotAllowedError, a *rota.FieldError, ErrBusy, ErrClosed, or the system's
+// error; then nobody is notified. Starting the same attempt again does nothing.
+func (r *Runner) Start(j Job) error {
+	if err := validID(j.ID); err != nil {
+		return err
+	}
+	if err := j.Spec.Validate(); err != nil {
+		return err
+	}
+	d, err := r.policy.decide(j.Spec)
+	if err != nil {
+		return err
+	}
+	spec := j.Spec.Normalize()
+	a := &attempt{key: key{j.ID, j.Generation}, spec: spec, keep: spec.Keep, state: job.Starting, done: make(chan struct{})}
+	r.mu.Lock()
+	switch _, known := r.attempts[a.key]; {
+	case r.closed:
+		err = ErrClosed
+	case known:
+		r.mu.Unlock()
+		return nil
+	case r.running >= r.cfg.MaxRunning:
+		err = fmt.Errorf("%w: %d", ErrBusy, r.running)
+	}
+	if err != nil {
+		r.mu.Unlock()
+		return err
+	}
+	r.running++
+	r.attempts[a.key] = a
+	r.wg.Add(1)
+	r.mu.Unlock()
+
+	if err := r.launch(a, d); err != nil {
+		_ = os.RemoveAll(r.path(a.key))
+		_ = os.Remove(filepath.Dir(r.path(a.key))) // if it was the only attempt
+		r.mu.Lock()
+		delete(r.attempts, a.key)
+		r.running--
+		r.mu.Unlock()
+		close(a.done)
+		r.wg.Done()
+		return err
+	}
+	return nil
+}
+
+func (r *Runner) launch(a *attempt, d decision) error {
+	path := r.path(a.key)
+	log, err := output.Create(path, r.cfg.Output)
+	if err != nil {
+		return err
+	}
+	dir := d.dir
+	if dir == "" {
+		if dir, err = r.scratch(path, d.user); err != nil {
+			_ = log.Close()
+			return err
+		}
+	}
+	p, err := process.Start(r.ctx, process.Spec{
+		Argv: d.argv, Env: r.environ(a), Dir: dir, Stdin: bytes.NewReader(a.spec.Stdin),
+		Stdout: log.Writer(output.Stdout), Stderr: log.Writer(output.Stderr),
+		Limits: d.limits, User: d.user, Grace: a.spec.Grace, Owner: r.cfg.Owner, Cgroup: r.cfg.Cgroup,
+	})
+	if err != nil {
+		_ = log.Close()
+		return err
+	}
+	started := time.Now()
+	r.mu.Lock()
+	a.log, a.process, a.state, a.result.Started = log, p, job.Running, started
+	if a.stopped {
+		p.Stop(0)
+	}
+	st := a.status()
+	r.cfg.Notify(st)
+	r.mu.Unlock()
+	var timer *time.Timer
+	grace := a.spec.Grace
+	if d.timeout > 0 {
+		timer = time.AfterFunc(d.timeout, func() {
+			r.mu.Lock()
+			a.timeout = !a.stopped
+			r.mu.Unlock()
+			p.Stop(grace)
+		})
+	}
+	go func() {
+		defer r.wg.Done()
+		exit, err := p.Wait()
+		if timer != nil {
+			timer.Stop()
+		}
+		r.finish(a, exit, err)
+	}()
+	return nil
+}
+
+// environ is what the command sees: the configuration's, the job's, and who it is.
+func (r *Runner) environ(a *attempt) []string {
+	all := maps.Clone(r.cfg.Env)
+	if all == nil {
+		all = map[string]string{}
+	}
+	maps.Copy(all, a.spec.Env)
+	all["ROTA_JOB_ID"] = a.id
+	all["ROTA_JOB_GENERATION"] = strconv.FormatUint(uint64(a.generation), 10)
+	env := make([]string, 0, len(all))
+	for _, k := range slices.Sorted(maps.Keys(all)) {
+		env = append(env, k+"="+all[k])
+	}
+	return env
+}
+
+func (r *Runner) finish(a *attempt, exit process.Exit, err error) {
+	logErr := a.log.Close()
+	_ = os.RemoveAll(filepath.Join(r.path(a.key), workDir))
+	res := job.Result{ExitCode: exit.Code, Ended: time.Now()}
+	if exit.Signal != 0 {
+		res.Signal = exit.Signal.String()
+	}
+	if err := errors.Join(err, logErr); err != nil {
+		res.Error = err.Error()
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	res.Started = a.result.Started
+	switch {
+	case a.fenced:
+		res.State = job.Lost
+	case a.timeout:
+		res.State = job.TimedOut
+	case exit.Stopped:
+		res.State = job.Stopped
+	case exit.Success():
+		res.State = job.Succeeded
+	default:
+		res.State = job.Failed
+	}
+	a.state, a.result, a.process, a.log, a.spec = res.State, res, nil, nil, job.Spec{}
+	r.running--
+	if err := r.writeResult(a); err != nil && a.result.Error == "" {
+		a.result.Error = err.Error()
+	}
+	r.ended = append(r.ended, a.key)
+	r.expire(res.Ended)
+	close(a.done)
+	r.cfg.Notify(a.status())
+}
+
+// AtOnce is the grace of a Stop that kills without asking first.
+const AtOnce time.Duration = -1
+
+// Stop asks the attempt to end; after grace it is killed. Zero means the job's
+// own grace. It is rota.ErrNotFound if the runner never had it, ErrNotRunning
+// if it has ended.
+func (r *Runner) Stop(id string, g rota.Generation, grace time.Duration) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	a := r.attempts[key{id, g}]
+	switch {
+	case a == nil:
+		return fmt.Errorf("job %s: %w", clip(id), rota.ErrNotFound)
+	case a.state.Done():
+		return fmt.Errorf("job %s: %w", clip(id), ErrNotRunning)
+	}
+	if grace == 0 {
+		grace = a.spec.Grace
+	}
+	a.stopped = true
+	if a.process != nil {
+		a.process.Stop(grace)
+	}
+	return nil
+}
+
+// Fence kills every attempt whose job would be run again elsewhere (all says
+// whether the others too), and returns when they are dead. The worker calls it
+// at the end of its lease.
+func (r *Runner) Fence(all bool) {
+	r.mu.Lock()
+	var dying []*attempt
+	for _, a := range r.attempts {
+		if a.state.Done() || !all && !a.spec.Rerun {
+			continue
+		}
+		a.stopped, a.fenced = true, !all
+		if a.process != nil {
+			a.process.Stop(0)
+		}
+		dying = append(dying, a)
+	}
+	r.mu.Unlock()
+	for _, a := range dying {
+		<-a.done
+	}
+}
+
+// Status says where an attempt is; ok is false if the runner has none such.
+func (r *Runner) Status(id string, g rota.Generation) (s Status, ok bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	a := r.attempts[key{id, g}]
+	if a == nil {
+		return Status{}, false
+	}
+	return a.status(), true
+}
+
+// Untold lists what runs and what ended without a scheduler knowing: what a new
+// session begins with.
+func (r *Runner) Untold() []Status {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var out []Status
+	for _, a := range r.attempts {
+		if !a.told && a.state != job.Starting {
+			out = append(out, a.status())
+		}
+	}
+	return out
+}
+
+// Commands says what the runner allows: every command, or those that begin with
+// one of the words.
+func (r *Runner) Commands() (any bool, words []string) {
+	for _, c := range r.policy.commands {
+		if w := c.words[0].literal; !slices.Contains(words, w) {
+			words = append(words, w)
+		}
+	}
+	return r.policy.any != nil, words
+}
+
+// Slots is how many jobs run at once at most.
+func (r *Runner) Slots() int { return r.cfg.MaxRunning }
+
+// Running is the number of attempts that have not ended.
+func (r *Runner) Running() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.running
+}
+
+// Output is the log of an attempt. It is rota.ErrNotFound if there is none.
+func (r *Runner) Output(id string, g rota.Generation) (*output.Log, error) {
+	r.mu.Lock()
+	a := r.attempts[key{id, g}]
+	var log *output.Log
+	if a != nil {
+		log = a.log
+	}
+	r.mu.Unlock()
+	if log != nil {
+		return log, nil
+	}
+	if a == nil || !a.state.Done() {
+		return nil, fmt.Errorf("output of job %s: %w", clip(id), rota.ErrNotFound)
+	}
+	log, err := output.Open(r.path(a.key))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("output of job %s: %w", clip(id), rota.ErrNotFound)
+	}
+	return log, err
+}
+
+// Close stops all jobs in order and waits for their ends. When ctx ends first,
+// they are killed. Ends that nobody was told of are told by the next runner.
+func (r *Runner) Close(ctx context.Context) {
+	r.mu.Lock()
+	r.closed = true
+	for _, a := range r.attempts {
+		if !a.state.Done() {
+			a.stopped = true
+			if a.process != nil {
+				a.process.Stop(a.spec.Grace)
+			}
+		}
+	}
+	if r.sweeper != nil {
+		r.sweeper.Stop()
+		r.sweeper = nil
+	}
+	r.mu.Unlock()
+	ended := make(chan struct{})
+	go func() {
+		r.wg.Wait()
+		close(ended)
+	}()
+	select {
+	case <-ended:
+	case <-ctx.Done():
+		r.Fence(true)
+		<-ended
+	}
+	r.cancel()
+}

@@ -1,0 +1,16 @@
+package etcd
+
+// ErrStreamBroken is what a renewal answers whose stream breaks.
+var ErrStreamBroken = errStreamBroken
+
+// BreakRenewals breaks the streams of renewals that are open.
+func (s *Store) BreakRenewals() {
+	for n := range s.renewals.all {
+		r := &s.renewals.all[n]
+		r.mu.Lock()
+		if r.stream != nil {
+			r.broken(errStreamBroken)
+		}
+		r.mu.Unlock()
+	}
+}
