@@ -84,7 +84,8 @@ func of(b *balance.Worker) *worker {
 	if b == nil {
 		return nil
 	}
-	return b.Tag.(*worker)
+	w, _ := b.Tag.(*worker) // newWorker has set it
+	return w
 }
 
 // Reasons for which a worker gets no calls. It gets some when none holds.
