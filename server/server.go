@@ -2,7 +2,7 @@
 // workers and the API, HTTP for the API as JSON, the console and the metrics.
 //
 // rota scheduler and rota dev call it. It decides nothing; it joins packages
-// scheduler, sessions, service, api and console, and starts and stops them in
+// scheduler, sessions, service, api, console and gateway, and starts and stops them in
 // order.
 package server
 
@@ -24,6 +24,8 @@ import (
 	rotav1 "github.com/rota-project/rota/api/rota/v1"
 	"github.com/rota-project/rota/auth"
 	"github.com/rota-project/rota/console"
+	"github.com/rota-project/rota/gateway"
+	"github.com/rota-project/rota/gateway/cluster"
 	"github.com/rota-project/rota/internal/version"
 	"github.com/rota-project/rota/job/control"
 	"github.com/rota-project/rota/jobscheduler"
@@ -49,6 +51,8 @@ type Config struct {
 	Scheduler scheduler.Config
 	// GRPC and HTTP are where to listen. Both are closed by Stop.
 	GRPC, HTTP net.Listener
+	// Gateway are where the gateway listens; without any there is none.
+	Gateway []net.Listener
 	// AdvertiseGRPC and AdvertiseHTTP are where others reach them. Empty means
 	// where they listen.
 	AdvertiseGRPC, AdvertiseHTTP string
@@ -86,6 +90,8 @@ type Server struct {
 	http    *http.Server
 	conn    *grpc.ClientConn
 	relay   link.Relay // of programs' messages
+	gateway *gateway.Gateway
+	members *cluster.Members
 	failed  chan error
 	cancel  context.CancelFunc
 }
@@ -109,7 +115,7 @@ func Start(c Config) (*Server, error) {
 		c.Dial = insecure.NewCredentials()
 	}
 	s := &Server{
-		cfg: c, sched: sched, health: health.NewServer(), failed: make(chan error, 4),
+		cfg: c, sched: sched, health: health.NewServer(), failed: make(chan error, 4+len(c.Gateway)),
 		guard: auth.NewGuard(auth.GuardConfig{Authenticator: who, Policy: Policy(), Namespace: c.Namespace, Limits: c.Limits, Audit: log}),
 		old:   jobscheduler.NewRegistry(jobscheduler.RegistryConfig{Credentials: c.Dial, Log: log}),
 	}
@@ -167,6 +173,9 @@ func Start(c Config) (*Server, error) {
 	}()
 	ctx, cancel := context.WithCancel(context.Background())
 	s.cancel = cancel
+	if err := s.startGateway(); err != nil {
+		return nil, errors.Join(fmt.Errorf("server: %w", err), s.Stop(ctx))
+	}
 	go func() {
 		if sched.Ready(ctx) == nil {
 			s.health.SetServingStatus("", healthv1.HealthCheckResponse_SERVING)
@@ -181,6 +190,27 @@ func (s *Server) undo() error {
 	s.old.Close()
 	s.service.Close()
 	return s.sched.Stop(context.Background())
+}
+
+// startGateway runs the gateway on the cluster's members.
+func (s *Server) startGateway() error {
+	if len(s.cfg.Gateway) == 0 {
+		return nil
+	}
+	s.members = cluster.New(s.sched.View())
+	gw, err := gateway.New(gateway.Config{Members: s.members, Logger: s.cfg.Scheduler.Logger})
+	if err != nil {
+		return err
+	}
+	s.gateway = gw
+	for _, ln := range s.cfg.Gateway {
+		go func() {
+			if err := gw.Serve(ln); !errors.Is(err, gateway.ErrClosed) {
+				s.failed <- fmt.Errorf("serve calls: %w", err)
+			}
+		}()
+	}
+	return nil
 }
 
 // newGRPC is a server of the API behind the guard.
@@ -276,6 +306,10 @@ func (s *Server) Stop(ctx context.Context) error {
 	s.health.Shutdown()
 	s.jobs.Close()
 	s.old.Close()
+	if s.gateway != nil {
+		_ = s.gateway.Shutdown(ctx) // it has closed by then in any case
+		s.members.Close()
+	}
 	err := s.sched.Stop(ctx)
 	s.relay.Close()
 	if e := s.http.Shutdown(ctx); e != nil {
