@@ -207,6 +207,7 @@ func newGateway(conn grpc.ClientConnInterface) (http.Handler, error) {
 	for _, register := range []func() error{
 		func() error { return rotav1.RegisterTasksHandlerClient(ctx, mux, tasks) },
 		func() error { return rotav1.RegisterWorkersHandlerClient(ctx, mux, rotav1.NewWorkersClient(conn)) },
+		func() error { return rotav1.RegisterProgramsHandlerClient(ctx, mux, rotav1.NewProgramsClient(conn)) },
 		func() error { return rotav1.RegisterClusterHandlerClient(ctx, mux, rotav1.NewClusterClient(conn)) },
 		func() error { return rotav1.RegisterJobsHandlerClient(ctx, mux, rotav1.NewJobsClient(conn)) },
 		func() error { return handleDelete(mux, tasks) },

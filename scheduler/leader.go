@@ -33,6 +33,7 @@ type leader struct {
 
 	workers    map[string]bool // whose standing is to be looked at before the next plan
 	graceUntil map[string]time.Time
+	orphans    bool      // tasks of programs that ended may be left
 	instances  int       // of all tasks
 	more       bool      // the last pass may have left something to the next
 	planAt     time.Time // when the next pass is due; zero if nothing changed
@@ -108,6 +109,7 @@ func (s *Scheduler) lead(parent context.Context, lease store.LeaseID, epoch int6
 func (l *leader) load() {
 	l.inbox.take() // what changed while the barrier was up is in the picture
 	v := l.s.view
+	l.inbox.take() // what came while workers gathered is in the picture
 	l.planner.Reserve(v.Tasks.Len())
 	for t := range v.Tasks.All() {
 		l.setTask(t)
@@ -143,6 +145,7 @@ func (l *leader) load() {
 		l.owed.back(v.Nodes[name])
 	}
 	l.told = factsOf(v.Cluster)
+	l.orphans = true
 	l.planAt = time.Now()
 }
 
@@ -166,6 +169,11 @@ func (l *leader) run(ctx context.Context) error {
 			l.pass(now)
 		} else if l.graceEnds(now) || !l.planAt.IsZero() && !now.Before(l.planAt) {
 			l.pass(now)
+		}
+		if l.orphans {
+			if err := l.removeOrphans(ctx); err != nil {
+				return err
+			}
 		}
 		wrote, err := l.execute(ctx)
 		if err != nil {
@@ -298,6 +306,9 @@ func (l *leader) learn(d *view.Delta) error {
 				l.ack(worker, c.New)
 			}
 		}
+	}
+	if len(d.Programs) > 0 {
+		l.orphans = true
 	}
 	if d.Kick {
 		l.ask()

@@ -12,6 +12,10 @@ import (
 	reflectionv1alpha "google.golang.org/grpc/reflection/grpc_reflection_v1alpha"
 )
 
+// LinkMethod is what the policy calls the connections that carry the messages of
+// programs; they share the port of gRPC and are no calls.
+const LinkMethod = "/rota.Link/Connect"
+
 // Policy is who may call what: every gRPC method, and every HTTP route that is
 // no gRPC method, under a name of its own. What is not here nobody may call.
 func Policy() auth.Policy {
@@ -45,6 +49,12 @@ func Policy() auth.Policy {
 		rotav1.Jobs_StopJob_FullMethodName:    submit,
 		rotav1.Jobs_RetryJob_FullMethodName:   submit,
 		rotav1.Jobs_DeleteJob_FullMethodName:  submit,
+
+		rotav1.Programs_ListPrograms_FullMethodName:  see,
+		rotav1.Programs_GetProgram_FullMethodName:    see,
+		rotav1.Programs_StopProgram_FullMethodName:   submit,
+		rotav1.Programs_AttachProgram_FullMethodName: {Role: auth.Submitter, Worker: true, Writes: true},
+		LinkMethod: {Role: auth.Submitter, Worker: true}, // scheduler functions, and the workers of their tasks
 
 		rotav1.Sessions_Connect_FullMethodName:    worker,
 		rotav1.Sessions_ReportExit_FullMethodName: {Worker: true, Writes: true},

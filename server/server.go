@@ -2,7 +2,7 @@
 // workers and the API, HTTP for the API as JSON, the console and the metrics.
 //
 // rota scheduler and rota dev call it. It decides nothing; it joins packages
-// scheduler, sessions, service, api and console, and starts and stops them in
+// scheduler, sessions, service, api, console and gateway, and starts and stops them in
 // order.
 package server
 
@@ -24,9 +24,12 @@ import (
 	rotav1 "github.com/rota-project/rota/api/rota/v1"
 	"github.com/rota-project/rota/auth"
 	"github.com/rota-project/rota/console"
+	"github.com/rota-project/rota/gateway"
+	"github.com/rota-project/rota/gateway/cluster"
 	"github.com/rota-project/rota/internal/version"
 	"github.com/rota-project/rota/job/control"
 	"github.com/rota-project/rota/jobscheduler"
+	"github.com/rota-project/rota/program/link"
 	"github.com/rota-project/rota/scheduler"
 	"github.com/rota-project/rota/service"
 
@@ -48,6 +51,8 @@ type Config struct {
 	Scheduler scheduler.Config
 	// GRPC and HTTP are where to listen. Both are closed by Stop.
 	GRPC, HTTP net.Listener
+	// Gateway are where the gateway listens; without any there is none.
+	Gateway []net.Listener
 	// AdvertiseGRPC and AdvertiseHTTP are where others reach them. Empty means
 	// where they listen.
 	AdvertiseGRPC, AdvertiseHTTP string
@@ -84,6 +89,9 @@ type Server struct {
 	health  *health.Server
 	http    *http.Server
 	conn    *grpc.ClientConn
+	relay   link.Relay // of programs' messages
+	gateway *gateway.Gateway
+	members *cluster.Members
 	failed  chan error
 	cancel  context.CancelFunc
 }
@@ -107,7 +115,7 @@ func Start(c Config) (*Server, error) {
 		c.Dial = insecure.NewCredentials()
 	}
 	s := &Server{
-		cfg: c, sched: sched, health: health.NewServer(), failed: make(chan error, 4),
+		cfg: c, sched: sched, health: health.NewServer(), failed: make(chan error, 4+len(c.Gateway)),
 		guard: auth.NewGuard(auth.GuardConfig{Authenticator: who, Policy: Policy(), Namespace: c.Namespace, Limits: c.Limits, Audit: log}),
 		old:   jobscheduler.NewRegistry(jobscheduler.RegistryConfig{Credentials: c.Dial, Log: log}),
 	}
@@ -116,11 +124,16 @@ func Start(c Config) (*Server, error) {
 	c.Jobs.Peer = s.peer
 	s.jobs = control.New(c.Jobs)
 	s.health.SetServingStatus("", healthv1.HealthCheckResponse_NOT_SERVING)
+	handshake := insecure.NewCredentials()
 	if c.TLS != nil {
-		s.grpc = s.newGRPC(grpc.Creds(credentials.NewTLS(c.TLS)))
-	} else {
-		s.grpc = s.newGRPC()
+		handshake = credentials.NewTLS(c.TLS)
 	}
+	s.relay.Authorize = s.admitLink
+	s.grpc = s.newGRPC(grpc.Creds(link.Credentials(handshake, func(k net.Conn) {
+		if err := s.relay.Serve(context.Background(), k); err != nil {
+			log.Debug("link ended", "from", k.RemoteAddr().String(), "error", err)
+		}
+	})))
 	rotav1.RegisterSessionsServer(s.grpc, sched.Sessions())
 	rotav1.RegisterJobWorkServer(s.grpc, s.jobs)
 	jobschedulerv1.RegisterSchedulerServer(s.grpc, s.old)
@@ -131,12 +144,11 @@ func Start(c Config) (*Server, error) {
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return within.DialContext(ctx) }),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(MaxMessage), grpc.MaxCallSendMsgSize(MaxMessage)))
 	if err != nil {
-		return nil, fmt.Errorf("server: %w", err)
+		return nil, errors.Join(fmt.Errorf("server: %w", err), s.undo())
 	}
 	handler, err := s.handler()
 	if err != nil {
-		_ = s.conn.Close()
-		return nil, fmt.Errorf("server: %w", err)
+		return nil, errors.Join(fmt.Errorf("server: %w", err), s.undo(), s.conn.Close())
 	}
 	s.http = api.NewServer(handler)
 	go func() { _ = s.inner.Serve(within) }()
@@ -161,12 +173,44 @@ func Start(c Config) (*Server, error) {
 	}()
 	ctx, cancel := context.WithCancel(context.Background())
 	s.cancel = cancel
+	if err := s.startGateway(); err != nil {
+		return nil, errors.Join(fmt.Errorf("server: %w", err), s.Stop(ctx))
+	}
 	go func() {
 		if sched.Ready(ctx) == nil {
 			s.health.SetServingStatus("", healthv1.HealthCheckResponse_SERVING)
 		}
 	}()
 	return s, nil
+}
+
+// undo ends what a node that does not start has begun.
+func (s *Server) undo() error {
+	s.jobs.Close()
+	s.old.Close()
+	s.service.Close()
+	return s.sched.Stop(context.Background())
+}
+
+// startGateway runs the gateway on the cluster's members.
+func (s *Server) startGateway() error {
+	if len(s.cfg.Gateway) == 0 {
+		return nil
+	}
+	s.members = cluster.New(s.sched.View())
+	gw, err := gateway.New(gateway.Config{Members: s.members, Logger: s.cfg.Scheduler.Logger})
+	if err != nil {
+		return err
+	}
+	s.gateway = gw
+	for _, ln := range s.cfg.Gateway {
+		go func() {
+			if err := gw.Serve(ln); !errors.Is(err, gateway.ErrClosed) {
+				s.failed <- fmt.Errorf("serve calls: %w", err)
+			}
+		}()
+	}
+	return nil
 }
 
 // newGRPC is a server of the API behind the guard.
@@ -212,6 +256,19 @@ func (s *Server) admit(r *http.Request, method string) (context.Context, error) 
 	return s.guard.AdmitAudited(ctx, method)
 }
 
+// admitLink decides about a connection for the messages of programs, by the same
+// rules as about a call: its credentials are a bearer, or those of its TLS.
+func (s *Server) admitLink(c net.Conn, bearer []byte) error {
+	md := metadata.MD{}
+	if len(bearer) > 0 {
+		md.Set("authorization", "Bearer "+string(bearer))
+	}
+	ctx := metadata.NewIncomingContext(context.Background(), md)
+	ctx = peer.NewContext(ctx, &peer.Peer{Addr: c.RemoteAddr(), AuthInfo: link.AuthInfo(c)})
+	_, err := s.guard.AdmitAudited(ctx, LinkMethod)
+	return err
+}
+
 func (s *Server) handler() (http.Handler, error) {
 	page, err := console.Handler()
 	if err != nil {
@@ -239,6 +296,9 @@ func (s *Server) Scheduler() *scheduler.Scheduler { return s.sched }
 // Service answers the API within the process.
 func (s *Server) Service() *service.Service { return s.service }
 
+// Relay passes the messages of programs on.
+func (s *Server) Relay() *link.Relay { return &s.relay }
+
 // Stop ends the node in order: it resigns, workers go to other schedulers, calls
 // under way are answered, within the time of ctx.
 func (s *Server) Stop(ctx context.Context) error {
@@ -246,7 +306,12 @@ func (s *Server) Stop(ctx context.Context) error {
 	s.health.Shutdown()
 	s.jobs.Close()
 	s.old.Close()
+	if s.gateway != nil {
+		_ = s.gateway.Shutdown(ctx) // it has closed by then in any case
+		s.members.Close()
+	}
 	err := s.sched.Stop(ctx)
+	s.relay.Close()
 	if e := s.http.Shutdown(ctx); e != nil {
 		_ = s.http.Close() // watches do not end by themselves
 	}

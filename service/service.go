@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -29,6 +30,8 @@ type Config struct {
 	LeaseLeft func(worker string) time.Duration
 	// Moving is the number of moves under way, 0 where this is not the leader.
 	Moving func() int64
+	// Lease is how long a program lives without a word from its scheduler function.
+	Lease time.Duration
 	// Version is what the status says of the build.
 	Version string
 }
@@ -38,6 +41,7 @@ type Service struct {
 	rotav1.UnimplementedTasksServer
 	rotav1.UnimplementedWorkersServer
 	rotav1.UnimplementedClusterServer
+	rotav1.UnimplementedProgramsServer
 	cfg Config
 
 	mu       sync.Mutex
@@ -69,13 +73,18 @@ func (s *Service) Register(r grpc.ServiceRegistrar) {
 	rotav1.RegisterTasksServer(r, s)
 	rotav1.RegisterWorkersServer(r, s)
 	rotav1.RegisterClusterServer(r, s)
+	rotav1.RegisterProgramsServer(r, s)
 }
+
+// longestPause is the longest between two attempts.
+const longestPause = 50 * time.Millisecond
 
 // attempts is how often a write is tried against others that write the same.
 const attempts = 50
 
 // again runs f until it is done, fails, or was overtaken too often.
 func (s *Service) again(ctx context.Context, f func() (done bool, err error)) error {
+	pause := 2 * time.Millisecond
 	for range attempts {
 		done, err := f()
 		if err != nil {
@@ -86,7 +95,8 @@ func (s *Service) again(ctx context.Context, f func() (done bool, err error)) er
 		}
 		// Somebody was faster. The view has it soon.
 		select {
-		case <-time.After(2 * time.Millisecond):
+		case <-time.After(pause/2 + rand.N(pause)):
+			pause = min(2*pause, longestPause)
 		case <-ctx.Done():
 			return status.FromContextError(ctx.Err()).Err()
 		}

@@ -18,6 +18,8 @@ import (
 //	acks/<worker>/<page>    AckPage    the worker's scheduler      all         the worker's lease
 //	sources/<name>          Source     the leader                  API
 //	cluster                 Cluster    the leader                  all
+//	programs/<name>         Program    the program's scheduler     all         the lease of its scheduler function
+//	histories/<name>        ProgramHistory  the program's scheduler  the same
 //	kick                    (any)      API                         the leader
 //	join                    (empty)    schedulers, to join workers one by one where their number is limited
 //	jobs/<id>               JobSpec    API                         schedulers  its time to keep
@@ -41,6 +43,8 @@ const (
 	SessionsPrefix   = "sessions/"
 	NodesPrefix      = "nodes/"
 	SourcesPrefix    = "sources/"
+	ProgramsPrefix   = "programs/"
+	HistoriesPrefix  = "histories/"
 	TasksPrefix      = "tasks/"
 	GrantsPrefix     = "grants/"
 	AcksPrefix       = "acks/"
@@ -60,6 +64,12 @@ func NodeKey(worker string) string { return NodesPrefix + escape(worker) }
 
 // SourceKey is the key of a source's state.
 func SourceKey(name string) string { return SourcesPrefix + escape(name) }
+
+// ProgramKey is the key of a running program.
+func ProgramKey(name string) string { return ProgramsPrefix + escape(name) }
+
+// HistoryKey is the key of a detached program's history.
+func HistoryKey(name string) string { return HistoriesPrefix + escape(name) }
 
 // WorkerGrants is the prefix of a worker's pages of grants.
 func WorkerGrants(worker string) string { return GrantsPrefix + escape(worker) + "/" }

@@ -2,14 +2,17 @@ package cli
 
 import (
 	"github.com/spf13/cobra"
+
+	"github.com/rota-project/rota/gateway/command"
 )
 
 func (a *app) root() *cobra.Command {
 	root := group("rota", "rota decides which worker does what, and keeps it true",
-		a.taskCommand(), a.workerCommand(), a.jobCommand(), a.statusCommand(), a.whyCommand(), a.planCommand(),
+		a.taskCommand(), a.workerCommand(), a.jobCommand(), a.programCommand(), a.statusCommand(), a.whyCommand(), a.planCommand(),
 		a.scheduleCommand(), a.configCommand(), a.versionCommand(),
 		a.schedulerCommand(), a.devCommand(), a.certCommand(), a.tokenCommand(),
 	)
+	root.AddCommand(command.Commands()...)
 	children := root.Args
 	root.Args = func(cmd *cobra.Command, args []string) error {
 		if len(args) == 0 {

@@ -35,10 +35,12 @@ type Cluster struct {
 	rotav1.UnimplementedTasksServer
 	rotav1.UnimplementedWorkersServer
 	rotav1.UnimplementedClusterServer
+	rotav1.UnimplementedProgramsServer
 
 	mu       sync.Mutex
 	tasks    map[string]*rotav1.TaskDetail
 	workers  map[string]*rotav1.Worker
+	programs map[string]*rotav1.Program
 	revision int64
 	watchers map[*watcher]bool
 	notified []string
@@ -99,11 +101,12 @@ func (c *Cluster) Dial() (conn *grpc.ClientConn, stop func(), err error) {
 	return conn, func() { _ = conn.Close(); stopServer() }, nil
 }
 
-// Register registers the three services.
+// Register registers the services.
 func (c *Cluster) Register(s grpc.ServiceRegistrar) {
 	rotav1.RegisterTasksServer(s, c)
 	rotav1.RegisterWorkersServer(s, c)
 	rotav1.RegisterClusterServer(s, c)
+	rotav1.RegisterProgramsServer(s, c)
 }
 
 // Apply declares tasks.

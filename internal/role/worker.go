@@ -13,6 +13,8 @@ import (
 	"github.com/rota-project/rota"
 	rotav1 "github.com/rota-project/rota/api/rota/v1"
 	"github.com/rota-project/rota/config"
+	"github.com/rota-project/rota/examples/elevator/lift"
+	"github.com/rota-project/rota/examples/wordcount/mapreduce"
 	"github.com/rota-project/rota/process"
 	"github.com/rota-project/rota/supervise"
 	"github.com/rota-project/rota/worker"
@@ -39,7 +41,7 @@ func Worker(ctx context.Context, c *config.Worker, logTo io.Writer) error {
 	w, err := worker.New(worker.Config{
 		Name: c.Name, Incarnation: os.Getenv(supervise.IncarnationEnv), Schedulers: c.Schedulers, DialTLS: to.dialTLS(), Zone: c.Zone,
 		Labels: c.Labels, Capacity: c.Capacity, MaxTasks: c.MaxTasks, Strength: c.Strength,
-		RestartGrace: c.RestartGrace, Logger: log, LeaseEnded: func() { jobs.fence() },
+		RestartGrace: c.RestartGrace, Calls: c.Calls, Logger: log, LeaseEnded: func() { jobs.fence() },
 	})
 	if err != nil {
 		return err
@@ -77,11 +79,23 @@ func Worker(ctx context.Context, c *config.Worker, logTo io.Writer) error {
 		if err := w.HandleTask(rota.DefaultKind, d.run); err != nil {
 			return err
 		}
+		if err := w.HandleFunction("hello", http.HandlerFunc(d.hello)); err != nil {
+			return err
+		}
 		go d.tell(ctx, log)
 	}
-	if kinds == 0 {
+	if c.Demo && len(c.Kinds) == 0 { // what the programs among the examples run
+		kinds++
+		if err := errors.Join(lift.Register(w), mapreduce.Register(w)); err != nil {
+			return err
+		}
+	}
+	if err := offerFunctions(c, w); err != nil {
+		return err
+	}
+	if kinds == 0 && len(c.Functions) == 0 {
 		if jobs == nil {
-			return fmt.Errorf("worker %s: %w", c.Name, &rota.FieldError{Field: "exec", Value: "", Want: "a command for some kind (--exec KIND='...'), --job, or --demo"})
+			return fmt.Errorf("worker %s: %w", c.Name, &rota.FieldError{Field: "exec", Value: "", Want: "a command for some kind (--exec KIND='...'), --function NAME=URL, --job, or --demo"})
 		}
 		// It takes jobs only: a kind that no task has.
 		if err := w.HandleTask(onlyJobs, func(ctx context.Context, _ worker.Assigned) error { <-ctx.Done(); return nil }); err != nil {
@@ -99,11 +113,17 @@ func Worker(ctx context.Context, c *config.Worker, logTo io.Writer) error {
 		go func() { _ = srv.Serve(l) }()
 		defer func() { _ = srv.Close() }()
 	}
+	ended := make(chan struct{})
+	defer close(ended)
 	stop := context.AfterFunc(ctx, func() {
-		time.AfterFunc(leaveTimeout, func() {
+		timer := time.NewTimer(leaveTimeout)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
 			log.Error("tasks did not stop in time; the process ends")
 			os.Exit(1)
-		})
+		case <-ended:
+		}
 	})
 	defer stop()
 	done := jobs.run(ctx)

@@ -103,12 +103,13 @@ func (d *driver) settle() error {
 	d.mu.Unlock()
 	d.net.heal()
 	d.mu.Lock()
-	for _, n := range d.schedulers {
+	nodes := slices.Clone(d.schedulers)
+	d.mu.Unlock()
+	for _, n := range nodes {
 		if n != nil {
 			n.store.Set(faulty.Up)
 		}
 	}
-	d.mu.Unlock()
 	time.Sleep(d.rates.MaxLate) // the last writes that are on their way land
 	if d.node(0) == nil {
 		if err := d.startScheduler(0); err != nil {

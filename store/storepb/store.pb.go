@@ -1313,6 +1313,380 @@ func (x *Cluster) GetAllRunning() bool {
 	return false
 }
 
+// Program is a program that runs, bound to the lease that its scheduler function
+// renews. Its tasks are declared with the source "program/<name>/<run>".
+type Program struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Version     uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
+	Name        string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Run         string                 `protobuf:"bytes,3,opt,name=run,proto3" json:"run,omitempty"`
+	Policy      string                 `protobuf:"bytes,4,opt,name=policy,proto3" json:"policy,omitempty"`
+	Host        string                 `protobuf:"bytes,5,opt,name=host,proto3" json:"host,omitempty"`
+	Pid         int64                  `protobuf:"varint,6,opt,name=pid,proto3" json:"pid,omitempty"`
+	SinceUnixMs int64                  `protobuf:"varint,7,opt,name=since_unix_ms,json=sinceUnixMs,proto3" json:"since_unix_ms,omitempty"`
+	Lease       int64                  `protobuf:"varint,8,opt,name=lease,proto3" json:"lease,omitempty"`
+	Phase       string                 `protobuf:"bytes,9,opt,name=phase,proto3" json:"phase,omitempty"`
+	Missing     string                 `protobuf:"bytes,10,opt,name=missing,proto3" json:"missing,omitempty"`
+	Tasks       []*ProgramTask         `protobuf:"bytes,11,rep,name=tasks,proto3" json:"tasks,omitempty"`
+	// The last events, oldest first.
+	Events []*ProgramEvent `protobuf:"bytes,12,rep,name=events,proto3" json:"events,omitempty"`
+	// Somebody asked for its end, and why.
+	Stop          string `protobuf:"bytes,13,opt,name=stop,proto3" json:"stop,omitempty"`
+	Detached      bool   `protobuf:"varint,14,opt,name=detached,proto3" json:"detached,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Program) Reset() {
+	*x = Program{}
+	mi := &file_store_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Program) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Program) ProtoMessage() {}
+
+func (x *Program) ProtoReflect() protoreflect.Message {
+	mi := &file_store_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Program.ProtoReflect.Descriptor instead.
+func (*Program) Descriptor() ([]byte, []int) {
+	return file_store_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *Program) GetVersion() uint32 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *Program) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Program) GetRun() string {
+	if x != nil {
+		return x.Run
+	}
+	return ""
+}
+
+func (x *Program) GetPolicy() string {
+	if x != nil {
+		return x.Policy
+	}
+	return ""
+}
+
+func (x *Program) GetHost() string {
+	if x != nil {
+		return x.Host
+	}
+	return ""
+}
+
+func (x *Program) GetPid() int64 {
+	if x != nil {
+		return x.Pid
+	}
+	return 0
+}
+
+func (x *Program) GetSinceUnixMs() int64 {
+	if x != nil {
+		return x.SinceUnixMs
+	}
+	return 0
+}
+
+func (x *Program) GetLease() int64 {
+	if x != nil {
+		return x.Lease
+	}
+	return 0
+}
+
+func (x *Program) GetPhase() string {
+	if x != nil {
+		return x.Phase
+	}
+	return ""
+}
+
+func (x *Program) GetMissing() string {
+	if x != nil {
+		return x.Missing
+	}
+	return ""
+}
+
+func (x *Program) GetTasks() []*ProgramTask {
+	if x != nil {
+		return x.Tasks
+	}
+	return nil
+}
+
+func (x *Program) GetEvents() []*ProgramEvent {
+	if x != nil {
+		return x.Events
+	}
+	return nil
+}
+
+func (x *Program) GetStop() string {
+	if x != nil {
+		return x.Stop
+	}
+	return ""
+}
+
+func (x *Program) GetDetached() bool {
+	if x != nil {
+		return x.Detached
+	}
+	return false
+}
+
+// ProgramHistory is what happened to a detached program, for the next process
+// that runs its scheduler function.
+type ProgramHistory struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Version       uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
+	Events        []*ProgramEvent        `protobuf:"bytes,2,rep,name=events,proto3" json:"events,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProgramHistory) Reset() {
+	*x = ProgramHistory{}
+	mi := &file_store_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProgramHistory) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProgramHistory) ProtoMessage() {}
+
+func (x *ProgramHistory) ProtoReflect() protoreflect.Message {
+	mi := &file_store_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProgramHistory.ProtoReflect.Descriptor instead.
+func (*ProgramHistory) Descriptor() ([]byte, []int) {
+	return file_store_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *ProgramHistory) GetVersion() uint32 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *ProgramHistory) GetEvents() []*ProgramEvent {
+	if x != nil {
+		return x.Events
+	}
+	return nil
+}
+
+type ProgramTask struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	State         string                 `protobuf:"bytes,2,opt,name=state,proto3" json:"state,omitempty"`
+	Generation    uint64                 `protobuf:"varint,3,opt,name=generation,proto3" json:"generation,omitempty"`
+	Worker        string                 `protobuf:"bytes,4,opt,name=worker,proto3" json:"worker,omitempty"`
+	Error         string                 `protobuf:"bytes,5,opt,name=error,proto3" json:"error,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProgramTask) Reset() {
+	*x = ProgramTask{}
+	mi := &file_store_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProgramTask) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProgramTask) ProtoMessage() {}
+
+func (x *ProgramTask) ProtoReflect() protoreflect.Message {
+	mi := &file_store_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProgramTask.ProtoReflect.Descriptor instead.
+func (*ProgramTask) Descriptor() ([]byte, []int) {
+	return file_store_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *ProgramTask) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ProgramTask) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *ProgramTask) GetGeneration() uint64 {
+	if x != nil {
+		return x.Generation
+	}
+	return 0
+}
+
+func (x *ProgramTask) GetWorker() string {
+	if x != nil {
+		return x.Worker
+	}
+	return ""
+}
+
+func (x *ProgramTask) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
+type ProgramEvent struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	UnixMs        int64                  `protobuf:"varint,1,opt,name=unix_ms,json=unixMs,proto3" json:"unix_ms,omitempty"`
+	Kind          string                 `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"`
+	Task          string                 `protobuf:"bytes,3,opt,name=task,proto3" json:"task,omitempty"`
+	Generation    uint64                 `protobuf:"varint,4,opt,name=generation,proto3" json:"generation,omitempty"`
+	Worker        string                 `protobuf:"bytes,5,opt,name=worker,proto3" json:"worker,omitempty"`
+	Text          string                 `protobuf:"bytes,6,opt,name=text,proto3" json:"text,omitempty"`
+	Stack         string                 `protobuf:"bytes,7,opt,name=stack,proto3" json:"stack,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProgramEvent) Reset() {
+	*x = ProgramEvent{}
+	mi := &file_store_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProgramEvent) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProgramEvent) ProtoMessage() {}
+
+func (x *ProgramEvent) ProtoReflect() protoreflect.Message {
+	mi := &file_store_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProgramEvent.ProtoReflect.Descriptor instead.
+func (*ProgramEvent) Descriptor() ([]byte, []int) {
+	return file_store_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *ProgramEvent) GetUnixMs() int64 {
+	if x != nil {
+		return x.UnixMs
+	}
+	return 0
+}
+
+func (x *ProgramEvent) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *ProgramEvent) GetTask() string {
+	if x != nil {
+		return x.Task
+	}
+	return ""
+}
+
+func (x *ProgramEvent) GetGeneration() uint64 {
+	if x != nil {
+		return x.Generation
+	}
+	return 0
+}
+
+func (x *ProgramEvent) GetWorker() string {
+	if x != nil {
+		return x.Worker
+	}
+	return ""
+}
+
+func (x *ProgramEvent) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+func (x *ProgramEvent) GetStack() string {
+	if x != nil {
+		return x.Stack
+	}
+	return ""
+}
+
 var File_store_proto protoreflect.FileDescriptor
 
 const file_store_proto_rawDesc = "" +
@@ -1443,7 +1817,44 @@ const file_store_proto_rawDesc = "" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x18\n" +
 	"\astarted\x18\x02 \x01(\bR\astarted\x12\x1f\n" +
 	"\vall_running\x18\x03 \x01(\bR\n" +
-	"allRunningB4Z2github.com/rota-project/rota/store/storepb;storepbb\x06proto3"
+	"allRunning\"\x82\x03\n" +
+	"\aProgram\x12\x18\n" +
+	"\aversion\x18\x01 \x01(\rR\aversion\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x10\n" +
+	"\x03run\x18\x03 \x01(\tR\x03run\x12\x16\n" +
+	"\x06policy\x18\x04 \x01(\tR\x06policy\x12\x12\n" +
+	"\x04host\x18\x05 \x01(\tR\x04host\x12\x10\n" +
+	"\x03pid\x18\x06 \x01(\x03R\x03pid\x12\"\n" +
+	"\rsince_unix_ms\x18\a \x01(\x03R\vsinceUnixMs\x12\x14\n" +
+	"\x05lease\x18\b \x01(\x03R\x05lease\x12\x14\n" +
+	"\x05phase\x18\t \x01(\tR\x05phase\x12\x18\n" +
+	"\amissing\x18\n" +
+	" \x01(\tR\amissing\x12-\n" +
+	"\x05tasks\x18\v \x03(\v2\x17.rota.store.ProgramTaskR\x05tasks\x120\n" +
+	"\x06events\x18\f \x03(\v2\x18.rota.store.ProgramEventR\x06events\x12\x12\n" +
+	"\x04stop\x18\r \x01(\tR\x04stop\x12\x1a\n" +
+	"\bdetached\x18\x0e \x01(\bR\bdetached\"\\\n" +
+	"\x0eProgramHistory\x12\x18\n" +
+	"\aversion\x18\x01 \x01(\rR\aversion\x120\n" +
+	"\x06events\x18\x02 \x03(\v2\x18.rota.store.ProgramEventR\x06events\"\x85\x01\n" +
+	"\vProgramTask\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05state\x18\x02 \x01(\tR\x05state\x12\x1e\n" +
+	"\n" +
+	"generation\x18\x03 \x01(\x04R\n" +
+	"generation\x12\x16\n" +
+	"\x06worker\x18\x04 \x01(\tR\x06worker\x12\x14\n" +
+	"\x05error\x18\x05 \x01(\tR\x05error\"\xb1\x01\n" +
+	"\fProgramEvent\x12\x17\n" +
+	"\aunix_ms\x18\x01 \x01(\x03R\x06unixMs\x12\x12\n" +
+	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x12\n" +
+	"\x04task\x18\x03 \x01(\tR\x04task\x12\x1e\n" +
+	"\n" +
+	"generation\x18\x04 \x01(\x04R\n" +
+	"generation\x12\x16\n" +
+	"\x06worker\x18\x05 \x01(\tR\x06worker\x12\x12\n" +
+	"\x04text\x18\x06 \x01(\tR\x04text\x12\x14\n" +
+	"\x05stack\x18\a \x01(\tR\x05stackB4Z2github.com/rota-project/rota/store/storepb;storepbb\x06proto3"
 
 var (
 	file_store_proto_rawDescOnce sync.Once
@@ -1457,47 +1868,54 @@ func file_store_proto_rawDescGZIP() []byte {
 	return file_store_proto_rawDescData
 }
 
-var file_store_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
+var file_store_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
 var file_store_proto_goTypes = []any{
-	(*TaskPage)(nil),   // 0: rota.store.TaskPage
-	(*Task)(nil),       // 1: rota.store.Task
-	(*Rules)(nil),      // 2: rota.store.Rules
-	(*Preference)(nil), // 3: rota.store.Preference
-	(*Affinity)(nil),   // 4: rota.store.Affinity
-	(*Spread)(nil),     // 5: rota.store.Spread
-	(*GrantPage)(nil),  // 6: rota.store.GrantPage
-	(*Grant)(nil),      // 7: rota.store.Grant
-	(*AckPage)(nil),    // 8: rota.store.AckPage
-	(*Ack)(nil),        // 9: rota.store.Ack
-	(*Leader)(nil),     // 10: rota.store.Leader
-	(*Scheduler)(nil),  // 11: rota.store.Scheduler
-	(*Session)(nil),    // 12: rota.store.Session
-	(*Node)(nil),       // 13: rota.store.Node
-	(*Source)(nil),     // 14: rota.store.Source
-	(*Cluster)(nil),    // 15: rota.store.Cluster
-	nil,                // 16: rota.store.Task.ResourcesEntry
-	nil,                // 17: rota.store.Spread.SharesEntry
-	nil,                // 18: rota.store.Session.LabelsEntry
-	nil,                // 19: rota.store.Session.CapacityEntry
+	(*TaskPage)(nil),       // 0: rota.store.TaskPage
+	(*Task)(nil),           // 1: rota.store.Task
+	(*Rules)(nil),          // 2: rota.store.Rules
+	(*Preference)(nil),     // 3: rota.store.Preference
+	(*Affinity)(nil),       // 4: rota.store.Affinity
+	(*Spread)(nil),         // 5: rota.store.Spread
+	(*GrantPage)(nil),      // 6: rota.store.GrantPage
+	(*Grant)(nil),          // 7: rota.store.Grant
+	(*AckPage)(nil),        // 8: rota.store.AckPage
+	(*Ack)(nil),            // 9: rota.store.Ack
+	(*Leader)(nil),         // 10: rota.store.Leader
+	(*Scheduler)(nil),      // 11: rota.store.Scheduler
+	(*Session)(nil),        // 12: rota.store.Session
+	(*Node)(nil),           // 13: rota.store.Node
+	(*Source)(nil),         // 14: rota.store.Source
+	(*Cluster)(nil),        // 15: rota.store.Cluster
+	(*Program)(nil),        // 16: rota.store.Program
+	(*ProgramHistory)(nil), // 17: rota.store.ProgramHistory
+	(*ProgramTask)(nil),    // 18: rota.store.ProgramTask
+	(*ProgramEvent)(nil),   // 19: rota.store.ProgramEvent
+	nil,                    // 20: rota.store.Task.ResourcesEntry
+	nil,                    // 21: rota.store.Spread.SharesEntry
+	nil,                    // 22: rota.store.Session.LabelsEntry
+	nil,                    // 23: rota.store.Session.CapacityEntry
 }
 var file_store_proto_depIdxs = []int32{
 	1,  // 0: rota.store.TaskPage.tasks:type_name -> rota.store.Task
-	16, // 1: rota.store.Task.resources:type_name -> rota.store.Task.ResourcesEntry
+	20, // 1: rota.store.Task.resources:type_name -> rota.store.Task.ResourcesEntry
 	2,  // 2: rota.store.Task.rules:type_name -> rota.store.Rules
 	3,  // 3: rota.store.Rules.prefer:type_name -> rota.store.Preference
 	4,  // 4: rota.store.Rules.affinity:type_name -> rota.store.Affinity
 	5,  // 5: rota.store.Rules.spread:type_name -> rota.store.Spread
-	17, // 6: rota.store.Spread.shares:type_name -> rota.store.Spread.SharesEntry
+	21, // 6: rota.store.Spread.shares:type_name -> rota.store.Spread.SharesEntry
 	7,  // 7: rota.store.GrantPage.grants:type_name -> rota.store.Grant
 	9,  // 8: rota.store.AckPage.acks:type_name -> rota.store.Ack
-	18, // 9: rota.store.Session.labels:type_name -> rota.store.Session.LabelsEntry
-	19, // 10: rota.store.Session.capacity:type_name -> rota.store.Session.CapacityEntry
+	22, // 9: rota.store.Session.labels:type_name -> rota.store.Session.LabelsEntry
+	23, // 10: rota.store.Session.capacity:type_name -> rota.store.Session.CapacityEntry
 	12, // 11: rota.store.Node.last:type_name -> rota.store.Session
-	12, // [12:12] is the sub-list for method output_type
-	12, // [12:12] is the sub-list for method input_type
-	12, // [12:12] is the sub-list for extension type_name
-	12, // [12:12] is the sub-list for extension extendee
-	0,  // [0:12] is the sub-list for field type_name
+	18, // 12: rota.store.Program.tasks:type_name -> rota.store.ProgramTask
+	19, // 13: rota.store.Program.events:type_name -> rota.store.ProgramEvent
+	19, // 14: rota.store.ProgramHistory.events:type_name -> rota.store.ProgramEvent
+	15, // [15:15] is the sub-list for method output_type
+	15, // [15:15] is the sub-list for method input_type
+	15, // [15:15] is the sub-list for extension type_name
+	15, // [15:15] is the sub-list for extension extendee
+	0,  // [0:15] is the sub-list for field type_name
 }
 
 func init() { file_store_proto_init() }
@@ -1512,7 +1930,7 @@ func file_store_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_store_proto_rawDesc), len(file_store_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   20,
+			NumMessages:   24,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -1,0 +1,233 @@
+package e2e
+
+import (
+	"bufio"
+	"fmt"
+	"net"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/anishathalye/porcupine"
+)
+
+// hold is one run of a task's process, as it told it.
+type hold struct {
+	worker, task string
+	generation   uint64
+	// The process ran from somewhere in began to somewhere in ended; zero while it runs.
+	began, ended [2]time.Duration
+	beat         time.Duration // when it was last heard of
+	// frozen says that its worker was stopped meanwhile: it may be followed
+	// before it ends, by a greater generation.
+	frozen bool
+}
+
+// record is the history of owners.
+type record struct {
+	socket string
+	zero   time.Time
+	mu     sync.Mutex
+	holds  []*hold
+	live   map[*hold]bool
+	conns  sync.WaitGroup
+}
+
+func newRecord(t *testing.T, dir string) *record {
+	t.Helper()
+	r := &record{socket: filepath.Join(dir, "s"), zero: time.Now(), live: map[*hold]bool{}}
+	l, err := (&net.ListenConfig{}).Listen(t.Context(), "unix", r.socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.conns.Go(func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			r.conns.Go(func() { r.serve(c) })
+		}
+	})
+	t.Cleanup(func() {
+		_ = l.Close()
+		r.conns.Wait()
+	})
+	return r
+}
+
+func (r *record) now() time.Duration { return time.Since(r.zero) }
+
+func (r *record) serve(c net.Conn) {
+	defer func() { _ = c.Close() }()
+	h := &hold{}
+	h.began[0] = r.now()
+	in := bufio.NewScanner(c)
+	for in.Scan() {
+		r.mu.Lock()
+		h.beat = r.now()
+		if h.task == "" {
+			words := strings.Fields(in.Text())
+			if len(words) != 3 {
+				r.mu.Unlock()
+				return
+			}
+			h.worker, h.task = words[0], words[1]
+			h.generation, _ = strconv.ParseUint(words[2], 10, 64)
+			h.began[1] = h.beat
+			r.holds = append(r.holds, h)
+			r.live[h] = true
+		}
+		r.mu.Unlock()
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	h.ended = [2]time.Duration{h.beat, r.now()}
+	delete(r.live, h)
+}
+
+// freeze marks what runs on a worker that is stopped.
+func (r *record) freeze(worker string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for h := range r.live {
+		if h.worker == worker {
+			h.frozen = true
+		}
+	}
+}
+
+// running is the number of processes by task, and by worker.
+func (r *record) running() (tasks map[string]int, workers map[string]int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	tasks, workers = map[string]int{}, map[string]int{}
+	for h := range r.live {
+		tasks[h.task]++
+		workers[h.worker]++
+	}
+	return tasks, workers
+}
+
+// where is the worker of each task that runs.
+func (r *record) where() map[string]string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	out := map[string]string{}
+	for h := range r.live {
+		out[h.task] = h.worker
+	}
+	return out
+}
+
+// count is the number of runs so far.
+func (r *record) count() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.holds)
+}
+
+// op is an operation on the lock of one instance.
+type op struct {
+	take bool // or let go
+	*hold
+}
+
+// lock is the state of the lock: the greatest generation accepted, and whether
+// it is held.
+type lock struct {
+	generation   uint64
+	held, frozen bool
+}
+
+// fencedLock is a lock with a fencing token. It is taken with a greater
+// generation than ever before, while nobody holds it; one whose holder's worker
+// was stopped may be taken from it, which only the generation makes safe.
+var fencedLock = porcupine.Model{
+	Init: func() any { return lock{} },
+	Step: func(state, input, _ any) (bool, any) {
+		s, in := state.(lock), input.(op)
+		switch {
+		case in.take:
+			return in.generation > s.generation && (!s.held || s.frozen), lock{in.generation, true, in.frozen}
+		case s.generation == in.generation:
+			return s.held, lock{s.generation, false, false}
+		default:
+			return in.frozen && in.generation < s.generation, s // was taken from it
+		}
+	},
+	Equal: func(a, b any) bool { return a == b },
+	DescribeOperation: func(input, _ any) string {
+		in := input.(op)
+		verb := "lets go"
+		if in.take {
+			verb = "takes"
+		}
+		return fmt.Sprintf("%s %s generation %d", in.worker, verb, in.generation)
+	},
+}
+
+// check checks the history of every task, and answers how often a task began on
+// another worker than before. All processes have ended.
+func (r *record) check(t *testing.T) (moves int) {
+	t.Helper()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	ops := map[string][]porcupine.Operation{}
+	last := map[string]string{}
+	for n, h := range r.holds {
+		if w := last[h.task]; w != "" && w != h.worker {
+			moves++
+		}
+		last[h.task] = h.worker
+		if h.ended[1] == 0 {
+			t.Errorf("%s of %s generation %d still runs", h.task, h.worker, h.generation)
+			continue
+		}
+		ops[h.task] = append(ops[h.task],
+			porcupine.Operation{ClientId: n, Input: op{true, h}, Call: int64(h.began[0]), Return: int64(h.began[1])},
+			porcupine.Operation{ClientId: n, Input: op{false, h}, Call: int64(h.ended[0]), Return: int64(h.ended[1])})
+	}
+	for task, history := range ops {
+		if porcupine.CheckOperationsTimeout(fencedLock, history, time.Minute) == porcupine.Ok {
+			continue
+		}
+		t.Errorf("%s: no order of these is that of a fenced lock:", task)
+		for _, o := range history {
+			in := o.Input.(op)
+			t.Logf("  %v to %v: %s", time.Duration(o.Call), time.Duration(o.Return), fencedLock.DescribeOperation(in, nil))
+		}
+	}
+	return moves
+}
+
+// TestFencedLockRefuses keeps the checker honest.
+func TestFencedLockRefuses(t *testing.T) {
+	t.Parallel()
+	mk := func(gen uint64, from, to time.Duration, frozen bool) []porcupine.Operation {
+		h := &hold{worker: fmt.Sprint("w", gen), task: "t", generation: gen, frozen: frozen}
+		return []porcupine.Operation{
+			{Input: op{true, h}, Call: int64(from), Return: int64(from) + 1},
+			{Input: op{false, h}, Call: int64(to), Return: int64(to) + 1},
+		}
+	}
+	for _, c := range []struct {
+		name string
+		ops  []porcupine.Operation
+		ok   bool
+	}{
+		{"one after the other", append(mk(1, 0, 10, false), mk(2, 20, 30, false)...), true},
+		{"two at once", append(mk(1, 0, 25, false), mk(2, 20, 30, false)...), false},
+		{"two at once, the old one frozen", append(mk(1, 0, 25, true), mk(2, 20, 30, false)...), true},
+		{"two at once, the new one frozen", append(mk(1, 0, 25, false), mk(2, 20, 30, true)...), false},
+		{"a generation again", append(mk(2, 0, 10, false), mk(2, 20, 30, false)...), false},
+		{"a lower generation", append(mk(2, 0, 10, true), mk(1, 20, 30, false)...), false},
+	} {
+		if got := porcupine.CheckOperations(fencedLock, c.ops); got != c.ok {
+			t.Errorf("%s: legal %v, want %v", c.name, got, c.ok)
+		}
+	}
+}

@@ -1,0 +1,326 @@
+package program
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	grpcstatus "google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	rotav1 "github.com/rota-project/rota/api/rota/v1"
+	"github.com/rota-project/rota/program/lifecycle"
+)
+
+// attach holds a program's stream to some scheduler: its tasks and their places,
+// its reports, its life.
+type attach struct {
+	p    *Program
+	cfg  ClusterConfig
+	host *clusterHost
+	id   string // of this run
+
+	mu     sync.Mutex
+	truth  map[string]*rotav1.TaskDefinition // what is declared; nil for what was and is not
+	queue  []*rotav1.FromProgram             // to be said on the present stream
+	signal chan struct{}
+	events []*rotav1.ProgramEvent
+	ended  chan struct{}
+	over   bool
+	moves  bool     // to be run elsewhere
+	known  []string // schedulers
+	ttl    time.Duration
+
+	conn   *grpc.ClientConn
+	stream grpc.BidiStreamingClient[rotav1.FromProgram, rotav1.ToProgram]
+	stop   context.CancelFunc
+}
+
+func newAttach(p *Program, cfg ClusterConfig, h *clusterHost) *attach {
+	return &attach{p: p, cfg: cfg, host: h, id: rand.Text()[:12], truth: map[string]*rotav1.TaskDefinition{}, signal: make(chan struct{}, 1), ended: make(chan struct{}), ttl: 5 * time.Second}
+}
+
+// change queues a change of what is declared; it never waits.
+func (a *attach) change(c *rotav1.ProgramChange) {
+	a.mu.Lock()
+	for _, d := range c.GetSet() {
+		a.truth[d.GetId()] = d
+	}
+	for _, id := range c.GetDelete() {
+		a.truth[id] = nil
+	}
+	a.queue = append(a.queue, changeMessage(c))
+	a.mu.Unlock()
+	a.wake()
+}
+
+func changeMessage(c *rotav1.ProgramChange) *rotav1.FromProgram {
+	return &rotav1.FromProgram{Body: &rotav1.FromProgram_Change{Change: c}}
+}
+
+// again queues all that is true, for a new stream: what was said on the old one
+// may not have been heard. a.mu is held.
+func (a *attach) again() {
+	c := &rotav1.ProgramChange{}
+	for id, d := range a.truth {
+		if d == nil {
+			c.Delete = append(c.Delete, id)
+		} else {
+			c.Set = append(c.Set, d)
+		}
+	}
+	a.queue = nil
+	if len(a.truth) > 0 {
+		a.queue = append(a.queue, changeMessage(c))
+	}
+	if a.over {
+		a.queue = append(a.queue, endMessage(a.moves))
+	}
+	a.wake()
+}
+
+func endMessage(moves bool) *rotav1.FromProgram {
+	return &rotav1.FromProgram{Body: &rotav1.FromProgram_End{End: &rotav1.ProgramEnd{Moves: moves}}}
+}
+
+func (a *attach) wake() {
+	select {
+	case a.signal <- struct{}{}:
+	default:
+	}
+}
+
+// first opens the stream for the first time: what is wrong then is told to the
+// caller of Run.
+func (a *attach) first(ctx context.Context) (*rotav1.ProgramWelcome, error) {
+	var errs []error
+	for _, address := range a.cfg.Addresses {
+		w, err := a.open(ctx, address)
+		if err == nil {
+			return w, nil
+		}
+		switch grpcstatus.Code(err) {
+		case codes.AlreadyExists:
+			return nil, fmt.Errorf("%w: %s", ErrRunning, grpcstatus.Convert(err).Message())
+		case codes.InvalidArgument:
+			return nil, errors.New(grpcstatus.Convert(err).Message())
+		}
+		errs = append(errs, fmt.Errorf("scheduler %s: %w", address, err))
+	}
+	return nil, errors.Join(errs...)
+}
+
+// open opens the stream at one scheduler.
+func (a *attach) open(ctx context.Context, address string) (_ *rotav1.ProgramWelcome, err error) {
+	conn, err := grpc.NewClient("passthrough:///"+address, append(a.cfg.credentials(address),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxAttach), grpc.MaxCallSendMsgSize(maxAttach)))...)
+	if err != nil {
+		return nil, err
+	}
+	streamCtx, stop := context.WithCancel(a.host.ctx)
+	defer func() {
+		if err != nil {
+			stop()
+			_ = conn.Close()
+		}
+	}()
+	defer context.AfterFunc(ctx, stop)()
+	patience := time.AfterFunc(attachTimeout, stop)
+	defer patience.Stop()
+	stream, err := rotav1.NewProgramsClient(conn).AttachProgram(streamCtx)
+	if err != nil {
+		return nil, err
+	}
+	host, _ := os.Hostname()
+	err = stream.Send(&rotav1.FromProgram{Body: &rotav1.FromProgram_Hello{Hello: &rotav1.ProgramHello{
+		Name: a.p.name, Run: a.id, Policy: string(a.p.cfg.Policy), Host: host, Pid: int64(os.Getpid()), Detached: a.cfg.moving != nil,
+	}}})
+	if err != nil {
+		_, err = stream.Recv() // says why
+		return nil, err
+	}
+	m, err := stream.Recv()
+	if err != nil {
+		return nil, err
+	}
+	w := m.GetWelcome()
+	if w == nil {
+		return nil, errors.New("no welcome")
+	}
+	a.mu.Lock()
+	a.known = w.GetSchedulers()
+	a.again()
+	if ttl := time.Duration(w.GetTtlMs()) * time.Millisecond; ttl > 0 {
+		a.ttl = ttl
+	}
+	a.mu.Unlock()
+	a.conn, a.stream, a.stop = conn, stream, stop
+	return w, nil
+}
+
+const (
+	maxAttach     = 64 << 20
+	attachTimeout = 5 * time.Second
+)
+
+// run serves one stream after another until ctx ends. A program that cannot
+// reach any scheduler for longer than its lease is over.
+func (a *attach) run(ctx context.Context) {
+	for n := 0; ctx.Err() == nil; {
+		a.serve(ctx)
+		a.stop()
+		_ = a.conn.Close()
+		a.mu.Lock()
+		over := a.over
+		addresses := append(append([]string(nil), a.cfg.Addresses...), a.known...)
+		ttl := a.ttl
+		a.mu.Unlock()
+		if over || ctx.Err() != nil {
+			return
+		}
+		a.host.run.note(Event{Kind: Disconnected, Text: "no connection to a scheduler"})
+		deadline := time.Now().Add(ttl)
+		for {
+			n++
+			w, err := a.open(ctx, addresses[n%len(addresses)])
+			if err == nil {
+				a.host.connect(w.GetSchedulers())
+				a.host.run.note(Event{Kind: Reregistered})
+				break
+			}
+			if ctx.Err() != nil {
+				return
+			}
+			if grpcstatus.Code(err) == codes.AlreadyExists || time.Now().After(deadline) {
+				a.host.run.do(func(m *lifecycle.Machine) {
+					m.Stop("cut off from the cluster", fmt.Errorf("%w: cut off for longer than its lease: %w", errEnded, err))
+				})
+				return
+			}
+			select {
+			case <-time.After(50 * time.Millisecond):
+			case <-ctx.Done():
+			}
+		}
+	}
+}
+
+// serve talks on the present stream until it ends.
+func (a *attach) serve(ctx context.Context) {
+	broken := make(chan struct{})
+	go func() {
+		defer close(broken)
+		for {
+			m, err := a.stream.Recv()
+			if err != nil {
+				return
+			}
+			switch body := m.GetBody().(type) {
+			case *rotav1.ToProgram_Places:
+				a.host.places(body.Places)
+			case *rotav1.ToProgram_Stop:
+				a.p.Stop(body.Stop.GetReason())
+			case *rotav1.ToProgram_Rejected:
+				a.host.rejected(body.Rejected.GetText())
+			case *rotav1.ToProgram_Ended:
+				close(a.ended)
+				return
+			}
+		}
+	}()
+	a.mu.Lock()
+	every := a.ttl / 4
+	a.mu.Unlock()
+	renew := time.NewTicker(every)
+	defer renew.Stop()
+	report := time.NewTicker(reportEvery)
+	defer report.Stop()
+	var last string
+	for {
+		a.mu.Lock()
+		news := a.queue
+		a.queue = nil
+		a.mu.Unlock()
+		for _, m := range news {
+			if a.stream.Send(m) != nil {
+				a.stop()
+				<-broken
+				return
+			}
+		}
+		select {
+		case <-a.signal:
+		case <-report.C:
+			m, key := a.report()
+			if key != last {
+				last = key
+				_ = a.stream.Send(m) // if it fails so does Recv
+			}
+		case <-renew.C:
+			_ = a.stream.Send(&rotav1.FromProgram{Body: &rotav1.FromProgram_Renew{Renew: &rotav1.ProgramRenew{}}})
+		case <-broken:
+			return
+		case <-ctx.Done():
+			a.stop()
+			<-broken
+			return
+		}
+	}
+}
+
+// reportEvery is how often the cluster may hear how the program stands.
+const reportEvery = 200 * time.Millisecond
+
+// report says how the program stands; key changes when there is news.
+func (a *attach) report() (m *rotav1.FromProgram, key string) {
+	s := a.p.Status()
+	r := &rotav1.ProgramReport{Phase: string(s.Phase), Missing: s.Missing}
+	for _, t := range s.Tasks {
+		r.Tasks = append(r.Tasks, &rotav1.ProgramTask{Name: t.Name, State: string(t.State), Generation: t.Generation, Worker: t.Worker, Error: clip(t.Text)})
+	}
+	a.mu.Lock()
+	r.Events, a.events = a.events, nil
+	a.mu.Unlock()
+	if len(r.GetEvents()) > 0 {
+		key = fmt.Sprint(time.Now().UnixNano())
+	} else {
+		key = fmt.Sprint(s)
+	}
+	return &rotav1.FromProgram{Body: &rotav1.FromProgram_Report{Report: r}}, key
+}
+
+// event notes an event for the next report.
+func (a *attach) event(e Event) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if len(a.events) == maxEventsReported {
+		a.events = a.events[1:]
+	}
+	a.events = append(a.events, &rotav1.ProgramEvent{
+		Time: timestamppb.Now(), Kind: string(e.Kind), Task: e.Task, Generation: e.Generation, Worker: e.Worker,
+		Text: clip(e.Text), Stack: clip(e.Stack),
+	})
+}
+
+const maxEventsReported = 100
+
+// finish says that the program is over and waits until the cluster knows.
+func (a *attach) finish(patience time.Duration, moves bool) {
+	a.mu.Lock()
+	a.over, a.moves = true, moves
+	a.queue = append(a.queue, endMessage(moves))
+	a.mu.Unlock()
+	a.wake()
+	t := time.NewTimer(patience)
+	defer t.Stop()
+	select {
+	case <-a.ended:
+	case <-t.C:
+	}
+}

@@ -1,0 +1,367 @@
+package program
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/rota-project/rota"
+	rotav1 "github.com/rota-project/rota/api/rota/v1"
+	"github.com/rota-project/rota/auth"
+	"github.com/rota-project/rota/program/lifecycle"
+	"github.com/rota-project/rota/program/link"
+)
+
+// Cluster runs programs on the workers of a rota cluster. Addresses are the
+// schedulers' gRPC addresses, host:port; one that answers is enough. The
+// scheduler function runs in this process, attached: when the process ends or is
+// cut off for longer than the cluster's lease, so does the program.
+//
+// Tasks run on workers that offer their function (worker.RegisterTaskFunc). They
+// are tasks of the cluster, NAME/elevator-0 and so on of kind program/elevator,
+// so `rota why` says where they are and why.
+//
+// The token of ROTA_TOKEN_FILE or ROTA_TOKEN is used, where there is one.
+func Cluster(addresses ...string) Place {
+	token, err := auth.ClientToken("", os.LookupEnv)
+	return &cluster{cfg: ClusterConfig{Addresses: addresses, Token: token.Reveal()}, err: err}
+}
+
+// ClusterConfig is Cluster with all choices.
+type ClusterConfig struct {
+	// Addresses are the schedulers' gRPC addresses. At least one.
+	Addresses []string
+	// TLS secures the connections. Nil connects in the clear, which only
+	// loopback addresses are for.
+	TLS *tls.Config
+	// Token is shown to schedulers that ask for one: of the role submitter. It
+	// is only sent over TLS, or to this machine.
+	Token string
+
+	// moving is set where the scheduler function is a task of the cluster; it
+	// reports whether that was ended here to go on elsewhere.
+	moving func() bool
+}
+
+// ClusterWith is Cluster with all choices.
+func ClusterWith(c ClusterConfig) Place { return &cluster{cfg: c} }
+
+type cluster struct {
+	cfg ClusterConfig
+	err error
+}
+
+// credentials are those of gRPC connections to an address.
+func (c *ClusterConfig) credentials(address string) []grpc.DialOption {
+	creds := insecure.NewCredentials()
+	if c.TLS != nil {
+		creds = credentials.NewTLS(c.TLS)
+	}
+	opts := []grpc.DialOption{grpc.WithTransportCredentials(creds)}
+	if c.Token != "" {
+		opts = append(opts, grpc.WithPerRPCCredentials(auth.PerRPC(auth.Secret(c.Token), c.TLS != nil || onLoopback(address))))
+	}
+	return opts
+}
+
+// onLoopback reports whether an address is this machine's own.
+func onLoopback(address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	ip, perr := netip.ParseAddr(host)
+	return err == nil && (host == "localhost" || perr == nil && ip.IsLoopback())
+}
+
+// TaskKind is the kind of the cluster's tasks that run a program's function.
+func TaskKind(function string) string { return "program/" + function }
+
+func (c *cluster) open(ctx context.Context, r *run) (host, error) {
+	if c.err != nil {
+		return nil, c.err
+	}
+	if len(c.cfg.Addresses) == 0 {
+		return nil, &rota.FieldError{Field: "addresses", Value: "", Want: "at least one scheduler"}
+	}
+	for _, a := range c.cfg.Addresses {
+		if h, p, err := net.SplitHostPort(a); err != nil || h == "" || p == "" {
+			return nil, &rota.FieldError{Field: "addresses", Value: a, Want: "host:port"}
+		}
+	}
+	h := &clusterHost{
+		run: r, wants: map[string]*peer{}, at: map[string]*rotav1.ProgramPlace{}, changed: make(chan struct{}),
+	}
+	_, _ = rand.Read(h.key[:]) // never fails
+	h.ctx, h.cancel = context.WithCancel(context.Background())
+	h.dialer = dialer(func() *tls.Config { return c.cfg.TLS }, c.cfg.Token != "")
+	h.node = link.NewNode(link.NodeConfig{Credentials: []byte(c.cfg.Token)})
+	h.end = h.node.Bind(h.key.addr(schedEnd, 0), r.sched.inbox, r.sched.reply)
+	h.attach = newAttach(r.p, c.cfg, h)
+	welcome, err := h.attach.first(ctx)
+	if err != nil {
+		h.cancel()
+		return nil, err
+	}
+	h.connect(append(slices.Clone(c.cfg.Addresses), welcome.GetSchedulers()...))
+	for _, e := range welcome.GetHistory() {
+		r.events.push(Event{
+			Kind: Kind(e.GetKind()), Task: e.GetTask(), Generation: e.GetGeneration(), Worker: e.GetWorker(),
+			Text: e.GetText(), Stack: e.GetStack(),
+		})
+	}
+	if len(welcome.GetHistory()) > 0 {
+		r.note(Event{Kind: Reregistered, Text: "another process ran the scheduler function before; what it was told is above, and all tasks start again"})
+	}
+	h.wg.Go(func() { h.attach.run(h.ctx) })
+	return h, nil
+}
+
+// dialer connects links to an address. A node that shows a token does so over
+// TLS, or to this machine, and nowhere else.
+func dialer(conf func() *tls.Config, token bool) func(context.Context, string) (net.Conn, error) {
+	return func(ctx context.Context, address string) (net.Conn, error) {
+		ctx, cancel := context.WithTimeout(ctx, link.DefaultIdle)
+		defer cancel()
+		if c := conf(); c != nil {
+			c = c.Clone()
+			c.NextProtos = []string{"h2"} // the port is gRPC's, see link.Credentials
+			return (&tls.Dialer{Config: c}).DialContext(ctx, "tcp", address)
+		}
+		if token && !onLoopback(address) {
+			return nil, auth.ErrNoTLS
+		}
+		return new(net.Dialer).DialContext(ctx, "tcp", address)
+	}
+}
+
+// clusterHost is a cluster while it runs a program.
+type clusterHost struct {
+	run    *run
+	key    secret
+	node   *link.Node
+	end    *link.End
+	attach *attach
+	dialer func(context.Context, string) (net.Conn, error)
+	ctx    context.Context
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+
+	mu      sync.Mutex
+	relays  []string
+	wants   map[string]*peer // declared tasks by id
+	at      map[string]*rotav1.ProgramPlace
+	missing string
+	changed chan struct{} // closed when at or missing is new
+	stuck   error         // a change was rejected
+}
+
+// connect has the node be at each of the relays.
+func (h *clusterHost) connect(addresses []string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, a := range addresses {
+		if slices.Contains(h.relays, a) {
+			continue
+		}
+		h.relays = append(h.relays, a)
+		h.wg.Go(func() {
+			h.node.Connect(h.ctx, func(ctx context.Context) (net.Conn, error) { return h.dialer(ctx, a) }, nil)
+		})
+	}
+}
+
+func (h *clusterHost) id(p *peer) string { return h.run.p.name + "/" + p.name }
+
+func (h *clusterHost) wire(p *peer) (link.Outlet, error) {
+	return h.end.Open(h.key.addr(p.name, p.generation), p, h.run.window), nil
+}
+
+// definition is a peer as a task of the cluster. Where it is not placed yet it
+// is one of a gang; afterwards it stays where it is until the program decides.
+func (h *clusterHost) definition(p *peer, gang, pinned string) (*rotav1.TaskDefinition, error) {
+	if p.payload == nil { // the same for as long as it is this generation: another would be another grant
+		o := p.order(h.key, h.run.window)
+		h.mu.Lock()
+		o.Relays = slices.Clone(h.relays)
+		h.mu.Unlock()
+		payload, err := json.Marshal(o) //nolint:gosec // the order is for the worker, and needs the secret
+		if err != nil {
+			return nil, fmt.Errorf("writing the order of %s: %w", p.name, err)
+		}
+		p.payload = payload
+	}
+	if len(p.payload) > rota.MaxPayload {
+		return nil, &rota.FieldError{
+			Field: p.spec.Name + ".args, env", Value: fmt.Sprintf("%d bytes", len(p.payload)),
+			Want: fmt.Sprintf("at most %d bytes together", rota.MaxPayload),
+		}
+	}
+	return &rotav1.TaskDefinition{
+		Id: h.id(p), Kind: TaskKind(p.spec.Name), Group: "program/" + h.run.p.name, Payload: string(p.payload),
+		Resources: p.spec.Resources.Map(), Gang: gang, Pinned: pinned,
+	}, nil
+}
+
+func (h *clusterHost) declare(peers []*peer, gang string, pinned func(*peer) string) error {
+	change := &rotav1.ProgramChange{}
+	for _, p := range peers {
+		d, err := h.definition(p, gang, pinned(p))
+		if err != nil {
+			return err
+		}
+		change.Set = append(change.Set, d)
+	}
+	h.attach.change(change)
+	return nil
+}
+
+func (h *clusterHost) place(ctx context.Context, peers []*peer, missing func(string)) ([]string, error) {
+	gang := ""
+	if len(peers) > 1 {
+		gang = fmt.Sprintf("program/%s/%d", h.run.p.name, peers[0].generation)
+	}
+	h.mu.Lock()
+	for _, p := range peers {
+		h.wants[h.id(p)] = p
+		delete(h.at, h.id(p)) // it is of an earlier generation
+	}
+	h.mu.Unlock()
+	if err := h.declare(peers, gang, func(*peer) string { return "" }); err != nil {
+		return nil, err
+	}
+	for {
+		h.mu.Lock()
+		workers, why, changed, stuck := h.placed(peers), h.missing, h.changed, h.stuck
+		h.mu.Unlock()
+		switch {
+		case stuck != nil:
+			return nil, stuck
+		case workers != nil:
+			missing("")
+			where := map[*peer]string{}
+			for i, p := range peers {
+				where[p] = workers[i]
+			}
+			return workers, h.declare(peers, "", func(p *peer) string { return where[p] })
+		case why != "":
+			missing(why)
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+// placed answers the workers of peers if all have one. h.mu is held.
+func (h *clusterHost) placed(peers []*peer) []string {
+	var workers []string
+	for _, p := range peers {
+		at := h.at[h.id(p)]
+		if at == nil || !at.GetCurrent() || at.GetPayload() != digest(p.payload) {
+			return nil
+		}
+		p.grant.Store(at.GetGeneration())
+		workers = append(workers, at.GetWorker())
+	}
+	return workers
+}
+
+// digest tells the payloads of a task's generations apart, see ProgramPlace.
+func digest(payload []byte) uint64 {
+	f := fnv.New64a()
+	_, _ = f.Write(payload) // never fails
+	return f.Sum64()
+}
+
+func (h *clusterHost) start(p *peer) error { return p.out.Reply(h.ctx, kindStatus, nil) }
+
+func (h *clusterHost) ended(p *peer) {
+	h.mu.Lock()
+	id := h.id(p)
+	ours := h.wants[id] == p
+	if ours {
+		delete(h.wants, id)
+	}
+	h.mu.Unlock()
+	if ours {
+		h.attach.change(&rotav1.ProgramChange{Delete: []string{id}})
+	}
+}
+
+// places takes what a scheduler says of where the tasks are.
+func (h *clusterHost) places(m *rotav1.ProgramPlaces) {
+	type gone struct {
+		p    *peer
+		text string
+	}
+	var lost []gone
+	h.mu.Lock()
+	h.missing = m.GetMissing()
+	at := map[string]*rotav1.ProgramPlace{}
+	for _, p := range m.GetPlaces() {
+		at[p.GetId()] = p
+	}
+	for id, p := range h.wants {
+		now := at[id]
+		if grant := p.grant.Load(); grant != 0 && (now == nil || now.GetGeneration() != grant || !now.GetCurrent()) {
+			lost = append(lost, gone{p, "its grant was withdrawn"})
+		}
+	}
+	h.at = at
+	close(h.changed)
+	h.changed = make(chan struct{})
+	h.mu.Unlock()
+	for _, w := range m.GetLostWorkers() {
+		h.run.do(func(m *lifecycle.Machine) { m.WorkerLost(w, "its lease has ended") })
+	}
+	for _, g := range lost {
+		h.run.do(func(m *lifecycle.Machine) { m.Withdrawn(g.p.task, g.p.generation) })
+		h.run.do(func(m *lifecycle.Machine) {
+			m.Ended(g.p.task, g.p.generation, lifecycle.Ending{State: lifecycle.Lost, Text: g.text})
+		})
+	}
+}
+
+// rejected takes that a change was wrong.
+func (h *clusterHost) rejected(text string) {
+	err := fmt.Errorf("the cluster refuses the program's tasks: %s", text)
+	h.mu.Lock()
+	h.stuck = err
+	close(h.changed)
+	h.changed = make(chan struct{})
+	h.mu.Unlock()
+	h.run.do(func(m *lifecycle.Machine) { m.Stop(err.Error(), err) })
+}
+
+func (h *clusterHost) event(e Event) { h.attach.event(e) }
+
+// close has the cluster forget the program.
+func (h *clusterHost) close() {
+	h.attach.finish(farewell, h.attach.cfg.moving != nil && h.attach.cfg.moving())
+	h.cancel()
+	h.wg.Wait()
+}
+
+// errMoves is the cause of a context that ends because the worker may no longer
+// run the scheduler function.
+var errMoves = errors.New("program: its scheduler function moves to another worker")
+
+// farewell is how long the end of a program may take to reach the cluster; after
+// that its lease ends it.
+const farewell = 5 * time.Second
+
+var errEnded = errors.New("program: the cluster has ended the program")

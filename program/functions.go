@@ -1,0 +1,152 @@
+package program
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/rota-project/rota"
+)
+
+// TaskFunc is a task in the channel form. In brings messages from the scheduler
+// function and is closed to tell the task to exit; out takes messages to it. The
+// task need not close out.
+type TaskFunc func(in <-chan Msg, out chan<- Msg, args []string, env map[string]string) error
+
+// Task is a TaskFunc as a value.
+type Task interface {
+	Run(in <-chan Msg, out chan<- Msg, args []string, env map[string]string) error
+}
+
+// ConnFunc is a task or a scheduler function in the form with contexts. Its
+// context ends when it must exit at once; before that, Recv answers io.EOF to
+// tell it to exit in order.
+type ConnFunc func(ctx context.Context, c Conn) error
+
+// SchedFunc is a scheduler function in the channel form. The program ends when
+// it returns. In and events are closed when nothing will come any more.
+type SchedFunc func(in <-chan Msg, out chan<- Msg, events <-chan Event)
+
+// SchedTask is a SchedFunc as a value.
+type SchedTask interface {
+	Run(in <-chan Msg, out chan<- Msg, events <-chan Event)
+}
+
+// Registrar is what task functions can be registered with: Functions, or a
+// worker of a cluster.
+type Registrar interface {
+	RegisterTask(name string, t Task) error
+	RegisterTaskFunc(name string, f TaskFunc) error
+	RegisterTaskConn(name string, f ConnFunc) error
+}
+
+// Functions are the task functions that a worker, or this process, offers by
+// name. The zero value is empty and ready.
+type Functions struct {
+	mu      sync.Mutex
+	byName  map[string]ConnFunc
+	changed chan struct{} // closed at the next registration
+}
+
+// Default are the functions that the package-level Register functions fill and
+// that InProcess and Local offer unless they are given others.
+var Default Functions
+
+// RegisterTaskFunc offers f under name in Default.
+func RegisterTaskFunc(name string, f TaskFunc) error { return Default.RegisterTaskFunc(name, f) }
+
+// RegisterTask offers t under name in Default.
+func RegisterTask(name string, t Task) error { return Default.RegisterTask(name, t) }
+
+// RegisterTaskConn offers f under name in Default.
+func RegisterTaskConn(name string, f ConnFunc) error { return Default.RegisterTaskConn(name, f) }
+
+// RegisterTask offers t under name. A name that is taken is refused.
+func (fs *Functions) RegisterTask(name string, t Task) error {
+	if t == nil {
+		return &rota.FieldError{Field: "task", Value: t, Want: "a value, for " + name}
+	}
+	return fs.RegisterTaskFunc(name, t.Run)
+}
+
+// RegisterTaskFunc offers f under name. A name that is taken is refused.
+func (fs *Functions) RegisterTaskFunc(name string, f TaskFunc) error {
+	if f == nil {
+		return &rota.FieldError{Field: "task", Value: nil, Want: "a function, for " + name}
+	}
+	return fs.RegisterTaskConn(name, taskChannels(f))
+}
+
+// RegisterTaskConn offers f under name. A name that is taken is refused.
+func (fs *Functions) RegisterTaskConn(name string, f ConnFunc) error {
+	if err := validName("task", name); err != nil {
+		return err
+	}
+	if f == nil {
+		return &rota.FieldError{Field: "task", Value: nil, Want: "a function, for " + name}
+	}
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
+	if fs.byName[name] != nil {
+		return &rota.FieldError{Field: "task", Value: name, Want: "a name that is not registered yet"}
+	}
+	if fs.byName == nil {
+		fs.byName = map[string]ConnFunc{}
+	}
+	fs.byName[name] = f
+	if fs.changed != nil {
+		close(fs.changed)
+		fs.changed = nil
+	}
+	return nil
+}
+
+// Names are the registered names, in order.
+func (fs *Functions) Names() []string {
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
+	var names []string
+	for n := range fs.byName {
+		names = append(names, n)
+	}
+	slices.Sort(names)
+	return names
+}
+
+func (fs *Functions) get(name string) ConnFunc {
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
+	return fs.byName[name]
+}
+
+// lacks returns those of names that nobody registered, and a channel that is
+// closed when that may have changed.
+func (fs *Functions) lacks(names []string) (missing []string, changed <-chan struct{}) {
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
+	for _, n := range names {
+		if fs.byName[n] == nil && !slices.Contains(missing, n) {
+			missing = append(missing, n)
+		}
+	}
+	if fs.changed == nil {
+		fs.changed = make(chan struct{})
+	}
+	return missing, fs.changed
+}
+
+// validName checks a name that a person gave.
+func validName(field, name string) error {
+	if strings.ContainsAny(name, "/") {
+		return &rota.FieldError{Field: field, Value: name, Want: "a name without /"}
+	}
+	if err := (rota.Task{ID: name}).Validate(); err != nil {
+		if fe := (*rota.FieldError)(nil); errors.As(err, &fe) {
+			return &rota.FieldError{Field: field, Value: fe.Value, Want: fe.Want}
+		}
+		return err
+	}
+	return nil
+}

@@ -1,0 +1,135 @@
+package program
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/rota-project/rota/program/lifecycle"
+	"github.com/rota-project/rota/program/link"
+)
+
+// MaxMessage is the most bytes of one message: 1 MiB.
+const MaxMessage = link.MaxMessage
+
+// Errors by which a caller decides.
+var (
+	// ErrTooLarge refuses a message of more than MaxMessage bytes.
+	ErrTooLarge = fmt.Errorf("program: message over the limit of %d bytes", MaxMessage)
+	// ErrGone says that the task has ended and will not be started again, or
+	// that it ended before it answered.
+	ErrGone = errors.New("program: the task is gone")
+	// ErrUnknownTask says that the program has no task of that name.
+	ErrUnknownTask = errors.New("program: no such task")
+	// ErrRunning refuses a second program of a name that runs already.
+	ErrRunning = errors.New("program: a program of this name is running")
+	// ErrNotScheduler says that only the scheduler function can do that.
+	ErrNotScheduler = errors.New("program: only the scheduler function can do that")
+	// ErrRefused says that a message was not taken because its task does not read.
+	ErrRefused = errors.New("program: the task does not read its messages")
+)
+
+// Msg is a message between the scheduler function and a task.
+type Msg struct {
+	// Task is the task that it is from or to, "elevator-2": whichever end is
+	// the task. A task may leave it empty when it sends.
+	Task string
+	// Data is any bytes, at most MaxMessage.
+	Data []byte
+
+	tag uint64 // what kind it is, and which request it belongs to
+	err error
+}
+
+// Messages carry a tag: the kind below, and above it the number of the request.
+const (
+	kindMessage  = iota
+	kindRequest  // wants a response
+	kindResponse // answers a request
+	kindFailure  // answers it with an error, or comes back because it could not be sent
+	kindEnd      // the task's last message was the one before
+	kindStop     // the task is told to exit
+	kindStatus   // the task says how it is
+	kindHard     // the task is told to exit without reading on
+)
+
+const kindBits = 3
+
+func (m Msg) kind() uint64 { return m.tag & (1<<kindBits - 1) }
+func (m Msg) id() uint64   { return m.tag >> kindBits }
+
+// IsRequest reports whether the sender waits for a Reply.
+func (m Msg) IsRequest() bool { return m.kind() == kindRequest }
+
+// Reply returns the message that answers m; it is sent like any other. To a
+// message that is no request it is an ordinary message back.
+func (m Msg) Reply(data []byte) Msg {
+	r := Msg{Task: m.Task, Data: data}
+	if m.IsRequest() {
+		r.tag = m.id()<<kindBits | kindResponse
+	}
+	return r
+}
+
+// ReplyError returns the message that answers the request m with an error.
+func (m Msg) ReplyError(err error) Msg {
+	return Msg{Task: m.Task, Data: []byte(err.Error()), tag: m.id()<<kindBits | kindFailure}
+}
+
+// Err is set on a message that came back to a task in its in because it could
+// not be sent. It has no data.
+func (m Msg) Err() error { return m.err }
+
+// RemoteError is the error that the other end answered a request with.
+type RemoteError struct {
+	Task string
+	Text string
+}
+
+func (e *RemoteError) Error() string { return e.Task + ": " + e.Text }
+
+// Event is something that happened; its kinds are listed at Kind.
+type Event = lifecycle.Event
+
+// Kind says what happened.
+type Kind = lifecycle.Kind
+
+// The kinds of event.
+const (
+	Registered         = lifecycle.Registered
+	Reregistered       = lifecycle.Reregistered
+	Disconnected       = lifecycle.Disconnected
+	Waits              = lifecycle.Waits
+	TaskLaunched       = lifecycle.TaskLaunched
+	TaskRunning        = lifecycle.TaskRunning
+	TaskFinished       = lifecycle.TaskFinished
+	TaskFailed         = lifecycle.TaskFailed
+	TaskKilled         = lifecycle.TaskKilled
+	TaskLost           = lifecycle.TaskLost
+	WorkerLost         = lifecycle.WorkerLost
+	ResourcesWithdrawn = lifecycle.ResourcesWithdrawn
+	Stalled            = lifecycle.Stalled
+	Shutdown           = lifecycle.Shutdown
+	Error              = lifecycle.Error
+)
+
+// Policy says what follows when a task fails or is lost.
+type Policy = lifecycle.Policy
+
+// The failure policies.
+const (
+	StopAll     = lifecycle.StopAll
+	RestartTask = lifecycle.RestartTask
+	RestartAll  = lifecycle.RestartAll
+)
+
+// TaskError is the error of a program that ended because one of its tasks did.
+type TaskError = lifecycle.TaskError
+
+// SchedError is the error of a program whose scheduler function panicked or did
+// not return.
+type SchedError struct {
+	Text  string
+	Stack string // of a panic
+}
+
+func (e *SchedError) Error() string { return "scheduler function: " + e.Text }

@@ -1,0 +1,39 @@
+package scheduler
+
+import (
+	"context"
+
+	"github.com/rota-project/rota/store/record"
+	"github.com/rota-project/rota/store/table"
+)
+
+// removeOrphans deletes the tasks of programs that have ended without saying so:
+// whose key went with the lease of their scheduler function, or belongs to a
+// later run.
+func (l *leader) removeOrphans(ctx context.Context) error {
+	var units []table.Unit
+	var err error
+	v := l.s.view
+	v.Read(func() {
+		var del []string
+		for t := range v.Tasks.All() {
+			name, run, ok := record.ProgramOf(t.Source)
+			if ok && (v.Programs[name] == nil || v.Programs[name].GetRun() != run) {
+				del = append(del, t.ID)
+			}
+		}
+		if len(del) > 0 {
+			units, err = v.Tasks.Stage(nil, del)
+		}
+	})
+	if err != nil || len(units) == 0 {
+		l.orphans = false
+		return err
+	}
+	for _, packed := range table.Pack(units, 1) {
+		if ok, err := l.write(ctx, packed); err != nil || !ok {
+			return err // the view has the others' writes soon, and then it is tried again
+		}
+	}
+	return nil // once more, in case there was more than fits
+}
