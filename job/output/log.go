@@ -13,11 +13,21 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"github.com/rota-project/rota"
 )
 
 // DefaultMaxBytes bounds a log unless it says otherwise.
 const DefaultMaxBytes = 64 << 20
+
+// DefaultMaxRate is what one job may write a second, unless the log says
+// otherwise: as much as a follower on the network reads, and no more than a disk
+// that others need too should bear.
+const DefaultMaxRate = 100 << 20
+
+// burst is how much may come at once.
+const burst = 4 << 20
 
 // MinMaxBytes is the least bound: less would hold too few records to be of use.
 const MinMaxBytes = 1 << 20
@@ -33,6 +43,9 @@ type Options struct {
 	// MaxBytes bounds the files of the log together. Zero means
 	// DefaultMaxBytes; less than MinMaxBytes is an error.
 	MaxBytes int64
+	// MaxRate is how many bytes a second the log takes; a job that writes faster
+	// waits. Zero means DefaultMaxRate, less is no limit.
+	MaxRate int64
 }
 
 // segment is one file. size is what is committed of it.
@@ -45,8 +58,9 @@ type segment struct {
 // Log is the output of one attempt of one job. Its methods may be called from
 // anywhere, at any time.
 type Log struct {
-	dir string
-	max int64
+	dir  string
+	max  int64
+	pace *rate.Limiter // nil is no limit
 
 	mu       sync.Mutex
 	segments []segment
@@ -71,6 +85,12 @@ func Create(dir string, o Options) (*Log, error) {
 		return nil, &rota.FieldError{Field: "max_bytes", Value: o.MaxBytes, Want: fmt.Sprintf("%d or more", MinMaxBytes)}
 	}
 	l := &Log{dir: dir, max: o.MaxBytes, grown: make(chan struct{})}
+	if o.MaxRate == 0 {
+		o.MaxRate = DefaultMaxRate
+	}
+	if o.MaxRate > 0 {
+		l.pace = rate.NewLimiter(rate.Limit(o.MaxRate), burst)
+	}
 	switch segments, err := list(dir); {
 	case errors.Is(err, os.ErrNotExist):
 	case err != nil:
@@ -180,6 +200,10 @@ func (w writer) Write(p []byte) (int, error) {
 			return len(p) - len(rest), err
 		}
 		rest = rest[n:]
+		if w.log.pace != nil {
+			// What the job wrote is there at once; that it may go on is what waits.
+			time.Sleep(w.log.pace.ReserveN(time.Now(), n).Delay())
+		}
 	}
 	return len(p), nil
 }

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/rota-project/rota"
 )
@@ -347,6 +349,23 @@ func TestFollowerEndsWithItsContext(t *testing.T) {
 	}
 }
 
+// TestPace has a job that writes faster than it may: it takes its time, and
+// nothing is lost.
+func TestPace(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		l := create(t, Options{MaxRate: 1 << 20})
+		began := time.Now()
+		write(t, l, Stdout, strings.Repeat("x", burst+3<<20))
+		if took := time.Since(began); took < 2900*time.Millisecond || took > 3100*time.Millisecond {
+			t.Errorf("took %v, want 3 s on the fake clock", took)
+		}
+		if l.Size() != burst+3<<20 {
+			t.Errorf("%d bytes", l.Size())
+		}
+	})
+}
+
 func TestNothingWritten(t *testing.T) {
 	t.Parallel()
 	l := create(t, Options{})
@@ -393,7 +412,7 @@ func FuzzParseRecord(f *testing.F) {
 func BenchmarkWrite(b *testing.B) {
 	for _, size := range []int{100, 32 << 10} {
 		b.Run(fmt.Sprint(size), func(b *testing.B) {
-			l := create(b, Options{})
+			l := create(b, Options{MaxRate: -1})
 			w := l.Writer(Stdout)
 			data := make([]byte, size)
 			b.SetBytes(int64(size))
