@@ -224,7 +224,7 @@ func (s *sched) start() {
 }
 
 func (s *sched) ready() {
-	m := s.proc.find(s.c.t, `msg=ready http=(\S+) grpc=(\S+)`, 20*time.Second)
+	m := s.proc.find(s.c.t, `msg=ready .*http=(\S+) grpc=(\S+)`, 20*time.Second)
 	s.http, s.grpc = m[1], m[2]
 	n := 0
 	for i, o := range s.c.scheds {
