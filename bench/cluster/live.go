@@ -175,16 +175,6 @@ func (r *ran) until(ctx context.Context, what string, cond func() bool) error {
 	}
 }
 
-// count is how many tasks each worker runs.
-func (r *ran) count(name string) (n int) {
-	for _, who := range r.by {
-		if who == name {
-			n++
-		}
-	}
-	return n
-}
-
 // worker starts a worker that is connected over gRPC, or by connect.
 func (l *live) worker(name string, r *ran, connect worker.Connector) (*worker.Worker, error) {
 	w, err := worker.New(worker.Config{Name: name, Schedulers: []string{l.addr}, Connect: connect})
