@@ -180,8 +180,13 @@ func (r *ran) until(ctx context.Context, what string, cond func() bool) error {
 	return r.double
 }
 
+// functions makes the task function of a worker.
+type functions interface {
+	on(name string) worker.TaskFunc
+}
+
 // worker starts a worker that is connected over gRPC, or by connect.
-func (l *live) worker(name string, r *ran, connect worker.Connector) (*worker.Worker, error) {
+func (l *live) worker(name string, r functions, connect worker.Connector) (*worker.Worker, error) {
 	w, err := worker.New(worker.Config{Name: name, Schedulers: []string{l.addr}, Connect: connect, Exit: func(int) {
 		fmt.Fprintf(os.Stderr, "cluster: worker %s had to fence itself: the machine is too busy to measure anything\n", name)
 		os.Exit(1)
@@ -197,7 +202,7 @@ func (l *live) worker(name string, r *ran, connect worker.Connector) (*worker.Wo
 }
 
 // workers starts n of them and waits until all have a session.
-func (l *live) workers(ctx context.Context, n int, r *ran) ([]*worker.Worker, error) {
+func (l *live) workers(ctx context.Context, n int, r functions) ([]*worker.Worker, error) {
 	var all []*worker.Worker
 	for i := range n {
 		w, err := l.worker(fmt.Sprintf("w%03d", i), r, nil)
