@@ -88,8 +88,11 @@ func (c Config) normalize() (Config, error) {
 		field string
 		value time.Duration
 	}{
-		{"interval", c.Interval}, {"timeout", c.Timeout}, {"rebalance_wait", c.ReBalanceWait},
-		{"ttl", c.TTL}, {"gather_wait", c.GatherWait},
+		{"interval", c.Interval},
+		{"timeout", c.Timeout},
+		{"rebalance_wait", c.ReBalanceWait},
+		{"ttl", c.TTL},
+		{"gather_wait", c.GatherWait},
 	} {
 		if d.value < 0 {
 			return bad(d.field, d.value, "zero or more")

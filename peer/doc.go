@@ -7,12 +7,9 @@
 // leads; when it dies another does. It is called by main functions; whoever
 // wants schedulers and workers apart uses packages scheduler and worker.
 //
-//	replica 1                replica 2                replica 3
-//	scheduler (leads)        scheduler                scheduler
-//	   │ in memory              │ in memory              │ in memory
-//	worker                   worker                   worker
-//	   └──────────┬─────────────┴──────────┬─────────────┘
-//	              └──────── etcd ──────────┘
+//	replica 1 ─┐
+//	replica 2 ─┼─ etcd     each: scheduler ── in memory ── worker
+//	replica 3 ─┘
 //
 // It decides nothing itself, and it listens nowhere: ReadyHandler is for the
 // service to serve.

@@ -144,7 +144,7 @@ func (n *Node) open(ctx context.Context) (st store.Store, closer func() error, e
 		case err == nil:
 			return s, s.Close, nil
 		case ctx.Err() != nil:
-			return nil, nil, nil
+			return nil, nil, nil //nolint:nilerr // asked to end, which is no error
 		case errors.As(err, &field):
 			return nil, nil, fmt.Errorf("peer: %w", err)
 		}
@@ -228,4 +228,3 @@ func (n *Node) Leads() (yes bool) {
 	v.Read(func() { yes = v.Leader != nil && v.Leader.Name == n.cfg.Name })
 	return yes
 }
-

@@ -113,11 +113,12 @@ type ran struct {
 	gaps   []time.Duration // between the end of one run and the begin of the next
 	ended  map[rota.Instance]time.Time
 	double error
-	moved  chan struct{} // closed at each change
+	cond   func() bool   // what somebody waits for, looked at whenever a task starts
+	done   chan struct{} // closed when it is so
 }
 
 func newRan() *ran {
-	return &ran{by: map[rota.Instance]string{}, ended: map[rota.Instance]time.Time{}, moved: make(chan struct{})}
+	return &ran{by: map[rota.Instance]string{}, ended: map[rota.Instance]time.Time{}}
 }
 
 // on is the task function of a worker. It runs until it is told to stop.
@@ -138,8 +139,10 @@ func (r *ran) on(name string) worker.TaskFunc {
 		if t, ok := r.ended[i]; ok {
 			r.gaps = append(r.gaps, now.Sub(t))
 		}
-		close(r.moved)
-		r.moved = make(chan struct{})
+		if r.cond != nil && (r.double != nil || r.cond()) {
+			close(r.done)
+			r.cond = nil
+		}
 		r.mu.Unlock()
 		<-ctx.Done()
 		r.mu.Lock()
@@ -160,34 +163,34 @@ func (r *ran) mark() {
 func (r *ran) until(ctx context.Context, what string, cond func() bool) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
-	for {
-		r.mu.Lock()
-		ok, moved, err := cond(), r.moved, r.double
-		r.mu.Unlock()
-		if err != nil || ok {
-			return err
-		}
-		select {
-		case <-moved:
-		case <-ctx.Done():
-			return fmt.Errorf("wait for %s: %w", what, ctx.Err())
-		}
+	done := make(chan struct{})
+	r.mu.Lock()
+	if r.cond, r.done = cond, done; cond() {
+		close(done)
+		r.cond = nil
 	}
+	r.mu.Unlock()
+	select {
+	case <-done:
+	case <-ctx.Done():
+		return fmt.Errorf("wait for %s: %w", what, ctx.Err())
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.double
 }
 
-// count is how many tasks each worker runs.
-func (r *ran) count(name string) (n int) {
-	for _, who := range r.by {
-		if who == name {
-			n++
-		}
-	}
-	return n
+// functions makes the task function of a worker.
+type functions interface {
+	on(name string) worker.TaskFunc
 }
 
 // worker starts a worker that is connected over gRPC, or by connect.
-func (l *live) worker(name string, r *ran, connect worker.Connector) (*worker.Worker, error) {
-	w, err := worker.New(worker.Config{Name: name, Schedulers: []string{l.addr}, Connect: connect})
+func (l *live) worker(name string, r functions, connect worker.Connector) (*worker.Worker, error) {
+	w, err := worker.New(worker.Config{Name: name, Schedulers: []string{l.addr}, Connect: connect, Exit: func(int) {
+		fmt.Fprintf(os.Stderr, "cluster: worker %s had to fence itself: the machine is too busy to measure anything\n", name)
+		os.Exit(1)
+	}})
 	if err != nil {
 		return nil, err
 	}
@@ -199,7 +202,7 @@ func (l *live) worker(name string, r *ran, connect worker.Connector) (*worker.Wo
 }
 
 // workers starts n of them and waits until all have a session.
-func (l *live) workers(ctx context.Context, n int, r *ran) ([]*worker.Worker, error) {
+func (l *live) workers(ctx context.Context, n int, r functions) ([]*worker.Worker, error) {
 	var all []*worker.Worker
 	for i := range n {
 		w, err := l.worker(fmt.Sprintf("w%03d", i), r, nil)

@@ -86,8 +86,12 @@ func all(ctx context.Context, only string, o options) error {
 }
 
 var benches = []bench{
-	{"spread10k", func(ctx context.Context, _ options) ([]row, error) { return spread(ctx, 10_000, 10, 300*time.Millisecond, 10_200*time.Millisecond) }},
-	{"spread100k", func(ctx context.Context, _ options) ([]row, error) { return spread(ctx, 100_000, 100, 3*time.Second, 0) }},
+	{"spread10k", func(ctx context.Context, _ options) ([]row, error) {
+		return spread(ctx, 10_000, 10, 300*time.Millisecond, 10_200*time.Millisecond)
+	}},
+	{"spread100k", func(ctx context.Context, _ options) ([]row, error) {
+		return spread(ctx, 100_000, 100, 3*time.Second, 0)
+	}},
 	{"leave", leave},
 	{"kill", kill},
 	{"cut", cut},

@@ -156,7 +156,7 @@ func product(ctx context.Context, _ options) (rows []row, err error) {
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	bin := filepath.Join(dir, "rota")
-	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags=-s -w", "-o", bin, "./cmd/rota")
+	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags=-s -w", "-o", bin, "./cmd/rota") //nolint:gosec // the path is our own
 	if build.Dir, err = productDir(ctx); err != nil {
 		return nil, err
 	}
@@ -186,7 +186,7 @@ func product(ctx context.Context, _ options) (rows []row, err error) {
 		return rows, err
 	}
 	defer func() { err = errors.Join(err, l.stop()) }()
-	w := exec.CommandContext(ctx, bin, "worker", "--name", "idle", "--schedulers", l.addr, "--demo")
+	w := exec.CommandContext(ctx, bin, "worker", "--name", "idle", "--schedulers", l.addr, "--demo") //nolint:gosec // the path is our own
 	w.Env = append(os.Environ(), "ROTA_INCARNATION=one")
 	if err := w.Start(); err != nil {
 		return rows, err

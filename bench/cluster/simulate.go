@@ -24,11 +24,16 @@ import (
 
 // simulated is what the simulation has to say, as one line of JSON.
 type simulated struct {
-	Declared, Granted, AllRunning, Lost time.Duration
-	Peak, Resident, Heap                float64 // bytes
-	CPU                                 time.Duration
-	Renewal                             time.Duration // the slowest answer
-	Held                                int
+	Declared   time.Duration `json:"declared"`
+	Granted    time.Duration `json:"granted"`
+	AllRunning time.Duration `json:"all_running"`
+	Lost       time.Duration `json:"lost"`
+	Held       int           `json:"held"`
+	CPU        time.Duration `json:"cpu"`
+	Renewal    time.Duration `json:"renewal"` // the slowest answer
+	Peak       float64       `json:"peak"`    // bytes, as Resident and Heap
+	Resident   float64       `json:"resident"`
+	Heap       float64       `json:"heap"`
 }
 
 // simulation runs simulate in a process of its own, so that its memory is its own.
@@ -37,7 +42,7 @@ func simulation(ctx context.Context, o options) ([]row, error) {
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.CommandContext(ctx, self, "-simulate", "-sessions", fmt.Sprint(o.sessions), "-tasks", fmt.Sprint(o.tasks))
+	cmd := exec.CommandContext(ctx, self, "-simulate", "-sessions", fmt.Sprint(o.sessions), "-tasks", fmt.Sprint(o.tasks)) //nolint:gosec // the command itself
 	cmd.Stderr = os.Stderr
 	cmd.Env = append(os.Environ(), "GOMEMLIMIT=1600MiB")
 	out, err := cmd.Output()

@@ -37,8 +37,9 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := run(ctx, os.Args[1:], os.Stdout); err != nil && !errors.Is(err, flag.ErrHelp) {
+	err := run(ctx, os.Args[1:], os.Stdout)
+	stop()
+	if err != nil && !errors.Is(err, flag.ErrHelp) {
 		fmt.Fprintln(os.Stderr, "peer:", err)
 		os.Exit(1)
 	}
@@ -64,9 +65,9 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	out = &lines{w: out}
+	said := &lines{w: out}
 	if *endpoints != "" {
-		return replica(ctx, out, strings.Split(*endpoints, ","), *name, *address, *once)
+		return replica(ctx, said, strings.Split(*endpoints, ","), *name, *address, *once)
 	}
 	dir, err := os.MkdirTemp("", "rota-peer-*")
 	if err != nil {
@@ -83,7 +84,7 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	errs := make([]error, replicas)
 	for n := range replicas {
 		group.Go(func() {
-			errs[n] = replica(ctx, out, node.Endpoints(), fmt.Sprintf("replica-%d", n+1), "127.0.0.1:0", *once)
+			errs[n] = replica(ctx, said, node.Endpoints(), fmt.Sprintf("replica-%d", n+1), "127.0.0.1:0", *once)
 		})
 	}
 	group.Wait()
@@ -91,7 +92,7 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 }
 
 // replica is what each replica of the service does.
-func replica(ctx context.Context, out io.Writer, endpoints []string, name, address string, once bool) error {
+func replica(ctx context.Context, out *lines, endpoints []string, name, address string, once bool) error {
 	n, err := peer.New(peer.Config{
 		Etcd: etcd.Config{Endpoints: endpoints}, Root: "example", Name: name,
 		Generator: generate, Gather: 3, GatherWait: 3 * time.Second,
@@ -100,9 +101,9 @@ func replica(ctx context.Context, out io.Writer, endpoints []string, name, addre
 		return err
 	}
 	if err := n.HandleTask("", func(ctx context.Context, a worker.Assigned) error {
-		fmt.Fprintf(out, "%s reads %s from %s\n", n.Name(), a.ID(), a.Task.Payload)
+		out.say("%s reads %s from %s", n.Name(), a.ID(), a.Task.Payload)
 		<-ctx.Done()
-		fmt.Fprintf(out, "%s leaves %s\n", n.Name(), a.ID())
+		out.say("%s leaves %s", n.Name(), a.ID())
 		return nil
 	}); err != nil {
 		return err
@@ -117,13 +118,13 @@ func replica(ctx context.Context, out io.Writer, endpoints []string, name, addre
 	srv := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
 	go func() { _ = srv.Serve(l) }()
 	defer func() { _ = srv.Close() }()
-	fmt.Fprintf(out, "%s: http://%s/readyz?scope=cluster\n", n.Name(), l.Addr())
+	out.say("%s: http://%s/readyz?scope=cluster", n.Name(), l.Addr())
 
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	go func() {
 		if n.TryLeaveBarrier(time.Minute) {
-			fmt.Fprintf(out, "%s: all %d feeds are read, %d of them here\n", n.Name(), feeds, len(n.Tasks()))
+			out.say("%s: all %d feeds are read, %d of them here", n.Name(), feeds, len(n.Tasks()))
 			if once {
 				cancel()
 			}
@@ -138,8 +139,8 @@ type lines struct {
 	w  io.Writer
 }
 
-func (l *lines) Write(b []byte) (int, error) {
+func (l *lines) say(format string, args ...any) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.w.Write(b)
+	_, _ = fmt.Fprintf(l.w, format+"\n", args...)
 }
