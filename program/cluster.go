@@ -65,6 +65,21 @@ type cluster struct {
 	err error
 }
 
+func (c *ClusterConfig) check() error {
+	if len(c.Addresses) == 0 {
+		return &rota.FieldError{Field: "addresses", Value: "", Want: "at least one scheduler"}
+	}
+	for _, a := range c.Addresses {
+		if h, p, err := net.SplitHostPort(a); err != nil || h == "" || p == "" {
+			return &rota.FieldError{Field: "addresses", Value: a, Want: "host:port"}
+		}
+		if c.Token != "" && c.TLS == nil && !onLoopback(a) {
+			return fmt.Errorf("scheduler %s: %w", a, auth.ErrNoTLS)
+		}
+	}
+	return nil
+}
+
 // credentials are those of gRPC connections to an address.
 func (c *ClusterConfig) credentials(address string) []grpc.DialOption {
 	creds := insecure.NewCredentials()
@@ -92,13 +107,8 @@ func (c *cluster) open(ctx context.Context, r *run) (host, error) {
 	if c.err != nil {
 		return nil, c.err
 	}
-	if len(c.cfg.Addresses) == 0 {
-		return nil, &rota.FieldError{Field: "addresses", Value: "", Want: "at least one scheduler"}
-	}
-	for _, a := range c.cfg.Addresses {
-		if h, p, err := net.SplitHostPort(a); err != nil || h == "" || p == "" {
-			return nil, &rota.FieldError{Field: "addresses", Value: a, Want: "host:port"}
-		}
+	if err := c.cfg.check(); err != nil {
+		return nil, err
 	}
 	h := &clusterHost{
 		run: r, wants: map[string]*peer{}, at: map[string]*rotav1.ProgramPlace{}, changed: make(chan struct{}),

@@ -11,7 +11,6 @@ import (
 	"google.golang.org/grpc/codes"
 	grpcstatus "google.golang.org/grpc/status"
 
-	"github.com/rota-project/rota"
 	rotav1 "github.com/rota-project/rota/api/rota/v1"
 )
 
@@ -61,8 +60,8 @@ func submittedID(name string) string { return "program/" + name }
 
 // onTasks calls f with the API of the first scheduler that answers.
 func onTasks(c ClusterConfig, f func(rotav1.TasksClient) error) error {
-	if len(c.Addresses) == 0 {
-		return &rota.FieldError{Field: "addresses", Value: "", Want: "at least one scheduler"}
+	if err := c.check(); err != nil {
+		return err
 	}
 	var errs []error
 	for _, address := range c.Addresses {
