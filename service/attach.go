@@ -395,7 +395,7 @@ func (a *attachment) places() (out *rotav1.ProgramPlaces, waiting, stop string) 
 			if t.Source != a.source {
 				continue
 			}
-			p := &rotav1.ProgramPlace{Id: t.ID, Payload: digest(t.Payload)}
+			p := &rotav1.ProgramPlace{Id: t.ID, Payload: digest(t.Payload), Pinned: t.Task().Rules.Pinned}
 			i := rota.Instance{Task: t.ID}
 			if worker, g := a.s.owner(i); g != nil {
 				p.Worker, p.Generation = worker, uint64(g.Generation)
