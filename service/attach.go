@@ -41,7 +41,7 @@ type attachment struct {
 	prefix string // of its tasks' ids
 	// detached says that its scheduler function is a task of the cluster.
 	detached bool
-	lease  store.LeaseID
+	lease    store.LeaseID
 	// history is what happened to an earlier scheduler function of it.
 	history []*storepb.ProgramEvent
 
