@@ -25,11 +25,23 @@ race: ## all tests under the race detector
 
 .PHONY: seeds
 seeds: ## the control plane on a fake clock: N=10000 histories, from SEED on; SEED=x alone tells that one
-	$(if $(N),ROTA_SEEDS=$(N),$(if $(SEED),,ROTA_SEEDS=10000)) $(if $(SEED),ROTA_SEED=$(SEED)) $(GOTEST) -count=1 -timeout=0 -v -run='^TestSeeds$$' ./scheduler/simtest 2>&1 | grep -vE '^ *(=== |--- PASS)'
+	cd scheduler/simtest && $(if $(N),ROTA_SEEDS=$(N),$(if $(SEED),,ROTA_SEEDS=10000)) $(if $(SEED),ROTA_SEED=$(SEED)) $(GOTEST) -count=1 -timeout=0 -run='^TestSeeds$$'
 
 .PHONY: torture
 torture: ## real processes killed, stopped and cut off, for a time: FOR=10m
 	ROTA_TORTURE=$(or $(FOR),10m) $(GOTEST) -count=1 -timeout=0 -v -run='^TestTorture' ./e2e
+
+.PHONY: churn
+churn: ## the gateway under load while workers come and go: FOR=10m
+	ROTA_TORTURE=$(or $(FOR),10m) $(GOTEST) -race -count=1 -timeout=0 -v -run='^TestChurn' ./gateway
+
+.PHONY: bench-balance
+bench-balance: ## the picking rules beside a mutex and a locked ring
+	cd bench && go run ./balance -test.benchtime=200ms
+
+.PHONY: bench-gateway
+bench-gateway: ## the gateway beside nginx, HAProxy, Caddy and httputil, by wrk and h2load
+	cd bench && go run ./gateway
 
 .PHONY: lint
 lint: ## golangci-lint and the rules of imports

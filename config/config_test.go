@@ -229,8 +229,8 @@ func TestTables(t *testing.T) {
 				t.Errorf("%s: %s has no help", o.Role(), opt.name)
 			}
 		}
-		// Three fields are set by rota dev alone: Scheduler.NoSync, Dev.AnyHTTP and Dev.AnyGRPC.
-		alone := map[string]int{"scheduler": 1, "dev": 2}[o.Role()]
+		// Some fields are no options: Scheduler.NoSync and AnyGateway, Dev.AnyHTTP, AnyGRPC and AnyGateway.
+		alone := map[string]int{"scheduler": 2, "dev": 3}[o.Role()]
 		if fields, options := countFields(reflect.TypeOf(c).Elem())-alone, len(o.list); fields != options {
 			t.Errorf("%s: %d fields, %d options", o.Role(), fields, options)
 		}

@@ -11,6 +11,8 @@ import (
 const (
 	DefaultHTTP = "127.0.0.1:3000"
 	DefaultGRPC = "127.0.0.1:50000"
+	// DefaultGateway is where functions are called.
+	DefaultGateway = "127.0.0.1:9080"
 )
 
 // Log says what is logged, and how.
@@ -31,6 +33,8 @@ type Scheduler struct {
 	Name string // among the schedulers of the cluster
 
 	HTTP, GRPC string // the addresses to listen on, host:port
+	Gateway    string // where functions are called; empty: nowhere
+	AnyGateway bool   // another port will do if that one is in use
 	// AdvertiseHTTP and AdvertiseGRPC are where others reach them; empty: the same.
 	AdvertiseHTTP, AdvertiseGRPC string
 	// TLS serves gRPC, and HTTP off loopback, with the pair of PEM files.
@@ -80,7 +84,7 @@ type OIDC struct {
 // NewScheduler returns the defaults and the table of options that fills them.
 func NewScheduler() (*Scheduler, *Options) {
 	c := &Scheduler{
-		HTTP: DefaultHTTP, GRPC: DefaultGRPC, DataDir: "rota-data", Root: "rota", Namespace: "default",
+		HTTP: DefaultHTTP, GRPC: DefaultGRPC, Gateway: DefaultGateway, DataDir: "rota-data", Root: "rota", Namespace: "default",
 		Lease: 5 * time.Second, Interval: time.Minute, PassTimeout: 30 * time.Second, Debounce: 50 * time.Millisecond,
 		BarrierWait: 5 * time.Second, MaxMoves: 1000, TasksPoll: 30 * time.Second,
 		Log: Log{Level: "info", Format: "text"},
@@ -89,6 +93,7 @@ func NewScheduler() (*Scheduler, *Options) {
 		{name: "name", value: textValue(&c.Name, "NAME"), help: "this scheduler's name, its own in the cluster", def: "the host's and the gRPC port"},
 		{name: "http", value: textValue(&c.HTTP, "ADDR"), help: "listen here for the HTTP API and the console", aliases: []string{"http_server_addr"}},
 		{name: "grpc", value: textValue(&c.GRPC, "ADDR"), help: "listen here for workers and the gRPC API", aliases: []string{"grpc_server_addr"}},
+		{name: "gateway", value: textValue(&c.Gateway, "ADDR"), help: "listen here for calls of functions; empty for no gateway"},
 		{name: "tls", value: yesValue(&c.TLS), help: "serve gRPC with TLS", aliases: []string{"grpc_server_use_tls"}},
 		{name: "tls-cert", value: textValue(&c.TLSCert, "FILE"), help: "the certificate, PEM", aliases: []string{"grpc_server_crt_file"}},
 		{name: "tls-key", value: textValue(&c.TLSKey, "FILE"), help: "its key, PEM", aliases: []string{"grpc_server_key_file"}},
@@ -155,6 +160,8 @@ type Worker struct {
 	RestartGrace time.Duration
 	Exec         map[string]string // kind → command line, split into words without a shell
 	HTTP         string            // the address of /readyz; empty: none
+	Calls        string            // where it answers calls of its functions; empty: a port on loopback
+	Functions    map[string]string // function → URL of the server that answers it
 	Demo         bool              // offer the built-in function for tasks of the default kind
 	Supervise    bool              // run as a child of a supervisor
 	Log          Log
@@ -222,6 +229,8 @@ func NewWorker() (*Worker, *Options) {
 		{name: "restart-grace", value: durationValue(&c.RestartGrace), help: "its tasks wait for its return so long before they move"},
 		{name: "exec", value: pairsValue(&c.Exec, "KIND=COMMAND", "\n"), help: "run tasks of this kind as processes, 'cmd {{.ID}}'; may be repeated"},
 		{name: "http", value: textValue(&c.HTTP, "ADDR"), help: "answer /readyz here; else nowhere"},
+		{name: "calls", value: textValue(&c.Calls, "ADDR"), help: "answer calls of functions here; else on a port of loopback"},
+		{name: "function", value: pairsValue(&c.Functions, "NAME=URL", "\n"), help: "offer this function, answered by a server that is there; may be repeated"},
 		{name: "demo", value: yesValue(&c.Demo), help: "run tasks of kind \"task\" by a built-in function that does a little work"},
 		{name: "supervise", value: yesValue(&c.Supervise), help: "run the worker as a child that is started again, and whose death is known at once"},
 		{name: "grpc-server-addr", value: textValue(&c.Jobs.Addr, "ADDR"), fileOnly: true},
@@ -240,8 +249,10 @@ type Dev struct {
 	DataDir      string            // empty: nothing is kept
 	Restart      string            // never or always: what happens to a worker that died
 	HTTP, GRPC   string
+	Gateway      string
 	AnyHTTP      bool // another port will do if that one is in use
 	AnyGRPC      bool
+	AnyGateway   bool
 	Lease        time.Duration
 	Log          Log
 }
@@ -249,7 +260,7 @@ type Dev struct {
 // NewDev returns the defaults and the table of options that fills them.
 func NewDev() (*Dev, *Options) {
 	c := &Dev{
-		Workers: 3, Restart: "never", HTTP: DefaultHTTP, GRPC: DefaultGRPC, Lease: 5 * time.Second,
+		Workers: 3, Restart: "never", HTTP: DefaultHTTP, GRPC: DefaultGRPC, Gateway: DefaultGateway, Lease: 5 * time.Second,
 		Log: Log{Level: "warn", Format: "text"},
 	}
 	list := []*option{
@@ -260,6 +271,7 @@ func NewDev() (*Dev, *Options) {
 		{name: "restart", value: oneOf(&c.Restart, "never", "always"), help: "whether a worker that died is started again"},
 		{name: "http", value: textValue(&c.HTTP, "ADDR"), help: "listen here for the HTTP API and the console"},
 		{name: "grpc", value: textValue(&c.GRPC, "ADDR"), help: "listen here for workers and the gRPC API"},
+		{name: "gateway", value: textValue(&c.Gateway, "ADDR"), help: "listen here for calls of functions; empty for no gateway"},
 		{name: "lease", value: durationValue(&c.Lease), help: "how long a worker may trust its grants without hearing from a scheduler"},
 	}
 	return c, newOptions("dev", c.validate, append(list, c.Log.options()...)...)

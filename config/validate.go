@@ -14,6 +14,7 @@ import (
 
 	"github.com/rota-project/rota"
 	"github.com/rota-project/rota/auth"
+	"github.com/rota-project/rota/offer"
 )
 
 // rule is a check of an option's value, under the name of the option.
@@ -35,6 +36,7 @@ func (c *Scheduler) validate() (string, error) {
 	return first(
 		rule{"name", optionalName(c.Name)},
 		rule{"root", rootName(c.Root)},
+		rule{"gateway", optionalLoopback(c.Gateway)},
 		rule{"tls", pair(c.TLS, c.TLSCert, c.TLSKey)},
 		rule{"tls-ca", readable(c.TLSCA)},
 		rule{"tokens", readable(c.Tokens)},
@@ -92,6 +94,8 @@ func (c *Worker) validate() (string, error) {
 		rule{"job-slots", needed(c.Job.Slots > 0, "at least 1")},
 		rule{"exec", commands(c.Exec)},
 		rule{"http", optionalLoopback(c.HTTP)},
+		rule{"calls", optionalLoopback(c.Calls)},
+		rule{"function", servers(c.Functions)},
 		rule{"grpc-server-addr", optionalLoopback(c.Jobs.Addr)},
 		rule{"grpc-server-use-tls", pair(c.Jobs.TLS, c.Jobs.CertFile, c.Jobs.KeyFile)},
 	)
@@ -103,6 +107,7 @@ func (c *Dev) validate() (string, error) {
 		rule{"tasks", readable(c.Tasks)},
 		rule{"http", Loopback(c.HTTP)},
 		rule{"grpc", Loopback(c.GRPC)},
+		rule{"gateway", optionalLoopback(c.Gateway)},
 		rule{"lease", leaseTime(c.Lease)},
 	)
 }
@@ -272,6 +277,17 @@ func commands(m map[string]string) error {
 func share(f float64) error {
 	if f > 1 {
 		return fmt.Errorf("%g: want a part of the whole, 0 to 1", f)
+	}
+	return nil
+}
+
+// servers are the URLs that answer functions, by the functions' names.
+func servers(functions map[string]string) error {
+	for name, target := range functions {
+		u, err := url.Parse(target)
+		if offer.ValidName(name) != nil || err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" {
+			return want(name+"="+target, "NAME=http://host:port")
+		}
 	}
 	return nil
 }

@@ -46,7 +46,6 @@ func TestBadTaskFiles(t *testing.T) {
 		{"nan.csv", "id,weight\na,NaN\n", "weight"},
 		{"payload.json", `[{"id":"a","payload":"` + strings.Repeat("x", 65537) + `"}]`, "payload"},
 		{"headless.csv", "a,1\nb,2\n", "id"},
-		{"empty.csv", "", "header"},
 		{"unknown.yaml", "- id: a\n  wieght: 1\n", "wieght"},
 		{"unknown.jsonl", `{"id":"a","wieght":1}`, "wieght"},
 		{"unknown.csv", "id,wieght\na,1\n", "wieght"},

@@ -3,45 +3,63 @@ package scheduler_test
 import (
 	"context"
 	"fmt"
+	"slices"
+	"time"
 
 	"github.com/rota-project/rota"
-	rotav1 "github.com/rota-project/rota/api/rota/v1"
 	"github.com/rota-project/rota/scheduler"
 	"github.com/rota-project/rota/source"
 	"github.com/rota-project/rota/store/memory"
+	"github.com/rota-project/rota/worker"
 )
 
-// A scheduler with a list of its own, asked through the API of its process.
-func ExampleScheduler() {
-	st := memory.New() // etcd.Open gives one that lasts
+// A scheduler with a generator of tasks and two workers, all in one process. With
+// store/etcd in place of store/memory each may be in a process of its own.
+func Example() {
+	st := memory.New()
 	defer st.Close()
-	read := make(chan struct{}, 1)
 	s, err := scheduler.New(scheduler.Config{
-		Name: "s1", Store: st,
-		Sources: []*source.Source{source.Func("nightly", func(context.Context) ([]rota.Task, error) {
-			select {
-			case read <- struct{}{}:
-			default:
-			}
-			return []rota.Task{{ID: "report", Kind: "job"}}, nil
+		Store:          st,
+		BarrierWorkers: 2, // the first plan waits for both
+		Sources: []*source.Source{source.Func("routes", func(context.Context) ([]rota.Task, error) {
+			return []rota.Task{{ID: "ORD-LAX"}, {ID: "JFK-SFO"}, {ID: "SEA-DEN"}, {ID: "BOS-MIA"}}, nil
 		})},
 	})
 	if err != nil {
-		fmt.Println(err)
-		return
+		panic(err)
 	}
-	api := s.Service("example")
-	defer api.Close()
 	s.Start()
-	<-read
-	ctx := context.Background()
-	var status *rotav1.Status
-	for status.GetTasks().GetDeclared() == 0 {
-		status, _ = api.GetStatus(ctx, &rotav1.GetStatusRequest{})
+	defer func() { _ = s.Stop(context.Background()) }()
+
+	var workers []*worker.Worker
+	for _, name := range []string{"w1", "w2"} {
+		w, err := worker.New(worker.Config{Name: name, Connect: func(ctx context.Context, _ []string) (worker.Stream, error) {
+			return s.Sessions().Dial(ctx), nil
+		}})
+		if err != nil {
+			panic(err)
+		}
+		if err := w.HandleTask("", func(ctx context.Context, _ worker.Assigned) error { <-ctx.Done(); return nil }); err != nil {
+			panic(err)
+		}
+		w.Start()
+		defer func() { _ = w.Stop(context.Background()) }()
+		workers = append(workers, w)
 	}
-	fmt.Println(status.GetLeader(), "leads; waiting:", status.GetTasks().GetWaiting())
-	fmt.Println("stopped:", s.Stop(ctx))
+	var all []string
+	for _, w := range workers {
+		if !w.TryLeaveBarrier(time.Minute) {
+			panic("not all tasks run")
+		}
+		fmt.Println(w.Name(), "runs", len(w.Tasks()))
+		for _, a := range w.Tasks() {
+			all = append(all, a.ID())
+		}
+	}
+	slices.Sort(all)
+	fmt.Println(all)
 	// Output:
-	// s1 leads; waiting: 1
-	// stopped: <nil>
+	// w1 runs 2
+	// w2 runs 2
+	// [BOS-MIA JFK-SFO ORD-LAX SEA-DEN]
 }

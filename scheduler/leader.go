@@ -109,6 +109,7 @@ func (s *Scheduler) lead(parent context.Context, lease store.LeaseID, epoch int6
 func (l *leader) load() {
 	l.inbox.take() // what changed while the barrier was up is in the picture
 	v := l.s.view
+	l.inbox.take() // what came while workers gathered is in the picture
 	l.planner.Reserve(v.Tasks.Len())
 	for t := range v.Tasks.All() {
 		l.setTask(t)

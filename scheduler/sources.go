@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/rota-project/rota"
@@ -20,6 +21,9 @@ type sourceList struct {
 	source *source.Source
 	tasks  []rota.Task
 	err    error
+	// refused is set by the leader if the list could not be taken: it is wanted
+	// again even if it does not change.
+	refused *atomic.Bool
 }
 
 // read asks a source every so often, and when it is kicked, until the term ends.
@@ -31,7 +35,11 @@ func (l *leader) read(ctx context.Context, src *source.Source, kick <-chan struc
 	if every == 0 {
 		every = l.s.cfg.Interval
 	}
-	for ctx.Err() == nil {
+	var refused atomic.Bool
+	for first := true; ctx.Err() == nil; first = false {
+		if refused.Swap(false) && src.Reset != nil {
+			src.Reset()
+		}
 		// A reading that ignores its context is left behind, and its answer with it.
 		answer := make(chan sourceList, 1)
 		one, cancel := context.WithTimeout(ctx, l.s.cfg.Timeout)
@@ -43,7 +51,7 @@ func (l *leader) read(ctx context.Context, src *source.Source, kick <-chan struc
 			select {
 			case list = <-answer:
 			default:
-				list = sourceList{source: src, err: fmt.Errorf("no answer within %s", l.s.cfg.Timeout)}
+				list = sourceList{source: src, err: fmt.Errorf("no answer within %s", l.s.cfg.Timeout), refused: &refused}
 				if ctx.Err() == nil {
 					l.hand(ctx, list)
 					// One reading at a time.
@@ -55,7 +63,8 @@ func (l *leader) read(ctx context.Context, src *source.Source, kick <-chan struc
 			}
 		}
 		cancel()
-		if !errors.Is(list.err, source.ErrUnchanged) {
+		if first || !errors.Is(list.err, source.ErrUnchanged) {
+			list.refused = &refused
 			l.hand(ctx, list)
 		}
 		timer := time.NewTimer(every)
@@ -90,14 +99,17 @@ func readOnce(ctx context.Context, src *source.Source) (list sourceList) {
 // place changes nothing. An error ends the term.
 func (l *leader) reconcile(ctx context.Context, list sourceList) error {
 	err := list.err
+	if errors.Is(err, source.ErrUnchanged) {
+		return nil
+	}
 	if err == nil {
 		err = l.declare(ctx, list.source.Name, list.tasks)
 	}
 	if errors.Is(err, errDeposed) || ctx.Err() != nil {
 		return err
 	}
-	if err != nil {
-		l.s.log.Error("source not taken, its last list stays", "source", list.source.Name, "error", err)
+	if err != nil && list.refused != nil {
+		list.refused.Store(true)
 	}
 	return l.tellSource(ctx, list.source.Name, len(list.tasks), err)
 }
@@ -172,6 +184,9 @@ func (l *leader) tellSource(ctx context.Context, name string, n int, problem err
 	})
 	if same {
 		return nil
+	}
+	if problem != nil {
+		l.s.log.Error("source not taken, its last list stays", "source", name, "error", problem)
 	}
 	value, err := record.Encode(m)
 	if err != nil {

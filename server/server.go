@@ -2,7 +2,7 @@
 // workers and the API, HTTP for the API as JSON, the console and the metrics.
 //
 // rota scheduler and rota dev call it. It decides nothing; it joins packages
-// scheduler, sessions, service, api and console, and starts and stops them in
+// scheduler, sessions, service, api, console and gateway, and starts and stops them in
 // order.
 package server
 
@@ -24,6 +24,8 @@ import (
 	rotav1 "github.com/rota-project/rota/api/rota/v1"
 	"github.com/rota-project/rota/auth"
 	"github.com/rota-project/rota/console"
+	"github.com/rota-project/rota/gateway"
+	"github.com/rota-project/rota/gateway/cluster"
 	"github.com/rota-project/rota/internal/version"
 	"github.com/rota-project/rota/job/control"
 	"github.com/rota-project/rota/jobscheduler"
@@ -45,11 +47,12 @@ import (
 
 // Config says where to listen and how to schedule.
 type Config struct {
-	// Scheduler is how to schedule. Its HTTP is filled in, and its GRPC if it is
-	// empty: others are told of it.
+	// Scheduler is how to schedule. Its GRPC and HTTP are filled in.
 	Scheduler scheduler.Config
 	// GRPC and HTTP are where to listen. Both are closed by Stop.
 	GRPC, HTTP net.Listener
+	// Gateway are where the gateway listens; without any there is none.
+	Gateway []net.Listener
 	// AdvertiseGRPC and AdvertiseHTTP are where others reach them. Empty means
 	// where they listen.
 	AdvertiseGRPC, AdvertiseHTTP string
@@ -87,6 +90,8 @@ type Server struct {
 	http    *http.Server
 	conn    *grpc.ClientConn
 	relay   link.Relay // of programs' messages
+	gateway *gateway.Gateway
+	members *cluster.Members
 	failed  chan error
 	cancel  context.CancelFunc
 }
@@ -110,7 +115,7 @@ func Start(c Config) (*Server, error) {
 		c.Dial = insecure.NewCredentials()
 	}
 	s := &Server{
-		cfg: c, sched: sched, health: health.NewServer(), failed: make(chan error, 4),
+		cfg: c, sched: sched, health: health.NewServer(), failed: make(chan error, 4+len(c.Gateway)),
 		guard: auth.NewGuard(auth.GuardConfig{Authenticator: who, Policy: Policy(), Namespace: c.Namespace, Limits: c.Limits, Audit: log}),
 		old:   jobscheduler.NewRegistry(jobscheduler.RegistryConfig{Credentials: c.Dial, Log: log}),
 	}
@@ -139,12 +144,11 @@ func Start(c Config) (*Server, error) {
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return within.DialContext(ctx) }),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(MaxMessage), grpc.MaxCallSendMsgSize(MaxMessage)))
 	if err != nil {
-		return nil, fmt.Errorf("server: %w", err)
+		return nil, errors.Join(fmt.Errorf("server: %w", err), s.undo())
 	}
 	handler, err := s.handler()
 	if err != nil {
-		_ = s.conn.Close()
-		return nil, fmt.Errorf("server: %w", err)
+		return nil, errors.Join(fmt.Errorf("server: %w", err), s.undo(), s.conn.Close())
 	}
 	s.http = api.NewServer(handler)
 	go func() { _ = s.inner.Serve(within) }()
@@ -169,12 +173,44 @@ func Start(c Config) (*Server, error) {
 	}()
 	ctx, cancel := context.WithCancel(context.Background())
 	s.cancel = cancel
+	if err := s.startGateway(); err != nil {
+		return nil, errors.Join(fmt.Errorf("server: %w", err), s.Stop(ctx))
+	}
 	go func() {
 		if sched.Ready(ctx) == nil {
 			s.health.SetServingStatus("", healthv1.HealthCheckResponse_SERVING)
 		}
 	}()
 	return s, nil
+}
+
+// undo ends what a node that does not start has begun.
+func (s *Server) undo() error {
+	s.jobs.Close()
+	s.old.Close()
+	s.service.Close()
+	return s.sched.Stop(context.Background())
+}
+
+// startGateway runs the gateway on the cluster's members.
+func (s *Server) startGateway() error {
+	if len(s.cfg.Gateway) == 0 {
+		return nil
+	}
+	s.members = cluster.New(s.sched.View())
+	gw, err := gateway.New(gateway.Config{Members: s.members, Logger: s.cfg.Scheduler.Logger})
+	if err != nil {
+		return err
+	}
+	s.gateway = gw
+	for _, ln := range s.cfg.Gateway {
+		go func() {
+			if err := gw.Serve(ln); !errors.Is(err, gateway.ErrClosed) {
+				s.failed <- fmt.Errorf("serve calls: %w", err)
+			}
+		}()
+	}
+	return nil
 }
 
 // newGRPC is a server of the API behind the guard.
@@ -270,6 +306,10 @@ func (s *Server) Stop(ctx context.Context) error {
 	s.health.Shutdown()
 	s.jobs.Close()
 	s.old.Close()
+	if s.gateway != nil {
+		_ = s.gateway.Shutdown(ctx) // it has closed by then in any case
+		s.members.Close()
+	}
 	err := s.sched.Stop(ctx)
 	s.relay.Close()
 	if e := s.http.Shutdown(ctx); e != nil {

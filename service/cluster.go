@@ -62,9 +62,16 @@ func (s *Service) GetStatus(context.Context, *rotav1.GetStatusRequest) (*rotav1.
 				if a.State != ownership.Running {
 					continue
 				}
-				if g, ok := v.Grant(name, a.Instance); ok && g.Generation == a.Generation && !g.Revoked {
-					out.Tasks.Running++
+				g, ok := v.Grant(name, a.Instance)
+				if !ok || g.Generation != a.Generation || g.Revoked {
+					continue
 				}
+				if len(v.Holders(a.Instance)) > 1 {
+					if owner, _ := s.owner(a.Instance); owner != name {
+						continue // while another takes over, it runs twice and counts once
+					}
+				}
+				out.Tasks.Running++
 			}
 		}
 		out.Tasks.Waiting = max(out.GetTasks().GetWaiting()-out.GetTasks().GetRunning(), 0)
@@ -170,10 +177,17 @@ func (s *Service) GetPlan(_ context.Context, r *rotav1.GetPlanRequest) (*rotav1.
 			}
 			p.RemoveWorker(name)
 		}
-		for n := range r.GetWith() {
-			if err := p.SetWorker(rota.Worker{Name: fmt.Sprintf("new-%d", n+1)}); err != nil {
+		for n, added := 1, int64(0); added < r.GetWith(); n++ {
+			name := fmt.Sprintf("new-%d", n)
+			known := false
+			s.cfg.View.Read(func() { known = s.cfg.View.Sessions[name] != nil })
+			if known {
+				continue // a worker of the cluster is no new one
+			}
+			if err := p.SetWorker(rota.Worker{Name: name}); err != nil {
 				return err
 			}
+			added++
 		}
 		for _, t := range tasks {
 			if err := p.SetTask(t); err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -75,11 +76,15 @@ func (s *Service) Register(r grpc.ServiceRegistrar) {
 	rotav1.RegisterProgramsServer(r, s)
 }
 
+// longestPause is the longest between two attempts.
+const longestPause = 50 * time.Millisecond
+
 // attempts is how often a write is tried against others that write the same.
 const attempts = 50
 
 // again runs f until it is done, fails, or was overtaken too often.
 func (s *Service) again(ctx context.Context, f func() (done bool, err error)) error {
+	pause := 2 * time.Millisecond
 	for range attempts {
 		done, err := f()
 		if err != nil {
@@ -90,7 +95,8 @@ func (s *Service) again(ctx context.Context, f func() (done bool, err error)) er
 		}
 		// Somebody was faster. The view has it soon.
 		select {
-		case <-time.After(2 * time.Millisecond):
+		case <-time.After(pause/2 + rand.N(pause)):
+			pause = min(2*pause, longestPause)
 		case <-ctx.Done():
 			return status.FromContextError(ctx.Err()).Err()
 		}

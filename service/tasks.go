@@ -75,6 +75,12 @@ func (s *Service) GetTask(_ context.Context, r *rotav1.GetTaskRequest) (*rotav1.
 	return out, nil
 }
 
+// owned reports whether a task comes from a source that is still read. What a
+// source left behind that is no longer there can be changed by anybody.
+func (s *Service) owned(t *record.Task) bool {
+	return t.Source != "" && slices.Contains(s.cfg.Sources, t.Source)
+}
+
 func source(t *record.Task) string {
 	if t.Source == "" {
 		return Declared
@@ -122,11 +128,11 @@ func (s *Service) ApplyTasks(ctx context.Context, r *rotav1.ApplyTasksRequest) (
 				switch {
 				case !ok:
 					created++
-				case t.Source != "":
+				case s.owned(t):
 					err = convert.FieldStatus(fmt.Sprintf("tasks[%d].id", n),
 						fmt.Sprintf("task %q comes from source %s: change it there", t.ID, t.Source))
 					return
-				case t.Task().Equal(set[n].Task()):
+				case t.Source == "" && t.Task().Equal(set[n].Task()):
 					unchanged++
 				default:
 					changed++
@@ -163,7 +169,7 @@ func (s *Service) DeleteTasks(ctx context.Context, r *rotav1.DeleteTasksRequest)
 				case !ok && !begun:
 					err = noTask(id)
 					return
-				case ok && t.Source != "" && slices.Contains(s.cfg.Sources, t.Source):
+				case ok && s.owned(t):
 					err = status.Errorf(codes.FailedPrecondition, "task %q comes from source %s: remove it there", id, t.Source)
 					return
 				}

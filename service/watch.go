@@ -110,8 +110,11 @@ func (s *Service) WatchTasks(_ *rotav1.WatchTasksRequest, stream grpc.ServerStre
 		}
 		for _, changes := range d.Acks {
 			for _, c := range changes {
+				// Those that went with a lease, too: what it says of a state is no more.
 				if c.New != nil {
 					ids = append(ids, c.New.Instance.Task)
+				} else {
+					ids = append(ids, c.Old.Instance.Task)
 				}
 			}
 		}

@@ -98,6 +98,9 @@ func (w *ackWriter) add(c *session, acks []*rotav1.Ack) {
 	}
 	for _, m := range acks {
 		a := ackOf(m)
+		if !known(a.State) {
+			continue // of a newer version, or a lie
+		}
 		// Stopped is final: nothing said later of the same generation undoes it.
 		if old, ok := p.acks[a.Instance]; ok && old.Generation == a.Generation && old.State == ownership.Stopped {
 			continue
@@ -105,6 +108,15 @@ func (w *ackWriter) add(c *session, acks []*rotav1.Ack) {
 		p.acks[a.Instance] = a
 	}
 	w.wake()
+}
+
+// known reports whether a state is one that a worker can be in.
+func known(s ownership.State) bool {
+	switch s {
+	case ownership.Starting, ownership.Running, ownership.Backoff, ownership.Stopping, ownership.Stuck, ownership.Stopped:
+		return true
+	}
+	return false
 }
 
 // load takes measured load.

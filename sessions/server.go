@@ -53,6 +53,9 @@ type Server struct {
 	live    map[string]*session // by worker
 	closing bool
 	streams sync.WaitGroup
+	// opening ends when the server closes: nobody is let in any more.
+	opening context.Context
+	shut    context.CancelFunc
 }
 
 // New returns a server. Close it.
@@ -64,6 +67,7 @@ func New(c Config) *Server {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
 	s := &Server{cfg: c, live: map[string]*session{}}
+	s.opening, s.shut = context.WithCancel(context.Background())
 	s.acks = newAckWriter(c.Store, c.View, c.Logger)
 	s.sub = c.View.Subscribe(nil, s.changed)
 	return s
@@ -74,6 +78,7 @@ func New(c Config) *Server {
 func (s *Server) Close() {
 	s.mu.Lock()
 	s.closing = true
+	s.shut()
 	for _, c := range s.live {
 		c.say(&rotav1.ToWorker{Body: &rotav1.ToWorker_Goodbye{Goodbye: &rotav1.Goodbye{}}})
 		c.end()
@@ -126,17 +131,22 @@ func (s *Server) Serve(ctx context.Context, stream Stream) error {
 	s.mu.Lock()
 	if s.closing {
 		s.mu.Unlock()
-		return status.Error(codes.Unavailable, "scheduler is stopping")
+		return errStopping()
 	}
 	s.streams.Add(1)
 	s.mu.Unlock()
 	defer s.streams.Done()
+	outer := ctx
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	letIn := context.AfterFunc(s.opening, cancel)
 
 	in := receive(ctx, stream)
 	hello, err := firstHello(ctx, in)
 	if err != nil {
+		if s.opening.Err() != nil {
+			return errStopping()
+		}
 		return err
 	}
 	if err := auth.IsWorker(ctx, hello.GetInfo().GetName()); err != nil {
@@ -151,6 +161,9 @@ func (s *Server) Serve(ctx context.Context, stream Stream) error {
 	if refusal != nil {
 		_ = stream.Send(refusal)
 		return nil
+	}
+	if !letIn() {
+		return errStopping()
 	}
 	s.register(c)
 	defer s.unregister(c)
@@ -181,10 +194,15 @@ func (s *Server) Serve(ctx context.Context, stream Stream) error {
 		case <-c.ended:
 			return nil
 		case <-ctx.Done():
+			if outer.Err() != nil {
+				return status.FromContextError(outer.Err()).Err()
+			}
 			return status.Error(codes.ResourceExhausted, "worker does not read")
 		}
 	}
 }
+
+func errStopping() error { return status.Error(codes.Unavailable, "scheduler is stopping") }
 
 // receive turns Recv into a channel, closed when the stream ends.
 func receive(ctx context.Context, stream Stream) <-chan *rotav1.FromWorker {

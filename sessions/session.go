@@ -31,9 +31,9 @@ type session struct {
 	ended   chan struct{}
 	endOnce sync.Once
 
-	renewing sync.Mutex // one renewal at a time
 	mu       sync.Mutex
 	renewSeq uint64    // the latest asked for
+	renewing bool      // a renewal is under way; it looks again when it is done
 	mod      int64     // the revision that wrote the session's key last, on this connection
 	renewed  time.Time // when the last confirmed renewal was asked of the store
 	queue    []*rotav1.ToWorker
@@ -196,7 +196,9 @@ func (c *session) create(ctx context.Context) (*rotav1.ToWorker, int64, error) {
 		// would end a session that the worker has taken up meanwhile.
 		return nil, 0, fmt.Errorf("write session: %w", err)
 	}
-	_ = st.Revoke(context.WithoutCancel(ctx), lease) // nothing is bound to it
+	last, cancel := timeout(context.WithoutCancel(ctx))
+	defer cancel()
+	_ = st.Revoke(last, lease) // nothing is bound to it
 	return refuse(rotav1.Refused_CODE_UNAVAILABLE, "another worker joins", 20*time.Millisecond), 0, nil
 }
 
@@ -270,9 +272,13 @@ func (c *session) receive(ctx context.Context, m *rotav1.FromWorker) (done bool)
 	case *rotav1.FromWorker_Renew:
 		c.mu.Lock()
 		c.renewSeq = max(c.renewSeq, b.Renew.GetSeq())
+		begin := !c.renewing
+		c.renewing = true
 		c.mu.Unlock()
-		// Beside the loop, so that nothing else the worker says waits for the store.
-		c.srv.streams.Go(func() { c.renew(ctx) })
+		if begin {
+			// Beside the loop, so that nothing else the worker says waits for the store.
+			c.srv.streams.Go(func() { c.renew(ctx) })
+		}
 	case *rotav1.FromWorker_Acks:
 		c.srv.acks.add(c, b.Acks.GetAcks())
 	case *rotav1.FromWorker_Load:
@@ -292,19 +298,19 @@ func (c *session) receive(ctx context.Context, m *rotav1.FromWorker) (done bool)
 	return false
 }
 
-// renew renews the lease for the latest renewal that was asked for.
+// renew renews the lease for the latest renewal that was asked for, until none is
+// left. One whose outcome is unknown is not tried again: the worker asks for more.
 func (c *session) renew(ctx context.Context) {
-	if !c.renewing.TryLock() {
-		return // the one under way looks again
-	}
-	defer c.renewing.Unlock()
-	for answered := uint64(0); ; {
+	for tried := uint64(0); ; {
 		c.mu.Lock()
 		seq := c.renewSeq
-		c.mu.Unlock()
-		if seq == answered {
+		if seq <= tried || ctx.Err() != nil {
+			c.renewing = false
+			c.mu.Unlock()
 			return
 		}
+		c.mu.Unlock()
+		tried = seq
 		one, cancel := context.WithTimeout(ctx, c.ttl)
 		asked := time.Now()
 		ttl, err := c.srv.cfg.Store.KeepAlive(one, c.lease)
@@ -315,10 +321,9 @@ func (c *session) renew(ctx context.Context) {
 			c.end()
 			return
 		case err != nil:
-			return // not confirmed: the worker's trust runs on as it was
+			continue // not confirmed: the worker's trust runs on as it was
 		}
 		c.say(&rotav1.ToWorker{Body: &rotav1.ToWorker_Renewed{Renewed: &rotav1.Renewed{Seq: seq, TtlMs: ttl.Milliseconds()}}})
-		answered = seq
 		c.mu.Lock()
 		c.renewed = asked
 		c.mu.Unlock()

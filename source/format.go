@@ -3,12 +3,15 @@ package source
 import (
 	"mime"
 	"path"
+	"strings"
 )
 
-// formatOf is a file name that tells the format of an answer: the path's, if it
-// has an ending, else one made of the content type.
+// formatOf is a file name that tells the format of an answer: the path's, if its
+// ending does, else one made of the content type.
 func formatOf(urlPath, contentType string) string {
-	if name := path.Base(urlPath); path.Ext(name) != "" {
+	name := path.Base(urlPath)
+	switch strings.ToLower(path.Ext(name)) {
+	case ".json", ".jsonl", ".ndjson", ".yaml", ".yml", ".csv":
 		return name
 	}
 	media, _, _ := mime.ParseMediaType(contentType)

@@ -10,6 +10,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"github.com/rota-project/rota"
@@ -30,7 +31,9 @@ type Source struct {
 	Every time.Duration
 	// Read gives the whole list, or ErrUnchanged.
 	Read Generator
-	// Reset makes the next Read give the whole list again. Nil if Read always does.
+	// Reset makes the next Read give the whole list again: after a list that was
+	// not taken, and for a new leader. It may be called while Read runs. Nil if
+	// Read always gives the whole list.
 	Reset func()
 }
 
@@ -49,29 +52,74 @@ func File(path string, every time.Duration, parse Parse) *Source {
 	if every == 0 {
 		every = time.Second
 	}
-	var last os.FileInfo
-	s := &Source{Name: "file:" + path, Every: every, Reset: func() { last = nil }}
+	var last atomic.Pointer[fileState]
+	s := &Source{Name: "file:" + path, Every: every, Reset: func() { last.Store(nil) }}
 	s.Read = func(context.Context) ([]rota.Task, error) {
 		info, err := os.Stat(path)
 		if err != nil {
 			return nil, fmt.Errorf("source: %w", err)
 		}
-		if last != nil && os.SameFile(last, info) && last.ModTime().Equal(info.ModTime()) && last.Size() == info.Size() {
+		if last.Load().still(info) {
 			return nil, ErrUnchanged
 		}
+		read := time.Now()
 		f, err := os.Open(path)
 		if err != nil {
 			return nil, fmt.Errorf("source: %w", err)
 		}
 		defer func() { _ = f.Close() }()
-		tasks, err := parse(path, io.LimitReader(f, MaxBytes))
+		tasks, err := parse(path, &bounded{f, MaxBytes})
 		if err != nil {
 			return nil, err
 		}
-		last = info
+		last.Store(&fileState{info, read.Sub(info.ModTime()) > settled})
 		return tasks, nil
 	}
 	return s
+}
+
+// fileState is a file as it was when it was read.
+type fileState struct {
+	info os.FileInfo
+	// settled says that it had not been written for long enough: of two writes
+	// close to each other, the clock of the file system may not tell.
+	settled bool
+}
+
+const settled = 2 * time.Second
+
+// still reports whether a file is as it was.
+func (s *fileState) still(now os.FileInfo) bool {
+	return s != nil && s.settled && os.SameFile(s.info, now) && s.info.ModTime().Equal(now.ModTime()) && s.info.Size() == now.Size()
+}
+
+// bounded fails where a reader goes on past so many bytes: a list that is cut off
+// there would be taken for a shorter one. It fails also where there is nothing at
+// all: a file that is about to be written, a server in trouble. A list without
+// tasks says something, [] or an empty line at least.
+type bounded struct {
+	r    io.Reader
+	left int64
+}
+
+var errNothing = errors.New("source: nothing there; a list without tasks is [] or an empty line")
+
+func (b *bounded) Read(p []byte) (int, error) {
+	if b.left <= 0 {
+		// One byte more tells the end from what is too long.
+		var one [1]byte
+		n, err := b.r.Read(one[:])
+		if n > 0 {
+			return 0, fmt.Errorf("source: more than %d bytes", MaxBytes)
+		}
+		return 0, err
+	}
+	n, err := b.r.Read(p[:min(int64(len(p)), b.left)])
+	b.left -= int64(n)
+	if errors.Is(err, io.EOF) && b.left == MaxBytes {
+		err = errNothing
+	}
+	return n, err
 }
 
 // URL is a source of an HTTP or HTTPS address that is polled every so often
@@ -83,33 +131,37 @@ func URL(url string, every time.Duration, client *http.Client, parse Parse) *Sou
 	if client == nil {
 		client = http.DefaultClient
 	}
-	etag := ""
-	s := &Source{Name: url, Every: every, Reset: func() { etag = "" }}
+	var tag atomic.Pointer[string]
+	s := &Source{Name: url, Every: every, Reset: func() { tag.Store(nil) }}
 	s.Read = func(ctx context.Context) ([]rota.Task, error) {
 		req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 		if err != nil {
 			return nil, fmt.Errorf("source: %w", err)
 		}
-		if etag != "" {
-			req.Header.Set("If-None-Match", etag)
+		etag := tag.Load()
+		if etag != nil {
+			req.Header.Set("If-None-Match", *etag)
 		}
 		res, err := client.Do(req)
 		if err != nil {
 			return nil, fmt.Errorf("source: %w", err)
 		}
 		defer func() { _ = res.Body.Close() }()
-		switch res.StatusCode {
-		case http.StatusNotModified:
+		switch {
+		case res.StatusCode == http.StatusNotModified && etag != nil:
 			return nil, ErrUnchanged
-		case http.StatusOK:
+		case res.StatusCode == http.StatusOK:
 		default:
 			return nil, fmt.Errorf("source: %s answers %s", url, res.Status)
 		}
-		tasks, err := parse(formatOf(req.URL.Path, res.Header.Get("Content-Type")), io.LimitReader(res.Body, MaxBytes))
+		tasks, err := parse(formatOf(req.URL.Path, res.Header.Get("Content-Type")), &bounded{res.Body, MaxBytes})
 		if err != nil {
 			return nil, fmt.Errorf("source: %s: %w", url, err)
 		}
-		etag = res.Header.Get("ETag")
+		tag.Store(nil)
+		if fresh := res.Header.Get("ETag"); fresh != "" {
+			tag.Store(&fresh)
+		}
 		return tasks, nil
 	}
 	return s

@@ -56,18 +56,22 @@ func Run(ctx context.Context, c Config) error {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
 	pause := firstPause
-	for {
+	for first := true; ; first = false {
 		began := time.Now()
 		exit, err := once(ctx, c)
 		switch {
-		case err != nil:
-			return err
 		case ctx.Err() != nil:
-			return nil
-		}
-		c.Logger.Warn("worker process ended by itself", "worker", c.Name, "status", exit.String(), "restart", c.Restart)
-		if !c.Restart {
-			return fmt.Errorf("worker %s: %s", c.Name, exit)
+			return nil //nolint:nilerr // asked to end, and nothing runs
+		case err != nil && (first || !c.Restart):
+			return err
+		case err != nil:
+			// It could be started before: the machine is short of something.
+			c.Logger.Error("worker process not started", "worker", c.Name, "error", err)
+		default:
+			c.Logger.Warn("worker process ended by itself", "worker", c.Name, "status", exit.String(), "restart", c.Restart)
+			if !c.Restart {
+				return fmt.Errorf("worker %s: %s", c.Name, exit)
+			}
 		}
 		if time.Since(began) > longestRest {
 			pause = firstPause

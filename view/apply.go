@@ -17,48 +17,68 @@ func (d *Delta) empty() bool {
 		len(d.Jobs)+len(d.JobWorkers)+len(d.Programs) == 0 && !d.JobsReset && !d.Schedulers && !d.Sources && !d.Leader && !d.Cluster && !d.Kick
 }
 
-// take sorts events by what they are about. Pages of one table go in together,
-// so that a record that only changed its page is no change.
-func (v *View) take(events []store.Event) (*Delta, error) {
-	d := &Delta{}
-	var tasks []store.Event
-	grants, acks := map[string][]store.Event{}, map[string][]store.Event{}
+// byTable are events sorted by what they are about.
+type byTable struct {
+	tasks        []store.Event
+	grants, acks map[string][]store.Event // by worker
+	jobs, others []store.Event
+}
+
+func sorted(events []store.Event) (out byTable, err error) {
+	out.grants, out.acks = map[string][]store.Event{}, map[string][]store.Event{}
 	for _, e := range events {
 		if store.IsJob(e.Key) {
-			d.Jobs = append(d.Jobs, e)
+			out.jobs = append(out.jobs, e)
 			continue
 		}
-		var err error
 		switch prefix, _, _ := strings.Cut(e.Key, "/"); prefix + "/" {
 		case store.TasksPrefix:
-			tasks = append(tasks, e)
+			out.tasks = append(out.tasks, e)
 		case store.GrantsPrefix:
-			err = byWorker(grants, store.GrantsPrefix, e)
+			err = byWorker(out.grants, store.GrantsPrefix, e)
 		case store.AcksPrefix:
-			err = byWorker(acks, store.AcksPrefix, e)
+			err = byWorker(out.acks, store.AcksPrefix, e)
 		default:
-			err = v.takeSingle(d, e)
+			out.others = append(out.others, e)
 		}
 		if err != nil {
+			return out, err
+		}
+	}
+	return out, nil
+}
+
+// take takes events in. Pages of one table go in together, so that a record that
+// only changed its page is no change. With a revision, they are all up to there.
+func (v *View) take(events []store.Event, rev int64) (*Delta, error) {
+	in, err := sorted(events)
+	if err != nil {
+		return nil, err
+	}
+	d := &Delta{Jobs: in.jobs}
+	for _, e := range in.others {
+		if err := v.takeSingle(d, e); err != nil {
 			return nil, fmt.Errorf("key %s: %w", e.Key, err)
 		}
 	}
-	var err error
-	if d.Tasks, err = v.Tasks.Apply(tasks); err != nil {
+	if d.Tasks, err = v.Tasks.Apply(in.tasks); err != nil {
 		return nil, err
 	}
-	for worker, events := range grants {
+	v.Tasks.Advance(rev)
+	for worker, events := range in.grants {
 		changes, err := v.grantsOf(worker).Apply(events)
 		if err != nil {
 			return nil, err
 		}
+		v.Grants[worker].Advance(rev)
 		v.granted(d, worker, changes)
 	}
-	for worker, events := range acks {
+	for worker, events := range in.acks {
 		changes, err := v.acksOf(worker).Apply(events)
 		if err != nil {
 			return nil, err
 		}
+		v.Acks[worker].Advance(rev)
 		v.acked(d, worker, changes)
 	}
 	return d, nil
@@ -115,7 +135,7 @@ func (v *View) acked(d *Delta, worker string, changes []table.Change[record.Ack]
 func byWorker(m map[string][]store.Event, prefix string, e store.Event) error {
 	worker, ok := store.NameIn(prefix, e.Key)
 	if !ok {
-		return record.ErrMalformed
+		return malformedKey(e.Key)
 	}
 	m[worker] = append(m[worker], e)
 	return nil
@@ -182,6 +202,8 @@ func (v *View) takeSingle(d *Delta, e store.Event) error {
 	}
 	return nil // a key of a newer version's kind: not ours to judge
 }
+
+func malformedKey(key string) error { return fmt.Errorf("key %s: %w", key, record.ErrMalformed) }
 
 func takeInto[M record.Versioned](m map[string]M, name string, e store.Event, value M) error {
 	if e.Deleted {

@@ -50,6 +50,8 @@ type View struct {
 	revision int64         // everything up to here is in
 	moved    chan struct{} // closed when revision grows
 	subs     map[*Subscription]struct{}
+	listing  bool          // a listing is under way
+	meantime []store.Event // what was Applied since it began
 
 	Tasks      *Tasks
 	Grants     map[string]*Grants // by worker
@@ -151,6 +153,9 @@ const retryEvery = 200 * time.Millisecond
 
 // follow lists everything, then watches until the watch ends.
 func (v *View) follow(ctx context.Context) error {
+	v.mu.Lock()
+	v.listing, v.meantime = true, nil
+	v.mu.Unlock()
 	kvs, rev, err := v.store.Range(ctx, "")
 	if err != nil {
 		return fmt.Errorf("read all: %w", err)
@@ -172,9 +177,15 @@ func (v *View) follow(ctx context.Context) error {
 }
 
 // reset replaces the picture by a listing, and tells subscribers the difference.
+// What was Applied while it was made is in the picture before and after.
 func (v *View) reset(kvs []store.KV, rev int64) error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	late, err := sorted(v.meantime)
+	if err != nil {
+		return err
+	}
+	v.listing, v.meantime = false, nil
 	var tasks []store.KV
 	grants, acks := map[string][]store.KV{}, map[string][]store.KV{}
 	for worker := range v.Grants {
@@ -190,10 +201,16 @@ func (v *View) reset(kvs []store.KV, rev int64) error {
 		case strings.HasPrefix(kv.Key, store.TasksPrefix):
 			tasks = append(tasks, kv)
 		case strings.HasPrefix(kv.Key, store.GrantsPrefix):
-			name, _ := store.NameIn(store.GrantsPrefix, kv.Key)
+			name, ok := store.NameIn(store.GrantsPrefix, kv.Key)
+			if !ok {
+				return malformedKey(kv.Key)
+			}
 			grants[name] = append(grants[name], kv)
 		case strings.HasPrefix(kv.Key, store.AcksPrefix):
-			name, _ := store.NameIn(store.AcksPrefix, kv.Key)
+			name, ok := store.NameIn(store.AcksPrefix, kv.Key)
+			if !ok {
+				return malformedKey(kv.Key)
+			}
 			acks[name] = append(acks[name], kv)
 		default:
 			delete(gone, kv.Key)
@@ -203,29 +220,26 @@ func (v *View) reset(kvs []store.KV, rev int64) error {
 	for key := range gone {
 		events = append(events, store.Event{KV: store.KV{Key: key, Mod: rev}, Deleted: true})
 	}
-	d, err := v.take(events)
+	d, err := v.take(events, 0)
 	if err != nil {
 		return err
 	}
 	d.JobsReset = true
-	if d.Tasks, err = v.Tasks.Reset(tasks); err != nil {
+	if d.Tasks, err = v.Tasks.ResetThen(tasks, rev, late.tasks); err != nil {
 		return err
 	}
-	v.Tasks.Advance(rev)
 	for worker, kvs := range grants {
-		changes, err := v.grantsOf(worker).Reset(kvs)
+		changes, err := v.grantsOf(worker).ResetThen(kvs, rev, late.grants[worker])
 		if err != nil {
 			return err
 		}
-		v.Grants[worker].Advance(rev)
 		v.granted(d, worker, changes)
 	}
 	for worker, kvs := range acks {
-		changes, err := v.acksOf(worker).Reset(kvs)
+		changes, err := v.acksOf(worker).ResetThen(kvs, rev, late.acks[worker])
 		if err != nil {
 			return err
 		}
-		v.Acks[worker].Advance(rev)
 		v.acked(d, worker, changes)
 	}
 	v.tell(d, rev)
@@ -242,18 +256,12 @@ func (v *View) Applied(units []table.Unit, rev int64) error {
 func (v *View) apply(events []store.Event, rev int64) error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	d, err := v.take(events)
+	if v.listing && rev == 0 {
+		v.meantime = append(v.meantime, events...)
+	}
+	d, err := v.take(events, rev)
 	if err != nil {
 		return err
-	}
-	if rev > 0 {
-		v.Tasks.Advance(rev)
-		for worker := range d.Grants {
-			v.Grants[worker].Advance(rev)
-		}
-		for worker := range d.Acks {
-			v.Acks[worker].Advance(rev)
-		}
 	}
 	v.tell(d, rev)
 	return nil

@@ -41,6 +41,9 @@ type Config struct {
 	Capacity map[string]float64
 	MaxTasks int
 	Strength float64
+	// Calls is where the worker answers calls of its functions, host:port; the
+	// gateways must be able to reach it. Empty means a port on loopback.
+	Calls string
 	// RestartGrace is how long the worker's instances wait for its return under
 	// the same name after it was lost, instead of being moved at once.
 	RestartGrace time.Duration

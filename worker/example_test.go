@@ -12,46 +12,70 @@ import (
 	"github.com/rota-project/rota/worker"
 )
 
-// A scheduler and a worker in one process. A worker of its own process has
-// Schedulers: []string{"10.0.0.1:50000"} in place of Connect.
-func Example() {
+// embedded is a scheduler in the same process, with one task. A program of its
+// own gives worker.Config the addresses of schedulers instead.
+func embedded() (connect worker.Connector, stop func()) {
 	st := memory.New()
-	defer st.Close()
-	s, err := scheduler.New(scheduler.Config{
-		Store: st,
-		Sources: []*source.Source{source.Func("feeds", func(context.Context) ([]rota.Task, error) {
-			return []rota.Task{{ID: "prices", Kind: "feed", Payload: []byte("EUR")}}, nil
-		})},
+	list := source.Func("list", func(context.Context) ([]rota.Task, error) {
+		return []rota.Task{{ID: "ORD-LAX", Kind: "feed", Payload: []byte("hello")}}, nil
 	})
+	s, err := scheduler.New(scheduler.Config{Store: st, Sources: []*source.Source{list}})
 	if err != nil {
-		fmt.Println(err)
-		return
+		panic(err)
 	}
 	s.Start()
+	return func(ctx context.Context, _ []string) (worker.Stream, error) { return s.Sessions().Dial(ctx), nil },
+		func() { _ = s.Stop(context.Background()); st.Close() }
+}
 
-	w, err := worker.New(worker.Config{
-		Name: "w1",
-		Connect: func(ctx context.Context, _ []string) (worker.Stream, error) {
-			return s.Sessions().Dial(ctx), nil
-		},
-	})
+func ExampleWorker_HandleTask() {
+	connect, stop := embedded()
+	defer stop()
+	w, err := worker.New(worker.Config{Name: "w1", Connect: connect})
 	if err != nil {
-		fmt.Println(err)
-		return
+		panic(err)
 	}
-	_ = w.HandleTask("feed", func(ctx context.Context, a worker.Assigned) error {
-		fmt.Printf("reading %s in %s\n", a.ID(), a.Task.Payload)
-		<-ctx.Done()
-		fmt.Println("stopped:", context.Cause(ctx))
+	err = w.HandleTask("feed", func(ctx context.Context, a worker.Assigned) error {
+		fmt.Printf("run %s with %q\n", a.ID(), a.Task.Payload)
+		<-ctx.Done() // until the task is to run elsewhere, or nowhere
+		fmt.Println("stop", a.ID())
 		return nil
 	})
+	if err != nil {
+		panic(err)
+	}
 	w.Start()
-	w.TryLeaveBarrier(10 * time.Second)
-
-	// The worker hands over what it runs, then the scheduler resigns.
-	_ = w.Stop(context.Background())
-	_ = s.Stop(context.Background())
+	w.TryLeaveBarrier(time.Minute) // all tasks of the cluster run
+	if err := w.Stop(context.Background()); err != nil {
+		panic(err)
+	}
 	// Output:
-	// reading prices in EUR
-	// stopped: worker: grant ended
+	// run ORD-LAX with "hello"
+	// stop ORD-LAX
+}
+
+func ExampleWorker_Watch() {
+	connect, stop := embedded()
+	defer stop()
+	w, err := worker.New(worker.Config{Name: "w1", Connect: connect})
+	if err != nil {
+		panic(err)
+	}
+	events, err := w.Watch()
+	if err != nil {
+		panic(err)
+	}
+	w.Start()
+	for e := range events { // closed when the worker has ended
+		if e.Given {
+			fmt.Println("given", e.ID())
+			go func() { _ = w.Stop(context.Background()) }()
+			continue
+		}
+		fmt.Println("taken", e.ID())
+		e.Done() // from here on another worker may have it
+	}
+	// Output:
+	// given ORD-LAX
+	// taken ORD-LAX
 }

@@ -258,7 +258,7 @@ func (l *loop) info() *rotav1.WorkerInfo {
 	defer w.mu.Unlock()
 	return &rotav1.WorkerInfo{
 		Name: w.cfg.Name, Incarnation: w.cfg.Incarnation, Pid: int64(os.Getpid()), Host: host, Zone: w.cfg.Zone,
-		Labels: w.cfg.Labels, Kinds: slices.Sorted(maps.Keys(w.handlers)), AnyKind: w.fallback != nil,
+		Labels: w.labels(), Kinds: slices.Sorted(maps.Keys(w.handlers)), AnyKind: w.fallback != nil,
 		Capacity: w.cfg.Capacity, MaxTasks: int64(w.cfg.MaxTasks), Strength: w.cfg.Strength,
 		RestartGraceMs: w.cfg.RestartGrace.Milliseconds(), Version: version.String(),
 	}

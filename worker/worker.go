@@ -34,19 +34,20 @@ type Worker struct {
 	birth time.Time
 	loads load
 
-	mu       sync.Mutex
-	handlers map[string]TaskFunc
-	fallback TaskFunc // for every kind: Watch
-	events   chan Event
-	ran      bool
-	status   Status
-	changed  chan struct{} // closed at each change of status, allRunning or tasks
-	tasks    map[rota.Instance]Assigned
-	held     int  // instances on the account, running or not
-	all      bool // every task of the cluster runs
-	leave    chan struct{}
-	ended    chan struct{}
-	err      error
+	mu        sync.Mutex
+	handlers  map[string]TaskFunc
+	functions functions
+	fallback  TaskFunc // for every kind: Watch
+	events    chan Event
+	ran       bool
+	status    Status
+	changed   chan struct{} // closed at each change of status, allRunning or tasks
+	tasks     map[rota.Instance]Assigned
+	held      int  // instances on the account, running or not
+	all       bool // every task of the cluster runs
+	leave     chan struct{}
+	ended     chan struct{}
+	err       error
 
 	programs *program.Host // nil without task functions of programs
 
@@ -106,11 +107,20 @@ func (w *Worker) Run(ctx context.Context) error {
 		return errors.New("worker: Run was called before")
 	}
 	w.ran = true
-	if len(w.handlers) == 0 && w.fallback == nil {
-		err := fmt.Errorf("worker: %w", &rota.FieldError{Field: "kinds", Value: "", Want: "at least one HandleTask, or Watch"})
+	if len(w.handlers) == 0 && w.fallback == nil && !w.functions.any() {
+		err := fmt.Errorf("worker: %w", &rota.FieldError{Field: "kinds", Value: "", Want: "at least one HandleTask, HandleFunction, or Watch"})
 		w.end(err)
 		w.mu.Unlock()
 		return err
+	}
+	if w.functions.any() {
+		stopCalls, err := w.functions.serve(w.cfg.Calls)
+		if err != nil {
+			w.end(err)
+			w.mu.Unlock()
+			return err
+		}
+		defer stopCalls()
 	}
 	w.mu.Unlock()
 	stop := context.AfterFunc(ctx, w.askToLeave)

@@ -69,6 +69,9 @@ func Run(ctx context.Context, args []string, env Env) int {
 		return exit.status // the job has said why itself
 	}
 	_, _ = fmt.Fprintln(env.Stderr, "rota: "+oneLine(err))
+	if by := (interface{ ExitStatus() int })(nil); errors.As(err, &by) {
+		return by.ExitStatus()
+	}
 	if !a.running || errors.As(err, new(*usageError)) || errors.As(err, new(*config.Error)) {
 		return ExitUsage
 	}

@@ -16,7 +16,10 @@ func (a *app) schedulerCommand() *cobra.Command {
 		Short: "run a scheduler",
 		Long: "Run a scheduler: it serves workers, the API and the console, and leads if it is elected.\n" +
 			"Without --etcd it brings its own etcd along and is a cluster of one.",
-	}, opts, func(ctx context.Context) error { return role.Scheduler(ctx, c, a.env.Stderr) })
+	}, opts, func(ctx context.Context) error {
+		c.AnyGateway = opts.Source("gateway") == config.FromDefault
+		return role.Scheduler(ctx, c, a.env.Stderr)
+	})
 }
 
 func (a *app) workerRole(noun *cobra.Command) *cobra.Command {
@@ -36,6 +39,7 @@ func (a *app) devCommand() *cobra.Command {
 	}, opts, func(ctx context.Context) error {
 		c.AnyHTTP = opts.Source("http") == config.FromDefault
 		c.AnyGRPC = opts.Source("grpc") == config.FromDefault
+		c.AnyGateway = opts.Source("gateway") == config.FromDefault
 		return role.Dev(ctx, c, a.env.Stdout, a.env.Stderr)
 	})
 }

@@ -2,6 +2,8 @@ package cli
 
 import (
 	"github.com/spf13/cobra"
+
+	"github.com/rota-project/rota/gateway/command"
 )
 
 func (a *app) root() *cobra.Command {
@@ -10,6 +12,7 @@ func (a *app) root() *cobra.Command {
 		a.scheduleCommand(), a.configCommand(), a.versionCommand(),
 		a.schedulerCommand(), a.devCommand(), a.certCommand(), a.tokenCommand(),
 	)
+	root.AddCommand(command.Commands()...)
 	children := root.Args
 	root.Args = func(cmd *cobra.Command, args []string) error {
 		if len(args) == 0 {

@@ -2,7 +2,10 @@ package role
 
 import (
 	"context"
+	"encoding/json"
+	"io"
 	"log/slog"
+	"net/http"
 	"sync/atomic"
 	"time"
 
@@ -15,6 +18,19 @@ type demo struct {
 	name    string
 	routes  atomic.Int64
 	flights atomic.Int64
+}
+
+// hello is the function that the workers of rota dev offer. It says which
+// worker has answered whom.
+func (d *demo) hello(rw http.ResponseWriter, r *http.Request) {
+	var in struct {
+		Name string `json:"name"`
+	}
+	if err := json.NewDecoder(io.LimitReader(r.Body, 1<<16)).Decode(&in); err != nil || in.Name == "" {
+		in.Name = "world"
+	}
+	rw.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(rw).Encode(map[string]string{"hello": in.Name, "worker": d.name}) //nolint:errchkjson // strings
 }
 
 func newDemo(name string) *demo { return &demo{name: name} }

@@ -61,6 +61,7 @@ func Dev(ctx context.Context, c *config.Dev, out, logTo io.Writer) error {
 	sc.Name, sc.DataDir, sc.Lease = "dev", dir, c.Lease
 	sc.BarrierWorkers, sc.BarrierWait = c.Workers, gatherFor
 	sc.NoSync = c.DataDir == ""
+	sc.Gateway, sc.AnyGateway = c.Gateway, c.AnyGateway
 	return runNode(ctx, sc, scheduler.Config{}, grpcL, httpL, log, func(n *node) error {
 		if err := n.server.Ready(ctx); err != nil {
 			return nil // asked to end
@@ -91,7 +92,7 @@ func Dev(ctx context.Context, c *config.Dev, out, logTo io.Writer) error {
 		defer workers.Wait()
 		defer stopWorkers()
 		if awaitWorkers(ctx, n.server.Scheduler().View(), c.Workers) {
-			greet(out, c, httpL.Addr(), grpcL.Addr(), httpMoved, grpcMoved, len(tasks), time.Since(began))
+			greet(out, c, n.gateway, httpL.Addr(), grpcL.Addr(), httpMoved, grpcMoved, len(tasks), time.Since(began))
 		}
 		for left := c.Workers; ; {
 			select {
@@ -174,13 +175,16 @@ func awaitWorkers(ctx context.Context, v *view.View, want int) bool {
 	}
 }
 
-func greet(out io.Writer, c *config.Dev, httpA, grpcA net.Addr, httpMoved, grpcMoved bool, tasks int, took time.Duration) {
+func greet(out io.Writer, c *config.Dev, gatewayA string, httpA, grpcA net.Addr, httpMoved, grpcMoved bool, tasks int, took time.Duration) {
 	p := func(format string, args ...any) { _, _ = fmt.Fprintf(out, format+"\n", args...) }
 	p("rota dev: %d workers and %d tasks, ready after %s", c.Workers, tasks, took.Round(10*time.Millisecond))
 	p("")
 	p("  console   http://%s/%s", httpA, moved(httpMoved, c.HTTP))
 	p("  HTTP API  http://%s/v1/status", httpA)
 	p("  gRPC API  %s%s", grpcA, moved(grpcMoved, c.GRPC))
+	if gatewayA != "" {
+		p("  functions http://%s/run/hello%s", gatewayA, moved(gatewayA != c.Gateway, c.Gateway))
+	}
 	p("  jobs      %s", strings.Join(devCommands(), ", ")+", and nothing else")
 	p("  state     %s", stateOf(c))
 	p("")
@@ -197,6 +201,9 @@ func greet(out io.Writer, c *config.Dev, httpA, grpcA net.Addr, httpMoved, grpcM
 		"rota job run --wait -- seq 5       # a command on the worker that fits",
 	} {
 		p("  %s", line)
+	}
+	if gatewayA != "" {
+		p("  curl -d '{\"name\":\"moon\"}' %s/run/hello   # a function that the workers offer", gatewayA)
 	}
 	p("Ctrl-C ends everything.")
 }

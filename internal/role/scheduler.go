@@ -32,7 +32,7 @@ func Scheduler(ctx context.Context, c *config.Scheduler, logTo io.Writer) error 
 		return err
 	}
 	return runNode(ctx, c, scheduler.Config{}, grpcL, httpL, log, func(n *node) error {
-		log.Info("ready", "http", httpL.Addr().String(), "grpc", grpcL.Addr().String(), "etcd", n.etcd)
+		log.Info("ready", "gateway", n.gateway, "http", httpL.Addr().String(), "grpc", grpcL.Addr().String(), "etcd", n.etcd)
 		select {
 		case <-ctx.Done():
 			return nil
@@ -51,6 +51,7 @@ type node struct {
 	failed   <-chan struct{}
 	store    *etcd.Store
 	etcd     []string
+	gateway  string // where functions are called; empty without a gateway
 }
 
 // runNode starts the store and a scheduler on it, calls f, and ends both in
@@ -98,6 +99,14 @@ func runNode(ctx context.Context, c *config.Scheduler, sc scheduler.Config, grpc
 	defer stopFollowing()
 	if err := secure(following, c, &sv, log); err != nil {
 		return err
+	}
+	if c.Gateway != "" {
+		ln, _, err := listen(ctx, "gateway", c.Gateway, c.AnyGateway)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = ln.Close() }()
+		sv.Gateway, n.gateway = []net.Listener{ln}, ln.Addr().String()
 	}
 	n.server, err = server.Start(sv)
 	if err != nil {

@@ -41,7 +41,7 @@ func Worker(ctx context.Context, c *config.Worker, logTo io.Writer) error {
 	w, err := worker.New(worker.Config{
 		Name: c.Name, Incarnation: os.Getenv(supervise.IncarnationEnv), Schedulers: c.Schedulers, DialTLS: to.dialTLS(), Zone: c.Zone,
 		Labels: c.Labels, Capacity: c.Capacity, MaxTasks: c.MaxTasks, Strength: c.Strength,
-		RestartGrace: c.RestartGrace, Logger: log, LeaseEnded: func() { jobs.fence() },
+		RestartGrace: c.RestartGrace, Calls: c.Calls, Logger: log, LeaseEnded: func() { jobs.fence() },
 	})
 	if err != nil {
 		return err
@@ -79,6 +79,9 @@ func Worker(ctx context.Context, c *config.Worker, logTo io.Writer) error {
 		if err := w.HandleTask(rota.DefaultKind, d.run); err != nil {
 			return err
 		}
+		if err := w.HandleFunction("hello", http.HandlerFunc(d.hello)); err != nil {
+			return err
+		}
 		go d.tell(ctx, log)
 	}
 	if c.Demo && len(c.Kinds) == 0 { // what the programs among the examples run
@@ -87,9 +90,12 @@ func Worker(ctx context.Context, c *config.Worker, logTo io.Writer) error {
 			return err
 		}
 	}
-	if kinds == 0 {
+	if err := offerFunctions(c, w); err != nil {
+		return err
+	}
+	if kinds == 0 && len(c.Functions) == 0 {
 		if jobs == nil {
-			return fmt.Errorf("worker %s: %w", c.Name, &rota.FieldError{Field: "exec", Value: "", Want: "a command for some kind (--exec KIND='...'), --job, or --demo"})
+			return fmt.Errorf("worker %s: %w", c.Name, &rota.FieldError{Field: "exec", Value: "", Want: "a command for some kind (--exec KIND='...'), --function NAME=URL, --job, or --demo"})
 		}
 		// It takes jobs only: a kind that no task has.
 		if err := w.HandleTask(onlyJobs, func(ctx context.Context, _ worker.Assigned) error { <-ctx.Done(); return nil }); err != nil {
@@ -107,11 +113,17 @@ func Worker(ctx context.Context, c *config.Worker, logTo io.Writer) error {
 		go func() { _ = srv.Serve(l) }()
 		defer func() { _ = srv.Close() }()
 	}
+	ended := make(chan struct{})
+	defer close(ended)
 	stop := context.AfterFunc(ctx, func() {
-		time.AfterFunc(leaveTimeout, func() {
+		timer := time.NewTimer(leaveTimeout)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
 			log.Error("tasks did not stop in time; the process ends")
 			os.Exit(1)
-		})
+		case <-ended:
+		}
 	})
 	defer stop()
 	done := jobs.run(ctx)

@@ -1,6 +1,7 @@
 package simtest_test
 
 import (
+	"fmt"
 	"os"
 	"strconv"
 	"sync"
@@ -50,7 +51,9 @@ func TestSeeds(t *testing.T) {
 			})
 		}
 	})
-	t.Logf("%d seeds: %+v", n, total)
+	if many {
+		fmt.Printf("%d seeds from %d on: %+v\n", n, first, total)
+	}
 	if n >= 50 {
 		enough(t, total, int(n))
 	}

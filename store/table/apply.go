@@ -141,6 +141,21 @@ func (t *Table[R]) Reset(kvs []store.KV) ([]Change[R], error) {
 	return changes, nil
 }
 
+// ResetThen is Reset, Advance to the listing's revision, and Apply of events that
+// may be later than it, as one step: an owner that wrote while it listed does not
+// see its own writes undone for an instant.
+func (t *Table[R]) ResetThen(kvs []store.KV, revision int64, later []store.Event) ([]Change[R], error) {
+	before := t.pages
+	if _, err := t.Reset(kvs); err != nil {
+		return nil, err
+	}
+	t.Advance(revision)
+	if _, err := t.Apply(later); err != nil {
+		return nil, err
+	}
+	return t.diff(before, t.pages), nil
+}
+
 // sameOrDecode is the page that is known already, if kv is that.
 func (t *Table[R]) sameOrDecode(kv *store.KV) (*page[R], error) {
 	bound, err := t.boundOf(kv.Key)

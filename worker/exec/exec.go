@@ -46,7 +46,8 @@ type Config struct {
 	Env []string
 	// Dir is the working directory. Empty means "/".
 	Dir string
-	// Output takes what the processes write. Nil discards it.
+	// Output takes what the processes write, of all of them at once: it must bear
+	// that. Nil discards it.
 	Output io.Writer
 	// Owner marks the processes for process.Sweep.
 	Owner string
@@ -80,7 +81,7 @@ func New(c Config) (worker.TaskFunc, error) {
 			Generation: uint64(a.Generation()), Weight: a.Task.Weight, Priority: a.Task.Priority,
 		}
 		if wantsFile {
-			path, remove, err := payloadFile(a.Task.Payload)
+			path, remove, err := payloadFile(a.Task.Payload, c.User)
 			if err != nil {
 				return err
 			}
@@ -122,13 +123,16 @@ func run(ctx context.Context, c Config, argv []string, f Fields, payload []byte)
 	return fmt.Errorf("%s: %s%s", argv[0], exit, tail)
 }
 
-func payloadFile(payload []byte) (path string, remove func(), err error) {
+func payloadFile(payload []byte, reader *process.User) (path string, remove func(), err error) {
 	file, err := os.CreateTemp("", "rota-payload-*")
 	if err != nil {
 		return "", nil, err
 	}
 	remove = func() { _ = os.Remove(file.Name()) }
 	_, err = file.Write(payload)
+	if err == nil && reader != nil {
+		err = file.Chown(int(reader.UID), int(reader.GID)) // nobody else can read it
+	}
 	if e := file.Close(); err == nil {
 		err = e
 	}

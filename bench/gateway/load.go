@@ -1,0 +1,133 @@
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"net/http"
+	"os/exec"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// load is one way to call.
+type load struct {
+	name string
+	tool string
+	port func(*gateway) int
+	args func(l *lab, g *gateway) ([]string, error)
+}
+
+var loads = []load{
+	{"GET", "wrk", plain, func(_ *lab, g *gateway) ([]string, error) {
+		return wrk(fmt.Sprintf("http://127.0.0.1:%d/run/hello", g.http)), nil
+	}},
+	{"POST of 1 KiB", "wrk", plain, func(l *lab, g *gateway) ([]string, error) {
+		lua, err := l.file("post.lua", `wrk.method = "POST"; wrk.body = string.rep("x", 1024)`)
+		return append([]string{"-s", lua}, wrk(fmt.Sprintf("http://127.0.0.1:%d/run/hello", g.http))...), err
+	}},
+	{"GET over TLS", "wrk", secure, func(_ *lab, g *gateway) ([]string, error) {
+		return wrk(fmt.Sprintf("https://127.0.0.1:%d/run/hello", g.https)), nil
+	}},
+	{"GET over HTTP/2 and TLS", "h2load", secure, func(_ *lab, g *gateway) ([]string, error) {
+		return []string{
+			"-D", strconv.Itoa(int(seconds.Seconds())), "-t1", "-c", strconv.Itoa(max(*conns/8, 1)), "-m8",
+			fmt.Sprintf("https://127.0.0.1:%d/run/hello", g.https),
+		}, nil
+	}},
+}
+
+func plain(g *gateway) int  { return g.http }
+func secure(g *gateway) int { return g.https }
+
+func wrk(url string) []string {
+	return []string{"-t1", "-c", strconv.Itoa(*conns), "-d", strconv.Itoa(int(seconds.Seconds())) + "s", "--latency", url}
+}
+
+// result is one round. allocs is -1 where it is not known.
+type result struct{ calls, p50, p99, cpu, allocs float64 }
+
+// leastCalls is how many calls a round must have made to mean anything.
+const leastCalls = 1000
+
+func (l *lab) measure(g *gateway, ld load) (result, error) {
+	args, err := ld.args(l, g)
+	if err != nil {
+		return result{}, err
+	}
+	pid := g.cmd.Process.Pid
+	m0, known := mallocs(g)
+	before := cpu(pid)
+	out, err := exec.Command(ld.tool, args...).CombinedOutput()
+	after := cpu(pid)
+	m1, _ := mallocs(g)
+	if err != nil {
+		return result{}, fmt.Errorf("%w: %s", err, out)
+	}
+	text := string(out)
+	r := result{allocs: -1}
+	var total float64
+	if ld.tool == "wrk" {
+		if strings.Contains(text, "Non-2xx") || strings.Contains(text, "Socket errors") {
+			return r, fmt.Errorf("calls failed:\n%s", text)
+		}
+		total = number(text, `(\d+) requests in`)
+		r.calls = number(text, `Requests/sec:\s+([\d.]+)`)
+		r.p50, r.p99 = millis(text, `50%\s+(\S+)`), millis(text, `99%\s+(\S+)`)
+	} else {
+		total = number(text, `requests: \d+ total, \d+ started, \d+ done, (\d+) succeeded`)
+		r.calls = number(text, `finished in [^,]+, ([\d.]+) req/s`)
+		// h2load prints mean and maximum only: they stand in the columns of p50 and p99.
+		r.p50 = millis(text, `time for request:\s+\S+\s+\S+\s+(\S+)`)
+		r.p99 = millis(text, `time for request:\s+\S+\s+(\S+)`)
+	}
+	if total < leastCalls {
+		return r, fmt.Errorf("only %.0f calls were made:\n%s", total, text)
+	}
+	r.cpu = (after - before) / total * 1e6
+	if known {
+		r.allocs = (m1 - m0) / total
+	}
+	return r, nil
+}
+
+// mallocs asks a Go gateway that shows its runtime's metrics.
+func mallocs(g *gateway) (float64, bool) {
+	if g.name != "rota" {
+		return 0, false
+	}
+	client := &http.Client{Timeout: time.Second}
+	resp, err := client.Get(fmt.Sprintf("http://127.0.0.1:%d/metrics", g.http))
+	if err != nil {
+		return 0, false
+	}
+	defer resp.Body.Close() //nolint:errcheck // read to its end
+	sc := bufio.NewScanner(resp.Body)
+	for sc.Scan() {
+		if v, ok := strings.CutPrefix(sc.Text(), "go_memstats_mallocs_total "); ok {
+			f, err := strconv.ParseFloat(v, 64)
+			return f, err == nil
+		}
+	}
+	return 0, false
+}
+
+func number(text, pattern string) float64 {
+	m := regexp.MustCompile(pattern).FindStringSubmatch(text)
+	if m == nil {
+		return 0
+	}
+	f, _ := strconv.ParseFloat(m[1], 64)
+	return f
+}
+
+// millis reads a time such as 2.19ms, 812.00us or 1.02s.
+func millis(text, pattern string) float64 {
+	m := regexp.MustCompile(pattern).FindStringSubmatch(text)
+	if m == nil {
+		return 0
+	}
+	d, _ := time.ParseDuration(m[1])
+	return float64(d) / float64(time.Millisecond)
+}

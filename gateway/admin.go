@@ -1,0 +1,419 @@
+package gateway
+
+import (
+	"bytes"
+	"context"
+	"crypto/subtle"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"sort"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/rota-project/rota/balance"
+)
+
+// ownPaths are the paths that the gateway answers itself.
+func (g *Gateway) ownPaths() http.Handler {
+	reg := prometheus.NewRegistry()
+	reg.MustRegister(collector{g}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	metrics := promhttp.HandlerFor(reg, promhttp.HandlerOpts{})
+	mux := http.NewServeMux()
+	mux.HandleFunc("/status", g.serveStatus)
+	mux.Handle("GET /metrics", metrics)
+	mux.Handle("POST /admin/workers/add", g.guard(func(w http.ResponseWriter, r *http.Request) { g.serveWorkers(w, r, g.AddWorkers) }))
+	mux.Handle("POST /admin/workers/remove", g.guard(func(w http.ResponseWriter, r *http.Request) { g.serveWorkers(w, r, g.RemoveWorkers) }))
+	mux.Handle("GET /api/v1/routes", g.guard(g.serveRoutes))
+	mux.Handle("GET /api/v1/routes/{function}", g.guard(g.serveRoute))
+	mux.Handle("GET /api/v1/gateway", g.guard(func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, g.Status()) }))
+	noName := func(w http.ResponseWriter, _ *http.Request) {
+		http.Error(w, "a function's name is missing", http.StatusBadRequest)
+	}
+	mux.HandleFunc("/run", noName)
+	mux.HandleFunc("/runLambda", noName)
+	return mux
+}
+
+// guard lets callers from this machine through, and those with the token. A call
+// from a page of some web site in a browser on this machine is not one from this
+// machine: browsers name where it comes from.
+func (g *Gateway) guard(h http.HandlerFunc) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		token := g.state.Load().cfg.AdminToken
+		given, bearer := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+		if token != "" && bearer && subtle.ConstantTimeCompare([]byte(given), []byte(token)) == 1 {
+			h(w, r)
+			return
+		}
+		peer, err := netip.ParseAddr(hostOf(r.RemoteAddr))
+		if err != nil || !peer.IsLoopback() || forwardedCall(r) {
+			http.Error(w, "admin paths answer this machine only, or a caller with the token", http.StatusForbidden)
+			return
+		}
+		if o := r.Header.Get("Origin"); o != "" && !localOrigin(o) || !localHost(r.Host) {
+			http.Error(w, "not from a web page", http.StatusForbidden)
+			return
+		}
+		h(w, r)
+	})
+}
+
+// forwardedCall says that a proxy on this machine passes somebody else's call on.
+func forwardedCall(r *http.Request) bool {
+	return r.Header.Get("X-Forwarded-For") != "" || r.Header.Get("Forwarded") != ""
+}
+
+func localOrigin(origin string) bool {
+	u, err := url.Parse(origin)
+	return err == nil && localHost(u.Host)
+}
+
+// localHost says whether a Host header names this machine: another name that
+// resolves to it is DNS rebinding.
+func localHost(hostport string) bool {
+	u := url.URL{Host: hostport}
+	host := u.Hostname()
+	if host == "localhost" || host == "" {
+		return true
+	}
+	ip, err := netip.ParseAddr(host)
+	return err == nil && ip.IsLoopback()
+}
+
+func (g *Gateway) serveWorkers(w http.ResponseWriter, r *http.Request, change func(...string) error) {
+	urls := r.URL.Query()["workers"]
+	if len(urls) == 0 {
+		http.Error(w, "workers: the query has no value of it", http.StatusBadRequest)
+		return
+	}
+	for i, u := range urls {
+		full, err := WorkerURL(u)
+		if err != nil {
+			http.Error(w, fmt.Sprintf("workers: %q: want %v", u, err), http.StatusBadRequest)
+			return
+		}
+		urls[i] = full
+	}
+	if err := change(urls...); err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	fmt.Fprintln(w, "ok") //nolint:errcheck // the client's loss
+}
+
+// WorkerURL returns the URL of a worker that is named with or without a scheme.
+// The error says what was expected.
+func WorkerURL(s string) (string, error) {
+	if !strings.Contains(s, "://") {
+		s = "http://" + s
+	}
+	u, err := parseWorkerURL(s)
+	if err != nil {
+		return "", err
+	}
+	u.Path = ""
+	return u.String(), nil
+}
+
+// serveStatus tells a person or a probe of each worker: is it reachable, and
+// what does it say of itself.
+func (g *Gateway) serveStatus(w http.ResponseWriter, r *http.Request) {
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		w.Header().Set("Allow", "GET, HEAD")
+		http.Error(w, "GET only", http.StatusMethodNotAllowed)
+		return
+	}
+	st := g.state.Load()
+	lines := make([]string, len(st.workers))
+	var wg sync.WaitGroup
+	slots := make(chan struct{}, 32)
+	for i, wk := range st.workers {
+		wg.Go(func() {
+			slots <- struct{}{}
+			defer func() { <-slots }()
+			state, cause := wk.state()
+			status, body, err := g.askStatus(r.Context(), wk, st.cfg.Health.Path, st.cfg.Health.Timeout)
+			line := fmt.Sprintf("%s reachable %d %s", wk.name, status, firstLine(body))
+			if err != nil {
+				line = fmt.Sprintf("%s unreachable (%v)", wk.name, err)
+			}
+			line += fmt.Sprintf(" [%s, %d in flight]", state, wk.bal.InFlight())
+			if cause != "" {
+				line += " " + firstLine(cause)
+			}
+			lines[i] = line
+		})
+	}
+	wg.Wait()
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	var b bytes.Buffer
+	for _, l := range lines {
+		b.WriteString(l)
+		b.WriteByte('\n')
+	}
+	if err := g.lastReloadError(); err != nil {
+		fmt.Fprintf(&b, "configuration refused, the old one is in force: %s\n", firstLine(err.Error()))
+	}
+	if len(lines) == 0 {
+		b.WriteString("no workers\n")
+	}
+	_, _ = w.Write(b.Bytes())
+}
+
+func firstLine(s string) string {
+	s, _, _ = strings.Cut(strings.TrimSpace(s), "\n")
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f {
+			return ' '
+		}
+		return r
+	}, s[:min(len(s), 200)])
+}
+
+func (g *Gateway) lastReloadError() error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.reloadErr
+}
+
+func writeJSON(w http.ResponseWriter, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "  ")
+	_ = enc.Encode(v) //nolint:errchkjson // plain structs; the rest is the client's loss
+}
+
+// Status is how a gateway stands.
+type Status struct {
+	Workers     []WorkerStatus `json:"workers"`
+	Connections int            `json:"connections"`
+	Reloads     uint64         `json:"reloads"`
+	ReloadError string         `json:"reload_error,omitempty"`
+}
+
+// WorkerStatus is how a worker stands.
+type WorkerStatus struct {
+	Name      string  `json:"name"`
+	URL       string  `json:"url"`
+	State     string  `json:"state"` // ready, quarantined, draining, dead
+	Cause     string  `json:"cause,omitempty"`
+	InFlight  int     `json:"in_flight"`
+	Weight    int64   `json:"weight"`
+	Calls     uint64  `json:"calls"`
+	Failures  uint64  `json:"failures"`
+	LatencyMS float64 `json:"latency_ms,omitempty"`
+}
+
+func (w *worker) status() WorkerStatus {
+	state, cause := w.state()
+	return WorkerStatus{
+		Name: w.name, URL: w.url.String(), State: state, Cause: cause, InFlight: w.bal.InFlight(), Weight: w.weight.Load(),
+		Calls: w.calls.Load(), Failures: w.failures.Load(), LatencyMS: w.bal.Latency() / 1e6,
+	}
+}
+
+// Status says how the gateway stands.
+func (g *Gateway) Status() Status {
+	s := Status{Workers: []WorkerStatus{}, Connections: g.conns.len(), Reloads: g.reloads.Load()}
+	for _, w := range g.state.Load().workers {
+		s.Workers = append(s.Workers, w.status())
+	}
+	if err := g.lastReloadError(); err != nil {
+		s.ReloadError = err.Error()
+	}
+	return s
+}
+
+// RouteStatus is how calls of a function go.
+type RouteStatus struct {
+	Function string   `json:"function"`
+	Packages []string `json:"packages,omitempty"`
+	Balancer string   `json:"balancer"`
+	Paths    []string `json:"paths"`
+	InFlight int64    `json:"in_flight"`
+	Waiting  int32    `json:"waiting"`
+	Calls    uint64   `json:"calls"`
+	Errors   uint64   `json:"errors"` // answers of 500 and above, and none
+	Retries  uint64   `json:"retries"`
+	Refused  uint64   `json:"refused"`
+	P50MS    float64  `json:"p50_ms"`
+	P99MS    float64  `json:"p99_ms"`
+	// Next is the worker that would get the next call now.
+	Next string `json:"next,omitempty"`
+	// Workers are all that might get it, or may not and why.
+	Workers []RouteWorker `json:"workers"`
+}
+
+// RouteWorker says whether a worker may get a function's calls.
+type RouteWorker struct {
+	WorkerStatus
+	May bool   `json:"may"`
+	Why string `json:"why,omitempty"` // why it may not
+}
+
+// Routes says how the calls of each function go, by name.
+func (g *Gateway) Routes() []RouteStatus {
+	st := g.state.Load()
+	out := []RouteStatus{}
+	for _, f := range st.fns {
+		out = append(out, g.route(st, f))
+	}
+	sort.Slice(out, func(i, j int) bool { return out[i].Function < out[j].Function })
+	return out
+}
+
+// Route says who would get a call of the function, who may not and why. ok is
+// false if no such function is known.
+func (g *Gateway) Route(name string) (r RouteStatus, ok bool) {
+	st := g.state.Load()
+	f := st.fns[name]
+	if f == nil {
+		return r, false
+	}
+	return g.route(st, f), true
+}
+
+func (g *Gateway) route(st *state, f *function) RouteStatus {
+	p := f.policy.Load()
+	r := RouteStatus{
+		Function: f.name, Packages: f.fn.Load().Packages(), Balancer: p.Balancer, Paths: []string{"/run/" + f.name, "/runLambda/" + f.name},
+		InFlight: f.inflight.Load(), Waiting: f.queue.waiting.Load() + f.group.Load().queue.waiting.Load(),
+		Retries: f.retries.Load(), Refused: f.refused.Load(),
+		P50MS: float64(f.times.quantile(.5, 1)) / 1e6, P99MS: float64(f.times.quantile(.99, 1)) / 1e6, Workers: []RouteWorker{},
+	}
+	for _, rt := range st.routes {
+		if rt.Function == f.name {
+			r.Paths = append(r.Paths, rt.Host+rt.Prefix)
+		}
+	}
+	for class := range f.status {
+		n := f.status[class].Load()
+		r.Calls += n
+		if class == 0 || class == 5 {
+			r.Errors += n
+		}
+	}
+	set := &f.group.Load().set
+	offered := map[*balance.Worker]bool{}
+	for _, w := range set.Workers() {
+		offered[w] = true
+	}
+	for _, w := range st.workers {
+		rw := RouteWorker{WorkerStatus: w.status(), May: true}
+		switch {
+		case !offered[w.bal]:
+			rw.May, rw.Why = false, "does not offer this function"
+		case rw.State != "ready":
+			rw.May, rw.Why = false, rw.State
+			if rw.Cause != "" && rw.Cause != rw.State {
+				rw.Why += ": " + rw.Cause
+			}
+		case w.bal.Full():
+			rw.May, rw.Why = false, "at its limit of calls in flight"
+		}
+		r.Workers = append(r.Workers, rw)
+	}
+	// A pick tells what the rule would do now; its place is given back at once.
+	var pick balance.Pick
+	call := balance.Call{Fn: f.fn.Load(), Rand: uint64(g.now()), Now: g.now()}
+	if w := set.Pick(p.rule, &call, &pick); w != nil {
+		r.Next = w.Name()
+		pick.Release()
+		f.group.Load().queue.wake()
+	}
+	return r
+}
+
+func (g *Gateway) serveRoutes(w http.ResponseWriter, _ *http.Request) { writeJSON(w, g.Routes()) }
+
+func (g *Gateway) serveRoute(w http.ResponseWriter, r *http.Request) {
+	rt, ok := g.Route(r.PathValue("function"))
+	if !ok {
+		http.Error(w, "no such function: "+r.PathValue("function"), http.StatusNotFound)
+		return
+	}
+	writeJSON(w, rt)
+}
+
+// own answers a request for one of the gateway's own paths on the HTTP/1 engine.
+func (c *conn) own(uri []byte) bool {
+	whole := c.skipBody()
+	if !whole {
+		c.req.Close = true
+	}
+	u, err := url.ParseRequestURI(string(uri))
+	if err != nil {
+		return c.refuseUnread(400, "malformed request target")
+	}
+	ctx, cancel := context.WithTimeout(c.g.ctx, 30*time.Second)
+	defer cancel()
+	r := (&http.Request{
+		Method: string(c.req.Method), URL: u, RequestURI: string(uri), Host: string(c.req.Host), Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Header: http.Header{}, Body: http.NoBody, RemoteAddr: c.nc.RemoteAddr().String(),
+	}).WithContext(ctx)
+	for _, f := range c.req.Fields {
+		r.Header.Add(string(f.Name), string(f.Value))
+	}
+	rec := &recorder{header: http.Header{}, status: 200}
+	c.g.self.ServeHTTP(rec, r)
+	b := appendStatus(c.bufs.out[:0], rec.status, nil)
+	names := make([]string, 0, len(rec.header))
+	for n := range rec.header {
+		names = append(names, n)
+	}
+	sort.Strings(names)
+	for _, n := range names {
+		if n == "Content-Length" {
+			continue
+		}
+		for _, v := range rec.header[n] {
+			b = append(b, n...)
+			b = append(b, ": "...)
+			b = append(b, v...)
+			b = append(b, "\r\n"...)
+		}
+	}
+	b = c.appendConnection(b)
+	b = fmt.Appendf(b, "Content-Length: %d\r\n\r\n", rec.body.Len())
+	if r.Method != http.MethodHead {
+		b = append(b, rec.body.Bytes()...)
+	}
+	c.bufs.out = b
+	c.stall.Store(int64(time.Minute))
+	c.touch()
+	_, err = c.Write(b)
+	c.moved.Store(0)
+	if !whole {
+		c.linger()
+	}
+	return err == nil && !c.req.Close
+}
+
+// recorder keeps an answer of net/http.
+type recorder struct {
+	header http.Header
+	status int
+	body   bytes.Buffer
+	wrote  bool
+}
+
+func (r *recorder) Header() http.Header { return r.header }
+
+func (r *recorder) WriteHeader(status int) {
+	if !r.wrote {
+		r.wrote, r.status = true, status
+	}
+}
+
+func (r *recorder) Write(b []byte) (int, error) {
+	r.wrote = true
+	return r.body.Write(b)
+}

@@ -1,0 +1,521 @@
+package gateway
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"strconv"
+	"time"
+
+	"github.com/rota-project/rota/balance"
+	"github.com/rota-project/rota/gateway/internal/wire"
+)
+
+// call is one call on its way: the policy core that both engines ask. An engine
+// fills in what the request says, calls admit, then for each attempt acquire and
+// one of settled, failed or refusedBy, and at last finish. It is used by one
+// goroutine at a time and may be used again.
+type call struct {
+	g  *Gateway
+	st *state
+	f  *function
+	p  *policy
+
+	// What the engine found in the request.
+	caller     uint64 // hash of who calls, for rate limits
+	idempotent bool   // by method or Idempotency-Key
+	key        uint64 // what sticky goes by
+	task       string // /t/<task>/...
+	minGen     uint64 // the oldest generation that the caller accepts
+
+	bal        balance.Call
+	pick       balance.Pick
+	w          *worker
+	generation uint64
+	attempt    int
+	entered    bool
+	waited     bool  // in a queue
+	begun      int64 // the call
+	sent       int64 // this attempt
+	took       int64 // until the answer's head, if its body took longer
+	ended      int64 // when the answer was complete: the clock is not cheap everywhere
+	rnd        uint64
+	logShare   float64
+	logName    string
+}
+
+// refusal is an answer of the gateway's own.
+type refusal struct {
+	status     int
+	text       string
+	retryAfter time.Duration
+}
+
+// random is a splitmix64 step of the connection's own source.
+func (c *call) random() uint64 {
+	c.rnd += 0x9e3779b97f4a7c15
+	z := c.rnd
+	z = (z ^ z>>30) * 0xbf58476d1ce4e5b9
+	z = (z ^ z>>27) * 0x94d049bb133111eb
+	return z ^ z>>31
+}
+
+// begin makes the call ready for a request.
+func (c *call) begin(g *Gateway, st *state, f *function, now int64) {
+	rnd := c.rnd
+	*c = call{g: g, st: st, f: f, begun: now, rnd: rnd, logShare: st.cfg.AccessLog, logName: f.name}
+	c.p = f.policy.Load()
+}
+
+var (
+	refuseRate  = "too many calls"
+	refuseQueue = "no worker is free and the queue is full"
+	refuseWait  = "no worker became free in time"
+	refuseNone  = "no worker"
+	refuseOwner = "nobody owns this task"
+	refuseOld   = "the owner's generation is older than the one asked for"
+)
+
+// admit applies the function's limits. It may wait in the function's queue.
+func (c *call) admit(ctx context.Context) *refusal {
+	p := c.p
+	c.f.budget.earn(p.RetryBudget)
+	if p.Rate > 0 {
+		if ok, wait := c.f.rates.allow(c.caller, p.Rate, p.Burst, c.begun); !ok {
+			c.f.refused.Add(1)
+			return &refusal{429, refuseRate, wait}
+		}
+	}
+	if c.f.queue.waiting.Load() > 0 || !c.f.enter() {
+		c.waited = true
+		ok, full := c.f.queue.wait(ctx, p.QueueTimeout, p.Queue, c.f.enter)
+		if !ok {
+			c.f.refused.Add(1)
+			if full {
+				return &refusal{503, refuseQueue, time.Second}
+			}
+			return &refusal{503, refuseWait, time.Second}
+		}
+	}
+	c.entered = true
+	return nil
+}
+
+// acquire reserves a place on a worker that the call has not been tried on. It
+// may wait in the group's queue until one is free or ready.
+func (c *call) acquire(ctx context.Context) (*worker, *refusal) {
+	if c.task != "" {
+		return c.acquireOwner(ctx)
+	}
+	grp := c.f.group.Load()
+	if grp.queue.waiting.Load() == 0 && c.try(grp, c.p.rule) {
+		return c.w, nil
+	}
+	if len(grp.set.Workers()) == 0 {
+		c.f.refused.Add(1)
+		return nil, &refusal{503, refuseNone, time.Second}
+	}
+	c.waited = true
+	left := c.p.QueueTimeout - time.Duration(c.g.now()-c.begun)
+	if left <= 0 {
+		c.f.refused.Add(1)
+		return nil, &refusal{503, refuseWait, time.Second}
+	}
+	again := func() bool {
+		// Who waits may be tried on any worker again: it was not run on any.
+		if c.attempt > 0 {
+			clear(c.bal.Tried[:])
+		}
+		return c.try(grp, c.p.rule)
+	}
+	ok, full := grp.queue.wait(ctx, left, c.p.Queue, again)
+	switch {
+	case ok:
+		return c.w, nil
+	case full:
+		c.f.refused.Add(1)
+		return nil, &refusal{503, refuseQueue, time.Second}
+	}
+	c.f.refused.Add(1)
+	return nil, &refusal{503, refuseWait, time.Second}
+}
+
+func (c *call) try(grp *group, rule balance.Rule) bool {
+	c.bal.Fn = c.f.fn.Load()
+	c.bal.Key = c.key
+	c.bal.Rand = c.random()
+	if c.sent = c.begun; c.attempt > 0 || c.waited {
+		c.sent = c.g.now()
+	}
+	c.bal.Now = c.sent
+	c.w = of(grp.set.Pick(rule, &c.bal, &c.pick))
+	return c.w != nil
+}
+
+// acquireOwner reserves a place on the worker that owns the task.
+func (c *call) acquireOwner(ctx context.Context) (*worker, *refusal) {
+	try := func() *refusal {
+		var o Owner
+		ok := false
+		if m := c.st.cfg.Members; m != nil {
+			o, ok = m.Owner(c.task)
+		}
+		if !ok {
+			return &refusal{503, refuseOwner, time.Second}
+		}
+		if o.Generation < c.minGen {
+			return &refusal{412, refuseOld, 0}
+		}
+		c.bal.Owner, c.generation = o.Worker, o.Generation
+		if !c.try(c.g.all, balance.Owner{}) {
+			return &refusal{503, refuseWait, time.Second}
+		}
+		return nil
+	}
+	r := try()
+	if r == nil || r.status != 503 || len(c.bal.Tried) > 0 && c.bal.Tried[0] != nil {
+		return c.w, r
+	}
+	c.waited = true
+	left := c.p.QueueTimeout - time.Duration(c.g.now()-c.begun)
+	if left <= 0 {
+		return nil, r
+	}
+	ok, _ := c.g.all.queue.wait(ctx, left, c.p.Queue, func() bool {
+		r = try()
+		return r == nil || r.status != 503
+	})
+	if ok {
+		return c.w, r
+	}
+	c.f.refused.Add(1)
+	return nil, r
+}
+
+// verdict is what to do after an attempt.
+type verdict uint8
+
+const (
+	giveUp verdict = iota
+	again
+)
+
+// settled ends the attempt well: the worker has answered status.
+func (c *call) settled(status int) {
+	now := c.g.now()
+	c.ended = now
+	w := c.w
+	w.calls.Add(1)
+	if status >= 500 {
+		w.windowBad.Add(1)
+	} else {
+		w.windowOK.Add(1)
+	}
+	if w.health.fails.Load() != 0 {
+		w.health.fails.Store(0)
+	}
+	took := c.took
+	if took == 0 {
+		took = now - c.sent
+	}
+	c.pick.Done(now, took)
+	c.released()
+}
+
+// failed ends the attempt that broke: ran says that the worker may have run it.
+// The verdict is whether to try another worker.
+func (c *call) failed(err error, ran bool) verdict {
+	w := c.w
+	w.failures.Add(1)
+	w.windowBad.Add(1)
+	c.pick.Release()
+	c.released()
+	c.g.passive(w, err, !ran)
+	return c.more(w, ran)
+}
+
+// refusedBy ends an attempt that the worker answered without having run it, or
+// perhaps not. blame counts it against the worker.
+func (c *call) refusedBy(blame bool, ran bool, why error) verdict {
+	w := c.w
+	c.pick.Release()
+	c.released()
+	w.failures.Add(1)
+	if blame {
+		w.windowBad.Add(1)
+		c.g.passive(w, why, false)
+	}
+	return c.more(w, ran)
+}
+
+func (c *call) more(w *worker, ran bool) verdict {
+	if c.attempt+1 >= c.p.Attempts || c.task != "" && ran && !c.idempotent {
+		return giveUp
+	}
+	if ran && (!c.idempotent || c.p.RetryBudget < 0 || !c.f.budget.spend()) {
+		return giveUp
+	}
+	c.bal.Tried[min(c.attempt, len(c.bal.Tried)-1)] = w.bal
+	c.attempt++
+	c.f.retries.Add(1)
+	return again
+}
+
+// released tells those who wait that a place is free.
+func (c *call) released() {
+	c.f.group.Load().queue.wake()
+	c.g.all.queue.wake()
+}
+
+// finish ends the call, however it went: status is what the caller got, 0 for
+// nothing. It is safe to call twice.
+func (c *call) finish(status int) {
+	if c.f == nil {
+		return
+	}
+	if c.pick.Worker() != nil {
+		c.pick.Release()
+		c.released()
+	}
+	if c.entered {
+		c.entered = false
+		c.f.exit()
+	}
+	c.f.status[min(status/100, 5)].Add(1)
+	now := c.ended
+	if now == 0 {
+		now = c.g.now()
+	}
+	c.f.times.add(time.Duration(now - c.begun))
+	c.f = nil
+}
+
+// What a current OpenLambda worker says when it has not run a call, or perhaps
+// not. A function may itself answer with these status codes: the body decides.
+var (
+	lambdaQueueFull   = []byte("lambda function queue is full")
+	instanceQueueFull = []byte("lambda instance queue is full")
+	noSandbox         = []byte("could not create Sandbox:")
+	roundTripFailed   = []byte("RoundTrip failed:")
+)
+
+// refusalPeek is how many bytes of a body tell such answers apart.
+const refusalPeek = 29
+
+// mayRefuse says whether an answer of that status may be one that the worker
+// gave without having run the call.
+func mayRefuse(status int) bool { return status == 429 || status == 500 || status == 502 }
+
+// refusals tells such answers apart: kind says whether it is one, blame whether
+// it counts against the worker, ran whether the call may have been run.
+func refusals(status int, body []byte) (refused, blame, ran bool) {
+	switch {
+	case status == 429 && (bytes.HasPrefix(body, lambdaQueueFull) || bytes.HasPrefix(body, instanceQueueFull)):
+		return true, false, false
+	case status == 500 && bytes.HasPrefix(body, noSandbox):
+		return true, true, false
+	case status == 502 && bytes.HasPrefix(body, roundTripFailed):
+		return true, true, true
+	}
+	return false, false, false
+}
+
+var errRefused = errors.New("the worker refused the call")
+
+// target is what a path asks for.
+type target struct {
+	kind targetKind
+	fn   []byte // the function's name
+	task []byte
+	path []byte // what to ask the worker for, with query
+}
+
+type targetKind uint8
+
+const (
+	toFunction targetKind = iota
+	toOwn                 // the gateway's own paths
+	toNowhere             // 404
+	toBad                 // 400
+)
+
+// resolve finds out what a request is for. uri is in origin form.
+func (st *state) resolve(host, uri []byte) (t target) {
+	path := uri
+	if i := bytes.IndexByte(uri, '?'); i >= 0 {
+		path = uri[:i]
+	}
+	t.path = uri
+	if climbs(path) || bytes.IndexByte(path, '#') >= 0 {
+		t.kind = toBad
+		return t
+	}
+	switch {
+	case bytes.HasPrefix(path, []byte("/run/")):
+		t.fn = path[len("/run/"):]
+		if i := bytes.IndexByte(t.fn, '/'); i >= 0 {
+			t.fn = t.fn[:i]
+		}
+		t.check()
+		return t
+	case bytes.HasPrefix(path, []byte("/runLambda/")):
+		t.fn = path[len("/runLambda/"):]
+		t.check()
+		return t
+	case bytes.HasPrefix(path, []byte("/t/")):
+		rest := uri[len("/t/"):]
+		end := bytes.IndexAny(rest, "/?")
+		if end < 0 {
+			end = len(rest)
+		}
+		t.task, t.path = rest[:end], rest[end:]
+		t.kind = toFunction
+		if len(t.task) == 0 {
+			t.kind = toBad
+		}
+		if len(t.path) == 0 || t.path[0] != '/' {
+			t.path = append([]byte{'/'}, t.path...)
+		}
+		return t
+	}
+	if len(st.routes) > 0 {
+		if i := bytes.LastIndexByte(host, ':'); i >= 0 && bytes.IndexByte(host[i:], ']') < 0 {
+			host = host[:i]
+		}
+		for i := range st.routes {
+			r := &st.routes[i]
+			if r.Host != "" && !bytes.EqualFold([]byte(r.Host), host) || !bytes.HasPrefix(path, []byte(r.Prefix)) {
+				continue
+			}
+			if len(path) > len(r.Prefix) && r.Prefix[len(r.Prefix)-1] != '/' && path[len(r.Prefix)] != '/' {
+				continue
+			}
+			t.fn = []byte(r.Function)
+			if r.Strip {
+				t.path = uri[len(r.Prefix):]
+				if len(t.path) == 0 || t.path[0] != '/' {
+					t.path = append([]byte{'/'}, t.path...)
+				}
+			}
+			return t
+		}
+	}
+	switch string(path) {
+	case "/status", "/metrics", "/admin/workers/add", "/admin/workers/remove", "/api/v1/routes", "/api/v1/gateway", "/run", "/runLambda":
+		t.kind = toOwn
+		return t
+	}
+	if bytes.HasPrefix(path, []byte("/api/v1/routes/")) {
+		t.kind = toOwn
+		return t
+	}
+	t.kind = toNowhere
+	return t
+}
+
+func (t *target) check() {
+	if len(t.fn) == 0 {
+		t.kind = toBad
+		return
+	}
+	for _, b := range t.fn {
+		if (b < 'a' || b > 'z') && (b < 'A' || b > 'Z') && (b < '0' || b > '9') && b != '.' && b != '-' && b != '_' {
+			t.kind = toBad
+			return
+		}
+	}
+	if string(t.fn) == "." || string(t.fn) == ".." {
+		t.kind = toBad
+	}
+}
+
+// climbs says that a path has a segment "..", plain or escaped: the worker might
+// take it for a call of another function.
+func climbs(path []byte) bool {
+	if bytes.IndexByte(path, '.') < 0 && bytes.IndexByte(path, '%') < 0 {
+		return false
+	}
+	for len(path) > 0 {
+		var seg []byte
+		if i := bytes.IndexByte(path, '/'); i >= 0 {
+			seg, path = path[:i], path[i+1:]
+		} else {
+			seg, path = path, nil
+		}
+		if len(seg) < 2 || len(seg) > 6 {
+			continue
+		}
+		dots := 0
+		for len(seg) > 0 {
+			switch {
+			case seg[0] == '.':
+				seg = seg[1:]
+			case len(seg) >= 3 && seg[0] == '%' && seg[1] == '2' && seg[2]|0x20 == 'e':
+				seg = seg[3:]
+			default:
+				dots = -9
+				seg = nil
+				continue
+			}
+			dots++
+		}
+		if dots == 2 {
+			return true
+		}
+	}
+	return false
+}
+
+// sticky finds what the sticky rule goes by, 0 if the request has it not.
+func (p *policy) sticky(fields []wire.Field, uri []byte) uint64 {
+	if p.StickyHeader != "" {
+		for _, f := range fields {
+			if bytes.EqualFold(f.Name, []byte(p.StickyHeader)) {
+				return balance.HashBytes(f.Value)
+			}
+		}
+	}
+	if p.StickyCookie != "" {
+		for _, f := range fields {
+			if f.Kind == wire.Cookie {
+				if v := pair(f.Value, p.StickyCookie, ';'); v != nil {
+					return balance.HashBytes(v)
+				}
+			}
+		}
+	}
+	if p.StickyQuery != "" {
+		if i := bytes.IndexByte(uri, '?'); i >= 0 {
+			if v := pair(uri[i+1:], p.StickyQuery, '&'); v != nil {
+				return balance.HashBytes(v)
+			}
+		}
+	}
+	return 0
+}
+
+// pair finds the value of key in a list of key=value.
+func pair(list []byte, key string, sep byte) []byte {
+	for len(list) > 0 {
+		var item []byte
+		if i := bytes.IndexByte(list, sep); i >= 0 {
+			item, list = list[:i], list[i+1:]
+		} else {
+			item, list = list, nil
+		}
+		item = bytes.TrimLeft(item, " ")
+		if i := bytes.IndexByte(item, '='); i >= 0 && string(item[:i]) == key {
+			return item[i+1:]
+		}
+	}
+	return nil
+}
+
+// parseGeneration reads the Rota-Generation header of a request.
+func parseGeneration(v []byte) uint64 {
+	n, err := strconv.ParseUint(string(v), 10, 64)
+	if err != nil {
+		return 0
+	}
+	return n
+}

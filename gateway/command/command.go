@@ -1,0 +1,179 @@
+// Package command holds the gateway's part of the command line: start and
+// workers, as olscheduler had them, gateway and route.
+//
+// cmd/rota adds what Commands returns to its root. Errors that are the user's
+// have a method ExitStatus that returns 2. It must never do more than read files
+// and flags, run a gateway or ask one.
+package command
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/rota-project/rota"
+	"github.com/rota-project/rota/gateway"
+	"github.com/rota-project/rota/gateway/olscheduler"
+)
+
+// Commands returns start, workers, gateway and route.
+func Commands() []*cobra.Command {
+	return []*cobra.Command{startCommand(), workersCommand(), gatewayCommand(), routeCommand()}
+}
+
+// usageError is a wrong use of the command line or of a file.
+type usageError struct{ err error }
+
+func (e *usageError) Error() string   { return e.err.Error() }
+func (e *usageError) Unwrap() error   { return e.err }
+func (e *usageError) ExitStatus() int { return 2 }
+
+func usagef(format string, args ...any) error { return &usageError{fmt.Errorf(format, args...)} }
+
+func fileFlag(cmd *cobra.Command, file *string) {
+	cmd.Flags().StringVarP(file, "config", "c", "olscheduler.json", "olscheduler configuration `FILE`")
+}
+
+func startCommand() *cobra.Command {
+	var file string
+	cmd := &cobra.Command{
+		Use:   "start [-c FILE]",
+		Short: "Run a gateway from an olscheduler file",
+		Long: "Run a gateway alone, no cluster needed, from the JSON file of an olscheduler.\n" +
+			"It proxies /runLambda/<name> and /run/<name> to the workers that the file lists,\n" +
+			"and answers /status and, on this machine only, /admin/workers/add and remove.",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := olscheduler.Load(file)
+			if err != nil {
+				return err
+			}
+			c.Logger = logger(cmd)
+			gc, err := c.Gateway()
+			if err == nil {
+				var g *gateway.Gateway
+				if g, err = gateway.New(gc); err == nil {
+					defer g.Close()
+					return run(cmd, g)
+				}
+			}
+			return &olscheduler.FileError{File: file, Err: err}
+		},
+	}
+	fileFlag(cmd, &file)
+	return cmd
+}
+
+func logger(cmd *cobra.Command) *slog.Logger {
+	return slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil))
+}
+
+// run listens, says where, and serves until the command's context ends.
+func run(cmd *cobra.Command, g *gateway.Gateway) error {
+	lns, err := g.Listen(cmd.Context())
+	if err != nil {
+		return err
+	}
+	for _, ln := range lns {
+		fmt.Fprintf(cmd.ErrOrStderr(), "gateway on http://%s\n", ln.Addr()) //nolint:errcheck // nothing to be done
+	}
+	return g.ServeAll(cmd.Context(), lns)
+}
+
+func workersCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "workers",
+		Short: "Add workers to a gateway that runs from an olscheduler file, or remove them",
+		Args: func(cmd *cobra.Command, args []string) error {
+			return fmt.Errorf("%s needs add or remove", cmd.CommandPath())
+		},
+		RunE: func(*cobra.Command, []string) error { return nil },
+	}
+	for _, verb := range []string{"add", "remove"} {
+		var file string
+		sub := &cobra.Command{
+			Use:   verb + " [-c FILE] URL...",
+			Short: strings.ToUpper(verb[:1]) + verb[1:] + " workers of the running gateway whose port the file names",
+			Args:  cobra.MinimumNArgs(1),
+			RunE: func(cmd *cobra.Command, args []string) error {
+				c, err := olscheduler.Load(file)
+				if err != nil {
+					return err
+				}
+				q := url.Values{}
+				for _, a := range args {
+					if _, err := gateway.WorkerURL(a); err != nil {
+						return usagef("worker %q: want %w", a, err)
+					}
+					q.Add("workers", a)
+				}
+				return ask(cmd.Context(), http.MethodPost, address(c.Host, c.Port), "/admin/workers/"+verb+"?"+q.Encode(), "", nil)
+			},
+		}
+		fileFlag(sub, &file)
+		cmd.AddCommand(sub)
+	}
+	return cmd
+}
+
+// address is where to reach a gateway that listens on host.
+func address(host string, port int) string {
+	switch host {
+	case "", "0.0.0.0", "::":
+		host = "localhost"
+	}
+	return net.JoinHostPort(host, strconv.Itoa(port))
+}
+
+// ask sends a request to a running gateway. A status other than 200 is an error
+// with the gateway's own words.
+func ask(ctx context.Context, method, addr, path, token string, to io.Writer) error {
+	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, method, "http://"+addr+path, nil)
+	if err != nil {
+		return err
+	}
+	if token != "" {
+		req.Header.Set("Authorization", "Bearer "+token)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		var ue *url.Error
+		if errors.As(err, &ue) {
+			err = ue.Err
+		}
+		return fmt.Errorf("gateway at %s: %w", addr, err)
+	}
+	defer resp.Body.Close() //nolint:errcheck // read to its end below
+	body, err := io.ReadAll(io.LimitReader(resp.Body, 64<<20))
+	if err != nil {
+		return fmt.Errorf("gateway at %s: %w", addr, err)
+	}
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("gateway at %s: %s: %s", addr, resp.Status, strings.TrimSpace(string(body)))
+	}
+	if to != nil {
+		_, err = to.Write(body)
+	}
+	return err
+}
+
+// fieldError says which key of a file is wrong.
+func fieldError(file string, err error) error {
+	var fe *rota.FieldError
+	if errors.As(err, &fe) {
+		return &olscheduler.FileError{File: file, Err: err}
+	}
+	return &usageError{fmt.Errorf("%s: %w", file, err)}
+}

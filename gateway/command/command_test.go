@@ -1,0 +1,173 @@
+package command_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/rota-project/rota/gateway/command"
+)
+
+// output is a buffer that a command may write while a test reads.
+type output struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.b.Write(p)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.b.String()
+}
+
+func run(ctx context.Context, out, errOut *output, args ...string) error {
+	root := &cobra.Command{Use: "rota", SilenceErrors: true, SilenceUsage: true}
+	root.AddCommand(command.Commands()...)
+	root.SetArgs(args)
+	root.SetOut(out)
+	root.SetErr(errOut)
+	return root.ExecuteContext(ctx)
+}
+
+func write(t *testing.T, name, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func freePort(t *testing.T) int {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	return ln.Addr().(*net.TCPAddr).Port
+}
+
+// What an operator of olscheduler types, flags before and after the URLs.
+func TestStartAndWorkers(t *testing.T) {
+	t.Parallel()
+	up := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "here") }))
+	t.Cleanup(up.Close)
+	port := freePort(t)
+	file := write(t, "ol.json", fmt.Sprintf(`{"port": %d, "balancer": "round-robin", "workers": []}`, port))
+	ctx, stop := context.WithCancel(t.Context())
+	var out, errOut output
+	done := make(chan error, 1)
+	go func() { done <- run(ctx, &out, &errOut, "start", "-c", file) }()
+	for deadline := time.Now().Add(20 * time.Second); !strings.Contains(errOut.String(), "gateway on http://"); {
+		select {
+		case err := <-done:
+			t.Fatal(err)
+		case <-time.After(2 * time.Millisecond):
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("it never said that it listens")
+		}
+	}
+	var o, e output
+	for _, args := range [][]string{
+		{"workers", "add", "-c", file, up.URL},
+		{"workers", "add", up.URL, "http://127.0.0.1:1", "--config", file},
+		{"workers", "remove", "http://127.0.0.1:1", "-c", file},
+		{"workers", "remove", "-c", file, "http://127.0.0.1:2"},
+	} {
+		if err := run(t.Context(), &o, &e, args...); err != nil {
+			t.Errorf("%v: %v", args, err)
+		}
+	}
+	resp, err := http.Post(fmt.Sprintf("http://localhost:%d/runLambda/f", port), "", nil)
+	if err != nil || resp.StatusCode != http.StatusOK {
+		t.Fatalf("%v, %v", resp, err)
+	}
+	resp.Body.Close()
+	gw := fmt.Sprintf("localhost:%d", port)
+	var list, one output
+	if err := run(t.Context(), &list, &e, "route", "list", "--gateway", gw); err != nil || !strings.Contains(list.String(), "f ") {
+		t.Errorf("route list: %v\n%s", err, list.String())
+	}
+	if err := run(t.Context(), &one, &e, "route", "get", "f", "--gateway", gw, "-o", "json"); err != nil || !strings.Contains(one.String(), `"next": "`+up.URL) {
+		t.Errorf("route get: %v\n%s", err, one.String())
+	}
+	for _, args := range [][]string{
+		{"route", "get", "nobody", "--gateway", gw},
+		{"start", "-c", file}, // the port is in use
+	} {
+		if err := run(t.Context(), &o, &e, args...); err == nil || status(err) != 1 {
+			t.Errorf("%v: %v, want status 1", args, err)
+		}
+	}
+	stop()
+	if err := <-done; err != nil {
+		t.Errorf("start ended with %v", err)
+	}
+	if err := run(t.Context(), &o, &e, "workers", "add", "-c", file, up.URL); err == nil || status(err) != 1 {
+		t.Errorf("nobody is there: %v", err)
+	}
+}
+
+func status(err error) int {
+	var x interface{ ExitStatus() int }
+	if errors.As(err, &x) {
+		return x.ExitStatus()
+	}
+	return 1
+}
+
+func TestWrongUse(t *testing.T) {
+	t.Parallel()
+	bad := write(t, "bad.json", `{"prot": 1}`)
+	good := write(t, "good.json", `{}`)
+	badYAML := write(t, "gateway.yaml", "wokers: []")
+	noRule := write(t, "gateway.yaml", "defaults: {balancer: fastest}")
+	for _, tc := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"start", "-c", bad}, "prot"},
+		{[]string{"start", "-c", "/nowhere.json"}, "/nowhere.json"},
+		{[]string{"workers", "add", "-c", bad, "http://a"}, "prot"},
+		{[]string{"workers", "add", "-c", good, "http://a/path"}, "http://a/path"},
+		{[]string{"gateway", "--config", badYAML}, "wokers"},
+		{[]string{"gateway", "--config", noRule}, "defaults.balancer"},
+		{[]string{"gateway", "--config", "/nowhere.yaml"}, "/nowhere.yaml"},
+		{[]string{"route", "list", "-o", "xml"}, "xml"},
+	} {
+		var o, e output
+		err := run(t.Context(), &o, &e, tc.args...)
+		if err == nil || status(err) != 2 || !strings.Contains(err.Error(), tc.want) || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%v: %v, want status 2 and one line about %s", tc.args, err, tc.want)
+		}
+	}
+	for _, args := range [][]string{{"workers", "add", "-c", good}, {"workers"}, {"route"}, {"start", "extra"}} {
+		var o, e output
+		if err := run(t.Context(), &o, &e, args...); err == nil {
+			t.Errorf("%v: accepted", args)
+		}
+	}
+	var o, e output
+	if err := run(t.Context(), &o, &e, "gateway", "--check", "--config", write(t, "g.yaml", "workers: [http://a]")); err != nil || !strings.Contains(o.String(), "ok") {
+		t.Errorf("--check: %v, %s", err, o.String())
+	}
+}

@@ -1,0 +1,42 @@
+package command
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/rota-project/rota/gateway"
+	"github.com/rota-project/rota/gateway/configfile"
+)
+
+func gatewayCommand() *cobra.Command {
+	var file string
+	var check bool
+	cmd := &cobra.Command{
+		Use:   "gateway [--config FILE]",
+		Short: "Run a gateway from a gateway.yaml, reloaded when the file changes",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, err := configfile.Load(file)
+			if err != nil {
+				return &usageError{err}
+			}
+			cfg.Logger = logger(cmd)
+			g, err := gateway.New(cfg)
+			if err != nil {
+				return fieldError(file, err)
+			}
+			defer g.Close()
+			if check {
+				fmt.Fprintln(cmd.OutOrStdout(), file+": ok") //nolint:errcheck // nothing to be done
+				return nil
+			}
+			stop := configfile.Watch(cmd.Context(), file, g, cfg.Logger)
+			defer stop()
+			return run(cmd, g)
+		},
+	}
+	cmd.Flags().StringVarP(&file, "config", "c", "gateway.yaml", "configuration `FILE`")
+	cmd.Flags().BoolVar(&check, "check", false, "check the file and end")
+	return cmd
+}

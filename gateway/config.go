@@ -1,0 +1,371 @@
+package gateway
+
+import (
+	"crypto/tls"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"net/url"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/rota-project/rota"
+	"github.com/rota-project/rota/balance"
+)
+
+// Config is what a gateway goes by. The zero value serves nothing on the default
+// address; New spells out the defaults and names the field that is wrong.
+type Config struct {
+	// Listen are the addresses to listen on. Nothing means localhost:9080.
+	Listen []string
+	// TLS, if set, is offered on the same ports, told apart by the first byte.
+	TLS *tls.Config
+	// AdminToken lets callers from elsewhere than this machine use the admin
+	// paths, as a bearer token. Empty means that nobody else may.
+	AdminToken string
+	// TrustedProxies are the networks whose Forwarded and X-Forwarded-* headers
+	// are believed and added to. From anybody else they are replaced.
+	TrustedProxies []netip.Prefix
+	// Workers are those that are known beforehand. Members may bring more.
+	Workers []Worker
+	// Functions are the functions that are known. With Closed, calls of others
+	// are refused with 400; otherwise any name may be called.
+	Functions map[string]Function
+	Closed    bool
+	// Defaults is the policy of functions that have none.
+	Defaults Policy
+	// Routes map hosts and paths to functions, beside /run/ and /runLambda/.
+	Routes []Route
+	Health Health
+	// Limits of what one connection may take.
+	Limits Limits
+	// AccessLog is the share of calls that are logged, 0 to 1.
+	AccessLog float64
+	// Trace begins a W3C trace for calls that come without one; a trace that is
+	// there is always passed on.
+	Trace bool
+	// Logger gets what operators should know. Nil means slog.Default.
+	Logger *slog.Logger
+	// Members brings workers, functions and owners of tasks from a cluster.
+	Members Members
+}
+
+// Worker is a server that answers calls.
+type Worker struct {
+	// URL is http://host:port, https://host:port or h2c://host:port.
+	URL string
+	// Name is how logs, metrics and Members call it. Empty means URL.
+	Name string
+	// Weight is its part of the calls; 0 means 1. NoWeight gives it nothing from
+	// random, and the least part elsewhere.
+	Weight int
+	// MaxInFlight is the most calls at once, 0 for no limit.
+	MaxInFlight int
+	// Functions are those that it offers. Nil means all.
+	Functions []string
+}
+
+// NoWeight is the Weight of a worker whose weight is none.
+const NoWeight = -1
+
+// Function is what is known of one function.
+type Function struct {
+	// Packages are those that it needs, the largest first.
+	Packages []string
+	// Policy, if not nil, is used instead of the defaults.
+	Policy *Policy
+}
+
+// Route sends calls of a host and a path to a function.
+type Route struct {
+	// Host is the Host header without its port, or empty for any.
+	Host string
+	// Prefix is a path prefix that ends at a slash or at the path's end.
+	Prefix string
+	// Function is the function's name.
+	Function string
+	// Strip removes the prefix before the call is passed on.
+	Strip bool
+}
+
+// Policy says how calls of a function are treated.
+type Policy struct {
+	// Balancer is the name of a rule of package balance. Empty means smart.
+	Balancer string
+	// LoadThreshold is pkg-aware's, in calls in flight.
+	LoadThreshold uint
+	// StickyHeader, StickyCookie and StickyQuery name what sticky goes by: the
+	// first of them that a call has.
+	StickyHeader, StickyCookie, StickyQuery string
+	// MaxInFlight is the most calls of the function at once, 0 for no limit.
+	MaxInFlight int
+	// Queue is the most calls that wait while no worker is free; 0 means 1000,
+	// negative that none may. QueueTimeout is the longest wait; 0 means 5 s.
+	Queue        int
+	QueueTimeout time.Duration
+	// Rate is the most calls a second from one caller, 0 for no limit; Burst is
+	// how many may come at once, 0 for Rate. RateBy names the header that tells
+	// callers apart; empty means the client's address.
+	Rate   float64
+	Burst  int
+	RateBy string
+	// Attempts is the most workers that one call is tried on; 0 means 4.
+	Attempts int
+	// RetryBudget is the share of calls that may be repeated although they may
+	// have run (being idempotent), hedges with them; 0 means 0.2, negative none.
+	RetryBudget float64
+	// Hedge sends an idempotent call that takes longer than the function's 95th
+	// percentile to a second worker and takes the first answer.
+	Hedge bool
+	// ConnectTimeout, 0 means 1 s. HeaderTimeout is until the answer begins, 0
+	// for none. CallTimeout is for the whole call, 0 for none. IdleTimeout cuts
+	// off a body on which nothing moves; 0 means 60 s. Upgraded connections and
+	// answers that never end are only bound by IdleTimeout if it is set.
+	ConnectTimeout, HeaderTimeout, CallTimeout, IdleTimeout time.Duration
+}
+
+// Health says when a worker is left out, and when it comes back.
+type Health struct {
+	// Interval is between active checks of workers in service; 0 means none.
+	// Workers out of service are always checked.
+	Interval time.Duration
+	// Path is what an active check GETs. Empty means /status. Any answer below
+	// 500 says that the worker lives.
+	Path string
+	// Timeout of one check; 0 means 1 s.
+	Timeout time.Duration
+	// Failures in a row that put a worker out of service; 0 means 3. One refused
+	// connection is enough.
+	Failures int
+	// Quarantine is how long it is left out at first; it doubles up to
+	// MaxQuarantine. 0 means 500 ms and 30 s.
+	Quarantine, MaxQuarantine time.Duration
+	// Panic is the share of workers that stays in service whatever the passive
+	// checks say; 0 means 0.5.
+	Panic float64
+	// Outliers leaves out workers whose success rate is far below the others'.
+	Outliers bool
+	// SlowStart is how long a worker that comes into service takes to reach its
+	// full share; 0 means at once.
+	SlowStart time.Duration
+}
+
+// Limits bound what one client may take.
+type Limits struct {
+	// HeadBytes is the most bytes of a request's head; 0 means 64 KiB.
+	HeadBytes int
+	// HeadTimeout is how long a request's head may take; 0 means 10 s.
+	HeadTimeout time.Duration
+	// IdleTimeout closes client connections without a request; 0 means 2 min.
+	IdleTimeout time.Duration
+	// ReplayBytes is the most bytes of a body kept to repeat a call; 0 means 64 KiB.
+	ReplayBytes int
+	// Connections is the most client connections at once; 0 means no limit.
+	Connections int
+}
+
+// nameForm is what function names look like (contract).
+var nameForm = regexp.MustCompile(`^[A-Za-z0-9.\-_]+$`)
+
+func orElse[T comparable](v *T, def T) {
+	var zero T
+	if *v == zero {
+		*v = def
+	}
+}
+
+// normalize returns the configuration with its defaults spelled out, or a
+// *rota.FieldError for the first field that is wrong.
+func (c Config) normalize() (Config, error) {
+	if len(c.Listen) == 0 {
+		c.Listen = []string{"localhost:9080"}
+	}
+	for i, l := range c.Listen {
+		if _, port, err := net.SplitHostPort(l); err != nil || port == "" {
+			return c, &rota.FieldError{Field: "listen[" + strconv.Itoa(i) + "]", Value: l, Want: "an address, host:port"}
+		}
+	}
+	if c.AccessLog < 0 || c.AccessLog > 1 {
+		return c, &rota.FieldError{Field: "access_log", Value: c.AccessLog, Want: "0 to 1"}
+	}
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	names := map[string]int{}
+	c.Workers = append([]Worker(nil), c.Workers...)
+	for i := range c.Workers {
+		w := &c.Workers[i]
+		field := "workers[" + strconv.Itoa(i) + "]"
+		if _, err := parseWorkerURL(w.URL); err != nil {
+			return c, &rota.FieldError{Field: field + ".url", Value: w.URL, Want: err.Error()}
+		}
+		orElse(&w.Name, w.URL)
+		if j, twice := names[w.Name]; twice {
+			return c, &rota.FieldError{Field: field, Value: w.Name, Want: fmt.Sprintf("a worker that is not listed already, as workers[%d]", j)}
+		}
+		names[w.Name] = i
+		if w.Weight < NoWeight {
+			return c, &rota.FieldError{Field: field + ".weight", Value: w.Weight, Want: "a whole number, zero or more"}
+		}
+		if w.MaxInFlight < 0 {
+			return c, &rota.FieldError{Field: field + ".max_in_flight", Value: w.MaxInFlight, Want: "zero or more"}
+		}
+	}
+	var err error
+	if c.Defaults, err = c.Defaults.normalize("defaults"); err != nil {
+		return c, err
+	}
+	fns := make(map[string]Function, len(c.Functions))
+	for name, f := range c.Functions {
+		if !nameForm.MatchString(name) {
+			return c, &rota.FieldError{Field: "functions", Value: name, Want: "a name of letters, digits, '.', '-' and '_'"}
+		}
+		if f.Policy != nil {
+			p, err := f.Policy.normalize("functions." + name)
+			if err != nil {
+				return c, err
+			}
+			f.Policy = &p
+		}
+		fns[name] = f
+	}
+	c.Functions = fns
+	for i, r := range c.Routes {
+		field := "routes[" + strconv.Itoa(i) + "]"
+		if !strings.HasPrefix(r.Prefix, "/") {
+			return c, &rota.FieldError{Field: field + ".prefix", Value: r.Prefix, Want: "a path that begins with /"}
+		}
+		if !nameForm.MatchString(r.Function) {
+			return c, &rota.FieldError{Field: field + ".function", Value: r.Function, Want: "a function's name"}
+		}
+		if _, known := c.Functions[r.Function]; c.Closed && !known {
+			return c, &rota.FieldError{Field: field + ".function", Value: r.Function, Want: "a function that is listed"}
+		}
+	}
+	if c.Health, err = c.Health.normalize(); err != nil {
+		return c, err
+	}
+	l := &c.Limits
+	for _, f := range []struct {
+		field string
+		v     int
+	}{
+		{"limits.head_bytes", l.HeadBytes},
+		{"limits.replay_bytes", l.ReplayBytes},
+		{"limits.connections", l.Connections},
+		{"limits.head_timeout", int(l.HeadTimeout)},
+		{"limits.idle_timeout", int(l.IdleTimeout)},
+	} {
+		if f.v < 0 {
+			return c, &rota.FieldError{Field: f.field, Value: f.v, Want: "zero or more"}
+		}
+	}
+	orElse(&l.HeadBytes, 64<<10)
+	orElse(&l.ReplayBytes, 64<<10)
+	orElse(&l.HeadTimeout, 10*time.Second)
+	orElse(&l.IdleTimeout, 2*time.Minute)
+	return c, nil
+}
+
+func (p Policy) normalize(field string) (Policy, error) {
+	orElse(&p.Balancer, "smart")
+	if _, err := balance.RuleByName(p.Balancer, p.LoadThreshold); err != nil {
+		return p, &rota.FieldError{Field: field + ".balancer", Value: p.Balancer, Want: "one of " + strings.Join(balance.Names(), ", ")}
+	}
+	if p.Balancer == "sticky" && p.StickyHeader == "" && p.StickyCookie == "" && p.StickyQuery == "" {
+		return p, &rota.FieldError{Field: field + ".sticky", Value: "", Want: "a header, cookie or query key to go by"}
+	}
+	for _, f := range []struct {
+		field string
+		v     float64
+	}{
+		{"max_in_flight", float64(p.MaxInFlight)},
+		{"rate", p.Rate},
+		{"burst", float64(p.Burst)},
+		{"attempts", float64(p.Attempts)},
+		{"queue_timeout", float64(p.QueueTimeout)},
+		{"connect_timeout", float64(p.ConnectTimeout)},
+		{"header_timeout", float64(p.HeaderTimeout)},
+		{"call_timeout", float64(p.CallTimeout)},
+		{"idle_timeout", float64(p.IdleTimeout)},
+	} {
+		if !(f.v >= 0) {
+			return p, &rota.FieldError{Field: field + "." + f.field, Value: f.v, Want: "zero or more"}
+		}
+	}
+	if p.Attempts > 5 {
+		return p, &rota.FieldError{Field: field + ".attempts", Value: p.Attempts, Want: "1 to 5"}
+	}
+	if p.RetryBudget > 1 {
+		return p, &rota.FieldError{Field: field + ".retry_budget", Value: p.RetryBudget, Want: "at most 1"}
+	}
+	orElse(&p.Queue, 1000)
+	orElse(&p.QueueTimeout, 5*time.Second)
+	orElse(&p.Burst, max(1, int(p.Rate)))
+	orElse(&p.Attempts, 4)
+	orElse(&p.RetryBudget, 0.2)
+	orElse(&p.ConnectTimeout, time.Second)
+	orElse(&p.IdleTimeout, time.Minute)
+	return p, nil
+}
+
+func (h Health) normalize() (Health, error) {
+	for _, f := range []struct {
+		field string
+		v     float64
+	}{
+		{"interval", float64(h.Interval)},
+		{"timeout", float64(h.Timeout)},
+		{"failures", float64(h.Failures)},
+		{"panic", h.Panic},
+		{"quarantine", float64(h.Quarantine)},
+		{"max_quarantine", float64(h.MaxQuarantine)},
+		{"slow_start", float64(h.SlowStart)},
+	} {
+		if !(f.v >= 0) {
+			return h, &rota.FieldError{Field: "health." + f.field, Value: f.v, Want: "zero or more"}
+		}
+	}
+	if h.Panic > 1 {
+		return h, &rota.FieldError{Field: "health.panic", Value: h.Panic, Want: "0 to 1"}
+	}
+	if h.Path != "" && !strings.HasPrefix(h.Path, "/") {
+		return h, &rota.FieldError{Field: "health.path", Value: h.Path, Want: "a path that begins with /"}
+	}
+	orElse(&h.Path, "/status")
+	orElse(&h.Timeout, time.Second)
+	orElse(&h.Failures, 3)
+	orElse(&h.Quarantine, 500*time.Millisecond)
+	orElse(&h.MaxQuarantine, 30*time.Second)
+	orElse(&h.Panic, 0.5)
+	return h, nil
+}
+
+// parseWorkerURL accepts scheme://host[:port] and nothing more. The error says
+// what was expected.
+func parseWorkerURL(s string) (*url.URL, error) {
+	const want = "http://host:port, https://host:port or h2c://host:port, without path, query or user"
+	u, err := url.Parse(s)
+	if err != nil {
+		return nil, fmt.Errorf("%s", want)
+	}
+	switch u.Scheme {
+	case "http", "https", "h2c":
+	default:
+		return nil, fmt.Errorf("%s", want)
+	}
+	if u.Hostname() == "" || u.User != nil || (u.Path != "" && u.Path != "/") || u.RawQuery != "" || u.Fragment != "" || u.Opaque != "" {
+		return nil, fmt.Errorf("%s", want)
+	}
+	if p := u.Port(); p != "" {
+		if n, err := strconv.Atoi(p); err != nil || n < 1 || n > 65535 {
+			return nil, fmt.Errorf("%s, the port 1 to 65535", want)
+		}
+	} else if strings.HasSuffix(u.Host, ":") {
+		return nil, fmt.Errorf("%s", want)
+	}
+	return u, nil
+}

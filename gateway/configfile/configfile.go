@@ -1,0 +1,339 @@
+// Package configfile reads gateway.yaml and puts its changes in force while the
+// gateway runs.
+//
+// rota gateway uses it. It must never guess: a key that is not known, a value
+// that does not fit, is an error that names file, line and key, and the
+// configuration that is in force stays.
+package configfile
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"go.yaml.in/yaml/v4"
+
+	"github.com/rota-project/rota/gateway"
+)
+
+// file is gateway.yaml as it is written.
+type file struct {
+	Listen    any                 `yaml:"listen"`
+	TLS       *tlsFile            `yaml:"tls"`
+	Admin     adminFile           `yaml:"admin"`
+	Trusted   []string            `yaml:"trusted_proxies"`
+	Workers   []workerFile        `yaml:"workers"`
+	Closed    bool                `yaml:"closed"`
+	Functions map[string]function `yaml:"functions"`
+	Defaults  policy              `yaml:"defaults"`
+	Routes    []route             `yaml:"routes"`
+	Health    health              `yaml:"health"`
+	Limits    limits              `yaml:"limits"`
+	AccessLog float64             `yaml:"access_log"`
+	Trace     bool                `yaml:"trace"`
+}
+
+type tlsFile struct {
+	Cert string `yaml:"cert"`
+	Key  string `yaml:"key"`
+}
+
+type adminFile struct {
+	Token     string `yaml:"token"`
+	TokenFile string `yaml:"token_file"`
+}
+
+type workerFile struct {
+	URL         string   `yaml:"url"`
+	Name        string   `yaml:"name"`
+	Weight      *int     `yaml:"weight"`
+	MaxInFlight int      `yaml:"max_in_flight"`
+	Functions   []string `yaml:"functions"`
+}
+
+// UnmarshalYAML lets a worker be written as its URL alone.
+func (w *workerFile) UnmarshalYAML(n *yaml.Node) error {
+	if n.Kind == yaml.ScalarNode {
+		return n.Decode(&w.URL)
+	}
+	type plain workerFile
+	return n.Load((*plain)(w), yaml.WithKnownFields())
+}
+
+type function struct {
+	Packages []string `yaml:"packages"`
+	policy   `yaml:",inline"`
+}
+
+type route struct {
+	Host     string `yaml:"host"`
+	Prefix   string `yaml:"prefix"`
+	Function string `yaml:"function"`
+	Strip    bool   `yaml:"strip"`
+}
+
+type policy struct {
+	Balancer      *string `yaml:"balancer"`
+	LoadThreshold *uint   `yaml:"load_threshold"`
+	Sticky        *struct {
+		Header string `yaml:"header"`
+		Cookie string `yaml:"cookie"`
+		Query  string `yaml:"query"`
+	} `yaml:"sticky"`
+	MaxInFlight *int `yaml:"max_in_flight"`
+	Queue       *struct {
+		Length  *int           `yaml:"length"`
+		Timeout *time.Duration `yaml:"timeout"`
+	} `yaml:"queue"`
+	Rate *struct {
+		PerSecond float64 `yaml:"per_second"`
+		Burst     int     `yaml:"burst"`
+		By        string  `yaml:"by"`
+	} `yaml:"rate"`
+	Retries *struct {
+		Attempts *int     `yaml:"attempts"`
+		Budget   *float64 `yaml:"budget"`
+	} `yaml:"retries"`
+	Hedge    *bool `yaml:"hedge"`
+	Timeouts *struct {
+		Connect *time.Duration `yaml:"connect"`
+		Header  *time.Duration `yaml:"header"`
+		Call    *time.Duration `yaml:"call"`
+		Idle    *time.Duration `yaml:"idle"`
+	} `yaml:"timeouts"`
+}
+
+type health struct {
+	Interval      time.Duration `yaml:"interval"`
+	Path          string        `yaml:"path"`
+	Timeout       time.Duration `yaml:"timeout"`
+	Failures      int           `yaml:"failures"`
+	Quarantine    time.Duration `yaml:"quarantine"`
+	MaxQuarantine time.Duration `yaml:"max_quarantine"`
+	Panic         float64       `yaml:"panic"`
+	Outliers      bool          `yaml:"outliers"`
+	SlowStart     time.Duration `yaml:"slow_start"`
+}
+
+type limits struct {
+	HeadBytes   int           `yaml:"head_bytes"`
+	HeadTimeout time.Duration `yaml:"head_timeout"`
+	IdleTimeout time.Duration `yaml:"idle_timeout"`
+	ReplayBytes int           `yaml:"replay_bytes"`
+	Connections int           `yaml:"connections"`
+}
+
+func set[T any](to *T, from *T) {
+	if from != nil {
+		*to = *from
+	}
+}
+
+// onto lays what the file says over a policy.
+func (p *policy) onto(to gateway.Policy) gateway.Policy {
+	set(&to.Balancer, p.Balancer)
+	set(&to.LoadThreshold, p.LoadThreshold)
+	if s := p.Sticky; s != nil {
+		to.StickyHeader, to.StickyCookie, to.StickyQuery = s.Header, s.Cookie, s.Query
+	}
+	set(&to.MaxInFlight, p.MaxInFlight)
+	if q := p.Queue; q != nil {
+		if q.Length != nil {
+			if to.Queue = *q.Length; to.Queue == 0 {
+				to.Queue = -1 // none may wait
+			}
+		}
+		set(&to.QueueTimeout, q.Timeout)
+	}
+	if r := p.Rate; r != nil {
+		to.Rate, to.Burst, to.RateBy = r.PerSecond, r.Burst, r.By
+	}
+	if r := p.Retries; r != nil {
+		set(&to.Attempts, r.Attempts)
+		if r.Budget != nil {
+			if to.RetryBudget = *r.Budget; to.RetryBudget == 0 {
+				to.RetryBudget = -1 // none
+			}
+		}
+	}
+	set(&to.Hedge, p.Hedge)
+	if t := p.Timeouts; t != nil {
+		set(&to.ConnectTimeout, t.Connect)
+		set(&to.HeaderTimeout, t.Header)
+		set(&to.CallTimeout, t.Call)
+		set(&to.IdleTimeout, t.Idle)
+	}
+	return to
+}
+
+func (p *policy) empty() bool { return *p == policy{} }
+
+// Load reads the file. The error names it, and the line and key where it can.
+func Load(path string) (gateway.Config, error) {
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		var pe *os.PathError
+		if errors.As(err, &pe) {
+			err = pe.Err
+		}
+		return gateway.Config{}, fmt.Errorf("%s: %w", path, err)
+	}
+	cfg, err := Parse(raw, filepath.Dir(path))
+	if err != nil {
+		return cfg, fmt.Errorf("%s: %w", path, err)
+	}
+	return cfg, nil
+}
+
+// Parse reads the text of a gateway.yaml. Files that it names are relative to dir.
+func Parse(raw []byte, dir string) (gateway.Config, error) {
+	var f file
+	dec := yaml.NewDecoder(bytes.NewReader(raw))
+	dec.KnownFields(true)
+	if err := dec.Decode(&f); err != nil && !errors.Is(err, io.EOF) {
+		return gateway.Config{}, errors.New(oneLine(err))
+	}
+	var extra any
+	if err := dec.Decode(&extra); !errors.Is(err, io.EOF) {
+		return gateway.Config{}, errors.New("one document only")
+	}
+	cfg := gateway.Config{
+		AdminToken: f.Admin.Token, Closed: f.Closed, AccessLog: f.AccessLog, Trace: f.Trace, Functions: map[string]gateway.Function{},
+		Health: gateway.Health(f.Health), Limits: gateway.Limits(f.Limits),
+	}
+	switch l := f.Listen.(type) {
+	case nil:
+	case string:
+		cfg.Listen = []string{l}
+	case []any:
+		for i, a := range l {
+			s, ok := a.(string)
+			if !ok {
+				return cfg, fmt.Errorf("listen[%d]: want an address, host:port", i)
+			}
+			cfg.Listen = append(cfg.Listen, s)
+		}
+	default:
+		return cfg, errors.New("listen: want an address, host:port, or a list of them")
+	}
+	rel := func(p string) string {
+		if p == "" || filepath.IsAbs(p) {
+			return p
+		}
+		return filepath.Join(dir, p)
+	}
+	if t := f.TLS; t != nil {
+		cert, err := tls.LoadX509KeyPair(rel(t.Cert), rel(t.Key))
+		if err != nil {
+			return cfg, fmt.Errorf("tls: %w", err)
+		}
+		cfg.TLS = &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
+	}
+	if f.Admin.TokenFile != "" {
+		b, err := os.ReadFile(rel(f.Admin.TokenFile))
+		if err != nil {
+			return cfg, fmt.Errorf("admin.token_file: %w", err)
+		}
+		cfg.AdminToken = strings.TrimSpace(string(b))
+	}
+	for i, s := range f.Trusted {
+		p, err := netip.ParsePrefix(s)
+		if err != nil {
+			a, aerr := netip.ParseAddr(s)
+			if aerr != nil {
+				return cfg, fmt.Errorf("trusted_proxies[%d]: %q: want an address or a network, 10.0.0.0/8", i, s)
+			}
+			p = netip.PrefixFrom(a, a.BitLen())
+		}
+		cfg.TrustedProxies = append(cfg.TrustedProxies, p)
+	}
+	for i, w := range f.Workers {
+		weight := 0
+		if w.Weight != nil {
+			switch {
+			case *w.Weight < 0:
+				return cfg, fmt.Errorf("workers[%d].weight: %d: want a whole number, zero or more", i, *w.Weight)
+			case *w.Weight == 0:
+				weight = gateway.NoWeight
+			default:
+				weight = *w.Weight
+			}
+		}
+		cfg.Workers = append(cfg.Workers, gateway.Worker{URL: w.URL, Name: w.Name, Weight: weight, MaxInFlight: w.MaxInFlight, Functions: w.Functions})
+	}
+	cfg.Defaults = f.Defaults.onto(gateway.Policy{})
+	for name, fn := range f.Functions {
+		g := gateway.Function{Packages: fn.Packages}
+		if !fn.empty() {
+			p := fn.onto(cfg.Defaults)
+			g.Policy = &p
+		}
+		cfg.Functions[name] = g
+	}
+	for _, r := range f.Routes {
+		cfg.Routes = append(cfg.Routes, gateway.Route(r))
+	}
+	return cfg, nil
+}
+
+func oneLine(err error) string { return strings.Join(strings.Fields(err.Error()), " ") }
+
+// pollEvery is how often the file is looked at. Looking works on every file
+// system, over symbolic links as Kubernetes mounts them, and on renames.
+const pollEvery = 500 * time.Millisecond
+
+// Watch reloads the gateway whenever the file's content changes, until ctx ends
+// or stop is called. A file that is wrong changes nothing: the error goes to the
+// log and to the gateway's status.
+func Watch(ctx context.Context, path string, g *gateway.Gateway, log *slog.Logger) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	last, _ := os.ReadFile(path)
+	go func() {
+		defer close(done)
+		t := time.NewTicker(pollEvery)
+		defer t.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-t.C:
+			}
+			now, err := os.ReadFile(path)
+			if err != nil || bytes.Equal(now, last) {
+				continue // a file that is just being replaced will be there next time
+			}
+			last = now
+			Reload(path, now, g, log)
+		}
+	}()
+	return func() { cancel(); <-done }
+}
+
+// Reload puts the text of a gateway.yaml in force, or says in log and status why not.
+func Reload(path string, raw []byte, g *gateway.Gateway, log *slog.Logger) {
+	cfg, err := Parse(raw, filepath.Dir(path))
+	if err != nil {
+		err = fmt.Errorf("%s: %w", path, err)
+		g.ReloadFailed(err)
+	} else {
+		cfg.Logger = log
+		if err = g.Reload(cfg); err != nil {
+			err = fmt.Errorf("%s: %w", path, err)
+		}
+	}
+	if err != nil {
+		log.Error("configuration refused, the old one stays", "error", err)
+		return
+	}
+	log.Info("configuration reloaded", "file", path)
+}

@@ -1,0 +1,596 @@
+package gateway_test
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/rota-project/rota/gateway"
+)
+
+// The faults of the old olscheduler and of other Go gateways, one test each.
+
+func TestHashingBoundedAnswersItsFirstCall(t *testing.T) {
+	t.Parallel()
+	cfg := simple(named(t, "w"))
+	cfg.Defaults.Balancer = "hashing-bounded"
+	_, addr := start(t, cfg)
+	if status, body := get(t, addr, "/run/f"); status != 200 || body != "w" {
+		t.Fatalf("%d %q", status, body)
+	}
+}
+
+func TestConcurrentCallsOfNewFunctions(t *testing.T) {
+	t.Parallel()
+	for _, b := range []string{"smart", "pkg-aware", "pull", "hashing-bounded"} {
+		cfg := simple(named(t, "a"), named(t, "b"))
+		cfg.Defaults.Balancer = b
+		g, addr := start(t, cfg)
+		var wg sync.WaitGroup
+		for i := range 200 {
+			wg.Go(func() {
+				if status, body := get(t, addr, fmt.Sprintf("/run/f%d", i%50)); status != 200 {
+					t.Errorf("%s: %d %s", b, status, body)
+				}
+			})
+		}
+		wg.Wait()
+		eventually(t, "no call in flight", func() bool { return idle(g) })
+	}
+}
+
+func TestLoadReturnsWhenTheClientLeaves(t *testing.T) {
+	t.Parallel()
+	began, left := make(chan bool, 10), make(chan bool, 10)
+	up := backend(t, func(w http.ResponseWriter, r *http.Request) {
+		io.Copy(io.Discard, r.Body) // or net/http does not look whether the caller is there
+		if strings.HasSuffix(r.URL.Path, "/stream") {
+			w.(http.Flusher).Flush()
+		}
+		began <- true
+		if strings.HasSuffix(r.URL.Path, "/stream") {
+			for r.Context().Err() == nil {
+				fmt.Fprint(w, "data\n")
+				w.(http.Flusher).Flush()
+			}
+		}
+		<-r.Context().Done()
+		left <- true
+	})
+	g, addr := start(t, simple(up))
+	for _, head := range []string{"GET /run/f HTTP/1.1\r\nHost: a\r\n\r\n", "POST /run/f HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nab", "GET /run/f/stream HTTP/1.1\r\nHost: a\r\n\r\n"} {
+		c := dial(t, addr)
+		c.send(head)
+		<-began
+		if idle(g) {
+			t.Fatal("nothing is counted in flight")
+		}
+		c.Close()
+		select {
+		case <-left: // the worker is told too
+		case <-time.After(patience):
+			t.Fatal("the worker never learned that the client has gone")
+		}
+		eventually(t, "no call in flight", func() bool { return idle(g) })
+	}
+}
+
+func TestStatusSaysHowEachWorkerIs(t *testing.T) {
+	t.Parallel()
+	ol := backend(t, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ready") })
+	dead := deadURL(t)
+	_, addr := start(t, simple(ol, dead))
+	status, body := get(t, addr, "/status")
+	lines := strings.Split(strings.TrimSpace(body), "\n")
+	if status != 200 || len(lines) != 2 || !strings.Contains(lines[0], ol+" reachable 200 ready") || !strings.Contains(lines[1], dead+" unreachable") {
+		t.Fatalf("%d\n%s", status, body)
+	}
+}
+
+// deadURL is the URL of a port that nobody listens on.
+func deadURL(t testing.TB) string {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	return "http://" + ln.Addr().String()
+}
+
+func TestConnectionsToWorkersAreKept(t *testing.T) {
+	t.Parallel()
+	var conns atomic.Int64
+	var gate sync.WaitGroup
+	gate.Add(32)
+	s := httptest.NewUnstartedServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		if strings.HasSuffix(r.URL.Path, "/together") {
+			gate.Done()
+			gate.Wait()
+		}
+	}))
+	s.Config.ConnState = func(_ net.Conn, st http.ConnState) {
+		if st == http.StateNew {
+			conns.Add(1)
+		}
+	}
+	s.Start()
+	t.Cleanup(s.Close)
+	_, addr := start(t, simple(s.URL))
+	var wg sync.WaitGroup
+	for range 32 { // all at once
+		wg.Go(func() { get(t, addr, "/run/f/together") })
+	}
+	wg.Wait()
+	for range 10 {
+		for range 32 {
+			wg.Go(func() { get(t, addr, "/run/f") })
+		}
+		wg.Wait()
+	}
+	if n := conns.Load(); n > 32 {
+		t.Errorf("%d connections for at most 32 calls at once", n)
+	}
+}
+
+func TestWorkersComeAndGo(t *testing.T) {
+	t.Parallel()
+	a, b := named(t, "a"), named(t, "b")
+	g, addr := start(t, simple(a))
+	if err := g.RemoveWorkers("http://nobody:1"); err != nil {
+		t.Errorf("removing one that is not there: %v", err)
+	}
+	if err := g.AddWorkers(b, b); err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]int{}
+	for range 10 {
+		_, body := get(t, addr, "/run/f")
+		seen[body]++
+	}
+	if seen["a"] != 5 || seen["b"] != 5 {
+		t.Errorf("calls after adding: %v, want 5 each", seen)
+	}
+	if err := g.RemoveWorkers(a); err != nil {
+		t.Fatal(err)
+	}
+	for range 4 {
+		if _, body := get(t, addr, "/run/f"); body != "b" {
+			t.Errorf("%q answered after it was removed", body)
+		}
+	}
+	if err := g.RemoveWorkers(b); err != nil {
+		t.Fatal(err)
+	}
+	c := dial(t, addr)
+	c.send("GET /run/f HTTP/1.1\r\nHost: a\r\n\r\n")
+	if resp, _ := c.response("GET"); resp.StatusCode != http.StatusServiceUnavailable || resp.Header.Get("Retry-After") == "" {
+		t.Errorf("no worker: %d, Retry-After %q", resp.StatusCode, resp.Header.Get("Retry-After"))
+	}
+	if err := g.AddWorkers("http://x/path"); err == nil {
+		t.Error("a URL with a path was added")
+	}
+}
+
+// What a current OpenLambda worker answers when it has not run a call.
+func TestOpenLambdaAnswers(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		status  int
+		body    string
+		method  string
+		retried bool
+	}{
+		{429, "lambda function queue is full\n", "POST", true},
+		{429, "lambda instance queue is full", "POST", true},
+		{429, "lambda instance queue is full", "GET", true},
+		{429, "slow down, says the function", "POST", false},
+		{500, "could not create Sandbox: out of memory", "POST", true},
+		{500, "the function's own error", "GET", false},
+		{502, "RoundTrip failed: EOF", "GET", true},
+		{502, "RoundTrip failed: EOF", "POST", false},
+		{502, "the function's own 502", "GET", false},
+		{405, "method not allowed", "POST", false},
+		{503, "lambda function queue is full", "GET", false},
+	} {
+		for _, chunked := range []bool{false, true} {
+			for name, serve := range map[string]func(*testing.T, gateway.Config) (*gateway.Gateway, string){"engine": startIn, "handler": startHandler} {
+				t.Run(fmt.Sprintf("%s/%d %.12s %s chunked %v", name, tc.status, tc.body, tc.method, chunked), func(t *testing.T) {
+					t.Parallel()
+					var refused atomic.Int64
+					full := backend(t, func(w http.ResponseWriter, r *http.Request) {
+						refused.Add(1)
+						io.Copy(io.Discard, r.Body)
+						w.WriteHeader(tc.status)
+						if chunked {
+							w.(http.Flusher).Flush()
+						}
+						fmt.Fprint(w, tc.body)
+					})
+					fine := backend(t, func(w http.ResponseWriter, r *http.Request) {
+						b, _ := io.ReadAll(r.Body)
+						fmt.Fprintf(w, "fine %s", b)
+					})
+					g, addr := serve(t, simple(full, fine))
+					status, body := call(t, tc.method, addr, "/run/f", []byte("abc"))
+					if tc.retried && (status != 200 || body != "fine abc") {
+						t.Errorf("got %d %q, want the other worker's answer", status, body)
+					}
+					if !tc.retried && (status != tc.status || body != tc.body) {
+						t.Errorf("got %d %q, want it as it is", status, body)
+					}
+					if refused.Load() != 1 {
+						t.Errorf("the first worker was called %d times", refused.Load())
+					}
+					eventually(t, "no call in flight", func() bool { return idle(g) })
+				})
+			}
+		}
+	}
+}
+
+func startIn(t *testing.T, cfg gateway.Config) (*gateway.Gateway, string) { return start(t, cfg) }
+
+// startHandler serves the plain http.Handler on net/http.
+func startHandler(t *testing.T, cfg gateway.Config) (*gateway.Gateway, string) {
+	t.Helper()
+	cfg.Logger = quiet()
+	g, err := gateway.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := httptest.NewServer(g.Handler())
+	t.Cleanup(func() { s.Close(); g.Close() })
+	return g, strings.TrimPrefix(s.URL, "http://")
+}
+
+// If all workers refuse, the caller gets the last refusal as it is.
+func TestAllWorkersRefuse(t *testing.T) {
+	t.Parallel()
+	full := func() string {
+		return backend(t, func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(http.StatusTooManyRequests)
+			fmt.Fprint(w, "lambda function queue is full")
+		})
+	}
+	cfg := simple(full(), full())
+	cfg.Defaults.Attempts = 2
+	_, addr := start(t, cfg)
+	if status, body := call(t, "POST", addr, "/run/f", nil); status != 429 || body != "lambda function queue is full" {
+		t.Errorf("%d %q", status, body)
+	}
+}
+
+// A worker that closes idle connections whenever it likes, by FIN or by reset,
+// never makes a POST fail, and none runs twice (golang/go#22158, caddy#6452,
+// traefik#8137).
+func TestPostSurvivesDyingIdleConnections(t *testing.T) {
+	t.Parallel()
+	for _, reset := range []bool{false, true} {
+		t.Run(fmt.Sprint("reset ", reset), func(t *testing.T) {
+			t.Parallel()
+			var mu sync.Mutex
+			runs := map[string]int{}
+			up := script(t, func(n int, c net.Conn, r *bufio.Reader) {
+				for i := 0; ; i++ {
+					req, err := http.ReadRequest(r)
+					if err != nil {
+						return
+					}
+					b, err := io.ReadAll(req.Body)
+					if err != nil {
+						return
+					}
+					mu.Lock()
+					runs[string(b)]++
+					mu.Unlock()
+					io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+					if i >= n%3 { // without a word
+						if reset {
+							c.(*net.TCPConn).SetLinger(0)
+						}
+						return
+					}
+				}
+			})
+			g, addr := start(t, simple(up))
+			var wg sync.WaitGroup
+			for w := range 8 {
+				wg.Go(func() {
+					for i := range 100 {
+						if status, body := call(t, "POST", addr, "/run/f", fmt.Appendf(nil, "%d-%d", w, i)); status != 200 {
+							t.Errorf("POST %d-%d: %d %s", w, i, status, body)
+						}
+					}
+				})
+			}
+			wg.Wait()
+			for id, n := range runs {
+				if n != 1 {
+					t.Errorf("POST %s ran %d times", id, n)
+				}
+			}
+			if len(runs) != 800 {
+				t.Errorf("%d of 800 ran", len(runs))
+			}
+			eventually(t, "no call in flight", func() bool { return idle(g) })
+		})
+	}
+}
+
+// A call that the worker has read is not sent again, unless that does no harm.
+func TestWhatMayHaveRunIsNotRepeated(t *testing.T) {
+	t.Parallel()
+	for method, retried := range map[string]bool{"GET": true, "PUT": true, "DELETE": true, "POST": false, "PATCH": false} {
+		t.Run(method, func(t *testing.T) {
+			t.Parallel()
+			var read atomic.Int64
+			breaks := script(t, func(_ int, c net.Conn, r *bufio.Reader) {
+				if req, err := http.ReadRequest(r); err == nil {
+					io.Copy(io.Discard, req.Body)
+					read.Add(1)
+				}
+			})
+			fine := named(t, "fine")
+			g, addr := start(t, simple(breaks, fine))
+			status, body := call(t, method, addr, "/run/f", []byte("x"))
+			if retried && body != "fine" || !retried && status != 502 {
+				t.Errorf("%d %q", status, body)
+			}
+			if read.Load() != 1 {
+				t.Errorf("read %d times", read.Load())
+			}
+			eventually(t, "no call in flight", func() bool { return idle(g) })
+		})
+	}
+	t.Run("POST with Idempotency-Key", func(t *testing.T) {
+		t.Parallel()
+		breaks := script(t, func(_ int, _ net.Conn, r *bufio.Reader) { readHead(r) })
+		_, addr := start(t, simple(breaks, named(t, "fine")))
+		c := dial(t, addr)
+		c.send("POST /run/f HTTP/1.1\r\nHost: a\r\nIdempotency-Key: 7\r\nContent-Length: 0\r\n\r\n")
+		if _, body := c.response("POST"); body != "fine" {
+			t.Errorf("%q", body)
+		}
+	})
+}
+
+// A worker that is removed or drained finishes what it has, gets nothing new,
+// and nobody sees a 5xx (knative#13525, #15211).
+func TestScaleDownFinishesCalls(t *testing.T) {
+	t.Parallel()
+	for _, how := range []string{"removed", "draining"} {
+		t.Run(how, func(t *testing.T) {
+			t.Parallel()
+			began, finish := make(chan bool), make(chan bool)
+			var late atomic.Int64
+			var leaving atomic.Bool
+			slow := backend(t, func(w http.ResponseWriter, _ *http.Request) {
+				if leaving.Load() {
+					late.Add(1)
+				}
+				began <- true
+				<-finish
+				fmt.Fprint(w, "slow")
+			})
+			fast := named(t, "fast")
+			var ms gateway.MemoryMembers
+			ms.Set(gateway.Member{Name: "slow", URL: slow}, gateway.Member{Name: "fast", URL: fast})
+			cfg := simple()
+			cfg.Members = &ms
+			g, addr := start(t, cfg)
+			eventually(t, "two workers", func() bool { return len(g.Status().Workers) == 2 })
+			answer := make(chan string, 1)
+			go func() {
+				_, body := get(t, addr, "/run/f")
+				answer <- body
+			}()
+			<-began
+			if how == "removed" {
+				ms.Set(gateway.Member{Name: "fast", URL: fast})
+				eventually(t, "one worker", func() bool { return len(g.Status().Workers) == 1 })
+			} else {
+				ms.Set(gateway.Member{Name: "slow", URL: slow, State: gateway.Draining}, gateway.Member{Name: "fast", URL: fast})
+				eventually(t, "draining", func() bool { return g.Status().Workers[0].State == "draining" })
+			}
+			leaving.Store(true)
+			for range 10 {
+				if status, body := get(t, addr, "/run/f"); status != 200 || body != "fast" {
+					t.Errorf("%d %q while scaling down", status, body)
+				}
+			}
+			finish <- true
+			if body := <-answer; body != "slow" {
+				t.Errorf("the call in flight got %q", body)
+			}
+			if late.Load() != 0 {
+				t.Error("a worker that leaves got a new call")
+			}
+			eventually(t, "no call in flight", func() bool { return idle(g) })
+		})
+	}
+}
+
+// Each of five servers gets its part (traefik#12306, knative#14199).
+func TestFiveServersShareTheCalls(t *testing.T) {
+	t.Parallel()
+	for _, b := range []string{"round-robin", "random", "least-loaded", "p2c", "least-latency"} {
+		t.Run(b, func(t *testing.T) {
+			t.Parallel()
+			var counts [5]atomic.Int64
+			cfg := simple()
+			cfg.Defaults.Balancer = b
+			for i := range counts {
+				cfg.Workers = append(cfg.Workers, gateway.Worker{URL: backend(t, func(http.ResponseWriter, *http.Request) { counts[i].Add(1) })})
+			}
+			_, addr := start(t, cfg)
+			var wg sync.WaitGroup
+			for range 10 {
+				wg.Go(func() {
+					for range 50 {
+						get(t, addr, "/run/f")
+					}
+				})
+			}
+			wg.Wait()
+			for i := range counts {
+				if n := counts[i].Load(); n < 25 || n > 250 {
+					t.Errorf("server %d got %d of 500 calls", i, n)
+				}
+			}
+		})
+	}
+}
+
+func TestSlowStartAfterJoining(t *testing.T) {
+	t.Parallel()
+	cfg := simple(named(t, "old"))
+	cfg.Health.SlowStart = time.Hour
+	g, addr := start(t, cfg)
+	if err := g.AddWorkers(named(t, "new")); err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]int{}
+	for range 400 {
+		_, body := get(t, addr, "/run/f")
+		seen[body]++
+	}
+	if seen["new"] == 0 || seen["new"] > 100 {
+		t.Errorf("calls: %v, want about a tenth of an even share for the new one", seen)
+	}
+}
+
+func TestQuarantineAndReturn(t *testing.T) {
+	t.Parallel()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := ln.Addr().String()
+	ln.Close()
+	cfg := simple("http://"+at, named(t, "other"))
+	cfg.Health.Quarantine = 10 * time.Millisecond
+	g, addr := start(t, cfg)
+	for range 20 {
+		if status, body := call(t, "POST", addr, "/run/f", []byte("x")); status != 200 || body != "other" {
+			t.Fatalf("%d %q while a worker is down", status, body)
+		}
+	}
+	if s := g.Status().Workers[0]; s.State != "quarantined" || s.Failures != 1 {
+		t.Errorf("%+v, want quarantined after one refused connection", s)
+	}
+	ln, err = net.Listen("tcp", at)
+	if err != nil {
+		t.Fatalf("the port was taken meanwhile: %v", err)
+	}
+	s := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "back") })}
+	go s.Serve(ln)
+	t.Cleanup(func() { s.Close() })
+	eventually(t, "the worker is back", func() bool { return g.Status().Workers[0].State == "ready" })
+	seen := map[string]bool{}
+	for range 4 {
+		_, body := get(t, addr, "/run/f")
+		seen[body] = true
+	}
+	if !seen["back"] {
+		t.Error("the worker that came back gets no calls")
+	}
+}
+
+// Workers that all fail are not all left out: some calls might succeed.
+func TestPanicThreshold(t *testing.T) {
+	t.Parallel()
+	breaks := func() string {
+		return script(t, func(_ int, _ net.Conn, r *bufio.Reader) { readHead(r) })
+	}
+	cfg := simple(breaks(), breaks(), breaks(), breaks())
+	cfg.Health = gateway.Health{Failures: 1, Quarantine: time.Hour, Panic: 0.5}
+	g, addr := start(t, cfg)
+	for range 30 {
+		call(t, "POST", addr, "/run/f", nil)
+	}
+	ready := 0
+	for _, w := range g.Status().Workers {
+		if w.State == "ready" {
+			ready++
+		}
+	}
+	if ready != 2 {
+		t.Errorf("%d of 4 failing workers are in service, want the half that must stay", ready)
+	}
+}
+
+// All workers restarting: calls wait for one instead of failing.
+func TestCallsWaitForAWorker(t *testing.T) {
+	t.Parallel()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := ln.Addr().String()
+	ln.Close()
+	cfg := simple("http://" + at)
+	cfg.Health.Quarantine = 10 * time.Millisecond
+	cfg.Defaults.QueueTimeout = patience
+	g, addr := start(t, cfg)
+	answer := make(chan string, 1)
+	go func() {
+		status, body := call(t, "POST", addr, "/run/f", []byte("x"))
+		answer <- fmt.Sprint(status, body)
+	}()
+	eventually(t, "the call waits", func() bool { return waiting(g) == 1 })
+	ln, err = net.Listen("tcp", at)
+	if err != nil {
+		t.Fatalf("the port was taken meanwhile: %v", err)
+	}
+	s := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "up") })}
+	go s.Serve(ln)
+	t.Cleanup(func() { s.Close() })
+	if got := <-answer; got != "200up" && got != "200 up" {
+		t.Errorf("got %s", got)
+	}
+}
+
+func TestShutdownLetsCallsFinish(t *testing.T) {
+	t.Parallel()
+	began, finish := make(chan bool), make(chan bool)
+	up := backend(t, func(w http.ResponseWriter, _ *http.Request) {
+		began <- true
+		<-finish
+		fmt.Fprint(w, "done")
+	})
+	g, addr := start(t, simple(up))
+	idleConn := dial(t, addr)
+	idleConn.send("GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n")
+	idleConn.response("GET")
+	answer := make(chan string, 1)
+	go func() {
+		_, body := get(t, addr, "/run/f")
+		answer <- body
+	}()
+	<-began
+	down := make(chan error, 1)
+	go func() {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		down <- g.Shutdown(ctx)
+	}()
+	if _, err := idleConn.r.ReadByte(); err != io.EOF {
+		t.Errorf("the idle connection: %v, want it closed", err)
+	}
+	finish <- true
+	if body := <-answer; body != "done" {
+		t.Errorf("the call in flight got %q", body)
+	}
+	if err := <-down; err != nil {
+		t.Errorf("shutdown: %v", err)
+	}
+}

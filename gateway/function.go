@@ -1,0 +1,138 @@
+package gateway
+
+import (
+	"sync/atomic"
+	"time"
+
+	"github.com/rota-project/rota/balance"
+)
+
+// function is a function as the gateway runs it: it keeps its counts when
+// configurations change.
+type function struct {
+	name   string
+	known  bool // listed, as opposed to called by a name that came along
+	fn     atomic.Pointer[balance.Fn]
+	policy atomic.Pointer[policy]
+	group  atomic.Pointer[group]
+
+	inflight atomic.Int64
+	queue    queue
+	rates    rates
+	budget   budget
+
+	times   histogram
+	status  [6]atomic.Uint64 // by class: 0 is no answer
+	retries atomic.Uint64
+	hedges  atomic.Uint64
+	refused atomic.Uint64 // 429 and 503 of our own
+}
+
+// policy is a Policy with what is made from it.
+type policy struct {
+	Policy
+	rule balance.Rule
+}
+
+func newPolicy(p Policy) *policy {
+	rule, err := balance.RuleByName(p.Balancer, p.LoadThreshold)
+	if err != nil {
+		rule = balance.Smart{} // normalize has refused it before
+	}
+	return &policy{Policy: p, rule: rule}
+}
+
+// group is a set of workers that offer the same functions, and the calls that
+// wait for one of them.
+type group struct {
+	set   balance.Set
+	queue queue
+}
+
+// enter takes one of the function's places.
+func (f *function) enter() bool {
+	limit := int64(f.policy.Load().MaxInFlight)
+	for {
+		n := f.inflight.Load()
+		if limit > 0 && n >= limit {
+			return false
+		}
+		if f.inflight.CompareAndSwap(n, n+1) {
+			return true
+		}
+	}
+}
+
+func (f *function) exit() {
+	f.inflight.Add(-1)
+	f.queue.wake()
+}
+
+// histogram counts times in buckets of powers of √2, from 32 µs to half an hour.
+// It serves Prometheus and the 95th percentile of hedging.
+type histogram struct {
+	buckets [histogramBuckets]atomic.Uint64
+	nanos   atomic.Uint64
+}
+
+const (
+	histogramBuckets = 52
+	histogramFirst   = 32 * time.Microsecond
+)
+
+// bucketOf is the index of the first bucket whose bound is not below d.
+func bucketOf(d time.Duration) int {
+	bound := float64(histogramFirst)
+	q := float64(d) / bound
+	if q <= 1 {
+		return 0
+	}
+	// log2 by exponent and one comparison with √2.
+	b := 0
+	for q > 2 {
+		q /= 2
+		b += 2
+	}
+	if q > 1.4142135623730951 {
+		b++
+	}
+	return min(b+1, histogramBuckets-1)
+}
+
+// bucketBound is the upper bound of bucket i.
+func bucketBound(i int) time.Duration {
+	d := float64(histogramFirst)
+	for ; i >= 2; i -= 2 {
+		d *= 2
+	}
+	if i == 1 {
+		d *= 1.4142135623730951
+	}
+	return time.Duration(d)
+}
+
+func (h *histogram) add(d time.Duration) {
+	h.buckets[bucketOf(d)].Add(1)
+	h.nanos.Add(uint64(max(d, 0)))
+}
+
+// quantile is the upper bound of the bucket that holds it, 0 while there are
+// fewer than least counts.
+func (h *histogram) quantile(q float64, least uint64) time.Duration {
+	var total uint64
+	var counts [histogramBuckets]uint64
+	for i := range counts {
+		counts[i] = h.buckets[i].Load()
+		total += counts[i]
+	}
+	if total < least || total == 0 {
+		return 0
+	}
+	want, sum := uint64(q*float64(total)), uint64(0)
+	for i, c := range counts {
+		if sum += c; sum > want {
+			return bucketBound(i)
+		}
+	}
+	return bucketBound(histogramBuckets - 1)
+}

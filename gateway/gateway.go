@@ -1,0 +1,255 @@
+package gateway
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Gateway proxies calls. Create it with New; all methods are safe for concurrent
+// use.
+type Gateway struct {
+	log   *slog.Logger
+	base  time.Time
+	state atomic.Pointer[state]
+
+	mu      sync.Mutex // guards what follows, and serializes rebuilds
+	cfg     Config
+	added   []Worker
+	removed map[string]bool
+	known   map[string]*worker
+	leaving []*worker // removed, with calls in flight
+	// reloadErr is why the last reload was refused, for status.
+	reloadErr error
+
+	// everywhere are the workers that offer all functions, all are all.
+	everywhere, all *group
+	// other counts calls of names beyond maxFunctions, tasks calls by task.
+	other, tasks *function
+
+	transports transports
+	handler    http.Handler
+
+	ctx    context.Context
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+
+	conns   connSet
+	serving sync.Mutex
+	lns     map[net.Listener]struct{}
+	closing atomic.Bool
+	h2      *http.Server
+	h2ln    *handoff
+	tlsConf atomic.Pointer[tls.Config]
+
+	accepted  atomic.Uint64
+	malformed atomic.Uint64 // requests refused as HTTP
+	reloads   atomic.Uint64
+	self      http.Handler // the gateway's own paths
+}
+
+// New returns a gateway that is ready to Serve. The error is a *rota.FieldError
+// if the configuration is wrong. Close it when it is no longer needed.
+func New(cfg Config) (*Gateway, error) {
+	cfg, err := cfg.normalize()
+	if err != nil {
+		return nil, err
+	}
+	g := &Gateway{
+		log: cfg.Logger, base: time.Now(), cfg: cfg, removed: map[string]bool{},
+		everywhere: &group{}, all: &group{}, lns: map[net.Listener]struct{}{},
+	}
+	g.ctx, g.cancel = context.WithCancel(context.Background())
+	if err := g.rebuild(); err != nil {
+		g.cancel()
+		return nil, err
+	}
+	p := newPolicy(cfg.Defaults)
+	for _, f := range []struct {
+		at   **function
+		name string
+	}{{&g.other, "_other"}, {&g.tasks, "_task"}} {
+		*f.at = g.functionLocked(nil, f.name, nil, p)
+		(*f.at).group.Store(g.everywhere)
+	}
+	g.tlsConf.Store(withALPN(cfg.TLS))
+	g.self = g.ownPaths()
+	g.handler = g.newHandler()
+	g.h2ln = newHandoff()
+	g.h2 = g.newHTTP2()
+	g.wg.Go(func() { g.maintain(g.ctx) })
+	if cfg.Members != nil {
+		g.wg.Go(func() { g.follow(g.ctx, cfg.Members) })
+	}
+	g.wg.Go(func() { _ = g.h2.Serve(g.h2ln) })
+	return g, nil
+}
+
+// now is the monotonic time since the gateway began, in nanoseconds, never 0.
+func (g *Gateway) now() int64 { return int64(time.Since(g.base)) + 1 }
+
+// follow rebuilds the state whenever the members change.
+func (g *Gateway) follow(ctx context.Context, m Members) {
+	for {
+		changed := m.Changed()
+		if err := g.rebuild(); err != nil {
+			g.log.Warn("members", "error", err)
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// Reload puts another configuration in force, without dropping a connection or
+// a stream. What it says of Listen and Members takes effect at the next start
+// only. On an error the old configuration stays, and Status shows the error.
+func (g *Gateway) Reload(cfg Config) error {
+	cfg, err := cfg.normalize()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if err != nil {
+		g.reloadErr = err
+		return err
+	}
+	cfg.Members = g.cfg.Members
+	old := g.cfg
+	g.cfg = cfg
+	if err := g.rebuildLocked(); err != nil {
+		g.cfg = old
+		g.reloadErr = err
+		_ = g.rebuildLocked()
+		return err
+	}
+	p := newPolicy(cfg.Defaults)
+	g.other.policy.Store(p)
+	g.tasks.policy.Store(p)
+	g.tlsConf.Store(withALPN(cfg.TLS))
+	g.reloadErr = nil
+	g.reloads.Add(1)
+	return nil
+}
+
+// ReloadFailed notes why a configuration could not even be read, for Status.
+func (g *Gateway) ReloadFailed(err error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.reloadErr = err
+}
+
+// Handler answers calls on net/http: for programs that have a server of their
+// own. It knows the same paths as Serve.
+func (g *Gateway) Handler() http.Handler { return g.handler }
+
+// ErrClosed is what Serve returns after Shutdown or Close.
+var ErrClosed = errors.New("gateway: closed")
+
+// ListenAndServe listens on the configured addresses and serves until ctx ends;
+// then it lets the calls in flight finish, for ten seconds at most.
+func (g *Gateway) ListenAndServe(ctx context.Context) error {
+	lns, err := g.Listen(ctx)
+	if err != nil {
+		return err
+	}
+	return g.ServeAll(ctx, lns)
+}
+
+// Listen opens the configured addresses. For localhost those are both of its
+// addresses, where there are two.
+func (g *Gateway) Listen(ctx context.Context) ([]net.Listener, error) {
+	var lns []net.Listener
+	var lc net.ListenConfig
+	fail := func(err error) ([]net.Listener, error) {
+		for _, ln := range lns {
+			_ = ln.Close()
+		}
+		return nil, err
+	}
+	for _, addr := range g.state.Load().cfg.Listen {
+		host, port, err := net.SplitHostPort(addr)
+		if err != nil {
+			return fail(err)
+		}
+		if host != "localhost" {
+			ln, err := lc.Listen(ctx, "tcp", addr)
+			if err != nil {
+				return fail(err)
+			}
+			lns = append(lns, ln)
+			continue
+		}
+		ln, err := lc.Listen(ctx, "tcp4", net.JoinHostPort("127.0.0.1", port))
+		if err != nil {
+			return fail(err)
+		}
+		lns = append(lns, ln)
+		_, port, _ = net.SplitHostPort(ln.Addr().String())
+		if ln6, err := lc.Listen(ctx, "tcp6", net.JoinHostPort("::1", port)); err == nil {
+			lns = append(lns, ln6)
+		}
+	}
+	return lns, nil
+}
+
+// ServeAll serves on the listeners until ctx ends.
+func (g *Gateway) ServeAll(ctx context.Context, lns []net.Listener) error {
+	errs := make(chan error, len(lns))
+	for _, ln := range lns {
+		go func() { errs <- g.Serve(ln) }()
+	}
+	var err error
+	select {
+	case <-ctx.Done():
+	case err = <-errs:
+	}
+	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer cancel()
+	if serr := g.Shutdown(grace); err == nil || errors.Is(err, ErrClosed) {
+		err = serr
+	}
+	return err
+}
+
+// Shutdown stops listening, lets the calls in flight finish until ctx ends, and
+// then closes.
+func (g *Gateway) Shutdown(ctx context.Context) error {
+	g.closing.Store(true)
+	g.serving.Lock()
+	for ln := range g.lns {
+		_ = ln.Close()
+	}
+	g.serving.Unlock()
+	err := g.h2.Shutdown(ctx)
+	if cerr := g.conns.drain(ctx); err == nil {
+		err = cerr
+	}
+	g.Close()
+	return err
+}
+
+// Close stops at once.
+func (g *Gateway) Close() {
+	g.closing.Store(true)
+	g.cancel()
+	g.serving.Lock()
+	for ln := range g.lns {
+		_ = ln.Close()
+	}
+	g.serving.Unlock()
+	g.h2ln.close()
+	_ = g.h2.Close()
+	g.conns.closeAll()
+	for _, w := range g.state.Load().workers {
+		w.pool.close()
+	}
+	g.transports.close()
+	g.wg.Wait()
+}

@@ -1,0 +1,280 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"net/http"
+	"syscall"
+	"time"
+)
+
+// passive learns from a call that failed on a worker. noConnection says that it
+// could not even be connected to.
+func (g *Gateway) passive(w *worker, why error, noConnection bool) {
+	h := &g.state.Load().cfg.Health
+	fails := int(w.health.fails.Add(1))
+	refused := noConnection && (errors.Is(why, syscall.ECONNREFUSED) || errors.Is(why, syscall.EHOSTUNREACH))
+	if fails < h.Failures && !refused {
+		return
+	}
+	if refused {
+		w.pool.flush()
+	}
+	// A refused connection is certain; anything else must leave enough in service.
+	if !g.maySpare(w, refused, h.Panic) {
+		return
+	}
+	g.quarantine(w, why)
+}
+
+// maySpare says whether the worker may be left out without emptying the gateway.
+func (g *Gateway) maySpare(w *worker, certain bool, panicShare float64) bool {
+	st := g.state.Load()
+	if len(st.workers) == 1 {
+		return certain
+	}
+	if certain {
+		return true
+	}
+	open := 0
+	for _, x := range st.workers {
+		if x != w && !x.bal.Closed() {
+			open++
+		}
+	}
+	return open >= 1 && float64(open) >= panicShare*float64(len(st.workers))
+}
+
+func (g *Gateway) quarantine(w *worker, why error) {
+	h := &g.state.Load().cfg.Health
+	now := g.now()
+	w.health.mu.Lock()
+	defer w.health.mu.Unlock()
+	if w.health.why&quarantined != 0 {
+		return
+	}
+	// A worker that has done well for long begins at the bottom again.
+	if now-w.health.lastGood > int64(h.MaxQuarantine) {
+		w.health.level = 0
+	}
+	wait := min(h.Quarantine<<min(w.health.level, 16), h.MaxQuarantine)
+	if w.health.level < 16 {
+		w.health.level++
+	}
+	w.health.until = now + int64(wait)
+	if _, closed := w.setLocked(quarantined, 0, why.Error()); closed {
+		g.log.Warn("worker left out", "worker", w.name, "for", wait, "error", why)
+	}
+}
+
+// restore brings a worker back from quarantine.
+func (g *Gateway) restore(w *worker) {
+	w.health.mu.Lock()
+	w.health.fails.Store(0)
+	w.health.lastGood = g.now()
+	g.beginRamp(w, g.state.Load().cfg.Health.SlowStart)
+	opened, _ := w.setLocked(0, quarantined, "")
+	w.health.mu.Unlock()
+	if opened {
+		g.log.Info("worker back in service", "worker", w.name)
+		g.wakeAll()
+	}
+}
+
+func (g *Gateway) wakeAll() {
+	st := g.state.Load()
+	g.everywhere.queue.wake()
+	g.all.queue.wake()
+	for _, f := range st.fns {
+		if grp := f.group.Load(); grp != g.everywhere {
+			grp.queue.wake()
+		}
+	}
+}
+
+// beginRamp starts the worker's slow start, if there is one.
+func (g *Gateway) beginRamp(w *worker, slowStart time.Duration) {
+	if slowStart > 0 {
+		w.bal.SetShare(0.1)
+		w.ramp.Store(g.now())
+	}
+}
+
+// tick is how often the gateway looks after its workers and connections.
+const tick = 100 * time.Millisecond
+
+// maintain runs until the context ends.
+func (g *Gateway) maintain(ctx context.Context) {
+	t := time.NewTicker(tick)
+	defer t.Stop()
+	lastActive, lastWindow, lastPools := g.now(), g.now(), g.now()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
+		now := g.now()
+		g.sweepConns(now)
+		st := g.state.Load()
+		h := &st.cfg.Health
+		active := h.Interval > 0 && now-lastActive >= int64(h.Interval)
+		if active {
+			lastActive = now
+		}
+		for _, w := range st.workers {
+			g.ramping(w, now, h.SlowStart)
+			w.health.mu.Lock()
+			due := w.health.why&(dead|draining) == 0 && !w.health.probing &&
+				(active || w.health.why&quarantined != 0 && now >= w.health.until)
+			if due {
+				w.health.probing = true
+			}
+			w.health.mu.Unlock()
+			if due {
+				g.wg.Go(func() { g.check(ctx, w, h) })
+			}
+		}
+		if now-lastWindow >= int64(outlierWindow) {
+			lastWindow = now
+			if h.Outliers {
+				g.outliers(st)
+			}
+			for _, w := range st.workers {
+				w.windowOK.Store(0)
+				w.windowBad.Store(0)
+			}
+		}
+		if now-lastPools >= int64(5*time.Second) {
+			lastPools = now
+			for _, w := range st.workers {
+				w.pool.sweep(now)
+			}
+		}
+	}
+}
+
+func (g *Gateway) ramping(w *worker, now int64, slowStart time.Duration) {
+	from := w.ramp.Load()
+	if from == 0 {
+		return
+	}
+	part := float64(now-from) / float64(max(slowStart, 1))
+	if part >= 1 {
+		w.ramp.Store(0)
+		w.bal.SetShare(1)
+		return
+	}
+	w.bal.SetShare(max(0.1, part))
+}
+
+// check asks a worker whether it lives, and takes it in or out of service.
+func (g *Gateway) check(ctx context.Context, w *worker, h *Health) {
+	err := g.probe(ctx, w, h)
+	if ctx.Err() != nil {
+		return
+	}
+	w.health.mu.Lock()
+	out := w.health.why&quarantined != 0
+	w.health.probing = false
+	if out && err != nil {
+		wait := min(h.Quarantine<<min(w.health.level, 16), h.MaxQuarantine)
+		// A port that nobody listens on costs nothing to try: look again soon.
+		if errors.Is(err, syscall.ECONNREFUSED) {
+			wait = min(wait, h.Quarantine)
+		}
+		w.health.until = g.now() + int64(wait)
+		w.health.level = min(w.health.level+1, 16)
+		w.health.cause = err.Error()
+	}
+	w.health.mu.Unlock()
+	switch {
+	case out && err == nil:
+		g.restore(w)
+	case !out && err != nil:
+		g.passive(w, err, true)
+	}
+}
+
+// probe makes one active check.
+func (g *Gateway) probe(ctx context.Context, w *worker, h *Health) error {
+	status, _, err := g.askStatus(ctx, w, h.Path, h.Timeout)
+	if err != nil {
+		return err
+	}
+	if status >= 500 {
+		return fmt.Errorf("%s answered %d", h.Path, status)
+	}
+	return nil
+}
+
+// askStatus GETs a path of a worker and returns the beginning of its answer.
+func (g *Gateway) askStatus(ctx context.Context, w *worker, path string, timeout time.Duration) (status int, body string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	scheme := "http"
+	if w.tls {
+		scheme = "https"
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, scheme+"://"+w.url.Host+path, nil)
+	if err != nil {
+		return 0, "", err
+	}
+	req.Header.Set("User-Agent", "rota-gateway-check")
+	resp, err := g.transport(w).RoundTrip(req)
+	if err != nil {
+		return 0, "", err
+	}
+	defer resp.Body.Close() //nolint:errcheck // nothing depends on it
+	b, err := io.ReadAll(io.LimitReader(resp.Body, 512))
+	return resp.StatusCode, string(b), err
+}
+
+const (
+	// outlierWindow is over what time success rates are compared.
+	outlierWindow = 10 * time.Second
+	// outlierLeast is how many answers a worker must have had to be compared.
+	outlierLeast = 50
+	// outlierWorkers is how many workers must be comparable.
+	outlierWorkers = 3
+	// outlierFactor is how many standard deviations below the mean a success
+	// rate may be (Envoy's default).
+	outlierFactor = 1.9
+)
+
+// outliers leaves out the workers whose success rate is far below the others'.
+func (g *Gateway) outliers(st *state) {
+	type rate struct {
+		w *worker
+		r float64
+	}
+	var rates []rate
+	mean := 0.0
+	for _, w := range st.workers {
+		ok, bad := w.windowOK.Load(), w.windowBad.Load()
+		if ok+bad >= outlierLeast && !w.bal.Closed() {
+			r := float64(ok) / float64(ok+bad)
+			rates = append(rates, rate{w, r})
+			mean += r
+		}
+	}
+	if len(rates) < outlierWorkers {
+		return
+	}
+	mean /= float64(len(rates))
+	variance := 0.0
+	for _, r := range rates {
+		variance += (r.r - mean) * (r.r - mean)
+	}
+	bound := mean - outlierFactor*math.Sqrt(variance/float64(len(rates)))
+	for _, r := range rates {
+		// With few workers one bad one widens the deviation so much that it hides
+		// itself; half of the mean is bad at any number.
+		if (r.r < bound || r.r < mean/2) && g.maySpare(r.w, false, st.cfg.Health.Panic) {
+			g.quarantine(r.w, fmt.Errorf("success rate %.0f%%, the others' %.0f%%", 100*r.r, 100*mean))
+		}
+	}
+}

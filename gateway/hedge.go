@@ -1,0 +1,117 @@
+package gateway
+
+import (
+	"errors"
+	"time"
+
+	"github.com/rota-project/rota/balance"
+)
+
+// hedgeLeast is how many calls of a function must be known before its 95th
+// percentile means anything.
+const hedgeLeast = 100
+
+// asked is what came of asking one worker.
+type asked struct {
+	u     *upstream
+	buf   []byte
+	n     int
+	wrote int
+	err   error
+}
+
+// hedged asks u, and if nothing has come after the function's 95th percentile, a
+// second worker too. The first answer counts; the other worker's connection is
+// closed. On return the call's worker is the one that answered.
+func (c *conn) hedged(u *upstream, request []byte) (*upstream, int, int, error) {
+	x := &c.call
+	after := x.f.times.quantile(0.95, hedgeLeast)
+	if after == 0 {
+		n, wrote, err := u.Ask(request, c.bufs.up)
+		return u, n, wrote, err
+	}
+	answers := make(chan asked, 2)
+	request = append([]byte(nil), request...) // the loser may still be writing it
+	ask := func(u *upstream, buf []byte) {
+		n, wrote, err := u.Ask(request, buf)
+		answers <- asked{u, buf, n, wrote, err}
+	}
+	go ask(u, make([]byte, upSize))
+	timer := time.NewTimer(after)
+	defer timer.Stop()
+	var first asked
+	select {
+	case first = <-answers:
+		return c.takeAnswer(first)
+	case <-timer.C:
+	}
+	var other second
+	second := c.askSecond(&other)
+	if second == nil {
+		return c.takeAnswer(<-answers)
+	}
+	go ask(second, make([]byte, upSize))
+	first = <-answers
+	if first.err != nil { // whoever breaks off first has lost
+		broken := first
+		first = <-answers
+		if first.err != nil {
+			first = broken
+		}
+	}
+	loser := u
+	if first.u == u {
+		loser = second
+		other.pick.Release()
+	} else {
+		// The second one's place is the call's now.
+		x.pick.Release()
+		x.pick, x.w = other.pick, other.w
+		if !c.watch.CompareAndSwap(u, second) { // cut off by the sweeper
+			first.err = errors.Join(first.err, errLate)
+		}
+	}
+	loser.close()
+	x.released()
+	return c.takeAnswer(first)
+}
+
+// second is the place on the second worker.
+type second struct {
+	pick balance.Pick
+	w    *worker
+}
+
+// askSecond reserves a place on another worker and gets a connection to it; nil
+// if the budget or the workers have none.
+func (c *conn) askSecond(s *second) *upstream {
+	x := &c.call
+	if x.p.RetryBudget < 0 || x.task != "" || !x.f.budget.spend() {
+		return nil
+	}
+	bal := x.bal
+	bal.Tried[len(bal.Tried)-1] = x.w.bal
+	if bal.Tried[0] == nil {
+		bal.Tried[0] = x.w.bal
+	}
+	bal.Rand = x.random()
+	if s.w = of(x.f.group.Load().set.Pick(x.p.rule, &bal, &s.pick)); s.w == nil {
+		return nil
+	}
+	u := s.w.pool.get(c.g.now(), idleFor)
+	if u == nil {
+		var err error
+		if u, err = s.w.dial(c, x.p.ConnectTimeout); err != nil {
+			s.pick.Release()
+			return nil
+		}
+	}
+	u.reused = false // its failure is not to be taken for a stale connection's
+	x.f.hedges.Add(1)
+	return u
+}
+
+func (c *conn) takeAnswer(a asked) (*upstream, int, int, error) {
+	c.bufs.up = a.buf
+	return a.u, a.n, a.wrote, a.err
+}

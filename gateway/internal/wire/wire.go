@@ -1,0 +1,547 @@
+// Package wire reads HTTP/1 message heads and chunked bodies from byte slices,
+// strictly: whatever two readers could understand differently is refused, so
+// that no request can be smuggled past the gateway inside another one.
+//
+// The gateway's HTTP/1 engine calls it. It is pure: it does no reading itself,
+// keeps no reference to what it was given beyond the Request or Response that
+// the caller owns, and allocates nothing once those have grown to their size.
+// It must never repair a message: it accepts it or says why not.
+//
+// Sources: RFC 9110 (semantics), RFC 9112 (HTTP/1.1).
+package wire
+
+import (
+	"bytes"
+	"errors"
+)
+
+// ErrIncomplete says that the head has not yet arrived in full: read more and
+// parse again from its beginning.
+var ErrIncomplete = errors.New("incomplete head")
+
+// Error refuses a message. Status is what to answer if it was a request.
+type Error struct {
+	Status int
+	Reason string
+}
+
+func (e *Error) Error() string { return e.Reason }
+
+func bad(reason string) *Error { return &Error{400, reason} }
+
+// Refusals are values made once: refusing must be cheap too.
+var (
+	errBareLF       = bad("a line ends without carriage return")
+	errBareCR       = bad("a carriage return inside a line")
+	errStartLine    = bad("malformed request line")
+	errMethod       = bad("malformed method")
+	errTarget       = bad("malformed request target")
+	errVersion      = &Error{505, "HTTP version not supported"}
+	errFold         = bad("folded header line")
+	errName         = bad("malformed header name")
+	errValue        = bad("malformed header value")
+	errHosts        = bad("more than one Host header")
+	errNoHost       = bad("missing Host header")
+	errHost         = bad("malformed Host header")
+	errLengths      = bad("more than one Content-Length header")
+	errLength       = bad("malformed Content-Length header")
+	errBoth         = bad("both Content-Length and Transfer-Encoding")
+	errCoding       = &Error{501, "transfer coding not supported"}
+	errCodings      = bad("more than one Transfer-Encoding header")
+	errCoding10     = bad("Transfer-Encoding in an HTTP/1.0 message")
+	errTooMany      = &Error{431, "too many header lines"}
+	errStatusLine   = bad("malformed status line")
+	errChunk        = bad("malformed chunk")
+	errTrailer      = bad("malformed trailer")
+	errTrailerField = bad("a header that may not be a trailer")
+)
+
+// MaxFields is the most header lines of one message.
+const MaxFields = 256
+
+// Kind tells the headers apart that a proxy must know.
+type Kind uint8
+
+// Kinds of header. Everything else is Other.
+const (
+	Other Kind = iota
+	Host
+	Connection
+	ContentLength
+	TransferEncoding
+	Expect
+	Upgrade
+	TE
+	Trailer
+	HopByHop // Keep-Alive, Proxy-Connection, Proxy-Authenticate, Proxy-Authorization
+	Forwarded
+	XForwardedFor
+	XForwardedOther // X-Forwarded-Host, -Proto, -Port, -Server, X-Real-Ip
+	TraceParent
+	IdempotencyKey
+	ContentType
+	Cookie
+	Generation // Rota-Generation
+)
+
+// Field is one header line. Name keeps its case; Value has no space around it.
+type Field struct {
+	Name, Value []byte
+	Kind        Kind
+	// Drop marks a header that must not be passed on: hop-by-hop, or listed by
+	// a Connection header.
+	Drop bool
+}
+
+// Head is what requests and responses share.
+type Head struct {
+	Fields []Field
+	// Length is the body's Content-Length, or -1.
+	Length int64
+	// Chunked says that the body is chunked.
+	Chunked bool
+	// Minor is the minor version: HTTP/1.Minor.
+	Minor int
+	// Close and KeepAlive are what Connection says.
+	Close, KeepAlive bool
+	// UpgradeTo is the value of Upgrade if Connection lists it, else nil.
+	UpgradeTo []byte
+}
+
+// Request is the head of a request.
+type Request struct {
+	Head
+	Method, Target, Host []byte
+	// Continue says that the client waits for 100 (Continue).
+	Continue bool
+	// Trailers says that the client takes trailers (TE: trailers).
+	Trailers bool
+}
+
+// Response is the head of a response.
+type Response struct {
+	Head
+	Status int
+	Reason []byte
+}
+
+// line cuts one line off b.
+func line(b []byte) (line, rest []byte, err error) {
+	i := bytes.IndexByte(b, '\n')
+	if i < 0 {
+		return nil, b, ErrIncomplete
+	}
+	if i == 0 || b[i-1] != '\r' {
+		return nil, b, errBareLF
+	}
+	return b[:i-1], b[i+1:], nil
+}
+
+// Parse reads a request head from the beginning of b and returns its length.
+// The Request's slices point into b.
+func (r *Request) Parse(b []byte) (n int, err error) {
+	*r = Request{Head: Head{Fields: r.Fields[:0], Length: -1}}
+	start := b
+	for len(b) >= 2 && b[0] == '\r' && b[1] == '\n' && len(start)-len(b) < 4 {
+		b = b[2:] // RFC 9112, 2.2: an empty line before the request is ignored
+	}
+	first, b, err := line(b)
+	if err != nil {
+		return 0, err
+	}
+	i := bytes.IndexByte(first, ' ')
+	if i <= 0 {
+		return 0, errStartLine
+	}
+	r.Method = first[:i]
+	first = first[i+1:]
+	if i = bytes.IndexByte(first, ' '); i <= 0 {
+		return 0, errStartLine
+	}
+	r.Target = first[:i]
+	version := first[i+1:]
+	switch {
+	case !all(r.Method, token):
+		return 0, errMethod
+	case !all(r.Target, visible):
+		return 0, errTarget
+	case string(version) == "HTTP/1.1":
+		r.Minor = 1
+	case string(version) == "HTTP/1.0":
+	case bytes.HasPrefix(version, []byte("HTTP/")) && bytes.IndexByte(version, ' ') < 0:
+		return 0, errVersion
+	default:
+		return 0, errStartLine
+	}
+	b, err = r.fields(b)
+	if err != nil {
+		return 0, err
+	}
+	hosts := 0
+	for i := range r.Fields {
+		switch f := &r.Fields[i]; f.Kind {
+		case Host:
+			hosts++
+			r.Host = f.Value
+		case Expect:
+			r.Continue = r.Minor == 1 && equalFold(f.Value, "100-continue")
+		case TE:
+			r.Trailers = hasToken(f.Value, "trailers")
+		}
+	}
+	switch {
+	case hosts > 1:
+		return 0, errHosts
+	case hosts == 0 && r.Minor == 1:
+		return 0, errNoHost
+	case !all(r.Host, hostByte):
+		return 0, errHost
+	}
+	if r.Chunked && r.Minor == 0 {
+		return 0, errCoding10
+	}
+	if r.Minor == 0 && !r.KeepAlive {
+		r.Close = true
+	}
+	return len(start) - len(b), nil
+}
+
+// Parse reads a response head from the beginning of b and returns its length.
+func (r *Response) Parse(b []byte) (n int, err error) {
+	*r = Response{Head: Head{Fields: r.Fields[:0], Length: -1}}
+	start := b
+	first, b, err := line(b)
+	if err != nil {
+		return 0, err
+	}
+	if len(first) < 12 || !bytes.HasPrefix(first, []byte("HTTP/1.")) || first[8] != ' ' ||
+		(first[7] != '0' && first[7] != '1') || len(first) > 12 && first[12] != ' ' {
+		return 0, errStatusLine
+	}
+	r.Minor = int(first[7] - '0')
+	for _, c := range first[9:12] {
+		if c < '0' || c > '9' {
+			return 0, errStatusLine
+		}
+		r.Status = r.Status*10 + int(c-'0')
+	}
+	if r.Status < 100 {
+		return 0, errStatusLine
+	}
+	if len(first) > 13 {
+		r.Reason = first[13:]
+	}
+	if !all(r.Reason, text) {
+		return 0, errStatusLine
+	}
+	if b, err = r.fields(b); err != nil {
+		return 0, err
+	}
+	if r.Chunked && r.Minor == 0 {
+		return 0, errCoding10
+	}
+	if r.Minor == 0 && !r.KeepAlive {
+		r.Close = true
+	}
+	return len(start) - len(b), nil
+}
+
+// fields reads header lines up to and with the empty one.
+func (h *Head) fields(b []byte) (rest []byte, err error) {
+	lengths, codings, listed := 0, 0, false
+	for {
+		var l []byte
+		if l, b, err = line(b); err != nil {
+			return b, err
+		}
+		if len(l) == 0 {
+			break
+		}
+		if l[0] == ' ' || l[0] == '\t' {
+			return b, errFold
+		}
+		if len(h.Fields) >= MaxFields {
+			return b, errTooMany
+		}
+		colon := bytes.IndexByte(l, ':')
+		if colon <= 0 {
+			return b, errName
+		}
+		f := Field{Name: l[:colon], Value: trim(l[colon+1:])}
+		if !all(f.Name, token) {
+			return b, errName
+		}
+		if !all(f.Value, text) {
+			if bytes.IndexByte(f.Value, '\r') >= 0 {
+				return b, errBareCR
+			}
+			return b, errValue
+		}
+		f.Kind = kind(f.Name)
+		switch f.Kind {
+		case ContentLength:
+			lengths++
+			if h.Length, err = number(f.Value); err != nil {
+				return b, err
+			}
+		case TransferEncoding:
+			codings++
+			if !equalFold(f.Value, "chunked") {
+				return b, errCoding
+			}
+			h.Chunked = true
+			f.Drop = true
+		case Connection:
+			listed = true
+			f.Drop = true
+		case HopByHop, TE, Upgrade:
+			f.Drop = true
+		}
+		h.Fields = append(h.Fields, f)
+	}
+	switch {
+	case lengths > 1:
+		return b, errLengths
+	case codings > 1:
+		return b, errCodings
+	case lengths > 0 && h.Chunked:
+		return b, errBoth
+	}
+	if listed {
+		h.connection()
+	}
+	return b, nil
+}
+
+// connection obeys the Connection headers: their options, and the headers that
+// they list, which are for this hop only.
+func (h *Head) connection() {
+	upgrade := false
+	for _, c := range h.Fields {
+		if c.Kind != Connection {
+			continue
+		}
+		for opt := range options(c.Value) {
+			switch {
+			case equalFold(opt, "close"):
+				h.Close = true
+			case equalFold(opt, "keep-alive"):
+				h.KeepAlive = true
+			case equalFold(opt, "upgrade"):
+				upgrade = true
+			}
+			for j := range h.Fields {
+				f := &h.Fields[j]
+				// What frames or routes the message is never hop-by-hop, whatever a
+				// client lists: dropping it would change the message's meaning.
+				if f.Kind == Host || f.Kind == ContentLength {
+					continue
+				}
+				if bytes.EqualFold(f.Name, opt) {
+					f.Drop = true
+				}
+			}
+		}
+	}
+	if upgrade {
+		for _, f := range h.Fields {
+			if f.Kind == Upgrade {
+				h.UpgradeTo = f.Value
+			}
+		}
+	}
+}
+
+// options iterates over the comma-separated options of a header value.
+func options(v []byte) func(yield func([]byte) bool) {
+	return func(yield func([]byte) bool) {
+		for len(v) > 0 {
+			var opt []byte
+			if i := bytes.IndexByte(v, ','); i >= 0 {
+				opt, v = v[:i], v[i+1:]
+			} else {
+				opt, v = v, nil
+			}
+			if opt = trim(opt); len(opt) > 0 && !yield(opt) {
+				return
+			}
+		}
+	}
+}
+
+func hasToken(v []byte, tok string) bool {
+	for opt := range options(v) {
+		if i := bytes.IndexByte(opt, ';'); i >= 0 {
+			opt = trim(opt[:i])
+		}
+		if equalFold(opt, tok) {
+			return true
+		}
+	}
+	return false
+}
+
+// HasBody says whether a response to a request of that method has a body, by
+// RFC 9112, 6.3, rules 1 and 2.
+func (r *Response) HasBody(method []byte) bool {
+	return r.Status >= 200 && r.Status != 204 && r.Status != 304 && string(method) != "HEAD"
+}
+
+// Idempotent says whether a method may be repeated (RFC 9110, 9.2.2).
+func Idempotent(method []byte) bool {
+	switch string(method) {
+	case "GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE":
+		return true
+	}
+	return false
+}
+
+// number reads a Content-Length: digits only, below 2^62.
+func number(v []byte) (int64, error) {
+	if len(v) == 0 || len(v) > 18 {
+		return -1, errLength
+	}
+	var n int64
+	for _, c := range v {
+		if c < '0' || c > '9' {
+			return -1, errLength
+		}
+		n = n*10 + int64(c-'0')
+	}
+	return n, nil
+}
+
+func trim(v []byte) []byte {
+	for len(v) > 0 && (v[0] == ' ' || v[0] == '\t') {
+		v = v[1:]
+	}
+	for len(v) > 0 && (v[len(v)-1] == ' ' || v[len(v)-1] == '\t') {
+		v = v[:len(v)-1]
+	}
+	return v
+}
+
+// Byte classes.
+const (
+	token    uint8 = 1 << iota // RFC 9110, 5.6.2
+	text                       // field values: visible, space, tab, obs-text
+	visible                    // request targets: visible ASCII
+	hostByte                   // Host: reg-name, IP literals, port
+)
+
+var classes = func() (t [256]uint8) {
+	for c := range 256 {
+		switch {
+		case c >= '0' && c <= '9', c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z':
+			t[c] = token | text | visible | hostByte
+		case c == ' ' || c == '\t' || c >= 0x80:
+			t[c] = text
+		case c > ' ' && c < 0x7f:
+			t[c] = text | visible
+		}
+	}
+	for _, c := range "!#$%&'*+-.^_`|~" {
+		t[c] |= token
+	}
+	for _, c := range "-._~%!$&'()*+,;=:[]" {
+		t[c] |= hostByte
+	}
+	return t
+}()
+
+func all(b []byte, class uint8) bool {
+	for _, c := range b {
+		if classes[c]&class == 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// equalFold compares with an ASCII word in lower case.
+func equalFold(b []byte, lower string) bool {
+	if len(b) != len(lower) {
+		return false
+	}
+	for i, c := range b {
+		if c >= 'A' && c <= 'Z' {
+			c += 'a' - 'A'
+		}
+		if c != lower[i] {
+			return false
+		}
+	}
+	return true
+}
+
+// kind knows a header by its name.
+func kind(name []byte) Kind {
+	switch len(name) {
+	case 2:
+		return pick(name, "te", TE)
+	case 4:
+		return pick(name, "host", Host)
+	case 6:
+		if name[0]|0x20 == 'c' {
+			return pick(name, "cookie", Cookie)
+		}
+		return pick(name, "expect", Expect)
+	case 7:
+		if name[0]|0x20 == 't' {
+			return pick(name, "trailer", Trailer)
+		}
+		return pick(name, "upgrade", Upgrade)
+	case 9:
+		if name[0]|0x20 == 'x' {
+			return pick(name, "x-real-ip", XForwardedOther)
+		}
+		return pick(name, "forwarded", Forwarded)
+	case 10:
+		if name[0]|0x20 == 'k' {
+			return pick(name, "keep-alive", HopByHop)
+		}
+		return pick(name, "connection", Connection)
+	case 11:
+		return pick(name, "traceparent", TraceParent)
+	case 12:
+		return pick(name, "content-type", ContentType)
+	case 14:
+		return pick(name, "content-length", ContentLength)
+	case 15:
+		switch name[0] | 0x20 {
+		case 'i':
+			return pick(name, "idempotency-key", IdempotencyKey)
+		case 'r':
+			return pick(name, "rota-generation", Generation)
+		}
+		return pick(name, "x-forwarded-for", XForwardedFor)
+	case 16:
+		if name[0]|0x20 == 'x' {
+			if pick(name, "x-forwarded-host", XForwardedOther) == XForwardedOther {
+				return XForwardedOther
+			}
+			return pick(name, "x-forwarded-port", XForwardedOther)
+		}
+		return pick(name, "proxy-connection", HopByHop)
+	case 17:
+		if name[0]|0x20 == 'x' {
+			return pick(name, "x-forwarded-proto", XForwardedOther)
+		}
+		return pick(name, "transfer-encoding", TransferEncoding)
+	case 18:
+		if name[0]|0x20 == 'x' {
+			return pick(name, "x-forwarded-server", XForwardedOther)
+		}
+		return pick(name, "proxy-authenticate", HopByHop)
+	case 19:
+		return pick(name, "proxy-authorization", HopByHop)
+	}
+	return Other
+}
+
+func pick(name []byte, lower string, k Kind) Kind {
+	if equalFold(name, lower) {
+		return k
+	}
+	return Other
+}

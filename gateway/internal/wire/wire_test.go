@@ -1,0 +1,273 @@
+package wire_test
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httputil"
+	"strings"
+	"testing"
+
+	"github.com/rota-project/rota/gateway/internal/wire"
+)
+
+func TestRequestsThatAreRefused(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		raw    string
+		status int
+	}{
+		"length and chunked":       {"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n", 400},
+		"chunked and length":       {"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n", 400},
+		"two lengths":              {"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\n", 400},
+		"two equal lengths":        {"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nContent-Length: 3\r\n\r\n", 400},
+		"length list":              {"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3, 3\r\n\r\n", 400},
+		"signed length":            {"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: +3\r\n\r\n", 400},
+		"hex length":               {"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0x3\r\n\r\n", 400},
+		"empty length":             {"POST / HTTP/1.1\r\nHost: a\r\nContent-Length:\r\n\r\n", 400},
+		"huge length":              {"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999999999999999\r\n\r\n", 400},
+		"bare line feed":           {"GET / HTTP/1.1\nHost: a\n\n", 400},
+		"bare line feed in header": {"GET / HTTP/1.1\r\nHost: a\nX: y\r\n\r\n", 400},
+		"carriage return in value": {"GET / HTTP/1.1\r\nHost: a\r\nX: y\rz\r\n\r\n", 400},
+		"nul in value":             {"GET / HTTP/1.1\r\nHost: a\r\nX: y\x00z\r\n\r\n", 400},
+		"space before colon":       {"GET / HTTP/1.1\r\nHost : a\r\n\r\n", 400},
+		"space before length":      {"POST / HTTP/1.1\r\nHost: a\r\nContent-Length : 3\r\n\r\n", 400},
+		"two hosts":                {"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400},
+		"no host":                  {"GET / HTTP/1.1\r\nX: y\r\n\r\n", 400},
+		"host with slash":          {"GET / HTTP/1.1\r\nHost: a/b\r\n\r\n", 400},
+		"host with at":             {"GET / HTTP/1.1\r\nHost: u@b\r\n\r\n", 400},
+		"folded":                   {"GET / HTTP/1.1\r\nHost: a\r\nX: y\r\n z\r\n\r\n", 400},
+		"no colon":                 {"GET / HTTP/1.1\r\nHost: a\r\nnothing\r\n\r\n", 400},
+		"empty name":               {"GET / HTTP/1.1\r\nHost: a\r\n: y\r\n\r\n", 400},
+		"gzip coding":              {"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", 501},
+		"coding in disguise":       {"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: xchunked\r\n\r\n", 501},
+		"two codings":              {"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n", 400},
+		"coding in 1.0":            {"POST / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n", 400},
+		"version 2":                {"GET / HTTP/2.0\r\nHost: a\r\n\r\n", 505},
+		"no version":               {"GET /\r\n\r\n", 400},
+		"two spaces":               {"GET  / HTTP/1.1\r\nHost: a\r\n\r\n", 400},
+		"target with space":        {"GET /a b HTTP/1.1\r\nHost: a\r\n\r\n", 400},
+		"target with tab":          {"GET /a\tb HTTP/1.1\r\nHost: a\r\n\r\n", 400},
+		"target not ASCII":         {"GET /\xff HTTP/1.1\r\nHost: a\r\n\r\n", 400},
+		"bad method":               {"G@T / HTTP/1.1\r\nHost: a\r\n\r\n", 400},
+		"many headers":             {"GET / HTTP/1.1\r\nHost: a\r\n" + strings.Repeat("X: y\r\n", 300) + "\r\n", 431},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var r wire.Request
+			_, err := r.Parse([]byte(tc.raw))
+			var we *wire.Error
+			if !errors.As(err, &we) || we.Status != tc.status {
+				t.Fatalf("got %v, want status %d", err, tc.status)
+			}
+		})
+	}
+}
+
+func TestRequestIsUnderstood(t *testing.T) {
+	t.Parallel()
+	raw := "\r\nPOST /run/hello?x=1 HTTP/1.1\r\nhOSt: example.com:80\r\nConnection: X-Private , close\r\n" +
+		"X-Private: 1\r\nKeep-Alive: 5\r\nTE: trailers\r\nContent-Length: 7\r\nExpect: 100-Continue\r\nX-MiXed:  v w \r\n\r\nbody..."
+	var r wire.Request
+	for cut := range len(raw) - len("body...") {
+		if _, err := r.Parse([]byte(raw[:cut])); !errors.Is(err, wire.ErrIncomplete) {
+			t.Fatalf("cut at %d: got %v, want incomplete", cut, err)
+		}
+	}
+	n, err := r.Parse([]byte(raw))
+	if err != nil || raw[n:] != "body..." {
+		t.Fatalf("parse: %d, %v", n, err)
+	}
+	if string(r.Method) != "POST" || string(r.Target) != "/run/hello?x=1" || string(r.Host) != "example.com:80" ||
+		r.Length != 7 || !r.Close || !r.Continue || !r.Trailers {
+		t.Fatalf("understood %+v", r)
+	}
+	var kept []string
+	for _, f := range r.Fields {
+		if !f.Drop {
+			kept = append(kept, string(f.Name)+"="+string(f.Value))
+		}
+	}
+	if got, want := strings.Join(kept, " "), "hOSt=example.com:80 Content-Length=7 Expect=100-Continue X-MiXed=v w"; got != want {
+		t.Fatalf("kept %q, want %q", got, want)
+	}
+}
+
+func TestResponses(t *testing.T) {
+	t.Parallel()
+	var r wire.Response
+	for _, raw := range []string{
+		"HTTP/2 200 OK\r\n\r\n", "HTTP/1.1 20 OK\r\n\r\n", "HTTP/1.1 2000 OK\r\n\r\n", "HTTP/1.1  200\r\n\r\n", "nonsense\r\n\r\n",
+		"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", "HTTP/1.1 099 no\r\n\r\n",
+	} {
+		if _, err := r.Parse([]byte(raw)); err == nil || errors.Is(err, wire.ErrIncomplete) {
+			t.Errorf("%q: got %v, want a refusal", raw, err)
+		}
+	}
+	if _, err := r.Parse([]byte("HTTP/1.1 204\r\nX: y\r\n\r\n")); err != nil || r.Status != 204 || r.HasBody([]byte("GET")) {
+		t.Errorf("204 without a reason: %v, %+v", err, r)
+	}
+	if _, err := r.Parse([]byte("HTTP/1.0 200 Fine by me\r\n\r\n")); err != nil || !r.Close || string(r.Reason) != "Fine by me" {
+		t.Errorf("1.0: %v, %+v", err, r)
+	}
+}
+
+// readAll decodes a chunked body that arrives in pieces of size step.
+func readAll(raw []byte, step int) (data, trailer []byte, rest int, err error) {
+	var c wire.Chunks
+	at, end := 0, 0
+	for !c.Done() {
+		d, tr, n, err := c.Next(raw[at:end])
+		if err != nil {
+			return data, nil, 0, err
+		}
+		data = append(data, d...)
+		trailer = append(trailer, tr...)
+		at += n
+		if n == 0 && !c.Done() {
+			if end == len(raw) {
+				return data, nil, 0, io.ErrUnexpectedEOF
+			}
+			end = min(end+step, len(raw))
+		}
+	}
+	return data, trailer, len(raw) - at, nil
+}
+
+func TestChunks(t *testing.T) {
+	t.Parallel()
+	raw := []byte("5\r\nhello\r\n6;ext=\"a\"\r\n world\r\n0\r\nX-Sum: 11\r\n\r\nnext")
+	for step := 1; step < len(raw); step++ {
+		data, trailer, rest, err := readAll(raw, step)
+		if err != nil || string(data) != "hello world" || string(trailer) != "X-Sum: 11\r\n" || rest < 0 || rest > 4 {
+			t.Fatalf("step %d: %q, %q, %d left, %v", step, data, trailer, rest, err)
+		}
+	}
+	for _, bad := range []string{
+		"5\nhello\r\n0\r\n\r\n", "g\r\n", "\r\n", "-1\r\n", "0x5\r\n", "5 \r\nhello\r\n", "fffffffffffffffff\r\n",
+		"5\r\nhelloX\r\n0\r\n\r\n", "0\r\nContent-Length: 5\r\n\r\n", "0\r\nbad name: 1\r\n\r\n", "5;\x00\r\nhello", "1\r\na\n0\r\n\r\n",
+	} {
+		if _, _, _, err := readAll([]byte(bad), len(bad)); err == nil || errors.Is(err, io.ErrUnexpectedEOF) {
+			t.Errorf("%q: got %v, want a refusal", bad, err)
+		}
+	}
+}
+
+func TestAppendChunk(t *testing.T) {
+	t.Parallel()
+	var b []byte
+	for _, n := range []int{0, 1, 15, 16, 255, 256, 5000} {
+		b = wire.AppendChunk(b, bytes.Repeat([]byte("x"), n))
+	}
+	b = append(b, "0\r\n\r\n"...)
+	data, _, _, err := readAll(b, 7)
+	if err != nil || len(data) != 1+15+16+255+256+5000 {
+		t.Fatalf("%d bytes, %v", len(data), err)
+	}
+}
+
+func TestParsingAllocatesNothing(t *testing.T) {
+	raw := []byte("GET /run/hello HTTP/1.1\r\nHost: a\r\nUser-Agent: x\r\nAccept: */*\r\nConnection: keep-alive\r\n\r\n")
+	var r wire.Request
+	if _, err := r.Parse(raw); err != nil {
+		t.Fatal(err)
+	}
+	if n := testing.AllocsPerRun(100, func() { r.Parse(raw) }); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
+// FuzzRequest: what is accepted here is accepted by net/http too, with the same
+// method, target, framing and headers.
+func FuzzRequest(f *testing.F) {
+	f.Add([]byte("POST /run/hello?x=1 HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc"))
+	f.Add([]byte("GET / HTTP/1.0\r\n\r\n"))
+	f.Add([]byte("GET / HTTP/1.1\r\nHost: a\r\nConnection: close, x-a\r\nX-A: b\r\n\r\n"))
+	f.Add([]byte("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"))
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		var r wire.Request
+		n, err := r.Parse(raw)
+		if err != nil {
+			return
+		}
+		body := raw[n:]
+		// net/http refuses targets that are not URLs; those are the gateway's router's to refuse.
+		if len(r.Target) == 0 || r.Target[0] != '/' || string(r.Method) == "PRI" {
+			return
+		}
+		req, err := http.ReadRequest(bufio.NewReader(bytes.NewReader(raw)))
+		if err != nil {
+			if strings.Contains(err.Error(), "invalid URL escape") || strings.Contains(err.Error(), "parse") ||
+				strings.Contains(err.Error(), "malformed Host") {
+				return
+			}
+			t.Fatalf("accepted what net/http refuses (%v): %q", err, raw)
+		}
+		if req.Method != string(r.Method) || req.RequestURI != string(r.Target) {
+			t.Fatalf("request line: %s %s, net/http %s %s", r.Method, r.Target, req.Method, req.RequestURI)
+		}
+		if chunked := len(req.TransferEncoding) > 0; chunked != r.Chunked {
+			t.Fatalf("chunked %v, net/http %v: %q", r.Chunked, chunked, raw)
+		}
+		if !r.Chunked && max(r.Length, 0) != max(req.ContentLength, 0) {
+			t.Fatalf("length %d, net/http %d: %q", r.Length, req.ContentLength, raw)
+		}
+		want, werr := io.ReadAll(req.Body)
+		if r.Chunked {
+			got, _, _, err := readAll(body, max(len(body), 1))
+			if err == nil && werr == nil && !bytes.Equal(got, want) {
+				t.Fatalf("body %q, net/http %q", got, want)
+			}
+			if err == nil && werr != nil {
+				t.Fatalf("chunked body accepted that net/http refuses (%v): %q", werr, raw)
+			}
+		}
+	})
+}
+
+// FuzzResponse: a response head that is accepted frames its body as net/http does.
+func FuzzResponse(f *testing.F) {
+	f.Add([]byte("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc"))
+	f.Add([]byte("HTTP/1.0 204 No Content\r\n\r\n"))
+	f.Add([]byte("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n0\r\n\r\n"))
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		var r wire.Response
+		if _, err := r.Parse(raw); err != nil || r.Status < 200 {
+			return
+		}
+		resp, err := http.ReadResponse(bufio.NewReader(bytes.NewReader(raw)), nil)
+		if err != nil {
+			t.Fatalf("accepted what net/http refuses (%v): %q", err, raw)
+		}
+		if resp.StatusCode != r.Status {
+			t.Fatalf("status %d, net/http %d", r.Status, resp.StatusCode)
+		}
+		if r.HasBody([]byte("GET")) && (len(resp.TransferEncoding) > 0) != r.Chunked {
+			t.Fatalf("chunked %v, net/http %v: %q", r.Chunked, resp.TransferEncoding, raw)
+		}
+		if r.HasBody([]byte("GET")) && !r.Chunked && resp.ContentLength != r.Length {
+			t.Fatalf("length %d, net/http %d: %q", r.Length, resp.ContentLength, raw)
+		}
+	})
+}
+
+// FuzzChunks: a chunked body that is accepted is the one that net/http reads,
+// however it is cut up.
+func FuzzChunks(f *testing.F) {
+	f.Add([]byte("5\r\nhello\r\n0\r\n\r\n"), 3)
+	f.Add([]byte("1;a=b\r\nx\r\n0\r\nX-A: b\r\n\r\n"), 1)
+	f.Fuzz(func(t *testing.T, raw []byte, step int) {
+		step = max(step%64, 1)
+		got, _, rest, err := readAll(raw, step)
+		if err != nil {
+			return
+		}
+		_ = rest
+		want, werr := io.ReadAll(httputil.NewChunkedReader(bytes.NewReader(raw)))
+		if werr != nil || !bytes.Equal(got, want) {
+			t.Fatalf("%q: %q, net/http %q, %v", raw, got, want, werr)
+		}
+	})
+}

@@ -1,0 +1,97 @@
+package gateway
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// collector shows the gateway's own counters to Prometheus. Labels are bounded:
+// names of functions by maxFunctions, workers by the configuration.
+type collector struct{ g *Gateway }
+
+func desc(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc("rota_"+name, help, labels, nil)
+}
+
+var (
+	callsDesc       = desc("gateway_calls_total", "Calls by function and class of status; class 0xx had no answer.", "function", "class")
+	secondsDesc     = desc("gateway_call_seconds", "Time from a call's head to the end of its answer.", "function")
+	callFlightDesc  = desc("gateway_calls_in_flight", "Calls in flight by function.", "function")
+	waitingDesc     = desc("gateway_calls_waiting", "Calls that wait for a place of their function.", "function")
+	retriesDesc     = desc("gateway_retries_total", "Calls tried on a further worker.", "function")
+	hedgesDesc      = desc("gateway_hedges_total", "Calls sent to a second worker because the first was slow.", "function")
+	refusedDesc     = desc("gateway_refused_total", "Calls refused by a limit or a full queue.", "function")
+	workerCallsDesc = desc("gateway_worker_calls_total", "Calls that a worker answered.", "worker")
+	workerFailsDesc = desc("gateway_worker_failures_total", "Calls that failed on a worker or that it refused.", "worker")
+	workerLoadDesc  = desc("gateway_worker_calls_in_flight", "Calls in flight on a worker.", "worker")
+	workerUpDesc    = desc("gateway_worker_ready", "1 if the worker gets calls.", "worker")
+	connsDesc       = desc("gateway_connections", "Client connections of the HTTP/1 engine.")
+	acceptedDesc    = desc("gateway_connections_accepted_total", "Client connections accepted.")
+	malformedDesc   = desc("gateway_requests_malformed_total", "Requests refused as malformed HTTP.")
+	reloadsDesc     = desc("gateway_reloads_total", "Configurations put in force since the start.")
+	reloadBadDesc   = desc("gateway_reload_failed", "1 if the last configuration was refused.")
+)
+
+func (c collector) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{
+		callsDesc, secondsDesc, callFlightDesc, waitingDesc, retriesDesc, hedgesDesc, refusedDesc, workerCallsDesc, workerFailsDesc,
+		workerLoadDesc, workerUpDesc, connsDesc, acceptedDesc, malformedDesc, reloadsDesc, reloadBadDesc,
+	} {
+		ch <- d
+	}
+}
+
+func (c collector) Collect(ch chan<- prometheus.Metric) {
+	g := c.g
+	count := func(d *prometheus.Desc, v uint64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
+	}
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	st := g.state.Load()
+	fns := []*function{g.other, g.tasks}
+	for _, f := range st.fns {
+		fns = append(fns, f)
+	}
+	classes := [...]string{"0xx", "1xx", "2xx", "3xx", "4xx", "5xx"}
+	for _, f := range fns {
+		for i := range f.status {
+			if n := f.status[i].Load(); n > 0 {
+				count(callsDesc, n, f.name, classes[i])
+			}
+		}
+		buckets := map[float64]uint64{}
+		var sum uint64
+		for i := range f.times.buckets {
+			sum += f.times.buckets[i].Load()
+			if i%2 == 0 { // powers of two are fine enough to look at
+				buckets[bucketBound(i).Seconds()] = sum
+			}
+		}
+		ch <- prometheus.MustNewConstHistogram(secondsDesc, sum, float64(f.times.nanos.Load())/1e9, buckets, f.name)
+		gauge(callFlightDesc, float64(f.inflight.Load()), f.name)
+		gauge(waitingDesc, float64(f.queue.waiting.Load()), f.name)
+		count(retriesDesc, f.retries.Load(), f.name)
+		count(hedgesDesc, f.hedges.Load(), f.name)
+		count(refusedDesc, f.refused.Load(), f.name)
+	}
+	for _, w := range st.workers {
+		count(workerCallsDesc, w.calls.Load(), w.name)
+		count(workerFailsDesc, w.failures.Load(), w.name)
+		gauge(workerLoadDesc, float64(w.bal.InFlight()), w.name)
+		up := 1.0
+		if w.bal.Closed() {
+			up = 0
+		}
+		gauge(workerUpDesc, up, w.name)
+	}
+	gauge(connsDesc, float64(g.conns.len()))
+	count(acceptedDesc, g.accepted.Load())
+	count(malformedDesc, g.malformed.Load())
+	count(reloadsDesc, g.reloads.Load())
+	bad := 0.0
+	if g.lastReloadError() != nil {
+		bad = 1
+	}
+	gauge(reloadBadDesc, bad)
+}

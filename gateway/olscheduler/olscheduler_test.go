@@ -1,0 +1,229 @@
+package olscheduler_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rota-project/rota/gateway"
+	"github.com/rota-project/rota/gateway/olscheduler"
+)
+
+func write(t *testing.T, name, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestFilesThatAreRefused(t *testing.T) {
+	t.Parallel()
+	for text, key := range map[string]string{
+		`{"prot": 9020}`:                        "prot",
+		`{"port": "9020"}`:                      "port",
+		`{"port": 0}`:                           "port",
+		`{"port": 65536}`:                       "port",
+		`{"port": 90.5}`:                        "port",
+		`{"host": 1}`:                           "host",
+		`{"host": ""}`:                          "host",
+		`{"balancer": "fastest"}`:               "balancer",
+		`{"balancer": ["random"]}`:              "balancer",
+		`{"load-threshold": -1}`:                "load-threshold",
+		`{"load-threshold": "3"}`:               "load-threshold",
+		`{"workers": "http://a"}`:               "workers",
+		`{"workers": [1]}`:                      "workers",
+		`{"workers": ["http://a:x"]}`:           "workers",
+		`{"workers": ["http://a", "%zz://"]}`:   "workers",
+		`{"workers": ["http://u@a"]}`:           "workers",
+		`{"workers": ["http://a/path"]}`:        "workers",
+		`{"workers": ["ftp://a"]}`:              "workers",
+		`{"workers": ["a:1", "-1"]}`:            "workers",
+		`{"workers": ["a:1", "1.5"]}`:           "workers",
+		`{"workers": ["a:1", "x"]}`:             "workers",
+		`{"workers": ["a:1", "1", "b:1"]}`:      "workers",
+		`{"workers": ["http://a", "http://a"]}`: "workers",
+		`{"registry": "/nowhere/at/all.json"}`:  "registry",
+		`{"registry": 5}`:                       "registry",
+		`{`:                                     "",
+		`[]`:                                    "",
+		`null`:                                  "",
+		``:                                      "",
+		`{} {}`:                                 "",
+	} {
+		path := write(t, "ol.json", text)
+		_, err := olscheduler.Load(path)
+		var fe *olscheduler.FileError
+		if !errors.As(err, &fe) || fe.Key != key || fe.ExitStatus() != 2 {
+			t.Errorf("%s: got %v, want key %q", text, err, key)
+			continue
+		}
+		if msg := err.Error(); !strings.Contains(msg, path) || strings.Contains(msg, "\n") || !strings.Contains(msg, key) {
+			t.Errorf("%s: %q does not name file and key in one line", text, msg)
+		}
+	}
+	if _, err := olscheduler.Load("/nowhere/ol.json"); err == nil || !strings.Contains(err.Error(), "/nowhere/ol.json") {
+		t.Errorf("a missing file: %v", err)
+	}
+	for _, reg := range []string{`{}`, `[{"pkgs": []}]`, `[{"handle": ""}]`, `[{"handle": "a/b"}]`, `[{"handle": "a", "pkgs": "x"}]`, `[{"handle":"a"},{"handle":"a"}]`, `[`} {
+		rp := write(t, "reg.json", reg)
+		_, err := olscheduler.Load(write(t, "ol.json", fmt.Sprintf(`{"registry": %q}`, rp)))
+		if err == nil || !strings.Contains(err.Error(), rp) {
+			t.Errorf("registry %s: %v", reg, err)
+		}
+	}
+}
+
+func TestBothSpellingsOfWorkers(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		list    []string
+		urls    []string
+		weights []int
+	}{
+		{[]string{"http://localhost:9021", "http://localhost:9022"}, []string{"http://localhost:9021", "http://localhost:9022"}, []int{0, 0}},
+		{[]string{"http://a:1", "http://b:2", "http://c:3"}, []string{"http://a:1", "http://b:2", "http://c:3"}, []int{0, 0, 0}},
+		{[]string{"localhost:8080", "1", "localhost:8081", "3"}, []string{"http://localhost:8080", "http://localhost:8081"}, []int{1, 3}},
+		{[]string{"localhost:8080", "0"}, []string{"http://localhost:8080"}, []int{gateway.NoWeight}},
+		{[]string{"http://a:1", "2"}, []string{"http://a:1"}, []int{2}},
+		{nil, nil, nil},
+	} {
+		ws, err := olscheduler.Workers(tc.list)
+		if err != nil || len(ws) != len(tc.urls) {
+			t.Errorf("%v: %v, %v", tc.list, ws, err)
+			continue
+		}
+		for i, w := range ws {
+			if w.URL != tc.urls[i] || w.Weight != tc.weights[i] {
+				t.Errorf("%v: worker %d is %+v", tc.list, i, w)
+			}
+		}
+	}
+}
+
+// worker answers as the workers of olscheduler's own tests do.
+func worker(t *testing.T, gate <-chan bool) (u url.URL, text string) {
+	t.Helper()
+	var s *httptest.Server
+	s = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if gate != nil && strings.HasPrefix(r.URL.Path, "/run") {
+			<-gate
+		}
+		fmt.Fprintf(w, "%s by %s", r.URL.Path, s.URL)
+	}))
+	t.Cleanup(s.Close)
+	p, err := url.Parse(s.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return *p, s.URL
+}
+
+// freePort is a port that nobody listens on.
+func freePort(t *testing.T) int {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	return ln.Addr().(*net.TCPAddr).Port
+}
+
+func TestStartAsInGo(t *testing.T) {
+	t.Parallel()
+	a, _ := worker(t, nil)
+	b, _ := worker(t, nil)
+	cfg := olscheduler.DefaultConfig()
+	cfg.Port = freePort(t)
+	cfg.Registry["foo"] = []string{"pkg0", "pkg1"}
+	cfg.Registry["bar"] = []string{"pkg0", "pkg2"}
+	cfg.Balancer = olscheduler.NewPackageAware([]url.URL{a, b}, 3)
+	cfg.Logger = slog.New(slog.DiscardHandler)
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- olscheduler.Start(ctx, cfg) }()
+	base := fmt.Sprintf("http://localhost:%d", cfg.Port)
+	post := func(path string) (int, string) {
+		for {
+			resp, err := http.Post(base+path, "application/json", strings.NewReader(`{"param0":"value0"}`))
+			if err != nil {
+				select {
+				case err := <-done:
+					t.Fatalf("it ended: %v", err)
+				case <-time.After(5 * time.Millisecond): // not listening yet
+					continue
+				}
+			}
+			defer resp.Body.Close()
+			b, _ := io.ReadAll(resp.Body)
+			return resp.StatusCode, string(b)
+		}
+	}
+	_, first := post("/runLambda/foo")
+	if !strings.HasPrefix(first, "/runLambda/foo by ") {
+		t.Fatalf("answered %q", first)
+	}
+	for range 3 { // the largest package decides: foo and bar share it
+		if _, got := post("/runLambda/bar"); strings.TrimPrefix(got, "/runLambda/bar") != strings.TrimPrefix(first, "/runLambda/foo") {
+			t.Errorf("bar: %q, foo: %q", got, first)
+		}
+	}
+	for path, want := range map[string]int{"/runLambda/": 400, "/runLambda/baz": 400, "/run/foo/rest?q": 200, "/status": 405} {
+		if status, body := post(path); status != want {
+			t.Errorf("%s: %d %q, want %d", path, status, body, want)
+		}
+	}
+	if _, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", cfg.Port)); err != nil {
+		t.Error(err)
+	}
+	other := cfg
+	if err := olscheduler.Start(t.Context(), other); err == nil || !strings.Contains(err.Error(), "in use") {
+		t.Errorf("a port in use: %v", err)
+	}
+	stop()
+	if err := <-done; err != nil {
+		t.Errorf("stopped: %v", err)
+	}
+}
+
+func TestTheFiveBalancers(t *testing.T) {
+	t.Parallel()
+	urls := []url.URL{}
+	for range 4 {
+		u, _ := worker(t, nil)
+		urls = append(urls, u)
+	}
+	for name, b := range map[string]*olscheduler.Balancer{
+		"round-robin": olscheduler.NewRoundRobin(urls), "random": olscheduler.NewRandom(urls, 1, 0, 0, 0),
+		"least-loaded": olscheduler.NewLeastLoaded(urls), "hashing-bounded": olscheduler.NewHashingBounded(urls),
+		"pkg-aware": olscheduler.NewPackageAware(urls, 3),
+	} {
+		h, g, err := olscheduler.Handler(olscheduler.Config{Balancer: b, Logger: slog.New(slog.DiscardHandler)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		seen := map[string]int{}
+		for range 8 {
+			w := httptest.NewRecorder()
+			h.ServeHTTP(w, httptest.NewRequest(http.MethodPost, "/runLambda/f", nil))
+			seen[w.Body.String()]++
+		}
+		want := map[string]int{"round-robin": 4, "random": 1, "least-loaded": 4, "hashing-bounded": 1, "pkg-aware": 1}[name]
+		if len(seen) != want {
+			t.Errorf("%s: 8 calls one after another went to %v, want %d workers", name, seen, want)
+		}
+		g.Close()
+	}
+}

@@ -1,0 +1,158 @@
+package gateway
+
+import (
+	"context"
+	"crypto/tls"
+	"net"
+	"sync"
+	"time"
+)
+
+// lender lends a buffer to a connection that waits for something to read.
+type lender interface {
+	lend() []byte
+	takeBack()
+}
+
+// sockConn is a connection that is read and written by a sock: what TLS stands on.
+type sockConn struct {
+	net.Conn
+	s *sock
+}
+
+func (c sockConn) Read(b []byte) (int, error)  { return c.s.Read(b) }
+func (c sockConn) Write(b []byte) (int, error) { return c.s.Write(b) }
+
+// upstream is a connection to a worker.
+type upstream struct {
+	sock
+	w *worker
+	// reused says that it has carried a call before.
+	reused bool
+	// since is when it was last used, in nanoseconds.
+	since int64
+	sent  uint64 // bytes written to it
+}
+
+// pool keeps a worker's idle connections, the last used on top.
+type pool struct {
+	mu     sync.Mutex
+	idle   []*upstream
+	closed bool
+}
+
+const (
+	// maxIdle bounds the idle connections to one worker.
+	maxIdle = 1024
+	// idleFor is how long a connection may lie idle.
+	idleFor = 55 * time.Second
+	// freshFor is how long a connection counts as fresh where nothing can prove
+	// later that a request on it was never read.
+	freshFor = time.Second
+)
+
+func (p *pool) init() { p.idle = make([]*upstream, 0, 16) }
+
+// get takes the connection that was used last and that is still open. Those that
+// have died are closed on the way.
+func (p *pool) get(now int64, within time.Duration) *upstream {
+	for {
+		p.mu.Lock()
+		n := len(p.idle)
+		if n == 0 {
+			p.mu.Unlock()
+			return nil
+		}
+		u := p.idle[n-1]
+		p.idle[n-1] = nil
+		p.idle = p.idle[:n-1]
+		p.mu.Unlock()
+		if now-u.since > int64(within) {
+			p.put(u) // this one and all below it are too old for this call
+			return nil
+		}
+		if u.Alive() {
+			return u
+		}
+		u.w.drops(now, now-u.since)
+		u.close()
+	}
+}
+
+func (p *pool) put(u *upstream) {
+	p.mu.Lock()
+	if p.closed || len(p.idle) >= maxIdle {
+		p.mu.Unlock()
+		u.close()
+		return
+	}
+	p.idle = append(p.idle, u)
+	p.mu.Unlock()
+}
+
+// sweep closes the connections that have been idle for too long.
+func (p *pool) sweep(now int64) {
+	p.mu.Lock()
+	i := 0
+	for i < len(p.idle) && now-p.idle[i].since > int64(idleFor) {
+		i++
+	}
+	old := append([]*upstream(nil), p.idle[:i]...)
+	p.idle = append(p.idle[:0], p.idle[i:]...)
+	p.mu.Unlock()
+	for _, u := range old {
+		u.close()
+	}
+}
+
+// close closes all; later ones are closed when they come back. open undoes it.
+func (p *pool) close() {
+	p.mu.Lock()
+	old := p.idle
+	p.idle, p.closed = nil, true
+	p.mu.Unlock()
+	for _, u := range old {
+		u.close()
+	}
+}
+
+func (p *pool) open() {
+	p.mu.Lock()
+	p.closed = false
+	p.mu.Unlock()
+}
+
+// flush closes the idle connections: their worker has died or restarted.
+func (p *pool) flush() {
+	p.mu.Lock()
+	old := p.idle
+	p.idle = nil
+	p.mu.Unlock()
+	for _, u := range old {
+		u.close()
+	}
+}
+
+func (u *upstream) close() { _ = u.nc.Close() }
+
+// dial opens a connection to the worker. A failure means that nothing was sent.
+func (w *worker) dial(ctx context.Context, timeout time.Duration) (*upstream, error) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	d := net.Dialer{KeepAlive: 30 * time.Second}
+	nc, err := d.DialContext(ctx, "tcp", w.addr)
+	if err != nil {
+		return nil, err
+	}
+	if w.tls {
+		tc := tls.Client(nc, &tls.Config{ServerName: w.url.Hostname(), NextProtos: []string{"http/1.1"}})
+		if err := tc.HandshakeContext(ctx); err != nil {
+			_ = nc.Close()
+			return nil, err
+		}
+		nc = tc
+	}
+	u := &upstream{w: w}
+	u.init(nc)
+	return u, nil
+}

@@ -1,0 +1,5 @@
+package gateway
+
+// canProveUnread says that the system tells how much of what was sent has been
+// acknowledged.
+const canProveUnread = true

@@ -1,0 +1,7 @@
+//go:build !linux
+
+package gateway
+
+// canProveUnread says that the system tells how much of what was sent has been
+// acknowledged.
+const canProveUnread = false

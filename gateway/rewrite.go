@@ -1,0 +1,182 @@
+package gateway
+
+import (
+	"net/http"
+	"strconv"
+
+	"github.com/rota-project/rota/gateway/internal/wire"
+)
+
+// appendRequest appends the request's head as the worker gets it.
+func (c *conn) appendRequest(b []byte, t *target, w *worker, mode bodyMode) []byte {
+	req := &c.req
+	b = append(b, req.Method...)
+	b = append(b, ' ')
+	b = append(b, t.path...)
+	b = append(b, " HTTP/1.1\r\nHost: "...)
+	if len(req.Host) > 0 {
+		b = append(b, req.Host...)
+	} else {
+		b = append(b, w.host...)
+	}
+	b = append(b, "\r\n"...)
+	trusted := c.call.st.trusts(c.remote)
+	traced := false
+	var xff []byte
+	for i := range req.Fields {
+		f := &req.Fields[i]
+		if f.Drop {
+			continue
+		}
+		switch f.Kind {
+		case wire.Host, wire.ContentLength, wire.Expect:
+			continue
+		case wire.XForwardedFor:
+			if trusted {
+				if xff != nil {
+					xff = append(append(xff[:len(xff):len(xff)], ", "...), f.Value...)
+				} else {
+					xff = f.Value
+				}
+			}
+			continue
+		case wire.Forwarded, wire.XForwardedOther:
+			if !trusted {
+				continue
+			}
+		case wire.Generation:
+			if len(t.task) > 0 {
+				continue
+			}
+		case wire.TraceParent:
+			traced = true
+		}
+		b = appendField(b, f)
+	}
+	b = append(b, "X-Forwarded-For: "...)
+	if len(xff) > 0 {
+		b = append(b, xff...)
+		b = append(b, ", "...)
+	}
+	b = append(b, c.xff...)
+	if !trusted || !has(req.Fields, wire.XForwardedOther) {
+		b = append(b, "\r\nX-Forwarded-Host: "...)
+		b = append(b, req.Host...)
+		if c.isTLS {
+			b = append(b, "\r\nX-Forwarded-Proto: https"...)
+		} else {
+			b = append(b, "\r\nX-Forwarded-Proto: http"...)
+		}
+	}
+	b = append(b, "\r\nForwarded: for="...)
+	if c.remote.Is6() {
+		b = append(b, `"[`...)
+		b = append(b, c.xff...)
+		b = append(b, `]"`...)
+	} else {
+		b = append(b, c.xff...)
+	}
+	if c.isTLS {
+		b = append(b, `;proto=https;host="`...)
+	} else {
+		b = append(b, `;proto=http;host="`...)
+	}
+	b = append(b, req.Host...)
+	b = append(b, "\"\r\n"...)
+	if len(t.task) > 0 {
+		b = append(b, "Rota-Generation: "...)
+		b = strconv.AppendUint(b, c.call.generation, 10)
+		b = append(b, "\r\n"...)
+	}
+	if !traced && c.call.st.cfg.Trace {
+		b = c.appendTrace(b)
+	}
+	if req.UpgradeTo != nil && mode == bodyNone {
+		b = append(b, "Connection: Upgrade\r\nUpgrade: "...)
+		b = append(b, req.UpgradeTo...)
+		b = append(b, "\r\n"...)
+	}
+	switch {
+	case req.Chunked:
+		b = append(b, "Transfer-Encoding: chunked\r\n"...)
+	case req.Length >= 0:
+		b = append(b, "Content-Length: "...)
+		b = strconv.AppendInt(b, req.Length, 10)
+		b = append(b, "\r\n"...)
+	}
+	if mode == bodyFlow && req.Continue {
+		b = append(b, "Expect: 100-continue\r\n"...)
+	}
+	return append(b, "\r\n"...)
+}
+
+func has(fields []wire.Field, k wire.Kind) bool {
+	for i := range fields {
+		if fields[i].Kind == k {
+			return true
+		}
+	}
+	return false
+}
+
+func appendField(b []byte, f *wire.Field) []byte {
+	b = append(b, f.Name...)
+	b = append(b, ": "...)
+	b = append(b, f.Value...)
+	return append(b, "\r\n"...)
+}
+
+// appendTrace appends a W3C trace context that begins here.
+func (c *conn) appendTrace(b []byte) []byte {
+	const digits = "0123456789abcdef"
+	b = append(b, "traceparent: 00-"...)
+	for i := range 3 {
+		v := c.call.random() | 1
+		for s := 60; s >= 0; s -= 4 {
+			b = append(b, digits[v>>s&15])
+		}
+		if i == 1 {
+			b = append(b, '-')
+		}
+	}
+	return append(b, "-01\r\n"...)
+}
+
+// appendStatus appends a status line.
+func appendStatus(b []byte, status int, reason []byte) []byte {
+	if status == 200 && (reason == nil || string(reason) == "OK") {
+		return append(b, "HTTP/1.1 200 OK\r\n"...)
+	}
+	b = append(b, "HTTP/1.1 "...)
+	b = strconv.AppendInt(b, int64(status), 10)
+	b = append(b, ' ')
+	if reason != nil {
+		b = append(b, reason...)
+	} else {
+		b = append(b, http.StatusText(status)...)
+	}
+	return append(b, "\r\n"...)
+}
+
+// appendResponse appends the response's head as the client gets it, up to and
+// without the framing and the empty line.
+func (c *conn) appendResponse(b []byte) []byte {
+	resp := &c.resp
+	reason := resp.Reason
+	if reason == nil {
+		reason = []byte{}
+	}
+	b = appendStatus(b, resp.Status, reason)
+	for i := range resp.Fields {
+		f := &resp.Fields[i]
+		if f.Kind == wire.Upgrade && (resp.Status == 426 || resp.Status == 101) {
+			b = appendField(b, f)
+			continue
+		}
+		if f.Drop || f.Kind == wire.ContentLength {
+			continue
+		}
+		b = appendField(b, f)
+	}
+	return b
+}

@@ -1,0 +1,232 @@
+package gateway
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+)
+
+// Serve accepts connections until the listener closes or the gateway does.
+func (g *Gateway) Serve(ln net.Listener) error {
+	g.serving.Lock()
+	if g.closing.Load() {
+		g.serving.Unlock()
+		_ = ln.Close()
+		return ErrClosed
+	}
+	g.lns[ln] = struct{}{}
+	g.serving.Unlock()
+	defer func() {
+		g.serving.Lock()
+		delete(g.lns, ln)
+		g.serving.Unlock()
+		_ = ln.Close()
+	}()
+	pause := 5 * time.Millisecond
+	for {
+		nc, err := ln.Accept()
+		if err != nil {
+			if g.closing.Load() {
+				return ErrClosed
+			}
+			var ne net.Error
+			if errors.As(err, &ne) && ne.Timeout() || isTooManyFiles(err) {
+				// Out of file descriptors: wait for some to come free.
+				select {
+				case <-time.After(pause):
+					pause = min(2*pause, time.Second)
+					continue
+				case <-g.ctx.Done():
+					return ErrClosed
+				}
+			}
+			return err
+		}
+		pause = 5 * time.Millisecond
+		g.accepted.Add(1)
+		if most := g.state.Load().cfg.Limits.Connections; most > 0 && g.conns.len() >= most {
+			_ = nc.Close()
+			continue
+		}
+		c := newConn(g, nc)
+		if !g.conns.add(c) {
+			_ = nc.Close()
+			return ErrClosed
+		}
+		go c.serve()
+	}
+}
+
+// connSet are the client connections of the HTTP/1 engine.
+type connSet struct {
+	mu     sync.Mutex
+	set    map[*conn]struct{}
+	closed bool
+	empty  chan struct{}
+}
+
+func (s *connSet) add(c *conn) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return false
+	}
+	if s.set == nil {
+		s.set = map[*conn]struct{}{}
+	}
+	s.set[c] = struct{}{}
+	return true
+}
+
+func (s *connSet) remove(c *conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.set, c)
+	if len(s.set) == 0 && s.empty != nil {
+		close(s.empty)
+		s.empty = nil
+	}
+}
+
+func (s *connSet) len() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.set)
+}
+
+func (s *connSet) each(do func(*conn)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range s.set {
+		do(c)
+	}
+}
+
+// drain closes idle connections and waits until the others are done.
+func (s *connSet) drain(ctx context.Context) error {
+	s.mu.Lock()
+	s.closed = true
+	if len(s.set) == 0 {
+		s.mu.Unlock()
+		return nil
+	}
+	if s.empty == nil {
+		s.empty = make(chan struct{})
+	}
+	empty := s.empty
+	s.mu.Unlock()
+	s.each((*conn).closeIfIdle)
+	select {
+	case <-empty:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (s *connSet) closeAll() {
+	s.mu.Lock()
+	s.closed = true
+	s.mu.Unlock()
+	s.each(func(c *conn) { c.abort() })
+}
+
+// sweepConns ends what has taken too long, on all connections.
+func (g *Gateway) sweepConns(now int64) {
+	closing := g.closing.Load()
+	g.conns.each(func(c *conn) {
+		if closing {
+			c.closeIfIdle()
+		}
+		c.sweep(now)
+	})
+}
+
+// withALPN offers HTTP/2 and HTTP/1.1 on a copy of the configuration.
+func withALPN(c *tls.Config) *tls.Config {
+	if c == nil {
+		return nil
+	}
+	c = c.Clone()
+	c.NextProtos = []string{"h2", "http/1.1"}
+	if c.MinVersion == 0 {
+		c.MinVersion = tls.VersionTLS12
+	}
+	return c
+}
+
+// newHTTP2 is the server for connections that speak HTTP/2, in clear or over TLS.
+func (g *Gateway) newHTTP2() *http.Server {
+	var protocols http.Protocols
+	protocols.SetHTTP1(true)
+	protocols.SetHTTP2(true)
+	protocols.SetUnencryptedHTTP2(true)
+	l := g.state.Load().cfg.Limits
+	return &http.Server{
+		Handler:           g.handler,
+		Protocols:         &protocols,
+		TLSConfig:         &tls.Config{NextProtos: []string{"h2", "http/1.1"}},
+		ReadHeaderTimeout: l.HeadTimeout,
+		IdleTimeout:       l.IdleTimeout,
+		MaxHeaderBytes:    l.HeadBytes,
+		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: 250},
+		ErrorLog:          nil,
+	}
+}
+
+// handoff is a listener of connections that were accepted elsewhere.
+type handoff struct {
+	conns chan net.Conn
+	done  chan struct{}
+	once  sync.Once
+}
+
+func newHandoff() *handoff {
+	return &handoff{conns: make(chan net.Conn), done: make(chan struct{})}
+}
+
+// give hands a connection over. It reports whether somebody took it.
+func (h *handoff) give(nc net.Conn) bool {
+	select {
+	case h.conns <- nc:
+		return true
+	case <-h.done:
+		return false
+	}
+}
+
+func (h *handoff) Accept() (net.Conn, error) {
+	select {
+	case nc := <-h.conns:
+		return nc, nil
+	case <-h.done:
+		return nil, net.ErrClosed
+	}
+}
+
+func (h *handoff) close() { h.once.Do(func() { close(h.done) }) }
+
+// Close implements net.Listener.
+func (h *handoff) Close() error { h.close(); return nil }
+
+// Addr implements net.Listener.
+func (h *handoff) Addr() net.Addr { return &net.TCPAddr{} }
+
+// prefixed is a connection of which some bytes were read already.
+type prefixed struct {
+	net.Conn
+	head []byte
+}
+
+func (p *prefixed) Read(b []byte) (int, error) {
+	if len(p.head) > 0 {
+		n := copy(b, p.head)
+		p.head = p.head[n:]
+		return n, nil
+	}
+	return p.Conn.Read(b)
+}

@@ -1,0 +1,360 @@
+package gateway
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/rota-project/rota/balance"
+)
+
+// state is one configuration in force, with the members as they were then. It
+// is immutable; calls hold the one that they began with.
+type state struct {
+	cfg     Config
+	workers []*worker
+	byName  map[string]*worker
+	fns     map[string]*function
+	routes  []Route // longest prefix first, those with a host before those without
+	h2c     bool    // some worker speaks HTTP/2 only
+}
+
+// trusts says whether the forwarding headers of that peer are believed.
+func (st *state) trusts(peer netip.Addr) bool {
+	for _, p := range st.cfg.TrustedProxies {
+		if p.Contains(peer) {
+			return true
+		}
+	}
+	return false
+}
+
+// maxFunctions bounds how many functions an open gateway keeps counts for; calls
+// of further names share those of one without a name.
+const maxFunctions = 10_000
+
+// rebuild makes the state anew from the configuration, what admin has added and
+// removed, and the members. It keeps the workers and functions that stay.
+func (g *Gateway) rebuild() error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.rebuildLocked()
+}
+
+func (g *Gateway) rebuildLocked() error {
+	old, cfg := g.state.Load(), g.cfg
+	b := builder{
+		g: g, old: old, cfg: cfg, next: &state{cfg: cfg, byName: map[string]*worker{}, fns: map[string]*function{}},
+		offers: map[string][]string{}, packages: map[string][]string{},
+	}
+	err := b.workers()
+	b.functions()
+	b.next.routes = sortedRoutes(cfg.Routes)
+	g.all.set.Update(members(b.next.workers))
+	known := b.next.byName
+	if old != nil {
+		for _, w := range old.workers {
+			if known[w.name] != w {
+				w.left.Store(true)
+				w.set(dead, 0, "removed")
+				w.pool.close()
+				g.leaving = append(g.leaving, w)
+			}
+		}
+	}
+	g.leaving = slices.DeleteFunc(g.leaving, func(w *worker) bool { return w.bal.InFlight() == 0 })
+	g.known = known
+	g.state.Store(b.next)
+	g.wakeAll()
+	for _, f := range b.next.fns {
+		f.queue.wake()
+	}
+	return err
+}
+
+// builder makes a state.
+type builder struct {
+	g         *Gateway
+	old, next *state
+	cfg       Config
+	offers    map[string][]string // worker → functions, for those that do not offer all
+	packages  map[string][]string // function → packages, as members say
+}
+
+// workers takes over the workers of the configuration and the members.
+func (b *builder) workers() error {
+	var errs []error
+	for _, w := range b.g.configured() {
+		fns := map[string][]string{}
+		for _, f := range w.Functions {
+			fns[f] = nil
+		}
+		m := Member{Name: w.Name, URL: w.URL, Weight: w.Weight, MaxInFlight: w.MaxInFlight, Functions: fns}
+		errs = append(errs, b.worker(m, w.Functions == nil))
+	}
+	if b.cfg.Members == nil {
+		return errors.Join(errs...)
+	}
+	for _, m := range b.cfg.Members.Members() {
+		if err := b.worker(m, m.Functions == nil); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		for f, pkgs := range m.Functions {
+			if len(pkgs) > 0 || b.packages[f] == nil {
+				b.packages[f] = pkgs
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// worker takes over one worker: the one that there was, if it is the same.
+func (b *builder) worker(m Member, all bool) error {
+	u, err := parseWorkerURL(m.URL)
+	if err != nil {
+		return fmt.Errorf("worker %s: url %q: want %w", m.Name, m.URL, err)
+	}
+	if b.next.byName[m.Name] != nil {
+		return nil
+	}
+	w := b.g.known[m.Name]
+	fresh := w == nil || w.incarnation != m.Incarnation || *w.url != *u
+	if fresh {
+		w = newWorker(m.Name, m.Incarnation, u)
+	}
+	w.weight.Store(int64(max(m.Weight, 0)))
+	if m.Weight == 0 {
+		w.weight.Store(1)
+	}
+	w.bal.SetLimit(m.MaxInFlight)
+	w.pool.open()
+	w.left.Store(false)
+	switch m.State {
+	case Draining:
+		w.set(draining, dead, "draining")
+	case Dead:
+		w.set(dead, draining, "reported dead")
+	default:
+		w.set(0, dead|draining, "")
+	}
+	if fresh && b.old != nil {
+		b.g.beginRamp(w, b.cfg.Health.SlowStart)
+	}
+	b.next.workers = append(b.next.workers, w)
+	b.next.byName[m.Name] = w
+	b.next.h2c = b.next.h2c || w.h2c
+	if !all {
+		b.offers[m.Name] = slices.Sorted(maps.Keys(m.Functions))
+	}
+	return nil
+}
+
+// functions takes over the functions: those listed, those offered, and those
+// that calls have named.
+func (b *builder) functions() {
+	names := map[string]bool{}
+	for f := range b.cfg.Functions {
+		names[f] = true
+	}
+	for _, fns := range b.offers {
+		for _, f := range fns {
+			names[f] = true
+		}
+	}
+	if b.old != nil && !b.cfg.Closed {
+		for f, fn := range b.old.fns {
+			if !fn.known {
+				names[f] = true
+			}
+		}
+	}
+	everywhere := members(slices.DeleteFunc(slices.Clone(b.next.workers), func(w *worker) bool {
+		_, some := b.offers[w.name]
+		return some
+	}))
+	b.g.everywhere.set.Update(everywhere)
+	defaults := newPolicy(b.cfg.Defaults)
+	for name := range names {
+		b.next.fns[name] = b.function(name, defaults, everywhere)
+	}
+}
+
+func (b *builder) function(name string, p *policy, everywhere []balance.Member) *function {
+	listed, isListed := b.cfg.Functions[name]
+	pkgs := listed.Packages
+	if pkgs == nil {
+		pkgs = b.packages[name]
+	}
+	if listed.Policy != nil {
+		p = newPolicy(*listed.Policy)
+	}
+	f := b.g.functionLocked(b.old, name, pkgs, p)
+	special := slices.Clone(everywhere)
+	for _, w := range b.next.workers {
+		if fns, some := b.offers[w.name]; some && slices.Contains(fns, name) {
+			special = append(special, members([]*worker{w})...)
+		}
+	}
+	f.known = isListed || len(special) > len(everywhere)
+	if len(special) == len(everywhere) {
+		f.group.Store(b.g.everywhere)
+		return f
+	}
+	grp := f.group.Load()
+	if grp == nil || grp == b.g.everywhere {
+		grp = &group{}
+	}
+	grp.set.Update(special)
+	f.group.Store(grp)
+	return f
+}
+
+// members are workers as package balance takes them.
+func members(ws []*worker) []balance.Member {
+	ms := make([]balance.Member, 0, len(ws))
+	for _, w := range ws {
+		ms = append(ms, balance.Member{Worker: w.bal, Weight: int(w.weight.Load())})
+	}
+	return ms
+}
+
+// sortedRoutes are the routes in the order in which they are tried.
+func sortedRoutes(routes []Route) []Route {
+	routes = slices.Clone(routes)
+	slices.SortStableFunc(routes, func(a, b Route) int {
+		if (a.Host == "") != (b.Host == "") {
+			if a.Host == "" {
+				return 1
+			}
+			return -1
+		}
+		return len(b.Prefix) - len(a.Prefix)
+	})
+	return routes
+}
+
+// functionLocked returns the function of that name, the one that there was if
+// there was one.
+func (g *Gateway) functionLocked(old *state, name string, pkgs []string, p *policy) *function {
+	var f *function
+	if old != nil {
+		f = old.fns[name]
+	}
+	if f == nil {
+		f = &function{name: name}
+		f.budget.init()
+	}
+	if fn := f.fn.Load(); fn == nil || !slices.Equal(fn.Packages(), pkgs) {
+		f.fn.Store(balance.NewFn(name, pkgs))
+	}
+	f.policy.Store(p)
+	return f
+}
+
+// function finds a function by name. Names that nobody has listed become
+// functions when they are first called, unless the gateway is closed.
+func (g *Gateway) function(st *state, name []byte) *function {
+	if f := st.fns[string(name)]; f != nil {
+		return f
+	}
+	if st.cfg.Closed {
+		return nil
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	now := g.state.Load()
+	if f := now.fns[string(name)]; f != nil {
+		return f
+	}
+	if len(now.fns) >= maxFunctions {
+		return g.other
+	}
+	// The maps of a state never change: the new name goes into a copy.
+	next := *now
+	next.fns = make(map[string]*function, len(now.fns)+1)
+	for n, f := range now.fns {
+		next.fns[n] = f
+	}
+	f := g.functionLocked(nil, string(name), nil, newPolicy(now.cfg.Defaults))
+	f.group.Store(g.everywhere)
+	next.fns[f.name] = f
+	g.state.Store(&next)
+	return f
+}
+
+// configured are the workers of the configuration with what admin has changed.
+func (g *Gateway) configured() []Worker {
+	var ws []Worker
+	seen := map[string]bool{}
+	for _, w := range append(slices.Clone(g.cfg.Workers), g.added...) {
+		if !g.removed[w.URL] && !seen[w.Name] {
+			seen[w.Name] = true
+			ws = append(ws, w)
+		}
+	}
+	return ws
+}
+
+// AddWorkers adds workers by URL, as the admin path does. Those that are there
+// already stay as they are. They outlive a reload.
+func (g *Gateway) AddWorkers(urls ...string) error {
+	for _, u := range urls {
+		if _, err := parseWorkerURL(u); err != nil {
+			return fmt.Errorf("worker %q: want %w", u, err)
+		}
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, u := range urls {
+		delete(g.removed, u)
+		if !slices.ContainsFunc(g.configured(), func(w Worker) bool { return w.URL == u }) {
+			g.added = append(g.added, Worker{URL: u, Name: u})
+		}
+	}
+	return g.rebuildLocked()
+}
+
+// settleFor bounds how long RemoveWorkers waits.
+const settleFor = 250 * time.Millisecond
+
+// RemoveWorkers removes workers by URL. One that is not there is no error. Calls
+// in flight on them finish. When it returns the workers may be stopped in an
+// orderly way: it waits, for a moment at most, until the calls that were on their
+// way to them are over or have long arrived.
+func (g *Gateway) RemoveWorkers(urls ...string) error {
+	gone, err := g.removeWorkers(urls)
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	end := time.NewTimer(settleFor)
+	defer end.Stop()
+	for slices.ContainsFunc(gone, func(w *worker) bool { return w.bal.InFlight() > 0 }) {
+		select {
+		case <-tick.C:
+		case <-end.C:
+			return err
+		}
+	}
+	return err
+}
+
+func (g *Gateway) removeWorkers(urls []string) (gone []*worker, err error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, u := range urls {
+		g.added = slices.DeleteFunc(g.added, func(w Worker) bool { return w.URL == u })
+		if slices.ContainsFunc(g.cfg.Workers, func(w Worker) bool { return w.URL == u }) {
+			g.removed[u] = true
+		}
+	}
+	err = g.rebuildLocked()
+	for _, w := range g.leaving {
+		if slices.Contains(urls, w.url.String()) {
+			gone = append(gone, w)
+		}
+	}
+	return gone, err
+}

@@ -1,0 +1,151 @@
+package gateway
+
+import (
+	"net"
+	"net/url"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/rota-project/rota/balance"
+)
+
+// worker is a worker as the gateway runs it. It lives as long as its name and
+// incarnation are known; configurations come and go around it.
+type worker struct {
+	name        string
+	incarnation string
+	url         *url.URL
+	addr        string // host:port to dial
+	host        string // what an active check sends as Host
+	tls         bool
+	h2c         bool
+	bal         *balance.Worker
+	pool        pool
+	health      health
+
+	weight atomic.Int64 // as in balance.Member
+	// ramping from when slow start began, in nanoseconds; 0 if not.
+	ramp atomic.Int64
+	// left says that it is in no configuration any more.
+	left atomic.Bool
+
+	// dropped is when an idle connection was last found to have died, and
+	// dropsAfter after how long, in nanoseconds.
+	dropped, dropsAfter atomic.Int64
+
+	calls    atomic.Uint64 // answers begun
+	failures atomic.Uint64 // calls that failed on it, or that it refused
+	// window counts for outlier ejection, reset by the health loop.
+	windowOK, windowBad atomic.Uint64
+}
+
+func newWorker(name, incarnation string, u *url.URL) *worker {
+	w := &worker{name: name, incarnation: incarnation, url: u, host: u.Host, addr: u.Host, tls: u.Scheme == "https", h2c: u.Scheme == "h2c"}
+	if u.Port() == "" {
+		port := "80"
+		if w.tls {
+			port = "443"
+		}
+		w.addr = net.JoinHostPort(u.Hostname(), port)
+	}
+	w.bal = balance.NewWorker(name)
+	w.bal.Tag = w
+	w.pool.init()
+	return w
+}
+
+// dropMemory is how long a worker is remembered that drops idle connections.
+const dropMemory = time.Minute
+
+// drops notes that a connection has died after it was idle for so long.
+func (w *worker) drops(now, idle int64) {
+	idle = max(idle, 1)
+	if old := w.dropsAfter.Load(); old == 0 || idle < old || now-w.dropped.Load() > int64(dropMemory) {
+		w.dropsAfter.Store(idle)
+	}
+	w.dropped.Store(now)
+}
+
+// keepsFor is how long the worker's connections may have been idle for a call
+// that must not be sent twice: half of what has been seen to be too long. Where
+// the worker's system has acknowledged a call that its program never read,
+// nothing could tell that afterwards.
+func (w *worker) keepsFor(now int64) time.Duration {
+	after := w.dropsAfter.Load()
+	if after == 0 || now-w.dropped.Load() > int64(dropMemory) {
+		return idleFor
+	}
+	return time.Duration(after / 2)
+}
+
+// of returns the gateway's worker of a balance.Worker.
+func of(b *balance.Worker) *worker {
+	if b == nil {
+		return nil
+	}
+	w, _ := b.Tag.(*worker) // newWorker has set it
+	return w
+}
+
+// Reasons for which a worker gets no calls. It gets some when none holds.
+type reason uint8
+
+const (
+	quarantined reason = 1 << iota
+	draining
+	dead
+)
+
+// health is why a worker is in or out of service.
+type health struct {
+	mu       sync.Mutex
+	why      reason
+	cause    string       // the failure that led to quarantine, for people
+	fails    atomic.Int32 // in a row
+	level    int          // of exponential quarantine
+	until    int64        // when the next check may bring it back, in nanoseconds
+	lastGood int64        // when it last came back
+	probing  bool
+}
+
+// set adds and removes reasons, and opens or closes the worker accordingly.
+func (w *worker) set(add, remove reason, cause string) {
+	w.health.mu.Lock()
+	defer w.health.mu.Unlock()
+	w.setLocked(add, remove, cause)
+}
+
+// setLocked is set under the lock of health; it reports what came of it.
+func (w *worker) setLocked(add, remove reason, cause string) (opened, closed bool) {
+	was := w.health.why
+	w.health.why = was&^remove | add
+	if add != 0 {
+		w.health.cause = cause
+	}
+	switch {
+	case was == 0 && w.health.why != 0:
+		w.bal.Close()
+		return false, true
+	case was != 0 && w.health.why == 0:
+		w.health.cause = ""
+		w.bal.Open()
+		return true, false
+	}
+	return false, false
+}
+
+// state says how the worker stands, in a word or two.
+func (w *worker) state() (state, cause string) {
+	w.health.mu.Lock()
+	defer w.health.mu.Unlock()
+	switch {
+	case w.health.why&dead != 0:
+		return "dead", w.health.cause
+	case w.health.why&draining != 0:
+		return "draining", w.health.cause
+	case w.health.why&quarantined != 0:
+		return "quarantined", w.health.cause
+	}
+	return "ready", ""
+}

@@ -1,0 +1,129 @@
+package supervise_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/rota-project/rota/supervise"
+
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// buffer bears the output of processes, and says when there is more.
+type buffer struct {
+	mu   sync.Mutex
+	b    bytes.Buffer
+	more chan struct{}
+}
+
+func newBuffer() *buffer { return &buffer{more: make(chan struct{}, 1000)} }
+
+func (b *buffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.more <- struct{}{}
+	return b.b.Write(p)
+}
+
+func (b *buffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}
+
+func (b *buffer) until(text string, n int) {
+	for strings.Count(b.String(), text) < n {
+		<-b.more
+	}
+}
+
+func sh(script string) []string { return []string{"/bin/sh", "-c", script} }
+
+// TestOnce: without Restart it ends with the process, and the death is reported,
+// by the incarnation that the process was told.
+func TestOnce(t *testing.T) {
+	t.Parallel()
+	out := newBuffer()
+	var told []string
+	err := supervise.Run(t.Context(), supervise.Config{
+		Name: "w", Argv: sh("echo $ROTA_INCARNATION $X; exit 4"), Env: []string{"X=y"}, Output: out,
+		Exited: func(_ context.Context, incarnation string) error { told = append(told, incarnation); return nil },
+	})
+	if err == nil || !strings.Contains(err.Error(), "exit status 4") || len(told) != 1 || out.String() != told[0]+" y\n" {
+		t.Errorf("%v; told %v, it was told %q", err, told, out)
+	}
+	err = supervise.Run(t.Context(), supervise.Config{Name: "w", Argv: []string{"/does/not/exist"}, Restart: true})
+	if err == nil || !strings.Contains(err.Error(), "worker w") {
+		t.Errorf("what cannot be started: %v", err)
+	}
+}
+
+// TestRestart: a new incarnation each time, each death reported until it is heard.
+func TestRestart(t *testing.T) {
+	t.Parallel()
+	out := newBuffer()
+	ctx, cancel := context.WithCancel(t.Context())
+	var mu sync.Mutex
+	calls, heard := 0, map[string]int{}
+	ended := make(chan error, 1)
+	go func() {
+		ended <- supervise.Run(ctx, supervise.Config{
+			Name: "w", Argv: sh("echo run"), Output: out, Restart: true,
+			Exited: func(_ context.Context, incarnation string) error {
+				mu.Lock()
+				defer mu.Unlock()
+				if calls++; calls%2 == 1 {
+					return errors.New("nobody listens")
+				}
+				heard[incarnation]++
+				return nil
+			},
+		})
+	}()
+	out.until("run", 3)
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if len(heard) < 2 || calls != 2*len(heard) {
+		t.Errorf("%d calls, heard %v", calls, heard)
+	}
+}
+
+// TestEnd: when it is to end it asks the process, waits for all of its group, and
+// reports the death only then.
+func TestEnd(t *testing.T) {
+	t.Parallel()
+	out := newBuffer()
+	ctx, cancel := context.WithCancel(t.Context())
+	reported, alive := 0, true
+	ended := make(chan error, 1)
+	go func() {
+		ended <- supervise.Run(ctx, supervise.Config{
+			Name: "w", Argv: sh(`trap "echo bye; exit 0" TERM; (trap "" TERM; while :; do sleep 0.05; done) & echo $! up; while :; do sleep 0.05; done`),
+			Output: out, Restart: true, Grace: 200 * time.Millisecond,
+			Exited: func(ctx context.Context, _ string) error {
+				child, _, _ := strings.Cut(out.String(), " ")
+				stat, err := os.ReadFile("/proc/" + child + "/stat")
+				alive = err == nil && !strings.Contains(string(stat), ") Z")
+				reported++
+				return ctx.Err()
+			},
+		})
+	}()
+	out.until("up", 1)
+	cancel()
+	if err := <-ended; err != nil || reported != 1 || alive || !strings.Contains(out.String(), "bye") {
+		t.Errorf("%v; reported %d times, its child lived: %v; %q", err, reported, alive, out)
+	}
+}

@@ -1,0 +1,260 @@
+package exec_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/rota-project/rota"
+	rotav1 "github.com/rota-project/rota/api/rota/v1"
+	"github.com/rota-project/rota/worker"
+	"github.com/rota-project/rota/worker/exec"
+
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func TestSplit(t *testing.T) {
+	t.Parallel()
+	for in, want := range map[string][]string{
+		"":                       nil,
+		"  \t\n":                 nil,
+		"a b  c":                 {"a", "b", "c"},
+		`a 'b c' "d e"`:          {"a", "b c", "d e"},
+		`a'b'"c"d`:               {"abcd"},
+		`'' ""`:                  {"", ""},
+		`a\ b \\ \'`:             {"a b", `\`, "'"},
+		`'a\b' "a\"b"`:           {`a\b`, `a"b`},
+		`echo $HOME * | tee > f`: {"echo", "$HOME", "*", "|", "tee", ">", "f"},
+		"é '日本 語'":               {"é", "日本 語"},
+	} {
+		if got, err := exec.Split(in); err != nil || !slices.Equal(got, want) {
+			t.Errorf("%q: %q, %v; want %q", in, got, err, want)
+		}
+	}
+	for _, in := range []string{`'a`, `"a`, `a\`, `"a\"`} {
+		if got, err := exec.Split(in); err == nil {
+			t.Errorf("%q: %q", in, got)
+		}
+	}
+}
+
+// FuzzSplit: any words, quoted, are split into themselves; and nothing panics.
+func FuzzSplit(f *testing.F) {
+	f.Add("a 'b", `c"d`)
+	f.Add("", "\\ \n")
+	f.Fuzz(func(t *testing.T, a, b string) {
+		if words, err := exec.Split(a); err == nil && len(words) > len(a) {
+			t.Errorf("%q: %q", a, words)
+		}
+		a, b = strings.ToValidUTF8(a, "?"), strings.ToValidUTF8(b, "?")
+		quote := func(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
+		if words, err := exec.Split(quote(a) + " " + quote(b)); err != nil || !slices.Equal(words, []string{a, b}) {
+			t.Errorf("%q and %q: %q, %v", a, b, words, err)
+		}
+	})
+}
+
+func TestConfig(t *testing.T) {
+	t.Parallel()
+	for _, command := range []string{"", "  ", "'a", "a {{.Nothing}}", "a {{.ID", "a {{.ID.X}}"} {
+		_, err := exec.New(exec.Config{Kind: "k", Command: command})
+		var fe *rota.FieldError
+		if !errors.As(err, &fe) || fe.Field != "exec.k" {
+			t.Errorf("%q: %v", command, err)
+		}
+	}
+}
+
+// buffer bears what several processes write.
+type buffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *buffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *buffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}
+
+// run has a worker run task by a command until f returns, and answers what the
+// worker said of it last.
+func run(t *testing.T, c exec.Config, task *rotav1.TaskSpec, f func(*player)) *rotav1.Ack {
+	t.Helper()
+	c.Kind, task.Kind, task.Mode = "k", "k", "exclusive"
+	if c.Owner == "" {
+		c.Owner = "rota-exec-test-" + t.Name()
+	}
+	fn, err := exec.New(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &player{task: task, news: make(chan struct{}, 1000)}
+	w, err := worker.New(worker.Config{Name: "w", Connect: p.connect})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.HandleTask("k", fn); err != nil {
+		t.Fatal(err)
+	}
+	w.Start()
+	f(p)
+	if err := w.Stop(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	return p.last()
+}
+
+// player is a scheduler that grants one task and answers renewals.
+type player struct {
+	task *rotav1.TaskSpec
+	news chan struct{}
+	mu   sync.Mutex
+	ack  *rotav1.Ack
+	down chan *rotav1.ToWorker
+	ctx  context.Context
+}
+
+func (p *player) connect(ctx context.Context, _ []string) (worker.Stream, error) {
+	p.ctx, p.down = ctx, make(chan *rotav1.ToWorker, 100)
+	return p, nil
+}
+
+func (p *player) last() *rotav1.Ack {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.ack
+}
+
+// until waits for an acknowledgement.
+func (p *player) until(what func(*rotav1.Ack) bool) {
+	for a := p.last(); a == nil || !what(a); a = p.last() {
+		<-p.news
+	}
+}
+
+func (p *player) Recv() (*rotav1.ToWorker, error) {
+	select {
+	case m := <-p.down:
+		return m, nil
+	case <-p.ctx.Done():
+		return nil, p.ctx.Err()
+	}
+}
+
+func (p *player) Send(m *rotav1.FromWorker) error {
+	switch b := m.GetBody().(type) {
+	case *rotav1.FromWorker_Hello:
+		p.down <- &rotav1.ToWorker{Body: &rotav1.ToWorker_Welcome{Welcome: &rotav1.Welcome{Session: 1, TtlMs: 60_000, Seq: b.Hello.GetSeq()}}}
+		p.down <- &rotav1.ToWorker{Body: &rotav1.ToWorker_Grants{Grants: &rotav1.Grants{
+			Full: true, Grant: []*rotav1.GrantItem{{Task: p.task, Index: 2, Generation: 7}},
+		}}}
+	case *rotav1.FromWorker_Acks:
+		p.mu.Lock()
+		for _, a := range b.Acks.GetAcks() {
+			p.ack = a
+		}
+		p.mu.Unlock()
+		p.news <- struct{}{}
+	case *rotav1.FromWorker_Leave:
+		if b.Leave.GetDone() {
+			p.down <- &rotav1.ToWorker{Body: &rotav1.ToWorker_Goodbye{Goodbye: &rotav1.Goodbye{Left: true}}}
+		}
+	}
+	return nil
+}
+
+func failed(a *rotav1.Ack) bool { return a.GetError() != "" }
+
+// TestWhatItIsGiven: arguments, environment, standard input, a file.
+func TestWhatItIsGiven(t *testing.T) {
+	t.Parallel()
+	out := &buffer{}
+	script := `echo "args $1 $2"; env | sort; cat; echo; cat "$3"; echo " $3"; exit 3`
+	a := run(t, exec.Config{
+		Command: fmt.Sprintf(`/bin/sh -c '%s' sh {{.ID}}-{{.Index}} "{{.Group}} {{.Weight}}" {{.PayloadFile}}`, script),
+		Env:     []string{"EXTRA=1"}, Output: out,
+	}, &rotav1.TaskSpec{Id: "a;b", Group: "$(g)", Key: "y", Weight: 2, Payload: []byte("pay\nload")}, func(p *player) { p.until(failed) })
+	got := out.String()
+	for _, want := range []string{
+		"args a;b-2 $(g) 2\n", "EXTRA=1\n", "ROTA_TASK=a;b\n", "ROTA_INDEX=2\n", "ROTA_KIND=k\n", "ROTA_GROUP=$(g)\n", "ROTA_KEY=y\n",
+		"ROTA_GENERATION=7\n", "pay\nload\npay\nload",
+	} {
+		if !strings.Contains(got, want) {
+			t.Errorf("output lacks %q:\n%s", want, got)
+		}
+	}
+	if strings.Contains(got, "HOME=") {
+		t.Errorf("the environment is inherited:\n%s", got)
+	}
+	if !strings.Contains(a.GetError(), "exit status 3") {
+		t.Errorf("it says %v", a)
+	}
+	_, file, _ := strings.Cut(got, "pay\nload\npay\nload ")
+	file, _, _ = strings.Cut(file, "\n")
+	if _, err := os.Stat(file); !filepath.IsAbs(file) || !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the payload's file %q: %v", file, err)
+	}
+}
+
+// TestError: the error's text ends with the end of what it wrote to stderr.
+func TestError(t *testing.T) {
+	t.Parallel()
+	a := run(t, exec.Config{Command: `/bin/sh -c 'for i in 1 2 3 4 5 6 7 8 9; do printf "%0100d\n" $i >&2; done; echo the end >&2; kill -9 $$'`},
+		&rotav1.TaskSpec{Id: "a"}, func(p *player) { p.until(failed) })
+	if e := a.GetError(); !strings.Contains(e, "signal: killed") || !strings.HasSuffix(e, "the end") || len(e) > 1000 || strings.Contains(e, "0001\n") {
+		t.Errorf("error %q", e)
+	}
+	a = run(t, exec.Config{Command: "/does/not/exist"}, &rotav1.TaskSpec{Id: "a"}, func(p *player) { p.until(failed) })
+	if !strings.Contains(a.GetError(), "start /does/not/exist") {
+		t.Errorf("error %q", a.GetError())
+	}
+	a = run(t, exec.Config{Command: `/bin/sh -c 'printf "\377\376" >&2; exit 1'`}, &rotav1.TaskSpec{Id: "a"}, func(p *player) { p.until(failed) })
+	if !strings.Contains(a.GetError(), "\uFFFD") {
+		t.Errorf("error %q", a.GetError())
+	}
+}
+
+// TestStops: SIGTERM, then SIGKILL after the grace, and the children too.
+func TestStops(t *testing.T) {
+	t.Parallel()
+	out := &buffer{}
+	a := run(t, exec.Config{Command: `/bin/sh -c 'trap "echo bye; exit 0" TERM; echo up; while :; do sleep 0.05; done'`, Output: out},
+		&rotav1.TaskSpec{Id: "a"}, func(p *player) {
+			for !strings.Contains(out.String(), "up") {
+				<-time.After(time.Millisecond)
+			}
+		})
+	if a.GetState() != "stopped" || a.GetError() != "" || !strings.Contains(out.String(), "bye") {
+		t.Errorf("%v, %q", a, out)
+	}
+	out = &buffer{}
+	a = run(t, exec.Config{
+		Command: `/bin/sh -c 'trap "" TERM; (trap "" TERM; while :; do sleep 0.05; done) & echo $! up; while :; do sleep 0.05; done'`,
+		Output:  out, Grace: 100 * time.Millisecond,
+	}, &rotav1.TaskSpec{Id: "a"}, func(p *player) {
+		for !strings.Contains(out.String(), "up") {
+			<-time.After(time.Millisecond)
+		}
+	})
+	child, _, _ := strings.Cut(out.String(), " ")
+	if state, err := os.ReadFile("/proc/" + child + "/stat"); a.GetState() != "stopped" || err == nil && !strings.Contains(string(state), ") Z") {
+		t.Errorf("%v; its child %s: %s", a, child, state)
+	}
+}
