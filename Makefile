@@ -64,6 +64,10 @@ generate: ## code from the .proto files
 bench-cluster: ## a whole cluster: how long until tasks run, and run again
 	cd bench && go run ./cluster
 
+.PHONY: bench-program
+bench-program: ## messages of programs beside core NATS and a grpc-go stream, and how long a gang takes to start
+	cd bench && go run ./program
+
 .PHONY: bench-placement
 bench-placement: ## the planner beside franz-go's assignor
 	cd bench && go run ./placement -runs 5

@@ -65,6 +65,21 @@ type cluster struct {
 	err error
 }
 
+func (c *ClusterConfig) check() error {
+	if len(c.Addresses) == 0 {
+		return &rota.FieldError{Field: "addresses", Value: "", Want: "at least one scheduler"}
+	}
+	for _, a := range c.Addresses {
+		if h, p, err := net.SplitHostPort(a); err != nil || h == "" || p == "" {
+			return &rota.FieldError{Field: "addresses", Value: a, Want: "host:port"}
+		}
+		if c.Token != "" && c.TLS == nil && !onLoopback(a) {
+			return fmt.Errorf("scheduler %s: %w", a, auth.ErrNoTLS)
+		}
+	}
+	return nil
+}
+
 // credentials are those of gRPC connections to an address.
 func (c *ClusterConfig) credentials(address string) []grpc.DialOption {
 	creds := insecure.NewCredentials()
@@ -92,13 +107,8 @@ func (c *cluster) open(ctx context.Context, r *run) (host, error) {
 	if c.err != nil {
 		return nil, c.err
 	}
-	if len(c.cfg.Addresses) == 0 {
-		return nil, &rota.FieldError{Field: "addresses", Value: "", Want: "at least one scheduler"}
-	}
-	for _, a := range c.cfg.Addresses {
-		if h, p, err := net.SplitHostPort(a); err != nil || h == "" || p == "" {
-			return nil, &rota.FieldError{Field: "addresses", Value: a, Want: "host:port"}
-		}
+	if err := c.cfg.check(); err != nil {
+		return nil, err
 	}
 	h := &clusterHost{
 		run: r, wants: map[string]*peer{}, at: map[string]*rotav1.ProgramPlace{}, changed: make(chan struct{}),
@@ -165,6 +175,7 @@ type clusterHost struct {
 	missing string
 	changed chan struct{} // closed when at or missing is new
 	stuck   error         // a change was rejected
+	lost    int           // workers, since the start
 }
 
 // connect has the node be at each of the relays.
@@ -238,24 +249,42 @@ func (h *clusterHost) place(ctx context.Context, peers []*peer, missing func(str
 		delete(h.at, h.id(p)) // it is of an earlier generation
 	}
 	h.mu.Unlock()
-	if err := h.declare(peers, gang, func(*peer) string { return "" }); err != nil {
-		return nil, err
-	}
+	// First they get a place, all together; then each is held to it, so that the
+	// cluster does not move it for balance. In between it may have been moved, or
+	// a worker lost: then it is not settled, and nothing has begun.
+	pins := map[*peer]string{}
+	lost := -1
 	for {
 		h.mu.Lock()
-		workers, why, changed, stuck := h.placed(peers), h.missing, h.changed, h.stuck
+		at, why, changed, stuck, lostNow := h.placed(peers), h.missing, h.changed, h.stuck, h.lost
 		h.mu.Unlock()
-		switch {
-		case stuck != nil:
+		if stuck != nil {
 			return nil, stuck
-		case workers != nil:
-			missing("")
-			where := map[*peer]string{}
-			for i, p := range peers {
-				where[p] = workers[i]
+		}
+		if lost != lostNow {
+			lost = lostNow
+			clear(pins)
+			if err := h.declare(peers, gang, func(*peer) string { return "" }); err != nil {
+				return nil, err
 			}
-			return workers, h.declare(peers, "", func(p *peer) string { return where[p] })
-		case why != "":
+		}
+		switch {
+		case at != nil && len(pins) == 0:
+			for i, p := range peers {
+				pins[p] = at[i].GetWorker()
+			}
+			if err := h.declare(peers, "", func(p *peer) string { return pins[p] }); err != nil {
+				return nil, err
+			}
+		case at != nil && settled(at):
+			missing("")
+			workers := make([]string, len(peers))
+			for i, p := range peers {
+				p.grant.Store(at[i].GetGeneration())
+				workers[i] = at[i].GetWorker()
+			}
+			return workers, nil
+		case at == nil && why != "":
 			missing(why)
 		}
 		select {
@@ -266,18 +295,22 @@ func (h *clusterHost) place(ctx context.Context, peers []*peer, missing func(str
 	}
 }
 
-// placed answers the workers of peers if all have one. h.mu is held.
-func (h *clusterHost) placed(peers []*peer) []string {
-	var workers []string
+// placed answers where peers are if all have a place. h.mu is held.
+func (h *clusterHost) placed(peers []*peer) []*rotav1.ProgramPlace {
+	var all []*rotav1.ProgramPlace
 	for _, p := range peers {
 		at := h.at[h.id(p)]
 		if at == nil || !at.GetCurrent() || at.GetPayload() != digest(p.payload) {
 			return nil
 		}
-		p.grant.Store(at.GetGeneration())
-		workers = append(workers, at.GetWorker())
+		all = append(all, at)
 	}
-	return workers
+	return all
+}
+
+// settled reports whether all are held to where they are.
+func settled(all []*rotav1.ProgramPlace) bool {
+	return !slices.ContainsFunc(all, func(at *rotav1.ProgramPlace) bool { return at.GetPinned() != at.GetWorker() })
 }
 
 // digest tells the payloads of a task's generations apart, see ProgramPlace.
@@ -311,6 +344,7 @@ func (h *clusterHost) places(m *rotav1.ProgramPlaces) {
 	var lost []gone
 	h.mu.Lock()
 	h.missing = m.GetMissing()
+	h.lost += len(m.GetLostWorkers())
 	at := map[string]*rotav1.ProgramPlace{}
 	for _, p := range m.GetPlaces() {
 		at[p.GetId()] = p

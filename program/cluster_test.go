@@ -65,6 +65,14 @@ func (c *cluster) worker(t testing.TB, name string, capacity map[string]float64,
 		must(t, w.RegisterTaskConn(name, f))
 	}
 	w.Start()
+	for v := c.server.Scheduler().View(); ; { // it has joined
+		var there bool
+		v.Read(func() { there = v.Sessions[name] != nil })
+		if there {
+			break
+		}
+		must(t, v.Wait(t.Context(), v.Revision()+1))
+	}
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
@@ -148,12 +156,20 @@ func TestCluster(t *testing.T) {
 	if len(shown.GetTasks()) != tasks || shown.GetTasks()[0].GetState() != "running" {
 		t.Errorf("shown as %v", shown)
 	}
-	list, err := c.server.Service().ListPrograms(t.Context(), nil)
-	must(t, err)
-	left, err := c.server.Service().ListTasks(t.Context(), &rotav1.ListTasksRequest{})
-	must(t, err)
-	if len(list.GetPrograms())+len(left.GetTasks()) != 0 {
-		t.Errorf("left behind: %v, %v", list, left)
+	nothingLeft(t, c)
+}
+
+// nothingLeft waits until the cluster has forgotten all programs and tasks.
+func nothingLeft(t *testing.T, c *cluster) {
+	t.Helper()
+	v := c.server.Scheduler().View()
+	for {
+		left := 0
+		v.Read(func() { left = len(v.Programs) + v.Tasks.Len() })
+		if left == 0 {
+			return
+		}
+		must(t, v.Wait(t.Context(), v.Revision()+1))
 	}
 }
 
@@ -388,13 +404,5 @@ func TestDetached(t *testing.T) {
 		t.Errorf("of %v the second was told %v", first.events, second.events)
 	}
 	close(done)
-	v := c.server.Scheduler().View()
-	for { // when it returns, nothing is left
-		left := 0
-		v.Read(func() { left = len(v.Programs) + v.Tasks.Len() })
-		if left == 0 {
-			break
-		}
-		must(t, v.Wait(t.Context(), v.Revision()+1))
-	}
+	nothingLeft(t, c) // when it has returned
 }

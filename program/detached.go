@@ -11,7 +11,6 @@ import (
 	"google.golang.org/grpc/codes"
 	grpcstatus "google.golang.org/grpc/status"
 
-	"github.com/rota-project/rota"
 	rotav1 "github.com/rota-project/rota/api/rota/v1"
 )
 
@@ -61,8 +60,8 @@ func submittedID(name string) string { return "program/" + name }
 
 // onTasks calls f with the API of the first scheduler that answers.
 func onTasks(c ClusterConfig, f func(rotav1.TasksClient) error) error {
-	if len(c.Addresses) == 0 {
-		return &rota.FieldError{Field: "addresses", Value: "", Want: "at least one scheduler"}
+	if err := c.check(); err != nil {
+		return err
 	}
 	var errs []error
 	for _, address := range c.Addresses {
@@ -84,7 +83,7 @@ func onTasks(c ClusterConfig, f func(rotav1.TasksClient) error) error {
 
 // RunSubmitted runs the scheduler function of a submitted program on a worker.
 // Ctx is the grant: when it ends the program goes on elsewhere. When the
-// scheduler function has returned, the cluster's task is deleted.
+// scheduler function has returned, the cluster deletes the task.
 func RunSubmitted(ctx context.Context, c ClusterConfig, b Builder, payload []byte) error {
 	var s submission
 	if err := json.Unmarshal(payload, &s); err != nil {
@@ -114,15 +113,6 @@ func RunSubmitted(ctx context.Context, c ClusterConfig, b Builder, payload []byt
 	}
 	if ctx.Err() != nil || errors.Is(err, errEnded) {
 		return err // it is not over
-	}
-	last, cancel := context.WithTimeout(ctx, farewell)
-	defer cancel()
-	derr := onTasks(c, func(tasks rotav1.TasksClient) error {
-		_, err := tasks.DeleteTasks(last, &rotav1.DeleteTasksRequest{Ids: []string{submittedID(s.Name)}})
-		return err
-	})
-	if derr != nil {
-		return errors.Join(err, derr)
 	}
 	<-ctx.Done() // the grant ends with the task
 	return nil

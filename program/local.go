@@ -240,7 +240,10 @@ func (h *localHost) start(p *peer) error {
 	h.mu.Lock()
 	w := h.workers[h.room.of(p)]
 	h.mu.Unlock()
-	return w.orders.Send(h.ctx, 0, data)
+	if err := w.orders.Send(h.ctx, 0, data); !errors.Is(err, link.ErrClosed) {
+		return err
+	}
+	return nil // its process has just ended, and that is about to be told
 }
 
 func (h *localHost) ended(p *peer) { h.room.give(p) }

@@ -206,14 +206,15 @@ func TestLocalKilled(t *testing.T) {
 	}))
 	must(t, p.Run(t.Context(), Local(2, WithFunctions(&localFunctions))))
 	lost := 0
-	for task, kinds := range finals(<-told) {
+	events := <-told
+	for task, kinds := range finals(events) {
 		if len(kinds) != 1 {
 			t.Errorf("%s ended %v", task, kinds)
 		}
 		if kinds[0] == TaskLost {
 			lost++
 		} else if kinds[0] != TaskKilled {
-			t.Errorf("%s ended %v", task, kinds)
+			t.Errorf("%s ended %v: %v", task, kinds, events)
 		}
 	}
 	if lost < kills {

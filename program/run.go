@@ -56,7 +56,7 @@ type run struct {
 // fast and a thousand small.
 const (
 	windowBudget = 1 << 20
-	windowMost   = 256 << 10
+	windowMost   = 512 << 10
 )
 
 func newRun(p *Program) *run {

@@ -39,7 +39,9 @@ type attachment struct {
 	run    string
 	source string
 	prefix string // of its tasks' ids
-	lease  store.LeaseID
+	// detached says that its scheduler function is a task of the cluster.
+	detached bool
+	lease    store.LeaseID
 	// history is what happened to an earlier scheduler function of it.
 	history []*storepb.ProgramEvent
 
@@ -68,7 +70,7 @@ func (s *Service) AttachProgram(stream grpc.BidiStreamingServer[rotav1.FromProgr
 	}
 	a := &attachment{
 		s: s, stream: stream, name: hello.GetName(), run: hello.GetRun(), near: map[string]bool{}, wake: make(chan struct{}, 1),
-		source: record.ProgramSource(hello.GetName(), hello.GetRun()), prefix: hello.GetName() + "/",
+		source: record.ProgramSource(hello.GetName(), hello.GetRun()), prefix: hello.GetName() + "/", detached: hello.GetDetached(),
 	}
 	ttl, err := a.open(ctx, hello)
 	if err != nil {
@@ -277,6 +279,12 @@ func (a *attachment) end(ctx context.Context, moves bool) error {
 		return err
 	}
 	if !moves {
+		if a.detached { // the task that ran its scheduler function, see program.Submit
+			_, err := a.s.DeleteTasks(ctx, &rotav1.DeleteTasksRequest{Ids: []string{"program/" + a.name}})
+			if err != nil && status.Code(err) != codes.NotFound {
+				return err
+			}
+		}
 		if _, _, err := a.s.cfg.Store.Txn(ctx, nil, []store.Op{{Key: store.HistoryKey(a.name), Delete: true}}); err != nil {
 			return err
 		}
@@ -395,7 +403,7 @@ func (a *attachment) places() (out *rotav1.ProgramPlaces, waiting, stop string) 
 			if t.Source != a.source {
 				continue
 			}
-			p := &rotav1.ProgramPlace{Id: t.ID, Payload: digest(t.Payload)}
+			p := &rotav1.ProgramPlace{Id: t.ID, Payload: digest(t.Payload), Pinned: t.Task().Rules.Pinned}
 			i := rota.Instance{Task: t.ID}
 			if worker, g := a.s.owner(i); g != nil {
 				p.Worker, p.Generation = worker, uint64(g.Generation)

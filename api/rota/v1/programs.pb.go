@@ -1220,7 +1220,9 @@ type ProgramPlace struct {
 	Current bool   `protobuf:"varint,4,opt,name=current,proto3" json:"current,omitempty"`
 	Error   string `protobuf:"bytes,5,opt,name=error,proto3" json:"error,omitempty"`
 	// FNV-1a of the payload that was declared last.
-	Payload       uint64 `protobuf:"fixed64,6,opt,name=payload,proto3" json:"payload,omitempty"`
+	Payload uint64 `protobuf:"fixed64,6,opt,name=payload,proto3" json:"payload,omitempty"`
+	// The only worker that may run it, as it was declared last.
+	Pinned        string `protobuf:"bytes,7,opt,name=pinned,proto3" json:"pinned,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1295,6 +1297,13 @@ func (x *ProgramPlace) GetPayload() uint64 {
 		return x.Payload
 	}
 	return 0
+}
+
+func (x *ProgramPlace) GetPinned() string {
+	if x != nil {
+		return x.Pinned
+	}
+	return ""
 }
 
 type ProgramStop struct {
@@ -1471,7 +1480,7 @@ const file_rota_v1_programs_proto_rawDesc = "" +
 	"\rProgramPlaces\x12-\n" +
 	"\x06places\x18\x01 \x03(\v2\x15.rota.v1.ProgramPlaceR\x06places\x12!\n" +
 	"\flost_workers\x18\x02 \x03(\tR\vlostWorkers\x12\x18\n" +
-	"\amissing\x18\x03 \x01(\tR\amissing\"\xa0\x01\n" +
+	"\amissing\x18\x03 \x01(\tR\amissing\"\xb8\x01\n" +
 	"\fProgramPlace\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
 	"\x06worker\x18\x02 \x01(\tR\x06worker\x12\x1e\n" +
@@ -1480,7 +1489,8 @@ const file_rota_v1_programs_proto_rawDesc = "" +
 	"generation\x12\x18\n" +
 	"\acurrent\x18\x04 \x01(\bR\acurrent\x12\x14\n" +
 	"\x05error\x18\x05 \x01(\tR\x05error\x12\x18\n" +
-	"\apayload\x18\x06 \x01(\x06R\apayload\"%\n" +
+	"\apayload\x18\x06 \x01(\x06R\apayload\x12\x16\n" +
+	"\x06pinned\x18\a \x01(\tR\x06pinned\"%\n" +
 	"\vProgramStop\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\"%\n" +
 	"\x0fProgramRejected\x12\x12\n" +
