@@ -204,6 +204,7 @@ func TestWatchTask(t *testing.T) {
 		if !n.TryLeaveBarrier(time.Minute) {
 			t.Fatal("not all tasks run")
 		}
+		synctest.Wait() // until the receiver has heard of each
 		if err := n.Stop(t.Context()); err != nil {
 			t.Fatal(err)
 		}

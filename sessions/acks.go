@@ -2,6 +2,7 @@ package sessions
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"math"
 	"sync"
@@ -40,6 +41,9 @@ type pendingAcks struct {
 	acks    map[rota.Instance]ownership.Ack
 	loads   map[rota.Instance]float64
 	garbage []string // acknowledgements of grants that are gone
+	// unsure says that a write may still land: until it cannot, nobody can say
+	// that the store has what is to be written.
+	unsure bool
 }
 
 // garbageBatch is how many acknowledgements may outlive their grants before
@@ -196,6 +200,7 @@ func (w *ackWriter) again(failed map[string]*pendingAcks) {
 			}
 		}
 		p.garbage = append(p.garbage, f.garbage...)
+		p.unsure = p.unsure || f.unsure
 	}
 	w.wake()
 }
@@ -206,6 +211,18 @@ func (w *ackWriter) write(ctx context.Context, work map[string]*pendingAcks) map
 	var units []table.Unit
 	var owners []string // of units
 	for worker, p := range work {
+		if p.unsure {
+			switch err := p.from.settle(ctx); {
+			case errors.Is(err, errOvertaken):
+				p.from.end() // the worker says it all again at its next connection
+				continue
+			case err != nil:
+				w.log.Debug("acknowledgements not settled", "worker", worker, "error", err)
+				failed[worker] = p
+				continue
+			}
+			p.unsure = false
+		}
 		staged, err := w.stage(worker, p)
 		if err != nil {
 			w.log.Error("acknowledgements cannot be written", "worker", worker, "error", err)
@@ -226,37 +243,49 @@ func (w *ackWriter) write(ctx context.Context, work map[string]*pendingAcks) map
 	for _, packed := range table.Pack(units, 0) {
 		mine := owners[at : at+len(packed)]
 		at += len(packed)
-		if w.txn(ctx, packed) {
+		ok, err := w.txn(ctx, packed)
+		if ok {
+			continue
+		}
+		if err != nil {
+			for _, worker := range mine {
+				failed[worker] = work[worker]
+				work[worker].unsure = true
+			}
 			continue
 		}
 		// One of them holds the others up: a session that has ended, or a page
 		// that is not as the view has it.
 		for n := range packed {
-			if len(packed) == 1 || !w.txn(ctx, packed[n:n+1]) {
-				failed[mine[n]] = work[mine[n]]
+			if len(packed) > 1 {
+				if ok, err = w.txn(ctx, packed[n:n+1]); ok {
+					continue
+				}
 			}
+			failed[mine[n]] = work[mine[n]]
+			work[mine[n]].unsure = work[mine[n]].unsure || err != nil
 		}
 	}
 	return failed
 }
 
-func (w *ackWriter) txn(ctx context.Context, units []table.Unit) bool {
+func (w *ackWriter) txn(ctx context.Context, units []table.Unit) (ok bool, err error) {
 	ctx, cancel := timeout(ctx)
 	defer cancel()
 	conds, ops := table.Join(units)
 	ok, rev, err := w.store.Txn(ctx, conds, ops)
-	if err != nil {
+	switch {
+	case err != nil:
 		w.log.Debug("acknowledgements not confirmed", "error", err)
-		return false
-	}
-	if !ok {
+		return false, err
+	case !ok:
 		w.log.Debug("acknowledgements refused", "conditions", conds)
-		return false
+		return false, nil
 	}
 	if err := w.view.Applied(units, rev); err != nil {
 		w.log.Error("own write does not apply", "error", err)
 	}
-	return true
+	return true, nil
 }
 
 // stage plans the writes of one worker. What speaks of grants that the worker

@@ -332,16 +332,35 @@ func (c *session) renew(ctx context.Context) {
 
 // leave writes down that the worker wants to go.
 func (c *session) leave(ctx context.Context) error {
+	return c.rewrite(ctx, true)
+}
+
+// settle writes the session's key anew, after which no write of this connection
+// that is still under way can land, and waits until the view has all that did.
+func (c *session) settle(ctx context.Context) error {
+	if err := c.rewrite(ctx, false); err != nil {
+		return err
+	}
+	return c.srv.cfg.View.Wait(ctx, c.written())
+}
+
+// errOvertaken says that the session is another connection's now, or over.
+var errOvertaken = errors.New("somebody else writes the session")
+
+// rewrite writes the session's key anew, as leaving if the worker asked for it.
+func (c *session) rewrite(ctx context.Context, leaving bool) error {
 	ctx, cancel := timeout(ctx)
 	defer cancel()
 	have, kv, err := readSession(ctx, c.srv.cfg.Store, c.name)
-	if err != nil {
+	switch {
+	case err != nil:
 		return err
-	}
-	if have == nil || kv.Create != c.id || have.GetLeaving() {
+	case have == nil || kv.Create != c.id:
+		return errOvertaken
+	case leaving && have.GetLeaving():
 		return nil
 	}
-	have.Leaving = true
+	have.Leaving = have.GetLeaving() || leaving
 	value, err := record.Encode(have)
 	if err != nil {
 		return err
@@ -353,7 +372,7 @@ func (c *session) leave(ctx context.Context) error {
 	case err != nil:
 		return err
 	case !ok:
-		return errors.New("somebody else writes the session")
+		return errOvertaken
 	}
 	c.mu.Lock()
 	c.mod = max(c.mod, rev)
