@@ -39,7 +39,7 @@ func (c overHTTP) call(ctx context.Context, method, url string, into any) error 
 	if err != nil {
 		return err
 	}
-	defer resp.Body.Close() //nolint:errcheck // what was read is read
+	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
 		return fmt.Errorf("%s %s: %s", method, url, resp.Status)
 	}

@@ -127,7 +127,7 @@ func (n *Node) run(ctx context.Context) (err error) {
 		worked = n.worker.Run(ctx)
 	}
 	stopped := sched.Stop(context.WithoutCancel(ctx))
-	<-failed
+	_ = <-failed
 	return errors.Join(worked, stopped)
 }
 

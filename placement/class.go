@@ -1,6 +1,7 @@
 package placement
 
 import (
+	"errors"
 	"maps"
 	"math"
 	"slices"
@@ -171,7 +172,9 @@ func (p *Planner) classOf(kind string, r *rota.Rules) (int32, error) {
 	for _, s := range r.Prefer {
 		cond, err := ParseCondition(s.Label)
 		if err != nil {
-			err.(*rota.FieldError).Field = "prefer"
+			if field := new(rota.FieldError); errors.As(err, &field) {
+				field.Field = "prefer"
+			}
 			return 0, err
 		}
 		c.prefer = append(c.prefer, preference{cond, s.Weight})

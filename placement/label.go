@@ -38,7 +38,7 @@ const (
 // around the parts is ignored. A worker without the label meets "!=" and "not
 // in", as in Kubernetes; numbers are compared only where both sides are numbers.
 func ParseCondition(s string) (Condition, error) {
-	bad := func(want string) (Condition, error) {
+	bad := func(want string) (Condition, error) { //nolint:unparam // for return bad(...)
 		return Condition{}, &rota.FieldError{Field: "require", Value: s, Want: want}
 	}
 	const forms = "a condition such as zone=a, zone!=a, disk in (ssd,nvme), disk not in (tape), gpu, !spot, cores>8, cores<64"

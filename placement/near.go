@@ -330,7 +330,7 @@ func (s *pass) reunite() bool {
 	if len(p.followed) == 0 && len(p.shunned) == 0 {
 		return false
 	}
-	any := false
+	found := false
 	for _, n := range p.watched() {
 		t := &p.tasks[n]
 		for i := t.first; i < t.first+t.n; i++ {
@@ -354,14 +354,14 @@ func (s *pass) reunite() bool {
 			mark := len(s.steps)
 			s.move(i, none, cause{company, w})
 			if crowded := p.crowded(t, i, w); crowded || s.settleOne(p.entryOf(i)) {
-				any = any || crowded
+				found = found || crowded
 				continue
 			}
 			s.undo(mark)
 			s.waiting = append(s.waiting, waiting{i, "stays on " + p.workers[w].name + " for now: " + p.countRules(i)})
 		}
 	}
-	return any
+	return found
 }
 
 // crowded reports whether i has company on w that must not be.

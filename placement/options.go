@@ -62,8 +62,11 @@ func (o Options) validate() error {
 		name string
 		n    int
 	}{
-		{"max_moves", o.MaxMoves}, {"max_moves_per_worker", o.MaxMovesPerWorker}, {"min_workers", o.MinWorkers},
-		{"group_budget.count", o.GroupBudget.Count}, {"zone_budget.count", o.ZoneBudget.Count},
+		{"max_moves", o.MaxMoves},
+		{"max_moves_per_worker", o.MaxMovesPerWorker},
+		{"min_workers", o.MinWorkers},
+		{"group_budget.count", o.GroupBudget.Count},
+		{"zone_budget.count", o.ZoneBudget.Count},
 	} {
 		if f.n < 0 {
 			return &rota.FieldError{Field: f.name, Value: f.n, Want: "zero or more"}
@@ -73,8 +76,11 @@ func (o Options) validate() error {
 		name string
 		v    float64
 	}{
-		{"hysteresis", o.Hysteresis}, {"load_blend", o.LoadBlend}, {"load_band", o.LoadBand},
-		{"group_budget.fraction", o.GroupBudget.Fraction}, {"zone_budget.fraction", o.ZoneBudget.Fraction},
+		{"hysteresis", o.Hysteresis},
+		{"load_blend", o.LoadBlend},
+		{"load_band", o.LoadBand},
+		{"group_budget.fraction", o.GroupBudget.Fraction},
+		{"zone_budget.fraction", o.ZoneBudget.Fraction},
 	} {
 		if !(f.v >= 0 && f.v <= 1) {
 			return &rota.FieldError{Field: f.name, Value: f.v, Want: "0 to 1"}

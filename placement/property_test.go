@@ -19,8 +19,10 @@ type world struct {
 }
 
 func newWorld() *world {
-	return &world{tasks: map[string]rota.Task{}, workers: map[string]rota.Worker{},
-		where: map[rota.Instance]string{}}
+	return &world{
+		tasks: map[string]rota.Task{}, workers: map[string]rota.Worker{},
+		where: map[rota.Instance]string{},
+	}
 }
 
 func drawTask(t *rapid.T, id string) rota.Task {

@@ -36,7 +36,7 @@ func TestScripts(t *testing.T) {
 			}
 			if !*update {
 				t.Errorf("%s gives other output (-update writes it):\n%s", file, got)
-			} else if err := os.WriteFile(file, []byte(got), 0o644); err != nil { //nolint:gosec // a golden file is for all to read
+			} else if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
 				t.Error(err)
 			}
 		})

@@ -169,8 +169,7 @@ func (p *Planner) changeTask(n, c int32, t *rota.Task) {
 	if int32(t.Replicas) != count {
 		for k := int32(t.Replicas); k < count; k++ {
 			if at[k] != none {
-				p.strays[rota.Instance{Task: u.id, Index: int(k)}] =
-					stray{p.workers[at[k]].name, "the task has fewer replicas now"}
+				p.strays[rota.Instance{Task: u.id, Index: int(k)}] = stray{p.workers[at[k]].name, "the task has fewer replicas now"}
 			}
 		}
 		p.free(first, count)

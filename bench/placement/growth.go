@@ -15,8 +15,10 @@ func growth(runs int) []byte {
 		dash         bool
 		ms           []float64
 	}{
-		{name: "fresh", colour: "#1f77b4"}, {name: "fresh, franz-go", colour: "#1f77b4", dash: true},
-		{name: "one worker more", colour: "#2ca02c"}, {name: "one worker more, franz-go", colour: "#2ca02c", dash: true},
+		{name: "fresh", colour: "#1f77b4"},
+		{name: "fresh, franz-go", colour: "#1f77b4", dash: true},
+		{name: "one worker more", colour: "#2ca02c"},
+		{name: "one worker more, franz-go", colour: "#2ca02c", dash: true},
 	}
 	for _, n := range tasks {
 		f, m := fresh(runs, n, 2000), more(runs, n, 2000)

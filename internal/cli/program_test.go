@@ -45,7 +45,7 @@ func TestPrograms(t *testing.T) {
 	text := ages(got.String())
 	golden := filepath.Join("testdata", "programs.txt")
 	if *update {
-		if err := os.WriteFile(golden, []byte(text), 0o644); err != nil { //nolint:gosec // a source file
+		if err := os.WriteFile(golden, []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -42,7 +42,7 @@ func bubble(t *testing.T, faults map[faulty.Kind]faulty.Fault, test func(t *test
 	})
 }
 
-func write(s store.Store, ctx context.Context) error { //nolint:revive // the store is what it is about
+func write(s store.Store, ctx context.Context) error {
 	_, _, err := s.Txn(ctx, nil, []store.Op{{Key: "a", Value: []byte("1")}})
 	return err
 }

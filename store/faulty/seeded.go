@@ -30,7 +30,7 @@ func Seeded(seed uint64, r Rates) Decide {
 		for i := range 8 {
 			mix(byte(c.Seq >> (8 * i)))
 		}
-		rng := rand.New(rand.NewPCG(seed, h)) //nolint:gosec // chance, not secrecy
+		rng := rand.New(rand.NewPCG(seed, h))
 		upTo := func(d time.Duration) time.Duration {
 			if d <= 0 {
 				return 0

@@ -26,7 +26,7 @@ func (s *Store) Watch(ctx context.Context, prefix string, revision int64) <-chan
 		defer func() {
 			stop()
 			cancel()
-			for range in { //nolint:revive // until the store below has ended it, too
+			for range in {
 			}
 		}()
 		s.follow(ctx, prefix, revision, in, out)
