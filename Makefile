@@ -43,6 +43,15 @@ bench-balance: ## the picking rules beside a mutex and a locked ring
 bench-gateway: ## the gateway beside nginx, HAProxy, Caddy and httputil, by wrk and h2load
 	cd bench && go run ./gateway
 
+.PHONY: fuzz
+fuzz: ## every fuzzer for a while: FOR=20s
+	@for p in $$(grep -rl --include='*_test.go' 'func Fuzz' . | grep -v '^./bench/' | xargs -n1 dirname | sort -u); do \
+	  for f in $$(grep -ho 'func Fuzz[A-Za-z0-9]*' $$p/*_test.go | cut -c6-); do \
+	    echo "$$p $$f"; $(GOTEST) -run='^$$' -fuzz="^$$f$$" -fuzztime=$(or $(FOR),20s) $$p || exit 1; done; done
+
+.PHONY: bench
+bench: bench-placement bench-cluster bench-program bench-jobs bench-balance ## all figures, each beside what a user would take instead
+
 .PHONY: lint
 lint: ## golangci-lint and the rules of imports
 	go run $(LINT) run ./...
