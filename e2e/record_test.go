@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -140,21 +141,26 @@ type op struct {
 // it is held.
 type lock struct {
 	generation   uint64
+	worker       string
 	held, frozen bool
 }
 
 // fencedLock is a lock with a fencing token. It is taken with a greater
 // generation than ever before, while nobody holds it; one whose holder's worker
-// was stopped may be taken from it, which only the generation makes safe.
+// was stopped may be taken from it, which only the generation makes safe. A
+// worker that let go because it could not trust its lease, and whose lease turns
+// out to be alive, takes it again with the generation that it has.
 var fencedLock = porcupine.Model{
 	Init: func() any { return lock{} },
 	Step: func(state, input, _ any) (bool, any) {
 		s, in := state.(lock), input.(op)
 		switch {
+		case in.take && in.generation == s.generation:
+			return !s.held && in.worker == s.worker, lock{in.generation, in.worker, true, in.frozen}
 		case in.take:
-			return in.generation > s.generation && (!s.held || s.frozen), lock{in.generation, true, in.frozen}
+			return in.generation > s.generation && (!s.held || s.frozen), lock{in.generation, in.worker, true, in.frozen}
 		case s.generation == in.generation:
-			return s.held, lock{s.generation, false, false}
+			return s.held, lock{s.generation, s.worker, false, false}
 		default:
 			return in.frozen && in.generation < s.generation, s // was taken from it
 		}
@@ -207,12 +213,15 @@ func (r *record) check(t *testing.T) (moves int) {
 // TestFencedLockRefuses keeps the checker honest.
 func TestFencedLockRefuses(t *testing.T) {
 	t.Parallel()
-	mk := func(gen uint64, from, to time.Duration, frozen bool) []porcupine.Operation {
-		h := &hold{worker: fmt.Sprint("w", gen), task: "t", generation: gen, frozen: frozen}
+	by := func(worker string, gen uint64, from, to time.Duration, frozen bool) []porcupine.Operation {
+		h := &hold{worker: worker, task: "t", generation: gen, frozen: frozen}
 		return []porcupine.Operation{
 			{Input: op{true, h}, Call: int64(from), Return: int64(from) + 1},
 			{Input: op{false, h}, Call: int64(to), Return: int64(to) + 1},
 		}
+	}
+	mk := func(gen uint64, from, to time.Duration, frozen bool) []porcupine.Operation {
+		return by(fmt.Sprint("w", gen), gen, from, to, frozen)
 	}
 	for _, c := range []struct {
 		name string
@@ -223,7 +232,10 @@ func TestFencedLockRefuses(t *testing.T) {
 		{"two at once", append(mk(1, 0, 25, false), mk(2, 20, 30, false)...), false},
 		{"two at once, the old one frozen", append(mk(1, 0, 25, true), mk(2, 20, 30, false)...), true},
 		{"two at once, the new one frozen", append(mk(1, 0, 25, false), mk(2, 20, 30, true)...), false},
-		{"a generation again", append(mk(2, 0, 10, false), mk(2, 20, 30, false)...), false},
+		{"the same worker again", append(mk(2, 0, 10, false), mk(2, 20, 30, false)...), true},
+		{"the same worker twice at once", append(mk(2, 0, 25, false), mk(2, 20, 30, false)...), false},
+		{"another worker with the same generation", append(by("a", 2, 0, 10, false), by("b", 2, 20, 30, false)...), false},
+		{"the same worker after another", slices.Concat(mk(1, 0, 10, false), mk(2, 12, 18, false), mk(1, 20, 30, false)), false},
 		{"a lower generation", append(mk(2, 0, 10, true), mk(1, 20, 30, false)...), false},
 	} {
 		if got := porcupine.CheckOperations(fencedLock, c.ops); got != c.ok {
