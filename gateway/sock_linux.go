@@ -20,8 +20,9 @@ type sock struct {
 	// What the callbacks work on: kept here so that nothing is allocated.
 	in, out   []byte
 	n         int
-	err       error
+	err       error // of a read, or of Ask
 	wrote     int
+	writeErr  error // of a Write: one may be under way beside a Read
 	lender    lender
 	lent      bool
 	armed     bool
@@ -112,11 +113,11 @@ func (s *sock) Write(p []byte) (int, error) {
 	if s.rc == nil || len(p) == 0 {
 		return s.nc.Write(p)
 	}
-	s.out, s.wrote, s.err = p, 0, nil
+	s.out, s.wrote, s.writeErr = p, 0, nil
 	err := s.rc.Write(s.onWrite)
 	s.out = nil
 	if err == nil {
-		err = s.err
+		err = s.writeErr
 	}
 	return s.wrote, err
 }
@@ -128,7 +129,7 @@ func (s *sock) rawWrite(fd uintptr) bool {
 			return false
 		}
 		if e != 0 {
-			s.err = os.NewSyscallError("write", e)
+			s.writeErr = os.NewSyscallError("write", e)
 			return true
 		}
 		s.wrote += n
