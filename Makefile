@@ -55,6 +55,8 @@ bench: bench-placement bench-cluster bench-program bench-jobs bench-balance ## a
 .PHONY: lint
 lint: ## golangci-lint and the rules of imports
 	go run $(LINT) run ./...
+	go run ./internal/parts -check
+	cd bench && go vet ./...
 
 .PHONY: supply
 supply: ## known vulnerabilities, licences, and the list of parts in bin/sbom.json (asks vuln.go.dev)
