@@ -127,7 +127,7 @@ func (n *Node) run(ctx context.Context) (err error) {
 		worked = n.worker.Run(ctx)
 	}
 	stopped := sched.Stop(context.WithoutCancel(ctx))
-	_ = <-failed
+	<-failed //nolint:errcheck // Stop has answered it
 	return errors.Join(worked, stopped)
 }
 
