@@ -23,6 +23,9 @@ import (
 	"google.golang.org/grpc"
 )
 
+// startedAfter is when the start of a worker is surely over.
+const startedAfter = 2 * time.Second
+
 // leaveTimeout is how long a worker that was asked to end hands over; then the
 // process ends and everything with it.
 const leaveTimeout = 30 * time.Second
@@ -126,6 +129,8 @@ func Worker(ctx context.Context, c *config.Worker, logTo io.Writer) error {
 		}
 	})
 	defer stop()
+	forget := time.AfterFunc(startedAfter, forgetStart)
+	defer forget.Stop()
 	done := jobs.run(ctx)
 	err = w.Run(ctx)
 	return errors.Join(err, done())
