@@ -183,12 +183,7 @@ func (r *record) check(t *testing.T) (moves int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	ops := map[string][]porcupine.Operation{}
-	last := map[string]string{}
 	for n, h := range r.holds {
-		if w := last[h.task]; w != "" && w != h.worker {
-			moves++
-		}
-		last[h.task] = h.worker
 		if h.ended[1] == 0 {
 			t.Errorf("%s of %s generation %d still runs", h.task, h.worker, h.generation)
 			continue
@@ -206,6 +201,24 @@ func (r *record) check(t *testing.T) (moves int) {
 			in := o.Input.(op)
 			t.Logf("  %v to %v: %s", time.Duration(o.Call), time.Duration(o.Return), fencedLock.DescribeOperation(in, nil))
 		}
+	}
+	return r.countMoves()
+}
+
+// moves is how often a task has begun on another worker than before.
+func (r *record) moves() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.countMoves()
+}
+
+func (r *record) countMoves() (moves int) {
+	last := map[string]string{}
+	for _, h := range r.holds {
+		if w := last[h.task]; w != "" && w != h.worker {
+			moves++
+		}
+		last[h.task] = h.worker
 	}
 	return moves
 }
