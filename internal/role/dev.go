@@ -79,7 +79,7 @@ func Dev(ctx context.Context, c *config.Dev, out, logTo io.Writer) error {
 				err := supervise.Run(workCtx, supervise.Config{
 					Name:   name,
 					Argv:   devWorker(self, name, grpcL.Addr().String(), dir, c.Log),
-					Env:    withoutOwn(environment()),
+					Env:    withoutOwn(os.Environ()),
 					Output: logTo, Restart: c.Restart == "always", Logger: log,
 					Exited: func(ctx context.Context, incarnation string) error {
 						_, err := n.server.Scheduler().Sessions().ReportExit(ctx, &rotav1.ReportExitRequest{Name: name, Incarnation: incarnation})

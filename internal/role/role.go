@@ -11,7 +11,6 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"os"
 	"syscall"
 	"time"
 
@@ -52,6 +51,3 @@ func listen(ctx context.Context, what, addr string, orAny bool) (l net.Listener,
 func stopping(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
 }
-
-// environment is what a child of this program needs of the environment.
-func environment() []string { return os.Environ() }

@@ -3,7 +3,6 @@ package role
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -71,7 +70,7 @@ func runNode(ctx context.Context, c *config.Scheduler, sc scheduler.Config, grpc
 	if len(c.Etcd) == 0 {
 		n.embedded, err = etcd.Embed(ctx, etcd.EmbedConfig{DataDir: c.DataDir, NoSync: c.NoSync, Logger: quiet})
 		if err != nil {
-			return fmt.Errorf("etcd: %w", err)
+			return err
 		}
 		n.etcd, n.failed = n.embedded.Endpoints(), n.embedded.Failed()
 		defer func() { err = errors.Join(err, n.embedded.Stop()) }()
@@ -132,7 +131,7 @@ func openStore(ctx context.Context, c *config.Scheduler, endpoints []string, qui
 		case err == nil:
 			return st, nil
 		case errors.As(err, &field), ctx.Err() != nil:
-			return nil, fmt.Errorf("etcd: %w", err)
+			return nil, err
 		}
 		log.Error("etcd is not there, trying again", "error", err)
 	}

@@ -148,7 +148,7 @@ func superviseSelf(ctx context.Context, c *config.Worker, logTo io.Writer) error
 	}
 	defer closeConn()
 	return supervise.Run(ctx, supervise.Config{
-		Name: c.Name, Argv: append([]string{self}, os.Args[1:]...), Env: environment(), Output: logTo, Restart: true,
+		Name: c.Name, Argv: append([]string{self}, os.Args[1:]...), Env: os.Environ(), Output: logTo, Restart: true,
 		Exited: report, Grace: leaveTimeout + stopTimeout, Logger: logger(c.Log, logTo),
 	})
 }
