@@ -17,11 +17,11 @@ run: build ## a whole cluster on loopback, doing real work
 
 .PHONY: test
 test: ## all tests
-	$(GOTEST) ./...
+	$(GOTEST) -count=1 ./...
 
 .PHONY: race
 race: ## all tests under the race detector
-	$(GOTEST) -race ./...
+	$(GOTEST) -count=1 -race ./...
 
 .PHONY: seeds
 seeds: ## the control plane on a fake clock: N=10000 histories, from SEED on; SEED=x alone tells that one
