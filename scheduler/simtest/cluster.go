@@ -189,7 +189,8 @@ func (c *cluster) startWorker(slot int) error {
 	if err := p.w.HandleTask("", c.taskFunc(p)); err != nil {
 		return err
 	}
-	p.w.Start()
+	// Among ends, so that a worker that ends itself finds the count above zero.
+	c.ends.Go(func() { _ = p.w.Run(context.Background()) })
 	c.mu.Lock()
 	c.workers[slot] = p
 	c.mu.Unlock()
@@ -228,7 +229,7 @@ func (c *cluster) connect(ctx context.Context, p *proc, start, call uint64) (wor
 		}
 		return time.Duration(d)
 	}
-	return c.net.dial(ctx, p.name, n.name, n.sched.Sessions(), latency, linger), nil
+	return c.net.dial(ctx, p.name, n.name, n.sched.Sessions(), latency, linger)
 }
 
 // kill ends a process at once, with all that it runs. Its last words may still

@@ -18,7 +18,8 @@ type network struct {
 	changed chan struct{}   // closed and replaced when held changes
 	pipes   map[*pipe]struct{}
 	calmed  <-chan struct{} // closed when there are no more faults
-	work    sync.WaitGroup
+	closed  bool
+	work    sync.WaitGroup // added to under mu, and no more once closed
 }
 
 func newNetwork(calmed <-chan struct{}) *network {
@@ -102,16 +103,19 @@ var errReset = errors.New("simtest: connection reset")
 // the worker has given it up.
 func (n *network) dial(ctx context.Context, worker, scheduler string, to *sessions.Server,
 	latency func() time.Duration, linger time.Duration,
-) *pipe {
+) (*pipe, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.closed {
+		return nil, errReset
+	}
 	farCtx, farCancel := context.WithCancel(context.Background())
 	ctx, cancel := context.WithCancel(ctx)
 	p := &pipe{
 		net: n, worker: worker, scheduler: scheduler, ctx: ctx, cancel: cancel, conn: to.Dial(farCtx),
 		up: make(chan *rotav1.FromWorker, 1<<12), down: make(chan *rotav1.ToWorker), latency: latency,
 	}
-	n.mu.Lock()
 	n.pipes[p] = struct{}{}
-	n.mu.Unlock()
 	n.work.Go(func() {
 		defer farCancel()
 		<-ctx.Done()
@@ -157,7 +161,15 @@ func (n *network) dial(ctx context.Context, worker, scheduler string, to *sessio
 			}
 		}
 	})
-	return p
+	return p, nil
+}
+
+// close waits for all connections to end; there are no new ones.
+func (n *network) close() {
+	n.mu.Lock()
+	n.closed = true
+	n.mu.Unlock()
+	n.work.Wait()
 }
 
 // Send implements worker.Stream.

@@ -304,7 +304,7 @@ func (d *driver) end() {
 		}
 	}
 	d.ends.Wait()
-	d.net.work.Wait()
+	d.net.close()
 	d.audit.close()
 	d.store.Close()
 }
