@@ -58,7 +58,7 @@ type Limits struct {
 // Effects are what to write next: Release and Revoke in any order, and only
 // when those are confirmed, Grant.
 type Effects struct {
-	Release []Held // remove the grant: its owner has stopped or its session is over
+	Release []Held // remove the grant: its owner has stopped, or is away and not awaited
 	Revoke  []Held // mark the grant revoked
 	Grant   []Held // write a new grant
 }

@@ -26,8 +26,10 @@ func (l *Ledger) step(e *entry, gen rota.Generation, a *admission, out *Effects)
 	l.block(e, "")
 	for _, h := range e.holds {
 		lives := l.lives(h)
-		if overlap && !lives && h.fits(t) {
-			continue // it may still run there: it is kept until the new grant replaces it
+		if !lives && h.fits(t) {
+			// Until the new grant replaces it, it says whose the instance is should
+			// that worker return; one that may overlap may still run there.
+			continue
 		}
 		there = there || h.worker == t.Worker
 		if !lives || h.state == Stopped {

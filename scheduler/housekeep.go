@@ -9,6 +9,7 @@ import (
 	"github.com/rota-project/rota/store"
 	"github.com/rota-project/rota/store/record"
 	"github.com/rota-project/rota/store/storepb"
+	"github.com/rota-project/rota/view"
 )
 
 // clusterFacts are what the leader tells all.
@@ -21,7 +22,7 @@ func factsOf(c *storepb.Cluster) clusterFacts {
 // nodeWrites are changes to what is remembered of workers, not written yet.
 type nodeWrites struct {
 	gone  map[string]*storepb.Session // lost now; nil if nothing is known of it
-	here  map[string]bool             // back, or never away
+	went  map[string]bool             // left in order, or lost with nothing
 	prune bool                        // forget those lost long ago
 }
 
@@ -34,22 +35,61 @@ func (o *nodeWrites) lost(name string, node *storepb.Node, last *storepb.Session
 		o.gone = map[string]*storepb.Session{}
 	}
 	o.gone[name] = last
-	delete(o.here, name)
 }
 
-// back notes that a worker which may be remembered as lost lives.
-func (o *nodeWrites) back(node *storepb.Node) {
-	if node.GetLostUnixMs() != 0 {
-		o.returned(node.GetName())
+// left notes a worker of whose life nothing is to be remembered.
+func (o *nodeWrites) left(name string) {
+	if o.went == nil {
+		o.went = map[string]bool{}
 	}
+	o.went[name] = true
 }
 
-func (o *nodeWrites) returned(name string) {
-	if o.here == nil {
-		o.here = map[string]bool{}
-	}
-	o.here[name] = true
+// over notes that nothing is to be written of a worker any more: it has been, or
+// the worker lives again, and whoever wrote its session wrote what is to be
+// remembered of it.
+func (o *nodeWrites) over(name string) {
 	delete(o.gone, name)
+	delete(o.went, name)
+}
+
+// nodeWrite is one of them. It is written only while the worker has no session,
+// unless it is old.
+type nodeWrite struct {
+	node *storepb.Node
+	keep bool
+	old  bool
+}
+
+// list is what is to be written; the view stands still.
+func (o *nodeWrites) list(v *view.View, now time.Time, forget time.Duration) (out []nodeWrite) {
+	for _, name := range slices.Sorted(maps.Keys(o.gone)) {
+		have := v.Nodes[name]
+		n := &storepb.Node{
+			Name: name, Cordoned: have.GetCordoned(), Draining: have.GetDraining(), LostUnixMs: now.UnixMilli(), Last: o.gone[name],
+		}
+		if n.Last == nil {
+			n.Last = have.GetLast()
+		}
+		out = append(out, nodeWrite{node: n, keep: true})
+	}
+	for _, name := range slices.Sorted(maps.Keys(o.went)) {
+		if have := v.Nodes[name]; have.GetLast() != nil {
+			n := &storepb.Node{Name: name, Cordoned: have.GetCordoned(), Draining: have.GetDraining()}
+			out = append(out, nodeWrite{node: n, keep: n.GetCordoned() || n.GetDraining()})
+		}
+	}
+	if !o.prune {
+		return out
+	}
+	for _, name := range slices.Sorted(maps.Keys(v.Nodes)) {
+		n := v.Nodes[name]
+		lost := time.UnixMilli(n.GetLostUnixMs())
+		if n.GetLostUnixMs() != 0 && now.Sub(lost) > forget && !n.GetCordoned() && !n.GetDraining() {
+			out = append(out, nodeWrite{node: n, old: true})
+		}
+	}
+	return out
 }
 
 // housekeep writes what the leader tells all and what it remembers of workers.
@@ -64,45 +104,24 @@ func (l *leader) housekeep(ctx context.Context, now time.Time) (wrote bool, err 
 		}
 		ops = append(ops, store.Op{Key: store.ClusterKey, Value: value})
 	}
-	l.s.view.Read(func() {
-		put := func(n *storepb.Node, keep bool) {
-			key := store.NodeKey(n.GetName())
-			if len(ops) >= store.MaxTxnOps/2 {
-				return // the rest the next time
-			}
-			op := store.Op{Key: key, Delete: !keep}
-			if keep {
-				n.Version = record.Version
-				if op.Value, err = record.Encode(n); err != nil {
+	var nodes []nodeWrite
+	v := l.s.view
+	v.Read(func() {
+		nodes = l.owed.list(v, now, l.s.cfg.ForgetLost)
+		nodes = nodes[:min(len(nodes), store.MaxTxnOps/4)] // the rest the next time
+		for _, w := range nodes {
+			name := w.node.GetName()
+			op := store.Op{Key: store.NodeKey(name), Delete: !w.keep}
+			if w.keep {
+				w.node.Version = record.Version
+				if op.Value, err = record.Encode(w.node); err != nil {
 					return
 				}
 			}
-			conds = append(conds, store.Cond{Key: key, By: store.ByMod, Revision: l.s.view.Mod(key)})
 			ops = append(ops, op)
-		}
-		for _, name := range slices.Sorted(maps.Keys(l.owed.gone)) {
-			old := l.s.view.Nodes[name]
-			last := l.owed.gone[name]
-			if last == nil {
-				last = old.GetLast()
-			}
-			put(&storepb.Node{
-				Name: name, Cordoned: old.GetCordoned(), Draining: old.GetDraining(), LostUnixMs: now.UnixMilli(), Last: last,
-			}, true)
-		}
-		for _, name := range slices.Sorted(maps.Keys(l.owed.here)) {
-			if old := l.s.view.Nodes[name]; old.GetLostUnixMs() != 0 {
-				put(&storepb.Node{Name: name, Cordoned: old.GetCordoned(), Draining: old.GetDraining()},
-					old.GetCordoned() || old.GetDraining())
-			}
-		}
-		if l.owed.prune {
-			for _, name := range slices.Sorted(maps.Keys(l.s.view.Nodes)) {
-				n := l.s.view.Nodes[name]
-				lost := time.UnixMilli(n.GetLostUnixMs())
-				if n.GetLostUnixMs() != 0 && now.Sub(lost) > l.s.cfg.ForgetLost && !n.GetCordoned() && !n.GetDraining() {
-					put(n, false)
-				}
+			conds = append(conds, store.Cond{Key: op.Key, By: store.ByMod, Revision: v.Mod(op.Key)})
+			if !w.old {
+				conds = append(conds, store.Cond{Key: store.SessionKey(name), By: store.ByCreate, Revision: 0})
 			}
 		}
 	})
@@ -115,8 +134,8 @@ func (l *leader) housekeep(ctx context.Context, now time.Time) (wrote bool, err 
 		return false, err // somebody else wrote a node: it is seen soon, and tried again
 	}
 	l.told = facts
-	if len(ops) < store.MaxTxnOps/2 {
-		l.owed = nodeWrites{}
+	for _, w := range nodes {
+		l.owed.over(w.node.GetName())
 	}
 	return true, nil
 }

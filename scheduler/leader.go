@@ -105,50 +105,6 @@ func (s *Scheduler) lead(parent context.Context, lease store.LeaseID, epoch int6
 	return l.run(ctx)
 }
 
-// load takes the whole picture in.
-func (l *leader) load() {
-	l.inbox.take() // what changed while the barrier was up is in the picture
-	v := l.s.view
-	l.inbox.take() // what came while workers gathered is in the picture
-	l.planner.Reserve(v.Tasks.Len())
-	for t := range v.Tasks.All() {
-		l.setTask(t)
-	}
-	for name := range v.Sessions {
-		l.ledger.Session(name, v.Sessions[name].ID)
-		l.standing(name)
-	}
-	for name := range v.Grants {
-		s := v.Sessions[name]
-		for g := range v.Grants[name].All() {
-			l.ledger.Record(name, g.Grant, false)
-			if s == nil || s.GetLeaving() || g.Revoked {
-				continue
-			}
-			if err := l.planner.Assign(g.Instance, name); err != nil {
-				continue // it is placed like a new one
-			}
-			if t, ok := v.Tasks.Get(g.Instance.Task); ok && g.Instance.Index < t.Replicas {
-				l.ledger.Target(g.Instance, target(t, name, g.Reason))
-			}
-		}
-		if s == nil && v.Grants[name].Len() > 0 {
-			l.owed.lost(name, v.Nodes[name], nil)
-		}
-	}
-	for name, acks := range v.Acks {
-		for a := range acks.All() {
-			l.ack(name, a)
-		}
-	}
-	for name := range v.Sessions {
-		l.owed.back(v.Nodes[name])
-	}
-	l.told = factsOf(v.Cluster)
-	l.orphans = true
-	l.planAt = time.Now()
-}
-
 // run is the leader's loop.
 func (l *leader) run(ctx context.Context) error {
 	timer := time.NewTimer(0)
@@ -273,16 +229,18 @@ func (l *leader) learn(d *view.Delta) error {
 		l.workers[c.Name] = true
 		switch {
 		case c.New == nil:
-			if !c.Old.GetLeaving() {
+			if c.Old.GetLeaving() {
+				l.owed.left(c.Name)
+			} else {
 				l.owed.lost(c.Name, nil, c.Old.Session)
-			}
-			if grace := time.Duration(c.Old.GetRestartGraceMs()) * time.Millisecond; grace > 0 && !c.Old.GetLeaving() {
-				l.graceUntil[c.Name] = time.Now().Add(grace)
+				if grace := time.Duration(c.Old.GetRestartGraceMs()) * time.Millisecond; grace > 0 {
+					l.graceUntil[c.Name] = time.Now().Add(grace)
+				}
 			}
 			l.s.log.Info("worker gone", "worker", c.Name, "left", c.Old.GetLeaving())
 		case c.Old == nil:
 			delete(l.graceUntil, c.Name)
-			l.owed.returned(c.Name)
+			l.owed.over(c.Name)
 			l.s.log.Info("worker joined", "worker", c.Name, "incarnation", c.New.GetIncarnation())
 		}
 		l.soon()
@@ -382,17 +340,16 @@ func target(t *record.Task, worker, reason string) ownership.Target {
 // standing tells the planner whether a worker is there; the view stands still.
 func (l *leader) standing(name string) {
 	v := l.s.view
-	s, node := v.Sessions[name], v.Nodes[name]
-	if s == nil || s.GetLeaving() {
-		if s != nil {
-			l.ledger.Leaving(name)
-		}
-		if _, waiting := l.graceUntil[name]; !waiting {
-			l.planner.RemoveWorker(name)
-		}
+	if s := v.Sessions[name]; s != nil && s.GetLeaving() {
+		l.ledger.Leaving(name)
+	}
+	_, awaited := l.graceUntil[name]
+	w, ok := v.Placeable(name, awaited)
+	if !ok {
+		l.planner.RemoveWorker(name)
 		return
 	}
-	if err := l.planner.SetWorker(s.Placeable(node)); err != nil {
+	if err := l.planner.SetWorker(w); err != nil {
 		l.s.log.Error("worker cannot be placed on", "worker", name, "error", err)
 	}
 }

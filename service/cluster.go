@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/rota-project/rota"
 	"github.com/rota-project/rota/api/convert"
@@ -125,11 +126,13 @@ func fill(p *placement.Planner, s *Service) error {
 			return fmt.Errorf("task %q: %w", t.ID, err)
 		}
 	}
-	for name, session := range v.Sessions {
-		if session.GetLeaving() {
+	now := time.Now()
+	for _, name := range s.workerNames() {
+		w, ok := v.Placeable(name, v.Grace(name, now) > 0)
+		if !ok {
 			continue
 		}
-		if err := p.SetWorker(session.Placeable(v.Nodes[name])); err != nil {
+		if err := p.SetWorker(w); err != nil {
 			return fmt.Errorf("worker %q: %w", name, err)
 		}
 		grants := v.Grants[name]
@@ -137,6 +140,11 @@ func fill(p *placement.Planner, s *Service) error {
 			continue
 		}
 		for g := range grants.All() {
+			if owner := v.Holders(g.Instance); len(owner) > 1 {
+				if w, _ := s.owner(g.Instance); w != name {
+					continue // another takes over
+				}
+			}
 			if !g.Revoked {
 				_ = p.Assign(g.Instance, name) // what may not be there is in the plan
 			}

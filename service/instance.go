@@ -13,7 +13,7 @@ import (
 
 // States of an instance that no worker speaks of.
 const (
-	stateWaiting = "waiting" // no grant
+	stateWaiting = "waiting" // no grant, or one of a worker that is away
 	stateGranted = "granted" // the worker has not answered yet
 )
 
@@ -26,6 +26,9 @@ func (s *Service) instance(i rota.Instance) *rotav1.Instance {
 		return m
 	}
 	m.Worker, m.Generation, m.State = worker, uint64(g.Generation), stateGranted
+	if t, ok := s.cfg.View.Tasks.Get(i.Task); ok && t.Mode == rota.Exclusive && !s.lives(worker, g) {
+		m.State = stateWaiting // for that worker's return, or to be moved
+	}
 	a, ok := s.cfg.View.Ack(worker, i)
 	if ok && a.Generation == g.Generation {
 		m.State, m.Error, m.Restarts = string(a.State), a.Error, a.Restarts
@@ -35,6 +38,12 @@ func (s *Service) instance(i rota.Instance) *rotav1.Instance {
 		m.State = string(ownership.Stopping)
 	}
 	return m
+}
+
+// lives reports whether a grant is of its worker's living session.
+func (s *Service) lives(worker string, g *record.Grant) bool {
+	session := s.cfg.View.Sessions[worker]
+	return session != nil && session.ID == g.Session
 }
 
 // owner is the worker that holds an instance, and its grant.

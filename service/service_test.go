@@ -93,7 +93,10 @@ func (b *bench) grant(worker, task string, gen int, revoked bool, state ownershi
 	b.Helper()
 	i := rota.Instance{Task: task}
 	b.v.Read(func() {
-		g, a := b.v.Grants[worker], b.v.Acks[worker]
+		g, a, session := b.v.Grants[worker], b.v.Acks[worker], int64(1)
+		if s := b.v.Sessions[worker]; s != nil {
+			session = s.ID
+		}
 		if g == nil {
 			g = record.NewGrants(worker)
 		}
@@ -101,7 +104,7 @@ func (b *bench) grant(worker, task string, gen int, revoked bool, state ownershi
 			a = record.NewAcks(worker)
 		}
 		units, err := g.Stage([]record.Grant{{Grant: ownership.Grant{
-			Instance: i, Generation: rota.Generation(gen), Session: 1, Revoked: revoked, Reason: "it had to",
+			Instance: i, Generation: rota.Generation(gen), Session: session, Revoked: revoked, Reason: "it had to",
 		}}}, nil)
 		if err != nil {
 			b.Fatal(err)
@@ -523,6 +526,7 @@ func TestWatch(t *testing.T) {
 		}
 		wants("deleted b; ")
 		b.put(store.Op{Key: store.SessionKey("w"), Delete: true})
+		wants("set a waiting; ")
 		synctest.Wait()
 		cancel()
 		for range 2 {

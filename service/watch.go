@@ -108,6 +108,13 @@ func (s *Service) WatchTasks(_ *rotav1.WatchTasksRequest, stream grpc.ServerStre
 				}
 			}
 		}
+		for _, c := range d.Sessions {
+			if c.New == nil && v.Grants[c.Name] != nil { // what it held waits
+				for g := range v.Grants[c.Name].All() {
+					ids = append(ids, g.Instance.Task)
+				}
+			}
+		}
 		for _, changes := range d.Acks {
 			for _, c := range changes {
 				// Those that went with a lease, too: what it says of a state is no more.

@@ -210,7 +210,7 @@ func (s *Service) setNode(ctx context.Context, name string, change func(*storepb
 		change(n)
 		n.Version = record.Version
 		op := store.Op{Key: key}
-		if op.Delete = !n.GetCordoned() && !n.GetDraining() && n.GetLostUnixMs() == 0; !op.Delete {
+		if op.Delete = !n.GetCordoned() && !n.GetDraining() && n.GetLostUnixMs() == 0 && n.GetLast() == nil; !op.Delete {
 			if op.Value, err = record.Encode(n); err != nil {
 				return false, err
 			}

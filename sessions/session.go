@@ -153,7 +153,8 @@ func (c *session) open(ctx context.Context, hello *rotav1.Hello) (*rotav1.ToWork
 // nameRetry is when a worker whose name is taken should ask again.
 const nameRetry = 500 * time.Millisecond
 
-// create makes a lease and the session's key under it.
+// create makes a lease and the session's key under it, and writes what is to be
+// remembered of the worker should it die.
 func (c *session) create(ctx context.Context) (*rotav1.ToWorker, int64, error) {
 	st := c.srv.cfg.Store
 	var conds []store.Cond
@@ -178,14 +179,19 @@ func (c *session) create(ctx context.Context) (*rotav1.ToWorker, int64, error) {
 	if err != nil {
 		return nil, 0, fmt.Errorf("make a lease: %w", err)
 	}
-	value, err := record.Encode(c.value(lease, ttl, false))
+	session := c.value(lease, ttl, false)
+	value, err := record.Encode(session)
+	if err != nil {
+		return nil, 0, err
+	}
+	seen, remember, err := c.remember(session)
 	if err != nil {
 		return nil, 0, err
 	}
 	key := store.SessionKey(c.name)
 	ok, rev, err := st.Txn(ctx,
-		append(conds, store.Cond{Key: key, By: store.ByCreate, Revision: 0}),
-		append(ops, store.Op{Key: key, Value: value, Lease: lease}))
+		append(conds, store.Cond{Key: key, By: store.ByCreate, Revision: 0}, seen),
+		append(append(ops, store.Op{Key: key, Value: value, Lease: lease}), remember...))
 	if err == nil && ok {
 		c.id, c.lease, c.ttl = rev, lease, ttl
 		return nil, rev, nil
@@ -200,6 +206,30 @@ func (c *session) create(ctx context.Context) (*rotav1.ToWorker, int64, error) {
 	defer cancel()
 	_ = st.Revoke(last, lease) // nothing is bound to it
 	return refuse(rotav1.Refused_CODE_UNAVAILABLE, "another worker joins", 20*time.Millisecond), 0, nil
+}
+
+// remember is what outlives the session: a worker whose tasks are to wait for
+// its return is known to any later leader, and what was known of its life before
+// is over.
+func (c *session) remember(s *storepb.Session) (seen store.Cond, ops []store.Op, err error) {
+	key, v := store.NodeKey(c.name), c.srv.cfg.View
+	v.Read(func() {
+		seen = store.Cond{Key: key, By: store.ByMod, Revision: v.Mod(key)}
+		have := v.Nodes[c.name]
+		n := &storepb.Node{Version: record.Version, Name: c.name, Cordoned: have.GetCordoned(), Draining: have.GetDraining()}
+		if s.GetRestartGraceMs() > 0 {
+			n.Last = s
+		}
+		if have.GetLast() == nil && have.GetLostUnixMs() == 0 && n.GetLast() == nil {
+			return
+		}
+		op := store.Op{Key: key, Delete: n.GetLast() == nil && !n.GetCordoned() && !n.GetDraining()}
+		if !op.Delete {
+			op.Value, err = record.Encode(n)
+		}
+		ops = []store.Op{op}
+	})
+	return seen, ops, err
 }
 
 // resume takes the session over from the scheduler that had it.

@@ -741,3 +741,54 @@ func TestStoreAway(t *testing.T) {
 		}
 	}
 }
+
+// TestRemembered: a worker whose tasks are to wait for its return is known from
+// its first moment to any later leader; one that asks for nothing leaves no key.
+func TestRemembered(t *testing.T) {
+	t.Parallel()
+	bubble(t, sessions.Config{}, func(b *bench) {
+		node := func() (n *storepb.Node) {
+			b.v.Read(func() { n = b.v.Nodes["w"] })
+			return n
+		}
+		end := func() {
+			b.t.Helper()
+			if _, err := b.srv.ReportExit(b.t.Context(), &rotav1.ReportExitRequest{Name: "w", Incarnation: "w-1"}); err != nil {
+				b.t.Fatal(err)
+			}
+			synctest.Wait()
+		}
+		b.join(info("w"), 0)
+		if node() != nil {
+			b.t.Errorf("nothing is to be remembered, and %v is", node())
+		}
+		end()
+		graced := info("w")
+		graced.RestartGraceMs = 60_000
+		for _, was := range []*storepb.Node{
+			nil,
+			{Version: record.Version, Name: "w", LostUnixMs: 5},
+			{Version: record.Version, Name: "w", LostUnixMs: 5, Draining: true, Cordoned: true, Last: &storepb.Session{}},
+		} {
+			if was != nil {
+				b.put(store.Op{Key: store.NodeKey("w"), Value: encode(b, was)})
+			}
+			b.join(graced, 0)
+			n := node()
+			if n.GetLast().GetRestartGraceMs() != 60_000 || n.GetLostUnixMs() != 0 || n.GetDraining() != was.GetDraining() || n.GetCordoned() != was.GetCordoned() {
+				b.t.Errorf("after %v: %v", was, n)
+			}
+			end()
+		}
+		b.join(info("w"), 0) // back without a grace, and still drained
+		if n := node(); n.GetLast() != nil || !n.GetDraining() || n.GetLostUnixMs() != 0 {
+			b.t.Errorf("of one without a grace: %v", n)
+		}
+		end()
+		b.put(store.Op{Key: store.NodeKey("w"), Value: encode(b, &storepb.Node{Version: record.Version, Name: "w", LostUnixMs: 5})})
+		b.join(info("w"), 0)
+		if node() != nil {
+			b.t.Errorf("it lives, and is remembered as %v", node())
+		}
+	})
+}

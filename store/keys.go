@@ -12,7 +12,7 @@ import (
 //	leader                  Leader     the leader                  all         the leader's lease
 //	schedulers/<name>       Scheduler  that scheduler              all         the scheduler's lease
 //	sessions/<worker>       Session    the worker's scheduler      all         the worker's lease
-//	nodes/<worker>          Node       leader, API                 all
+//	nodes/<worker>          Node       leader, API, the worker's scheduler when it joins  all
 //	tasks/<page>            TaskPage   API, leader (sources)       all
 //	grants/<worker>/<page>  GrantPage  the leader                  all
 //	acks/<worker>/<page>    AckPage    the worker's scheduler      all         the worker's lease

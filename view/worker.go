@@ -1,9 +1,43 @@
 package view
 
 import (
+	"time"
+
 	"github.com/rota-project/rota"
 	"github.com/rota-project/rota/store/storepb"
 )
+
+// Grace is how long what a worker held waits for its return: it was lost, asked
+// for such a wait, and the wait is not over. Call it inside Read.
+func (v *View) Grace(worker string, now time.Time) time.Duration {
+	node := v.Nodes[worker]
+	whole := time.Duration(node.GetLast().GetRestartGraceMs()) * time.Millisecond
+	switch lost := node.GetLostUnixMs(); {
+	case v.Sessions[worker] != nil:
+		return 0
+	case lost == 0:
+		return max(0, whole) // nobody has seen when that was
+	default:
+		// Another's clock may have written it.
+		return max(0, min(whole, whole-now.Sub(time.UnixMilli(lost))))
+	}
+}
+
+// Placeable is a worker as placement sees it: one that lives and does not leave,
+// or one whose return is awaited, which keeps what it has and gets nothing new.
+// Call it inside Read.
+func (v *View) Placeable(worker string, awaited bool) (w rota.Worker, ok bool) {
+	s, node := v.Sessions[worker], v.Nodes[worker]
+	switch {
+	case s != nil:
+		return s.Placeable(node), !s.GetLeaving()
+	case awaited && node.GetLast() != nil:
+		w = (&Session{Session: node.GetLast()}).Placeable(node)
+		w.Cordoned = true
+		return w, true
+	}
+	return w, false
+}
 
 // Placeable is a living worker as placement sees it; node may be nil.
 func (s *Session) Placeable(node *storepb.Node) rota.Worker {

@@ -21,6 +21,7 @@ type audit struct {
 	// change was not. Both are the driver's, under c.mu.
 	desired map[string]rota.Task
 	unsure  map[string]bool
+	awaited awaited
 	stop    context.CancelFunc
 	done    chan struct{}
 }
@@ -29,7 +30,8 @@ func newAudit(c *cluster) *audit {
 	ctx, cancel := context.WithCancel(context.Background())
 	a := &audit{
 		c: c, view: view.New(c.store, slog.New(slog.DiscardHandler)), desired: map[string]rota.Task{}, unsure: map[string]bool{},
-		stop: cancel, done: make(chan struct{}),
+		awaited: newAwaited(),
+		stop:    cancel, done: make(chan struct{}),
 	}
 	a.view.Subscribe(nil, a.look)
 	go func() {
@@ -57,10 +59,15 @@ func (a *audit) look(d *view.Delta) {
 		switch {
 		case s.New == nil:
 			h.note("session %d of %s ends", s.Old.ID, s.Name)
+			a.awaited.gone(s.Name, s.Old)
 		case s.Old == nil:
 			h.count(func(n *Counts) { n.Sessions++ })
 			h.note("session %d of %s begins: %s", s.New.ID, s.Name, s.New.GetIncarnation())
+			a.awaited.back(s.Name)
 		}
+	}
+	for _, t := range d.Tasks {
+		a.awaited.changed(t.Key)
 	}
 	a.grants(d)
 	for worker, changes := range d.Acks {
@@ -96,6 +103,8 @@ func (a *audit) grants(d *view.Delta) {
 		for _, g := range changes {
 			if g.New == nil {
 				h.note("grant of %s to %s generation %d is gone", g.Old.Instance, worker, g.Old.Generation)
+				t, _ := v.Tasks.Get(g.Old.Instance.Task)
+				a.awaited.released(worker, g.Old, t, a.c.lease)
 				continue
 			}
 			list = append(list, change{worker, g})
@@ -111,6 +120,12 @@ func (a *audit) grants(d *view.Delta) {
 		default:
 			h.note("grant of %s to %s generation %d session %d, revoked %v", g.New.Instance, g.worker, g.New.Generation, g.New.Session, g.New.Revoked)
 			h.grant(g.New.Instance, g.worker, g.New.Generation)
+			if g.Old != nil && g.Old.Session != g.New.Session {
+				h.count(func(n *Counts) { n.Kept++ })
+			}
+			if from := a.awaited.lost(g.worker, g.New); from != "" && g.Old == nil {
+				h.fail("%s is granted to %s because %s, while %s may still come back to it", g.New.Instance, g.worker, g.New.Reason, from)
+			}
 		}
 		t, ok := v.Tasks.Get(g.New.Instance.Task)
 		if ok && t.Mode == rota.Exclusive && a.wasExclusive(t.ID) && len(v.Holders(g.New.Instance)) > 1 {

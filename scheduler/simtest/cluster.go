@@ -165,8 +165,8 @@ func (c *cluster) startWorker(slot int) error {
 	p.id = p.name + "/" + incarnation
 	chance := c.rng("worker", start)
 	grace := time.Duration(0)
-	if chance.IntN(4) == 0 {
-		grace = time.Duration(chance.IntN(2000)) * time.Millisecond
+	if chance.IntN(2) == 0 {
+		grace = time.Duration(chance.IntN(5000)) * time.Millisecond
 	}
 	calls := uint64(0)
 	var err error

@@ -15,6 +15,7 @@ type Counts struct {
 	Starts, Moves, Restarts          int // of task functions; a move is a start on another worker
 	Epochs                           int // terms of leaders
 	Grants                           int // grants seen in the store
+	Kept                             int // grants that a worker found again when it came back
 	Sessions                         int // sessions of workers seen in the store
 	Fenced                           int // processes that fenced themselves to death
 	Kills, Leaves, Cuts, Partitions  int // of workers and connections
@@ -29,6 +30,7 @@ func (c *Counts) Add(d Counts) {
 	c.Restarts += d.Restarts
 	c.Epochs += d.Epochs
 	c.Grants += d.Grants
+	c.Kept += d.Kept
 	c.Sessions += d.Sessions
 	c.Fenced += d.Fenced
 	c.Kills += d.Kills

@@ -1,0 +1,223 @@
+package scheduler_test
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/rota-project/rota"
+	rotav1 "github.com/rota-project/rota/api/rota/v1"
+	"github.com/rota-project/rota/scheduler"
+	"github.com/rota-project/rota/source"
+	"github.com/rota-project/rota/store"
+	"github.com/rota-project/rota/store/faulty"
+	"github.com/rota-project/rota/store/memory"
+	"github.com/rota-project/rota/worker"
+)
+
+// graced is a cluster with a worker that dies and comes back under its name.
+type graced struct {
+	t     *testing.T
+	store *memory.Store
+	o     *owners
+	grace time.Duration
+	list  []rota.Task
+	via   func() *scheduler.Scheduler
+	// decide are the faults of schedulers that start from now on.
+	decide faulty.Decide
+}
+
+func (g *graced) scheduler(name string) (*scheduler.Scheduler, *faulty.Store) {
+	st := faulty.New(g.store, g.decide)
+	g.t.Cleanup(st.Close)
+	return newScheduler(g.t, name, st, scheduler.Config{
+		Sources: []*source.Source{source.Func("list", func(context.Context) ([]rota.Task, error) { return g.list, nil })},
+	}), st
+}
+
+// worker starts a worker, and returns what ends its connections for good.
+func (g *graced) worker(name string) (w *worker.Worker, die context.CancelFunc) {
+	alive, die := context.WithCancel(context.Background())
+	g.t.Cleanup(die)
+	w = newWorker(g.t, name, g.o, worker.Config{
+		RestartGrace: g.grace, NameWait: time.Hour,
+		Connect: func(ctx context.Context, _ []string) (worker.Stream, error) {
+			sc := g.via()
+			if alive.Err() != nil || sc == nil {
+				return nil, context.Canceled
+			}
+			ctx, cut := context.WithCancel(ctx)
+			context.AfterFunc(alive, cut)
+			return sc.Sessions().Dial(ctx), nil
+		},
+	})
+	return w, die
+}
+
+// where is who runs each task.
+func (o *owners) where() map[string]string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	at := map[string]string{}
+	for i, by := range o.by {
+		for w := range by {
+			at[i.Task] = w
+		}
+	}
+	return at
+}
+
+// TestGraceOutlivesTheLeader: a worker that comes back within its grace finds
+// its tasks, whoever led when it died and whoever leads now; one that does not
+// loses them.
+func TestGraceOutlivesTheLeader(t *testing.T) {
+	t.Parallel()
+	const lease = 5 * time.Second
+	for name, c := range map[string]struct {
+		ledBefore bool // the first leader sees the death
+		gap       time.Duration
+		returns   bool
+	}{
+		"seen":                    {ledBefore: true, gap: time.Second, returns: true},
+		"died while nobody led":   {gap: 2 * lease, returns: true},
+		"comes too late":          {ledBefore: true, gap: time.Second},
+		"nobody led, comes never": {gap: 2 * lease},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				st := memory.New()
+				t.Cleanup(func() { st.Close() })
+				g := &graced{t: t, store: st, o: newOwners(t), grace: time.Minute, list: tasks(40)}
+				s1, cut := g.scheduler("s1")
+				g.via = func() *scheduler.Scheduler { return s1 }
+				w1, _ := g.worker("w1")
+				_, die := g.worker("w2")
+				if !w1.TryLeaveBarrier(time.Minute) {
+					t.Fatal("not all tasks run")
+				}
+				before := g.o.where()
+				die()
+				if c.ledBefore {
+					time.Sleep(lease + time.Second)
+				}
+				cut.Set(faulty.Down)
+				g.via = func() *scheduler.Scheduler { return nil }
+				if err := s1.Stop(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(c.gap)
+				s2, _ := g.scheduler("s2")
+				g.via = func() *scheduler.Scheduler { return s2 }
+				time.Sleep(4 * lease) // less than the grace
+				if n := g.o.count(); n["w1"] != 20 || n["w2"] != 0 {
+					t.Fatalf("while w2 is away: %v", n)
+				}
+				api := s2.Service("")
+				defer api.Close()
+				if plan, err := api.GetPlan(t.Context(), &rotav1.GetPlanRequest{}); err != nil || len(plan.GetMoves()) != 0 {
+					t.Errorf("the plan while w2 is awaited: %v %v", plan.GetMoves(), err)
+				}
+				if _, err := api.ApplyTasks(t.Context(), &rotav1.ApplyTasksRequest{Tasks: []*rotav1.TaskDefinition{{Id: "new"}}}); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(time.Second)
+				if at := g.o.where()["new"]; at != "w1" {
+					t.Errorf("a new task is on %q: it need not wait for a worker that is away", at)
+				}
+				before["new"] = "w1"
+				if !c.returns {
+					time.Sleep(g.grace)
+					if n := g.o.count(); n["w1"] != 41 {
+						t.Errorf("after the grace: %v", n)
+					}
+					return
+				}
+				g.worker("w2")
+				time.Sleep(lease)
+				if after := g.o.where(); !maps.Equal(after, before) {
+					t.Errorf("moved: before %v, after %v", before, after)
+				}
+			})
+		})
+	}
+}
+
+// TestManyLostAtOnce: what is remembered of workers is written once for each,
+// however many are lost together, and forgotten when they return or leave.
+func TestManyLostAtOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		under := memory.New()
+		t.Cleanup(func() { under.Close() })
+		g := &graced{t: t, store: under, o: newOwners(t), grace: time.Minute, list: tasks(100)}
+		var writes atomic.Int64
+		sc, _ := g.scheduler("s1")
+		g.via = func() *scheduler.Scheduler { return sc }
+		const n = 70
+		remembered := func() (nodes, lost int) {
+			sc.View().Read(func() {
+				for _, node := range sc.View().Nodes {
+					nodes++
+					if node.GetLostUnixMs() != 0 {
+						lost++
+					}
+				}
+			})
+			return nodes, lost
+		}
+		var ws []*worker.Worker
+		var die []context.CancelFunc
+		for k := range n {
+			w, d := g.worker(fmt.Sprintf("w%03d", k))
+			ws, die = append(ws, w), append(die, d)
+		}
+		time.Sleep(10 * time.Second)
+		if nodes, lost := remembered(); nodes != n || lost != 0 {
+			t.Fatalf("of %d workers that live %d are remembered, %d as lost", n, nodes, lost)
+		}
+		for _, d := range die {
+			d()
+		}
+		if err := sc.Stop(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(10 * time.Second) // the next leader learns of all of them at once
+		g.decide = func(c faulty.Call) faulty.Fault {
+			if c.Kind == faulty.Txn && strings.HasPrefix(c.Key, store.NodesPrefix) {
+				writes.Add(1)
+			}
+			return faulty.Fault{}
+		}
+		sc, _ = g.scheduler("s2")
+		time.Sleep(10 * time.Second)
+		if nodes, lost := remembered(); nodes != n || lost != n {
+			t.Fatalf("of %d lost workers %d are remembered, %d as lost", n, nodes, lost)
+		}
+		if w := writes.Load(); w == 0 || w > 5 {
+			t.Errorf("%d writes for %d lost workers", w, n)
+		}
+		for k := range n { // they return under their names
+			w, _ := g.worker(fmt.Sprintf("w%03d", k))
+			ws = append(ws, w)
+		}
+		time.Sleep(10 * time.Second)
+		if nodes, lost := remembered(); nodes != n || lost != 0 {
+			t.Fatalf("of %d workers that returned %d are remembered, %d as lost", n, nodes, lost)
+		}
+		for _, w := range ws {
+			if err := w.Stop(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(10 * time.Second)
+		if nodes, _ := remembered(); nodes != 0 {
+			t.Errorf("%d workers that left are remembered", nodes)
+		}
+	})
+}
