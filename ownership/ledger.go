@@ -254,6 +254,17 @@ func (l *Ledger) Aim(i rota.Instance) string {
 	return ""
 }
 
+// Awaiting are the instances whose target is a worker that takes nothing now: they
+// are its own when it returns, unless they get another target. In order of name.
+func (l *Ledger) Awaiting(worker string) []rota.Instance {
+	out := make([]rota.Instance, 0, len(l.blocked[worker]))
+	for e := range l.blocked[worker] {
+		out = append(out, e.instance)
+	}
+	slices.SortFunc(out, rota.Instance.Compare)
+	return out
+}
+
 // Ready answers what to write next. gen is the generation that new grants get:
 // greater than every one before. Nothing changes until Record confirms; asked
 // again before that, it answers the same. Of each kind of effect, those that

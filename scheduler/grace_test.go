@@ -221,3 +221,53 @@ func TestManyLostAtOnce(t *testing.T) {
 		}
 	})
 }
+
+// starts counts the calls of task functions so far.
+func (o *owners) starts() int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.ran
+}
+
+// TestAllGoneAndBack: what nobody else could take while all workers were away is
+// where it was when they return, in the plan too: nothing is started only to be
+// moved.
+func TestAllGoneAndBack(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		st := memory.New()
+		t.Cleanup(func() { st.Close() })
+		g := &graced{t: t, store: st, o: newOwners(t), list: tasks(40)}
+		sc, _ := g.scheduler("s1")
+		g.via = func() *scheduler.Scheduler { return sc }
+		w1, die1 := g.worker("w1")
+		time.Sleep(time.Second)
+		w2, die2 := g.worker("w2") // takes half of what w1 had: not what a fresh plan would say
+		time.Sleep(time.Second)
+		if !w1.TryLeaveBarrier(time.Minute) {
+			t.Fatal("not all tasks run")
+		}
+		before := g.o.where()
+		die1()
+		die2()
+		for _, w := range []*worker.Worker{w1, w2} { // both in one instant
+			if _, err := sc.Sessions().ReportExit(t.Context(), &rotav1.ReportExitRequest{Name: w.Name(), Incarnation: w.Incarnation()}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(20 * time.Second)
+		if n := g.o.count(); len(n) != 0 {
+			t.Fatalf("with nobody there: %v", n)
+		}
+		starts := g.o.starts()
+		g.worker("w2")
+		g.worker("w1")
+		time.Sleep(5 * time.Second)
+		if after := g.o.where(); !maps.Equal(after, before) {
+			t.Errorf("moved: before %v, after %v", before, after)
+		}
+		if n := g.o.starts() - starts; n != 40 {
+			t.Errorf("%d starts for 40 tasks", n)
+		}
+	})
+}

@@ -240,6 +240,7 @@ func (l *leader) learn(d *view.Delta) error {
 			l.s.log.Info("worker gone", "worker", c.Name, "left", c.Old.GetLeaving())
 		case c.Old == nil:
 			delete(l.graceUntil, c.Name)
+			v.Read(func() { l.rejoin(c.Name) })
 			l.owed.over(c.Name)
 			l.s.log.Info("worker joined", "worker", c.Name, "incarnation", c.New.GetIncarnation())
 		}
@@ -351,6 +352,17 @@ func (l *leader) standing(name string) {
 	}
 	if err := l.planner.SetWorker(w); err != nil {
 		l.s.log.Error("worker cannot be placed on", "worker", name, "error", err)
+	}
+}
+
+// rejoin gives back to a worker that joins, in the plan, what is still its own in
+// the ledger: nobody took it meanwhile. The view stands still.
+func (l *leader) rejoin(name string) {
+	l.standing(name)
+	for _, i := range l.ledger.Awaiting(name) {
+		if _, ok := l.planner.Where(i); !ok {
+			_ = l.planner.Assign(i, name) // else it is placed like a new one
+		}
 	}
 }
 

@@ -25,6 +25,7 @@ type owners struct {
 	by map[rota.Instance]map[string]rota.Generation
 	// last is the greatest generation that each instance ever ran under.
 	last map[rota.Instance]rota.Generation
+	ran  int // calls of task functions
 }
 
 func newOwners(t *testing.T) *owners {
@@ -46,6 +47,7 @@ func (o *owners) run(name string) worker.TaskFunc {
 			o.t.Errorf("%v: generation %d after %d", i, a.Generation(), o.last[i])
 		}
 		o.last[i] = a.Generation()
+		o.ran++
 		o.by[i][name] = a.Generation()
 		o.mu.Unlock()
 		<-ctx.Done()
