@@ -405,7 +405,7 @@ func (a *attachment) places() (out *rotav1.ProgramPlaces, waiting, stop string) 
 			}
 			p := &rotav1.ProgramPlace{Id: t.ID, Payload: digest(t.Payload), Pinned: t.Task().Rules.Pinned}
 			i := rota.Instance{Task: t.ID}
-			if worker, g := a.s.owner(i); g != nil {
+			if worker, g := v.Owner(i); g != nil {
 				p.Worker, p.Generation = worker, uint64(g.Generation)
 				p.Current = !g.Revoked && g.Spec == record.Spec(t) && a.s.lives(worker, g)
 				if ack, ok := v.Ack(worker, i); ok && ack.Generation == g.Generation {

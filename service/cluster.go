@@ -10,7 +10,6 @@ import (
 	"github.com/rota-project/rota"
 	"github.com/rota-project/rota/api/convert"
 	rotav1 "github.com/rota-project/rota/api/rota/v1"
-	"github.com/rota-project/rota/ownership"
 	"github.com/rota-project/rota/placement"
 )
 
@@ -39,43 +38,21 @@ func (s *Service) GetStatus(context.Context, *rotav1.GetStatusRequest) (*rotav1.
 		}
 		out.Barrier = !v.Cluster.GetStarted()
 		out.Tasks.Declared = int64(v.Tasks.Len())
-		for t := range v.Tasks.All() {
-			out.Tasks.Waiting += int64(max(t.Replicas, 1))
-		}
 		var loads []float64
 		for _, name := range s.workerNames() {
 			w := s.worker(name)
 			switch w.GetState() {
 			case workerLost:
 				out.Workers.Lost++
-				continue
 			case workerDraining:
 				out.Workers.Draining++
 			default:
 				out.Workers.Ready++
 				loads = append(loads, w.GetWeight()/w.GetStrength())
 			}
-			acks := v.Acks[name]
-			if acks == nil {
-				continue
-			}
-			for a := range acks.All() {
-				if a.State != ownership.Running {
-					continue
-				}
-				g, ok := v.Grant(name, a.Instance)
-				if !ok || g.Generation != a.Generation || g.Revoked {
-					continue
-				}
-				if len(v.Holders(a.Instance)) > 1 {
-					if owner, _ := s.owner(a.Instance); owner != name {
-						continue // while another takes over, it runs twice and counts once
-					}
-				}
-				out.Tasks.Running++
-			}
 		}
-		out.Tasks.Waiting = max(out.GetTasks().GetWaiting()-out.GetTasks().GetRunning(), 0)
+		out.Tasks.Running = int64(v.Running())
+		out.Tasks.Waiting = int64(max(v.Instances()-v.Running(), 0))
 		out.Imbalance = imbalance(loads)
 	})
 	return out, nil
@@ -140,12 +117,7 @@ func fill(p *placement.Planner, s *Service) error {
 			continue
 		}
 		for g := range grants.All() {
-			if owner := v.Holders(g.Instance); len(owner) > 1 {
-				if w, _ := s.owner(g.Instance); w != name {
-					continue // another takes over
-				}
-			}
-			if !g.Revoked {
+			if owner, _ := v.Owner(g.Instance); owner == name && !g.Revoked { // if not, another takes over
 				_ = p.Assign(g.Instance, name) // what may not be there is in the plan
 			}
 		}
@@ -233,7 +205,7 @@ func (s *Service) Why(_ context.Context, r *rotav1.WhyRequest) (*rotav1.WhyRespo
 	s.cfg.View.Read(func() {
 		for _, i := range e.Instances {
 			m := &rotav1.WhyInstance{Instance: s.instance(i.Instance)}
-			if _, g := s.owner(i.Instance); g != nil && g.Reason != "" {
+			if _, g := s.cfg.View.Owner(i.Instance); g != nil && g.Reason != "" {
 				m.Reasons = append(m.Reasons, "came there because "+g.Reason)
 			}
 			if i.Reason != "" {

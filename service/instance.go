@@ -21,7 +21,7 @@ const (
 // while one worker takes over from another, the one that stays is shown.
 func (s *Service) instance(i rota.Instance) *rotav1.Instance {
 	m := &rotav1.Instance{Index: int64(i.Index), State: stateWaiting}
-	worker, g := s.owner(i)
+	worker, g := s.cfg.View.Owner(i)
 	if g == nil {
 		return m
 	}
@@ -44,18 +44,4 @@ func (s *Service) instance(i rota.Instance) *rotav1.Instance {
 func (s *Service) lives(worker string, g *record.Grant) bool {
 	session := s.cfg.View.Sessions[worker]
 	return session != nil && session.ID == g.Session
-}
-
-// owner is the worker that holds an instance, and its grant.
-func (s *Service) owner(i rota.Instance) (worker string, g *record.Grant) {
-	for _, w := range s.cfg.View.Holders(i) {
-		h, ok := s.cfg.View.Grant(w, i)
-		if !ok {
-			continue
-		}
-		if g == nil || g.Revoked && !h.Revoked || g.Revoked == h.Revoked && h.Generation > g.Generation {
-			worker, g = w, h
-		}
-	}
-	return worker, g
 }

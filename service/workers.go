@@ -29,54 +29,43 @@ const (
 // ListWorkers lists the living workers and those lost lately, by name.
 func (s *Service) ListWorkers(ctx context.Context, _ *rotav1.ListWorkersRequest) (*rotav1.ListWorkersResponse, error) {
 	out := &rotav1.ListWorkersResponse{}
-	left := s.leasesElsewhere(ctx)
 	s.cfg.View.Read(func() {
 		for _, name := range s.workerNames() {
-			if w := s.worker(name); w != nil {
-				if w.GetLeaseLeftMs() == 0 {
-					w.LeaseLeftMs = left[name].Milliseconds()
-				}
-				out.Workers = append(out.Workers, w)
-			}
+			out.Workers = append(out.Workers, s.worker(name))
 		}
 	})
+	s.askLeases(ctx, out.GetWorkers())
 	return out, nil
 }
 
-// leasesElsewhere asks the store how long the leases of workers last whose
-// sessions other schedulers hold.
-func (s *Service) leasesElsewhere(ctx context.Context) map[string]time.Duration {
-	leases := map[string]store.LeaseID{}
+// askLeases asks the store how long the leases of workers last whose sessions
+// other schedulers hold. Unknown is 0.
+func (s *Service) askLeases(ctx context.Context, workers []*rotav1.Worker) {
+	leases := make([]store.LeaseID, len(workers))
 	s.cfg.View.Read(func() {
-		for name, session := range s.cfg.View.Sessions {
-			if s.cfg.LeaseLeft == nil || s.cfg.LeaseLeft(name) == 0 {
-				leases[name] = store.LeaseID(session.GetLease())
+		for n, w := range workers {
+			if session := s.cfg.View.Sessions[w.GetName()]; session != nil && w.GetLeaseLeftMs() == 0 {
+				leases[n] = store.LeaseID(session.GetLease())
 			}
 		}
 	})
 	ctx, cancel := context.WithTimeout(ctx, leaseTimeout)
 	defer cancel()
-	var (
-		mu   sync.Mutex
-		left = make(map[string]time.Duration, len(leases))
-		all  sync.WaitGroup
-		room = make(chan struct{}, leasesAtOnce)
-	)
-	for name, id := range leases {
+	var all sync.WaitGroup
+	room := make(chan struct{}, leasesAtOnce)
+	for n, id := range leases {
+		if id == 0 {
+			continue
+		}
 		room <- struct{}{}
 		all.Go(func() {
 			defer func() { <-room }()
-			d, err := s.cfg.Store.LeaseLeft(ctx, id)
-			if err != nil {
-				return // unknown is 0
+			if d, err := s.cfg.Store.LeaseLeft(ctx, id); err == nil {
+				workers[n].LeaseLeftMs = d.Milliseconds()
 			}
-			mu.Lock()
-			left[name] = d
-			mu.Unlock()
 		})
 	}
 	all.Wait()
-	return left
 }
 
 // Asking after leases must not hold up a list.
@@ -86,16 +75,24 @@ const (
 )
 
 // GetWorker answers one worker.
-func (s *Service) GetWorker(_ context.Context, r *rotav1.GetWorkerRequest) (*rotav1.Worker, error) {
-	return s.getWorker(r.GetName())
+func (s *Service) GetWorker(ctx context.Context, r *rotav1.GetWorkerRequest) (*rotav1.Worker, error) {
+	return s.getWorker(ctx, r.GetName())
 }
 
-func (s *Service) getWorker(name string) (w *rotav1.Worker, err error) {
+func (s *Service) getWorker(ctx context.Context, name string) (w *rotav1.Worker, err error) {
 	s.cfg.View.Read(func() { w = s.worker(name) })
 	if w == nil {
 		return nil, noWorker(name)
 	}
+	s.askLeases(ctx, []*rotav1.Worker{w})
 	return w, nil
+}
+
+// known reports whether anything is known of a worker.
+func (s *Service) known(name string) (yes bool) {
+	v := s.cfg.View
+	v.Read(func() { yes = v.Sessions[name] != nil || v.Nodes[name] != nil })
+	return yes
 }
 
 func noWorker(name string) error { return status.Errorf(codes.NotFound, "worker %q: not found", name) }
@@ -145,12 +142,8 @@ func (s *Service) worker(name string) *rotav1.Worker {
 	}
 	if g := v.Grants[name]; g != nil {
 		m.Instances = int64(g.Len())
-		for r := range g.All() {
-			if t, ok := v.Tasks.Get(r.Instance.Task); ok {
-				m.Weight += t.Weight
-			}
-		}
 	}
+	m.Weight = v.Weight(name)
 	return m
 }
 
@@ -175,8 +168,8 @@ func (s *Service) GetStoppable(_ context.Context, r *rotav1.GetStoppableRequest)
 		return nil, convert.FieldStatus("names", "want at least one worker")
 	}
 	for _, name := range r.GetNames() {
-		if _, err := s.getWorker(name); err != nil {
-			return nil, err
+		if !s.known(name) {
+			return nil, noWorker(name)
 		}
 	}
 	var verdict placement.Verdict
@@ -192,8 +185,8 @@ func (s *Service) GetStoppable(_ context.Context, r *rotav1.GetStoppableRequest)
 
 // setNode changes what is remembered of a worker.
 func (s *Service) setNode(ctx context.Context, name string, change func(*storepb.Node)) (*rotav1.Worker, error) {
-	if _, err := s.getWorker(name); err != nil {
-		return nil, err
+	if !s.known(name) {
+		return nil, noWorker(name)
 	}
 	key := store.NodeKey(name)
 	err := s.again(ctx, func() (bool, error) {
@@ -227,5 +220,5 @@ func (s *Service) setNode(ctx context.Context, name string, change func(*storepb
 	if err != nil {
 		return nil, err
 	}
-	return s.getWorker(name)
+	return s.getWorker(ctx, name)
 }

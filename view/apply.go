@@ -65,6 +65,7 @@ func (v *View) take(events []store.Event, rev int64) (*Delta, error) {
 		return nil, err
 	}
 	v.Tasks.Advance(rev)
+	v.countTasks(d.Tasks)
 	for worker, events := range in.grants {
 		changes, err := v.grantsOf(worker).Apply(events)
 		if err != nil {
@@ -72,6 +73,7 @@ func (v *View) take(events []store.Event, rev int64) (*Delta, error) {
 		}
 		v.Grants[worker].Advance(rev)
 		v.granted(d, worker, changes)
+		v.drop(worker)
 	}
 	for worker, events := range in.acks {
 		changes, err := v.acksOf(worker).Apply(events)
@@ -80,14 +82,29 @@ func (v *View) take(events []store.Event, rev int64) (*Delta, error) {
 		}
 		v.Acks[worker].Advance(rev)
 		v.acked(d, worker, changes)
+		v.drop(worker)
 	}
 	return d, nil
+}
+
+// drop forgets the tables of a worker in which nothing is: workers come and go
+// under ever new names.
+func (v *View) drop(worker string) {
+	if t := v.Grants[worker]; t != nil && t.Blank() {
+		delete(v.Grants, worker)
+		delete(v.single, worker)
+		delete(v.counts.weights, worker)
+	}
+	if t := v.Acks[worker]; t != nil && t.Blank() {
+		delete(v.Acks, worker)
+	}
 }
 
 func (v *View) grantsOf(worker string) *Grants {
 	t := v.Grants[worker]
 	if t == nil {
 		t = record.NewGrants(worker)
+		t.Advance(v.revision)
 		v.Grants[worker] = t
 	}
 	return t
@@ -97,6 +114,7 @@ func (v *View) acksOf(worker string) *Acks {
 	t := v.Acks[worker]
 	if t == nil {
 		t = record.NewAcks(worker)
+		t.Advance(v.revision)
 		v.Acks[worker] = t
 	}
 	return t
@@ -112,6 +130,7 @@ func (v *View) granted(d *Delta, worker string, changes []table.Change[record.Gr
 	}
 	d.Grants[worker] = changes
 	for _, c := range changes {
+		v.countGrant(worker, c)
 		switch {
 		case c.Old == nil:
 			v.hold(c.New.Instance, worker)
@@ -130,6 +149,9 @@ func (v *View) acked(d *Delta, worker string, changes []table.Change[record.Ack]
 		d.Acks = map[string][]table.Change[record.Ack]{}
 	}
 	d.Acks[worker] = changes
+	for _, c := range changes {
+		v.countAck(worker, c)
+	}
 }
 
 func byWorker(m map[string][]store.Event, prefix string, e store.Event) error {

@@ -67,7 +67,8 @@ type View struct {
 
 	holders map[rota.Instance][]string // workers with a grant, by instance
 	single  map[string][]string        // one shared slice a worker, for holders
-	keys    map[string]int64           // modification revisions of keys that are no pages
+	counts  counts
+	keys    map[string]int64 // modification revisions of keys that are no pages
 }
 
 // Delta is what changed between one look at the picture and the next.
@@ -122,6 +123,7 @@ func (v *View) clear() {
 	v.Cluster = &storepb.Cluster{}
 	v.holders = map[rota.Instance][]string{}
 	v.single = map[string][]string{}
+	v.counts = counts{weights: map[string]*sum{}}
 	v.keys = map[string]int64{}
 }
 
@@ -228,12 +230,14 @@ func (v *View) reset(kvs []store.KV, rev int64) error {
 	if d.Tasks, err = v.Tasks.ResetThen(tasks, rev, late.tasks); err != nil {
 		return err
 	}
+	v.countTasks(d.Tasks)
 	for worker, kvs := range grants {
 		changes, err := v.grantsOf(worker).ResetThen(kvs, rev, late.grants[worker])
 		if err != nil {
 			return err
 		}
 		v.granted(d, worker, changes)
+		v.drop(worker)
 	}
 	for worker, kvs := range acks {
 		changes, err := v.acksOf(worker).ResetThen(kvs, rev, late.acks[worker])
@@ -241,6 +245,7 @@ func (v *View) reset(kvs []store.KV, rev int64) error {
 			return err
 		}
 		v.acked(d, worker, changes)
+		v.drop(worker)
 	}
 	v.tell(d, rev)
 	return nil

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -112,12 +113,12 @@ func picture(v *view.View) map[string]string {
 	}
 	for w, g := range v.Grants {
 		for r := range g.All() {
-			out["grant "+w+" "+r.Instance.Task] = fmt.Sprint(r.Generation)
+			out["grant "+w+" "+record.InstanceKey(r.Instance)] = fmt.Sprint(r.Generation)
 		}
 	}
 	for w, a := range v.Acks {
 		for r := range a.All() {
-			out["ack "+w+" "+r.Instance.Task] = fmt.Sprint(r.Generation, r.State)
+			out["ack "+w+" "+record.InstanceKey(r.Instance)] = fmt.Sprint(r.Generation, r.State)
 		}
 	}
 	for n, s := range v.Sessions {
@@ -245,6 +246,7 @@ func TestTwin(t *testing.T) {
 		return f
 	}
 	bubble(t, decide, func(t *testing.T, v *view.View, st *faulty.Store, under *memory.Store) {
+		gen := int64(0)                                         // of one store: no two workers have a grant of one generation
 		rapid.Check(struct{ testing.TB }{t}, func(t *rapid.T) { // without the Deadline that a bubble forbids
 			names := []string{"a", "b/c", "d"}
 			name := func() string { return rapid.SampledFrom(names).Draw(t, "name") }
@@ -277,7 +279,6 @@ func TestTwin(t *testing.T) {
 				}
 				return ids
 			}
-			gen := int64(0)
 			t.Repeat(map[string]func(*rapid.T){
 				"": func(*rapid.T) {},
 				"tasks": func(t *rapid.T) {
@@ -287,8 +288,9 @@ func TestTwin(t *testing.T) {
 							return v.Tasks.Stage(nil, ids)
 						}
 						var set []record.Task
+						replicas := rapid.IntRange(1, 2).Draw(t, "replicas")
 						for _, id := range ids {
-							set = append(set, record.NewTask(rota.Task{ID: id, Weight: weight, Payload: make([]byte, 300)}, ""))
+							set = append(set, record.NewTask(rota.Task{ID: id, Weight: weight, Replicas: replicas, Payload: make([]byte, 300)}, ""))
 						}
 						return v.Tasks.Stage(set, nil)
 					})
@@ -305,8 +307,11 @@ func TestTwin(t *testing.T) {
 							return g.Stage(nil, ids)
 						}
 						var set []record.Grant
-						for _, id := range ids {
-							set = append(set, grantOf(id, gen))
+						revoked, index := rapid.Bool().Draw(t, "revoked"), rapid.IntRange(0, 1).Draw(t, "index")
+						for n, id := range ids {
+							r := grantOf(id, gen)
+							r.Revoked, r.Instance.Index = revoked && n%3 == 0, index
+							set = append(set, r)
 						}
 						return g.Stage(set, nil)
 					})
@@ -322,8 +327,13 @@ func TestTwin(t *testing.T) {
 							return a.Stage(nil, ids)
 						}
 						var set []record.Ack
-						for _, id := range ids {
-							set = append(set, ackOf(id, gen))
+						index, old := rapid.IntRange(0, 1).Draw(t, "index"), rapid.IntRange(0, 2).Draw(t, "old")
+						for n, id := range ids {
+							r := ackOf(id, gen-min(gen, int64(old)))
+							if r.Instance.Index = index; n%3 == 0 {
+								r.State = ownership.Starting
+							}
+							set = append(set, r)
 						}
 						return a.Stage(set, nil)
 					})
@@ -389,6 +399,7 @@ func compare(t *rapid.T, v *view.View, st store.Store, got replay) {
 				holders[r.Instance] = append(holders[r.Instance], w)
 			}
 		}
+		counted(t, v)
 		for n := range 400 {
 			i := rota.Instance{Task: fmt.Sprintf("t%03d", n)}
 			if h := slices.Sorted(slices.Values(v.Holders(i))); !slices.Equal(h, slices.Sorted(slices.Values(holders[i]))) {
@@ -398,6 +409,52 @@ func compare(t *rapid.T, v *view.View, st store.Store, got replay) {
 	})
 	if !maps.Equal(map[string]string(got), want) {
 		t.Fatalf("deltas lead to:\n%v\nstore:\n%v", got, want)
+	}
+}
+
+// counted compares what the view counts with a count; the view stands still.
+func counted(t *rapid.T, v *view.View) {
+	instances, running := 0, 0
+	weights := map[string]float64{}
+	for r := range v.Tasks.All() {
+		instances += r.Replicas
+	}
+	seen := map[rota.Instance]bool{}
+	for w, grants := range v.Grants {
+		if grants.Len() == 0 {
+			t.Errorf("an empty table of grants is kept for %s", w)
+		}
+		for g := range grants.All() {
+			if r, ok := v.Tasks.Get(g.Instance.Task); ok && g.Instance.Index < r.Replicas {
+				weights[w] += r.Weight
+			}
+			if seen[g.Instance] {
+				continue
+			}
+			seen[g.Instance] = true
+			owner, best := "", &record.Grant{}
+			for _, h := range v.Holders(g.Instance) {
+				if o, _ := v.Grant(h, g.Instance); owner == "" || best.Revoked && !o.Revoked || best.Revoked == o.Revoked && o.Generation > best.Generation {
+					owner, best = h, o
+				}
+			}
+			if a, ok := v.Ack(owner, g.Instance); ok && !best.Revoked && a.Generation == best.Generation && a.State == ownership.Running {
+				running++
+			}
+		}
+	}
+	for w, acks := range v.Acks {
+		if acks.Len() == 0 {
+			t.Errorf("an empty table of acknowledgements is kept for %s", w)
+		}
+	}
+	if v.Instances() != instances || v.Running() != running {
+		t.Errorf("%d instances, %d of them run; counted %d and %d", v.Instances(), v.Running(), instances, running)
+	}
+	for _, w := range []string{"a", "b/c", "d"} {
+		if d := v.Weight(w) - weights[w]; math.Abs(d) > 1e-9*weights[w] {
+			t.Errorf("weight of %s: %v, counted %v", w, v.Weight(w), weights[w])
+		}
 	}
 }
 

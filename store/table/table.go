@@ -88,6 +88,10 @@ func (t *Table[R]) Prefix() string { return t.prefix }
 // Len is the number of records.
 func (t *Table[R]) Len() int { return t.n }
 
+// Blank reports whether nothing is in the table and nothing is remembered of what
+// was: one that is new and Advanced as far is its equal.
+func (t *Table[R]) Blank() bool { return len(t.pages)+len(t.tombs) == 0 }
+
 // Pages is the number of pages.
 func (t *Table[R]) Pages() int { return len(t.pages) }
 
