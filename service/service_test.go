@@ -8,6 +8,7 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/rota-project/rota"
 	"github.com/rota-project/rota/api/convert"

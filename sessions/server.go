@@ -254,7 +254,7 @@ func (s *Server) register(c *session) {
 		}
 		s.live[c.name] = c
 		c.sendAll(s.cfg.View)
-		if s.closing || c.overtaken(nil, s.cfg.View.Sessions[c.name]) {
+		if s.closing || c.overtaken(s.cfg.View.Sessions[c.name]) {
 			c.end()
 		}
 	})
@@ -283,7 +283,7 @@ func (s *Server) changed(d *view.Delta) {
 		switch {
 		case c == nil:
 		case change.New != nil:
-			if c.overtaken(change.Old, change.New) {
+			if c.overtaken(change.New) {
 				c.end()
 			}
 		case change.Old.ID == c.id && !change.Old.GetLeaving():

@@ -31,10 +31,14 @@ type session struct {
 	ended   chan struct{}
 	endOnce sync.Once
 
+	rewriting sync.Mutex // held while the session's key is written
+
 	mu       sync.Mutex
 	renewSeq uint64    // the latest asked for
 	renewing bool      // a renewal is under way; it looks again when it is done
 	mod      int64     // the revision that wrote the session's key last, on this connection
+	writing  bool      // a write of that key is under way
+	seen     int64     // the latest revision of it that was seen meanwhile
 	renewed  time.Time // when the last confirmed renewal was asked of the store
 	queue    []*rotav1.ToWorker
 	signal   chan struct{}
@@ -379,6 +383,8 @@ var errOvertaken = errors.New("somebody else writes the session")
 
 // rewrite writes the session's key anew, as leaving if the worker asked for it.
 func (c *session) rewrite(ctx context.Context, leaving bool) error {
+	c.rewriting.Lock()
+	defer c.rewriting.Unlock()
 	ctx, cancel := timeout(ctx)
 	defer cancel()
 	have, kv, err := readSession(ctx, c.srv.cfg.Store, c.name)
@@ -395,32 +401,42 @@ func (c *session) rewrite(ctx context.Context, leaving bool) error {
 	if err != nil {
 		return err
 	}
+	c.mu.Lock()
+	c.writing = true
+	c.mu.Unlock()
 	ok, rev, err := c.srv.cfg.Store.Txn(ctx,
 		[]store.Cond{{Key: kv.Key, By: store.ByMod, Revision: c.written()}},
 		[]store.Op{{Key: kv.Key, Value: value, Lease: kv.Lease}})
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.writing = false
+	if err == nil && ok {
+		c.mod = max(c.mod, rev)
+	}
+	if c.seen > c.mod {
+		c.end() // overtaken, or this very write, of which nobody knows for sure
+	}
 	switch {
 	case err != nil:
 		return err
 	case !ok:
 		return errOvertaken
 	}
-	c.mu.Lock()
-	c.mod = max(c.mod, rev)
-	c.mu.Unlock()
 	return nil
 }
 
 // overtaken reports whether another connection has taken the session over. The
 // worker may not know of it: its hello of long ago was answered late. It is to
-// connect anew, for what it says here is not written down any more.
-func (c *session) overtaken(old, now *view.Session) bool {
+// connect anew, for what it says here is not written down any more. While this
+// connection writes the session's key itself, rewrite finds it out.
+func (c *session) overtaken(now *view.Session) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if now == nil || now.ID != c.id || now.Mod <= c.mod {
 		return false
 	}
-	if old != nil && old.Mod == c.mod && !old.GetLeaving() && now.GetLeaving() {
-		c.mod = now.Mod // this one wrote it
+	if c.writing {
+		c.seen = now.Mod
 		return false
 	}
 	return true

@@ -40,6 +40,22 @@ type bench struct {
 	mu    sync.Mutex
 	fault map[faulty.Kind]faulty.Fault // of the next call
 	calls map[faulty.Kind]int
+	slow  time.Duration // how long the store keeps the answer to a transaction that is done
+}
+
+// answers is a store whose answers to transactions take their time.
+type answers struct {
+	store.Store
+	b *bench
+}
+
+func (a answers) Txn(ctx context.Context, conds []store.Cond, ops []store.Op) (bool, int64, error) {
+	ok, rev, err := a.Store.Txn(ctx, conds, ops)
+	a.b.mu.Lock()
+	slow := a.b.slow
+	a.b.mu.Unlock()
+	time.Sleep(slow)
+	return ok, rev, err
 }
 
 func bubble(t *testing.T, c sessions.Config, test func(b *bench)) {
@@ -56,7 +72,7 @@ func bubble(t *testing.T, c sessions.Config, test func(b *bench)) {
 			return f
 		})
 		b.v = view.New(b.st, slog.New(slog.DiscardHandler))
-		c.Store, c.View, c.Scheduler = b.st, b.v, "s1"
+		c.Store, c.View, c.Scheduler = answers{b.st, b}, b.v, "s1"
 		ctx, cancel := context.WithCancel(context.Background())
 		go func() { _ = b.v.Run(ctx) }()
 		b.srv = sessions.New(c)
@@ -789,6 +805,44 @@ func TestRemembered(t *testing.T) {
 		b.join(info("w"), 0)
 		if node() != nil {
 			b.t.Errorf("it lives, and is remembered as %v", node())
+		}
+	})
+}
+
+// TestOwnWrites: a connection that sees its own writes of its session before it
+// hears that they are done does not take them for another's.
+func TestOwnWrites(t *testing.T) {
+	t.Parallel()
+	bubble(t, sessions.Config{}, func(b *bench) {
+		c, w := b.join(info("w"), 0)
+		b.declare("w", w.GetSession(), 7, nil, rota.Task{ID: "a"})
+		b.mu.Lock()
+		b.slow = 10 * time.Millisecond
+		b.mu.Unlock()
+		before := b.session("w").Mod
+		b.next(faulty.Txn, faulty.Fault{Lose: true})
+		c.say(acks(ack("a", 7, ownership.Starting))) // its outcome is unknown: the session is written anew
+		c.say(acks(ack("a", 7, ownership.Running)))
+		time.Sleep(time.Second)
+		if b.session("w").Mod == before {
+			b.t.Error("nothing was settled")
+		}
+		if c.over() || b.ack("w", "a").State != ownership.Running {
+			b.t.Errorf("after settling: over %v, the store has %v", c.over(), b.ack("w", "a"))
+		}
+		c.say(leave(false))
+		time.Sleep(time.Second)
+		if c.over() || !b.session("w").GetLeaving() {
+			b.t.Errorf("after leaving: over %v, %v", c.over(), b.session("w"))
+		}
+		b.mu.Lock()
+		b.slow = 0
+		b.mu.Unlock()
+		// Another connection still ends it.
+		b.join(info("w"), w.GetSession())
+		time.Sleep(time.Second)
+		if !c.over() {
+			b.t.Error("it was overtaken and goes on")
 		}
 	})
 }
