@@ -101,6 +101,7 @@ func TestGraceOutlivesTheLeader(t *testing.T) {
 				if !w1.TryLeaveBarrier(time.Minute) {
 					t.Fatal("not all tasks run")
 				}
+				synctest.Wait() // they have all been called
 				before := g.o.where()
 				die()
 				if c.ledBefore {
@@ -247,6 +248,7 @@ func TestAllGoneAndBack(t *testing.T) {
 		if !w1.TryLeaveBarrier(time.Minute) {
 			t.Fatal("not all tasks run")
 		}
+		synctest.Wait() // they have all been called
 		before := g.o.where()
 		die1()
 		die2()

@@ -95,14 +95,14 @@ func (s *fileState) still(now os.FileInfo) bool {
 
 // bounded fails where a reader goes on past so many bytes: a list that is cut off
 // there would be taken for a shorter one. It fails also where there is nothing at
-// all: a file that is about to be written, a server in trouble. A list without
-// tasks says something, [] or an empty line at least.
+// all, whatever the parser makes of that: a file that is about to be written, a
+// server in trouble.
 type bounded struct {
 	r    io.Reader
 	left int64
 }
 
-var errNothing = errors.New("source: nothing there; a list without tasks is [] or an empty line")
+var errNothing = errors.New("source: nothing there; a list without tasks has to say so, as [] does")
 
 func (b *bounded) Read(p []byte) (int, error) {
 	if b.left <= 0 {

@@ -23,8 +23,9 @@ func (l *list) readCSV(data []byte, mapping map[string]string) error {
 	r.ReuseRecord = true
 	header, err := r.Read()
 	if errors.Is(err, io.EOF) {
-		return nil // an empty file has no tasks
+		return nil
 	}
+	l.said = true
 	if err != nil {
 		return l.csvError(err)
 	}

@@ -13,6 +13,7 @@ type list struct {
 	file  string
 	tasks []rota.Task
 	seen  map[string]int // id → line
+	said  bool           // something is in it
 }
 
 func newList(file string) *list { return &list{file: file, seen: map[string]int{}} }
@@ -55,6 +56,9 @@ func (l *list) addDocument(doc linedoc.Value) error {
 	switch {
 	case doc.Kind == linedoc.Null:
 		return nil // an empty document
+	}
+	l.said = true
+	switch {
 	case doc.Kind == linedoc.List:
 		return l.addItems(doc)
 	case doc.Kind != linedoc.Table:

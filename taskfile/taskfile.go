@@ -4,7 +4,9 @@
 // priority, payload or payload_base64, replicas, mode, resources, require,
 // prefer, affinity, spread, gang, pinned, preempt. A document is one task, a
 // list of tasks, or a table with such a list under "tasks"; YAML may have
-// several documents, JSON several values one after another.
+// several documents, JSON several values one after another. A list without tasks
+// says so: [], or in CSV the line of columns alone; a file with nothing in it is
+// an error.
 //
 // A CSV file starts with a line that names its columns; cells of fields that
 // are no plain value (resources, require, ...) hold JSON. A file whose columns
@@ -18,6 +20,7 @@ package taskfile
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -136,8 +139,15 @@ func Parse(data []byte, name string, o Options) ([]rota.Task, error) {
 	if err != nil {
 		return nil, err
 	}
+	if !l.said {
+		return nil, &Error{File: name, Err: errNothing}
+	}
 	return l.tasks, nil
 }
+
+// errNothing is the answer to a file in which nothing is: one that is about to be
+// written, or was cut off. Taken for a list, it would end every task of a source.
+var errNothing = errors.New("nothing in it; a list without tasks is [], or in CSV the line of columns alone")
 
 // formatOf goes by the extension; name may also be an URL.
 func formatOf(name string) Format {

@@ -90,13 +90,25 @@ func TestSpellings(t *testing.T) {
 	}
 }
 
+// TestNothing: a file with nothing in it is an error, in every format: somebody
+// is about to write it. A list without tasks says that it is one.
 func TestNothing(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{"a.yaml", "a.json", "a.jsonl", "a.csv", "-"} {
-		for _, text := range []string{"", "\n", "\ufeff"} {
-			if got, err := taskfile.Parse([]byte(text), name, taskfile.Options{}); err != nil || len(got) != 0 {
-				t.Errorf("%s %q: %v %v", name, text, got, err)
+		for _, text := range []string{"", "\n", "\n\n", "\ufeff"} {
+			_, err := taskfile.Parse([]byte(text), name, taskfile.Options{})
+			var e *taskfile.Error
+			if !errors.As(err, &e) || !strings.Contains(err.Error(), "nothing in it") || e.File != name {
+				t.Errorf("%s %q: %v", name, text, err)
 			}
+		}
+	}
+	if _, err := taskfile.Parse([]byte("# to be written\n---\n"), "a.yaml", taskfile.Options{}); err == nil {
+		t.Error("comments are taken for a list")
+	}
+	for name, text := range map[string]string{"a.yaml": "[]", "b.yaml": "tasks: []", "a.json": "[]", "a.jsonl": "[]\n", "a.csv": "id,weight\n", "-": "[]"} {
+		if got, err := taskfile.Parse([]byte(text), name, taskfile.Options{}); err != nil || len(got) != 0 {
+			t.Errorf("%s %q: %v %v", name, text, got, err)
 		}
 	}
 }
