@@ -381,3 +381,28 @@ func TestCompletion(t *testing.T) {
 		t.Errorf("%d %.40q", status, out)
 	}
 }
+
+// TestRolesAskNobody: the flags of commands that ask a cluster are none of the
+// roles', nor is what the environment says to them.
+func TestRolesAskNobody(t *testing.T) {
+	t.Parallel()
+	for _, role := range []string{"scheduler", "worker", "dev"} {
+		status, out, _ := run(t, "", nil, role, "--help")
+		if status != 0 || !strings.Contains(out, "--log-level") || strings.Contains(out, "--server ") || strings.Contains(out, "Global Flags") {
+			t.Errorf("%s --help: %d\n%s", role, status, out)
+		}
+		status, out, errs := run(t, "", nil, role, "--server", "127.0.0.1:1")
+		if status != 2 || out != "" || !strings.Contains(errs, "--server") || strings.Count(errs, "\n") != 1 {
+			t.Errorf("%s --server: %d %q %q", role, status, out, errs)
+		}
+		status, _, errs = run(t, "", map[string]string{"ROTA_SERVER": "nowhere"}, role, "--log-level", "loud")
+		if status != 2 || !strings.Contains(errs, "log-level") {
+			t.Errorf("%s with a server in the environment: %d %q", role, status, errs)
+		}
+	}
+	for _, asks := range []string{"worker list", "task list"} {
+		if status, out, _ := run(t, "", nil, append(strings.Fields(asks), "--help")...); status != 0 || !strings.Contains(out, "--server ") {
+			t.Errorf("%s --help: %d\n%s", asks, status, out)
+		}
+	}
+}

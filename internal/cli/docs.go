@@ -21,7 +21,7 @@ func Reference(w io.Writer) error {
 		"`NO_COLOR` is obeyed.\n")
 	root := newApp(Env{}).root()
 	root.InitDefaultHelpFlag()
-	fmt.Fprintf(&b, "\n## Flags of every command\n\n```\n%s```\n", root.PersistentFlags().FlagUsages())
+	fmt.Fprintf(&b, "\n## Flags of every command that asks a cluster\n\nThose that run a part of one (`rota dev`, `rota scheduler`, `rota worker`) have none of them.\n\n```\n%s```\n", root.PersistentFlags().FlagUsages())
 	describe(&b, root)
 	_, err := io.WriteString(w, b.String())
 	return err

@@ -26,9 +26,11 @@ func (a *app) root() *cobra.Command {
 	root.SetOut(a.env.Stdout)
 	root.SetErr(a.env.Stderr)
 	root.CompletionOptions.HiddenDefaultCmd = false
-	root.PersistentPreRunE = func(*cobra.Command, []string) error {
-		if err := a.globals(root); err != nil {
-			return err
+	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {
+		if cmd.Annotations[runsPart] == "" { // what the environment says of a server is of no interest to one
+			if err := a.globals(root); err != nil {
+				return err
+			}
 		}
 		a.running = true
 		return nil

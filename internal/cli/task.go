@@ -12,8 +12,6 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/rota-project/rota"
-	"github.com/rota-project/rota/api"
-	"github.com/rota-project/rota/api/convert"
 	rotav1 "github.com/rota-project/rota/api/rota/v1"
 	"github.com/rota-project/rota/taskfile"
 )
@@ -180,7 +178,9 @@ func (a *app) taskApply() *cobra.Command {
 		Use:   "apply -f FILE",
 		Short: "declare the tasks of a file, or change them",
 		Long: "Declares the tasks of files (YAML, JSON, JSON lines or CSV; - is standard input),\n" +
-			"or changes those that are there. All are valid and taken, or nothing changes.",
+			"or changes those that are there. All are valid and taken, or nothing changes.\n" +
+			"A list too long for one call is checked whole and then sent in parts: should the\n" +
+			"cluster fail between two, the same command goes on.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if len(files) == 0 {
@@ -249,27 +249,6 @@ func (a *app) readFile(name string, opts taskfile.Options) ([]rota.Task, error) 
 		return taskfile.Read(a.env.Stdin, stdinName, opts)
 	}
 	return taskfile.ReadFile(name, opts)
-}
-
-func (a *app) apply(ctx context.Context, tasks []rota.Task, dryRun bool) error {
-	req := &rotav1.ApplyTasksRequest{Tasks: convert.TasksToProto(tasks), DryRun: dryRun}
-	if n := proto.Size(req); n > api.MaxBody {
-		return fmt.Errorf("the tasks take %d bytes; at most %d can be applied at once", n, api.MaxBody)
-	}
-	return a.call(ctx, func(ctx context.Context, conn *grpc.ClientConn) error {
-		resp, err := tasksOf(conn).ApplyTasks(ctx, req)
-		if err != nil {
-			return err
-		}
-		return a.print(resp, func(w io.Writer) error {
-			would := ""
-			if dryRun {
-				would = "would be: "
-			}
-			_, err := fmt.Fprintf(w, "%s%d created, %d changed, %d unchanged\n", would, resp.GetCreated(), resp.GetChanged(), resp.GetUnchanged())
-			return err
-		})
-	})
 }
 
 func (a *app) taskDelete() *cobra.Command {
