@@ -29,15 +29,15 @@ func TestDetachedOverTLS(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := w.RegisterTaskConn("echo", func(ctx context.Context, conn program.Conn) error {
-		m, err := conn.Recv(ctx)
-		if err != nil {
-			return err
+		for {
+			m, err := conn.Recv(ctx)
+			if err != nil {
+				return nil //nolint:nilerr // time to exit
+			}
+			if err := conn.Send(ctx, m.Reply(m.Data)); err != nil {
+				return err
+			}
 		}
-		if err := conn.Send(ctx, m.Reply(m.Data)); err != nil {
-			return err
-		}
-		<-ctx.Done()
-		return nil
 	}); err != nil {
 		t.Fatal(err)
 	}
