@@ -12,6 +12,7 @@ import (
 	"github.com/rota-project/rota/placement"
 	"github.com/rota-project/rota/store"
 	"github.com/rota-project/rota/store/record"
+	"github.com/rota-project/rota/store/storepb"
 	"github.com/rota-project/rota/view"
 )
 
@@ -33,11 +34,12 @@ type leader struct {
 
 	workers    map[string]bool // whose standing is to be looked at before the next plan
 	graceUntil map[string]time.Time
-	orphans    bool      // tasks of programs that ended may be left
-	instances  int       // of all tasks
-	more       bool      // the last pass may have left something to the next
-	planAt     time.Time // when the next pass is due; zero if nothing changed
-	nextPass   time.Time // by the interval
+	ended      []*storepb.Program // that are to be kept for a while
+	orphans    bool               // tasks of programs that ended may be left
+	instances  int                // of all tasks
+	more       bool               // the last pass may have left something to the next
+	planAt     time.Time          // when the next pass is due; zero if nothing changed
+	nextPass   time.Time          // by the interval
 	told       clusterFacts
 	owed       nodeWrites
 }
@@ -130,6 +132,9 @@ func (l *leader) run(ctx context.Context) error {
 			if err := l.removeOrphans(ctx); err != nil {
 				return err
 			}
+		}
+		if err := l.keepEnded(ctx); err != nil {
+			return err
 		}
 		wrote, err := l.execute(ctx)
 		if err != nil {
@@ -269,6 +274,7 @@ func (l *leader) learn(d *view.Delta) error {
 	if len(d.Programs) > 0 {
 		l.orphans = true
 	}
+	l.ended = append(l.ended, d.Ended...)
 	if d.Kick {
 		l.ask()
 		l.soon()

@@ -20,6 +20,9 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
+// phaseEnded is the phase of a program that runs no more.
+const phaseEnded = "ended"
+
 // Limits of what is kept of a program.
 const (
 	maxProgramEvents = 100
@@ -42,18 +45,31 @@ func (s *Service) ListPrograms(context.Context, *rotav1.ListProgramsRequest) (*r
 	return out, nil
 }
 
-// GetProgram answers one program with its last events.
-func (s *Service) GetProgram(_ context.Context, r *rotav1.GetProgramRequest) (*rotav1.Program, error) {
+// GetProgram answers one program with its last events: one that runs, or for an
+// hour one that has ended.
+func (s *Service) GetProgram(ctx context.Context, r *rotav1.GetProgramRequest) (*rotav1.Program, error) {
 	var p *rotav1.Program
 	s.cfg.View.Read(func() {
 		if m := s.cfg.View.Programs[r.GetName()]; m != nil {
 			p = programToAPI(m)
 		}
 	})
-	if p == nil {
+	if p != nil {
+		return p, nil
+	}
+	kv, ok, _, err := s.cfg.Store.Get(ctx, store.EndedKey(r.GetName()))
+	if err != nil {
+		return nil, unavailable(err)
+	}
+	if !ok {
 		return nil, noProgram(r.GetName())
 	}
-	return p, nil
+	m := &storepb.Program{}
+	if err := record.Decode(kv.Value, m); err != nil {
+		return nil, status.Error(codes.Internal, err.Error())
+	}
+	m.Phase, m.Missing = phaseEnded, ""
+	return programToAPI(m), nil
 }
 
 func noProgram(name string) error {

@@ -19,6 +19,7 @@ import (
 //	sources/<name>          Source     the leader                  API
 //	cluster                 Cluster    the leader                  all
 //	programs/<name>         Program    the program's scheduler     all         the lease of its scheduler function
+//	ended/<name>            Program    the leader                  API         an hour after the program's end
 //	histories/<name>        ProgramHistory  the program's scheduler  the same
 //	kick                    (any)      API                         the leader
 //	join                    (empty)    schedulers, to join workers one by one where their number is limited
@@ -44,6 +45,7 @@ const (
 	NodesPrefix      = "nodes/"
 	SourcesPrefix    = "sources/"
 	ProgramsPrefix   = "programs/"
+	EndedPrefix      = "ended/"
 	HistoriesPrefix  = "histories/"
 	TasksPrefix      = "tasks/"
 	GrantsPrefix     = "grants/"
@@ -67,6 +69,9 @@ func SourceKey(name string) string { return SourcesPrefix + escape(name) }
 
 // ProgramKey is the key of a running program.
 func ProgramKey(name string) string { return ProgramsPrefix + escape(name) }
+
+// EndedKey is the key of a program that has ended.
+func EndedKey(name string) string { return EndedPrefix + escape(name) }
 
 // HistoryKey is the key of a detached program's history.
 func HistoryKey(name string) string { return HistoriesPrefix + escape(name) }

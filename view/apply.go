@@ -207,6 +207,9 @@ func (v *View) takeSingle(d *Delta, e store.Event) error {
 		}},
 		{store.ProgramsPrefix, func(d *Delta, name string, e store.Event) error {
 			d.Programs = append(d.Programs, name)
+			if p := v.Programs[name]; p != nil && e.Deleted {
+				d.Ended = append(d.Ended, p)
+			}
 			return takeInto(v.Programs, name, e, &storepb.Program{})
 		}},
 		{store.JobWorkersPrefix, func(d *Delta, name string, e store.Event) error {

@@ -84,6 +84,7 @@ type Delta struct {
 	Cluster    bool
 	Kick       bool // somebody asked for a pass
 	Programs   []string
+	Ended      []*storepb.Program // as they were last
 	// Jobs are events of jobs' keys as they come: package job/control has the
 	// picture of jobs. With JobsReset they are all that there is.
 	Jobs       []store.Event

@@ -4,11 +4,13 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
 
 	rotav1 "github.com/rota-project/rota/api/rota/v1"
 )
@@ -123,28 +125,99 @@ func (a *app) programStop() *cobra.Command {
 }
 
 func (a *app) programLogs() *cobra.Command {
-	return &cobra.Command{
+	var follow bool
+	c := &cobra.Command{
 		Use:   "logs PROGRAM",
-		Short: "show what happened to a program: its last 100 events",
-		Args:  cobra.ExactArgs(1),
+		Short: "show what happened to a program",
+		Long: "Shows the last 100 events of a program that runs, or has ended within the last hour.\n" +
+			"With --follow also what happens from now on, until it ends.",
+		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if follow {
+				return a.followProgram(cmd.Context(), args[0])
+			}
 			return a.call(cmd.Context(), func(ctx context.Context, conn *grpc.ClientConn) error {
 				p, err := programsOf(conn).GetProgram(ctx, &rotav1.GetProgramRequest{Name: args[0]})
 				if err != nil {
 					return err
 				}
-				return printList(a, p.GetEvents(), func(w io.Writer) error {
-					for _, e := range p.GetEvents() {
-						if _, err := fmt.Fprintln(w, eventLine(e)); err != nil {
-							return err
-						}
-					}
-					return nil
-				})
+				return printList(a, p.GetEvents(), func(w io.Writer) error { return writeEvents(w, p.GetEvents()) })
 			})
 		},
 		ValidArgsFunction: a.completePrograms,
 	}
+	c.Flags().BoolVarP(&follow, "follow", "f", false, "go on until the program ends")
+	return c
+}
+
+// followEvery is how often a program that is followed is asked after.
+const followEvery = 500 * time.Millisecond
+
+// followProgram prints events as they come, until the run that it found first has
+// ended.
+func (a *app) followProgram(ctx context.Context, name string) error {
+	if a.output == "json" {
+		return usagef("--follow: want -o table or jsonl: it has no end that a list could have")
+	}
+	run := ""
+	var last *rotav1.ProgramEvent
+	for {
+		var p *rotav1.Program
+		err := a.call(ctx, func(ctx context.Context, conn *grpc.ClientConn) (err error) {
+			p, err = programsOf(conn).GetProgram(ctx, &rotav1.GetProgramRequest{Name: name})
+			return err
+		})
+		switch {
+		case run != "" && isNotFound(err), err == nil && run != "" && p.GetRun() != run:
+			return nil
+		case err != nil:
+			return err
+		}
+		run = p.GetRun()
+		news, whole := after(p.GetEvents(), last)
+		if !whole {
+			_, _ = fmt.Fprintln(a.env.Stderr, "rota: more has happened than is kept")
+		}
+		if len(news) > 0 {
+			if err := printList(a, news, func(w io.Writer) error { return writeEvents(w, news) }); err != nil {
+				return err
+			}
+			last = news[len(news)-1]
+		}
+		if p.GetPhase() == "ended" {
+			return nil
+		}
+		timer := time.NewTimer(followEvery)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return ctx.Err()
+		}
+	}
+}
+
+// after are the events that follow last; all, and not whole, if that is no longer
+// among them.
+func after(events []*rotav1.ProgramEvent, last *rotav1.ProgramEvent) (news []*rotav1.ProgramEvent, whole bool) {
+	if last == nil {
+		return events, true
+	}
+	for n, e := range slices.Backward(events) {
+		if proto.Equal(e, last) {
+			return events[n+1:], true
+		}
+	}
+	return events, false
+}
+
+func writeEvents(w io.Writer, events []*rotav1.ProgramEvent) error {
+	for _, e := range events {
+		if _, err := fmt.Fprintln(w, eventLine(e)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func eventLine(e *rotav1.ProgramEvent) string {
