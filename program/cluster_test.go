@@ -173,6 +173,37 @@ func nothingLeft(t *testing.T, c *cluster) {
 	}
 }
 
+// TestClusterCapacity has a program wait until what its tasks need fits at once,
+// and no worker ever bear more than it has.
+func TestClusterCapacity(t *testing.T) {
+	t.Parallel()
+	c := startCluster(t)
+	c.worker(t, "w0", map[string]float64{"cpus": 1, "mem_mib": 1000}, echoes)
+	p := program.New("large")
+	must(t, p.SpawnTask("echo", 3, program.Resources{CPUs: 0.4, MemMiB: 200}))
+	must(t, p.RegisterSchedFunc(func(_ <-chan program.Msg, _ chan<- program.Msg, events <-chan program.Event) {
+		waited, running := false, map[string]int{}
+		for e := range events {
+			switch e.Kind {
+			case program.Waits:
+				if !waited {
+					c.worker(t, "w1", map[string]float64{"cpus": 0.5, "mem_mib": 1000}, echoes)
+				}
+				waited = true
+			case program.TaskRunning:
+				running[e.Worker]++
+			}
+			if running["w0"]+running["w1"] == 3 {
+				break
+			}
+		}
+		if !waited || running["w0"] != 2 || running["w1"] != 1 {
+			t.Errorf("waited %v, then %v", waited, running)
+		}
+	}))
+	must(t, p.Run(t.Context(), program.Cluster(c.grpc)))
+}
+
 // TestClusterWaits has a program wait for a function, and say so.
 func TestClusterWaits(t *testing.T) {
 	t.Parallel()

@@ -20,7 +20,10 @@ const MaxTasks = 10_000
 // DefaultGrace is how long a function that was told to exit may take.
 const DefaultGrace = 10 * time.Second
 
-// Resources is what one task needs of its worker.
+// Resources is what one task needs of its worker. It is counted: the tasks of a
+// worker that states its capacity never need more than that together, and a gang
+// that does not fit waits. It is not enforced: a task is a goroutine beside
+// others, and what it takes the process takes.
 type Resources struct {
 	CPUs   float64
 	MemMiB float64
