@@ -31,7 +31,7 @@ type session struct {
 	ended   chan struct{}
 	endOnce sync.Once
 
-	rewriting sync.Mutex // held while the session's key is written
+	rewriting chan struct{} // has room for one: who writes the session's key
 
 	mu       sync.Mutex
 	renewSeq uint64    // the latest asked for
@@ -51,7 +51,7 @@ const maxQueue = 10_000
 func newSession(s *Server, info *rotav1.WorkerInfo, cancel context.CancelFunc) *session {
 	return &session{
 		srv: s, info: info, name: info.GetName(), cancel: cancel,
-		ended: make(chan struct{}), signal: make(chan struct{}, 1),
+		ended: make(chan struct{}), signal: make(chan struct{}, 1), rewriting: make(chan struct{}, 1),
 	}
 }
 
@@ -383,10 +383,14 @@ var errOvertaken = errors.New("somebody else writes the session")
 
 // rewrite writes the session's key anew, as leaving if the worker asked for it.
 func (c *session) rewrite(ctx context.Context, leaving bool) error {
-	c.rewriting.Lock()
-	defer c.rewriting.Unlock()
 	ctx, cancel := timeout(ctx)
 	defer cancel()
+	select {
+	case c.rewriting <- struct{}{}:
+		defer func() { <-c.rewriting }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 	have, kv, err := readSession(ctx, c.srv.cfg.Store, c.name)
 	switch {
 	case err != nil:
