@@ -124,6 +124,12 @@ func TestGraceOutlivesTheLeader(t *testing.T) {
 				if plan, err := api.GetPlan(t.Context(), &rotav1.GetPlanRequest{}); err != nil || len(plan.GetMoves()) != 0 {
 					t.Errorf("the plan while w2 is awaited: %v %v", plan.GetMoves(), err)
 				}
+				for task, at := range before {
+					why, err := api.Why(t.Context(), &rotav1.WhyRequest{Id: task})
+					if says := strings.Contains(why.String(), "w2 is away, and waited for"); err != nil || says != (at == "w2") {
+						t.Errorf("why %s, which was on %s: %v %v", task, at, why, err)
+					}
+				}
 				if _, err := api.ApplyTasks(t.Context(), &rotav1.ApplyTasksRequest{Tasks: []*rotav1.TaskDefinition{{Id: "new"}}}); err != nil {
 					t.Fatal(err)
 				}

@@ -205,8 +205,12 @@ func (s *Service) Why(_ context.Context, r *rotav1.WhyRequest) (*rotav1.WhyRespo
 	s.cfg.View.Read(func() {
 		for _, i := range e.Instances {
 			m := &rotav1.WhyInstance{Instance: s.instance(i.Instance)}
-			if _, g := s.cfg.View.Owner(i.Instance); g != nil && g.Reason != "" {
+			worker, g := s.cfg.View.Owner(i.Instance)
+			if g != nil && g.Reason != "" {
 				m.Reasons = append(m.Reasons, "came there because "+g.Reason)
+			}
+			if left := s.cfg.View.Grace(worker, time.Now()); g != nil && left > 0 {
+				m.Reasons = append(m.Reasons, fmt.Sprintf("%s is away, and waited for %v more", worker, left.Round(time.Second)))
 			}
 			if i.Reason != "" {
 				m.Reasons = append(m.Reasons, i.Reason)

@@ -218,7 +218,7 @@ func devCommands() []string {
 }
 
 func moved(yes bool, from string) string {
-	if yes {
+	if yes && !strings.HasSuffix(from, ":0") { // that asked for any
 		return "   (" + from + " is in use)"
 	}
 	return ""
