@@ -32,7 +32,7 @@ func BenchmarkTerm(b *testing.B) {
 		}
 		return list
 	}
-	carry := func(actual []WorkerState[int, int], remove, add []*order[int, int]) {
+	carry := func(actual []WorkerState[int, int], remove, add []order[int, int]) {
 		for _, x := range remove {
 			l := &actual[x.worker].Tasks
 			for k, t := range *l {
