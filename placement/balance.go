@@ -16,6 +16,7 @@ func (s *pass) balance() {
 	if s.even(mean, slack) && !s.p.opt.BalanceGroups {
 		return
 	}
+	s.deliver()
 	for moved := -1; moved < s.moved; { // what one gave may be what the other needed
 		moved = s.moved
 		s.relieve(mean, slack)

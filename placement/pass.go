@@ -34,6 +34,8 @@ type pass struct {
 	gangs         map[int32]string // gangs that were tried, and why they may not run
 	parted        map[int32]bool   // taken from unwanted company
 	listedNowhere bool             // what is to be placed may be in the list of what is nowhere
+	pledged       int              // the last steps, if they are in no list: see settleAlike
+	loads         []amount         // of the ready workers before those
 
 	trees map[int32]*tree // by domain, emptiest first
 	low   tree            // all ready workers, emptiest first
@@ -92,6 +94,11 @@ func (s *pass) begin(p *Planner) {
 			s.attention = append(s.attention, w)
 		}
 	}
+	s.outdate()
+}
+
+// outdate has the trees built anew when they are next asked.
+func (s *pass) outdate() {
 	s.low.seen, s.high.seen = -1, -1
 	for _, t := range s.trees {
 		t.seen = -1
@@ -191,14 +198,13 @@ func (s *pass) restore() {
 		return
 	}
 	p := s.p
-	var batch [ahead]entry
+	if s.pledged > 0 { // then they are all that were placed
+		s.steps = s.steps[:len(s.steps)-s.pledged]
+		s.recall()
+	}
 	for k := len(s.steps) - 1; k >= 0; k-- {
-		if behind := len(s.steps) - 1 - k; behind%ahead == 0 && s.sole == none {
-			n := 0
-			for ; n < ahead && n <= k; n++ {
-				batch[n].inst = s.steps[k-n].inst
-			}
-			s.touch(batch[:n])
+		if k%ahead == ahead-1 && s.sole == none {
+			s.touch(s.steps[k-ahead+1 : k+1])
 		}
 		st := &s.steps[k]
 		if st.from != none {

@@ -23,7 +23,7 @@ func (s *pass) place() {
 	s.pending = append(s.pending, p.nowhere...)
 	if s.detached == nil {
 		s.detached, p.nowhere = p.nowhere, nil
-		s.steps, s.log = slices.Grow(s.steps, len(s.pending)), slices.Grow(s.log, len(s.pending))
+		s.steps = slices.Grow(s.steps, len(s.pending))
 	} else {
 		p.nowhere = p.nowhere[:0]
 	}
@@ -56,12 +56,17 @@ func (s *pass) place() {
 
 // settleAll places what it can and returns the rest.
 func (s *pass) settleAll(list []entry) (left []entry) {
+	p := s.p
+	done, left := s.settleAlike(list)
+	list = list[done:]
 	for k, e := range list {
 		if k%ahead == 0 && !e.plain() {
-			s.touch(list[k:min(k+ahead, len(list))])
+			for _, e := range list[k:min(k+ahead, len(list))] {
+				s.touched += p.tasks[p.insts[e.inst].task].n
+			}
 		}
 		// Or it came along with another of its key or gang.
-		if (e.plain() || s.p.insts[e.inst].worker == none) && !s.settle(e) {
+		if (e.plain() || p.insts[e.inst].worker == none) && !s.settle(e) {
 			left = append(left, e)
 		}
 	}
@@ -71,15 +76,11 @@ func (s *pass) settleAll(list []entry) (left []entry) {
 // ahead is how many instances are read before the first of them is needed.
 const ahead = 16
 
-// touch reads what placing the entries will read, in loops of nothing else, so
-// that the waits for memory overlap.
-func (s *pass) touch(list []entry) {
-	var at [ahead]int32
-	for k, e := range list {
-		at[k] = s.p.insts[e.inst].task
-	}
-	for _, n := range at[:len(list)] {
-		s.touched += s.p.tasks[n].n
+// touch reads what the steps of a few instances are about to read, in a loop of
+// nothing else, so that the waits for memory overlap.
+func (s *pass) touch(steps []step) {
+	for k := range steps {
+		s.touched += s.p.tasks[s.p.insts[steps[k].inst].task].n
 	}
 }
 
