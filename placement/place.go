@@ -88,13 +88,18 @@ func (s *pass) touch(steps []step) {
 func (s *pass) stayNowhere(e entry) {
 	p := s.p
 	i := e.inst
-	reason, ok := s.gangs[p.classes[p.tasks[p.insts[i].task].class].gang]
+	t := &p.tasks[p.insts[i].task]
+	gang := p.classes[t.class].gang
+	reason, ok := s.gangs[gang]
 	if !ok {
 		reason = s.whyNowhere(i)
 	}
-	w, back := s.origin[i]
-	if back = back && !p.crowded(&p.tasks[p.insts[i].task], i, w); back {
+	w, had := s.origin[i]
+	back := had && !p.crowded(t, i, w)
+	if back {
 		reason = "stays on " + p.workers[w].name + " for now: " + reason
+	} else if had && gang != none {
+		s.breakGang(gang)
 	}
 	s.waiting = append(s.waiting, waiting{i, reason})
 	if back {

@@ -233,7 +233,7 @@ func (w *world) check(t *rapid.T, p *Planner, plan rota.Plan) {
 			if u.Key != "" && w.tasks[j.Task].Key == u.Key && j.Index == i.Index && other != at && !waits[i] && !waits[j] && w.opt.GroupBudget.Count == 0 {
 				t.Fatalf("%s and %s have one key, and are on %s and %s", i, j, at, other)
 			}
-			if g := u.Rules.Gang; g != "" && !waits[i] {
+			if g := u.Rules.Gang; g != "" {
 				for k, o := range w.tasks {
 					for n := range o.Replicas {
 						if m := (rota.Instance{Task: k, Index: n}); o.Rules.Gang == g && w.where[m] == "" {
