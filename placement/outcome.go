@@ -73,7 +73,7 @@ func (s *pass) finish(before, after float64) rota.Plan {
 	plan.Moves = plan.Moves[:stops+len(finals)]
 	for k := range finals {
 		if k%ahead == 0 {
-			s.touch(finals[k:min(k+ahead, len(finals))])
+			s.touch(min(ahead, len(finals)-k), func(j int) int32 { return finals[k+j].inst })
 		}
 		f, m := &finals[k], &plan.Moves[stops+k]
 		t := &p.tasks[p.insts[f.inst].task]

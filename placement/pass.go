@@ -204,7 +204,7 @@ func (s *pass) restore() {
 	}
 	for k := len(s.steps) - 1; k >= 0; k-- {
 		if k%ahead == ahead-1 && s.sole == none {
-			s.touch(s.steps[k-ahead+1 : k+1])
+			s.touch(ahead, func(j int) int32 { return s.steps[k-j].inst })
 		}
 		st := &s.steps[k]
 		if st.from != none {

@@ -61,9 +61,7 @@ func (s *pass) settleAll(list []entry) (left []entry) {
 	list = list[done:]
 	for k, e := range list {
 		if k%ahead == 0 && !e.plain() {
-			for _, e := range list[k:min(k+ahead, len(list))] {
-				s.touched += p.tasks[p.insts[e.inst].task].n
-			}
+			s.touch(min(ahead, len(list)-k), func(j int) int32 { return list[k+j].inst })
 		}
 		// Or it came along with another of its key or gang.
 		if (e.plain() || p.insts[e.inst].worker == none) && !s.settle(e) {
@@ -76,11 +74,15 @@ func (s *pass) settleAll(list []entry) (left []entry) {
 // ahead is how many instances are read before the first of them is needed.
 const ahead = 16
 
-// touch reads what the steps of a few instances are about to read, in a loop of
-// nothing else, so that the waits for memory overlap.
-func (s *pass) touch(steps []step) {
-	for k := range steps {
-		s.touched += s.p.tasks[s.p.insts[steps[k].inst].task].n
+// touch reads what the next few instances need, in loops of nothing else, so
+// that the waits for memory overlap.
+func (s *pass) touch(n int, inst func(int) int32) {
+	var at [ahead]int32
+	for k := range n {
+		at[k] = s.p.insts[inst(k)].task
+	}
+	for _, t := range at[:n] {
+		s.touched += s.p.tasks[t].n
 	}
 }
 
