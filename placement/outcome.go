@@ -150,6 +150,7 @@ func (p *Planner) Commit(plan rota.Plan) {
 	for _, m := range plan.Moves[:l.stops] {
 		delete(p.strays, m.Instance)
 	}
+	p.makeRoom(l.finals)
 	for _, f := range l.finals {
 		p.assign(f.inst, f.to)
 	}
@@ -159,6 +160,23 @@ func (p *Planner) Commit(plan rota.Plan) {
 	}
 	if cap(p.nowhere) > large && len(p.nowhere) == 0 {
 		p.nowhere = nil
+	}
+}
+
+// makeRoom grows the workers' lists for what comes, if that is much.
+func (p *Planner) makeRoom(steps []step) {
+	if len(steps) <= len(p.order) {
+		return
+	}
+	more := make([]int, len(p.workers))
+	for _, f := range steps {
+		if f.to != none {
+			more[f.to]++
+		}
+	}
+	for w, n := range more {
+		k := &p.workers[w]
+		k.list = slices.Grow(k.list, n)
 	}
 }
 

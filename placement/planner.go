@@ -97,6 +97,7 @@ func (p *Planner) SetOptions(o Options) error {
 func (p *Planner) Reserve(tasks int) {
 	p.tasks = slices.Grow(p.tasks, max(0, tasks-len(p.tasks)))
 	p.insts = slices.Grow(p.insts, max(0, tasks-len(p.insts)))
+	p.nowhere = slices.Grow(p.nowhere, max(0, tasks-p.count))
 	p.ids.grow(p.tasks, tasks)
 }
 
