@@ -297,10 +297,14 @@ func (p *Planner) isFollowed(t *task) bool {
 }
 
 // mayPart reports whether what the rules of i, or of others about it, prefer
-// lets balance move it from d to r.
+// lets balance move it from d to r. Nor does it go back, while nothing changes,
+// to where balance took it from.
 func (s *pass) mayPart(t *task, i, d, r int32) bool {
 	p := s.p
 	if len(p.followed) > 0 && p.isFollowed(t) {
+		return false
+	}
+	if _, back := p.left[pair{i, r}]; back {
 		return false
 	}
 	c := p.classes[t.class]

@@ -151,10 +151,18 @@ func (p *Planner) Commit(plan rota.Plan) {
 		delete(p.strays, m.Instance)
 	}
 	p.makeRoom(l.finals)
+	_, equal := p.equalWeights() // then no worker both gives and takes
 	for _, f := range l.finals {
 		p.assign(f.inst, f.to)
+		if !equal && f.from != none && !f.why.code.forced() {
+			if p.left == nil {
+				p.left = map[pair]struct{}{}
+			}
+			p.left[pair{f.inst, f.from}] = struct{}{}
+		}
 	}
 	p.version++
+	p.settled = p.version
 	if p.last = (lastPlan{}); cap(p.scratch.steps) > large {
 		p.scratch.steps = nil
 	}

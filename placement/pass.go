@@ -76,6 +76,9 @@ type waiting struct {
 // begin looks at the workers.
 func (s *pass) begin(p *Planner) {
 	p.rescale()
+	if p.version != p.settled {
+		p.left = nil // things are not what they were
+	}
 	*s = pass{
 		p: p, sole: p.sole(), sameStrength: true,
 		ready: s.ready[:0], attention: s.attention[:0], ranks: s.ranks[:0],

@@ -304,7 +304,9 @@ func (w *world) compare(t *rapid.T, p *Planner) {
 			return // its load is remembered, and nobody can be told of it
 		}
 	}
-	if a, b := of(p), of(w.rebuild(t, p)); !slices.Equal(a, b) {
+	same := p.Clone()
+	same.version++ // as if told of something: what balance took from where is forgotten
+	if a, b := of(same), of(w.rebuild(t, p)); !slices.Equal(a, b) {
 		t.Fatalf("the plan depends on history:\n%v\n%v", a, b)
 	}
 }
