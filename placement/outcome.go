@@ -112,9 +112,12 @@ func (s *pass) finish(before, after float64) rota.Plan {
 	return plan
 }
 
-// shrink lets go of scratch that only a large plan needed, but for the steps,
-// which the plan's net moves share.
+// shrink lets go of what only a large plan needed, but for the steps, which the
+// plan's net moves share.
 func (s *pass) shrink() {
+	if p := s.p; cap(p.nowhere) > large && len(p.nowhere) == 0 {
+		p.nowhere = nil
+	}
 	if cap(s.pending) > large {
 		s.log, s.pending, s.waiting = nil, nil, nil
 	}
@@ -165,9 +168,6 @@ func (p *Planner) Commit(plan rota.Plan) {
 	p.settled = p.version
 	if p.last = (lastPlan{}); cap(p.scratch.steps) > large {
 		p.scratch.steps = nil
-	}
-	if cap(p.nowhere) > large && len(p.nowhere) == 0 {
-		p.nowhere = nil
 	}
 }
 

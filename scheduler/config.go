@@ -54,8 +54,9 @@ type Config struct {
 	Moves ownership.Limits
 	// SlowStart is how long a worker takes to its full strength that joins after
 	// the leader's first plan, in five equal steps; one that returns within its
-	// restart grace is there at once. It spares workers with cold caches. Zero is
-	// no slow start.
+	// restart grace is there at once. It spares workers with cold caches. What a
+	// plan that is only asked for says is what comes when it is over. Zero is no
+	// slow start.
 	SlowStart time.Duration
 	// Placement is how tasks are placed.
 	Placement placement.Options
