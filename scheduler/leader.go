@@ -437,8 +437,9 @@ func (l *leader) pass(now time.Time) {
 			l.ledger.Target(m.Instance, target(t, m.To, m.Reason))
 		}
 	})
-	// Budgets are per pass: when its moves are done, the next may go on.
-	l.more = len(plan.Moves) > 0 && l.budgeted()
+	// Budgets are per pass, and moves make room: when they are done, the next
+	// may go on.
+	l.more = len(plan.Moves) > 0 && (l.budgeted() || len(plan.Waiting) > 0)
 	l.s.stats.passes.Add(1)
 	l.s.stats.moves.Add(uint64(len(plan.Moves)))
 	if len(plan.Moves) > 0 {
