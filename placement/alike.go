@@ -1,6 +1,9 @@
 package placement
 
-import "slices"
+import (
+	"math"
+	"slices"
+)
 
 // settleAlike places the first of the list as far as they are plain and of one
 // weight, and returns how many those are and which of them no worker takes; or
@@ -92,4 +95,21 @@ func (s *pass) recall() {
 		k.load = s.loads[at]
 		s.p.rate(w, k)
 	}
+}
+
+// few is how many instances are placed without a tree: building one costs more
+// than so many looks at all workers.
+const few = 4
+
+// firstEmptiest is emptiestFor for a plain instance, by looking at all workers.
+func (s *pass) firstEmptiest() int32 {
+	p := s.p
+	d := p.domains[s.sole]
+	best, least := none, math.Inf(1)
+	for _, w := range s.ready {
+		if p.level[w] < least && d.has(w) && !p.workers[w].full() {
+			best, least = w, p.level[w]
+		}
+	}
+	return best
 }

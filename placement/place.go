@@ -166,23 +166,6 @@ func (s *pass) settleOne(e entry) bool {
 // pass, or (the zero cause) that it was nowhere.
 func (s *pass) whyMoved(i int32) cause { return s.evicted[i] }
 
-// few is how many instances are placed without a tree: building one costs more
-// than so many looks at all workers.
-const few = 4
-
-// firstEmptiest is emptiestFor for a plain instance, by looking at all workers.
-func (s *pass) firstEmptiest() int32 {
-	p := s.p
-	d := p.domains[s.sole]
-	best, least := none, math.Inf(1)
-	for _, w := range s.ready {
-		if p.level[w] < least && d.has(w) && !p.workers[w].full() {
-			best, least = w, p.level[w]
-		}
-	}
-	return best
-}
-
 // emptiestFor returns the emptiest worker of the domain that task n's instance i
 // may go to. Workers in its way stay out of the tree until it is another task's
 // turn. A nil t says that the task is plain: nothing but a full worker is in
