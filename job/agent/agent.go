@@ -54,12 +54,18 @@ type Agent struct {
 	mu       sync.Mutex
 	link     *link
 	starting map[key]chan struct{} // closed when the start has come to something
+	begun    map[key]*time.Timer   // begins that have not been told yet
 }
 
 type key struct {
 	id         string
 	generation rota.Generation
 }
+
+// beginDelay is how long a begin waits for its end. Most commands are over by
+// then: the end alone is told, and the store is spared a write. What runs longer
+// is shown as running that much later; when it began is told all the same.
+const beginDelay = 10 * time.Millisecond
 
 // link is one connection. Its sender never blocks who reports.
 type link struct {
@@ -90,7 +96,7 @@ func New(cfg Config) (*Agent, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	a := &Agent{cfg: cfg, starting: map[key]chan struct{}{}}
+	a := &Agent{cfg: cfg, starting: map[key]chan struct{}{}, begun: map[key]*time.Timer{}}
 	cfg.Runner.Notify = a.notify
 	r, err := runner.New(cfg.Runner)
 	if err != nil {
@@ -253,14 +259,32 @@ func (k *link) pump(ctx context.Context, s grpc.BidiStreamingClient[rotav1.FromJ
 
 // notify passes on what the runner says. Without a connection it is said with
 // the next hello.
-func (a *Agent) notify(st runner.Status) { a.tell(reportOf(st)) }
-
-func (a *Agent) tell(r *rotav1.JobReport) {
+func (a *Agent) notify(st runner.Status) {
+	k := key{st.ID, st.Generation}
 	a.mu.Lock()
-	k := a.link
-	a.mu.Unlock()
-	if k != nil {
-		k.report(r)
+	defer a.mu.Unlock()
+	if st.State == job.Running {
+		a.begun[k] = time.AfterFunc(beginDelay, func() {
+			a.mu.Lock()
+			defer a.mu.Unlock()
+			if a.begun[k] != nil { // it has not ended
+				delete(a.begun, k)
+				a.tell(reportOf(st))
+			}
+		})
+		return
+	}
+	if begin := a.begun[k]; begin != nil {
+		begin.Stop()
+		delete(a.begun, k)
+	}
+	a.tell(reportOf(st))
+}
+
+// tell queues a report on the connection, if there is one. a.mu is held.
+func (a *Agent) tell(r *rotav1.JobReport) {
+	if a.link != nil {
+		a.link.report(r)
 	}
 }
 
@@ -317,6 +341,8 @@ func (a *Agent) start(m *rotav1.JobStart) {
 			r.State = string(job.Failed)
 			r.Permanent = errors.Is(err, runner.ErrNotAllowed) || errors.As(err, &field)
 		}
+		a.mu.Lock()
+		defer a.mu.Unlock()
 		a.tell(r)
 	}()
 }
