@@ -130,7 +130,9 @@ func newHost(t testing.TB, name string, cfg runner.Config, labels map[string]str
 	line := &wire{}
 	line.mend()
 	next := 0
-	w, err := worker.New(worker.Config{Name: name, Labels: labels, NameWait: time.Minute, Connect: func(ctx context.Context, _ []string) (worker.Stream, error) {
+	var a *agent.Agent
+	fence := func() { a.Fence() }
+	w, err := worker.New(worker.Config{Name: name, Labels: labels, NameWait: time.Minute, LeaseEnded: fence, Connect: func(ctx context.Context, _ []string) (worker.Stream, error) {
 		alive := line.alive()
 		if alive.Err() != nil {
 			return nil, io.EOF
@@ -147,8 +149,8 @@ func newHost(t testing.TB, name string, cfg runner.Config, labels map[string]str
 		t.Fatal(err)
 	}
 	conns := 0
-	a, err := agent.New(agent.Config{
-		Name: name, Incarnation: w.Incarnation(), Runner: cfg,
+	a, err = agent.New(agent.Config{
+		Name: name, Incarnation: w.Incarnation(), Runner: cfg, Leased: w.Leased,
 		Logger: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})),
 		Connect: func(context.Context) (*grpc.ClientConn, error) {
 			alive := line.alive()
@@ -453,16 +455,10 @@ func TestLost(t *testing.T) {
 	first := n.state(t, rerun, "running")
 	n.state(t, stay, "running")
 	pid := pids(1)[0]
-	fenced := make(chan struct{})
 	h.wire.cut() // the connections break; the processes live on
-	go func() {
-		defer close(fenced)
-		h.agent.Fence()
-	}()
 	if j := n.state(t, stay, "lost"); j.GetAttempts() != 1 {
 		t.Errorf("%v", j)
 	}
-	<-fenced
 	newHost(t, "b", runner.Config{}, nil, n)
 	second := n.until(t, rerun, func(j *rotav1.Job) bool { return j.GetState() == "running" && j.GetWorker() == "b" })
 	if second.GetGeneration() <= first.GetGeneration() || second.GetAttempts() < 2 {
