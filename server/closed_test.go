@@ -67,7 +67,7 @@ func (c *closed) source(t *testing.T, r pki.Request) *pki.Source {
 	return src
 }
 
-func newClosed(t *testing.T, limits auth.Limits) *closed {
+func newClosed(t *testing.T, cfg server.Config) *closed {
 	t.Helper()
 	c := &closed{dir: filepath.Join(t.TempDir(), "pki"), tokens: &auth.Tokens{}, secrets: map[auth.Role]auth.Secret{}}
 	if _, err := pki.Init(c.dir, "test", 0, time.Now()); err != nil {
@@ -92,13 +92,14 @@ func newClosed(t *testing.T, limits auth.Limits) *closed {
 	}
 	st := memory.New()
 	t.Cleanup(func() { st.Close() })
-	grpcL, httpL := listen(t), listen(t)
-	c.grpc, c.http = grpcL.Addr().String(), "https://"+httpL.Addr().String()
-	c.Server, err = server.Start(server.Config{
-		Scheduler: scheduler.Config{Store: st, Name: "s", Logger: slog.New(slog.DiscardHandler)}, GRPC: grpcL, HTTP: httpL,
-		TLS: grpcTLS, HTTPTLS: httpTLS, Dial: src.Credentials(""), Limits: limits,
-		Authenticator: &auth.Authenticator{Tokens: c.tokens, Names: pki.Names},
-	})
+	if cfg.GRPC == nil {
+		cfg.GRPC, cfg.HTTP = listen(t), listen(t)
+	}
+	c.grpc, c.http = cfg.GRPC.Addr().String(), "https://"+cfg.HTTP.Addr().String()
+	cfg.Scheduler = scheduler.Config{Store: st, Name: "s", Logger: slog.New(slog.DiscardHandler)}
+	cfg.TLS, cfg.HTTPTLS, cfg.Dial = grpcTLS, httpTLS, src.Credentials("")
+	cfg.Authenticator = &auth.Authenticator{Tokens: c.tokens, Names: pki.Names}
+	c.Server, err = server.Start(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -153,7 +154,7 @@ func (c *closed) ask(t *testing.T, conf *tls.Config, method, path, body string, 
 // that the table does not list, or that somebody may call who should not.
 func TestEveryMethod(t *testing.T) {
 	t.Parallel()
-	c := newClosed(t, auth.Limits{})
+	c := newClosed(t, server.Config{})
 	policy := server.Policy()
 	methods := c.Methods()
 	if len(methods) < 30 {
@@ -212,7 +213,7 @@ func TestEveryMethod(t *testing.T) {
 // and those beside it.
 func TestEveryRoute(t *testing.T) {
 	t.Parallel()
-	c := newClosed(t, auth.Limits{})
+	c := newClosed(t, server.Config{})
 	conf := c.source(t, pki.Request{}).Client("")
 	code, text := c.ask(t, conf, http.MethodGet, "/v1/openapi.json", "")
 	var description struct {
@@ -276,7 +277,7 @@ func TestEveryRoute(t *testing.T) {
 // with another's certificate refused.
 func TestWorkersOverTLS(t *testing.T) {
 	t.Parallel()
-	c := newClosed(t, auth.Limits{})
+	c := newClosed(t, server.Config{})
 	join := func(name string, src *pki.Source) (*worker.Worker, *agent.Agent) {
 		w, err := worker.New(worker.Config{Name: name, Schedulers: []string{c.grpc}, DialTLS: func() *tls.Config { return src.Client("", "h2") }})
 		if err != nil {
@@ -342,7 +343,7 @@ func TestWorkersOverTLS(t *testing.T) {
 
 func TestRates(t *testing.T) {
 	t.Parallel()
-	c := newClosed(t, auth.Limits{Rate: 1e-9, Burst: 3})
+	c := newClosed(t, server.Config{Limits: auth.Limits{Rate: 1e-9, Burst: 3}})
 	conf := c.source(t, pki.Request{}).Client("")
 	viewer := "Bearer " + c.secrets[auth.Viewer].Reveal()
 	last := 0
