@@ -67,7 +67,7 @@ supply: ## known vulnerabilities, licences, and the list of parts in bin/sbom.js
 	mkdir -p bin && .ci/supply bin/sbom.json
 
 .PHONY: bench-jobs
-bench-jobs: ## jobs a second and the time to the first output, beside a loop that starts the same commands itself
+bench-jobs: ## jobs a second and the time to the first output, beside a loop that starts the same commands itself and one over ssh
 	cd bench && go run ./jobs
 
 .PHONY: generate
