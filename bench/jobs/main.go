@@ -18,6 +18,7 @@ import (
 	"os/exec"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	rotav1 "github.com/rota-project/rota/api/rota/v1"
@@ -191,6 +192,12 @@ func run(n, samples, queued int) error {
 	row("a write to the disk and a command begun, p50", ms(least, 50), "-")
 	row("ratio", fmt.Sprintf("%.1f", float64(at(first, 50))/float64(at(least, 50))), "-")
 
+	flooded, bytes, err := c.flooded(max(samples/4, 20))
+	if err != nil {
+		return err
+	}
+	row(fmt.Sprintf("the same beside a job that writes %d MB/s, p50", bytes/1e6), ms(flooded, 50), "-")
+
 	rate, err := c.rate(n)
 	if err != nil {
 		return err
@@ -246,6 +253,49 @@ func (c *cluster) firstOutput(samples int) ([]time.Duration, error) {
 	}
 	slices.Sort(out)
 	return out, nil
+}
+
+// flooded is firstOutput while a job writes as fast as it may and somebody
+// follows it. It also says how many bytes a second that one got.
+func (c *cluster) flooded(samples int) ([]time.Duration, int64, error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	j, err := c.jobs.RunJob(ctx, &rotav1.RunJobRequest{Job: &rotav1.JobDefinition{Argv: []string{"cat", "/dev/zero"}}})
+	if err != nil {
+		return nil, 0, err
+	}
+	s, err := c.jobs.ReadOutput(ctx, &rotav1.ReadOutputRequest{Id: j.GetId(), Follow: true})
+	if err != nil {
+		return nil, 0, err
+	}
+	var got atomic.Int64
+	begun := make(chan struct{})
+	go func() {
+		once := sync.OnceFunc(func() { close(begun) })
+		defer once()
+		for {
+			m, err := s.Recv()
+			if err != nil {
+				return
+			}
+			got.Add(int64(len(m.GetData())))
+			once()
+		}
+	}()
+	<-begun
+	began, at := time.Now(), got.Load()
+	out, err := c.firstOutput(samples)
+	bytes := int64(float64(got.Load()-at) / time.Since(began).Seconds())
+	if err == nil && bytes == 0 {
+		err = errors.New("nobody wrote anything beside")
+	}
+	if err != nil {
+		return nil, 0, err
+	}
+	if _, err := c.jobs.StopJob(ctx, &rotav1.StopJobRequest{Id: j.GetId()}); err != nil {
+		return nil, 0, err
+	}
+	return out, bytes, c.done(j.GetId())
 }
 
 // rate runs n jobs, asked for by 16 clients, and waits for the last to end.
