@@ -1,6 +1,7 @@
 package server_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"encoding/json"
@@ -12,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -96,7 +98,7 @@ func newClosed(t *testing.T, cfg server.Config) *closed {
 		cfg.GRPC, cfg.HTTP = listen(t), listen(t)
 	}
 	c.grpc, c.http = cfg.GRPC.Addr().String(), "https://"+cfg.HTTP.Addr().String()
-	cfg.Scheduler = scheduler.Config{Store: st, Name: "s", Logger: slog.New(slog.DiscardHandler)}
+	cfg.Scheduler.Store, cfg.Scheduler.Name = st, "s"
 	cfg.TLS, cfg.HTTPTLS, cfg.Dial = grpcTLS, httpTLS, src.Credentials("")
 	cfg.Authenticator = &auth.Authenticator{Tokens: c.tokens, Names: pki.Names}
 	c.Server, err = server.Start(cfg)
@@ -340,6 +342,49 @@ func TestWorkersOverTLS(t *testing.T) {
 		t.Errorf("after revocation: %v", err)
 	}
 }
+
+// TestAudit has what is refused over HTTP told with who asked for it and from
+// where, whatever the caller says of itself, and without its secrets.
+func TestAudit(t *testing.T) {
+	t.Parallel()
+	var mu sync.Mutex
+	var log bytes.Buffer
+	handler := slog.NewTextHandler(writerFunc(func(p []byte) (int, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		return log.Write(p)
+	}), nil)
+	c := newClosed(t, server.Config{Scheduler: scheduler.Config{Logger: slog.New(handler)}})
+	viewer, admin := c.secrets[auth.Viewer].Reveal(), c.secrets[auth.Admin].Reveal()
+	conf := c.source(t, pki.Request{}).Client("")
+	body := `{"job":{"argv":["x","hidden-argument"],"env":{"A":"hidden-value"}}}`
+	if code, _ := c.ask(t, conf, http.MethodPost, "/v1/jobs", body, "Authorization", "Bearer "+viewer, "X-Forwarded-For", "203.0.113.9"); code != 403 {
+		t.Fatalf("a viewer's job: %d", code)
+	}
+	if code, text := c.ask(t, conf, http.MethodPost, "/v1/jobs", body, "Authorization", "Bearer "+admin); code != 200 {
+		t.Fatalf("an admin's job: %d %s", code, text)
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	text := log.String()
+	for _, want := range []string{
+		`msg=audit who=viewer kind=token`, `method=/rota.v1.Jobs/RunJob`, `outcome=PermissionDenied from=127.0.0.1 `,
+		`msg=audit who=admin kind=token`, `outcome=OK from=127.0.0.1`,
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no %q in\n%s", want, text)
+		}
+	}
+	for _, secret := range []string{"hidden", "203.0.113.9", viewer[len(viewer)-30:], admin[len(admin)-30:]} {
+		if strings.Contains(text, secret) {
+			t.Errorf("%q is in\n%s", secret, text)
+		}
+	}
+}
+
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 
 func TestRates(t *testing.T) {
 	t.Parallel()
