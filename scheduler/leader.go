@@ -7,7 +7,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/rota-project/rota"
 	"github.com/rota-project/rota/ownership"
 	"github.com/rota-project/rota/placement"
 	"github.com/rota-project/rota/store"
@@ -34,6 +33,7 @@ type leader struct {
 
 	workers    map[string]bool // whose standing is to be looked at before the next plan
 	graceUntil map[string]time.Time
+	ramps      ramps              // slow start
 	ended      []*storepb.Program // that are to be kept for a while
 	orphans    bool               // tasks of programs that ended may be left
 	instances  int                // of all tasks
@@ -84,6 +84,7 @@ func (s *Scheduler) lead(parent context.Context, lease store.LeaseID, epoch int6
 		s: s, lease: lease, epoch: epoch, fence: epoch, value: value, planner: planner,
 		ledger: ownership.Ledger{Limits: s.cfg.Moves}, inbox: deltas{signal: make(chan struct{}, 1)},
 		lists: make(chan sourceList), workers: map[string]bool{}, graceUntil: map[string]time.Time{},
+		ramps: newRamps(s.cfg.SlowStart, time.Now()),
 	}
 	if l.ledger.Limits.InAll < 0 {
 		l.ledger.Limits.InAll = 0
@@ -119,6 +120,10 @@ func (l *leader) run(ctx context.Context) error {
 			}
 		}
 		now := time.Now()
+		l.ramps.grow(now, func(name string) {
+			l.workers[name] = true
+			l.planAt = now
+		})
 		if !now.Before(l.nextPass) {
 			l.nextPass = now.Add(l.s.cfg.Interval)
 			l.owed.prune = true
@@ -176,6 +181,9 @@ func (l *leader) wakeAt() time.Time {
 		if t.Before(at) {
 			at = t
 		}
+	}
+	if t, ok := l.ramps.next(); ok && t.Before(at) {
+		at = t
 	}
 	return at
 }
@@ -242,8 +250,13 @@ func (l *leader) learn(d *view.Delta) error {
 					l.graceUntil[c.Name] = time.Now().Add(grace)
 				}
 			}
+			l.ramps.leave(c.Name)
 			l.s.log.Info("worker gone", "worker", c.Name, "left", c.Old.GetLeaving())
 		case c.Old == nil:
+			_, back := l.graceUntil[c.Name]
+			if !back && len(l.ledger.Awaiting(c.Name)) == 0 { // else it has its tasks still
+				l.ramps.join(c.Name, time.Now())
+			}
 			delete(l.graceUntil, c.Name)
 			v.Read(func() { l.rejoin(c.Name) })
 			l.owed.over(c.Name)
@@ -300,50 +313,6 @@ func (l *leader) ack(worker string, a *record.Ack) {
 	}
 }
 
-// setTask tells the planner of a task, and the ledger of a changed spec.
-func (l *leader) setTask(t *record.Task) {
-	l.instances += replicas(t)
-	if err := l.planner.SetTask(t.Task()); err != nil {
-		l.s.log.Error("task cannot be placed", "task", t.ID, "error", err)
-		return
-	}
-	for n := range replicas(t) {
-		i := rota.Instance{Task: t.ID, Index: n}
-		worker, ok := l.planner.Where(i)
-		if !ok {
-			// Its worker may be away: should that return, it is given what is declared now.
-			worker = l.ledger.Aim(i)
-		}
-		if worker != "" {
-			l.ledger.Target(i, target(t, worker, ""))
-		}
-	}
-}
-
-// drop has the instances that are declared no longer be nowhere. The planner
-// says so of those that it finds on living workers only; one whose worker is
-// away must not be given back to it when it returns.
-func (l *leader) drop(was, is *record.Task) {
-	if was == nil {
-		return
-	}
-	from := 0
-	if is != nil {
-		from = replicas(is)
-	}
-	for n := from; n < replicas(was); n++ {
-		l.ledger.Target(rota.Instance{Task: was.ID, Index: n}, ownership.Target{Reason: "no task declares it"})
-	}
-}
-
-func replicas(t *record.Task) int { return max(t.Replicas, 1) }
-
-func target(t *record.Task, worker, reason string) ownership.Target {
-	return ownership.Target{
-		Worker: worker, Mode: t.Mode, Priority: t.Priority, Spec: record.Spec(t), Reason: reason,
-	}
-}
-
 // standing tells the planner whether a worker is there; the view stands still.
 func (l *leader) standing(name string) {
 	v := l.s.view
@@ -356,6 +325,7 @@ func (l *leader) standing(name string) {
 		l.planner.RemoveWorker(name)
 		return
 	}
+	w.Ramp = l.ramps.part(name)
 	if err := l.planner.SetWorker(w); err != nil {
 		l.s.log.Error("worker cannot be placed on", "worker", name, "error", err)
 	}
@@ -397,8 +367,9 @@ func (l *leader) pass(now time.Time) {
 			l.ledger.Target(m.Instance, target(t, m.To, m.Reason))
 		}
 	})
-	// Budgets are per pass: when its moves are done, the next may go on.
-	l.more = len(plan.Moves) > 0 && l.budgeted()
+	// Budgets are per pass, and moves make room: when they are done, the next
+	// may go on.
+	l.more = len(plan.Moves) > 0 && (l.budgeted() || len(plan.Waiting) > 0)
 	l.s.stats.passes.Add(1)
 	l.s.stats.moves.Add(uint64(len(plan.Moves)))
 	if len(plan.Moves) > 0 {

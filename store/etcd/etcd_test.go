@@ -2,6 +2,7 @@ package etcd_test
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"os"
@@ -65,9 +66,10 @@ func TestConformance(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = client.Close() })
+	base := "conformance-" + rand.Text() + "/" // its own each time it is repeated
 	storetest.Run(t, storetest.Target{
 		Open: func(t *testing.T, root string) store.Store {
-			return open(t, etcd.Config{Endpoints: node.Endpoints(), Root: root})
+			return open(t, etcd.Config{Endpoints: node.Endpoints(), Root: base + root})
 		},
 		Compact: func(ctx context.Context, revision int64) error {
 			_, err := client.Compact(ctx, revision)
@@ -169,9 +171,9 @@ func TestBadConfig(t *testing.T) {
 		"password_file: open": {Endpoints: at, User: "u", PasswordFile: blank + "x"},
 		"password_file: \"/":  {Endpoints: at, User: "u", PasswordFile: blank},
 		"cert_file":           {Endpoints: at, KeyFile: blank},
-		"cert_file, key_file": {Endpoints: at, KeyFile: blank, CertFile: blank},
-		"ca_file":             {Endpoints: at, CAFile: blank},
-		"ca_file: open":       {Endpoints: at, CAFile: blank + "x"},
+		"any PEM data":        {Endpoints: at, KeyFile: blank, CertFile: blank},
+		"authority: /":        {Endpoints: at, CAFile: blank},
+		"authority: open":     {Endpoints: at, CAFile: blank + "x"},
 	} {
 		if _, err := etcd.Open(t.Context(), cfg); err == nil || !strings.Contains(err.Error(), field) {
 			t.Errorf("%s: %v", field, err)
