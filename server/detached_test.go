@@ -12,6 +12,7 @@ import (
 	"github.com/rota-project/rota/auth"
 	"github.com/rota-project/rota/pki"
 	"github.com/rota-project/rota/program"
+	"github.com/rota-project/rota/server"
 	"github.com/rota-project/rota/view"
 	"github.com/rota-project/rota/worker"
 )
@@ -21,7 +22,7 @@ import (
 // talks to its task.
 func TestDetachedOverTLS(t *testing.T) {
 	t.Parallel()
-	c := newClosed(t, auth.Limits{})
+	c := newClosed(t, server.Config{})
 	answers := make(chan string, 1)
 	src := c.source(t, pki.Request{Role: pki.Worker, Name: "w1"})
 	w, err := worker.New(worker.Config{Name: "w1", Schedulers: []string{c.grpc}, DialTLS: func() *tls.Config { return src.Client("", "h2") }})
