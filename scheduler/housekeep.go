@@ -68,7 +68,7 @@ func (o *nodeWrites) list(v *view.View, now time.Time, forget time.Duration) (ou
 		n := &storepb.Node{
 			Name: name, Cordoned: have.GetCordoned(), Draining: have.GetDraining(), LostUnixMs: now.UnixMilli(), Last: o.gone[name],
 		}
-		if n.Last == nil {
+		if n.GetLast() == nil {
 			n.Last = have.GetLast()
 		}
 		out = append(out, nodeWrite{node: n, keep: true})

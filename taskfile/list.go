@@ -53,8 +53,7 @@ func (l *list) document(err error) error {
 }
 
 func (l *list) addDocument(doc linedoc.Value) error {
-	switch {
-	case doc.Kind == linedoc.Null:
+	if doc.Kind == linedoc.Null {
 		return nil // an empty document
 	}
 	l.said = true
