@@ -27,7 +27,7 @@ type graced struct {
 	o     *owners
 	grace time.Duration
 	list  []rota.Task
-	via   func() *scheduler.Scheduler
+	via   atomic.Pointer[scheduler.Scheduler] // whom workers ask; nil is nobody
 	// decide are the faults of schedulers that start from now on.
 	decide faulty.Decide
 }
@@ -47,7 +47,7 @@ func (g *graced) worker(name string) (w *worker.Worker, die context.CancelFunc) 
 	w = newWorker(g.t, name, g.o, worker.Config{
 		RestartGrace: g.grace, NameWait: time.Hour,
 		Connect: func(ctx context.Context, _ []string) (worker.Stream, error) {
-			sc := g.via()
+			sc := g.via.Load()
 			if alive.Err() != nil || sc == nil {
 				return nil, context.Canceled
 			}
@@ -95,7 +95,7 @@ func TestGraceOutlivesTheLeader(t *testing.T) {
 				t.Cleanup(func() { st.Close() })
 				g := &graced{t: t, store: st, o: newOwners(t), grace: time.Minute, list: tasks(40)}
 				s1, cut := g.scheduler("s1")
-				g.via = func() *scheduler.Scheduler { return s1 }
+				g.via.Store(s1)
 				w1, _ := g.worker("w1")
 				_, die := g.worker("w2")
 				if !w1.TryLeaveBarrier(time.Minute) {
@@ -108,13 +108,13 @@ func TestGraceOutlivesTheLeader(t *testing.T) {
 					time.Sleep(lease + time.Second)
 				}
 				cut.Set(faulty.Down)
-				g.via = func() *scheduler.Scheduler { return nil }
+				g.via.Store(nil)
 				if err := s1.Stop(t.Context()); err != nil {
 					t.Fatal(err)
 				}
 				time.Sleep(c.gap)
 				s2, _ := g.scheduler("s2")
-				g.via = func() *scheduler.Scheduler { return s2 }
+				g.via.Store(s2)
 				time.Sleep(4 * lease) // less than the grace
 				if n := g.o.count(); n["w1"] != 20 || n["w2"] != 0 {
 					t.Fatalf("while w2 is away: %v", n)
@@ -165,8 +165,8 @@ func TestManyLostAtOnce(t *testing.T) {
 		g := &graced{t: t, store: under, o: newOwners(t), grace: time.Minute, list: tasks(100)}
 		var writes atomic.Int64
 		sc, _ := g.scheduler("s1")
-		g.via = func() *scheduler.Scheduler { return sc }
-		const n = 70
+		g.via.Store(sc)
+		const n = 40
 		remembered := func() (nodes, lost int) {
 			sc.View().Read(func() {
 				for _, node := range sc.View().Nodes {
@@ -202,6 +202,7 @@ func TestManyLostAtOnce(t *testing.T) {
 			return faulty.Fault{}
 		}
 		sc, _ = g.scheduler("s2")
+		g.via.Store(sc)
 		time.Sleep(10 * time.Second)
 		if nodes, lost := remembered(); nodes != n || lost != n {
 			t.Fatalf("of %d lost workers %d are remembered, %d as lost", n, nodes, lost)
@@ -246,7 +247,7 @@ func TestAllGoneAndBack(t *testing.T) {
 		t.Cleanup(func() { st.Close() })
 		g := &graced{t: t, store: st, o: newOwners(t), list: tasks(40)}
 		sc, _ := g.scheduler("s1")
-		g.via = func() *scheduler.Scheduler { return sc }
+		g.via.Store(sc)
 		w1, die1 := g.worker("w1")
 		time.Sleep(time.Second)
 		w2, die2 := g.worker("w2") // takes half of what w1 had: not what a fresh plan would say
