@@ -41,7 +41,7 @@ churn: ## the gateway under load while workers come and go: FOR=10m
 
 .PHONY: bench-balance
 bench-balance: ## the picking rules beside a mutex and a locked ring
-	cd bench && go run ./balance -test.benchtime=200ms
+	cd bench && go run ./balance
 
 .PHONY: bench-gateway
 bench-gateway: ## the gateway beside nginx, HAProxy, Caddy and httputil, by wrk and h2load
