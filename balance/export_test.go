@@ -22,3 +22,12 @@ func Layout() (counters, size uintptr) {
 
 // Lag is how far behind a turn may be, as lag says.
 const Lag = 256
+
+// LeaveGap notes two idle instances on w as two callers at one instant may: with a
+// gap between their bits.
+func (f *Fn) LeaveGap(w *Worker, now int64) {
+	i := f.warm.seatOf(w)
+	f.warm.seats[i].at.Store(now)
+	f.warm.idle[0].Or(1 << i)
+	f.warm.idle[2].Or(1 << i)
+}

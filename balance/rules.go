@@ -77,7 +77,7 @@ func (RoundRobin) Name() string { return "round-robin" }
 func (RoundRobin) pick(s *Set, n *snapshot, c *Call) (*Worker, feedback) {
 	for pass := range 2 {
 		for range n.workers {
-			w := n.workers[(s.turn.Add(1)-1)%uint32(len(n.workers))]
+			w := n.workers[(s.turn.Add(1)-1)%uint64(len(n.workers))]
 			if pass == 0 && w.ramping(c.Rand) || c.avoids(w) {
 				continue
 			}

@@ -29,8 +29,8 @@ type Set struct {
 	snap  atomic.Pointer[snapshot]
 	total striped
 	_     [64]byte
-	turn  atomic.Uint32 // round-robin
-	_     [60]byte
+	turn  atomic.Uint64 // round-robin
+	_     [56]byte
 	exact atomic.Bool // a rule asked for the level index
 	mu    sync.Mutex  // serializes Update
 }

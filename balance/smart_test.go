@@ -90,6 +90,22 @@ func TestEachIdleInstanceServesOneCall(t *testing.T) {
 	}
 }
 
+func TestGapsBetweenIdleInstances(t *testing.T) {
+	t.Parallel()
+	ms := members("a", "b", "c")
+	s := setOf(ms)
+	rnd := splitmix(27)
+	fn := balance.NewFn("f", nil)
+	fn.LeaveGap(ms[1].Worker, 1)
+	for i, want := range []bool{true, true, false} {
+		p := try(s, balance.Pull{}, balance.Call{Fn: fn, Now: 2}, &rnd)
+		defer p.Release()
+		if (name(p) == "b") != want {
+			t.Errorf("call %d with two idle instances on b went to %s", i+1, name(p))
+		}
+	}
+}
+
 func TestSmartStartsWhereItStartedLast(t *testing.T) {
 	t.Parallel()
 	var names []string

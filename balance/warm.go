@@ -127,11 +127,12 @@ func (m *warm) pop(n *snapshot, c *Call, by measure, most uint64) (w *Worker, lo
 	}
 }
 
-// claim takes one idle instance of the seat, if there is one.
+// claim takes one idle instance of the seat, if there is one. It takes the highest
+// bit, whatever is below: two at one instant may leave a gap.
 func (m *warm) claim(i int) bool {
 	bit := uint64(1) << i
-	deep := m.idle[1].Load()>>i&1 + m.idle[2].Load()>>i&1 + m.idle[3].Load()>>i&1
-	word := &m.idle[deep&(warmDepth-1)]
+	above := m.idle[1].Load()>>i&1 | m.idle[2].Load()>>i&1<<1 | m.idle[3].Load()>>i&1<<2
+	word := &m.idle[bits.Len64(above)&(warmDepth-1)]
 	was := word.Load()
 	return was&bit != 0 && word.CompareAndSwap(was, was&^bit)
 }
