@@ -168,38 +168,39 @@ type HashingBounded struct {
 func (HashingBounded) Name() string { return "hashing-bounded" }
 
 func (r HashingBounded) pick(s *Set, n *snapshot, c *Call) (*Worker, feedback) {
-	h := c.hash()
-	// The bound is never below one call: whoever has none is within it.
-	if w := n.hashed(h); !c.avoids(w) {
-		if st := w.state.Load(); st&takenMask == 0 && w.reserveAt(st, 0) {
-			return w, wantsTotal
-		}
-	}
 	factor := r.Factor
 	if factor <= 1 {
 		factor = 1.25
 	}
-	bound := factor * float64(s.total.sum()+1) * n.even
+	h, bound, avoiding := c.hash(), -1.0, c.avoiding()
 	for range jumps {
-		if w := n.hashed(h); !c.avoids(w) && w.reserveBelow(bound) {
+		w := n.hashed(h)
+		st := w.state.Load()
+		// The bound is never below one call: who has none is within it.
+		if st&takenMask != 0 && bound < 0 {
+			bound = factor * float64(s.total.sum()+1) * n.even
+		}
+		if (st&takenMask == 0 || w.below(st, bound)) && (!avoiding || !c.avoids(w)) && w.reserveAt(st, 0) {
 			return w, wantsTotal
 		}
 		h = mix(h + golden)
 	}
 	// Never more than the bound while one is below it: somebody always is.
+	bound = factor * float64(s.total.sum()+1) * n.even
 	from := below(h, len(n.workers))
 	for i := range n.workers {
-		if w := n.workers[(from+i)%len(n.workers)]; !c.avoids(w) && w.reserveBelow(bound) {
+		w := n.workers[(from+i)%len(n.workers)]
+		if st := w.state.Load(); w.below(st, bound) && !c.avoids(w) && w.reserveAt(st, 0) {
 			return w, wantsTotal
 		}
 	}
 	return s.least(n, c), wantsTotal
 }
 
-// reserveBelow takes a place if the calls in flight, weighted, are below the bound.
-func (w *Worker) reserveBelow(bound float64) bool {
-	st := w.state.Load()
-	return w.free(st) && float64(st&inflightMask*w.gains[byGain].Load()) < bound && w.reserveAt(st, 0)
+// below says that the worker is free and its calls in flight, weighted, are below
+// the bound.
+func (w *Worker) below(state uint64, bound float64) bool {
+	return w.free(state) && float64(state&inflightMask*w.gains[byGain].Load()) < bound
 }
 
 const (
