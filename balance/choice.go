@@ -48,18 +48,13 @@ func leap(best uint64) uint64 {
 // leastOf looks for the least loaded worker without reserving a place: of all
 // if they are few, else of four at random, and of all if those are full.
 func (n *snapshot) leastOf(c *Call, by measure) choice {
-	ws := n.workers
-	if len(ws) > scanMost {
-		of, rnd := uint64(len(ws)), c.Rand
-		ws = []*Worker{
-			n.workers[(rnd>>48)*of>>16], n.workers[(rnd>>32&0xffff)*of>>16],
-			n.workers[(rnd>>16&0xffff)*of>>16], n.workers[(rnd&0xffff)*of>>16],
-		}
+	if len(n.workers) > scanMost {
+		return n.leastOfSome(c, by)
 	}
-	base := rankBase(ws[int(c.Rand&(1<<16-1))*len(ws)>>16].state.Load())
+	base := rankBase(n.workers[below(c.Rand, len(n.workers))].state.Load())
 	avoiding := c.avoiding()
 	best, state := uint64(noRank), uint64(0)
-	for i, w := range ws {
+	for i, w := range n.workers {
 		if s := w.state.Load(); w.free(s) && (!avoiding || !c.avoids(w)) {
 			if r := rank(base, w.loadBy(s, by), s) | uint64(i); r < best {
 				best, state = r, s
@@ -67,10 +62,29 @@ func (n *snapshot) leastOf(c *Call, by measure) choice {
 		}
 	}
 	if best == noRank {
+		return choice{}
+	}
+	w := n.workers[best&rankWho]
+	return choice{w, state, w.loadBy(state, by), leap(best)}
+}
+
+// leastOfSome looks at four of many at random, whose turns hardly matter.
+func (n *snapshot) leastOfSome(c *Call, by measure) choice {
+	best := choice{load: noRank}
+	rnd, avoiding := c.Rand, c.avoiding()
+	for range 4 {
+		w := n.workers[(rnd&0xffff)*uint64(len(n.workers))>>16]
+		rnd >>= 16
+		if s := w.state.Load(); w.free(s) && (!avoiding || !c.avoids(w)) {
+			if l := w.loadBy(s, by); l < best.load {
+				best.w, best.state, best.load = w, s, l
+			}
+		}
+	}
+	if best.w == nil {
 		return n.leastOfAll(c, by)
 	}
-	w := ws[best&rankWho]
-	return choice{w, state, w.loadBy(state, by), leap(best)}
+	return best
 }
 
 // leastOfAll looks at all workers, from one at random.
