@@ -51,7 +51,7 @@ func (n *snapshot) leastOf(c *Call, by measure) choice {
 	if len(n.workers) > scanMost {
 		return n.leastOfSome(c, by)
 	}
-	base := rankBase(n.workers[below(c.Rand, len(n.workers))].state.Load())
+	base := rankBase(n.workers[int(c.Rand&0xffff)*len(n.workers)>>16].state.Load())
 	avoiding := c.avoiding()
 	best, state := uint64(noRank), uint64(0)
 	for i, w := range n.workers {
