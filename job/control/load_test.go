@@ -53,7 +53,9 @@ func TestFlood(t *testing.T) {
 		for {
 			m, err := busy.Recv()
 			if err != nil {
-				if ctx.Err() == nil {
+				select {
+				case <-reached: // it was stopped then
+				default:
 					t.Errorf("the follower who reads: %v", err)
 				}
 				return
