@@ -37,7 +37,7 @@ func TestFlood(t *testing.T) {
 	if _, err := lazy.Recv(); err != nil { // and no more
 		t.Fatal(err)
 	}
-	const much = 256 << 20
+	const much = 128 << 20
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	busy, err := n.jobs.ReadOutput(ctx, &rotav1.ReadOutputRequest{Id: flood, Follow: true})
