@@ -43,7 +43,7 @@ func startCluster(t testing.TB) *cluster {
 	t.Helper()
 	g, h := listen(t), listen(t)
 	s, err := server.Start(server.Config{
-		Scheduler: scheduler.Config{Store: memory.New(), Name: "s1", Lease: time.Second, Debounce: time.Millisecond},
+		Scheduler: scheduler.Config{Store: memory.New(), Name: "s1", Lease: 3 * time.Second, Debounce: time.Millisecond},
 		GRPC:      g, HTTP: h,
 	})
 	must(t, err)
