@@ -42,7 +42,11 @@ func (a *app) whyText(out io.Writer, resp *rotav1.WhyResponse) error {
 		if in.GetWorker() == "" {
 			fmt.Fprintf(w, "%s is on no worker (%s)\n", printable(name.String()), in.GetState())
 		} else {
-			fmt.Fprintf(w, "%s is on %s (%s for %s, generation %s)\n", printable(name.String()), printable(in.GetWorker()), in.GetState(), since(in), generation(in))
+			long := ""
+			if in.GetSince() != nil {
+				long = " for " + since(in)
+			}
+			fmt.Fprintf(w, "%s is on %s (%s%s, generation %s)\n", printable(name.String()), printable(in.GetWorker()), in.GetState(), long, generation(in))
 		}
 		for _, reason := range why.GetReasons() {
 			fmt.Fprintf(w, "  %s\n", printable(reason))
