@@ -46,6 +46,7 @@ type call struct {
 
 // refusal is an answer of the gateway's own.
 type refusal struct {
+	page       *recorder // of the gateway's own paths, instead of text
 	status     int
 	text       string
 	retryAfter time.Duration
@@ -83,7 +84,7 @@ func (c *call) admit(ctx context.Context) *refusal {
 	if p.Rate > 0 {
 		if ok, wait := c.f.rates.allow(c.caller, p.Rate, p.Burst, c.begun); !ok {
 			c.f.refused.Add(1)
-			return &refusal{429, refuseRate, wait}
+			return &refusal{status: 429, text: refuseRate, retryAfter: wait}
 		}
 	}
 	if c.f.queue.waiting.Load() > 0 || !c.f.enter() {
@@ -92,9 +93,9 @@ func (c *call) admit(ctx context.Context) *refusal {
 		if !ok {
 			c.f.refused.Add(1)
 			if full {
-				return &refusal{503, refuseQueue, time.Second}
+				return &refusal{status: 503, text: refuseQueue, retryAfter: time.Second}
 			}
-			return &refusal{503, refuseWait, time.Second}
+			return &refusal{status: 503, text: refuseWait, retryAfter: time.Second}
 		}
 	}
 	c.entered = true
@@ -113,13 +114,13 @@ func (c *call) acquire(ctx context.Context) (*worker, *refusal) {
 	}
 	if len(grp.set.Workers()) == 0 {
 		c.f.refused.Add(1)
-		return nil, &refusal{503, refuseNone, time.Second}
+		return nil, &refusal{status: 503, text: refuseNone, retryAfter: time.Second}
 	}
 	c.waited = true
 	left := c.p.QueueTimeout - time.Duration(c.g.now()-c.begun)
 	if left <= 0 {
 		c.f.refused.Add(1)
-		return nil, &refusal{503, refuseWait, time.Second}
+		return nil, &refusal{status: 503, text: refuseWait, retryAfter: time.Second}
 	}
 	again := func() bool {
 		// Who waits may be tried on any worker again: it was not run on any.
@@ -134,10 +135,10 @@ func (c *call) acquire(ctx context.Context) (*worker, *refusal) {
 		return c.w, nil
 	case full:
 		c.f.refused.Add(1)
-		return nil, &refusal{503, refuseQueue, time.Second}
+		return nil, &refusal{status: 503, text: refuseQueue, retryAfter: time.Second}
 	}
 	c.f.refused.Add(1)
-	return nil, &refusal{503, refuseWait, time.Second}
+	return nil, &refusal{status: 503, text: refuseWait, retryAfter: time.Second}
 }
 
 func (c *call) try(grp *group, rule balance.Rule) bool {
@@ -161,14 +162,14 @@ func (c *call) acquireOwner(ctx context.Context) (*worker, *refusal) {
 			o, ok = m.Owner(c.task)
 		}
 		if !ok {
-			return &refusal{503, refuseOwner, time.Second}
+			return &refusal{status: 503, text: refuseOwner, retryAfter: time.Second}
 		}
 		if o.Generation < c.minGen {
-			return &refusal{412, refuseOld, 0}
+			return &refusal{status: 412, text: refuseOld, retryAfter: 0}
 		}
 		c.bal.Owner, c.generation = o.Worker, o.Generation
 		if !c.try(c.g.all, balance.Owner{}) {
-			return &refusal{503, refuseWait, time.Second}
+			return &refusal{status: 503, text: refuseWait, retryAfter: time.Second}
 		}
 		return nil
 	}

@@ -32,6 +32,8 @@ type upstream struct {
 	// since is when it was last used, in nanoseconds.
 	since int64
 	sent  uint64 // bytes written to it
+	// cancel ends a call over HTTP/2, which has no connection of its own.
+	cancel context.CancelCauseFunc
 }
 
 // pool keeps a worker's idle connections, the last used on top.
@@ -133,7 +135,22 @@ func (p *pool) flush() {
 	}
 }
 
-func (u *upstream) close() { _ = u.nc.Close() }
+func (u *upstream) close() {
+	if u.cancel != nil {
+		u.cancel(context.Canceled)
+		return
+	}
+	_ = u.nc.Close()
+}
+
+// cut makes whoever waits for the worker's answer return: it is late.
+func (u *upstream) cut() {
+	if u.cancel != nil {
+		u.cancel(errLate)
+		return
+	}
+	_ = u.nc.SetDeadline(longAgo)
+}
 
 // dial opens a connection to the worker. A failure means that nothing was sent.
 func (w *worker) dial(ctx context.Context, timeout time.Duration) (*upstream, error) {

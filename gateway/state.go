@@ -19,7 +19,6 @@ type state struct {
 	byName  map[string]*worker
 	fns     map[string]*function
 	routes  []Route // longest prefix first, those with a host before those without
-	h2c     bool    // some worker speaks HTTP/2 only
 }
 
 // trusts says whether the forwarding headers of that peer are believed.
@@ -146,7 +145,6 @@ func (b *builder) worker(m Member, all bool) error {
 	}
 	b.next.workers = append(b.next.workers, w)
 	b.next.byName[m.Name] = w
-	b.next.h2c = b.next.h2c || w.h2c
 	if !all {
 		b.offers[m.Name] = slices.Sorted(maps.Keys(m.Functions))
 	}

@@ -116,6 +116,7 @@ type Request struct {
 	Continue bool
 	// Trailers says that the client takes trailers (TE: trailers).
 	Trailers bool
+	scheme   []byte // of a header list
 }
 
 // Response is the head of a response.
