@@ -44,6 +44,12 @@ type call struct {
 	logName    string
 }
 
+// caller is whom a call that waits is waited for.
+type caller interface {
+	// context is done when it has gone.
+	context() context.Context
+}
+
 // refusal is an answer of the gateway's own.
 type refusal struct {
 	page       *recorder // of the gateway's own paths, instead of text
@@ -78,7 +84,7 @@ var (
 )
 
 // admit applies the function's limits. It may wait in the function's queue.
-func (c *call) admit(ctx context.Context) *refusal {
+func (c *call) admit(who caller) *refusal {
 	p := c.p
 	c.f.budget.earn(p.RetryBudget)
 	if p.Rate > 0 {
@@ -89,7 +95,7 @@ func (c *call) admit(ctx context.Context) *refusal {
 	}
 	if c.f.queue.waiting.Load() > 0 || !c.f.enter() {
 		c.waited = true
-		ok, full := c.f.queue.wait(ctx, p.QueueTimeout, p.Queue, c.f.enter)
+		ok, full := c.f.queue.wait(who.context(), p.QueueTimeout, p.Queue, c.f.enter)
 		if !ok {
 			c.f.refused.Add(1)
 			if full {
@@ -104,9 +110,9 @@ func (c *call) admit(ctx context.Context) *refusal {
 
 // acquire reserves a place on a worker that the call has not been tried on. It
 // may wait in the group's queue until one is free or ready.
-func (c *call) acquire(ctx context.Context) (*worker, *refusal) {
+func (c *call) acquire(who caller) (*worker, *refusal) {
 	if c.task != "" {
-		return c.acquireOwner(ctx)
+		return c.acquireOwner(who)
 	}
 	grp := c.f.group.Load()
 	if grp.queue.waiting.Load() == 0 && c.try(grp, c.p.rule) {
@@ -129,7 +135,7 @@ func (c *call) acquire(ctx context.Context) (*worker, *refusal) {
 		}
 		return c.try(grp, c.p.rule)
 	}
-	ok, full := grp.queue.wait(ctx, left, c.p.Queue, again)
+	ok, full := grp.queue.wait(who.context(), left, c.p.Queue, again)
 	switch {
 	case ok:
 		return c.w, nil
@@ -154,7 +160,7 @@ func (c *call) try(grp *group, rule balance.Rule) bool {
 }
 
 // acquireOwner reserves a place on the worker that owns the task.
-func (c *call) acquireOwner(ctx context.Context) (*worker, *refusal) {
+func (c *call) acquireOwner(who caller) (*worker, *refusal) {
 	try := func() *refusal {
 		var o Owner
 		ok := false
@@ -182,7 +188,7 @@ func (c *call) acquireOwner(ctx context.Context) (*worker, *refusal) {
 	if left <= 0 {
 		return nil, r
 	}
-	ok, _ := c.g.all.queue.wait(ctx, left, c.p.Queue, func() bool {
+	ok, _ := c.g.all.queue.wait(who.context(), left, c.p.Queue, func() bool {
 		r = try()
 		return r == nil || r.status != 503
 	})

@@ -17,7 +17,6 @@ import (
 // exchange is one call between a client and the workers that it is tried on. It
 // is the same for all protocols that clients speak: what differs is behind
 // client. It serves one call at a time, in one goroutine, and may be used again.
-// It is also the context of its call: it is done when the client has gone.
 type exchange struct {
 	g      *Gateway
 	client client
@@ -41,9 +40,10 @@ type exchange struct {
 	late     atomic.Bool  // cut off by the sweeper
 	watch    atomic.Pointer[upstream]
 
-	mu   sync.Mutex
-	done chan struct{}
-	over bool
+	mu     sync.Mutex
+	ctx    context.Context // made when it is asked for
+	cancel context.CancelFunc
+	over   bool
 }
 
 // client is the client's side of an exchange: HTTP/1 (conn), HTTP/2 (stream), or
@@ -80,8 +80,8 @@ type client interface {
 	// upgrade passes on the answer that switches protocols, of n bytes in bufs.up
 	// with what follows it, and then everything in both directions.
 	upgrade(u *upstream, n int)
-	// left looks whether the client has gone, where nothing else tells.
-	left() bool
+	// gone looks whether the client has left, where nothing else tells.
+	gone() bool
 }
 
 // framing says how an answer's body ends.
@@ -112,43 +112,33 @@ func newPeer(addr string) *peer {
 	return p
 }
 
-// Deadline, Done, Err and Value make the exchange a context.
-func (x *exchange) Deadline() (time.Time, bool) { return time.Time{}, false }
-
-// Done implements context.Context.
-func (x *exchange) Done() <-chan struct{} {
+// context is done when the client has gone. It is made when somebody asks: most
+// calls never wait for anything that takes one.
+func (x *exchange) context() context.Context {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if x.done == nil {
-		x.done = make(chan struct{})
+	if x.ctx == nil {
+		x.ctx, x.cancel = context.WithCancel(context.Background())
 		if x.over {
-			close(x.done)
+			x.cancel()
 		}
 	}
-	return x.done
+	return x.ctx
 }
 
-// Err implements context.Context.
-func (x *exchange) Err() error {
+// left says whether the client has gone, or was cut off.
+func (x *exchange) left() bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if x.over {
-		return context.Canceled
-	}
-	return nil
+	return x.over
 }
-
-// Value implements context.Context.
-func (x *exchange) Value(any) any { return nil }
 
 // abort ends the call from outside: what waits for a worker returns at once.
 func (x *exchange) abort() {
 	x.mu.Lock()
-	if !x.over {
-		x.over = true
-		if x.done != nil {
-			close(x.done)
-		}
+	x.over = true
+	if x.cancel != nil {
+		x.cancel()
 	}
 	x.mu.Unlock()
 	if u := x.watch.Swap(nil); u != nil {
@@ -165,7 +155,10 @@ func (x *exchange) again() {
 	x.late.Store(false)
 	x.watch.Store(nil)
 	x.mu.Lock()
-	x.done, x.over = nil, false
+	if x.cancel != nil {
+		x.cancel()
+	}
+	x.ctx, x.cancel, x.over = nil, nil, false
 	x.mu.Unlock()
 }
 
@@ -187,7 +180,7 @@ func (x *exchange) sweep(now int64) (over bool) {
 		return true
 	}
 	since := x.waiting.Load()
-	return since != 0 && now-since > int64(goneAfter) && x.client.left()
+	return since != 0 && now-since > int64(goneAfter) && x.client.gone()
 }
 
 func (x *exchange) stalled(now int64) bool {
@@ -340,7 +333,7 @@ func (x *exchange) run(t *target) (keep bool) {
 
 // refused ends a call that was not tried, or no more.
 func (x *exchange) refused(r *refusal) (keep bool) {
-	if x.Err() != nil {
+	if x.left() {
 		x.call.finish(499)
 		return false
 	}
@@ -368,7 +361,7 @@ func (x *exchange) connect(w *worker, mode bodyMode, fresh bool) (*upstream, err
 			}
 		}
 	}
-	return w.dial(x, c.p.ConnectTimeout)
+	return w.dial(x.context(), c.p.ConnectTimeout)
 }
 
 // attach lets the sweeper cut the attempt off; detach ends that. It reports false
@@ -384,7 +377,7 @@ func (x *exchange) attach(u *upstream) {
 		}
 		x.deadline.Store(d)
 	}
-	if x.Err() != nil { // it went before there was anything to close
+	if x.left() { // it went before there was anything to close
 		u.close()
 	}
 }
@@ -470,7 +463,7 @@ func (x *exchange) attempt(w *worker, t *target, mode bodyMode) (next, keep bool
 		pm.stop(x, u)
 		late := !x.detach(u) && x.late.Swap(false)
 		u.close()
-		if x.Err() != nil {
+		if x.left() {
 			c.finish(499)
 			return false, false
 		}
@@ -496,7 +489,7 @@ func (x *exchange) attempt(w *worker, t *target, mode bodyMode) (next, keep bool
 
 // unreachable ends an attempt on a worker that could not be connected to.
 func (x *exchange) unreachable(err error) (next, keep bool) {
-	if x.Err() != nil {
+	if x.left() {
 		x.call.finish(499)
 		return false, false
 	}

@@ -62,7 +62,7 @@ func (x *exchange) forwardLength(u *upstream, body []byte) (complete, ok bool) {
 			}
 		}
 		if err != nil && left > 0 {
-			return false, x.Err() == nil
+			return false, !x.left()
 		}
 	}
 	x.moved.Store(0)
@@ -84,7 +84,7 @@ func (x *exchange) forwardRest(u *upstream, body []byte) (complete, ok bool) {
 		n, err := u.Read(x.bufs.up)
 		if n == 0 && err != nil {
 			if !errors.Is(err, io.EOF) {
-				return false, x.Err() == nil
+				return false, !x.left()
 			}
 			break
 		}
@@ -147,7 +147,7 @@ func (x *exchange) forwardChunks(u *upstream, n int) (complete, ok bool) {
 		}
 		k, err := u.Read(up[n:])
 		if k == 0 && err != nil {
-			return false, x.Err() == nil
+			return false, !x.left()
 		}
 		n += k
 	}

@@ -146,7 +146,7 @@ func (h *handled) interim([]byte) bool {
 	h.copyHeader()
 	h.w.WriteHeader(h.resp.Status)
 	clear(h.w.Header())
-	return h.Err() == nil
+	return !h.left()
 }
 
 func (h *handled) copyHeader() {
@@ -218,8 +218,8 @@ func buffered(r *bufio.Reader) []byte {
 	return b
 }
 
-// left implements client: the request's context tells.
-func (h *handled) left() bool { return false }
+// gone implements client: the request's context tells.
+func (h *handled) gone() bool { return false }
 
 func hostOf(addr string) string {
 	if ap, err := netip.ParseAddrPort(addr); err == nil {

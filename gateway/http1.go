@@ -341,5 +341,5 @@ func (c *conn) skipBody() bool {
 	return true
 }
 
-// left implements client.
-func (c *conn) left() bool { return gone(c.raw) }
+// gone implements client.
+func (c *conn) gone() bool { return gone(c.raw) }

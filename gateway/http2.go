@@ -347,7 +347,7 @@ type stream struct {
 	taken  int    // how much of it was read
 	end    []byte // trailers
 	ended  bool
-	gone   bool // the client has, or the call was ended
+	lapsed bool // the client has, or the call was ended
 	cutOff bool // who reads the body shall stop
 
 	kept []byte // a body that is kept
@@ -373,7 +373,7 @@ func (s *stream) release() {
 	if cap(s.in) > inSize {
 		s.in = nil
 	}
-	s.ended, s.gone, s.cutOff = false, false, false
+	s.ended, s.lapsed, s.cutOff = false, false, false
 	s.call = call{rnd: s.call.rnd}
 	streamPool.Put(s)
 }
@@ -420,7 +420,7 @@ func (s *stream) serve() {
 
 // lost notes that nobody wants the answer any more.
 func (s *stream) lost() {
-	s.gone = true
+	s.lapsed = true
 	s.exchange.abort()
 }
 
@@ -476,7 +476,7 @@ func (s *stream) open() {}
 func (s *stream) read(p []byte) (int, error) {
 	s.m.mu.Lock()
 	defer s.m.mu.Unlock()
-	for s.taken == len(s.in) && !s.ended && !s.gone && !s.cutOff {
+	for s.taken == len(s.in) && !s.ended && !s.lapsed && !s.cutOff {
 		s.cond.Wait()
 	}
 	n := copy(p, s.in[s.taken:])
@@ -485,7 +485,7 @@ func (s *stream) read(p []byte) (int, error) {
 	switch whole := s.taken == len(s.in); {
 	case whole && s.ended:
 		return n, io.EOF
-	case s.gone || s.cutOff:
+	case s.lapsed || s.cutOff:
 		return n, io.ErrUnexpectedEOF
 	case whole:
 		s.in, s.taken = s.in[:0], 0
@@ -548,7 +548,7 @@ func (s *stream) data(p []byte, last bool) bool {
 	for {
 		n := min(len(p), m.sess.Room(&s.st))
 		switch {
-		case s.gone || m.broken:
+		case s.lapsed || m.broken:
 			return false
 		case len(p) == 0:
 			if last {
@@ -589,7 +589,7 @@ func (s *stream) flush() bool {
 	if !s.st.Closed() {
 		m.flushLocked()
 	}
-	return !s.gone && !m.broken
+	return !s.lapsed && !m.broken
 }
 
 // refuse implements client.
@@ -598,5 +598,5 @@ func (s *stream) refuse(r *refusal) bool { return s.say(r) }
 // upgrade implements client: there is no such thing here, and nobody has asked.
 func (s *stream) upgrade(u *upstream, _ int) { s.clientLeft(u) }
 
-// left implements client: the protocol tells.
-func (s *stream) left() bool { return false }
+// gone implements client: the protocol tells.
+func (s *stream) gone() bool { return false }

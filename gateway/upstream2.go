@@ -77,7 +77,7 @@ func (x *exchange) needsHTTP2(w *worker) bool {
 // attemptHTTP2 is attempt over HTTP/2, by net/http's client.
 func (x *exchange) attemptHTTP2(w *worker, t *target, mode bodyMode) (next, keep bool) {
 	c := &x.call
-	ctx, cancel := context.WithCancelCause(x)
+	ctx, cancel := context.WithCancelCause(x.context())
 	defer cancel(nil)
 	u := &upstream{w: w, cancel: cancel}
 	if mode == bodyFlow && x.req.Continue && !x.sayContinue() {
@@ -94,7 +94,7 @@ func (x *exchange) attemptHTTP2(w *worker, t *target, mode bodyMode) (next, keep
 		whole := body.stop(x)
 		x.detach(u)
 		switch {
-		case x.Err() != nil:
+		case x.left():
 			c.finish(499)
 			return false, false
 		case x.late.Swap(false):
@@ -234,7 +234,7 @@ func (x *exchange) forwardHTTP2(resp *http.Response, n int) (complete, ok bool) 
 			continue
 		}
 		if !errors.Is(err, io.EOF) {
-			return false, x.Err() == nil
+			return false, !x.left()
 		}
 		x.touch()
 		defer x.moved.Store(0)
