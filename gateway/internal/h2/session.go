@@ -84,6 +84,7 @@ type Stream struct {
 	want, got  int64 // Content-Length, -1 if there is none, and what has come
 	recvClosed bool
 	sendClosed bool
+	dropped    bool // it was reset, from here or there
 }
 
 // ID is the stream's number.
@@ -407,6 +408,6 @@ func (s *Session) broken(st *Stream, code Code, ev *Event) error {
 
 // drop forgets a stream: nothing comes or goes on it any more.
 func (s *Session) drop(st *Stream) {
-	st.recvClosed, st.sendClosed = true, true
+	st.recvClosed, st.sendClosed, st.dropped = true, true, true
 	delete(s.streams, st.id)
 }

@@ -165,6 +165,7 @@ func (s *Session) Refuse(id uint32, code Code) error {
 // has come and was not consumed.
 func (s *Session) Release(st *Stream, unread int64) {
 	switch {
+	case st.dropped:
 	case st.sendClosed && st.recvClosed:
 		s.spare = min(s.spare+1, spareMost)
 	case st.sendClosed: // answered in full: the rest of the request is of no use
