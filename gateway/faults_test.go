@@ -202,7 +202,7 @@ func TestOpenLambdaAnswers(t *testing.T) {
 		{503, "lambda function queue is full", "GET", false},
 	} {
 		for _, chunked := range []bool{false, true} {
-			for name, serve := range map[string]func(*testing.T, gateway.Config) (*gateway.Gateway, string){"engine": startIn, "handler": startHandler} {
+			for name, serve := range ways {
 				t.Run(fmt.Sprintf("%s/%d %.12s %s chunked %v", name, tc.status, tc.body, tc.method, chunked), func(t *testing.T) {
 					t.Parallel()
 					var refused atomic.Int64
@@ -235,21 +235,6 @@ func TestOpenLambdaAnswers(t *testing.T) {
 			}
 		}
 	}
-}
-
-func startIn(t *testing.T, cfg gateway.Config) (*gateway.Gateway, string) { return start(t, cfg) }
-
-// startHandler serves the plain http.Handler on net/http.
-func startHandler(t *testing.T, cfg gateway.Config) (*gateway.Gateway, string) {
-	t.Helper()
-	cfg.Logger = quiet()
-	g, err := gateway.New(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := httptest.NewServer(g.Handler())
-	t.Cleanup(func() { s.Close(); g.Close() })
-	return g, strings.TrimPrefix(s.URL, "http://")
 }
 
 // If all workers refuse, the caller gets the last refusal as it is.

@@ -53,7 +53,7 @@ func TestConfigurationsThatAreRefused(t *testing.T) {
 
 func TestWorkerLimitQueuesInOrder(t *testing.T) {
 	t.Parallel()
-	for name, serve := range map[string]func(*testing.T, gateway.Config) (*gateway.Gateway, string){"engine": startIn, "handler": startHandler} {
+	for name, serve := range ways {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			order, finish := make(chan string, 10), make(chan bool)
@@ -167,7 +167,7 @@ func TestTimeouts(t *testing.T) {
 		}
 		<-r.Context().Done()
 	})
-	for name, serve := range map[string]func(*testing.T, gateway.Config) (*gateway.Gateway, string){"engine": startIn, "handler": startHandler} {
+	for name, serve := range ways {
 		for what, p := range map[string]gateway.Policy{
 			"header": {Balancer: "random", HeaderTimeout: 150 * time.Millisecond},
 			"call":   {Balancer: "random", CallTimeout: 150 * time.Millisecond},
@@ -300,7 +300,7 @@ func TestCallsByTaskGoToItsOwner(t *testing.T) {
 	cfg := simple()
 	cfg.Members = &ms
 	cfg.Defaults.QueueTimeout = 20 * time.Millisecond
-	for name, serve := range map[string]func(*testing.T, gateway.Config) (*gateway.Gateway, string){"engine": startIn, "handler": startHandler} {
+	for name, serve := range ways {
 		t.Run(name, func(t *testing.T) {
 			_, addr := serve(t, cfg)
 			ms.SetOwner("feed-1", gateway.Owner{Worker: "w1", Generation: 7})
@@ -310,9 +310,14 @@ func TestCallsByTaskGoToItsOwner(t *testing.T) {
 				}
 			}
 			ask := func(gen string) int {
-				c := dial(t, addr)
-				c.send("GET /t/feed-1 HTTP/1.1\r\nHost: a\r\nRota-Generation: " + gen + "\r\n\r\n")
-				resp, _ := c.response("GET")
+				client, base := reach(addr)
+				req, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, base+"/t/feed-1", nil)
+				req.Header.Set("Rota-Generation", gen)
+				resp, err := client.Do(req)
+				if err != nil {
+					t.Fatal(err)
+				}
+				resp.Body.Close()
 				return resp.StatusCode
 			}
 			if ask("7") != 200 || ask("8") != 412 {
