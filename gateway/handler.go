@@ -8,6 +8,8 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/rota-project/rota/gateway/internal/wire"
@@ -32,7 +34,7 @@ func (g *Gateway) serveHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	defer g.conns.remove(h)
 	defer context.AfterFunc(r.Context(), h.abort)()
-	if !h.serveCall() && !h.ended {
+	if !h.serveCall() && !h.ended.Load() {
 		panic(http.ErrAbortHandler) // the answer must not look whole
 	}
 }
@@ -44,8 +46,8 @@ type handled struct {
 	r     *http.Request
 	rc    *http.ResponseController
 	kept  []byte
-	lines []byte // trailers
-	ended bool   // the answer is whole
+	lines []byte      // trailers
+	ended atomic.Bool // the answer is whole
 }
 
 var _ client = (*handled)(nil)
@@ -83,8 +85,10 @@ func (h *handled) retire() {}
 
 func (h *handled) abort() {
 	h.exchange.abort()
-	_ = h.rc.SetReadDeadline(longAgo)
-	_ = h.rc.SetWriteDeadline(longAgo)
+	if !h.ended.Load() {
+		_ = h.rc.SetReadDeadline(longAgo)
+		_ = h.rc.SetWriteDeadline(longAgo)
+	}
 }
 
 // body implements client.
@@ -116,7 +120,7 @@ func (h *handled) read(p []byte) (int, error) {
 	if errors.Is(err, io.EOF) {
 		for name, values := range h.r.Trailer {
 			for _, v := range values {
-				if lines, err := wire.AppendTrailer(h.lines, []byte(name), []byte(v)); err == nil {
+				if lines, err := wire.AppendTrailer(h.lines, []byte(strings.ToLower(name)), []byte(v)); err == nil {
 					h.lines = lines
 				}
 			}
@@ -129,7 +133,12 @@ func (h *handled) read(p []byte) (int, error) {
 func (h *handled) trailer() []byte { return h.lines }
 
 // cut implements client.
-func (h *handled) cut() { _ = h.rc.SetReadDeadline(longAgo) }
+func (h *handled) cut() {
+	if h.ended.Load() {
+		_ = h.rc.Flush() // net/http takes a read that fails for the client's end
+	}
+	_ = h.rc.SetReadDeadline(longAgo)
+}
 
 // closed implements client.
 func (h *handled) closed(whole bool) {
@@ -165,12 +174,12 @@ func (h *handled) head(f framing) {
 		h.w.Header().Set("Content-Length", string(h.appendLength(nil)))
 	}
 	h.w.WriteHeader(h.resp.Status)
-	h.ended = f == framedNone
+	h.ended.Store(f == framedNone)
 }
 
 // data implements client.
 func (h *handled) data(p []byte, last bool) bool {
-	h.ended = last
+	h.ended.Store(last)
 	_, err := h.w.Write(p)
 	return err == nil
 }
@@ -180,13 +189,13 @@ func (h *handled) trailers(lines []byte) bool {
 	for name, value := range wire.Lines(lines) {
 		h.w.Header().Add(http.TrailerPrefix+string(name), string(value))
 	}
-	h.ended = true
+	h.ended.Store(true)
 	return true
 }
 
 // flush implements client. The end of the answer flushes by itself.
 func (h *handled) flush() bool {
-	return h.ended || h.rc.Flush() == nil
+	return h.ended.Load() || h.rc.Flush() == nil
 }
 
 // refuse implements client.
@@ -194,7 +203,7 @@ func (h *handled) refuse(r *refusal) bool { return h.say(r) }
 
 // upgrade implements client.
 func (h *handled) upgrade(u *upstream, n int) {
-	h.ended = true
+	h.ended.Store(true)
 	nc, rw, err := h.rc.Hijack()
 	if err != nil {
 		h.clientLeft(u)
