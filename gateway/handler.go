@@ -170,7 +170,7 @@ func (h *handled) copyHeader() {
 // head implements client.
 func (h *handled) head(f framing) {
 	h.copyHeader()
-	if h.resp.Length >= 0 && h.resp.Status != 204 {
+	if h.resp.Length >= 0 && h.resp.Status != 204 && f != framedUnknown {
 		h.w.Header().Set("Content-Length", string(h.appendLength(nil)))
 	}
 	h.w.WriteHeader(h.resp.Status)

@@ -221,7 +221,11 @@ func (x *exchange) forwardHTTP2(resp *http.Response, n int) (complete, ok bool) 
 		ok = x.client.flush()
 		return ok, ok
 	}
-	x.client.head(framedUnknown)
+	if x.resp.Length > 0 && len(resp.Trailer) == 0 {
+		x.client.head(framedLength)
+	} else {
+		x.client.head(framedUnknown)
+	}
 	x.slow()
 	for {
 		x.touch()
@@ -302,7 +306,10 @@ func (f *flowing) Read(p []byte) (int, error) {
 
 // Close implements io.Closer.
 func (f *flowing) Close() error {
-	if !f.closed.Swap(true) && f.req.Body == f {
+	f.closed.Store(true)
+	if f.mu.TryLock() { // nobody reads
+		f.mu.Unlock()
+	} else {
 		f.x.client.cut()
 	}
 	return nil
@@ -313,12 +320,7 @@ func (f *flowing) stop(x *exchange) bool {
 	if f.req.Body != f {
 		return true
 	}
-	f.closed.Store(true)
-	if f.mu.TryLock() {
-		f.mu.Unlock()
-	} else {
-		x.client.cut()
-	}
+	_ = f.Close()
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	x.client.closed(f.over)
