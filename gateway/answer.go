@@ -259,7 +259,7 @@ func (x *exchange) whole(body []byte) bool {
 func (x *exchange) own(uri []byte) bool {
 	u, err := url.ParseRequestURI(string(uri))
 	if err != nil {
-		return x.refuse(400, "malformed request target")
+		return x.misread("malformed request target")
 	}
 	ctx, cancel := context.WithTimeout(x.g.ctx, 30*time.Second)
 	defer cancel()

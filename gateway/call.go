@@ -353,7 +353,7 @@ func (st *state) resolve(host, uri []byte) (t target) {
 		path = uri[:i]
 	}
 	t.path = uri
-	if climbs(path) || bytes.IndexByte(path, '#') >= 0 {
+	if unclear(path) || bytes.IndexByte(path, '#') >= 0 {
 		t.kind = toBad
 		return t
 	}
@@ -436,11 +436,16 @@ func (t *target) check() {
 	}
 }
 
-// climbs says that a path has a segment "..", plain or escaped: the worker might
-// take it for a call of another function.
-func climbs(path []byte) bool {
+// unclear says that a path has a segment "..", plain or escaped, which the worker
+// might take for a call of another function, or an escape that is none.
+func unclear(path []byte) bool {
 	if bytes.IndexByte(path, '.') < 0 && bytes.IndexByte(path, '%') < 0 {
 		return false
+	}
+	for i, c := range path {
+		if c == '%' && (len(path)-i < 3 || !hex(path[i+1]) || !hex(path[i+2])) {
+			return true
+		}
 	}
 	for len(path) > 0 {
 		var seg []byte
@@ -472,6 +477,8 @@ func climbs(path []byte) bool {
 	}
 	return false
 }
+
+func hex(c byte) bool { return c >= '0' && c <= '9' || c|0x20 >= 'a' && c|0x20 <= 'f' }
 
 // sticky finds what the sticky rule goes by, 0 if the request has it not.
 func (p *policy) sticky(fields []wire.Field, uri []byte) uint64 {

@@ -19,25 +19,28 @@ import (
 	"github.com/rota-project/rota/gateway"
 )
 
+// smuggling are requests that two readers could understand differently.
+var smuggling = map[string]string{
+	"length and chunked":      "POST /run/f HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /run/evil HTTP/1.1\r\nHost: a\r\n\r\n",
+	"two lengths":             "POST /run/f HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\nContent-Length: 44\r\n\r\nGET /run/evil HTTP/1.1\r\nHost: a\r\n\r\n",
+	"bare line feed":          "GET /run/f HTTP/1.1\nHost: a\n\n",
+	"space before colon":      "POST /run/f HTTP/1.1\r\nHost: a\r\nTransfer-Encoding : chunked\r\n\r\n0\r\n\r\n",
+	"two hosts":               "GET /run/f HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+	"obscured coding":         "POST /run/f HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: \x0bchunked\r\n\r\n0\r\n\r\n",
+	"folded coding":           "POST /run/f HTTP/1.1\r\nHost: a\r\nTransfer-Encoding:\r\n chunked\r\n\r\n0\r\n\r\n",
+	"chunk size with a sign":  "POST /run/f HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n+5\r\nhello\r\n0\r\n\r\n",
+	"chunk without line end":  "POST /run/f HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhelloXX0\r\n\r\n",
+	"length among trailers":   "POST /run/f HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nContent-Length: 9\r\n\r\n",
+	"path that climbs":        "GET /run/f/../evil HTTP/1.1\r\nHost: a\r\n\r\n",
+	"path that climbs hidden": "GET /run/f/%2e%2E/evil HTTP/1.1\r\nHost: a\r\n\r\n",
+}
+
 func TestRequestSmugglingIsRefused(t *testing.T) {
 	t.Parallel()
 	reached := make(chan string, 100)
 	up := backend(t, func(w http.ResponseWriter, r *http.Request) { reached <- r.URL.Path })
 	_, addr := start(t, simple(up))
-	for name, raw := range map[string]string{
-		"length and chunked":      "POST /run/f HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /run/evil HTTP/1.1\r\nHost: a\r\n\r\n",
-		"two lengths":             "POST /run/f HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\nContent-Length: 44\r\n\r\nGET /run/evil HTTP/1.1\r\nHost: a\r\n\r\n",
-		"bare line feed":          "GET /run/f HTTP/1.1\nHost: a\n\n",
-		"space before colon":      "POST /run/f HTTP/1.1\r\nHost: a\r\nTransfer-Encoding : chunked\r\n\r\n0\r\n\r\n",
-		"two hosts":               "GET /run/f HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
-		"obscured coding":         "POST /run/f HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: \x0bchunked\r\n\r\n0\r\n\r\n",
-		"folded coding":           "POST /run/f HTTP/1.1\r\nHost: a\r\nTransfer-Encoding:\r\n chunked\r\n\r\n0\r\n\r\n",
-		"chunk size with a sign":  "POST /run/f HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n+5\r\nhello\r\n0\r\n\r\n",
-		"chunk without line end":  "POST /run/f HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhelloXX0\r\n\r\n",
-		"length among trailers":   "POST /run/f HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nContent-Length: 9\r\n\r\n",
-		"path that climbs":        "GET /run/f/../evil HTTP/1.1\r\nHost: a\r\n\r\n",
-		"path that climbs hidden": "GET /run/f/%2e%2E/evil HTTP/1.1\r\nHost: a\r\n\r\n",
-	} {
+	for name, raw := range smuggling {
 		t.Run(name, func(t *testing.T) {
 			c := dial(t, addr)
 			c.send(raw)
@@ -436,6 +439,7 @@ func TestConnectAndOddTargets(t *testing.T) {
 		"GET /run HTTP/1.1\r\nHost: a\r\n\r\n":                      400,
 		"GET /runLambda/ HTTP/1.1\r\nHost: a\r\n\r\n":               400,
 		"GET /runLambda/a/b HTTP/1.1\r\nHost: a\r\n\r\n":            400,
+		"GET /run/f HTTP/1.1\r\nHost: a\r\nExpect: much\r\n\r\n":    417,
 		"GET /run/a%62 HTTP/1.1\r\nHost: a\r\n\r\n":                 400,
 		"GET /run/f.o-o_1/rest/of/it?x HTTP/1.1\r\nHost: a\r\n\r\n": 200,
 	} {

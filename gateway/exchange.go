@@ -209,7 +209,7 @@ func (x *exchange) serveCall() (keep bool) {
 	if len(uri) == 0 || uri[0] != '/' {
 		var ok bool
 		if host, uri, ok = absolute(uri); !ok {
-			return x.refuse(400, "malformed request target")
+			return x.misread("malformed request target")
 		}
 		req.Host = host
 	}
@@ -223,7 +223,7 @@ func (x *exchange) serveCall() (keep bool) {
 			return x.refuse(400, "no such function: "+string(t.fn))
 		}
 	case toBad:
-		return x.refuse(400, "a function's name is missing or malformed")
+		return x.misread("a function's name is missing or malformed")
 	case toNowhere:
 		return x.refuse(404, "not found")
 	case toOwn:
@@ -235,6 +235,13 @@ func (x *exchange) serveCall() (keep bool) {
 	x.moved.Store(0)
 	x.waiting.Store(0)
 	return keep
+}
+
+// misread refuses a request whose target others may read in another way: the
+// connection ends with it, lest they read what follows in another way too.
+func (x *exchange) misread(text string) bool {
+	x.req.Close = true
+	return x.refuse(400, text)
 }
 
 func (x *exchange) refuse(status int, text string) bool {

@@ -178,7 +178,7 @@ func (m *muxed) request(ev *h2.Event) error {
 	s := newStream(m)
 	if err := s.take(ev); err != nil {
 		m.g.malformed.Add(1)
-		if !errors.As(err, &s.malformed) || s.malformed.Status != 431 {
+		if !errors.As(err, &s.malformed) || s.malformed.Status == 400 {
 			s.release()
 			return m.sess.Refuse(ev.ID, h2.ProtocolError)
 		}

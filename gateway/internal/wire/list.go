@@ -58,7 +58,9 @@ func (r *Request) Add(name, value []byte) error {
 		}
 		r.Host = value
 	case Expect:
-		r.Continue = equalFold(value, "100-continue")
+		if r.Continue = equalFold(value, "100-continue"); !r.Continue {
+			return errExpect
+		}
 	}
 	r.Fields = append(r.Fields, f)
 	return nil
