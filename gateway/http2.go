@@ -153,6 +153,9 @@ func (m *muxed) event(ev *h2.Event) error {
 	s, _ := ev.Stream.Owner.(*stream) // request has set it
 	switch ev.Kind {
 	case h2.Data:
+		if s.taken > 0 && len(s.in)+len(ev.Data) > cap(s.in) {
+			s.in, s.taken = s.in[:copy(s.in, s.in[s.taken:])], 0
+		}
 		s.in = append(s.in, ev.Data...)
 		s.ended = s.ended || ev.End
 	case h2.Trailers:
