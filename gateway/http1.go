@@ -271,7 +271,8 @@ func (c *conn) head(f framing) {
 		b = c.appendLength(b)
 		b = append(b, "\r\n"...)
 	}
-	c.bufs.out = append(b, "\r\n"...)
+	b = append(b, "\r\n"...)
+	c.bufs.out = b
 }
 
 // data implements client.

@@ -229,16 +229,16 @@ func (s *Session) frame(f *frame, ev *Event) error {
 		if f.id != 0 || len(f.payload) < 8 {
 			return &ConnError{ProtocolError, "malformed GOAWAY"}
 		}
-		return s.bother(1)
+		return s.bother()
 	case typeWindowUpdate:
 		return s.windowUpdate(f, ev)
 	}
-	return s.bother(1) // unknown frames are ignored
+	return s.bother() // unknown frames are ignored
 }
 
 // bother counts work that brings the client nothing.
-func (s *Session) bother(n int) error {
-	if s.calm -= n; s.calm < 0 {
+func (s *Session) bother() error {
+	if s.calm--; s.calm < 0 {
 		return &ConnError{EnhanceYourCalm, "too many frames that ask for nothing"}
 	}
 	return nil
@@ -284,7 +284,7 @@ func (s *Session) ping(f *frame) error {
 		s.Out = appendHead(s.Out, 8, typePing, flagAck, 0)
 		s.Out = append(s.Out, f.payload...)
 	}
-	return s.bother(1)
+	return s.bother()
 }
 
 func (s *Session) priority(f *frame) error {
@@ -294,7 +294,7 @@ func (s *Session) priority(f *frame) error {
 	if len(f.payload) != 5 {
 		return &ConnError{FrameSize, "malformed PRIORITY"}
 	}
-	return s.bother(1)
+	return s.bother()
 }
 
 func (s *Session) settings(f *frame, ev *Event) error {
@@ -307,7 +307,7 @@ func (s *Session) settings(f *frame, ev *Event) error {
 		if !s.greeted {
 			return &ConnError{ProtocolError, "the first frame is not SETTINGS"}
 		}
-		return s.bother(1)
+		return s.bother()
 	case len(f.payload)/6 > maxSettingsEntry:
 		return &ConnError{EnhanceYourCalm, "too many settings"}
 	}
@@ -340,7 +340,7 @@ func (s *Session) settings(f *frame, ev *Event) error {
 		}
 	}
 	s.Out = appendHead(s.Out, 0, typeSettings, flagAck, 0)
-	return s.bother(1)
+	return s.bother()
 }
 
 func (s *Session) windowUpdate(f *frame, ev *Event) error {
@@ -363,7 +363,7 @@ func (s *Session) windowUpdate(f *frame, ev *Event) error {
 	}
 	st := s.streams[f.id]
 	if st == nil {
-		return s.bother(1) // it may have been on its way when the stream ended
+		return s.bother() // it may have been on its way when the stream ended
 	}
 	if n == 0 {
 		return s.broken(st, ProtocolError, ev)
@@ -384,7 +384,7 @@ func (s *Session) resetBy(f *frame, ev *Event) error {
 	}
 	st := s.streams[f.id]
 	if st == nil {
-		return s.bother(1)
+		return s.bother()
 	}
 	s.drop(st)
 	ev.Kind, ev.ID, ev.Stream = Gone, f.id, st

@@ -606,14 +606,13 @@ func TestACallAllocatesNothing(t *testing.T) {
 	p := newPeer(t)
 	var ev h2.Event
 	st := &h2.Stream{}
-	id := uint32(1)
 	p.buf.Reset()
 	p.request(1, true)
 	p.request(3, true) // by now all headers are in the table
 	p.step()
 	p.s.Release(p.calls[1], 0)
 	p.s.Release(p.calls[3], 0)
-	id = 5
+	id := uint32(5)
 	p.request(id, true)
 	frame := bytes.Clone(p.buf.Bytes())
 	block := h2.AppendStatus(nil, 200)

@@ -61,18 +61,18 @@ func (s *Session) head(f *frame, block []byte, ev *Event) error {
 	}
 	if f.id <= s.last {
 		if s.wasReset(f.id) {
-			return s.bother(1)
+			return s.bother()
 		}
 		return &ConnError{StreamClosed, "HEADERS on a stream that has ended"}
 	}
 	if s.leaving {
-		return s.bother(1) // it knows that this one was not taken
+		return s.bother() // it knows that this one was not taken
 	}
 	s.last = f.id
 	if s.open >= s.cfg.Streams {
 		s.Out = appendReset(s.Out, f.id, RefusedStream)
 		s.remember(f.id)
-		return s.bother(1)
+		return s.bother()
 	}
 	ev.Kind = Request
 	return nil
@@ -110,7 +110,7 @@ func (s *Session) data(f *frame, ev *Event) error {
 			s.Out = appendReset(s.Out, f.id, StreamClosed)
 			s.remember(f.id)
 		}
-		return s.bother(1)
+		return s.bother()
 	}
 	ev.ID, ev.Stream, ev.End = f.id, st, f.flags&flagEndStream != 0
 	switch {
@@ -132,7 +132,7 @@ func (s *Session) data(f *frame, ev *Event) error {
 	if ev.End {
 		s.received(st)
 	} else if len(f.payload) == 0 {
-		return s.bother(1)
+		return s.bother()
 	}
 	return nil
 }

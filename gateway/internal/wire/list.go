@@ -13,8 +13,9 @@ var (
 	errListed     = bad("a request without method, scheme or path")
 )
 
-// Begin, Add and End make a Request of a header list, as HTTP/2 has it, instead
-// of Parse. The slices given to Add are kept.
+// Begin makes a Request of a header list, as HTTP/2 has it, instead of Parse: Add
+// takes its headers one by one, and End checks the whole. The slices given to Add
+// are kept.
 func (r *Request) Begin() {
 	*r = Request{Head: Head{Fields: r.Fields[:0], Length: -1, Minor: 1}}
 }
@@ -133,8 +134,7 @@ func (r *Request) joinCookies() {
 		case first == nil:
 			first = f
 		default:
-			v := append(first.Value[:len(first.Value):len(first.Value)], "; "...)
-			first.Value = append(v, f.Value...)
+			first.Value = bytes.Join([][]byte{first.Value, f.Value}, []byte("; "))
 			f.Drop = true
 		}
 	}
