@@ -162,6 +162,7 @@ type sched struct {
 	proc       *proc
 	etcd       *proxy
 	grpc, http string
+	conn       *grpc.ClientConn // to its gRPC, since it was last ready
 }
 
 type wrk struct {
@@ -203,6 +204,10 @@ func newCluster(t *testing.T, schedulers, workers int, lease time.Duration, extr
 		c.workers = append(c.workers, w)
 		w.start()
 	}
+	// What a test declares is to be placed once, and not again for each that joins.
+	for _, s := range c.scheds {
+		await(t, 20*time.Second, s.name+" knows all workers", func() bool { return len(s.pids()) == workers })
+	}
 	return c
 }
 
@@ -223,9 +228,26 @@ func (s *sched) start() {
 		"--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--advertise-grpc", "127.0.0.1:9", "--lease", s.c.lease.String())
 }
 
+// pids are the processes of the workers, as the scheduler's API has them.
+func (s *sched) pids() map[string]int {
+	ctx, cancel := context.WithTimeout(s.c.t.Context(), 5*time.Second)
+	defer cancel()
+	r, err := rotav1.NewWorkersClient(s.conn).ListWorkers(ctx, &rotav1.ListWorkersRequest{})
+	if err != nil {
+		s.c.t.Fatal(err)
+	}
+	out := map[string]int{}
+	for _, w := range r.GetWorkers() {
+		out[w.GetName()] = int(w.GetPid())
+	}
+	return out
+}
+
+// ready waits until the scheduler serves.
 func (s *sched) ready() {
 	m := s.proc.find(s.c.t, `msg=ready .*http=(\S+) grpc=(\S+)`, 20*time.Second)
 	s.http, s.grpc = m[1], m[2]
+	s.conn = dial(s.c.t, s.grpc)
 	n := 0
 	for i, o := range s.c.scheds {
 		if o == s {
@@ -266,13 +288,13 @@ func dial(t *testing.T, addr string) *grpc.ClientConn {
 	return conn
 }
 
-// api is a living scheduler.
-func (c *cluster) api() *grpc.ClientConn {
+// living is a scheduler that lives.
+func (c *cluster) living() *sched {
 	for _, s := range c.scheds {
 		select {
 		case <-s.proc.done:
 		default:
-			return dial(c.t, s.grpc)
+			return s
 		}
 	}
 	c.t.Fatal("no scheduler lives")
@@ -288,7 +310,7 @@ func (c *cluster) apply(prefix string, n int) {
 	}
 	ctx, cancel := context.WithTimeout(c.t.Context(), 10*time.Second)
 	defer cancel()
-	if _, err := rotav1.NewTasksClient(c.api()).ApplyTasks(ctx, r, grpc.WaitForReady(true)); err != nil {
+	if _, err := rotav1.NewTasksClient(c.living().conn).ApplyTasks(ctx, r, grpc.WaitForReady(true)); err != nil {
 		c.t.Fatal(err)
 	}
 }

@@ -22,7 +22,7 @@ func (c *cluster) leader() *sched {
 	await(c.t, 20*time.Second, "somebody leads", func() bool {
 		ctx, cancel := context.WithTimeout(c.t.Context(), time.Second)
 		defer cancel()
-		s, err := rotav1.NewClusterClient(c.api()).GetStatus(ctx, &rotav1.GetStatusRequest{})
+		s, err := rotav1.NewClusterClient(c.living().conn).GetStatus(ctx, &rotav1.GetStatusRequest{})
 		name = s.GetLeader()
 		return err == nil && name != ""
 	})
@@ -75,10 +75,9 @@ func (c *cluster) leaderGone() <-chan struct{} {
 func TestSupervisedWorkerKilled(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 1, 3, 30*time.Second, "--supervise")
-	await(t, 20*time.Second, "workers are there", func() bool { return len(c.pids()) == 3 })
 	c.apply("a", 12)
 	await(t, 20*time.Second, "all run", func() bool { return c.once(12) })
-	pids := c.pids()
+	pids := c.living().pids()
 	if err := syscall.Kill(pids["w0"], syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
@@ -89,21 +88,6 @@ func TestSupervisedWorkerKilled(t *testing.T) {
 	if c.record.check(t) < 4 {
 		t.Error("nothing has moved")
 	}
-}
-
-// pids are the processes of the workers, as the API has them.
-func (c *cluster) pids() map[string]int {
-	ctx, cancel := context.WithTimeout(c.t.Context(), 5*time.Second)
-	defer cancel()
-	r, err := rotav1.NewWorkersClient(c.api()).ListWorkers(ctx, &rotav1.ListWorkersRequest{})
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	out := map[string]int{}
-	for _, w := range r.GetWorkers() {
-		out[w.GetName()] = int(w.GetPid())
-	}
-	return out
 }
 
 // A worker is cut off: its tasks stop before they start elsewhere, soon after its

@@ -29,7 +29,8 @@
 // exactly one final event: finished, failed (error or panic), killed or lost.
 // A failure stops the whole program unless it has another Policy. When the
 // scheduler function returns, every task is told to exit, after what it was sent
-// before, and Run returns when they have. What a function does with its
+// before, and Run returns when they have; one that has no place yet never runs,
+// whatever it was sent. What a function does with its
 // goroutines is its own affair: one that ignores both in and its context for the
 // program's grace is given up.
 //

@@ -493,16 +493,18 @@ func TestWatch(t *testing.T) {
 				}
 			}
 		}
+		// Who does not read hears, at most, one thing that was on its way before.
 		wants := func(want string) {
 			b.Helper()
-			if got := read(); got != want {
+			got := read()
+			if before, ok := strings.CutSuffix(got, want); !ok || strings.Count(before, ";") > 1 {
 				b.Errorf("it hears %q, want %q", got, want)
 			}
 		}
 		wants("set a waiting; set b waiting; synced ; ")
 		b.worker("w", false)
 		b.grant("w", "a", 1, false, ownership.Running)
-		wants("set a running; ") // what it did not read of is not said
+		wants("set a running; ")
 		// One that does not read for long is told what is, once.
 		for n := range 100 {
 			_, err := b.svc.ApplyTasks(ctx, &rotav1.ApplyTasksRequest{Tasks: []*rotav1.TaskDefinition{{Id: "b", Weight: float64(n + 2)}}})

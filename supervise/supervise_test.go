@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -100,6 +101,19 @@ func TestRestart(t *testing.T) {
 	}
 }
 
+// lives says whether a process may still do anything: one that was killed is
+// there for a moment more, with PF_EXITING among its flags (proc_pid_stat(5)).
+func lives(pid string) bool {
+	const flags, exiting = 6, 4
+	stat, err := os.ReadFile("/proc/" + pid + "/stat")
+	if err != nil {
+		return false
+	}
+	_, after, _ := strings.Cut(string(stat), ") ")
+	bits, err := strconv.ParseUint(strings.Fields(after)[flags], 10, 64)
+	return err != nil || bits&exiting == 0
+}
+
 // TestEnd: when it is to end it asks the process, waits for all of its group, and
 // reports the death only then.
 func TestEnd(t *testing.T) {
@@ -114,8 +128,7 @@ func TestEnd(t *testing.T) {
 			Output: out, Restart: true, Grace: 200 * time.Millisecond,
 			Exited: func(ctx context.Context, _ string) error {
 				child, _, _ := strings.Cut(out.String(), " ")
-				stat, err := os.ReadFile("/proc/" + child + "/stat")
-				alive = err == nil && !strings.Contains(string(stat), ") Z")
+				alive = lives(child)
 				reported++
 				return ctx.Err()
 			},

@@ -55,9 +55,11 @@ func (k *link) pump(ctx context.Context, s Stream) {
 	}
 }
 
-// connect keeps a connection to some scheduler until ctx ends.
+// connect keeps a connection to some scheduler until ctx ends, and says why it
+// has none: at once, and then now and again.
 func (w *Worker) connect(ctx context.Context) {
 	pause := time.Duration(0)
+	var told time.Time
 	for ctx.Err() == nil {
 		if pause > 0 {
 			// Jitter keeps workers of a scheduler that died from coming all at once.
@@ -69,7 +71,11 @@ func (w *Worker) connect(ctx context.Context) {
 				return
 			}
 		}
-		welcomed, asked := w.connectOnce(ctx)
+		welcomed, asked, err := w.connectOnce(ctx)
+		if !welcomed && asked == 0 && ctx.Err() == nil && time.Since(told) >= tellEvery {
+			told = time.Now()
+			w.log().Warn("no scheduler takes this worker", "error", err)
+		}
 		switch {
 		case asked > 0:
 			pause = asked
@@ -84,26 +90,26 @@ func (w *Worker) connect(ctx context.Context) {
 const (
 	firstPause = 20 * time.Millisecond
 	lastPause  = time.Second
+	tellEvery  = 10 * time.Second
 )
 
-// connectOnce serves one connection to its end. It reports whether there was a
-// session, and a pause that the scheduler asked for.
-func (w *Worker) connectOnce(parent context.Context) (welcomed bool, pause time.Duration) {
+// connectOnce serves one connection to its end, whose reason it answers. It
+// reports whether there was a session, and a pause that the scheduler asked for.
+func (w *Worker) connectOnce(parent context.Context) (welcomed bool, pause time.Duration, err error) {
 	ctx, cancel := context.WithCancel(parent)
 	defer cancel()
 	k := &link{cancel: cancel, signal: make(chan struct{}, 1), timeout: time.AfterFunc(helloTimeout, cancel)}
 	defer k.timeout.Stop()
 	s, err := w.cfg.Connect(ctx, w.known.get())
 	if err != nil {
-		w.log().Debug("no scheduler", "error", err)
-		return false, 0
+		return false, 0, err
 	}
 	var pumping sync.WaitGroup
 	pumping.Go(func() { k.pump(ctx, s) })
 	w.inbox.do(func() { w.loop.attach(k) })
 	for {
-		m, err := s.Recv()
-		if err != nil {
+		var m *rotav1.ToWorker
+		if m, err = s.Recv(); err != nil {
 			w.log().Debug("connection ended", "error", err)
 			break
 		}
@@ -121,7 +127,7 @@ func (w *Worker) connectOnce(parent context.Context) (welcomed bool, pause time.
 	select {
 	case <-done:
 	case <-parent.Done():
-		return false, 0
+		return false, 0, err
 	}
-	return welcomed, pause
+	return welcomed, pause, err
 }

@@ -40,6 +40,9 @@ func Worker(ctx context.Context, c *config.Worker, logTo io.Writer) error {
 	if err != nil {
 		return err
 	}
+	if to.source != nil {
+		follow(ctx, log, "certificates", expiring(to.source, log))
+	}
 	var jobs *jobs
 	w, err := worker.New(worker.Config{
 		Name: c.Name, Incarnation: os.Getenv(supervise.IncarnationEnv), Schedulers: c.Schedulers, DialTLS: to.dialTLS(), Zone: c.Zone,

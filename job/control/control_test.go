@@ -560,3 +560,27 @@ func TestKept(t *testing.T) {
 		}
 	}
 }
+
+// A read that waits for its worker goes on when that is back.
+func TestReadWaitsForTheWorker(t *testing.T) {
+	t.Parallel()
+	n := newNode(t, "s", newStore(t), control.Config{})
+	dir := t.TempDir()
+	h := newHost(t, "w1", runner.Config{Dir: dir}, nil, n)
+	id := n.run(t, command("echo", "said"))
+	n.state(t, id, "succeeded")
+	h.stop()
+	type answer struct {
+		out string
+		err error
+	}
+	got := make(chan answer, 1)
+	go func() {
+		out, err := n.output(t, &rotav1.ReadOutputRequest{Id: id})
+		got <- answer{out, err}
+	}()
+	newHost(t, "w1", runner.Config{Dir: dir}, nil, n)
+	if a := <-got; a.err != nil || a.out != "stdout:said\n" {
+		t.Errorf("%q, %v", a.out, a.err)
+	}
+}

@@ -208,6 +208,7 @@ func (c *Control) attach(s *stream, held []*rotav1.JobReport) error {
 		old.cancel()
 	}
 	c.streams[s.worker] = s
+	c.stir()
 	has := map[string]rota.Generation{}
 	for _, r := range held {
 		has[r.GetId()] = max(has[r.GetId()], rota.Generation(r.GetGeneration()))

@@ -2,6 +2,7 @@ package etcd_test
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"os"
@@ -65,9 +66,10 @@ func TestConformance(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = client.Close() })
+	base := "conformance-" + rand.Text() + "/" // its own each time it is repeated
 	storetest.Run(t, storetest.Target{
 		Open: func(t *testing.T, root string) store.Store {
-			return open(t, etcd.Config{Endpoints: node.Endpoints(), Root: root})
+			return open(t, etcd.Config{Endpoints: node.Endpoints(), Root: base + root})
 		},
 		Compact: func(ctx context.Context, revision int64) error {
 			_, err := client.Compact(ctx, revision)
