@@ -290,7 +290,7 @@ func (m *muxed) sweep(now int64) {
 	}
 	over := m.writing != 0 && now-m.writing > int64(cfg.Defaults.IdleTimeout) ||
 		m.began != 0 && now-m.began > int64(cfg.Limits.HeadTimeout)
-	idle := len(m.live) == 0 && now-m.quiet > int64(cfg.Limits.IdleTimeout)
+	idle := len(m.live) == 0 && (m.retiring > 1 || now-m.quiet > int64(cfg.Limits.IdleTimeout))
 	m.mu.Unlock()
 	switch {
 	case over:

@@ -209,34 +209,34 @@ func TestTimeouts(t *testing.T) {
 
 func TestHedging(t *testing.T) {
 	t.Parallel()
-	var slow atomic.Bool
-	release := make(chan bool)
-	t.Cleanup(func() { close(release) })
-	cancelled := make(chan bool, 10)
-	first := backend(t, func(w http.ResponseWriter, r *http.Request) {
-		if slow.Load() {
-			select {
-			case <-r.Context().Done():
-				cancelled <- true
-			case <-release:
+	for name, serve := range ways {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var slow atomic.Bool
+			cancelled := make(chan bool, 10)
+			first := backend(t, func(w http.ResponseWriter, r *http.Request) {
+				if slow.Load() {
+					<-r.Context().Done()
+					cancelled <- true
+				}
+				fmt.Fprint(w, "first")
+			})
+			cfg := simple(first, named(t, "second"))
+			cfg.Defaults.Hedge = true
+			g, addr := serve(t, cfg)
+			for range 200 { // its 95th percentile becomes known
+				get(t, addr, "/run/f")
 			}
-		}
-		fmt.Fprint(w, "first")
-	})
-	cfg := simple(first, named(t, "second"))
-	cfg.Defaults.Hedge = true
-	g, addr := start(t, cfg)
-	for range 200 { // its 95th percentile becomes known
-		get(t, addr, "/run/f")
+			slow.Store(true)
+			for range 4 {
+				if status, body := get(t, addr, "/run/f"); status != 200 || body != "second" {
+					t.Errorf("%d %q, want the second worker's answer", status, body)
+				}
+			}
+			<-cancelled
+			eventually(t, "no call in flight", func() bool { return idle(g) })
+		})
 	}
-	slow.Store(true)
-	for range 4 {
-		if status, body := get(t, addr, "/run/f"); status != 200 || body != "second" {
-			t.Errorf("%d %q, want the second worker's answer", status, body)
-		}
-	}
-	<-cancelled
-	eventually(t, "no call in flight", func() bool { return idle(g) })
 }
 
 func TestRetryBudget(t *testing.T) {
