@@ -316,8 +316,9 @@ func (g *Gateway) AddWorkers(urls ...string) error {
 	return g.rebuildLocked()
 }
 
-// settleFor bounds how long RemoveWorkers waits.
-const settleFor = 250 * time.Millisecond
+// settleFor bounds how long RemoveWorkers waits: on a machine that is overloaded a
+// worker may take that long to read what has been sent to it.
+const settleFor = 2 * time.Second
 
 // RemoveWorkers removes workers by URL. One that is not there is no error. Calls
 // in flight on them finish. When it returns the workers may be stopped in an
