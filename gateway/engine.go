@@ -176,16 +176,17 @@ const (
 func (c *conn) greet() protocol {
 	c.init(c.raw)
 	c.bufs = getBuffers()
-	n, err := c.Read(c.bufs.in)
+	in := c.bufs.in[:inSize] // not more, lest what follows the preface is more than muxed can take
+	n, err := c.Read(in)
 	if err != nil {
 		return speaksNothing
 	}
 	c.w = n
 	c.phase.Store(phaseHead)
-	if conf := c.g.tlsConf.Load(); conf != nil && c.bufs.in[0] == 22 {
+	if conf := c.g.tlsConf.Load(); conf != nil && in[0] == 22 {
 		below := &sock{}
 		below.init(c.raw)
-		tc := tls.Server(&prefixed{sockConn{c.raw, below}, bytes.Clone(c.bufs.in[:n])}, conf)
+		tc := tls.Server(&prefixed{sockConn{c.raw, below}, bytes.Clone(in[:n])}, conf)
 		ctx, cancel := context.WithTimeout(c.g.ctx, c.g.state.Load().cfg.Limits.HeadTimeout)
 		err := tc.HandshakeContext(ctx)
 		cancel()
@@ -200,14 +201,14 @@ func (c *conn) greet() protocol {
 			return speaksHTTP1
 		}
 	}
-	for c.w < len(h2.Preface) && string(c.bufs.in[:c.w]) == h2.Preface[:c.w] {
-		n, err := c.Read(c.bufs.in[c.w:])
+	for c.w < len(h2.Preface) && string(in[:c.w]) == h2.Preface[:c.w] {
+		n, err := c.Read(in[c.w:])
 		if err != nil {
 			return speaksNothing
 		}
 		c.w += n
 	}
-	if c.w >= len(h2.Preface) && string(c.bufs.in[:len(h2.Preface)]) == h2.Preface {
+	if c.w >= len(h2.Preface) && string(in[:len(h2.Preface)]) == h2.Preface {
 		return speaksHTTP2
 	}
 	if c.peer.isTLS { // it has said that it would

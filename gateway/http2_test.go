@@ -196,6 +196,33 @@ func TestHTTP2CookieCrumbsAreJoined(t *testing.T) {
 	}
 }
 
+// All that comes with the first packet is read, however large the buffer was that
+// the connection began with.
+func TestHTTP2LargeFirstPacket(t *testing.T) {
+	t.Parallel()
+	up := backend(t, func(w http.ResponseWriter, r *http.Request) {
+		n, _ := io.Copy(io.Discard, r.Body)
+		fmt.Fprint(w, n)
+	})
+	_, addr := start(t, simple(up))
+	for range 20 {
+		call(t, "POST", addr, "/run/f", make([]byte, 60<<10)) // leaves large buffers to be used again
+		c := dial(t, addr)
+		var buf bytes.Buffer
+		f := &framer{Framer: http2.NewFramer(&buf, c.r), c: c.Conn, t: t}
+		f.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
+		f.enc = hpack.NewEncoder(&f.buf)
+		buf.WriteString(http2.ClientPreface)
+		f.WriteSettings()
+		f.request(1, false, ":method", "POST", ":scheme", "http", ":authority", "a", ":path", "/run/f")
+		for i := range 3 {
+			f.WriteData(1, i == 2, make([]byte, 16384))
+		}
+		c.send(buf.String())
+		f.await("DATA 1 49152")
+	}
+}
+
 // Clients that make work without end are sent away, and leave nothing behind.
 func TestHTTP2FloodsEndTheConnection(t *testing.T) {
 	t.Parallel()
