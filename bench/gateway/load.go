@@ -34,7 +34,7 @@ var loads = []load{
 		return h2load(g), nil
 	}},
 	{"POST of 1 KiB over HTTP/2 and TLS", "h2load", secure, func(l *lab, g *gateway) ([]string, error) {
-		body, err := l.file("body", strings.Repeat("x", 1024))
+		body, err := l.file("kilobyte", strings.Repeat("x", 1024))
 		return append([]string{"-d", body}, h2load(g)...), err
 	}},
 }
