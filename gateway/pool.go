@@ -14,6 +14,16 @@ type lender interface {
 	takeBack()
 }
 
+// idle is Idle where the system does not tell when there is something to read, as
+// below TLS: it waits for one byte, what follows it is as good as there.
+func idle(nc net.Conn, first *[1]byte, l lender) (n int, err error) {
+	if n, err = nc.Read(first[:]); n == 0 {
+		return 0, err
+	}
+	l.lend()[0] = first[0]
+	return n, nil
+}
+
 // sockConn is a connection that is read and written by a sock: what TLS stands on.
 type sockConn struct {
 	net.Conn

@@ -3,6 +3,7 @@ package gateway_test
 import (
 	"bufio"
 	"bytes"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"log/slog"
@@ -209,8 +210,17 @@ func TestForwardedOfIPv6(t *testing.T) {
 // A connection that waits costs little, and holds no buffer.
 func TestIdleConnectionsAreCheap(t *testing.T) {
 	const n = 200
-	_, addr := start(t, simple(named(t, "w")))
+	cfg := simple(named(t, "w"))
+	cert, _ := certificate(t)
+	cfg.TLS = &tls.Config{Certificates: []tls.Certificate{cert}}
+	_, addr := start(t, cfg)
 	for name, open := range map[string]func(){
+		"TLS": func() {
+			c := dial(t, addr)
+			tc := tls.Client(c.Conn, &tls.Config{InsecureSkipVerify: true})
+			tc.Write([]byte("GET /run/f HTTP/1.1\r\nHost: a\r\n\r\n"))
+			tc.Read(make([]byte, 1000))
+		},
 		"HTTP/1": func() {
 			c := dial(t, addr)
 			c.send("GET /run/f HTTP/1.1\r\nHost: a\r\n\r\n")

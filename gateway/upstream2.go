@@ -84,12 +84,14 @@ func (x *exchange) attemptHTTP2(w *worker, t *target, mode bodyMode) (next, keep
 		c.finish(499)
 		return false, false
 	}
-	req, body, err := x.request(x.traced(ctx), w, t, mode)
+	hints := &hints{x: x}
+	req, body, err := x.request(httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{Got1xxResponse: hints.pass}), w, t, mode)
 	if err != nil {
 		return x.afterFailure(giveUp, err, 400)
 	}
 	x.attach(u)
 	resp, err := x.g.transport(w).RoundTrip(req)
+	hints.end()
 	if err != nil {
 		whole := body.stop(x)
 		x.detach(u)
@@ -183,19 +185,33 @@ func (x *exchange) request(ctx context.Context, w *worker, t *target, mode bodyM
 	return req, body, nil
 }
 
-// traced passes informational answers on.
-func (x *exchange) traced(ctx context.Context) context.Context {
-	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{Got1xxResponse: func(status int, h textproto.MIMEHeader) error {
-		if status == http.StatusContinue {
-			return nil
-		}
-		x.take(&http.Response{StatusCode: status, Header: http.Header(h), ContentLength: -1})
-		b := x.appendResponse(nil)
-		if !x.client.interim(append(b, '\r', '\n')) {
-			return errClient
-		}
+// hints passes informational answers on, until there is an answer.
+type hints struct {
+	x    *exchange
+	mu   sync.Mutex
+	over bool
+}
+
+func (h *hints) pass(status int, header textproto.MIMEHeader) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.over || status == http.StatusContinue {
 		return nil
-	}})
+	}
+	x := h.x
+	x.take(&http.Response{StatusCode: status, Header: http.Header(header), ContentLength: -1})
+	b := x.appendResponse(nil)
+	if !x.client.interim(append(b, '\r', '\n')) {
+		return errClient
+	}
+	return nil
+}
+
+// end waits until none is under way.
+func (h *hints) end() {
+	h.mu.Lock()
+	h.over = true
+	h.mu.Unlock()
 }
 
 // take makes the answer that net/http has read the one in resp.
