@@ -27,6 +27,10 @@ race: ## all tests under the race detector
 seeds: ## the control plane on a fake clock: N=10000 histories, from SEED on; SEED=x alone tells that one
 	cd scheduler/simtest && $(if $(N),ROTA_SEEDS=$(N),$(if $(SEED),,ROTA_SEEDS=10000)) $(if $(SEED),ROTA_SEED=$(SEED)) $(GOTEST) -count=1 -timeout=0 -run='^TestSeeds$$'
 
+.PHONY: seeds-jobs
+seeds-jobs: ## jobs through histories of faults on a fake clock: N=10000 of them, from SEED on; SEED=x alone tells that one
+	$(if $(N),ROTA_SEEDS=$(N),$(if $(SEED),,ROTA_SEEDS=10000)) $(if $(SEED),ROTA_SEED=$(SEED)) $(GOTEST) -count=1 -timeout=0 -run='^TestSeeds$$' ./job/control
+
 .PHONY: torture
 torture: ## real processes killed, stopped and cut off, for a time: FOR=10m
 	ROTA_TORTURE=$(or $(FOR),10m) $(GOTEST) -count=1 -timeout=0 -v -run='^TestTorture' ./e2e
@@ -63,7 +67,7 @@ supply: ## known vulnerabilities, licences, and the list of parts in bin/sbom.js
 	mkdir -p bin && .ci/supply bin/sbom.json
 
 .PHONY: bench-jobs
-bench-jobs: ## jobs a second and the time to the first output, beside a loop that starts the same commands itself
+bench-jobs: ## jobs a second and the time to the first output, beside a loop that starts the same commands itself and one over ssh
 	cd bench && go run ./jobs
 
 .PHONY: generate

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
@@ -68,16 +69,28 @@ func target(req any) string {
 	return strings.Join(parts, " ")
 }
 
+// whence is where a call came from. The HTTP side calls from within the process
+// and says last whom it calls for; what others say of that counts for nothing.
+func whence(ctx context.Context) string {
+	p, ok := peer.FromContext(ctx)
+	if !ok || p.Addr == nil {
+		return ""
+	}
+	if md, _ := metadata.FromIncomingContext(ctx); p.Addr.Network() == "bufconn" {
+		if said := md.Get("x-forwarded-for"); len(said) > 0 {
+			list := strings.Split(said[len(said)-1], ",")
+			return strings.TrimSpace(list[len(list)-1])
+		}
+	}
+	return p.Addr.String()
+}
+
 // audit writes one line: who did what to which, and what came of it.
 func audit(ctx context.Context, log *slog.Logger, who Identity, method string, req any, err error) {
-	from := ""
-	if p, ok := peer.FromContext(ctx); ok && p.Addr != nil {
-		from = p.Addr.String()
-	}
 	attrs := []slog.Attr{
 		slog.String("who", who.Name), slog.String("kind", string(who.Kind)), slog.String("credential", who.ID),
 		slog.String("method", method), slog.String("target", target(req)),
-		slog.String("outcome", status.Code(err).String()), slog.String("from", from),
+		slog.String("outcome", status.Code(err).String()), slog.String("from", whence(ctx)),
 	}
 	level := slog.LevelInfo
 	switch status.Code(err) {

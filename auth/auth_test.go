@@ -233,6 +233,13 @@ func TestPolicy(t *testing.T) {
 // jwt signs claims as an issuer would.
 func jwt(t *testing.T, key ed25519.PrivateKey, alg string, claims map[string]any) string {
 	t.Helper()
+	body := unsigned(t, map[string]string{"alg": alg, "typ": "JWT"}, claims)
+	return body + "." + base64.RawURLEncoding.EncodeToString(ed25519.Sign(key, []byte(body)))
+}
+
+// unsigned is a JWT without its signature.
+func unsigned(t *testing.T, header map[string]string, claims map[string]any) string {
+	t.Helper()
 	enc := func(v any) string {
 		b, err := json.Marshal(v)
 		if err != nil {
@@ -240,8 +247,7 @@ func jwt(t *testing.T, key ed25519.PrivateKey, alg string, claims map[string]any
 		}
 		return base64.RawURLEncoding.EncodeToString(b)
 	}
-	body := enc(map[string]string{"alg": alg, "typ": "JWT"}) + "." + enc(claims)
-	return body + "." + base64.RawURLEncoding.EncodeToString(ed25519.Sign(key, []byte(body)))
+	return enc(header) + "." + enc(claims)
 }
 
 func TestJWT(t *testing.T) {

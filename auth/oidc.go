@@ -7,6 +7,8 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"net/http"
+	"net/url"
 	"os"
 	"slices"
 	"time"
@@ -34,12 +36,17 @@ type JWTConfig struct {
 	NamespaceClaim string
 	// NameClaim is the claim that names the person. Empty means "email", then "sub".
 	NameClaim string
+	// Client asks the issuer. Nil means one that gives up after 10 s.
+	Client *http.Client
 	// Now is the clock. Nil means time.Now.
 	Now func() time.Time
 }
 
 // algorithms that a JWT may be signed with: no "none", nothing symmetric.
 var algorithms = []string{"RS256", "RS384", "RS512", "ES256", "ES384", "ES512", "PS256", "PS384", "PS512", "EdDSA"}
+
+// issuerTimeout is how long an issuer may take to answer: callers wait for it.
+const issuerTimeout = 10 * time.Second
 
 type jwtVerifier struct {
 	cfg      JWTConfig
@@ -61,6 +68,13 @@ func NewJWT(ctx context.Context, c JWTConfig) (Verifier, error) {
 	conf := &oidc.Config{ClientID: c.Audience, SupportedSigningAlgs: algorithms, Now: c.Now}
 	v := &jwtVerifier{cfg: c}
 	if len(c.Keys) == 0 {
+		if at, err := url.Parse(c.Issuer); err != nil || at.Scheme != "https" && !Loopback(at.Host) {
+			return nil, &rota.FieldError{Field: "oidc.issuer", Value: clip(c.Issuer), Want: "https://...: whoever answers in its place could vouch for anybody"}
+		}
+		if c.Client == nil {
+			c.Client = &http.Client{Timeout: issuerTimeout}
+		}
+		ctx = oidc.ClientContext(ctx, c.Client)
 		p, err := oidc.NewProvider(ctx, c.Issuer)
 		if err != nil {
 			return nil, fmt.Errorf("oidc: ask the issuer: %w", err)

@@ -62,7 +62,8 @@ type Scheduler struct {
 	// At the first start, wait for so many workers or for so long.
 	BarrierWorkers int
 	BarrierWait    time.Duration
-	MaxMoves       int // under way at once
+	MaxMoves       int           // under way at once
+	SlowStart      time.Duration // of workers that join
 	Placement      placement.Options
 
 	TasksFile    string            // a list that is watched
@@ -126,6 +127,7 @@ func NewScheduler() (*Scheduler, *Options) {
 		{name: "barrier-workers", value: countValue(&c.BarrierWorkers), help: "before the first plan wait for so many workers"},
 		{name: "barrier-wait", value: durationValue(&c.BarrierWait), help: "but no longer than this"},
 		{name: "max-moves", value: countValue(&c.MaxMoves), help: "the most moves under way at once"},
+		{name: "slow-start", value: durationValue(&c.SlowStart), help: "raise a worker that joins to its full share over so long; 0 at once"},
 		{name: "churn", value: countValue(&c.Placement.MaxMoves), help: "the most moves that balance may choose in one pass; 0 for no limit"},
 		{name: "churn-per-worker", value: countValue(&c.Placement.MaxMovesPerWorker), help: "of these, the most to and from one worker; 0 for no limit"},
 		{name: "hysteresis", value: amountValue(&c.Placement.Hysteresis), help: "move nothing that gains less than this part of the mean"},

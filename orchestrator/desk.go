@@ -10,37 +10,47 @@ import (
 )
 
 // desk is where a term is worked out: a planner, and the user's values by the
-// planner's names. It outlives terms, so that a term costs what has changed.
+// numbers that are their names there. It outlives terms, so that a term costs
+// what has changed.
 type desk[W, T comparable] struct {
 	planner *placement.Planner
 	tasks   map[T]*record[T]
-	byID    map[string]*record[T]
-	names   map[W]string
-	byName  map[string]W
-	next    int // for names
+	records []*record[T] // by number; nil is free
+	workers map[W]int32
+	places  []place[W] // by number
 	term    int
 }
 
 // record is one task: which of its instances the planner has on which worker.
 type record[T comparable] struct {
-	task T
-	id   string
-	n    int
-	at   []string // by index, "" for nowhere
-	seen []string // workers that said this term that they do it
-	term int
+	task   T
+	id     string
+	number int32
+	n      int
+	at     []int32 // by index: a worker's number, or nowhere
+	seen   []int32 // workers that said this term that they do it
+	term   int     // when it was last expected
 
-	one, two [1]string // what at and seen begin with
+	one, two [1]int32 // what at and seen begin with
+}
+
+const nowhere = int32(-1)
+
+// place is a worker that answers.
+type place[W comparable] struct {
+	worker W
+	name   string // empty is free
+	load   int
+	term   int // when it last answered
 }
 
 // order is a task to be added to, or removed from, a worker.
 type order[W, T comparable] struct {
 	worker W
 	task   T
-	after  *order[W, T] // the removal that has to succeed first
-	err    error
-	rec    *record[T]
-	index  int
+	record int32 // of an addition,
+	index  int32 // which instance it is,
+	after  int32 // and the removal that has to succeed first, by its place, or nowhere
 }
 
 func newDesk[W, T comparable]() *desk[W, T] {
@@ -48,24 +58,12 @@ func newDesk[W, T comparable]() *desk[W, T] {
 	if err != nil {
 		panic(err) // the zero options are valid
 	}
-	return &desk[W, T]{
-		planner: p, tasks: map[T]*record[T]{}, byID: map[string]*record[T]{},
-		names: map[W]string{}, byName: map[string]W{},
-	}
-}
-
-// name makes a name that sorts after all names before.
-func (d *desk[W, T]) name(prefix string) string {
-	d.next++
-	var b [16]byte
-	n := append(b[:0], prefix...)
-	n = strconv.AppendInt(n, 1_000_000_000_000+int64(d.next), 10)
-	return string(n)
+	return &desk[W, T]{planner: p, workers: map[W]int32{}}
 }
 
 // plan works out what to remove and what to add, from what is expected and
 // what the workers that answered say they do.
-func (d *desk[W, T]) plan(tasks []Task[T], actual []WorkerState[W, T]) (remove, add []*order[W, T], err error) {
+func (d *desk[W, T]) plan(tasks []Task[T], actual []WorkerState[W, T]) (remove, add []order[W, T], err error) {
 	d.term++
 	if err := d.expect(tasks); err != nil {
 		return nil, nil, err
@@ -73,84 +71,110 @@ func (d *desk[W, T]) plan(tasks []Task[T], actual []WorkerState[W, T]) (remove, 
 	if err := d.know(actual); err != nil {
 		return nil, nil, err
 	}
-	remove, err = d.observe(actual)
-	if err != nil {
+	if remove, err = d.observe(actual); err != nil {
 		return nil, nil, err
 	}
 	plan := d.planner.Plan()
 	d.planner.Commit(plan)
-	adds := make([]order[W, T], 0, len(plan.Moves))
-	for _, m := range plan.Moves {
-		r := d.byID[m.Instance.Task]
-		if r == nil {
-			continue
+	add = make([]order[W, T], 0, len(plan.Moves))
+	for i := range plan.Moves {
+		m := &plan.Moves[i]
+		r := d.records[number(m.Instance.Task)]
+		x := order[W, T]{task: r.task, record: r.number, index: int32(m.Instance.Index), after: nowhere}
+		if m.From != "" {
+			x.worker, x.after = d.places[number(m.From)].worker, int32(len(remove))
+			remove = append(remove, x)
 		}
-		var first *order[W, T]
-		if from, ok := d.byName[m.From]; ok {
-			first = &order[W, T]{worker: from, task: r.task}
-			remove = append(remove, first)
-		}
-		r.at[m.Instance.Index] = m.To
+		r.at[x.index] = nowhere
 		if m.To != "" {
-			adds = append(adds, order[W, T]{worker: d.byName[m.To], task: r.task, after: first, rec: r, index: m.Instance.Index})
+			to := number(m.To)
+			r.at[x.index], x.worker = to, d.places[to].worker
+			add = append(add, x)
 		}
-	}
-	for i := range adds {
-		add = append(add, &adds[i])
 	}
 	return remove, add, nil
 }
 
+// number is what a name that the desk gave stands for.
+func number(name string) (n int32) {
+	for i := range len(name) {
+		n = n*10 + int32(name[i]-'0')
+	}
+	return n
+}
+
 // failed tells the planner that an addition has failed.
-func (d *desk[W, T]) failed(x *order[W, T]) {
-	d.planner.Unassign(rota.Instance{Task: x.rec.id, Index: x.index})
-	x.rec.at[x.index] = ""
+func (d *desk[W, T]) failed(x order[W, T]) {
+	d.lift(d.records[x.record], int(x.index))
+}
+
+// lift says that an instance is nowhere.
+func (d *desk[W, T]) lift(r *record[T], index int) {
+	d.planner.Unassign(rota.Instance{Task: r.id, Index: index})
+	r.at[index] = nowhere
 }
 
 // expect tells the planner of the tasks.
 func (d *desk[W, T]) expect(tasks []Task[T]) error {
 	if len(d.tasks) == 0 {
-		d.tasks, d.byID = make(map[T]*record[T], len(tasks)), make(map[string]*record[T], len(tasks))
+		d.tasks, d.records = make(map[T]*record[T], len(tasks)), make([]*record[T], 0, len(tasks))
 		d.planner.Reserve(len(tasks))
 	}
 	var slab []record[T] // new records come by the thousand
+	free := 0
 	for k, t := range tasks {
-		n := instances(t.Instances)
 		r := d.tasks[t.Name]
 		if r == nil {
 			if len(slab) == 0 {
 				slab = make([]record[T], min(len(tasks)-k, 1024))
 			}
 			r, slab = &slab[0], slab[1:]
-			r.task, r.id = t.Name, d.name("t")
+			for free < len(d.records) && d.records[free] != nil {
+				free++
+			}
+			if free == len(d.records) {
+				d.records = append(d.records, nil)
+			}
+			r.task, r.number, r.id = t.Name, int32(free), strconv.Itoa(free)
 			r.at, r.seen = r.one[:0], r.two[:0]
-			d.tasks[t.Name], d.byID[r.id] = r, r
+			d.tasks[t.Name], d.records[free] = r, r
 		}
-		r.term = d.term
-		if r.n == n {
-			continue
-		}
-		for k := n; k < r.n; k++ { // what they run is extra from now on, not astray
-			d.planner.Unassign(rota.Instance{Task: r.id, Index: k})
-		}
-		if err := d.planner.SetTask(rota.Task{ID: r.id, Replicas: n}); err != nil {
+		r.term, r.seen = d.term, r.seen[:0]
+		if err := d.resize(r, instances(t.Instances)); err != nil {
 			return fmt.Errorf("task %v: %w", t.Name, err)
 		}
-		r.n = n
-		r.at = slices.Grow(r.at, n)[:min(n, len(r.at))]
-		for len(r.at) < n {
-			r.at = append(r.at, "")
-		}
 	}
-	for t, r := range d.tasks {
-		if r.term != d.term {
+	if len(d.tasks) == len(tasks) {
+		return nil
+	}
+	for n, r := range d.records {
+		if r != nil && r.term != d.term {
 			for k := range r.n {
-				d.planner.Unassign(rota.Instance{Task: r.id, Index: k})
+				d.lift(r, k)
 			}
 			d.planner.RemoveTask(r.id)
-			delete(d.tasks, t)
-			delete(d.byID, r.id)
+			delete(d.tasks, r.task)
+			d.records[n] = nil
 		}
+	}
+	return nil
+}
+
+// resize tells the planner of a task's number of instances.
+func (d *desk[W, T]) resize(r *record[T], n int) error {
+	if r.n == n {
+		return nil
+	}
+	for k := n; k < r.n; k++ { // what they run is extra from now on, not astray
+		d.lift(r, k)
+	}
+	if err := d.planner.SetTask(rota.Task{ID: r.id, Replicas: n}); err != nil {
+		return err
+	}
+	r.n = n
+	r.at = slices.Grow(r.at, n)[:min(n, len(r.at))]
+	for len(r.at) < n {
+		r.at = append(r.at, nowhere)
 	}
 	return nil
 }
@@ -158,23 +182,29 @@ func (d *desk[W, T]) expect(tasks []Task[T]) error {
 // know tells the planner of the workers that answered. The others are gone for
 // this term, and what they did is nowhere.
 func (d *desk[W, T]) know(actual []WorkerState[W, T]) error {
-	here := make(map[W]bool, len(actual))
+	free := 0
 	for _, s := range actual {
-		here[s.Name] = true
-		if _, ok := d.names[s.Name]; ok {
-			continue
+		n, ok := d.workers[s.Name]
+		if !ok {
+			for free < len(d.places) && d.places[free].name != "" {
+				free++
+			}
+			name := strconv.Itoa(free)
+			if err := d.planner.SetWorker(rota.Worker{Name: name}); err != nil {
+				return fmt.Errorf("worker %v: %w", s.Name, err)
+			}
+			if n = int32(free); free == len(d.places) {
+				d.places = append(d.places, place[W]{})
+			}
+			d.workers[s.Name], d.places[n] = n, place[W]{worker: s.Name, name: name}
 		}
-		name := d.name("w")
-		if err := d.planner.SetWorker(rota.Worker{Name: name}); err != nil {
-			return fmt.Errorf("worker %v: %w", s.Name, err)
-		}
-		d.names[s.Name], d.byName[name] = name, s.Name
+		d.places[n].term = d.term
 	}
-	for w, name := range d.names {
-		if !here[w] {
-			d.planner.RemoveWorker(name)
-			delete(d.names, w)
-			delete(d.byName, name)
+	for n := range d.places {
+		if p := &d.places[n]; p.name != "" && p.term != d.term {
+			d.planner.RemoveWorker(p.name)
+			delete(d.workers, p.worker)
+			*p = place[W]{}
 		}
 	}
 	return nil
@@ -183,45 +213,38 @@ func (d *desk[W, T]) know(actual []WorkerState[W, T]) error {
 // observe tells the planner who does what, and returns what nobody should: of
 // tasks that are not expected all, of tasks with too many instances those of the
 // fullest workers.
-func (d *desk[W, T]) observe(actual []WorkerState[W, T]) (remove []*order[W, T], err error) {
-	load := make(map[string]int, len(actual))
-	for _, r := range d.tasks {
-		r.seen = r.seen[:0]
-	}
+func (d *desk[W, T]) observe(actual []WorkerState[W, T]) (remove []order[W, T], err error) {
 	for _, s := range actual {
-		name := d.names[s.Name]
-		load[name] = len(s.Tasks)
+		w := d.workers[s.Name]
+		p := &d.places[w]
+		p.load = len(s.Tasks)
 		for _, t := range s.Tasks {
 			r := d.tasks[t]
 			switch {
 			case r == nil:
-				remove = append(remove, &order[W, T]{worker: s.Name, task: t})
-				load[name]--
-			case !slices.Contains(r.seen, name):
-				r.seen = append(r.seen, name)
+				remove = append(remove, order[W, T]{worker: s.Name, task: t})
+				p.load--
+			case !slices.Contains(r.seen, w):
+				r.seen = append(r.seen, w)
 			}
 		}
 	}
-	for _, s := range actual { // in the order of the workers, not of a map
-		for _, t := range s.Tasks {
-			r := d.tasks[t]
-			if r == nil {
-				continue
-			}
-			for len(r.seen) > r.n {
-				worst := 0
-				for k := range r.seen {
-					if load[r.seen[k]] > load[r.seen[worst]] {
-						worst = k
-					}
+	for _, r := range d.records {
+		if r == nil {
+			continue
+		}
+		for len(r.seen) > r.n {
+			worst := 0
+			for k, w := range r.seen {
+				if d.places[w].load > d.places[r.seen[worst]].load {
+					worst = k
 				}
-				load[r.seen[worst]]--
-				remove = append(remove, &order[W, T]{worker: d.byName[r.seen[worst]], task: t})
-				r.seen = slices.Delete(r.seen, worst, worst+1)
 			}
+			p := &d.places[r.seen[worst]]
+			p.load--
+			remove = append(remove, order[W, T]{worker: p.worker, task: r.task})
+			r.seen = slices.Delete(r.seen, worst, worst+1)
 		}
-	}
-	for _, r := range d.tasks {
 		if err := d.reconcile(r); err != nil {
 			return nil, err
 		}
@@ -231,10 +254,9 @@ func (d *desk[W, T]) observe(actual []WorkerState[W, T]) (remove []*order[W, T],
 
 // reconcile corrects what the planner thinks of r where the workers differ.
 func (d *desk[W, T]) reconcile(r *record[T]) error {
-	for k, at := range r.at {
-		if at != "" && !slices.Contains(r.seen, at) {
-			d.planner.Unassign(rota.Instance{Task: r.id, Index: k})
-			r.at[k] = ""
+	for k, w := range r.at {
+		if w != nowhere && !slices.Contains(r.seen, w) {
+			d.lift(r, k)
 		}
 	}
 	k := 0
@@ -242,11 +264,11 @@ func (d *desk[W, T]) reconcile(r *record[T]) error {
 		if slices.Contains(r.at, w) {
 			continue
 		}
-		for r.at[k] != "" {
+		for r.at[k] != nowhere {
 			k++
 		}
 		r.at[k] = w
-		if err := d.planner.Assign(rota.Instance{Task: r.id, Index: k}, w); err != nil {
+		if err := d.planner.Assign(rota.Instance{Task: r.id, Index: k}, d.places[w].name); err != nil {
 			return fmt.Errorf("task %v: %w", r.task, err)
 		}
 	}

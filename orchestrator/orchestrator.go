@@ -96,11 +96,7 @@ func (o *Orchestrator[W, T]) UpdateTasks(tasks []Task[T]) {
 func (o *Orchestrator[W, T]) ListExpectedTasks() []Task[T] {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	list := make([]Task[T], 0, len(o.tasks.keys))
-	for _, t := range o.tasks.keys {
-		list = append(list, Task[T]{t, o.tasks.of[t]})
-	}
-	return list
+	return o.expected()
 }
 
 // AddWorker gives work to the worker from the next term on. Adding it twice is
@@ -146,54 +142,22 @@ func (o *Orchestrator[W, T]) LastActual() []WorkerState[W, T] {
 	return list
 }
 
-// ordered is a map that remembers in which order its keys came.
-type ordered[K comparable, V any] struct {
-	keys []K
-	of   map[K]V
-}
-
-func (m *ordered[K, V]) set(k K, v V) {
-	if m.of == nil {
-		m.of = map[K]V{}
+// expected returns a copy of what is expected. The caller holds the lock.
+func (o *Orchestrator[W, T]) expected() []Task[T] {
+	list := make([]Task[T], 0, o.tasks.len())
+	for t, n := range o.tasks.all() {
+		list = append(list, Task[T]{t, n})
 	}
-	if _, ok := m.of[k]; !ok {
-		m.keys = append(m.keys, k)
-	}
-	m.of[k] = v
-}
-
-func (m *ordered[K, V]) remove(k K) {
-	if _, ok := m.of[k]; !ok {
-		return
-	}
-	delete(m.of, k)
-	for i, x := range m.keys {
-		if x == k {
-			m.keys = append(m.keys[:i], m.keys[i+1:]...)
-			return
-		}
-	}
-}
-
-func (m *ordered[K, V]) retain(keep map[K]bool) {
-	kept := m.keys[:0]
-	for _, k := range m.keys {
-		if keep[k] {
-			kept = append(kept, k)
-		} else {
-			delete(m.of, k)
-		}
-	}
-	clear(m.keys[len(kept):])
-	m.keys = kept
+	return list
 }
 
 // snapshot returns what is expected now, as copies.
 func (o *Orchestrator[W, T]) snapshot() (tasks []Task[T], workers []W) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	for _, t := range o.tasks.keys {
-		tasks = append(tasks, Task[T]{t, o.tasks.of[t]})
+	workers = make([]W, 0, o.workers.len())
+	for w := range o.workers.all() {
+		workers = append(workers, w)
 	}
-	return tasks, append(workers, o.workers.keys...)
+	return o.expected(), workers
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 )
 
 // NextTerm asks all workers at once what they do, works out what has to change,
@@ -32,22 +33,21 @@ func (o *Orchestrator[W, T]) NextTerm(ctx context.Context) error {
 		o.set.log.Printf("orchestrator: term %d: %d of %d workers answered, %d tasks to remove, %d to add",
 			o.desk.term, len(actual), len(workers), len(remove), len(add))
 	}
-	o.carryOut(ctx, remove, "remove", o.comm.Remove)
-	for _, a := range add {
-		if a.after != nil && a.after.err != nil {
-			a.err = errNotRemoved
+	failed := o.carryOut(ctx, remove, "remove", o.comm.Remove)
+	errs = append(errs, failed...)
+	tried := add[:0]
+	for _, x := range add {
+		if x.after != nowhere && failed[x.after] != nil {
+			o.desk.failed(x)
+		} else {
+			tried = append(tried, x)
 		}
 	}
-	o.carryOut(ctx, add, "add", o.comm.Add)
-	for _, x := range remove {
-		errs = append(errs, x.err)
-	}
-	for _, x := range add {
-		if x.err != nil {
-			o.desk.failed(x)
-			if !errors.Is(x.err, errNotRemoved) {
-				errs = append(errs, x.err)
-			}
+	failed = o.carryOut(ctx, tried, "add", o.comm.Add)
+	errs = append(errs, failed...)
+	for i, err := range failed {
+		if err != nil {
+			o.desk.failed(tried[i])
 		}
 	}
 	if o.set.stats != nil {
@@ -55,10 +55,6 @@ func (o *Orchestrator[W, T]) NextTerm(ctx context.Context) error {
 	}
 	return errors.Join(errs...)
 }
-
-// errNotRemoved marks an addition that was not tried; the removal's own error
-// says why.
-var errNotRemoved = errors.New("not added before it is removed elsewhere")
 
 // ask lists all workers at once.
 func (o *Orchestrator[W, T]) ask(ctx context.Context, workers []W) (actual []WorkerState[W, T], errs []error) {
@@ -87,30 +83,28 @@ func (o *Orchestrator[W, T]) ask(ctx context.Context, workers []W) (actual []Wor
 	return actual, errs
 }
 
-// carryOut gives the orders, many at once, and waits for all.
-func (o *Orchestrator[W, T]) carryOut(ctx context.Context, orders []*order[W, T], what string, call func(context.Context, W, T) error) {
-	queue := make(chan *order[W, T])
+// carryOut gives the orders, many at once, waits for all, and returns the error
+// of each.
+func (o *Orchestrator[W, T]) carryOut(ctx context.Context, orders []order[W, T], what string, call func(context.Context, W, T) error) []error {
+	errs := make([]error, len(orders))
+	var next atomic.Int64
 	var wg sync.WaitGroup
 	for range min(len(orders), maxCalls) {
 		wg.Go(func() {
-			for x := range queue {
+			for i := next.Add(1) - 1; i < int64(len(orders)); i = next.Add(1) - 1 {
+				x := &orders[i]
 				_, err := within(ctx, o.set, func(ctx context.Context) (struct{}, error) {
 					return struct{}{}, call(ctx, x.worker, x.task)
 				})
 				if err != nil {
 					o.set.log.Printf("orchestrator: %s %v, worker %v: %v", what, x.task, x.worker, err)
-					x.err = fmt.Errorf("%s %v, worker %v: %w", what, x.task, x.worker, err)
+					errs[i] = fmt.Errorf("%s %v, worker %v: %w", what, x.task, x.worker, err)
 				}
 			}
 		})
 	}
-	for _, x := range orders {
-		if x.err == nil {
-			queue <- x
-		}
-	}
-	close(queue)
 	wg.Wait()
+	return errs
 }
 
 // within calls f with the time that a call has. It returns when that is up even

@@ -286,6 +286,44 @@ func TestReload(t *testing.T) {
 	}
 }
 
+// The end of a certificate is spoken of in time, not all the time, and of a new
+// one anew.
+func TestReminder(t *testing.T) {
+	t.Parallel()
+	start := time.Unix(1_700_000_000, 0)
+	end := start.Add(30 * 24 * time.Hour)
+	var r Reminder
+	told := func(from, to, every time.Duration) (n int) {
+		for at := from; at < to; at += every {
+			if r.Due(end, start.Add(at)) {
+				n++
+			}
+		}
+		return n
+	}
+	day := 24 * time.Hour
+	if n := told(0, 23*day, time.Hour); n != 0 {
+		t.Errorf("told %d times with more than a week left", n)
+	}
+	if n := told(23*day+time.Second, 29*day, 2*time.Second); n != 12 {
+		t.Errorf("told %d times in six days, want 12", n)
+	}
+	if n := told(29*day, 31*day, time.Minute); n < 45 || n > 49 {
+		t.Errorf("told %d times in the last day and the first after it", n)
+	}
+	end = end.Add(2 * day)
+	if n := told(31*day, 31*day+time.Minute, time.Second); n != 1 {
+		t.Errorf("told %d times of another that ends soon", n)
+	}
+	end = end.Add(90 * day)
+	if n := told(31*day, 40*day, time.Minute); n != 0 {
+		t.Errorf("told %d times after the renewal", n)
+	}
+	if (&Reminder{}).Due(time.Time{}, start) {
+		t.Error("told of a certificate that is not there")
+	}
+}
+
 func copyFile(t *testing.T, from, to string) {
 	t.Helper()
 	b, err := os.ReadFile(from)

@@ -16,6 +16,7 @@ func (s *pass) balance() {
 	if s.even(mean, slack) && !s.p.opt.BalanceGroups {
 		return
 	}
+	s.deliver()
 	for moved := -1; moved < s.moved; { // what one gave may be what the other needed
 		moved = s.moved
 		s.relieve(mean, slack)
@@ -49,7 +50,7 @@ func (s *pass) relieve(mean, slack float64) {
 	p := s.p
 	high := s.allWorkers(&s.high, -1)
 	high.heldFor = none
-	for s.spent < effort && s.mayChoose() {
+	for s.spent < effort && s.mayChoose(1) {
 		s.allWorkers(high, -1)
 		d, leaf := high.best()
 		if d == none || p.level[d] <= mean+slack {
@@ -97,7 +98,7 @@ func (s *pass) giveByDomain(d int32, mean float64) bool {
 func (s *pass) fill(mean, slack float64) {
 	p := s.p
 	low, high := &s.low, &s.high
-	for s.spent < effort && s.mayChoose() {
+	for s.spent < effort && s.mayChoose(1) {
 		s.allWorkers(low, 1)
 		r, leaf := low.best()
 		if r == none || p.level[r] >= mean-slack {
@@ -146,7 +147,7 @@ func (s *pass) gains(d, r int32, weight, mean float64) bool {
 
 // give moves the instance that suits best from d to r, if one may go.
 func (s *pass) give(d, r int32, mean float64, code reasonCode) bool {
-	if d == r || !s.mayMoveAt(d) || !s.mayMoveAt(r) {
+	if d == r || !s.mayMoveAt(d, 1) || !s.mayMoveAt(r, 1) {
 		return false
 	}
 	i := s.pick(d, r, mean)
@@ -173,7 +174,7 @@ func (s *pass) give(d, r int32, mean float64, code reasonCode) bool {
 
 // choose moves for balance's sake and charges the budgets.
 func (s *pass) choose(i, d, r int32, why cause) {
-	s.countTake(i)
+	s.countTake(i, 1)
 	s.move(i, r, why)
 	s.moved++
 	if s.p.opt.MaxMovesPerWorker > 0 {
@@ -185,10 +186,14 @@ func (s *pass) choose(i, d, r int32, why cause) {
 	}
 }
 
-func (s *pass) mayChoose() bool { return s.p.opt.MaxMoves == 0 || s.moved < s.p.opt.MaxMoves }
+// mayChoose reports whether balance may choose n more moves, and mayMoveAt
+// whether it may to or from w.
+func (s *pass) mayChoose(n int) bool {
+	return s.p.opt.MaxMoves == 0 || s.moved+n <= s.p.opt.MaxMoves
+}
 
-func (s *pass) mayMoveAt(w int32) bool {
-	return s.p.opt.MaxMovesPerWorker == 0 || s.movedAt[w] < s.p.opt.MaxMovesPerWorker
+func (s *pass) mayMoveAt(w int32, n int) bool {
+	return s.p.opt.MaxMovesPerWorker == 0 || s.movedAt[w]+n <= s.p.opt.MaxMovesPerWorker
 }
 
 // pick chooses what to move from d to r: the heaviest that neither takes d
@@ -272,13 +277,21 @@ func (s *pass) mayGo(t *task, i, d, r int32) bool {
 	if t.key == none {
 		return p.feasible(i, r)
 	}
-	return s.tryOut(func() bool {
-		for _, m := range p.keys.all[t.key].members {
-			j := p.sibling(m, i-t.first)
-			if j == none || p.insts[j].worker == none {
-				continue
-			}
-			if p.insts[j].worker != d || !p.feasible(j, r) {
+	var all []int32
+	for _, m := range p.keys.all[t.key].members {
+		j := p.sibling(m, i-t.first)
+		switch {
+		case j == none || p.insts[j].worker == none:
+		case p.insts[j].worker != d:
+			return false
+		default:
+			all = append(all, j)
+		}
+	}
+	n := len(all)
+	return s.mayChoose(n) && s.mayMoveAt(d, n) && s.mayMoveAt(r, n) && s.mayTake(all...) && s.tryOut(func() bool {
+		for _, j := range all {
+			if !p.feasible(j, r) {
 				return false
 			}
 			s.move(j, r, cause{evensLoad, d})
@@ -296,10 +309,14 @@ func (p *Planner) isFollowed(t *task) bool {
 }
 
 // mayPart reports whether what the rules of i, or of others about it, prefer
-// lets balance move it from d to r.
+// lets balance move it from d to r. Nor does it go back, while nothing changes,
+// to where balance took it from.
 func (s *pass) mayPart(t *task, i, d, r int32) bool {
 	p := s.p
 	if len(p.followed) > 0 && p.isFollowed(t) {
+		return false
+	}
+	if _, back := p.left[pair{i, r}]; back {
 		return false
 	}
 	c := p.classes[t.class]

@@ -46,7 +46,7 @@ func (p *Planner) Clone() *Planner {
 	c.resources, c.resourceByName = slices.Clone(p.resources), maps.Clone(p.resourceByName)
 	c.reported = slices.Clone(p.reported)
 	c.freeClasses, c.freeDomains, c.freeDemands = slices.Clone(p.freeClasses), slices.Clone(p.freeDomains), slices.Clone(p.freeDemands)
-	c.suspects = slices.Clone(p.suspects)
+	c.suspects, c.left = slices.Clone(p.suspects), maps.Clone(p.left)
 	c.scratch, c.last = pass{}, lastPlan{}
 	return &c
 }

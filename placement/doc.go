@@ -26,7 +26,8 @@
 //
 // Measured load, where it is reported, blends with declared weight; hot spots
 // are relieved by moves and, where those cannot help, by swaps. Every chosen
-// move makes the fuller of two workers emptier, so that while loads stand
+// move makes the fuller of two workers emptier, and balance takes nothing back
+// to where it took it from until something changes, so that while loads stand
 // still nothing goes back and forth.
 //
 // # What may not be enough

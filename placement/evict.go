@@ -59,7 +59,7 @@ func (s *pass) evict() {
 func (s *pass) drain(w int32) {
 	for _, e := range s.listed(w) {
 		if s.mayTake(e.inst) {
-			s.countTake(e.inst)
+			s.countTake(e.inst, 1)
 			s.from(e.inst, w)
 			s.move(e.inst, none, cause{workerDrains, w})
 		}
@@ -136,9 +136,23 @@ func (p *Planner) relieves(i, w int32) bool {
 	return false
 }
 
-// mayTake reports whether the budgets let a running instance be taken from its
-// worker for anything but a loss.
-func (s *pass) mayTake(i int32) bool {
+// mayTake reports whether the budgets let running instances, all of them, be
+// taken from their workers for anything but a loss.
+func (s *pass) mayTake(all ...int32) bool {
+	if o := &s.p.opt; o.GroupBudget == (Budget{}) && o.ZoneBudget == (Budget{}) {
+		return true
+	}
+	n := 0
+	for ; n < len(all) && s.mayTakeOne(all[n]); n++ {
+		s.countTake(all[n], 1)
+	}
+	for k := range n {
+		s.countTake(all[k], -1)
+	}
+	return n == len(all)
+}
+
+func (s *pass) mayTakeOne(i int32) bool {
 	p := s.p
 	t := &p.tasks[p.insts[i].task]
 	w := p.insts[i].worker
@@ -155,8 +169,9 @@ func (s *pass) mayTake(i int32) bool {
 	return true
 }
 
-// countTake charges the budgets for taking i from where it is.
-func (s *pass) countTake(i int32) {
+// countTake charges the budgets for taking i from where it is, or, by -1, gives
+// that back.
+func (s *pass) countTake(i int32, by int) {
 	p := s.p
 	t := &p.tasks[p.insts[i].task]
 	w := p.insts[i].worker
@@ -167,11 +182,11 @@ func (s *pass) countTake(i int32) {
 		if s.taken == nil {
 			s.taken = map[int32]int{}
 		}
-		s.taken[t.group]++
+		s.taken[t.group] += by
 	}
 	if zone := p.workers[w].spec.Zone; zone != "" && p.opt.ZoneBudget != (Budget{}) {
 		s.zoneSize(zone)
-		s.takenIn[zone]++
+		s.takenIn[zone] += by
 	}
 }
 

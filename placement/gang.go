@@ -1,7 +1,9 @@
 package placement
 
-// settleGang places all of a gang that is nowhere, or nothing. What of a gang
-// that cannot be whole runs, stops: all of these or none.
+import "slices"
+
+// settleGang places all of a gang that is nowhere, or nothing; then what runs of
+// it stops: all of these or none.
 func (s *pass) settleGang(g int32) bool {
 	p := s.p
 	if s.gangs[g] != "" {
@@ -10,19 +12,7 @@ func (s *pass) settleGang(g int32) bool {
 	if s.gangs == nil {
 		s.gangs = map[int32]string{}
 	}
-	var absent, present []entry
-	for _, n := range p.gangs.all[g].members {
-		t := &p.tasks[n]
-		for i := t.first; i < t.first+t.n; i++ {
-			if p.insts[i].worker == none {
-				absent = append(absent, p.entryOf(i))
-			} else {
-				present = append(present, p.entryOf(i))
-			}
-		}
-	}
-	s.inOrder(absent)
-	s.inOrder(present)
+	absent, present := s.gang(g)
 	mark, displaced := len(s.steps), len(s.displaced)
 	// Affinities within the gang may want one before the other.
 	for left := absent; len(left) > 0; {
@@ -44,16 +34,46 @@ func (s *pass) settleGang(g int32) bool {
 	if s.gangs[g] == "" {
 		return true
 	}
-	stay := true // if it only was to leave a draining worker, it stays there
-	for _, e := range absent {
-		_, was := s.origin[e.inst]
-		stay = stay && was
-	}
-	if !p.opt.Freeze && !stay {
-		for _, e := range present {
-			s.move(e.inst, none, cause{gangBroken, g})
-			s.waiting = append(s.waiting, waiting{e.inst, s.gangs[g]})
+	for _, e := range absent { // if it only was to leave a draining worker, it may stay there
+		if _, was := s.origin[e.inst]; !was {
+			s.breakGang(g)
+			break
 		}
 	}
 	return false
+}
+
+// gang returns what of a gang is nowhere and what is somewhere, in the order of
+// turns.
+func (s *pass) gang(g int32) (absent, present []entry) {
+	p := s.p
+	for _, n := range p.gangs.all[g].members {
+		t := &p.tasks[n]
+		for i := t.first; i < t.first+t.n; i++ {
+			if p.insts[i].worker == none {
+				absent = append(absent, p.entryOf(i))
+			} else {
+				present = append(present, p.entryOf(i))
+			}
+		}
+	}
+	s.inOrder(absent)
+	s.inOrder(present)
+	return absent, present
+}
+
+// breakGang stops what runs of a gang that cannot be whole.
+func (s *pass) breakGang(g int32) {
+	if s.p.opt.Freeze {
+		return
+	}
+	absent, present := s.gang(g)
+	for _, e := range absent {
+		delete(s.origin, e.inst) // nor does it go back
+	}
+	for _, e := range present {
+		s.waiting = slices.DeleteFunc(s.waiting, func(w waiting) bool { return w.inst == e.inst })
+		s.waiting = append(s.waiting, waiting{e.inst, s.gangs[g]})
+		s.move(e.inst, none, cause{gangBroken, g})
+	}
 }

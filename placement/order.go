@@ -2,6 +2,7 @@ package placement
 
 import (
 	"math"
+	"math/bits"
 	"slices"
 	"strings"
 )
@@ -66,93 +67,99 @@ func (s *pass) keysOf(t *task, of int) (keys [4]uint64) {
 	return keys
 }
 
-// tied is an entry with all of its keys in one: the rank of the first three
-// among those that there are, and the tie.
-type tied struct {
-	key uint64
-	entry
-}
-
-// inOrderBySort sorts many that are of few sorts: one key does. It reports
-// false, and does nothing, if the sorts are too many.
+// inOrderBySort sorts many that are of few sorts: those of each sort by their
+// ties alone. It reports false, and does nothing, if the sorts are too many.
 func (s *pass) inOrderBySort(list []entry) bool {
-	p := s.p
 	const most = 1 << 12
-	sorts := map[[4]uint64]uint64{}
-	all := make([]tied, len(list))
+	number := map[[4]uint64]uint16{} // of each sort, as they come
+	var sorts []ranked
+	of := make([]uint16, len(list))
 	var last [4]uint64
-	var lastSort uint64
 	for k, e := range list {
-		t := &p.tasks[p.insts[e.inst].task]
-		keys := s.keysOf(t, len(list))
-		if k == 0 || keys != last {
-			n, ok := sorts[keys]
-			if !ok {
-				if n = uint64(len(sorts)); n == most {
-					return false
-				}
-				sorts[keys] = n
+		keys := s.keysOf(&s.p.tasks[s.p.insts[e.inst].task], len(list))
+		if k > 0 && keys == last {
+			of[k] = of[k-1]
+			continue
+		}
+		n, ok := number[keys]
+		if !ok {
+			if n = uint16(len(sorts)); n == most {
+				return false
 			}
-			last, lastSort = keys, n
+			number[keys] = n
+			sorts = append(sorts, ranked{keys, entry{inst: int32(n)}})
 		}
-		all[k] = tied{lastSort<<52 | t.tieOf(e.inst)>>12, e}
+		of[k], last = n, keys
 	}
-	if len(sorts) > 1 {
-		ranks := make([]uint64, len(sorts))
-		keys := make([]ranked, 0, len(sorts))
-		for k, n := range sorts {
-			keys = append(keys, ranked{k, entry{inst: int32(n)}})
-		}
-		slices.SortFunc(keys, compareRanked)
-		for r := range keys {
-			ranks[keys[r].inst] = uint64(r)
-		}
-		for k := range all {
-			all[k].key = ranks[all[k].key>>52]<<52 | all[k].key&(1<<52-1)
-		}
+	sorted := make([]entry, len(list))
+	if len(sorts) == 1 {
+		s.inOrderByTie(list, sorted)
+		copy(list, sorted)
+		return true
 	}
-	all = radixTied(all)
-	for k := range all {
-		for j := k; j > 0 && (all[j].key < all[j-1].key || all[j].key == all[j-1].key && p.less(all[j].inst, all[j-1].inst)); j-- {
-			all[j], all[j-1] = all[j-1], all[j]
-		}
+	slices.SortFunc(sorts, compareRanked)
+	ends := make([]int, len(sorts))
+	for _, n := range of {
+		ends[n]++
 	}
-	for k := range all {
-		list[k] = all[k].entry
+	sum := 0
+	for _, r := range sorts {
+		sum, ends[r.inst] = sum+ends[r.inst], sum
+	}
+	for k, e := range list {
+		n := of[k]
+		sorted[ends[n]] = e
+		ends[n]++
+	}
+	from := 0
+	for _, r := range sorts {
+		to := ends[r.inst]
+		s.inOrderByTie(sorted[from:to], list[from:to])
+		from = to
 	}
 	return true
 }
 
-// radixTied sorts by the upper bits of the key; the rest is for insertion.
-func radixTied(a []tied) []tied {
-	b := make([]tied, len(a))
-	const width = 11
-	var varies uint64
-	for i := range a {
-		varies |= a[i].key ^ a[0].key
+// inOrderByTie sorts entries of one sort into another slice: by the first bits
+// of their ties into buckets of a few, which are then sorted one by one.
+func (s *pass) inOrderByTie(list, sorted []entry) {
+	const few = 8
+	width := bits.Len(uint(len(list) / few))
+	shift := 32 - width
+	ends := make([]int32, 1<<width)
+	for _, e := range list {
+		ends[e.tie>>shift]++
 	}
-	var count [1 << width]int32
-	for shift := 64 - 3*width; shift < 64; shift += width {
-		if varies>>shift&(1<<width-1) == 0 {
-			continue
-		}
-		clear(count[:])
-		for i := range a {
-			count[a[i].key>>shift&(1<<width-1)]++
-		}
-		sum := int32(0)
-		for d, n := range count {
-			count[d] = sum
-			sum += n
-		}
-		for i := range a {
-			d := a[i].key >> shift & (1<<width - 1)
-			b[count[d]] = a[i]
-			count[d]++
-		}
-		a, b = b, a
+	sum := int32(0)
+	for b, n := range ends {
+		ends[b] = sum
+		sum += n
 	}
-	return a
+	for _, e := range list {
+		b := e.tie >> shift
+		sorted[ends[b]] = e
+		ends[b]++
+	}
+	from := int32(0)
+	for _, to := range ends {
+		slices.SortFunc(sorted[from:to], s.p.compareTies)
+		from = to
+	}
+}
+
+// compareTies orders equal instances as less does.
+func (p *Planner) compareTies(a, b entry) int {
+	switch x, y := a.tie>>1, b.tie>>1; { // the lowest bit is for plain
+	case x < y:
+		return -1
+	case x > y:
+		return 1
+	case a.inst == b.inst:
+		return 0
+	case p.less(a.inst, b.inst):
+		return -1
+	}
+	return 1
 }
 
 func compareRanked(a, b ranked) int {

@@ -6,37 +6,29 @@ import (
 	"github.com/rota-project/rota"
 )
 
-// lastPlan remembers the steps of the last plan, for Commit.
+// lastPlan remembers the net moves of the last plan, for Commit.
 type lastPlan struct {
 	version uint64
 	first   *rota.Move
-	finals  []final
+	finals  []step
 	stops   int
 }
 
-type final struct {
-	inst, task int32
-	from, to   int32
-	why        cause
-}
-
-// finals takes from the steps the net move of each instance, in the order of
-// its last step.
-func (s *pass) finals() []final {
+// finals takes from the steps, in place, the net move of each instance, in the
+// order of its last step.
+func (s *pass) finals(steps []step) []step {
 	p := s.p
 	if n := (len(p.insts) + 63) / 64; len(s.marks) < n {
 		s.marks = make([]uint64, n)
 	}
-	list := p.last.finals[:0]
-	if cap(list) < len(s.steps) {
-		list = make([]final, 0, len(s.steps))
-	}
 	var first map[int32]int32 // where those of several steps came from
-	for k := len(s.steps) - 1; k >= 0; k-- {
-		st := &s.steps[k]
+	at := len(steps)
+	for k := len(steps) - 1; k >= 0; k-- {
+		st := steps[k]
 		if bit := uint64(1) << (st.inst & 63); s.marks[st.inst>>6]&bit == 0 {
 			s.marks[st.inst>>6] |= bit
-			list = append(list, final{inst: st.inst, from: st.from, to: st.to, why: st.why})
+			at--
+			steps[at] = st
 			continue
 		}
 		if first == nil {
@@ -44,8 +36,9 @@ func (s *pass) finals() []final {
 		}
 		first[st.inst] = st.from
 	}
-	for k := range list {
-		f := &list[k]
+	list := steps[at:]
+	kept := list[:0]
+	for _, f := range list {
 		s.marks[f.inst>>6] = 0
 		if from, ok := first[f.inst]; ok {
 			f.from = from
@@ -57,18 +50,10 @@ func (s *pass) finals() []final {
 				f.why = c // it had to go; balance only chose where to
 			}
 		}
-	}
-	slices.Reverse(list)
-	kept := list[:0]
-	for _, f := range list {
 		// Nobody has to be told to stop what was on a worker that is gone.
 		if f.from != f.to && (f.to != none || !p.workers[f.from].gone) {
 			kept = append(kept, f)
 		}
-	}
-	// Alone in its loop, so that waits for memory overlap.
-	for k := range kept {
-		kept[k].task = p.insts[kept[k].inst].task
 	}
 	return kept
 }
@@ -76,8 +61,9 @@ func (s *pass) finals() []final {
 // finish takes the steps back and puts the net moves into words.
 func (s *pass) finish(before, after float64) rota.Plan {
 	p := s.p
-	finals := s.finals()
+	steps := s.steps
 	s.restore()
+	finals := s.finals(steps)
 	plan := rota.Plan{Summary: rota.Summary{ImbalanceBefore: before, ImbalanceAfter: after, Waiting: len(s.waiting)}}
 	if n := len(p.strays) + len(finals); n > 0 {
 		plan.Moves = make([]rota.Move, 0, n)
@@ -87,12 +73,10 @@ func (s *pass) finish(before, after float64) rota.Plan {
 	plan.Moves = plan.Moves[:stops+len(finals)]
 	for k := range finals {
 		if k%ahead == 0 {
-			for _, f := range finals[k:min(k+ahead, len(finals))] {
-				s.touched += p.tasks[f.task].n
-			}
+			s.touch(min(ahead, len(finals)-k), func(j int) int32 { return finals[k+j].inst })
 		}
 		f, m := &finals[k], &plan.Moves[stops+k]
-		t := &p.tasks[f.task]
+		t := &p.tasks[p.insts[f.inst].task]
 		m.Instance = rota.Instance{Task: t.id, Index: int(f.inst - t.first)}
 		if f.from != none {
 			m.From = p.workers[f.from].name
@@ -128,16 +112,22 @@ func (s *pass) finish(before, after float64) rota.Plan {
 	return plan
 }
 
-// shrink lets go of scratch that only a large plan needed.
+// shrink lets go of what only a large plan needed, but for the steps, which the
+// plan's net moves share.
 func (s *pass) shrink() {
-	const keep = 1 << 14
-	if cap(s.steps) > keep {
-		s.steps, s.log, s.pending, s.waiting = nil, nil, nil, nil
+	if p := s.p; cap(p.nowhere) > large && len(p.nowhere) == 0 {
+		p.nowhere = nil
+	}
+	if cap(s.pending) > large {
+		s.log, s.pending, s.waiting = nil, nil, nil
 	}
 	if len(s.trees) > 16 {
 		s.trees = nil
 	}
 }
+
+// large is how many entries or steps are not kept for the next pass.
+const large = 1 << 14
 
 // stops are the moves of instances that no task declares.
 func (s *pass) stops(moves []rota.Move) []rota.Move {
@@ -163,10 +153,39 @@ func (p *Planner) Commit(plan rota.Plan) {
 	for _, m := range plan.Moves[:l.stops] {
 		delete(p.strays, m.Instance)
 	}
+	p.makeRoom(l.finals)
+	_, equal := p.equalWeights() // then no worker both gives and takes
 	for _, f := range l.finals {
 		p.assign(f.inst, f.to)
+		if !equal && f.from != none && !f.why.code.forced() {
+			if p.left == nil {
+				p.left = map[pair]struct{}{}
+			}
+			p.left[pair{f.inst, f.from}] = struct{}{}
+		}
 	}
 	p.version++
+	p.settled = p.version
+	if p.last = (lastPlan{}); cap(p.scratch.steps) > large {
+		p.scratch.steps = nil
+	}
+}
+
+// makeRoom grows the workers' lists for what comes, if that is much.
+func (p *Planner) makeRoom(steps []step) {
+	if len(steps) <= len(p.order) {
+		return
+	}
+	more := make([]int, len(p.workers))
+	for _, f := range steps {
+		if f.to != none {
+			more[f.to]++
+		}
+	}
+	for w, n := range more {
+		k := &p.workers[w]
+		k.list = slices.Grow(k.list, n)
+	}
 }
 
 func (p *Planner) commitNames(plan rota.Plan) {

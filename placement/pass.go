@@ -34,6 +34,8 @@ type pass struct {
 	gangs         map[int32]string // gangs that were tried, and why they may not run
 	parted        map[int32]bool   // taken from unwanted company
 	listedNowhere bool             // what is to be placed may be in the list of what is nowhere
+	pledged       int              // the last steps, if they are in no list: see settleAlike
+	loads         []amount         // of the ready workers before those
 
 	trees map[int32]*tree // by domain, emptiest first
 	low   tree            // all ready workers, emptiest first
@@ -74,6 +76,9 @@ type waiting struct {
 // begin looks at the workers.
 func (s *pass) begin(p *Planner) {
 	p.rescale()
+	if p.version != p.settled {
+		p.left = nil // things are not what they were
+	}
 	*s = pass{
 		p: p, sole: p.sole(), sameStrength: true,
 		ready: s.ready[:0], attention: s.attention[:0], ranks: s.ranks[:0],
@@ -92,6 +97,11 @@ func (s *pass) begin(p *Planner) {
 			s.attention = append(s.attention, w)
 		}
 	}
+	s.outdate()
+}
+
+// outdate has the trees built anew when they are next asked.
+func (s *pass) outdate() {
 	s.low.seen, s.high.seen = -1, -1
 	for _, t := range s.trees {
 		t.seen = -1
@@ -191,14 +201,13 @@ func (s *pass) restore() {
 		return
 	}
 	p := s.p
-	var batch [ahead]entry
+	if s.pledged > 0 { // then they are all that were placed
+		s.steps = s.steps[:len(s.steps)-s.pledged]
+		s.recall()
+	}
 	for k := len(s.steps) - 1; k >= 0; k-- {
-		if behind := len(s.steps) - 1 - k; behind%ahead == 0 && s.sole == none {
-			n := 0
-			for ; n < ahead && n <= k; n++ {
-				batch[n].inst = s.steps[k-n].inst
-			}
-			s.touch(batch[:n])
+		if k%ahead == ahead-1 && s.sole == none {
+			s.touch(ahead, func(j int) int32 { return s.steps[k-j].inst })
 		}
 		st := &s.steps[k]
 		if st.from != none {

@@ -23,7 +23,7 @@ func (s *pass) place() {
 	s.pending = append(s.pending, p.nowhere...)
 	if s.detached == nil {
 		s.detached, p.nowhere = p.nowhere, nil
-		s.steps, s.log = slices.Grow(s.steps, len(s.pending)), slices.Grow(s.log, len(s.pending))
+		s.steps = slices.Grow(s.steps, len(s.pending))
 	} else {
 		p.nowhere = p.nowhere[:0]
 	}
@@ -56,12 +56,15 @@ func (s *pass) place() {
 
 // settleAll places what it can and returns the rest.
 func (s *pass) settleAll(list []entry) (left []entry) {
+	p := s.p
+	done, left := s.settleAlike(list)
+	list = list[done:]
 	for k, e := range list {
 		if k%ahead == 0 && !e.plain() {
-			s.touch(list[k:min(k+ahead, len(list))])
+			s.touch(min(ahead, len(list)-k), func(j int) int32 { return list[k+j].inst })
 		}
 		// Or it came along with another of its key or gang.
-		if (e.plain() || s.p.insts[e.inst].worker == none) && !s.settle(e) {
+		if (e.plain() || p.insts[e.inst].worker == none) && !s.settle(e) {
 			left = append(left, e)
 		}
 	}
@@ -71,15 +74,15 @@ func (s *pass) settleAll(list []entry) (left []entry) {
 // ahead is how many instances are read before the first of them is needed.
 const ahead = 16
 
-// touch reads what placing the entries will read, in loops of nothing else, so
+// touch reads what the next few instances need, in loops of nothing else, so
 // that the waits for memory overlap.
-func (s *pass) touch(list []entry) {
+func (s *pass) touch(n int, inst func(int) int32) {
 	var at [ahead]int32
-	for k, e := range list {
-		at[k] = s.p.insts[e.inst].task
+	for k := range n {
+		at[k] = s.p.insts[inst(k)].task
 	}
-	for _, n := range at[:len(list)] {
-		s.touched += s.p.tasks[n].n
+	for _, t := range at[:n] {
+		s.touched += s.p.tasks[t].n
 	}
 }
 
@@ -87,13 +90,18 @@ func (s *pass) touch(list []entry) {
 func (s *pass) stayNowhere(e entry) {
 	p := s.p
 	i := e.inst
-	reason, ok := s.gangs[p.classes[p.tasks[p.insts[i].task].class].gang]
+	t := &p.tasks[p.insts[i].task]
+	gang := p.classes[t.class].gang
+	reason, ok := s.gangs[gang]
 	if !ok {
 		reason = s.whyNowhere(i)
 	}
-	w, back := s.origin[i]
-	if back = back && !p.crowded(&p.tasks[p.insts[i].task], i, w); back {
+	w, had := s.origin[i]
+	back := had && !p.crowded(t, i, w)
+	if back {
 		reason = "stays on " + p.workers[w].name + " for now: " + reason
+	} else if had && gang != none {
+		s.breakGang(gang)
 	}
 	s.waiting = append(s.waiting, waiting{i, reason})
 	if back {
@@ -157,23 +165,6 @@ func (s *pass) settleOne(e entry) bool {
 // whyMoved is the cause of placing i: what took it from its worker in this
 // pass, or (the zero cause) that it was nowhere.
 func (s *pass) whyMoved(i int32) cause { return s.evicted[i] }
-
-// few is how many instances are placed without a tree: building one costs more
-// than so many looks at all workers.
-const few = 4
-
-// firstEmptiest is emptiestFor for a plain instance, by looking at all workers.
-func (s *pass) firstEmptiest() int32 {
-	p := s.p
-	d := p.domains[s.sole]
-	best, least := none, math.Inf(1)
-	for _, w := range s.ready {
-		if p.level[w] < least && d.has(w) && !p.workers[w].full() {
-			best, least = w, p.level[w]
-		}
-	}
-	return best
-}
 
 // emptiestFor returns the emptiest worker of the domain that task n's instance i
 // may go to. Workers in its way stay out of the tree until it is another task's

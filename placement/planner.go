@@ -56,8 +56,10 @@ type Planner struct {
 	reports  int       // instances with a measured load
 	scale    float64   // declared weight for one of measured load
 
-	suspects []int32 // instances whose place has to be looked at again
-	version  uint64  // grows with every change
+	suspects []int32           // instances whose place has to be looked at again
+	version  uint64            // grows with every change
+	left     map[pair]struct{} // by instance and worker: what balance took from where since settled
+	settled  uint64            // the version that the last commit made
 	scratch  pass
 	last     lastPlan
 }
@@ -97,6 +99,7 @@ func (p *Planner) SetOptions(o Options) error {
 func (p *Planner) Reserve(tasks int) {
 	p.tasks = slices.Grow(p.tasks, max(0, tasks-len(p.tasks)))
 	p.insts = slices.Grow(p.insts, max(0, tasks-len(p.insts)))
+	p.nowhere = slices.Grow(p.nowhere, max(0, tasks-p.count))
 	p.ids.grow(p.tasks, tasks)
 }
 

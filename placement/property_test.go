@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/rota-project/rota"
@@ -133,8 +134,12 @@ func (w *world) change(t *rapid.T, p *Planner) {
 			BalanceGroups: rapid.Bool().Draw(t, "groups"),
 			MaxMoves:      rapid.SampledFrom([]int{0, 0, 1, 3}).Draw(t, "moves"),
 			GroupBudget:   Budget{Count: rapid.SampledFrom([]int{0, 0, 1}).Draw(t, "budget")},
-			MinWorkers:    rapid.SampledFrom([]int{0, 0, 0, 2}).Draw(t, "brake"),
-			Freeze:        rapid.IntRange(0, 9).Draw(t, "freeze") == 0,
+			ZoneBudget:    Budget{Count: rapid.SampledFrom([]int{0, 0, 0, 2}).Draw(t, "zone budget")},
+			Hysteresis:    rapid.SampledFrom([]float64{0, 0, 0.1}).Draw(t, "hysteresis"),
+
+			MaxMovesPerWorker: rapid.SampledFrom([]int{0, 0, 1, 2}).Draw(t, "moves of one"),
+			MinWorkers:        rapid.SampledFrom([]int{0, 0, 0, 2}).Draw(t, "brake"),
+			Freeze:            rapid.IntRange(0, 9).Draw(t, "freeze") == 0,
 		}
 		t.Logf("op %+v", w.opt)
 		if err := p.SetOptions(w.opt); err != nil {
@@ -166,6 +171,42 @@ func (w *world) apply(t *rapid.T, plan rota.Plan) {
 	}
 }
 
+// budgets counts what a plan takes from where it may stay.
+func (w *world) budgets(t *rapid.T, plan rota.Plan) {
+	chosen, at, groups, zones := 0, map[string]int{}, map[string]int{}, map[string]int{}
+	for _, m := range plan.Moves {
+		drained := strings.Contains(m.Reason, "is draining")
+		if m.From == "" || m.Forced && !drained {
+			continue
+		}
+		groups[w.tasks[m.Instance.Task].Group]++
+		zones[w.workers[m.From].Zone]++
+		if !drained {
+			chosen++
+			at[m.From]++
+			at[m.To]++
+		}
+	}
+	if most := w.opt.MaxMoves; most > 0 && chosen > most {
+		t.Fatalf("%d moves chosen, at most %d", chosen, most)
+	}
+	for name, n := range at {
+		if most := w.opt.MaxMovesPerWorker; most > 0 && n > most {
+			t.Fatalf("%d moves of %s, at most %d", n, name, most)
+		}
+	}
+	for name, n := range groups {
+		if most := w.opt.GroupBudget.Count; name != "" && most > 0 && n > most {
+			t.Fatalf("%d of group %s taken, at most %d", n, name, most)
+		}
+	}
+	for name, n := range zones {
+		if most := w.opt.ZoneBudget.Count; name != "" && most > 0 && n > most {
+			t.Fatalf("%d of zone %s taken, at most %d", n, name, most)
+		}
+	}
+}
+
 // check looks for anything against the rules, the plain way.
 func (w *world) check(t *rapid.T, p *Planner, plan rota.Plan) {
 	waits := map[rota.Instance]bool{}
@@ -193,6 +234,7 @@ func (w *world) check(t *rapid.T, p *Planner, plan rota.Plan) {
 	if w.opt.Freeze || ready < w.opt.MinWorkers {
 		return
 	}
+	paced := w.opt.GroupBudget.Count > 0 || w.opt.ZoneBudget.Count > 0
 	count, used := map[string]int{}, map[string]map[string]amount{}
 	for i, at := range w.where {
 		u, ok := w.tasks[i.Task]
@@ -200,7 +242,7 @@ func (w *world) check(t *rapid.T, p *Planner, plan rota.Plan) {
 			t.Fatalf("%s is still on %s, and nothing declares it", i, at)
 		}
 		v := w.workers[at]
-		if v.Draining && !waits[i] && w.opt.GroupBudget.Count == 0 {
+		if v.Draining && !waits[i] && !paced {
 			t.Fatalf("%s is on %s, which drains", i, at)
 		}
 		if v.Kinds != nil && !slices.Contains(v.Kinds, u.Kind) || u.Rules.Pinned != "" && u.Rules.Pinned != at {
@@ -230,10 +272,10 @@ func (w *world) check(t *rapid.T, p *Planner, plan rota.Plan) {
 					}
 				}
 			}
-			if u.Key != "" && w.tasks[j.Task].Key == u.Key && j.Index == i.Index && other != at && !waits[i] && !waits[j] && w.opt.GroupBudget.Count == 0 {
+			if u.Key != "" && w.tasks[j.Task].Key == u.Key && j.Index == i.Index && other != at && !waits[i] && !waits[j] && !paced {
 				t.Fatalf("%s and %s have one key, and are on %s and %s", i, j, at, other)
 			}
-			if g := u.Rules.Gang; g != "" && !waits[i] {
+			if g := u.Rules.Gang; g != "" {
 				for k, o := range w.tasks {
 					for n := range o.Replicas {
 						if m := (rota.Instance{Task: k, Index: n}); o.Rules.Gang == g && w.where[m] == "" {
@@ -304,7 +346,9 @@ func (w *world) compare(t *rapid.T, p *Planner) {
 			return // its load is remembered, and nobody can be told of it
 		}
 	}
-	if a, b := of(p), of(w.rebuild(t, p)); !slices.Equal(a, b) {
+	same := p.Clone()
+	same.version++ // as if told of something: what balance took from where is forgotten
+	if a, b := of(same), of(w.rebuild(t, p)); !slices.Equal(a, b) {
 		t.Fatalf("the plan depends on history:\n%v\n%v", a, b)
 	}
 }
@@ -334,6 +378,7 @@ func TestRules(t *testing.T) {
 			if other := before.Plan(); !samePlan(plan, other) {
 				t.Fatalf("a clone says\n%v\nnot\n%v", other, plan)
 			}
+			w.budgets(t, plan)
 			w.apply(t, plan)
 			p.Commit(p.Plan())
 			verify(t, p)

@@ -1,6 +1,7 @@
 package placement
 
 import (
+	"strconv"
 	"testing"
 
 	"github.com/rota-project/rota"
@@ -58,4 +59,26 @@ func TestStuckKeyEnds(t *testing.T) {
 	if plan := p.Plan(); len(plan.Moves) != 0 {
 		t.Errorf("a key was torn: %v", plan.Moves)
 	}
+}
+
+// TestNotBackAndForth: a budget of two let the first pass move 12 to make the
+// best of one move, and the second take it back as part of a swap.
+func TestNotBackAndForth(t *testing.T) {
+	t.Parallel()
+	p, err := New(Options{MaxMoves: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, w := range []rota.Worker{{Name: "w00"}, {Name: "w01", MaxTasks: 11}} {
+		if err := p.SetWorker(w); err != nil {
+			t.Fatal(err)
+		}
+	}
+	load := []float64{-1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 7, 40, 40, 0, 0, 0, 0, 1}
+	for k := range load {
+		if err := p.SetTask(rota.Task{ID: strconv.Itoa(k)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	settles(t, p, load)
 }

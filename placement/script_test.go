@@ -240,6 +240,8 @@ func options(f []string) Options {
 			o.MinWorkers = n
 		case "freeze":
 			o.Freeze = true
+		case "load_blend":
+			o.LoadBlend = x
 		case "load_band":
 			o.LoadBand = x
 		default:
@@ -313,12 +315,14 @@ func taskOf(id string, f []string) rota.Task {
 		case "require":
 			t.Rules.Require = append(t.Rules.Require, v)
 		case "prefer":
-			t.Rules.Prefer = append(t.Rules.Prefer, rota.Preference{Label: v, Weight: 1})
+			v, weight := heft(v)
+			t.Rules.Prefer = append(t.Rules.Prefer, rota.Preference{Label: v, Weight: weight})
 		case "near", "away", "likes", "avoids":
+			v, weight := heft(v)
 			a := target(v)
 			a.Anti = k == "away" || k == "avoids"
 			a.Required = k == "near" || k == "away"
-			a.Weight = 1
+			a.Weight = weight
 			t.Rules.Affinity = append(t.Rules.Affinity, a)
 		case "spread", "spread_group":
 			label, shares, ok := strings.Cut(v, "/")
@@ -337,6 +341,16 @@ func taskOf(id string, f []string) rota.Task {
 		}
 	}
 	return t
+}
+
+// heft cuts a weight off: "zone=a*3". Without one it is 1.
+func heft(s string) (string, float64) {
+	s, by, ok := strings.Cut(s, "*")
+	if !ok {
+		return s, 1
+	}
+	w, _ := strconv.ParseFloat(by, 64)
+	return s, w
 }
 
 // scratchOrder returns a copy of the list in the order of turns.

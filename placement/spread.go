@@ -15,7 +15,7 @@ func (s *pass) spread() {
 			continue
 		}
 		for i := t.first; i < t.first+t.n; i++ {
-			if !s.mayChoose() {
+			if !s.mayChoose(1) {
 				return
 			}
 			s.spreadOne(t, i)
@@ -26,7 +26,7 @@ func (s *pass) spread() {
 func (s *pass) spreadOne(t *task, i int32) {
 	p := s.p
 	d := p.insts[i].worker
-	if d == none || !p.workers[d].ready() || t.key != none || !s.mayTake(i) || !s.mayMoveAt(d) {
+	if d == none || !p.workers[d].ready() || t.key != none || !s.mayTake(i) || !s.mayMoveAt(d, 1) {
 		return
 	}
 	sp := p.spreadOf(t, i)
@@ -34,7 +34,7 @@ func (s *pass) spreadOne(t *task, i int32) {
 	best, least := none, here
 	for _, w := range s.ready {
 		if cost := sp.cost(&p.workers[w]); cost < least || cost == least && best != none && p.level[w] < p.level[best] {
-			if w != d && s.mayMoveAt(w) && p.feasible(i, w) {
+			if w != d && s.mayMoveAt(w, 1) && p.feasible(i, w) {
 				best, least = w, cost
 			}
 		}

@@ -150,8 +150,8 @@ func (n *names) unref(i int32) {
 	}
 }
 
-// pair is a group and a worker.
-type pair struct{ group, worker int32 }
+// pair is a group, a class or an instance, and a worker.
+type pair struct{ of, worker int32 }
 
 func (p *Planner) instance(i int32) rota.Instance {
 	t := &p.tasks[p.insts[i].task]

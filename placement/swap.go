@@ -18,7 +18,7 @@ type weighed struct {
 // workers.
 func (s *pass) swapAway(d int32, mean float64) bool {
 	p := s.p
-	if s.p.opt.MaxMoves > 0 && s.moved+2 > s.p.opt.MaxMoves || !s.mayMoveAt(d) {
+	if !s.mayChoose(2) || !s.mayMoveAt(d, 2) {
 		return false
 	}
 	if _, equal := p.equalWeights(); equal {
@@ -32,7 +32,7 @@ func (s *pass) swapAway(d int32, mean float64) bool {
 			break
 		}
 		s.swaps++
-		if done = s.mayMoveAt(r) && s.swap(d, r, mean); !done {
+		if done = s.mayMoveAt(r, 2) && s.swap(d, r, mean); !done {
 			low.hold(leaf)
 		}
 	}
@@ -116,7 +116,7 @@ func (s *pass) exchange(a, b int32, why cause) bool {
 	p := s.p
 	d, r := p.insts[a].worker, p.insts[b].worker
 	t, u := &p.tasks[p.insts[a].task], &p.tasks[p.insts[b].task]
-	if t.key != none || u.key != none || !s.mayTake(a) || !s.mayTake(b) || !s.mayPart(t, a, d, r) || !s.mayPart(u, b, r, d) {
+	if t.key != none || u.key != none || !s.mayTake(a, b) || !s.mayPart(t, a, d, r) || !s.mayPart(u, b, r, d) {
 		return false
 	}
 	ok := s.tryOut(func() bool {
@@ -130,10 +130,10 @@ func (s *pass) exchange(a, b int32, why cause) bool {
 	if !ok {
 		return false
 	}
+	s.countTake(b, 1)
 	s.move(b, none, why)
 	s.choose(a, d, r, why)
-	s.move(b, d, cause{changesPlaces, a})
-	s.moved++
+	s.choose(b, r, d, cause{changesPlaces, a})
 	return true
 }
 
@@ -158,7 +158,7 @@ func (s *pass) evenGroups() {
 		return 1
 	})
 	for _, g := range ids {
-		for s.spent < effort && s.mayChoose() && s.evenGroup(g, mean) {
+		for s.spent < effort && s.mayChoose(1) && s.evenGroup(g, mean) {
 		}
 	}
 }
@@ -176,7 +176,7 @@ func (s *pass) evenGroup(g int32, mean float64) bool {
 			bottom, least = w, n
 		}
 	}
-	if most-least < 2 || !s.mayMoveAt(top) || !s.mayMoveAt(bottom) {
+	if most-least < 2 || !s.mayMoveAt(top, 1) || !s.mayMoveAt(bottom, 1) {
 		return false
 	}
 	give, get := s.byLoad(top), s.byLoad(bottom)
@@ -189,7 +189,7 @@ func (s *pass) evenGroup(g int32, mean float64) bool {
 			s.choose(a.inst, top, bottom, cause{evensGroup, g})
 			return true
 		}
-		if p.opt.MaxMoves > 0 && s.moved+2 > p.opt.MaxMoves {
+		if !s.mayChoose(2) || !s.mayMoveAt(top, 2) || !s.mayMoveAt(bottom, 2) {
 			continue
 		}
 		at, _ := slices.BinarySearchFunc(get, a.load, func(e weighed, v float64) int {

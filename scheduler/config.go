@@ -52,6 +52,12 @@ type Config struct {
 
 	// Moves bounds the moves under way. InAll zero means 256; negative is no limit.
 	Moves ownership.Limits
+	// SlowStart is how long a worker takes to its full strength that joins after
+	// the leader's first plan, in five equal steps; one that returns within its
+	// restart grace is there at once. It spares workers with cold caches. What a
+	// plan that is only asked for says is what comes when it is over. Zero is no
+	// slow start.
+	SlowStart time.Duration
 	// Placement is how tasks are placed.
 	Placement placement.Options
 	// ForgetLost is how long a lost worker stays in lists. Zero means 1 h.
@@ -87,6 +93,7 @@ func (c Config) normalize() (Config, error) {
 		{"timeout", &c.Timeout, 30 * time.Second, time.Millisecond},
 		{"debounce", &c.Debounce, 25 * time.Millisecond, 0},
 		{"barrier_wait", &c.BarrierWait, 30 * time.Second, 0},
+		{"slow_start", &c.SlowStart, 0, 0},
 		{"forget_lost", &c.ForgetLost, time.Hour, 0},
 	} {
 		if *d.value == 0 {

@@ -33,6 +33,7 @@ type leader struct {
 
 	workers    map[string]bool // whose standing is to be looked at before the next plan
 	graceUntil map[string]time.Time
+	ramps      ramps     // slow start
 	orphans    bool      // tasks of programs that ended may be left
 	instances  int       // of all tasks
 	more       bool      // the last pass may have left something to the next
@@ -82,6 +83,7 @@ func (s *Scheduler) lead(parent context.Context, lease store.LeaseID, epoch int6
 		s: s, lease: lease, epoch: epoch, fence: epoch, value: value, planner: planner,
 		ledger: ownership.Ledger{Limits: s.cfg.Moves}, inbox: deltas{signal: make(chan struct{}, 1)},
 		lists: make(chan sourceList), workers: map[string]bool{}, graceUntil: map[string]time.Time{},
+		ramps: newRamps(s.cfg.SlowStart, time.Now()),
 	}
 	if l.ledger.Limits.InAll < 0 {
 		l.ledger.Limits.InAll = 0
@@ -161,6 +163,10 @@ func (l *leader) run(ctx context.Context) error {
 			}
 		}
 		now := time.Now()
+		l.ramps.grow(now, func(name string) {
+			l.workers[name] = true
+			l.planAt = now
+		})
 		if !now.Before(l.nextPass) {
 			l.nextPass = now.Add(l.s.cfg.Interval)
 			l.owed.prune = true
@@ -215,6 +221,9 @@ func (l *leader) wakeAt() time.Time {
 		if t.Before(at) {
 			at = t
 		}
+	}
+	if t, ok := l.ramps.next(); ok && t.Before(at) {
+		at = t
 	}
 	return at
 }
@@ -279,8 +288,12 @@ func (l *leader) learn(d *view.Delta) error {
 			if grace := time.Duration(c.Old.GetRestartGraceMs()) * time.Millisecond; grace > 0 && !c.Old.GetLeaving() {
 				l.graceUntil[c.Name] = time.Now().Add(grace)
 			}
+			l.ramps.leave(c.Name)
 			l.s.log.Info("worker gone", "worker", c.Name, "left", c.Old.GetLeaving())
 		case c.Old == nil:
+			if _, back := l.graceUntil[c.Name]; !back { // one that is back in time has its tasks still
+				l.ramps.join(c.Name, time.Now())
+			}
 			delete(l.graceUntil, c.Name)
 			l.owed.returned(c.Name)
 			l.s.log.Info("worker joined", "worker", c.Name, "incarnation", c.New.GetIncarnation())
@@ -392,7 +405,9 @@ func (l *leader) standing(name string) {
 		}
 		return
 	}
-	if err := l.planner.SetWorker(s.Placeable(node)); err != nil {
+	w := s.Placeable(node)
+	w.Ramp = l.ramps.part(name)
+	if err := l.planner.SetWorker(w); err != nil {
 		l.s.log.Error("worker cannot be placed on", "worker", name, "error", err)
 	}
 }
@@ -422,8 +437,9 @@ func (l *leader) pass(now time.Time) {
 			l.ledger.Target(m.Instance, target(t, m.To, m.Reason))
 		}
 	})
-	// Budgets are per pass: when its moves are done, the next may go on.
-	l.more = len(plan.Moves) > 0 && l.budgeted()
+	// Budgets are per pass, and moves make room: when they are done, the next
+	// may go on.
+	l.more = len(plan.Moves) > 0 && (l.budgeted() || len(plan.Waiting) > 0)
 	l.s.stats.passes.Add(1)
 	l.s.stats.moves.Add(uint64(len(plan.Moves)))
 	if len(plan.Moves) > 0 {

@@ -183,3 +183,29 @@ func TestBudgetsPaceADrain(t *testing.T) {
 		}
 	})
 }
+
+// TestMovesMakeRoom: what waits because a worker is full is placed when balance
+// has taken something from it, without waiting for the interval.
+func TestMovesMakeRoom(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		st := memory.New()
+		t.Cleanup(func() { st.Close() })
+		o := newOwners(t)
+		list := append(tasks(3), rota.Task{ID: "twice", Replicas: 2, Priority: -1})
+		sc := newScheduler(t, "s1", st, scheduler.Config{
+			Interval: time.Hour,
+			Sources:  []*source.Source{source.Func("list", func(context.Context) ([]rota.Task, error) { return list, nil })},
+		})
+		newWorker(t, "w0", o, worker.Config{MaxTasks: 3}, sc)
+		time.Sleep(5 * time.Second)
+		if n := o.count(); n["w0"] != 3 {
+			t.Fatalf("alone: %v", n)
+		}
+		newWorker(t, "w1", o, worker.Config{}, sc)
+		time.Sleep(5 * time.Second)
+		if n := o.count(); n["w0"]+n["w1"] != 5 {
+			t.Errorf("of five run: %v", n)
+		}
+	})
+}

@@ -1,6 +1,7 @@
 package server_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"encoding/json"
@@ -12,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -67,7 +69,7 @@ func (c *closed) source(t *testing.T, r pki.Request) *pki.Source {
 	return src
 }
 
-func newClosed(t *testing.T, limits auth.Limits) *closed {
+func newClosed(t *testing.T, cfg server.Config) *closed {
 	t.Helper()
 	c := &closed{dir: filepath.Join(t.TempDir(), "pki"), tokens: &auth.Tokens{}, secrets: map[auth.Role]auth.Secret{}}
 	if _, err := pki.Init(c.dir, "test", 0, time.Now()); err != nil {
@@ -92,13 +94,14 @@ func newClosed(t *testing.T, limits auth.Limits) *closed {
 	}
 	st := memory.New()
 	t.Cleanup(func() { st.Close() })
-	grpcL, httpL := listen(t), listen(t)
-	c.grpc, c.http = grpcL.Addr().String(), "https://"+httpL.Addr().String()
-	c.Server, err = server.Start(server.Config{
-		Scheduler: scheduler.Config{Store: st, Name: "s", Logger: slog.New(slog.DiscardHandler)}, GRPC: grpcL, HTTP: httpL,
-		TLS: grpcTLS, HTTPTLS: httpTLS, Dial: src.Credentials(""), Limits: limits,
-		Authenticator: &auth.Authenticator{Tokens: c.tokens, Names: pki.Names},
-	})
+	if cfg.GRPC == nil {
+		cfg.GRPC, cfg.HTTP = listen(t), listen(t)
+	}
+	c.grpc, c.http = cfg.GRPC.Addr().String(), "https://"+cfg.HTTP.Addr().String()
+	cfg.Scheduler.Store, cfg.Scheduler.Name = st, "s"
+	cfg.TLS, cfg.HTTPTLS, cfg.Dial = grpcTLS, httpTLS, src.Credentials("")
+	cfg.Authenticator = &auth.Authenticator{Tokens: c.tokens, Names: pki.Names}
+	c.Server, err = server.Start(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -153,7 +156,7 @@ func (c *closed) ask(t *testing.T, conf *tls.Config, method, path, body string, 
 // that the table does not list, or that somebody may call who should not.
 func TestEveryMethod(t *testing.T) {
 	t.Parallel()
-	c := newClosed(t, auth.Limits{})
+	c := newClosed(t, server.Config{})
 	policy := server.Policy()
 	methods := c.Methods()
 	if len(methods) < 30 {
@@ -212,7 +215,7 @@ func TestEveryMethod(t *testing.T) {
 // and those beside it.
 func TestEveryRoute(t *testing.T) {
 	t.Parallel()
-	c := newClosed(t, auth.Limits{})
+	c := newClosed(t, server.Config{})
 	conf := c.source(t, pki.Request{}).Client("")
 	code, text := c.ask(t, conf, http.MethodGet, "/v1/openapi.json", "")
 	var description struct {
@@ -276,7 +279,7 @@ func TestEveryRoute(t *testing.T) {
 // with another's certificate refused.
 func TestWorkersOverTLS(t *testing.T) {
 	t.Parallel()
-	c := newClosed(t, auth.Limits{})
+	c := newClosed(t, server.Config{})
 	join := func(name string, src *pki.Source) (*worker.Worker, *agent.Agent) {
 		w, err := worker.New(worker.Config{Name: name, Schedulers: []string{c.grpc}, DialTLS: func() *tls.Config { return src.Client("", "h2") }})
 		if err != nil {
@@ -340,9 +343,52 @@ func TestWorkersOverTLS(t *testing.T) {
 	}
 }
 
+// TestAudit has what is refused over HTTP told with who asked for it and from
+// where, whatever the caller says of itself, and without its secrets.
+func TestAudit(t *testing.T) {
+	t.Parallel()
+	var mu sync.Mutex
+	var log bytes.Buffer
+	handler := slog.NewTextHandler(writerFunc(func(p []byte) (int, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		return log.Write(p)
+	}), nil)
+	c := newClosed(t, server.Config{Scheduler: scheduler.Config{Logger: slog.New(handler)}})
+	viewer, admin := c.secrets[auth.Viewer].Reveal(), c.secrets[auth.Admin].Reveal()
+	conf := c.source(t, pki.Request{}).Client("")
+	body := `{"job":{"argv":["x","hidden-argument"],"env":{"A":"hidden-value"}}}`
+	if code, _ := c.ask(t, conf, http.MethodPost, "/v1/jobs", body, "Authorization", "Bearer "+viewer, "X-Forwarded-For", "203.0.113.9"); code != 403 {
+		t.Fatalf("a viewer's job: %d", code)
+	}
+	if code, text := c.ask(t, conf, http.MethodPost, "/v1/jobs", body, "Authorization", "Bearer "+admin); code != 200 {
+		t.Fatalf("an admin's job: %d %s", code, text)
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	text := log.String()
+	for _, want := range []string{
+		`msg=audit who=viewer kind=token`, `method=/rota.v1.Jobs/RunJob`, `outcome=PermissionDenied from=127.0.0.1 `,
+		`msg=audit who=admin kind=token`, `outcome=OK from=127.0.0.1`,
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no %q in\n%s", want, text)
+		}
+	}
+	for _, secret := range []string{"hidden", "203.0.113.9", viewer[len(viewer)-30:], admin[len(admin)-30:]} {
+		if strings.Contains(text, secret) {
+			t.Errorf("%q is in\n%s", secret, text)
+		}
+	}
+}
+
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
+
 func TestRates(t *testing.T) {
 	t.Parallel()
-	c := newClosed(t, auth.Limits{Rate: 1e-9, Burst: 3})
+	c := newClosed(t, server.Config{Limits: auth.Limits{Rate: 1e-9, Burst: 3}})
 	conf := c.source(t, pki.Request{}).Client("")
 	viewer := "Bearer " + c.secrets[auth.Viewer].Reveal()
 	last := 0

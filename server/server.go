@@ -66,12 +66,18 @@ type Config struct {
 	// Namespace is the one that this cluster is. Empty means auth.DefaultNamespace.
 	Namespace string
 	Limits    auth.Limits
+	// Patience is how long a connection may take to say its first words: its
+	// handshake, the header of a request. Zero means DefaultPatience.
+	Patience time.Duration
 	// Dial secures the connections to other schedulers and to old workers. Nil
 	// is none.
 	Dial credentials.TransportCredentials
 	// Jobs bounds jobs. Its Store, View, Scheduler, Peer and Logger are filled in.
 	Jobs control.Config
 }
+
+// DefaultPatience is how long a connection may take to say its first words.
+const DefaultPatience = 10 * time.Second
 
 // MaxMessage is the largest message that the gRPC API takes, in bytes.
 const MaxMessage = 64 << 20
@@ -98,6 +104,7 @@ type Server struct {
 
 // Start starts a node. It serves before it has read the store: calls wait.
 func Start(c Config) (*Server, error) {
+	c.Patience = cmp.Or(c.Patience, DefaultPatience)
 	c.Scheduler.GRPC, c.Scheduler.HTTP = cmp.Or(c.AdvertiseGRPC, c.GRPC.Addr().String()), cmp.Or(c.AdvertiseHTTP, c.HTTP.Addr().String())
 	sched, err := scheduler.New(c.Scheduler)
 	if err != nil {
@@ -151,6 +158,7 @@ func Start(c Config) (*Server, error) {
 		return nil, errors.Join(fmt.Errorf("server: %w", err), s.undo(), s.conn.Close())
 	}
 	s.http = api.NewServer(handler)
+	s.http.ReadHeaderTimeout = c.Patience
 	go func() { _ = s.inner.Serve(within) }()
 	go func() {
 		if err := s.grpc.Serve(c.GRPC); err != nil {
@@ -217,7 +225,7 @@ func (s *Server) startGateway() error {
 func (s *Server) newGRPC(opts ...grpc.ServerOption) *grpc.Server {
 	srv := grpc.NewServer(append(opts,
 		grpc.MaxRecvMsgSize(MaxMessage), grpc.MaxSendMsgSize(MaxMessage),
-		grpc.ConnectionTimeout(handshakeTimeout), grpc.MaxConcurrentStreams(maxStreams),
+		grpc.ConnectionTimeout(s.cfg.Patience), grpc.MaxConcurrentStreams(maxStreams),
 		grpc.UnaryInterceptor(s.guard.Unary()), grpc.StreamInterceptor(s.guard.Stream()),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 10 * time.Second, Timeout: 5 * time.Second, MaxConnectionIdle: idleTimeout}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
@@ -229,8 +237,6 @@ func (s *Server) newGRPC(opts ...grpc.ServerOption) *grpc.Server {
 }
 
 const (
-	// handshakeTimeout is how long a connection may take to become one.
-	handshakeTimeout = 10 * time.Second
 	// idleTimeout is how long one may stay that asks nothing.
 	idleTimeout = 15 * time.Minute
 	// maxStreams is how many calls one connection may have under way.

@@ -52,7 +52,6 @@ type loop struct {
 	left       bool
 	leaveBy    ownership.Time // when to stop waiting: for successors, then for the farewell
 	fatal      error
-	leased     bool // the lease was trusted when it was last looked at
 }
 
 func (l *loop) init(w *Worker) {
@@ -136,15 +135,11 @@ func (l *loop) done() bool {
 
 // watchLease says once when the lease can no longer be trusted.
 func (l *loop) watchLease() {
-	if l.w.cfg.LeaseEnded == nil {
-		return
-	}
 	fenced, _ := l.holder.Fenced(l.w.now())
-	if fenced && l.leased {
+	if l.w.leased.Swap(!fenced) && fenced && l.w.cfg.LeaseEnded != nil {
 		l.w.log().Warn("the lease cannot be trusted any more")
 		go l.w.cfg.LeaseEnded()
 	}
-	l.leased = !fenced
 }
 
 // arm sets the timer to the next moment that matters.
@@ -160,7 +155,7 @@ func (l *loop) arm(timer *time.Timer) {
 	if l.link != nil && l.link.welcomed {
 		next = min(next, l.nextRenew)
 	}
-	if l.leased {
+	if l.w.leased.Load() {
 		_, until := l.holder.Fenced(now)
 		next = min(next, until)
 	}

@@ -34,6 +34,8 @@ type Worker struct {
 	birth time.Time
 	loads load
 
+	leased atomic.Bool // the lease was trusted when the loop last looked
+
 	mu        sync.Mutex
 	handlers  map[string]TaskFunc
 	functions functions
@@ -180,6 +182,11 @@ func (w *Worker) askToLeave() {
 
 // Name is the worker's name.
 func (w *Worker) Name() string { return w.cfg.Name }
+
+// Leased reports whether the worker may trust its lease now, and so begin what
+// another worker may do once the lease has ended. It is false before LeaseEnded
+// is called.
+func (w *Worker) Leased() bool { return w.leased.Load() }
 
 // Incarnation names this start of the worker.
 func (w *Worker) Incarnation() string { return w.cfg.Incarnation }

@@ -1,8 +1,9 @@
 // Command jobs measures jobs on ten workers over embedded etcd that waits for
 // the disk: how many it accepts and runs a second, how long it takes from the
 // request to the first byte of output, and what ten thousand queued jobs cost the
-// API. Beside it stands a loop that starts the same command itself, which is the
-// least that any runner can take, and Nomad's published figure for two jobs.
+// API. Beside it stand a loop that starts the same command itself, which is the
+// least that any runner can take, a loop over ssh where there is an sshd, and
+// Nomad's published figure for two jobs.
 package main
 
 import (
@@ -17,6 +18,7 @@ import (
 	"os/exec"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	rotav1 "github.com/rota-project/rota/api/rota/v1"
@@ -181,8 +183,20 @@ func run(n, samples, queued int) error {
 	if err != nil {
 		return err
 	}
+	least, err := floor(samples)
+	if err != nil {
+		return err
+	}
 	row("asked to first output, p50", ms(first, 50), "5 ms")
 	row("asked to first output, p99", ms(first, 99), "25 ms")
+	row("a write to the disk and a command begun, p50", ms(least, 50), "-")
+	row("ratio", fmt.Sprintf("%.1f", float64(at(first, 50))/float64(at(least, 50))), "-")
+
+	flooded, bytes, err := c.flooded(max(samples/4, 20))
+	if err != nil {
+		return err
+	}
+	row(fmt.Sprintf("the same beside a job that writes %d MB/s, p50", bytes/1e6), ms(flooded, 50), "-")
 
 	rate, err := c.rate(n)
 	if err != nil {
@@ -196,6 +210,9 @@ func run(n, samples, queued int) error {
 	row("the same command started by a loop, two at once", fmt.Sprintf("%.0f", bare), "-")
 	row("ratio", fmt.Sprintf("%.2f", rate/bare), "-")
 	row("Nomad raw_exec, published: two jobs", "0.44 s", "-")
+	if err := beside(row, samples, at(first, 50), rate); err != nil {
+		return err
+	}
 
 	before, err := c.asking(300)
 	if err != nil {
@@ -238,6 +255,49 @@ func (c *cluster) firstOutput(samples int) ([]time.Duration, error) {
 	return out, nil
 }
 
+// flooded is firstOutput while a job writes as fast as it may and somebody
+// follows it. It also says how many bytes a second that one got.
+func (c *cluster) flooded(samples int) ([]time.Duration, int64, error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	j, err := c.jobs.RunJob(ctx, &rotav1.RunJobRequest{Job: &rotav1.JobDefinition{Argv: []string{"cat", "/dev/zero"}}})
+	if err != nil {
+		return nil, 0, err
+	}
+	s, err := c.jobs.ReadOutput(ctx, &rotav1.ReadOutputRequest{Id: j.GetId(), Follow: true})
+	if err != nil {
+		return nil, 0, err
+	}
+	var got atomic.Int64
+	begun := make(chan struct{})
+	go func() {
+		once := sync.OnceFunc(func() { close(begun) })
+		defer once()
+		for {
+			m, err := s.Recv()
+			if err != nil {
+				return
+			}
+			got.Add(int64(len(m.GetData())))
+			once()
+		}
+	}()
+	<-begun
+	began, at := time.Now(), got.Load()
+	out, err := c.firstOutput(samples)
+	bytes := int64(float64(got.Load()-at) / time.Since(began).Seconds())
+	if err == nil && bytes == 0 {
+		err = errors.New("nobody wrote anything beside")
+	}
+	if err != nil {
+		return nil, 0, err
+	}
+	if _, err := c.jobs.StopJob(ctx, &rotav1.StopJobRequest{Id: j.GetId()}); err != nil {
+		return nil, 0, err
+	}
+	return out, bytes, c.done(j.GetId())
+}
+
 // rate runs n jobs, asked for by 16 clients, and waits for the last to end.
 func (c *cluster) rate(n int) (float64, error) {
 	ids := make(chan string, n)
@@ -278,26 +338,45 @@ func (c *cluster) rate(n int) (float64, error) {
 
 // loop starts the same command itself, two at once.
 func loop(n int) (float64, error) {
-	began := time.Now()
-	var wg sync.WaitGroup
-	errs := make(chan error, 2)
-	for range 2 {
-		wg.Go(func() {
-			for range n / 2 {
-				if err := exec.Command("true").Run(); err != nil {
-					errs <- err
-					return
-				}
-			}
-		})
+	return together(n, 2, func() error { return exec.Command("true").Run() })
+}
+
+// floor measures what nobody can do without: a command started until its first
+// byte, and one write that waits for the disk.
+func floor(samples int) ([]time.Duration, error) {
+	f, err := os.CreateTemp("", "rota-bench-sync-")
+	if err != nil {
+		return nil, err
 	}
-	wg.Wait()
-	select {
-	case err := <-errs:
-		return 0, err
-	default:
+	defer func() { _ = os.Remove(f.Name()) }()
+	defer func() { _ = f.Close() }()
+	var out []time.Duration
+	for range samples {
+		began := time.Now()
+		if _, err := f.Write(make([]byte, 512)); err != nil {
+			return nil, err
+		}
+		if err := f.Sync(); err != nil {
+			return nil, err
+		}
+		cmd := exec.Command("echo", "x")
+		pipe, err := cmd.StdoutPipe()
+		if err != nil {
+			return nil, err
+		}
+		if err := cmd.Start(); err != nil {
+			return nil, err
+		}
+		if _, err := pipe.Read(make([]byte, 1)); err != nil {
+			return nil, err
+		}
+		out = append(out, time.Since(began))
+		if err := cmd.Wait(); err != nil {
+			return nil, err
+		}
 	}
-	return float64(n) / time.Since(began).Seconds(), nil
+	slices.Sort(out)
+	return out, nil
 }
 
 // queue fills all places and declares jobs that wait behind them.
@@ -341,6 +420,38 @@ func (c *cluster) asking(n int) ([]time.Duration, error) {
 	return out, nil
 }
 
+// beside prints what a loop over ssh does on this machine, and how much sooner
+// and more rota is.
+func beside(row func(what, measured, bar string), samples int, first time.Duration, rate float64) error {
+	s, err := startSSH()
+	if errors.Is(err, errNoSSH) {
+		row("an ssh loop: "+err.Error(), "not measured", "-")
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer s.stop()
+	took, err := s.first(min(samples, 40))
+	if err != nil {
+		return err
+	}
+	slices.Sort(took)
+	many, err := s.rate(60, 4)
+	if err != nil {
+		return err
+	}
+	row("ssh to first output, p50", ms(took, 50), "-")
+	row("rota is sooner by a factor of", fmt.Sprintf("%.0f", float64(at(took, 50))/float64(first)), "-")
+	row("commands a second over ssh, four at once", fmt.Sprintf("%.0f", many), "-")
+	row("rota runs more by a factor of", fmt.Sprintf("%.0f", rate/many), "-")
+	return nil
+}
+
+func at(sorted []time.Duration, percentile int) time.Duration {
+	return sorted[min(len(sorted)-1, len(sorted)*percentile/100)]
+}
+
 func ms(sorted []time.Duration, percentile int) string {
-	return fmt.Sprintf("%.2f ms", float64(sorted[min(len(sorted)-1, len(sorted)*percentile/100)].Microseconds())/1000)
+	return fmt.Sprintf("%.2f ms", float64(at(sorted, percentile).Microseconds())/1000)
 }

@@ -9,12 +9,14 @@ import (
 	"os"
 	"runtime"
 	"runtime/debug"
+	"strings"
 	"syscall"
 	"time"
 )
 
 func main() {
 	runs := flag.Int("runs", 3, "take the best of so many runs")
+	only := flag.String("only", "", "only the rows whose name has this in it")
 	svg := flag.String("svg", "", "write the picture of growth to this file")
 	flag.Parse()
 	runtime.GOMAXPROCS(1)
@@ -27,9 +29,13 @@ func main() {
 	}
 	fmt.Printf("%-46s %9s %12s %9s %12s %9s %7s %9s\n", "what", "ours", "bytes", "allocs", "franz-go", "allocs", "ratio", "bar")
 	for _, c := range cases {
-		print(c.what, c.bar, c.run(*runs))
+		if strings.Contains(c.what, *only) {
+			print(c.what, c.bar, c.run(*runs))
+		}
 	}
-	fmt.Printf("%-46s %9.0f bytes a task above its id%29s %9s\n", "memory, 1,000,000 x 2,000", memory(), "", "150")
+	if what := "memory, 1,000,000 x 2,000"; strings.Contains(what, *only) {
+		fmt.Printf("%-46s %9.0f bytes a task above its id%29s %9s\n", what, memory(), "", "150")
+	}
 }
 
 // result is one row: the best run of ours and, where there is one, of theirs.

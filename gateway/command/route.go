@@ -2,11 +2,13 @@ package command
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
+	"os"
 	"strings"
 	"text/tabwriter"
 
@@ -16,15 +18,30 @@ import (
 )
 
 // routeFlags say which gateway to ask, and how to print.
-type routeFlags struct{ addr, token, output string }
+type routeFlags struct{ addr, tokenFile, output string }
 
 func (f *routeFlags) add(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.addr, "gateway", "localhost:9080", "`ADDRESS` of the gateway")
-	cmd.Flags().StringVar(&f.token, "gateway-token", "", "admin `TOKEN`, for a gateway on another machine")
+	cmd.Flags().StringVar(&f.tokenFile, "gateway-token-file", "", "a `FILE` with the admin token, for a gateway on another machine")
 	// The program may have the flag for all of its commands already.
 	if cmd.InheritedFlags().Lookup("output") == nil {
 		cmd.Flags().StringVarP(&f.output, "output", "o", "table", "table, json or jsonl")
 	}
+}
+
+// ask asks the gateway's admin side.
+func (f *routeFlags) ask(ctx context.Context, path string, to io.Writer) error {
+	token := ""
+	if f.tokenFile != "" {
+		b, err := os.ReadFile(f.tokenFile)
+		if err != nil {
+			return fmt.Errorf("gateway-token-file: %w", err)
+		}
+		if token = strings.TrimSpace(string(b)); token == "" {
+			return usagef("gateway-token-file: %q: want a file with a token; it is empty", f.tokenFile)
+		}
+	}
+	return ask(ctx, http.MethodGet, f.addr, path, token, to)
 }
 
 func (f *routeFlags) format(cmd *cobra.Command) (string, error) {
@@ -71,7 +88,7 @@ func routeList(cmd *cobra.Command, f *routeFlags) error {
 		return err
 	}
 	var body bytes.Buffer
-	if err := ask(cmd.Context(), http.MethodGet, f.addr, "/api/v1/routes", f.token, &body); err != nil {
+	if err := f.ask(cmd.Context(), "/api/v1/routes", &body); err != nil {
 		return err
 	}
 	var routes []gateway.RouteStatus
@@ -111,7 +128,7 @@ func routeGet(cmd *cobra.Command, f *routeFlags, name string) error {
 		return err
 	}
 	var body bytes.Buffer
-	if err := ask(cmd.Context(), http.MethodGet, f.addr, "/api/v1/routes/"+url.PathEscape(name), f.token, &body); err != nil {
+	if err := f.ask(cmd.Context(), "/api/v1/routes/"+url.PathEscape(name), &body); err != nil {
 		return err
 	}
 	var r gateway.RouteStatus

@@ -45,7 +45,12 @@ func (a *app) jobRun() *cobra.Command {
 		Long: "Run a command on the worker that fits. The worker runs it only if its own configuration lists it (--job).\n" +
 			"With --wait its output comes as it is written, and its exit status is this one's; a signal counts as 128 and its number.\n" +
 			"Without, its id is printed, and it goes on by itself.",
-		Args: cobra.MinimumNArgs(1),
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return errors.New("the command is missing: rota job run --wait -- seq 5")
+			}
+			return nil
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := f.complete(a, args); err != nil {
 				return err
@@ -398,9 +403,13 @@ func (a *app) jobStop() *cobra.Command {
 }
 
 func (a *app) jobRetry() *cobra.Command {
-	return a.jobVerb("retry", "run a job that is done once more", func(ctx context.Context, c rotav1.JobsClient, id string) (*rotav1.Job, error) {
+	c := a.jobVerb("retry", "run a job that is done once more", func(ctx context.Context, c rotav1.JobsClient, id string) (*rotav1.Job, error) {
 		return c.RetryJob(ctx, &rotav1.RetryJobRequest{Id: id})
 	})
+	c.Long = "Run a job that is done once more, with all its retries.\n" +
+		"One that is lost may still run on a worker that is only cut off, unless it was to be run again by itself (--rerun): make sure\n" +
+		"that the worker is dead, or that two runs at once do no harm."
+	return c
 }
 
 func (a *app) jobDelete() *cobra.Command {

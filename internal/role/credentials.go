@@ -38,7 +38,7 @@ func secure(ctx context.Context, c *config.Scheduler, s *server.Config, log *slo
 			}
 		}
 		s.Dial = src.Credentials("")
-		follow(ctx, log, "certificates", expiring(src, log))
+		followCertificates(ctx, log, src)
 	}
 	if c.Tokens == "" && c.OIDC.Issuer == "" {
 		return nil // whoever is on this machine is an admin; config holds it to loopback
@@ -81,22 +81,20 @@ func secure(ctx context.Context, c *config.Scheduler, s *server.Config, log *slo
 	return nil
 }
 
-// expireSoon is when a certificate's end is worth a warning, each expireAgain.
-const (
-	expireSoon  = 7 * 24 * time.Hour
-	expireAgain = 24 * time.Hour
-)
-
-// expiring looks after the files of a certificate.
-func expiring(src *pki.Source, log *slog.Logger) func() error {
-	var told time.Time
-	return func() error {
-		if left := time.Until(src.Expires()); left < expireSoon && time.Since(told) >= expireAgain {
-			told = time.Now()
-			log.Warn("the certificate ends soon: rota cert renew", "left", left.Round(time.Minute))
+// followCertificates says when files cannot be read again, and when the
+// certificate ends soon.
+func followCertificates(ctx context.Context, log *slog.Logger, src *pki.Source) {
+	var r pki.Reminder
+	follow(ctx, log, "certificates", func() error {
+		switch end := src.Expires(); {
+		case !r.Due(end, time.Now()):
+		case time.Now().After(end):
+			log.Error("the certificate has ended: rota cert renew", "ended", end)
+		default:
+			log.Warn("the certificate ends soon: rota cert renew", "ends", end)
 		}
 		return src.Err()
-	}
+	})
 }
 
 // follow calls look now and then, and says when it begins or ceases to fail.

@@ -50,7 +50,7 @@ func newJobs(c *config.Worker, w *worker.Worker, to *towards, log *slog.Logger) 
 	}
 	var next atomic.Uint64
 	a, err := agent.New(agent.Config{
-		Name: c.Name, Incarnation: w.Incarnation(), Runner: rc, Logger: log,
+		Name: c.Name, Incarnation: w.Incarnation(), Runner: rc, Leased: w.Leased, Logger: log,
 		Connect: func(context.Context) (*grpc.ClientConn, error) {
 			return to.dial(c.Schedulers[int(next.Add(1)-1)%len(c.Schedulers)])
 		},

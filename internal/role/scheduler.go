@@ -91,7 +91,7 @@ func runNode(ctx context.Context, c *config.Scheduler, sc scheduler.Config, grpc
 	sc.Lease, sc.Interval, sc.Timeout, sc.Debounce = c.Lease, c.Interval, c.PassTimeout, c.Debounce
 	sc.MaxWorkers, sc.BarrierWorkers, sc.BarrierWait = c.MaxWorkers, c.BarrierWorkers, c.BarrierWait
 	sc.Moves = ownership.Limits{InAll: c.MaxMoves}
-	sc.Placement = c.Placement
+	sc.SlowStart, sc.Placement = c.SlowStart, c.Placement
 	sc.Sources = append(sc.Sources, sources(c)...)
 	sv := server.Config{Scheduler: sc, GRPC: grpcL, HTTP: httpL}
 	following, stopFollowing := context.WithCancel(context.WithoutCancel(ctx))

@@ -41,7 +41,7 @@ func Worker(ctx context.Context, c *config.Worker, logTo io.Writer) error {
 		return err
 	}
 	if to.source != nil {
-		follow(ctx, log, "certificates", expiring(to.source, log))
+		followCertificates(ctx, log, to.source)
 	}
 	var jobs *jobs
 	w, err := worker.New(worker.Config{

@@ -39,6 +39,9 @@ type Config struct {
 	Name, Incarnation string
 	// Runner says what may run and how. Its Notify is the agent's.
 	Runner runner.Config
+	// Leased reports whether the worker may trust its lease: else nothing begins
+	// that would be run again elsewhere. Nil means that it always may.
+	Leased func() bool
 	// Connect gives a connection to some scheduler, another one at each call
 	// where there are several. The agent closes it.
 	Connect func(ctx context.Context) (*grpc.ClientConn, error)
@@ -54,12 +57,21 @@ type Agent struct {
 	mu       sync.Mutex
 	link     *link
 	starting map[key]chan struct{} // closed when the start has come to something
+	// unstarted are the orders that came to nothing, until a scheduler has that
+	// in the store: one that does not know of it may give the order again.
+	unstarted map[key]*rotav1.JobReport
+	begun     map[key]*time.Timer // begins that have not been told yet
 }
 
 type key struct {
 	id         string
 	generation rota.Generation
 }
+
+// beginDelay is how long a begin waits for its end. Most commands are over by
+// then: the end alone is told, and the store is spared a write. What runs longer
+// is shown as running that much later; when it began is told all the same.
+const beginDelay = 10 * time.Millisecond
 
 // link is one connection. Its sender never blocks who reports.
 type link struct {
@@ -87,10 +99,13 @@ func New(cfg Config) (*Agent, error) {
 	if cfg.Connect == nil {
 		return nil, &rota.FieldError{Field: "connect", Value: nil, Want: "a way to a scheduler"}
 	}
+	if cfg.Leased == nil {
+		cfg.Leased = func() bool { return true }
+	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	a := &Agent{cfg: cfg, starting: map[key]chan struct{}{}}
+	a := &Agent{cfg: cfg, starting: map[key]chan struct{}{}, unstarted: map[key]*rotav1.JobReport{}, begun: map[key]*time.Timer{}}
 	cfg.Runner.Notify = a.notify
 	r, err := runner.New(cfg.Runner)
 	if err != nil {
@@ -104,8 +119,16 @@ func New(cfg Config) (*Agent, error) {
 func (a *Agent) Runner() *runner.Runner { return a.runner }
 
 // Fence kills what would be run again elsewhere; the worker calls it when it can
-// no longer trust its lease.
-func (a *Agent) Fence() { a.runner.Fence(false) }
+// no longer trust its lease. Orders that are on their way are of that lease: with
+// the connection they go unread.
+func (a *Agent) Fence() {
+	a.mu.Lock()
+	if a.link != nil {
+		a.link.cancel()
+	}
+	a.mu.Unlock()
+	a.runner.Fence(false)
+}
 
 // Run serves until ctx ends, then stops all jobs in order: their ends are told
 // if a scheduler is there, and by the next start if not. last bounds that.
@@ -182,10 +205,15 @@ func (a *Agent) serve(parent context.Context) (welcomed bool, err error) {
 		return false, err
 	}
 	k := &link{cancel: cancel, signal: make(chan struct{}, 1)}
+	all, words := a.runner.Commands()
 	// Reports from here on are queued behind the hello, which may say the same
 	// once more: that does no harm.
+	hello := &rotav1.JobHello{Name: a.cfg.Name, Incarnation: a.cfg.Incarnation, Any: all, Commands: words, Slots: int64(a.runner.Slots())}
 	a.mu.Lock()
 	a.link = k
+	for _, r := range a.unstarted {
+		hello.Held = append(hello.Held, r)
+	}
 	a.mu.Unlock()
 	defer func() {
 		a.mu.Lock()
@@ -194,8 +222,6 @@ func (a *Agent) serve(parent context.Context) (welcomed bool, err error) {
 		}
 		a.mu.Unlock()
 	}()
-	all, words := a.runner.Commands()
-	hello := &rotav1.JobHello{Name: a.cfg.Name, Incarnation: a.cfg.Incarnation, Any: all, Commands: words, Slots: int64(a.runner.Slots())}
 	for _, st := range a.runner.Untold() {
 		hello.Held = append(hello.Held, reportOf(st))
 	}
@@ -208,7 +234,7 @@ func (a *Agent) serve(parent context.Context) (welcomed bool, err error) {
 	wg.Go(func() { k.pump(ctx, s) })
 	for {
 		m, err := s.Recv()
-		if err != nil {
+		if err = errors.Join(err, ctx.Err()); err != nil {
 			return welcomed, err
 		}
 		switch b := m.GetBody().(type) {
@@ -222,7 +248,7 @@ func (a *Agent) serve(parent context.Context) (welcomed bool, err error) {
 		case *rotav1.ToJobWorker_Stop:
 			a.stop(b.Stop)
 		case *rotav1.ToJobWorker_Kept:
-			a.runner.Told(b.Kept.GetId(), rota.Generation(b.Kept.GetGeneration()))
+			a.kept(key{b.Kept.GetId(), rota.Generation(b.Kept.GetGeneration())})
 		case *rotav1.ToJobWorker_Forget:
 			_ = a.runner.Remove(b.Forget.GetId()) // an id that is none has no output
 		case *rotav1.ToJobWorker_Read:
@@ -253,14 +279,32 @@ func (k *link) pump(ctx context.Context, s grpc.BidiStreamingClient[rotav1.FromJ
 
 // notify passes on what the runner says. Without a connection it is said with
 // the next hello.
-func (a *Agent) notify(st runner.Status) { a.tell(reportOf(st)) }
-
-func (a *Agent) tell(r *rotav1.JobReport) {
+func (a *Agent) notify(st runner.Status) {
+	k := key{st.ID, st.Generation}
 	a.mu.Lock()
-	k := a.link
-	a.mu.Unlock()
-	if k != nil {
-		k.report(r)
+	defer a.mu.Unlock()
+	if st.State == job.Running {
+		a.begun[k] = time.AfterFunc(beginDelay, func() {
+			a.mu.Lock()
+			defer a.mu.Unlock()
+			if a.begun[k] != nil { // it has not ended
+				delete(a.begun, k)
+				a.tell(reportOf(st))
+			}
+		})
+		return
+	}
+	if begin := a.begun[k]; begin != nil {
+		begin.Stop()
+		delete(a.begun, k)
+	}
+	a.tell(reportOf(st))
+}
+
+// tell queues a report on the connection, if there is one. a.mu is held.
+func (a *Agent) tell(r *rotav1.JobReport) {
+	if a.link != nil {
+		a.link.report(r)
 	}
 }
 
@@ -283,12 +327,14 @@ func reportOf(st runner.Status) *rotav1.JobReport {
 	return m
 }
 
+var errLease = errors.New("the worker cannot trust its lease")
+
 // start runs a job and reports why it does not, if so.
 func (a *Agent) start(m *rotav1.JobStart) {
 	k := key{m.GetId(), rota.Generation(m.GetGeneration())}
 	launched := make(chan struct{})
 	a.mu.Lock()
-	if a.starting[k] != nil {
+	if a.starting[k] != nil || a.unstarted[k] != nil {
 		a.mu.Unlock()
 		return
 	}
@@ -296,10 +342,13 @@ func (a *Agent) start(m *rotav1.JobStart) {
 	a.mu.Unlock()
 	go func() {
 		w := m.GetSpec()
-		err := a.runner.Start(runner.Job{ID: k.id, Generation: k.generation, Spec: job.Spec{
-			Argv: w.GetArgv(), Env: w.GetEnv(), Dir: w.GetDir(), Stdin: w.GetStdin(), Timeout: time.Duration(w.GetTimeoutMs()) * time.Millisecond,
-			Grace: time.Duration(w.GetGraceMs()) * time.Millisecond, Rerun: w.GetRerun(), Keep: time.Duration(w.GetKeepMs()) * time.Millisecond,
-		}})
+		err := errLease
+		if !w.GetRerun() || a.cfg.Leased() {
+			err = a.runner.Start(runner.Job{ID: k.id, Generation: k.generation, Spec: job.Spec{
+				Argv: w.GetArgv(), Env: w.GetEnv(), Dir: w.GetDir(), Stdin: w.GetStdin(), Timeout: time.Duration(w.GetTimeoutMs()) * time.Millisecond,
+				Grace: time.Duration(w.GetGraceMs()) * time.Millisecond, Rerun: w.GetRerun(), Keep: time.Duration(w.GetKeepMs()) * time.Millisecond,
+			}})
+		}
 		a.mu.Lock()
 		delete(a.starting, k)
 		a.mu.Unlock()
@@ -311,14 +360,25 @@ func (a *Agent) start(m *rotav1.JobStart) {
 		r := &rotav1.JobReport{Id: k.id, Generation: uint64(k.generation), Error: valid(err.Error()), EndedUnixUs: time.Now().UnixMicro(), ExitCode: -1}
 		var field *rota.FieldError
 		switch {
-		case errors.Is(err, runner.ErrBusy), errors.Is(err, runner.ErrClosed):
+		case errors.Is(err, runner.ErrBusy), errors.Is(err, runner.ErrClosed), errors.Is(err, errLease):
 			r.State = "refused"
 		default:
 			r.State = string(job.Failed)
 			r.Permanent = errors.Is(err, runner.ErrNotAllowed) || errors.As(err, &field)
 		}
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		a.unstarted[k] = r
 		a.tell(r)
 	}()
+}
+
+// kept takes note that a scheduler has the end of an attempt in the store.
+func (a *Agent) kept(k key) {
+	a.runner.Told(k.id, k.generation)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	delete(a.unstarted, k)
 }
 
 func (a *Agent) stop(m *rotav1.JobStop) {

@@ -94,9 +94,28 @@ type host struct {
 	worker *worker.Worker
 	agent  *agent.Agent
 	dir    string
-	cut    func() // ends everything at once, as a death would
+	wire   *wire
 	cancel context.CancelFunc
 	ended  chan struct{}
+}
+
+// wire is a host's connections to schedulers.
+type wire struct {
+	mu  sync.Mutex
+	ctx context.Context // ended while it is cut
+	cut func()
+}
+
+func (w *wire) mend() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.ctx, w.cut = context.WithCancel(context.Background())
+}
+
+func (w *wire) alive() context.Context {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.ctx
 }
 
 func newHost(t testing.TB, name string, cfg runner.Config, labels map[string]string, via ...*node) *host {
@@ -108,9 +127,13 @@ func newHost(t testing.TB, name string, cfg runner.Config, labels map[string]str
 	if cfg.Allow.Commands == nil {
 		cfg.Allow.Any = true
 	}
-	alive, cut := context.WithCancel(context.Background())
+	line := &wire{}
+	line.mend()
 	next := 0
-	w, err := worker.New(worker.Config{Name: name, Labels: labels, NameWait: time.Minute, Connect: func(ctx context.Context, _ []string) (worker.Stream, error) {
+	var a *agent.Agent
+	fence := func() { a.Fence() }
+	w, err := worker.New(worker.Config{Name: name, Labels: labels, NameWait: time.Minute, LeaseEnded: fence, Connect: func(ctx context.Context, _ []string) (worker.Stream, error) {
+		alive := line.alive()
 		if alive.Err() != nil {
 			return nil, io.EOF
 		}
@@ -126,10 +149,11 @@ func newHost(t testing.TB, name string, cfg runner.Config, labels map[string]str
 		t.Fatal(err)
 	}
 	conns := 0
-	a, err := agent.New(agent.Config{
-		Name: name, Incarnation: w.Incarnation(), Runner: cfg,
+	a, err = agent.New(agent.Config{
+		Name: name, Incarnation: w.Incarnation(), Runner: cfg, Leased: w.Leased,
 		Logger: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})),
 		Connect: func(context.Context) (*grpc.ClientConn, error) {
+			alive := line.alive()
 			if alive.Err() != nil {
 				return nil, io.EOF
 			}
@@ -146,7 +170,7 @@ func newHost(t testing.TB, name string, cfg runner.Config, labels map[string]str
 	}
 	w.Start()
 	ctx, cancel := context.WithCancel(context.Background())
-	h := &host{worker: w, agent: a, dir: cfg.Dir, cut: cut, cancel: cancel, ended: make(chan struct{})}
+	h := &host{worker: w, agent: a, dir: cfg.Dir, wire: line, cancel: cancel, ended: make(chan struct{})}
 	go func() {
 		defer close(h.ended)
 		a.Run(ctx, time.Second)
@@ -156,10 +180,11 @@ func newHost(t testing.TB, name string, cfg runner.Config, labels map[string]str
 }
 
 func (h *host) stop() {
+	h.wire.mend() // so that it can say goodbye
 	h.cancel()
 	<-h.ended
 	_ = h.worker.Stop(context.Background())
-	h.cut()
+	h.wire.cut()
 }
 
 func command(argv ...string) *rotav1.JobDefinition { return &rotav1.JobDefinition{Argv: argv} }
@@ -430,16 +455,10 @@ func TestLost(t *testing.T) {
 	first := n.state(t, rerun, "running")
 	n.state(t, stay, "running")
 	pid := pids(1)[0]
-	fenced := make(chan struct{})
-	h.cut() // the connections break; the processes live on
-	go func() {
-		defer close(fenced)
-		h.agent.Fence()
-	}()
+	h.wire.cut() // the connections break; the processes live on
 	if j := n.state(t, stay, "lost"); j.GetAttempts() != 1 {
 		t.Errorf("%v", j)
 	}
-	<-fenced
 	newHost(t, "b", runner.Config{}, nil, n)
 	second := n.until(t, rerun, func(j *rotav1.Job) bool { return j.GetState() == "running" && j.GetWorker() == "b" })
 	if second.GetGeneration() <= first.GetGeneration() || second.GetAttempts() < 2 {

@@ -346,25 +346,8 @@ func (b *batch) answer(ids []string, err error) {
 func (b *batch) lookAgain(ctx context.Context, ids []string, cause error) {
 	c := b.c
 	for _, id := range ids {
-		var events []store.Event
-		var failed error
-		for _, key := range []string{store.JobKey(id), store.JobStateKey(id)} {
-			one, cancel := context.WithTimeout(ctx, storeTimeout)
-			kv, ok, rev, err := c.cfg.Store.Get(one, key)
-			cancel()
-			if err != nil {
-				failed = err
-				break
-			}
-			if !ok {
-				kv = store.KV{Key: key, Mod: rev}
-			}
-			events = append(events, store.Event{KV: kv, Deleted: !ok})
-		}
+		failed := c.look(ctx, id)
 		c.mu.Lock()
-		if failed == nil {
-			c.take(events)
-		}
 		if old := b.changed[id].old; old != nil && old.job.State.Active() {
 			c.dirty[old.job.Worker()] = struct{}{}
 		}
@@ -372,7 +355,7 @@ func (b *batch) lookAgain(ctx context.Context, ids []string, cause error) {
 			u.tries++
 			switch {
 			case failed != nil:
-				u.done <- fmt.Errorf("store: %w", errors.Join(failed, cause))
+				u.done <- errors.Join(failed, cause)
 			case u.tries >= maxTries:
 				u.done <- ErrBusy
 			default:
@@ -387,6 +370,27 @@ func (b *batch) lookAgain(ctx context.Context, ids []string, cause error) {
 	case <-time.After(5 * time.Millisecond):
 	case <-ctx.Done():
 	}
+}
+
+// look has the picture take a job as the store has it now.
+func (c *Control) look(ctx context.Context, id string) error {
+	var events []store.Event
+	for _, key := range []string{store.JobKey(id), store.JobStateKey(id)} {
+		one, cancel := context.WithTimeout(ctx, storeTimeout)
+		kv, ok, rev, err := c.cfg.Store.Get(one, key)
+		cancel()
+		if err != nil {
+			return fmt.Errorf("store: %w", err)
+		}
+		if !ok {
+			kv = store.KV{Key: key, Mod: rev}
+		}
+		events = append(events, store.Event{KV: kv, Deleted: !ok})
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.take(events)
+	return nil
 }
 
 // lose takes note of workers that are gone. It reports whether some is left.

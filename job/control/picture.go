@@ -68,6 +68,9 @@ func (c *Control) learn(d *view.Delta) {
 			delete(c.p.sessions, s.Name)
 		}
 		c.dirty[s.Name] = struct{}{}
+		if st := c.streams[s.Name]; st != nil && !c.alive(st) {
+			st.cancel() // what announced the worker has gone with the session: it comes again
+		}
 	}
 	for _, name := range d.Nodes {
 		if n := v.Nodes[name]; n != nil {

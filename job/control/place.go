@@ -116,19 +116,18 @@ func (b *batch) place() (next time.Time, more bool) {
 			next = at
 		}
 	}
+	workers, free := c.candidates(), 0
+	for _, w := range workers {
+		free += max(0, w.slots-b.usage(w.Name).jobs)
+	}
+	if free == 0 {
+		return next, false // the queue may be long: it costs nothing while nobody has room
+	}
 	waiting := c.p.queue
 	for _, id := range b.order { // declared in this very batch, or queued again
 		if ch := b.changed[id]; ch.next != nil && ch.next.job.State == job.Queued && (ch.old == nil || ch.old.job.State != job.Queued) {
 			waiting = append(waiting[:len(waiting):len(waiting)], id)
 		}
-	}
-	if len(waiting) == 0 {
-		return next, false
-	}
-	workers := c.candidates()
-	free := 0
-	for _, w := range workers {
-		free += max(0, w.slots-b.usage(w.Name).jobs)
 	}
 	hopeless := map[string]bool{} // classes that nobody has room for
 	for _, id := range waiting {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strconv"
 	"time"
 
 	"google.golang.org/grpc"
@@ -190,12 +189,14 @@ func (c *Control) ListJobs(_ context.Context, r *rotav1.ListJobsRequest) (*rotav
 	size := int(r.GetPageSize())
 	switch {
 	case size < 0 || size > maxPage:
-		return nil, convert.FieldStatus("page_size", fmt.Sprintf("%d: want 0 to %d", size, maxPage))
+		return nil, convert.Error(&rota.FieldError{Field: "page_size", Value: size, Want: fmt.Sprintf("0 to %d", maxPage)})
 	case size == 0:
 		size = defaultPage
 	}
 	if r.GetState() != "" && !job.State(r.GetState()).Known() {
-		return nil, convert.FieldStatus("state", strconv.Quote(clip(r.GetState()))+": want queued, starting, running, succeeded, failed, stopped, timed-out or lost")
+		return nil, convert.Error(&rota.FieldError{
+			Field: "state", Value: clip(r.GetState()), Want: "queued, starting, running, succeeded, failed, stopped, timed-out or lost",
+		})
 	}
 	out := &rotav1.ListJobsResponse{}
 	c.mu.Lock()

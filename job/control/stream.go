@@ -92,6 +92,7 @@ func (s *stream) pump(ctx context.Context, out interface {
 func (c *Control) Connect(g grpc.BidiStreamingServer[rotav1.FromJobWorker, rotav1.ToJobWorker]) error {
 	ctx, cancel := context.WithCancel(g.Context())
 	defer cancel()
+	defer context.AfterFunc(c.ctx, cancel)()
 	silent := time.AfterFunc(helloTimeout, cancel)
 	m, err := g.Recv()
 	silent.Stop()
@@ -176,7 +177,11 @@ func (c *Control) awaitSession(ctx context.Context, s *stream, incarnation strin
 	}
 }
 
-// announce tells all schedulers that the worker takes jobs.
+var errEnded = errors.New("the session has ended")
+
+// announce tells all schedulers that the worker takes jobs. On its return the
+// picture is as new as that: an older one could have the worker begin what
+// another scheduler has taken back since.
 func (c *Control) announce(ctx context.Context, h *rotav1.JobHello, s *stream, lease store.LeaseID) error {
 	value, err := record.Encode(&storepb.JobWorker{
 		Version: record.Version, Name: h.GetName(), Incarnation: h.GetIncarnation(), Any: h.GetAny(), Commands: h.GetCommands(),
@@ -187,13 +192,16 @@ func (c *Control) announce(ctx context.Context, h *rotav1.JobHello, s *stream, l
 	}
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
-	ok, _, err := c.cfg.Store.Txn(ctx,
+	ok, rev, err := c.cfg.Store.Txn(ctx,
 		[]store.Cond{{Key: store.SessionKey(s.worker), By: store.ByCreate, Revision: s.session}},
 		[]store.Op{{Key: store.JobWorkerKey(s.worker), Value: value, Lease: lease}})
-	if err == nil && !ok {
-		err = errors.New("the session has ended")
+	switch {
+	case err != nil:
+		return err
+	case !ok:
+		return errEnded
 	}
-	return err
+	return c.cfg.View.Wait(ctx, rev)
 }
 
 // attach makes s the worker's stream, tells it what it should have and does not
@@ -203,6 +211,9 @@ func (c *Control) attach(s *stream, held []*rotav1.JobReport) error {
 	defer c.mu.Unlock()
 	if c.closed {
 		return status.Error(codes.Unavailable, ErrClosed.Error())
+	}
+	if !c.alive(s) {
+		return status.Error(codes.Unavailable, errEnded.Error())
 	}
 	if old := c.streams[s.worker]; old != nil {
 		old.cancel()
@@ -216,9 +227,10 @@ func (c *Control) attach(s *stream, held []*rotav1.JobReport) error {
 	for id := range c.p.active[s.worker] {
 		e := c.p.entries[id]
 		if a, _ := e.job.Current(); has[id] != a.Generation {
-			if a.State == job.Running && a.Session == s.session {
-				// It was told to us by this incarnation, and is no more: its end
-				// comes with the reports, or it never will.
+			if a.State == job.Running || a.Session != s.session {
+				// It runs no more: its end comes with the reports. Or it was for
+				// an earlier session, with which it is lost: begun now it would
+				// run beside the next attempt.
 				continue
 			}
 			s.start(e)
@@ -228,6 +240,12 @@ func (c *Control) attach(s *stream, held []*rotav1.JobReport) error {
 		}
 	}
 	return nil
+}
+
+// alive reports whether the session that a stream belongs to still is. c.mu is held.
+func (c *Control) alive(s *stream) bool {
+	now := c.p.sessions[s.worker]
+	return now != nil && now.ID == s.session
 }
 
 func (c *Control) detach(s *stream) {
@@ -326,10 +344,16 @@ func (c *Control) report(s *stream, r *rotav1.JobReport) {
 
 // settle tells the worker what came of its report.
 func (c *Control) settle(s *stream, r *rotav1.JobReport, u *update, ended bool) {
-	var err error
-	select {
-	case err = <-u.done:
-	case <-c.ctx.Done():
+	err := c.outcome(u)
+	if errors.Is(err, rota.ErrNotFound) || errors.Is(err, job.ErrStale) {
+		// The worker may know of a placement that has not come here yet: before
+		// it is told to forget the job, the store is asked.
+		if err = c.look(c.ctx, u.id); err == nil {
+			c.ask(u)
+			err = c.outcome(u)
+		}
+	}
+	if c.ctx.Err() != nil {
 		return
 	}
 	kept := &rotav1.ToJobWorker{Body: &rotav1.ToJobWorker_Kept{Kept: &rotav1.JobKept{Id: r.GetId(), Generation: r.GetGeneration()}}}
@@ -347,6 +371,16 @@ func (c *Control) settle(s *stream, r *rotav1.JobReport, u *update, ended bool) 
 		// It is said again with the next hello.
 		c.cfg.Logger.Warn("report of a job not kept", "job", r.GetId(), "worker", s.worker, "error", err)
 		s.cancel()
+	}
+}
+
+// outcome waits for what came of an update.
+func (c *Control) outcome(u *update) error {
+	select {
+	case err := <-u.done:
+		return err
+	case <-c.ctx.Done():
+		return ErrClosed
 	}
 }
 

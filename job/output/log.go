@@ -208,6 +208,29 @@ func (w writer) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// buffers are lent to writers for what they read, so that a command which says
+// little does not leave two of them to the garbage collector.
+var buffers = sync.Pool{New: func() any { return new([32 << 10]byte) }}
+
+// ReadFrom writes what r has until its end.
+func (w writer) ReadFrom(r io.Reader) (n int64, err error) {
+	buf, _ := buffers.Get().(*[32 << 10]byte)
+	defer buffers.Put(buf)
+	for {
+		got, rerr := r.Read(buf[:])
+		done, werr := w.Write(buf[:got])
+		n += int64(done)
+		switch {
+		case werr != nil:
+			return n, werr
+		case errors.Is(rerr, io.EOF):
+			return n, nil
+		case rerr != nil:
+			return n, rerr
+		}
+	}
+}
+
 func (l *Log) append(s Stream, data []byte) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()

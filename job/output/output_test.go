@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/iotest"
 	"testing/synctest"
 	"time"
 
@@ -321,6 +322,35 @@ func TestDiskRefuses(t *testing.T) {
 	_ = bad.Close()
 	if got := read(t, l, 0); got != "1:before -7 1:after -2 0:" {
 		t.Errorf("got %q", got)
+	}
+}
+
+// What is read for a stream is kept to the last byte, and an error of the source
+// or of the log is told.
+func TestReadFrom(t *testing.T) {
+	t.Parallel()
+	l := create(t, Options{})
+	w, ok := l.Writer(Stderr).(io.ReaderFrom)
+	if !ok {
+		t.Fatal("reads nothing by itself")
+	}
+	data := strings.Repeat("0123456789", 10_000)
+	broken := errors.New("broken pipe")
+	src := io.MultiReader(iotest.DataErrReader(strings.NewReader(data)), iotest.ErrReader(broken))
+	if n, err := w.ReadFrom(src); n != int64(len(data)) || !errors.Is(err, broken) {
+		t.Errorf("%d of %d: %v", n, len(data), err)
+	}
+	if n, err := w.ReadFrom(strings.NewReader("end")); n != 3 || err != nil {
+		t.Errorf("%d: %v", n, err)
+	}
+	if got := strings.ReplaceAll(strings.ReplaceAll(read(t, l, 0), "2:", ""), " ", ""); got != data+"end" {
+		t.Errorf("%d bytes of %d", len(got), len(data)+3)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := w.ReadFrom(strings.NewReader("late")); n != 0 || !errors.Is(err, os.ErrClosed) {
+		t.Errorf("after the end: %d, %v", n, err)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"os"
 	"path/filepath"
@@ -237,8 +238,12 @@ func (r *Runner) launch(a *attempt, d decision) error {
 	if dir == "" {
 		dir = filepath.Join(r.cfg.Dir, workDir)
 	}
+	var stdin io.Reader // nil is an empty one, and costs no pipe
+	if len(a.spec.Stdin) > 0 {
+		stdin = bytes.NewReader(a.spec.Stdin)
+	}
 	p, err := process.Start(r.ctx, process.Spec{
-		Argv: d.argv, Env: r.environ(a), Dir: dir, Stdin: bytes.NewReader(a.spec.Stdin),
+		Argv: d.argv, Env: r.environ(a), Dir: dir, Stdin: stdin,
 		Stdout: log.Writer(output.Stdout), Stderr: log.Writer(output.Stderr),
 		Limits: d.limits, User: d.user, Grace: a.spec.Grace, Owner: r.cfg.Owner, Cgroup: r.cfg.Cgroup,
 	})

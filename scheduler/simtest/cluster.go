@@ -101,7 +101,8 @@ func (c *cluster) startScheduler(slot int) error {
 	var err error
 	n.sched, err = scheduler.New(scheduler.Config{
 		Store: n.store, Name: n.name, GRPC: n.name, Lease: c.lease, Interval: 10 * time.Second,
-		Sources: []*source.Source{read}, Logger: c.log,
+		SlowStart: time.Duration(c.rng("slow start").IntN(2)) * 20 * time.Second, // or none
+		Sources:   []*source.Source{read}, Logger: c.log,
 	})
 	if err != nil {
 		return err

@@ -8,8 +8,6 @@ package etcd
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -24,9 +22,11 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/status"
 
 	"github.com/rota-project/rota"
+	"github.com/rota-project/rota/pki"
 	"github.com/rota-project/rota/store"
 )
 
@@ -45,7 +45,8 @@ type Config struct {
 	// different roots share an etcd and know nothing of each other.
 	Root string
 	// CAFile has the certificates that the members' are checked by, in PEM.
-	// Empty means the system's.
+	// Empty means the system's. This and the other files of TLS are followed: the
+	// next connection goes by what they say then.
 	CAFile string
 	// CertFile and KeyFile are the client's own certificate, both or neither.
 	CertFile, KeyFile string
@@ -198,35 +199,25 @@ func clientConfig(cfg Config) (clientv3.Config, error) {
 			return cc, &rota.FieldError{Field: "password_file", Value: cfg.PasswordFile, Want: "a file with a password; it is empty"}
 		}
 	}
-	var err error
-	cc.TLS, err = tlsConfig(cfg)
+	creds, err := transport(cfg)
+	if creds != nil {
+		cc.DialOptions = append(cc.DialOptions, grpc.WithTransportCredentials(creds))
+	}
 	return cc, err
 }
 
-func tlsConfig(cfg Config) (*tls.Config, error) {
+// transport secures connections by files that are followed: each connection goes
+// by what they say then. Without any it is nil.
+func transport(cfg Config) (credentials.TransportCredentials, error) {
 	if cfg.CAFile == "" && cfg.CertFile == "" && cfg.KeyFile == "" {
-		return nil, nil //nolint:nilnil // no TLS is what the client takes nil for
+		return nil, nil //nolint:nilnil // documented
 	}
 	if (cfg.CertFile == "") != (cfg.KeyFile == "") {
 		return nil, &rota.FieldError{Field: "cert_file", Value: cfg.CertFile, Want: "cert_file and key_file together or neither"}
 	}
-	tc := &tls.Config{MinVersion: tls.VersionTLS12}
-	if cfg.CAFile != "" {
-		pem, err := os.ReadFile(cfg.CAFile)
-		if err != nil {
-			return nil, fmt.Errorf("etcd: ca_file: %w", err)
-		}
-		tc.RootCAs = x509.NewCertPool()
-		if !tc.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, &rota.FieldError{Field: "ca_file", Value: cfg.CAFile, Want: "certificates in PEM; there are none"}
-		}
+	src, err := pki.Load(pki.Files{CA: cfg.CAFile, Cert: cfg.CertFile, Key: cfg.KeyFile})
+	if err != nil {
+		return nil, fmt.Errorf("etcd: %w", err)
 	}
-	if cfg.CertFile != "" {
-		cert, err := tls.LoadX509KeyPair(cfg.CertFile, cfg.KeyFile)
-		if err != nil {
-			return nil, fmt.Errorf("etcd: cert_file, key_file: %w", err)
-		}
-		tc.Certificates = []tls.Certificate{cert}
-	}
-	return tc, nil
+	return src.Credentials(""), nil
 }

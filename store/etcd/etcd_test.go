@@ -171,9 +171,9 @@ func TestBadConfig(t *testing.T) {
 		"password_file: open": {Endpoints: at, User: "u", PasswordFile: blank + "x"},
 		"password_file: \"/":  {Endpoints: at, User: "u", PasswordFile: blank},
 		"cert_file":           {Endpoints: at, KeyFile: blank},
-		"cert_file, key_file": {Endpoints: at, KeyFile: blank, CertFile: blank},
-		"ca_file":             {Endpoints: at, CAFile: blank},
-		"ca_file: open":       {Endpoints: at, CAFile: blank + "x"},
+		"any PEM data":        {Endpoints: at, KeyFile: blank, CertFile: blank},
+		"authority: /":        {Endpoints: at, CAFile: blank},
+		"authority: open":     {Endpoints: at, CAFile: blank + "x"},
 	} {
 		if _, err := etcd.Open(t.Context(), cfg); err == nil || !strings.Contains(err.Error(), field) {
 			t.Errorf("%s: %v", field, err)
