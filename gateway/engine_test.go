@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -471,6 +472,26 @@ func TestSlowClientsAreCutOff(t *testing.T) {
 		})
 	}
 	t.Cleanup(func() { eventually(t, "no call in flight", func() bool { return idle(g) }) })
+}
+
+// A client that asks and asks and never reads an answer is cut off too.
+func TestClientsThatDoNotReadAreCutOff(t *testing.T) {
+	t.Parallel()
+	answer := strings.Repeat("x", 3000)
+	up := backend(t, func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, answer) })
+	cfg := simple(up)
+	cfg.Defaults.IdleTimeout = 300 * time.Millisecond
+	g, addr := start(t, cfg)
+	c := dial(t, addr)
+	many := strings.Repeat("GET /run/f HTTP/1.1\r\nHost: a\r\n\r\n", 100)
+	for {
+		if _, err := io.WriteString(c.Conn, many); errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Fatal("nobody has cut it off")
+		} else if err != nil {
+			break
+		}
+	}
+	eventually(t, "no call in flight", func() bool { return idle(g) })
 }
 
 func TestUpgrade(t *testing.T) {

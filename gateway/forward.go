@@ -18,6 +18,7 @@ func (x *exchange) forward(u *upstream, n int) (complete, ok bool) {
 		if len(body) > 0 {
 			resp.Close = true // more than there may be: do not use the connection again
 		}
+		x.touch()
 		x.client.head(framedNone)
 		ok = x.client.flush()
 		return ok, ok
@@ -42,7 +43,7 @@ func (x *exchange) forwardLength(u *upstream, body []byte) (complete, ok bool) {
 	}
 	left -= int64(len(body))
 	if left == 0 {
-		x.touchIf(len(body) > smallBody)
+		x.touch() // even a small answer may find no room
 		ok = x.client.data(body, true) && x.client.flush()
 		return ok, ok
 	}
@@ -68,9 +69,6 @@ func (x *exchange) forwardLength(u *upstream, body []byte) (complete, ok bool) {
 	x.moved.Store(0)
 	return true, true
 }
-
-// smallBody is what a client's side takes without waiting for the client.
-const smallBody = 4 << 10
 
 // forwardRest passes on a body that ends with the worker's connection.
 func (x *exchange) forwardRest(u *upstream, body []byte) (complete, ok bool) {
@@ -101,7 +99,7 @@ func (x *exchange) forwardChunks(u *upstream, n int) (complete, ok bool) {
 	up := x.bufs.up
 	at := x.respHead
 	for first := true; ; first = false {
-		x.touchIf(!first || n-at > smallBody)
+		x.touch()
 		for {
 			d, trailer, k, err := ch.Next(up[at:n])
 			if err != nil {
@@ -150,12 +148,6 @@ func (x *exchange) forwardChunks(u *upstream, n int) (complete, ok bool) {
 			return false, !x.left()
 		}
 		n += k
-	}
-}
-
-func (x *exchange) touchIf(yes bool) {
-	if yes {
-		x.touch()
 	}
 }
 

@@ -275,6 +275,9 @@ func (c *conn) head(f framing) {
 	c.bufs.out = b
 }
 
+// smallBody is what is copied to what is to be written anyway.
+const smallBody = 4 << 10
+
 // data implements client.
 func (c *conn) data(p []byte, last bool) bool {
 	switch {

@@ -299,6 +299,27 @@ func TestHTTP2WindowsHoldBackOneAnswer(t *testing.T) {
 	eventually(t, "no call in flight", func() bool { return idle(g) })
 }
 
+// A client that gives no room at all does not hold a worker for ever, however
+// small the answer is.
+func TestHTTP2NoRoomForASmallAnswer(t *testing.T) {
+	t.Parallel()
+	up := backend(t, func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprint(w, "small")
+		if r.URL.Query().Has("chunked") {
+			w.(http.Flusher).Flush()
+		}
+	})
+	cfg := simple(up)
+	cfg.Defaults.IdleTimeout = 300 * time.Millisecond
+	g, addr := start(t, cfg)
+	for _, path := range []string{"/run/f", "/run/f?chunked"} {
+		f := dialHTTP2(t, addr, http2.Setting{ID: http2.SettingInitialWindowSize, Val: 0})
+		f.request(1, true, ":method", "GET", ":scheme", "http", ":authority", "a", ":path", path)
+		f.await("RST_STREAM 1 CANCEL")
+	}
+	eventually(t, "no call in flight", func() bool { return idle(g) })
+}
+
 // The client learns of a shutdown in time: calls on their way are answered, new
 // ones go elsewhere.
 func TestHTTP2ShutdownSaysGoAway(t *testing.T) {
