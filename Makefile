@@ -29,7 +29,7 @@ seeds: ## the control plane on a fake clock: N=10000 histories, from SEED on; SE
 
 .PHONY: seeds-jobs
 seeds-jobs: ## jobs through histories of faults on a fake clock: N=10000 of them, from SEED on; SEED=x alone tells that one
-	$(if $(N),ROTA_SEEDS=$(N),$(if $(SEED),,ROTA_SEEDS=10000)) $(if $(SEED),ROTA_SEED=$(SEED)) $(GOTEST) -count=1 -timeout=0 -run='^TestSeeds$$' ./job/control
+	cd job/control && $(if $(N),ROTA_SEEDS=$(N),$(if $(SEED),,ROTA_SEEDS=10000)) $(if $(SEED),ROTA_SEED=$(SEED)) $(GOTEST) -count=1 -timeout=0 -run='^TestSeeds$$'
 
 .PHONY: torture
 torture: ## real processes killed, stopped and cut off, for a time: FOR=10m
@@ -41,7 +41,7 @@ churn: ## the gateway under load while workers come and go: FOR=10m
 
 .PHONY: bench-balance
 bench-balance: ## the picking rules beside a mutex and a locked ring
-	cd bench && go run ./balance -test.benchtime=200ms
+	cd bench && go run ./balance
 
 .PHONY: bench-gateway
 bench-gateway: ## the gateway beside nginx, HAProxy, Caddy and httputil, by wrk and h2load

@@ -102,6 +102,22 @@ func (a *Authenticator) Bearer(ctx context.Context, header string) (Identity, er
 	return id, nil
 }
 
+// Still is nil if who Identify found a while ago would be found now: its token has
+// not been revoked, and its time is not over. A stream asks it before each message.
+func (a *Authenticator) Still(who Identity) error {
+	switch who.Kind {
+	case ByToken:
+		if t, ok := a.Tokens.Get(who.ID); !ok || t.ended(a.now()) != nil {
+			return errCredentials
+		}
+	case ByJWT:
+		if !who.Expires.IsZero() && !a.now().Before(who.Expires) {
+			return errCredentials
+		}
+	}
+	return nil
+}
+
 func (a *Authenticator) local() Identity {
 	if a.OpenLocally {
 		return Identity{Kind: Local, ID: "local", Name: "local", Role: Admin}

@@ -125,7 +125,7 @@ func (g *Guard) Stream() grpc.StreamServerInterceptor {
 			return err
 		}
 		defer give()
-		err = handler(srv, &identifiedStream{ss, ctx})
+		err = handler(srv, &identifiedStream{ss, ctx, func() error { return g.who.Still(who) }})
 		if g.policy[info.FullMethod].Writes {
 			audit(ctx, g.log, who, info.FullMethod, nil, err)
 		}
@@ -135,7 +135,24 @@ func (g *Guard) Stream() grpc.StreamServerInterceptor {
 
 type identifiedStream struct {
 	grpc.ServerStream
-	ctx context.Context
+	ctx   context.Context
+	still func() error
+}
+
+// SendMsg says nothing more to who may not hear it any more.
+func (s *identifiedStream) SendMsg(m any) error {
+	if err := s.still(); err != nil {
+		return err
+	}
+	return s.ServerStream.SendMsg(m)
+}
+
+// RecvMsg takes nothing more from who may not say it any more.
+func (s *identifiedStream) RecvMsg(m any) error {
+	if err := s.ServerStream.RecvMsg(m); err != nil {
+		return err
+	}
+	return s.still()
 }
 
 func (s *identifiedStream) Context() context.Context { return s.ctx }

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -194,6 +195,34 @@ func TestOpenLocally(t *testing.T) {
 	if _, err := client.GetTask(with(t.Context(), "authorization", "Bearer rota_x"), &rotav1.GetTaskRequest{}); status.Code(err) != codes.Unauthenticated {
 		t.Errorf("bad credentials: %v", err)
 	}
+}
+
+// TestStill: what was good when a stream began may be so no more.
+func TestStill(t *testing.T) {
+	t.Parallel()
+	now := t0
+	ts := &Tokens{}
+	a := &Authenticator{Tokens: ts, Now: func() time.Time { return now }}
+	tok, _ := newToken(t, Token{Expires: t0.Add(time.Hour)})
+	gone, _ := newToken(t, Token{})
+	ts.Update([]Token{tok, gone}, nil)
+	token, deleted := Identity{Kind: ByToken, ID: tok.ID}, Identity{Kind: ByToken, ID: gone.ID}
+	jwt := Identity{Kind: ByJWT, Expires: t0.Add(time.Minute)}
+	worker, local := Identity{Kind: ByCert, Worker: "w"}, Identity{Kind: Local}
+	check := func(when string, want map[string]bool) {
+		t.Helper()
+		for name, who := range map[string]Identity{"token": token, "deleted": deleted, "jwt": jwt, "worker": worker, "local": local} {
+			if err := a.Still(who); (err == nil) != want[name] {
+				t.Errorf("%s, %s: %v", when, name, err)
+			}
+		}
+	}
+	check("at first", map[string]bool{"token": true, "deleted": true, "jwt": true, "worker": true, "local": true})
+	ts.Update(nil, []string{gone.ID})
+	now = t0.Add(time.Minute)
+	check("after a minute", map[string]bool{"token": true, "worker": true, "local": true})
+	now = t0.Add(time.Hour)
+	check("after an hour", map[string]bool{"worker": true, "local": true})
 }
 
 func TestRates(t *testing.T) {

@@ -3,6 +3,7 @@ package auth
 import (
 	"context"
 	"slices"
+	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -30,7 +31,8 @@ type Identity struct {
 	Worker string
 	// Scheduler says that a certificate is a scheduler's.
 	Scheduler  bool
-	Namespaces []string // empty: all
+	Namespaces []string  // empty: all
+	Expires    time.Time // of a JWT; zero: it does not say
 }
 
 // In reports whether the identity is good in the namespace.

@@ -127,7 +127,7 @@ func (v *jwtVerifier) Verify(ctx context.Context, bearer Secret) (Identity, erro
 	if err := t.Claims(&claims); err != nil {
 		return Identity{}, fmt.Errorf("auth: %w", err)
 	}
-	id := Identity{Kind: ByJWT, ID: t.Subject, Name: t.Subject}
+	id := Identity{Kind: ByJWT, ID: t.Subject, Name: t.Subject, Expires: t.Expiry}
 	for _, claim := range []string{v.cfg.NameClaim, "email"} {
 		if s, ok := claims[claim].(string); ok && s != "" {
 			id.Name = s

@@ -114,9 +114,15 @@ func IsToken(s Secret) bool { return strings.HasPrefix(s.Reveal(), tokenPrefix) 
 // verify holds the secret to the record, in constant time.
 func (t Token) verify(secret string, now time.Time) error {
 	hash := sha256.Sum256([]byte(secret))
-	switch {
-	case subtle.ConstantTimeCompare(hash[:], t.Hash[:]) != 1:
+	if subtle.ConstantTimeCompare(hash[:], t.Hash[:]) != 1 {
 		return ErrTokenUnknown
+	}
+	return t.ended(now)
+}
+
+// ended is why the token is good no more, or nil.
+func (t Token) ended(now time.Time) error {
+	switch {
 	case !t.Revoked.IsZero():
 		return ErrTokenRevoked
 	case !t.Expires.IsZero() && !now.Before(t.Expires):

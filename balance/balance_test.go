@@ -241,8 +241,8 @@ func TestLeastLoadedEqualsItsTwin(t *testing.T) {
 						}
 						continue
 					}
-					// Below 32 calls levels are whole calls: equal to the rounding.
-					if got := before[name(p)]; got/256 != uint64(least)/256 {
+					// Loads are compared in whole calls: less than one apart.
+					if got := before[name(p)]; got-uint64(least) >= 256 {
 						t.Fatalf("n %d seed %d step %d: picked load %d, least is %.0f", n, seed, step, got, least)
 					}
 					held = append(held, p)

@@ -1,5 +1,5 @@
 // Package balance picks a worker for a call: lock-free, without allocation, in
-// some ten nanoseconds whether there are ten workers or a thousand.
+// ten to fifty nanoseconds whether there are ten workers or a thousand.
 //
 // A Set holds the workers that may be picked; Set.Pick asks a Rule for one and
 // reserves a place on it in the same step, so that two calls at one instant see
@@ -11,5 +11,5 @@
 // one seed replays any history (package balance/sim does).
 //
 //	members ──Update──▶ snapshot ◀──atomic load── Pick ──compare and swap──▶ Worker.state
-//	                    (immutable)                                          in flight, closed
+//	                    (immutable)                                          in flight, closed, turn
 package balance

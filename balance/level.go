@@ -6,21 +6,20 @@ import (
 )
 
 // levels finds a least loaded worker of many without looking at all of them.
-// For each level of load it has one bit a worker; a worker is at the level of
-// its load, and moves with every reservation and release. Levels are exact up
-// to 32 calls in flight and then grow by eighths; within a coarse level the
-// least loaded of those looked at is taken.
+// For each level of load it has one bit a worker. Levels are exact up to 32 calls
+// in flight and then grow by eighths; within a coarse level the least loaded of
+// those looked at is taken.
 //
-// Truth is Worker.state alone; bits only hint at it. Whoever changes a state
-// then sets the bit of its new level; the old bit stays behind, and whoever
-// meets a bit that does not fit clears it and looks again. So the bit of a
-// worker's true level is always set in the end, and a worker that goes back and
-// forth between two levels costs no write at all.
+// Truth is Worker.state alone; bits only hint at it. A worker has a bit at its
+// level or below: who lowers a worker's load sets the bit of the new level, who
+// raises it by a reservation sets nothing. Whoever meets a bit that does not fit
+// moves it up, or clears it, and looks on. So a worker that goes back and forth
+// between two levels costs hardly a write.
 type levels struct {
-	words int
-	occ   atomic.Uint64   // levels that may have a bit
-	bits  []atomic.Uint64 // level*words + slot/64
-	slots []*place
+	words   int
+	occ     atomic.Uint64   // levels that may have a bit
+	bits    []atomic.Uint64 // level*words + slot/64
+	workers []*Worker
 }
 
 const (
@@ -30,16 +29,14 @@ const (
 
 // place is where a worker stands in a levels index.
 type place struct {
-	w    *Worker
 	in   *levels
 	slot int
 }
 
 func newLevels(workers []*Worker) *levels {
 	words := (len(workers) + 63) / 64
-	l := &levels{words: words, bits: make([]atomic.Uint64, words*levelCount), slots: make([]*place, len(workers))}
+	l := &levels{words: words, bits: make([]atomic.Uint64, words*levelCount), workers: workers}
 	for i, w := range workers {
-		l.slots[i] = &place{w: w, in: l, slot: i}
 		l.set(w.level(w.state.Load()), i)
 	}
 	return l
@@ -79,10 +76,11 @@ func (l *levels) set(level uint32, slot int) {
 }
 
 // stale clears the bit of a worker that was met at a level that is not its own.
-func (l *levels) stale(level uint32, p *place) {
-	l.bits[int(level)*l.words+p.slot/64].And(^(uint64(1) << (p.slot % 64)))
-	if now := p.w.level(p.w.state.Load()); now == level {
-		l.set(now, p.slot)
+func (l *levels) stale(level uint32, slot int) {
+	l.bits[int(level)*l.words+slot/64].And(^(uint64(1) << (slot % 64)))
+	w := l.workers[slot]
+	if now := w.level(w.state.Load()); now == level {
+		l.set(now, slot)
 	}
 }
 
@@ -103,7 +101,8 @@ func (l *levels) least(rnd uint64, c *Call) *Worker {
 			if !seen {
 				l.vacate(level)
 			}
-			occ &^= 1 << level
+			// What was met too low has moved up, maybe to a level without others.
+			occ = l.occ.Load() &^ (1<<levelShut | 1<<(level+1) - 1)
 		}
 		if l.occ.Load()&^(1<<levelShut) == 0 {
 			return nil
@@ -145,30 +144,33 @@ func (l *levels) at(level uint32, rnd uint64, c *Call) (w *Worker, seen bool) {
 			seen = true
 			b := (bits.TrailingZeros64(word) + turn) & 63
 			word &= word - 1
-			p := l.slots[wi*64+b]
-			s := p.w.state.Load()
-			if p.w.level(s) != level {
-				l.stale(level, p)
+			w := l.workers[wi*64+b]
+			s := w.state.Load()
+			if is := w.level(s); is != level {
+				if is > level {
+					l.set(is, wi*64+b)
+				}
+				l.stale(level, wi*64+b)
 				continue
 			}
-			if c.avoids(p.w) {
+			if c.avoids(w) {
 				continue
 			}
 			if level < 32 {
-				if p.w.reserveAt(s) {
-					return p.w, true
+				if w.reserveAt(s, 0) {
+					return w, true
 				}
 				continue
 			}
-			if load := p.w.load(s); best == nil || load < bestLoad {
-				best, bestLoad, bestState = p.w, load, s
+			if load := w.load(s); best == nil || load < bestLoad {
+				best, bestLoad, bestState = w, load, s
 			}
 			if looks++; looks >= coarseLooks {
 				break
 			}
 		}
 	}
-	if best != nil && best.reserveAt(bestState) {
+	if best != nil && best.reserveAt(bestState, 0) {
 		return best, true
 	}
 	return nil, seen

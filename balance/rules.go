@@ -1,6 +1,7 @@
 package balance
 
 import (
+	"math"
 	"math/bits"
 
 	"github.com/rota-project/rota"
@@ -64,16 +65,16 @@ func below(rnd uint64, n int) int {
 // ramping says that a worker in slow start should let this call go by.
 func (w *Worker) ramping(rnd uint64) bool {
 	s := w.share.Load()
-	return s != fullShare && rnd&(fullShare-1) >= s
+	return s != fullShare && uint32(rnd)&(fullShare-1) >= s
 }
 
 // RoundRobin takes the next worker in order.
 type RoundRobin struct{}
 
 // Name is "round-robin".
-func (RoundRobin) Name() string    { return "round-robin" }
-func (RoundRobin) needs() feedback { return 0 }
-func (RoundRobin) pick(s *Set, n *snapshot, c *Call) *Worker {
+func (RoundRobin) Name() string { return "round-robin" }
+
+func (RoundRobin) pick(s *Set, n *snapshot, c *Call) (*Worker, feedback) {
 	for pass := range 2 {
 		for range n.workers {
 			w := n.workers[(s.turn.Add(1)-1)%uint64(len(n.workers))]
@@ -81,44 +82,45 @@ func (RoundRobin) pick(s *Set, n *snapshot, c *Call) *Worker {
 				continue
 			}
 			if w.reserve() {
-				return w
+				return w, 0
 			}
 		}
 	}
-	return nil
+	return nil, 0
 }
 
 // Random takes one at random, in proportion to weight. Weight 0 is never taken.
 type Random struct{}
 
 // Name is "random".
-func (Random) Name() string    { return "random" }
-func (Random) needs() feedback { return 0 }
-func (Random) pick(_ *Set, n *snapshot, c *Call) *Worker {
+func (Random) Name() string { return "random" }
+
+func (Random) pick(_ *Set, n *snapshot, c *Call) (*Worker, feedback) {
 	if n.alias == nil {
-		return nil
+		return nil, 0
 	}
 	rnd := c.Rand
 	for range 8 {
-		slot := n.alias[below(rnd, len(n.alias))]
+		at, part := bits.Mul64(rnd, uint64(len(n.alias)))
+		slot := n.alias[at]
 		i := slot.self
-		if uint32(mix(rnd)) > slot.cut {
+		if uint32(part>>32) > slot.cut {
 			i = slot.other
 		}
 		w := n.workers[i]
 		if !w.ramping(rnd) && !c.avoids(w) && w.reserve() {
-			return w
+			return w, 0
 		}
-		rnd = mix(rnd + 0x9e3779b97f4a7c15)
+		rnd = mix(rnd + golden)
 	}
 	from := below(rnd, len(n.workers))
 	for i := range n.workers {
 		m := n.members[(from+i)%len(n.workers)]
 		if m.Weight > 0 && !c.avoids(m.Worker) && m.Worker.reserve() {
-			return m.Worker
+			return m.Worker, 0
 		}
 	}
-	return nil
+	return nil, 0
 }
 
 // LeastLoaded takes a worker with the fewest calls in flight for its weight,
@@ -126,14 +128,14 @@ func (Random) pick(_ *Set, n *snapshot, c *Call) *Worker {
 type LeastLoaded struct{}
 
 // Name is "least-loaded".
-func (LeastLoaded) Name() string    { return "least-loaded" }
-func (LeastLoaded) needs() feedback { return 0 }
-func (LeastLoaded) pick(s *Set, n *snapshot, c *Call) *Worker {
+func (LeastLoaded) Name() string { return "least-loaded" }
+
+func (LeastLoaded) pick(s *Set, n *snapshot, c *Call) (*Worker, feedback) {
 	if n.levels == nil && len(n.workers) > scanMost {
 		s.index(n)
 		n = s.snap.Load()
 	}
-	return s.least(n, c)
+	return s.least(n, c), 0
 }
 
 // least takes the least loaded worker: of all, if they are few or the Set keeps
@@ -141,59 +143,15 @@ func (LeastLoaded) pick(s *Set, n *snapshot, c *Call) *Worker {
 // full. Rules use it for what overflows.
 func (s *Set) least(n *snapshot, c *Call) *Worker {
 	if n.levels != nil {
-		return n.levels.least(mix(c.Rand), c)
+		return n.levels.least(c.Rand, c)
 	}
 	for {
-		w, st, _ := n.leastOf(s, c)
-		if w == nil {
-			return nil
-		}
+		best := n.leastOf(c, byGain)
 		// A place taken meanwhile by another call makes this choice stale: look again.
-		if w.reserveAt(st) {
-			return w
+		if best.w == nil || best.reserve() {
+			return best.w
 		}
 	}
-}
-
-// leastOf looks for the least loaded worker without reserving a place: of all
-// if they are few, else of four at random, and of all if those are full.
-func (n *snapshot) leastOf(s *Set, c *Call) (best *Worker, state, load uint64) {
-	load = ^uint64(0)
-	if len(n.workers) > scanMost {
-		rnd := mix(c.Rand)
-		for i := range 4 {
-			w := n.workers[int((rnd>>(16*i)&0xffff)*uint64(len(n.workers))>>16)]
-			st := w.state.Load()
-			if !w.free(st) || c.avoids(w) {
-				continue
-			}
-			if l := w.load(st); l < load {
-				best, state, load = w, st, l
-			}
-		}
-		if best != nil {
-			return best, state, load
-		}
-	}
-	from, at := int(s.last.Load()%uint64(len(n.workers))), 0
-	for i := range n.workers {
-		j := from + i
-		if j >= len(n.workers) {
-			j -= len(n.workers)
-		}
-		w := n.workers[j]
-		st := w.state.Load()
-		if !w.free(st) || c.avoids(w) {
-			continue
-		}
-		if l := w.load(st); l < load {
-			best, state, load, at = w, st, l, j
-		}
-	}
-	if best != nil {
-		s.last.Store(uint64(at + 1))
-	}
-	return best, state, load
 }
 
 // HashingBounded is consistent hashing with bounded loads (Mirrokni et al.,
@@ -207,49 +165,50 @@ type HashingBounded struct {
 }
 
 // Name is "hashing-bounded".
-func (HashingBounded) Name() string    { return "hashing-bounded" }
-func (HashingBounded) needs() feedback { return wantsTotal }
-func (r HashingBounded) pick(s *Set, n *snapshot, c *Call) *Worker {
+func (HashingBounded) Name() string { return "hashing-bounded" }
+
+func (r HashingBounded) pick(s *Set, n *snapshot, c *Call) (*Worker, feedback) {
 	factor := r.Factor
 	if factor <= 1 {
 		factor = 1.25
 	}
-	bound := n.bound(s.total.sum(), factor)
-	h := c.hash()
+	h, bound, avoiding := c.hash(), -1.0, c.avoiding()
 	for range jumps {
 		w := n.hashed(h)
 		st := w.state.Load()
-		if w.free(st) && !c.avoids(w) && w.load(st) <= bound && w.reserveAt(st) {
-			return w
+		// The bound is never below one call: who has none is within it.
+		if st&takenMask != 0 && bound < 0 {
+			bound = factor * float64(s.total.sum()+1) * n.even
 		}
-		h = mix(h + 0x9e3779b97f4a7c15)
+		if (st&takenMask == 0 || w.below(st, bound)) && (!avoiding || !c.avoids(w)) && w.reserveAt(st, 0) {
+			return w, wantsTotal
+		}
+		h = mix(h + golden)
 	}
 	// Never more than the bound while one is below it: somebody always is.
-	from := int(h % uint64(len(n.workers)))
+	bound = factor * float64(s.total.sum()+1) * n.even
+	from := below(h, len(n.workers))
 	for i := range n.workers {
 		w := n.workers[(from+i)%len(n.workers)]
-		if st := w.state.Load(); w.load(st) <= bound && w.free(st) && !c.avoids(w) && w.reserveAt(st) {
-			return w
+		if st := w.state.Load(); w.below(st, bound) && !c.avoids(w) && w.reserveAt(st, 0) {
+			return w, wantsTotal
 		}
 	}
-	return s.least(n, c)
+	return s.least(n, c), wantsTotal
 }
 
-// jumps is how often a hash looks elsewhere before the least loaded is taken.
-const jumps = 8
-
-// bound is the highest load, in 1/256 of a call on the strongest worker, that
-// the call to come may make: factor × the mean, rounded up to a whole call.
-func (n *snapshot) bound(total uint64, factor float64) uint64 {
-	if n.equal {
-		return uint64(factor*float64(total+1)/float64(len(n.workers))+0.999999) * fullShare
-	}
-	most := 1
-	for _, m := range n.members {
-		most = max(most, m.Weight)
-	}
-	return uint64(factor*float64(total+1)*float64(most)/float64(max(n.weights, 1))+0.999999) * fullShare
+// below says that the worker is free and its calls in flight, weighted, are below
+// the bound.
+func (w *Worker) below(state uint64, bound float64) bool {
+	return w.free(state) && float64(state&inflightMask*w.gains[byGain].Load()) < bound
 }
+
+const (
+	// jumps is how often a hash looks elsewhere before the least loaded is taken.
+	jumps = 8
+	// golden is 2^64 divided by the golden ratio: steps of it never meet.
+	golden = 0x9e3779b97f4a7c15
+)
 
 // PkgAware is olscheduler's rule (PASch, CCGrid '19): a function belongs to the
 // worker that its largest package hashes to. Two hashes name two candidates; the
@@ -262,25 +221,25 @@ type PkgAware struct {
 }
 
 // Name is "pkg-aware".
-func (PkgAware) Name() string    { return "pkg-aware" }
-func (PkgAware) needs() feedback { return 0 }
-func (r PkgAware) pick(s *Set, n *snapshot, c *Call) *Worker {
+func (PkgAware) Name() string { return "pkg-aware" }
+
+func (r PkgAware) pick(s *Set, n *snapshot, c *Call) (*Worker, feedback) {
 	if c.Fn == nil {
-		return s.least(n, c)
+		return s.least(n, c), 0
 	}
 	h := c.Fn.home.Load()
 	if h == nil || h.snap != n || h.w.Closed() {
 		if h = c.Fn.settle(n, h); h == nil {
-			return nil
+			return nil, 0
 		}
 	}
 	for {
 		st := h.w.state.Load()
 		if r.Threshold > 0 && st&inflightMask >= uint64(r.Threshold) || !h.w.free(st) || c.avoids(h.w) {
-			return s.least(n, c)
+			return s.least(n, c), 0
 		}
-		if h.w.reserveAt(st) {
-			return h.w
+		if h.w.reserveAt(st, 0) {
+			return h.w, 0
 		}
 	}
 }
@@ -312,33 +271,41 @@ func (f *Fn) settle(n *snapshot, old *home) *home {
 type P2C struct{}
 
 // Name is "p2c".
-func (P2C) Name() string    { return "p2c" }
-func (P2C) needs() feedback { return 0 }
-func (P2C) pick(s *Set, n *snapshot, c *Call) *Worker {
+func (P2C) Name() string { return "p2c" }
+
+func (P2C) pick(s *Set, n *snapshot, c *Call) (*Worker, feedback) {
 	rnd := c.Rand
 	for range 4 {
-		a, b := n.two(rnd)
-		sa, sb := a.state.Load(), b.state.Load()
-		if b.free(sb) && !c.avoids(b) && (!a.free(sa) || c.avoids(a) || b.load(sb) < a.load(sa)) {
-			a, sa = b, sb
+		pair := n.two(rnd)
+		sa, sb := pair[0].state.Load(), pair[1].state.Load()
+		base, a, b := rankBase(sa), uint64(noRank), uint64(noRank)
+		if pair[0].free(sa) && !c.avoids(pair[0]) {
+			a = rank(base, pair[0].load(sa), sa)
 		}
-		if a.free(sa) && !c.avoids(a) && a.reserve() {
-			return a
+		if pair[1].free(sb) && !c.avoids(pair[1]) {
+			b = rank(base, pair[1].load(sb), sb) | 1
+		}
+		best, st := a, sa
+		if b < a {
+			best, st = b, sb
+		}
+		if w := pair[best&1]; best != noRank && (w.reserveAt(st, 0) || w.reserve()) {
+			return w, 0
 		}
 		rnd = mix(rnd + 1)
 	}
-	return s.least(n, c)
+	return s.least(n, c), 0
 }
 
 // two returns two workers, different ones if there are two.
-func (n *snapshot) two(rnd uint64) (a, b *Worker) {
+func (n *snapshot) two(rnd uint64) [2]*Worker {
 	k := len(n.workers)
 	i := int((rnd >> 32) * uint64(k) >> 32)
 	j := int((rnd & (1<<32 - 1)) * uint64(max(k-1, 1)) >> 32)
 	if j >= i && k > 1 {
 		j++
 	}
-	return n.workers[i], n.workers[j]
+	return [2]*Worker{n.workers[i], n.workers[j]}
 }
 
 // LeastLatency takes, of two at random, the one whose answer would come first:
@@ -346,39 +313,47 @@ func (n *snapshot) two(rnd uint64) (a, b *Worker) {
 type LeastLatency struct{}
 
 // Name is "least-latency".
-func (LeastLatency) Name() string    { return "least-latency" }
-func (LeastLatency) needs() feedback { return wantsLatency }
-func (LeastLatency) pick(s *Set, n *snapshot, c *Call) *Worker {
+func (LeastLatency) Name() string { return "least-latency" }
+
+func (LeastLatency) pick(s *Set, n *snapshot, c *Call) (*Worker, feedback) {
 	rnd := c.Rand
 	for range 4 {
-		a, b := n.two(rnd)
-		sa, sb := a.state.Load(), b.state.Load()
-		if b.free(sb) && !c.avoids(b) && (!a.free(sa) || c.avoids(a) || b.cost(sb, c.Now) < a.cost(sa, c.Now)) {
-			a, sa = b, sb
+		pair := n.two(rnd)
+		sa, sb := pair[0].state.Load(), pair[1].state.Load()
+		costs := [2]float64{pair[0].cost(sa, c.Now), pair[1].cost(sb, c.Now)}
+		if !pair[0].free(sa) || c.avoids(pair[0]) {
+			costs[0] = math.Inf(1)
 		}
-		if a.free(sa) && !c.avoids(a) && a.reserve() {
-			return a
+		if !pair[1].free(sb) || c.avoids(pair[1]) {
+			costs[1] = math.Inf(1)
+		}
+		w := pair[0]
+		if costs[1] < costs[0] {
+			w = pair[1]
+		}
+		if !c.avoids(w) && w.reserve() {
+			return w, wantsLatency
 		}
 		rnd = mix(rnd + 1)
 	}
-	return s.least(n, c)
+	return s.least(n, c), wantsLatency
 }
 
 // Pull asks first a worker that lately finished this function and so has an
-// instance of it standing idle; the least loaded of those (Hiku, CCGrid '25:
-// workers pull by finishing). Without one, the least loaded worker.
+// instance of it standing idle; the least loaded of some of those (Hiku, CCGrid
+// '25: workers pull by finishing). Without one, the least loaded worker.
 type Pull struct{}
 
 // Name is "pull".
-func (Pull) Name() string    { return "pull" }
-func (Pull) needs() feedback { return wantsWarm }
-func (Pull) pick(s *Set, n *snapshot, c *Call) *Worker {
+func (Pull) Name() string { return "pull" }
+
+func (Pull) pick(s *Set, n *snapshot, c *Call) (*Worker, feedback) {
 	if c.Fn != nil {
-		if i, w, st := c.Fn.warm.idle(n, c); i >= 0 && c.Fn.warm.take(i, w, st) {
-			return w
+		if w, _, ok := c.Fn.warm.pop(n, c, byGain, math.MaxUint64); ok {
+			return w, wantsWarm
 		}
 	}
-	return s.least(n, c)
+	return s.least(n, c), wantsWarm
 }
 
 // Sticky sends calls of one Key to one worker as long as it takes calls; a
@@ -386,31 +361,31 @@ func (Pull) pick(s *Set, n *snapshot, c *Call) *Worker {
 type Sticky struct{}
 
 // Name is "sticky".
-func (Sticky) Name() string    { return "sticky" }
-func (Sticky) needs() feedback { return 0 }
-func (Sticky) pick(s *Set, n *snapshot, c *Call) *Worker {
+func (Sticky) Name() string { return "sticky" }
+
+func (Sticky) pick(s *Set, n *snapshot, c *Call) (*Worker, feedback) {
 	if c.Key == 0 {
-		return s.least(n, c) // no session yet
+		return s.least(n, c), 0 // no session yet
 	}
 	h := c.Key
 	for range jumps {
 		if w := n.hashed(h); !c.avoids(w) && w.reserve() {
-			return w
+			return w, 0
 		}
-		h = mix(h + 0x9e3779b97f4a7c15)
+		h = mix(h + golden)
 	}
-	return s.least(n, c)
+	return s.least(n, c), 0
 }
 
 // Owner picks the worker that Call.Owner names, and no other.
 type Owner struct{}
 
 // Name is "owner".
-func (Owner) Name() string    { return "owner" }
-func (Owner) needs() feedback { return 0 }
-func (Owner) pick(_ *Set, n *snapshot, c *Call) *Worker {
+func (Owner) Name() string { return "owner" }
+
+func (Owner) pick(_ *Set, n *snapshot, c *Call) (*Worker, feedback) {
 	if w := n.byName[c.Owner]; w != nil && !c.avoids(w) && w.reserve() {
-		return w
+		return w, 0
 	}
-	return nil
+	return nil, 0
 }

@@ -17,7 +17,8 @@ const scanMost = 16
 type Member struct {
 	Worker *Worker
 	// Weight is the worker's part of the calls, relative to the others. A
-	// weight of 0 means never for Random, and the least part for the others.
+	// weight of 0 means never for Random, and the least part for the others. Above
+	// 1<<30 they count as that.
 	Weight int
 }
 
@@ -29,8 +30,6 @@ type Set struct {
 	total striped
 	_     [64]byte
 	turn  atomic.Uint64 // round-robin
-	_     [56]byte
-	last  atomic.Uint64 // where the last least-loaded scan ended
 	_     [56]byte
 	exact atomic.Bool // a rule asked for the level index
 	mu    sync.Mutex  // serializes Update
@@ -45,8 +44,7 @@ type snapshot struct {
 	table   []uint16    // hash → index in workers
 	ring    ring        // olscheduler's own, for pkg-aware
 	levels  *levels     // nil up to scanMost workers
-	equal   bool        // all of one weight
-	weights uint64      // sum of the weights
+	even    float64     // of all calls in flight, a worker's even part, times its gain
 }
 
 // Update replaces the members. Workers with calls in flight may leave; their
@@ -68,8 +66,8 @@ func (s *Set) update(members []Member) {
 		}
 	}
 	if n.levels != nil {
-		for _, p := range n.levels.slots {
-			p.w.join(old.index(), p)
+		for i, w := range n.workers {
+			w.join(old.index(), &place{in: n.levels, slot: i})
 		}
 	}
 	s.snap.Store(n)
@@ -124,19 +122,22 @@ func newSnapshot(members []Member, old *snapshot, exact bool) *snapshot {
 	if len(members) > MaxWorkers {
 		members = members[:MaxWorkers]
 	}
-	n := &snapshot{members: members, byName: make(map[string]*Worker, len(members)), equal: true}
-	most := 1
+	n := &snapshot{members: members, byName: make(map[string]*Worker, len(members))}
+	for i := range members {
+		members[i].Weight = min(members[i].Weight, 1<<30)
+	}
+	most, weights := 1, 0
 	for _, m := range members {
 		n.workers = append(n.workers, m.Worker)
 		n.byName[m.Worker.name] = m.Worker
-		n.weights += uint64(max(m.Weight, 0))
-		n.equal = n.equal && m.Weight == members[0].Weight
+		weights += max(m.Weight, 1)
 		most = max(most, m.Weight)
 	}
 	for i, m := range members {
 		m.Worker.slot.Store(uint32(i))
-		m.Worker.scale.Store(uint64(most) * fullShare / uint64(max(m.Weight, 1)))
+		m.Worker.setScale(uint32(min(uint64(most)*fullShare/uint64(max(m.Weight, 1)), mostGain)))
 	}
+	n.even = float64(most) * fullShare / float64(max(weights, 1))
 	n.alias = newAlias(members)
 	if old != nil && slices.Equal(old.members, members) {
 		n.table, n.ring = old.table, old.ring
@@ -224,10 +225,9 @@ type Rule interface {
 	// Name is the rule's name in configuration files.
 	Name() string
 	// pick returns a worker on which a place has been reserved, or nil if
-	// there is none.
-	pick(s *Set, n *snapshot, c *Call) *Worker
-	// needs says what the rule must be told when a call ends.
-	needs() feedback
+	// there is none, and what the rule must be told when the call ends. The
+	// snapshot has workers.
+	pick(s *Set, n *snapshot, c *Call) (*Worker, feedback)
 }
 
 // feedback is what a rule learns from.
@@ -237,6 +237,7 @@ const (
 	wantsLatency feedback = 1 << iota
 	wantsWarm             // which worker finished which function
 	wantsTotal            // the number of calls in flight on the whole Set
+	wantsSlow             // how long a warm call took
 )
 
 // Pick is a place reserved on a worker: filled by Set.Pick, given back by Done
@@ -257,12 +258,12 @@ func (s *Set) Pick(r Rule, c *Call, p *Pick) *Worker {
 	if n == nil || len(n.workers) == 0 {
 		return nil
 	}
-	w := r.pick(s, n, c)
+	w, wish := r.pick(s, n, c)
 	if w == nil {
 		return nil
 	}
-	p.w, p.fn, p.wish = w, c.Fn, r.needs()
-	if p.wish&wantsTotal != 0 {
+	p.w, p.fn, p.wish = w, c.Fn, wish
+	if wish&wantsTotal != 0 {
 		p.total = s.total.part(c.Rand)
 		p.total.Add(1)
 	}
@@ -296,6 +297,9 @@ func (p *Pick) Done(now, took int64) {
 	}
 	if p.wish&wantsLatency != 0 {
 		w.observe(now, took)
+	}
+	if p.wish&wantsSlow != 0 {
+		w.learn(p.fn, now, took)
 	}
 	if p.wish&wantsWarm != 0 && p.fn != nil {
 		p.fn.warm.push(w, now)

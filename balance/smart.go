@@ -3,85 +3,101 @@ package balance
 import "sync/atomic"
 
 // Smart is the rule of new configurations: warmth, packages, load and latency
-// in one.
+// in one. Load is calls in flight, weighed by how much slower than others the
+// worker was measured to be; of equal loads the one that was given less is next.
 //
-//  1. An instance of the function that stands idle is asked first (as Pull
-//     does), unless its worker is busier than Slack calls more than another
-//     one: a warm start in a long queue is slower than a cold one beside it.
-//  2. Else some worker must start one. Its two homes by hash of the largest
-//     package and the least loaded worker compete: calls in flight, and Miss
-//     for each package that the worker does not have.
+//  1. The least loaded of some workers where an instance of the function stands
+//     idle is asked first (as Pull does), unless it is busier than Slack calls
+//     more than another worker.
+//  2. Else an instance must be started: where one was started last, on the home
+//     of the largest package (by hash), or on the least loaded worker; a worker
+//     that does not have all the packages counts as Miss calls busier.
 type Smart struct {
 	// Slack is how many calls in flight more than others a warm worker may
-	// have. Zero means 3.
-	Slack float64
-	// Miss is what one missing package costs, in calls in flight: unpacking one
-	// takes as long as many calls. Zero means 4.
-	Miss float64
+	// have. Zero means 9: a cold start takes as long as many calls.
+	Slack uint
+	// Miss is what missing packages cost, in calls in flight. Zero means 6.
+	Miss uint
 }
 
 // Name is "smart".
-func (Smart) Name() string    { return "smart" }
-func (Smart) needs() feedback { return wantsWarm }
+func (Smart) Name() string { return "smart" }
 
-func (r Smart) pick(s *Set, n *snapshot, c *Call) *Worker {
-	if c.Fn == nil {
-		return s.least(n, c)
+func (r Smart) pick(s *Set, n *snapshot, c *Call) (*Worker, feedback) {
+	f := c.Fn
+	if f == nil {
+		return s.least(n, c), 0
 	}
-	slack, miss := uint64(3*fullShare), uint64(4*fullShare)
+	slack := uint64(9 * fullShare)
 	if r.Slack > 0 {
-		slack = uint64(r.Slack * fullShare)
+		slack = uint64(r.Slack) * fullShare
 	}
-	if r.Miss > 0 {
-		miss = uint64(r.Miss * fullShare)
+	// Nobody has less than none in flight: mostly nobody else need be looked at.
+	w, load, ok := f.warm.pop(n, c, byDrag, slack/fullShare+1)
+	if ok {
+		return w, wantsWarm | wantsSlow
 	}
-	entry, w, st := c.Fn.warm.idle(n, c)
-	if entry >= 0 {
-		load := w.load(st)
-		if load <= slack+fullShare && c.Fn.warm.take(entry, w, st) {
-			return w
+	best := n.leastOf(c, byDrag)
+	if best.w == nil {
+		return nil, 0
+	}
+	if w != nil && load*fullShare <= best.load+slack {
+		if w, _, ok = f.warm.pop(n, c, byDrag, (best.load+slack)/fullShare); ok {
+			return w, wantsWarm | wantsSlow
 		}
 	}
-	best, bestState, bestScore := n.leastOf(s, c)
-	if best == nil {
-		return nil
+	return r.start(s, n, c, best), wantsWarm
+}
+
+// start reserves a place where an instance of the function is to be started.
+func (r Smart) start(s *Set, n *snapshot, c *Call, best choice) *Worker {
+	miss := uint64(6 * fullShare)
+	if r.Miss > 0 {
+		miss = uint64(r.Miss) * fullShare
 	}
-	if entry >= 0 && w.load(st) <= bestScore+slack && c.Fn.warm.take(entry, w, st) {
-		return w
+	least := best.load
+	if !best.w.cache.has(c.Fn) {
+		least += miss
 	}
-	bestScore += best.cache.missing(c.Fn, miss)
-	h := c.Fn.affinity()
-	for range 2 {
-		w := n.hashed(h)
-		h = mix(h + 0x9e3779b97f4a7c15)
-		st := w.state.Load()
-		if !w.free(st) || c.avoids(w) {
+	last := c.Fn.last.Load()
+	for _, w := range [...]*Worker{last, n.hashed(c.Fn.affinity())} {
+		if w == nil || !n.has(w) || c.avoids(w) {
 			continue
 		}
-		if score := w.load(st) + w.cache.missing(c.Fn, miss); score < bestScore {
-			best, bestState, bestScore = w, st, score
+		state := w.state.Load()
+		if !w.free(state) {
+			continue
+		}
+		load := w.loadBy(state, byDrag)
+		if w != last && !w.cache.has(c.Fn) {
+			load += miss
+		}
+		if load < least {
+			best, least = choice{w: w, state: state}, load
 		}
 	}
-	if !best.reserveAt(bestState) && !best.reserve() {
+	if !best.reserve() && !best.w.reserve() {
 		return s.least(n, c)
 	}
-	best.cache.note(c.Fn)
-	return best
+	best.w.cache.note(c.Fn)
+	if c.Fn.last.Load() != best.w {
+		c.Fn.last.Store(best.w)
+	}
+	return best.w
 }
 
 // packages is what a worker has unpacked lately, as far as the gateway can
 // know: a small direct-mapped table of package hashes, the newest wins.
 type packages [512]atomic.Uint64
 
-// missing is the sum of cost over the function's packages that are not there.
-func (p *packages) missing(f *Fn, cost uint64) uint64 {
-	var sum uint64
+// has says whether all the function's packages are there.
+func (p *packages) has(f *Fn) bool {
 	for _, h := range f.pkgHash {
 		if p[h%uint64(len(p))].Load() != h {
-			sum += cost
+			return false
 		}
 	}
-	return sum
+	return true
 }
 
 func (p *packages) note(f *Fn) {
@@ -89,5 +105,30 @@ func (p *packages) note(f *Fn) {
 		if s := &p[h%uint64(len(p))]; s.Load() != h {
 			s.Store(h)
 		}
+	}
+}
+
+// learn takes from one warm call of the function how much slower than others
+// the worker is. Of eight calls one is enough; which is left to the clock's
+// last digits.
+func (w *Worker) learn(f *Fn, now, took int64) {
+	if uint64(now^took)*golden>>61 != 0 || took <= 0 {
+		return
+	}
+	mean := int64(f.mean.Load())
+	if mean == 0 {
+		f.mean.Store(uint64(took))
+		return
+	}
+	took = min(took, 4*mean)
+	f.mean.Store(uint64(mean + (took-mean)/16))
+	was := int64(w.slow.Load())
+	is := was + (took*fullShare/mean-was)/16
+	// Never so slow that another is given a second call before it has its first:
+	// else nobody would learn that it has recovered.
+	is = min(is, 3*fullShare-2)
+	if is != was {
+		w.slow.Store(uint32(max(is, 1)))
+		w.weigh()
 	}
 }

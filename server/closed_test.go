@@ -334,7 +334,47 @@ func TestWorkersOverTLS(t *testing.T) {
 	if _, err := plain.ListJobs(token, &rotav1.ListJobsRequest{}); status.Code(err) != codes.Unavailable {
 		t.Errorf("without TLS: %v", err)
 	}
-	// A token that is revoked is no good at once, on a connection that was good.
+	// A token that is revoked is no good at once, on a connection that was good,
+	// and a stream says nothing more.
+	watch, err := jobs.WatchJobs(token, &rotav1.WatchJobsRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for synced := false; !synced; {
+		ev, err := watch.Recv()
+		if err != nil {
+			t.Fatal(err)
+		}
+		synced = ev.GetType() == "synced"
+	}
+	var kept []auth.Token
+	for _, tok := range c.tokens.List() {
+		if tok.Role == auth.Submitter {
+			tok.Revoked = time.Now()
+			kept = append(kept, tok)
+		}
+	}
+	c.tokens.Update(kept, nil)
+	admin := metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer "+c.secrets[auth.Admin].Reveal())
+	news, err := jobs.RunJob(admin, &rotav1.RunJobRequest{Job: &rotav1.JobDefinition{Argv: []string{"echo", "news"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for {
+		ev, err := watch.Recv()
+		if err != nil {
+			if status.Code(err) != codes.Unauthenticated {
+				t.Errorf("a watch after revocation: %v", err)
+			}
+			break
+		}
+		if ev.GetJob().GetId() == news.GetId() { // others may have been on their way
+			t.Fatal("a watch goes on after revocation")
+		}
+	}
+	if _, err := jobs.ListJobs(token, &rotav1.ListJobsRequest{}); status.Code(err) != codes.Unauthenticated {
+		t.Errorf("after revocation: %v", err)
+	}
 	for _, tok := range c.tokens.List() {
 		c.tokens.Update(nil, []string{tok.ID})
 	}

@@ -2,6 +2,7 @@ package sim
 
 import (
 	"math"
+	"slices"
 
 	"github.com/rota-project/rota/balance"
 )
@@ -58,16 +59,24 @@ type Row struct {
 	Runs                              []Result
 }
 
-// Compare runs the scenario with every picker on the same seeds.
-func Compare(sc Scenario, pickers []Picker, seeds int) ([]Row, error) {
+// Contenders are smart and the rules that know of warmth, packages or names: those
+// that come near it.
+func Contenders() []Picker {
+	return slices.DeleteFunc(Pickers(), func(p Picker) bool {
+		return slices.Contains([]string{"least-loaded", "p2c", "least-latency", "round-robin", "random"}, p.Name())
+	})
+}
+
+// Compare runs the scenario with every picker on the same seeds, from first on.
+func Compare(sc Scenario, pickers []Picker, first uint64, seeds int) ([]Row, error) {
 	rows := make([]Row, len(pickers))
-	for seed := range seeds {
-		fns, err := RealFunctions(uint64(seed) + 1)
+	for seed := first; seed < first+uint64(seeds); seed++ {
+		fns, err := RealFunctions(seed)
 		if err != nil {
 			return nil, err
 		}
 		for i, p := range pickers {
-			r := Run(sc.Fleet, Workload{Functions: fns, Calls: sc.Calls, Load: sc.Load, Burst: sc.Burst}, p, uint64(seed)+1)
+			r := Run(sc.Fleet, Workload{Functions: fns, Calls: sc.Calls, Load: sc.Load, Burst: sc.Burst}, p, seed)
 			rows[i].Picker = p.Name()
 			rows[i].Runs = append(rows[i].Runs, r)
 		}
@@ -82,6 +91,20 @@ func Compare(sc Scenario, pickers []Picker, seeds int) ([]Row, error) {
 		r.Uneven = stat(r.Runs, func(x Result) float64 { return x.Uneven })
 	}
 	return rows, nil
+}
+
+// Ahead counts on how many of the same seeds r is better than o: in p80, p99, cold
+// starts and evenness.
+func (r *Row) Ahead(o *Row) (counts [4]int) {
+	for i, a := range r.Runs {
+		b := o.Runs[i]
+		for k, less := range []bool{a.P80 < b.P80, a.P99 < b.P99, a.Cold < b.Cold, a.Uneven < b.Uneven} {
+			if less {
+				counts[k]++
+			}
+		}
+	}
+	return counts
 }
 
 func stat(runs []Result, of func(Result) float64) Stat {

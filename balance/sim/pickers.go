@@ -163,8 +163,8 @@ func (p *PASch) Evicted(int, int) {}
 
 // Hiku is a twin of the pull-based scheduler of Akbari and Hauswirth (CCGrid
 // '25): a worker that finished a function waits in that function's queue, the
-// one with the fewest calls first; without one, the least connections. It is told
-// of evictions, as the paper's workers tell it.
+// one with the fewest calls first (the first in order, if equal); without one, the
+// least connections. It is told of evictions, as the paper's workers tell it.
 type Hiku struct {
 	twin
 	idle [][]int // function → worker → idle instances

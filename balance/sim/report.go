@@ -12,11 +12,12 @@ func Report(scs []Scenario, rows map[string][]Row, seeds int) string {
 	for _, sc := range scs {
 		fmt.Fprintf(&b, "### %s\n\n%s. %d calls, %d seeds; ± is the 95%% confidence interval of the mean over seeds.\n\n",
 			strings.ToUpper(sc.Name[:1])+sc.Name[1:], sc.ByOption, sc.Calls, seeds)
-		b.WriteString("| rule | mean ms | p50 ms | p80 ms | p99 ms | cold starts | unevenness | smart ahead in p80, p99 |\n|---|---|---|---|---|---|---|---|\n")
+		b.WriteString("| rule | mean ms | p50 ms | p80 ms | p99 ms | cold starts | unevenness | smart ahead in p80, p99, cold starts, evenness |\n|---|---|---|---|---|---|---|---|\n")
 		cols := []func(Row) Stat{
 			func(r Row) Stat { return r.Mean }, func(r Row) Stat { return r.P50 }, func(r Row) Stat { return r.P80 },
 			func(r Row) Stat { return r.P99 }, func(r Row) Stat { return r.Cold }, func(r Row) Stat { return r.Uneven },
 		}
+		smart := &rows[sc.Name][0]
 		for _, r := range rows[sc.Name] {
 			fmt.Fprintf(&b, "| %s |", r.Picker)
 			for i, col := range cols {
@@ -41,25 +42,42 @@ func Report(scs []Scenario, rows map[string][]Row, seeds int) string {
 				}
 				fmt.Fprintf(&b, " %s |", text)
 			}
-			// Seeds differ more than rules do: compared seed by seed.
-			p80, p99 := 0, 0
-			for i, x := range r.Runs {
-				first := rows[sc.Name][0].Runs[i]
-				if first.P80 < x.P80 {
-					p80++
-				}
-				if first.P99 < x.P99 {
-					p99++
-				}
-			}
-			if r.Picker == rows[sc.Name][0].Picker {
+			if r.Picker == smart.Picker {
 				b.WriteString(" |\n")
-			} else {
-				fmt.Fprintf(&b, " %d, %d of %d seeds |\n", p80, p99, len(r.Runs))
+				continue
 			}
+			// Seeds differ more than rules do: compared seed by seed.
+			n := smart.Ahead(&r)
+			fmt.Fprintf(&b, " %d, %d, %d, %d of %d |\n", n[0], n[1], n[2], n[3], len(r.Runs))
 		}
 		b.WriteString("\n")
 	}
+	return b.String()
+}
+
+// Check is a Markdown table of how often the first picker is ahead of the others,
+// seed by seed; its own row has its mean p80, p99, cold starts and unevenness.
+func Check(scs []Scenario, rows map[string][]Row, first uint64, seeds int) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "| seeds %d–%d |", first, first+uint64(seeds)-1)
+	for _, sc := range scs {
+		fmt.Fprintf(&b, " %s |", sc.Name)
+	}
+	b.WriteString("\n|---|" + strings.Repeat("---|", len(scs)) + "\n")
+	for i, r := range rows[scs[0].Name] {
+		fmt.Fprintf(&b, "| %s |", r.Picker)
+		for _, sc := range scs {
+			smart, o := &rows[sc.Name][0], &rows[sc.Name][i]
+			if i == 0 {
+				fmt.Fprintf(&b, " %.1f, %.1f, %.2f%%, %.3f |", o.P80.Mean, o.P99.Mean, 100*o.Cold.Mean, o.Uneven.Mean)
+				continue
+			}
+			n := smart.Ahead(o)
+			fmt.Fprintf(&b, " %d, %d, %d, %d |", n[0], n[1], n[2], n[3])
+		}
+		b.WriteString("\n")
+	}
+	b.WriteString("\n")
 	return b.String()
 }
 

@@ -2,7 +2,7 @@
 // of Python packages: a deterministic simulation of workers with cores, memory,
 // warm instances and package caches, on a clock of its own.
 //
-// Tests and cmd/policies (make policies) call it. It runs the rules of package
+// Tests call it; one of them writes docs/policies.md. It runs the rules of package
 // balance as they are, beside twins of published ones. It must never depend on
 // the machine's clock or speed: one seed gives one result.
 package sim

@@ -1,196 +1,184 @@
 // Command balance measures the picking rules of package balance beside two
-// usual designs: a mutex-guarded least-loaded list, and a consistent hashing ring
-// with bounded loads behind a lock, hashed with BLAKE2b (the design of
-// lafikl/consistent, whose module could not be fetched where this was written).
+// usual designs (see others.go).
 //
-// A pick is timed with its reservation and its release, from one goroutine and
-// from as many as there are CPUs. make bench-balance runs it.
+// A pick with its reservation, and the release after the call, are timed apart,
+// with two calls a worker in flight, from one goroutine and from as many as there
+// are CPUs. make bench-balance runs it.
 package main
 
 import (
-	"encoding/binary"
 	"flag"
 	"fmt"
-	"math"
 	"runtime"
-	"sort"
+	"slices"
 	"sync"
-	"testing"
-
-	"golang.org/x/crypto/blake2b"
+	"time"
 
 	"github.com/rota-project/rota/balance"
 )
 
-// picker picks and releases once for a function and a random number.
-type picker interface {
-	once(fn int, rnd uint64)
+const (
+	functions = 16
+	// batch is how many picks or releases share one reading of the clock.
+	batch = 64
+)
+
+// caller is somebody who makes calls through a balancer. It keeps as many in
+// flight as it was made for, in a circle.
+type caller interface {
+	// begin picks and reserves for the calls at..at+batch-1 of the circle.
+	begin(at int)
+	// end releases them.
+	end(at int)
 }
 
-type rule struct {
-	set  *balance.Set
-	rule balance.Rule
-	fns  []*balance.Fn
-}
+// balancer makes callers that share it; each keeps so many calls in flight.
+type balancer func(flying int, seed uint64) caller
 
-type hand struct {
-	call balance.Call
-	pick balance.Pick
-}
+// times are what one pick with its reservation, and one release, took: the median
+// batch, which other programs on the machine seldom interrupt.
+type times struct{ pick, release float64 }
 
-var hands = sync.Pool{New: func() any { return new(hand) }}
-
-func newRule(name string, n int) picker {
-	r, err := balance.RuleByName(name, 3)
-	if err != nil {
-		panic(err) // the names are written below
+func measure(workers, callers int, b balancer, span time.Duration) times {
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	var picks, releases []time.Duration
+	start := make(chan struct{})
+	for g := range callers {
+		flying := (2*workers/callers/batch + 1) * batch
+		c := b(flying, uint64(g)+1)
+		for at := 0; at < flying; at += batch {
+			c.begin(at)
+		}
+		wg.Go(func() {
+			<-start
+			var p, r []time.Duration
+			at := 0
+			for until := time.Now().Add(span); ; at = (at + batch) % flying {
+				begun := time.Now()
+				if begun.After(until) {
+					break
+				}
+				c.end(at)
+				ended := time.Now()
+				c.begin(at)
+				p, r = append(p, time.Since(ended)), append(r, ended.Sub(begun))
+			}
+			for at := 0; at < flying; at += batch {
+				c.end(at)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			picks, releases = append(picks, p...), append(releases, r...)
+		})
 	}
-	p := &rule{set: &balance.Set{}, rule: r}
+	close(start)
+	wg.Wait()
+	return times{median(picks), median(releases)}
+}
+
+func median(batches []time.Duration) float64 {
+	slices.Sort(batches)
+	return float64(batches[len(batches)/2].Nanoseconds()) / batch
+}
+
+// ruleCaller calls through a rule as the gateway does.
+type ruleCaller struct {
+	set    *balance.Set
+	rule   balance.Rule
+	fns    []*balance.Fn
+	flying []balance.Pick
+	call   balance.Call
+	rnd    uint64
+}
+
+func ruleBalancer(name string, workers int) (balancer, error) {
+	r, err := balance.RuleByName(name, 4)
+	if err != nil {
+		return nil, err
+	}
+	set := new(balance.Set)
 	var ms []balance.Member
-	for i := range n {
+	for i := range workers {
 		ms = append(ms, balance.Member{Worker: balance.NewWorker(fmt.Sprintf("http://w%d:80", i)), Weight: 1})
 	}
-	p.set.Update(ms)
+	set.Update(ms)
+	var fns []*balance.Fn
 	for i := range functions {
-		p.fns = append(p.fns, balance.NewFn(fmt.Sprintf("f%d", i), []string{fmt.Sprintf("p%d", i%7)}))
+		fns = append(fns, balance.NewFn(fmt.Sprintf("f%d", i), []string{fmt.Sprintf("p%d", i%7), "six"}))
 	}
-	return p
+	return func(flying int, seed uint64) caller {
+		return &ruleCaller{set: set, rule: r, fns: fns, flying: make([]balance.Pick, flying), rnd: seed}
+	}, nil
 }
 
-func (p *rule) once(fn int, rnd uint64) {
-	h := hands.Get().(*hand)
-	h.call.Fn, h.call.Rand, h.call.Key, h.call.Now = p.fns[fn], rnd, rnd, 1
-	p.set.Pick(p.rule, &h.call, &h.pick)
-	h.pick.Done(2, 1000)
-	hands.Put(h)
-}
-
-// guarded is a list under a mutex.
-type guarded struct {
-	mu    sync.Mutex
-	loads []int
-}
-
-func (g *guarded) once(int, uint64) {
-	g.mu.Lock()
-	best := 0
-	for i, l := range g.loads {
-		if l < g.loads[best] {
-			best = i
-		}
+func (c *ruleCaller) begin(at int) {
+	c.call.Now += 1e6
+	for i := range batch {
+		c.rnd += 0x9e3779b97f4a7c15
+		z := c.rnd
+		z = (z ^ z>>30) * 0xbf58476d1ce4e5b9
+		z = (z ^ z>>27) * 0x94d049bb133111eb
+		c.call.Fn, c.call.Rand = c.fns[i%functions], z^z>>31
+		c.call.Key = c.call.Rand | 1
+		c.set.Pick(c.rule, &c.call, &c.flying[at+i])
 	}
-	g.loads[best]++
-	g.mu.Unlock()
-	g.mu.Lock()
-	g.loads[best]--
-	g.mu.Unlock()
 }
 
-// ring is a consistent hashing ring with bounded loads behind a lock.
-type ring struct {
-	mu     sync.RWMutex
-	points []uint64
-	owner  map[uint64]string
-	loads  map[string]*int64
-	total  int64
-	names  []string
-}
-
-func hash(s string) uint64 {
-	h := blake2b.Sum512([]byte(s))
-	return binary.LittleEndian.Uint64(h[:])
-}
-
-func newRing(n int) *ring {
-	r := &ring{owner: map[uint64]string{}, loads: map[string]*int64{}}
-	for i := range n {
-		host := fmt.Sprintf("http://w%d:80", i)
-		r.loads[host] = new(int64)
-		for p := range 10 {
-			h := hash(fmt.Sprintf("%s%d", host, p))
-			r.owner[h] = host
-			r.points = append(r.points, h)
-		}
+func (c *ruleCaller) end(at int) {
+	for i := range batch {
+		c.flying[at+i].Done(c.call.Now, 20e6)
 	}
-	sort.Slice(r.points, func(i, j int) bool { return r.points[i] < r.points[j] })
-	for i := range functions {
-		r.names = append(r.names, fmt.Sprintf("f%d", i))
-	}
-	return r
 }
 
-func (r *ring) once(fn int, _ uint64) {
-	h := hash(r.names[fn])
-	r.mu.Lock()
-	i := sort.Search(len(r.points), func(i int) bool { return r.points[i] >= h })
-	bound := int64(math.Ceil(float64(r.total+1) / float64(len(r.loads)) * 1.25))
-	var host string
-	for ; ; i++ {
-		host = r.owner[r.points[i%len(r.points)]]
-		if *r.loads[host]+1 <= bound {
-			break
-		}
-	}
-	*r.loads[host]++
-	r.total++
-	r.mu.Unlock()
-	r.mu.Lock()
-	*r.loads[host]--
-	r.total--
-	r.mu.Unlock()
-}
-
-const functions = 16
+var sizes = []int{10, 100, 1000, 10_000}
 
 func main() {
-	testing.Init() // for -test.benchtime
+	span := flag.Duration("time", 100*time.Millisecond, "how long each figure is measured, five times")
 	flag.Parse()
-	fmt.Printf("pick, reserve and release, ns; %d CPUs\n%-34s", runtime.NumCPU(), "")
-	sizes := []int{10, 100, 1000}
+	cpus := runtime.GOMAXPROCS(0)
+	fmt.Printf("ns; best of five; %d CPUs; two calls a worker in flight\n%-34s %-35s %8s   %d goroutines, 100\n%-34s", cpus,
+		"", "pick and reserve, by workers", "release", cpus, "")
 	for _, n := range sizes {
 		fmt.Printf(" %8d", n)
 	}
-	fmt.Printf(" %14s\n", "100, parallel")
-	show := func(name string, build func(int) picker) {
+	fmt.Printf(" %8s   %8s %8s\n", "100", "pick", "release")
+	show := func(name string, build func(workers int) balancer) {
 		fmt.Printf("%-34s", name)
+		var release float64
 		for _, n := range sizes {
-			p := build(n)
-			fmt.Printf(" %8.1f", best(func(b *testing.B) {
-				rnd := uint64(1)
-				i := 0
-				for b.Loop() {
-					rnd = rnd*6364136223846793005 + 1442695040888963407
-					p.once(i%functions, rnd)
-					i++
-				}
-			}))
+			t := best(func() times { return measure(n, 1, build(n), *span) })
+			if n == 100 {
+				release = t.release
+			}
+			fmt.Printf(" %8.1f", t.pick)
 		}
-		p := build(100)
-		fmt.Printf(" %14.1f\n", best(func(b *testing.B) {
-			b.RunParallel(func(pb *testing.PB) {
-				rnd := uint64(1)
-				i := 0
-				for pb.Next() {
-					rnd = rnd*6364136223846793005 + 1442695040888963407
-					p.once(i%functions, rnd)
-					i++
-				}
-			})
-		}))
+		t := best(func() times { return measure(100, cpus, build(100), *span) })
+		fmt.Printf(" %8.1f   %8.1f %8.1f\n", release, t.pick, t.release)
 	}
-	for _, name := range []string{"smart", "round-robin", "random", "least-loaded", "hashing-bounded", "pkg-aware", "p2c", "least-latency", "pull", "sticky"} {
-		show(name, func(n int) picker { return newRule(name, n) })
+	for _, name := range balance.Names() {
+		if name == "owner" {
+			continue // a look into a map
+		}
+		if _, err := ruleBalancer(name, 1); err != nil {
+			fmt.Println(err)
+			continue
+		}
+		show(name, func(n int) balancer {
+			b, _ := ruleBalancer(name, n) // it was made once before
+			return b
+		})
 	}
-	show("mutex and list, least loaded", func(n int) picker { return &guarded{loads: make([]int, n)} })
-	show("lock and BLAKE2b ring, bounded", func(n int) picker { return newRing(n) })
+	show("mutex and list, least loaded", newList)
+	show("locks and BLAKE2b ring, bounded", newRing)
 }
 
-// best is the least of three runs.
-func best(f func(b *testing.B)) float64 {
-	least := math.Inf(1)
-	for range 3 {
-		r := testing.Benchmark(f)
-		least = min(least, float64(r.T.Nanoseconds())/float64(r.N))
+// best is the least of five runs.
+func best(f func() times) times {
+	t := f()
+	for range 4 {
+		u := f()
+		t = times{min(t.pick, u.pick), min(t.release, u.release)}
 	}
-	return least
+	return t
 }

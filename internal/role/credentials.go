@@ -17,7 +17,7 @@ import (
 )
 
 // reloadEvery is how often files of credentials are looked at.
-const reloadEvery = 2 * time.Second
+const reloadEvery = 500 * time.Millisecond
 
 // secure fills in what a scheduler listens and asks with. Files are followed
 // until ctx ends.

@@ -4,6 +4,8 @@
 // beside the worker's session.
 //
 // It decides nothing: the runner decides what may run, the scheduler what should.
+// But what would be run again elsewhere is begun only while the worker may trust
+// its lease, and dies with it.
 // A connection that breaks changes nothing for what runs; on the next one the
 // agent says what it holds and what ended unheard.
 package agent

@@ -1,11 +1,18 @@
 package agent
 
 import (
+	"context"
+	"errors"
+	"fmt"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"google.golang.org/grpc"
+
+	rotav1 "github.com/rota-project/rota/api/rota/v1"
 	"github.com/rota-project/rota/job"
 	"github.com/rota-project/rota/job/runner"
 )
@@ -35,4 +42,68 @@ func TestBeginWaitsForItsEnd(t *testing.T) {
 			t.Errorf("%d begins forgotten", len(a.begun))
 		}
 	})
+}
+
+// An order that comes to nothing is told until a scheduler has kept that, and
+// never carried out when it is given again; what may run elsewhere waits for a
+// lease that can be trusted.
+func TestUnstarted(t *testing.T) {
+	t.Parallel()
+	var leased atomic.Bool
+	a, err := New(Config{
+		Name: "w", Incarnation: "i", Leased: leased.Load, Runner: runner.Config{Dir: t.TempDir(), Allow: runner.Allow{Any: true}},
+		Connect: func(context.Context) (*grpc.ClientConn, error) { return nil, errors.New("nobody") },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Runner().Close(t.Context())
+	k := &link{signal: make(chan struct{}, 1), cancel: func() {}}
+	a.link = k
+	order := func(generation uint64) *rotav1.JobStart {
+		return &rotav1.JobStart{Id: "00000000-0000-7000-8000-000000000001", Generation: generation, Spec: &rotav1.JobWorkSpec{Argv: []string{"true"}, Rerun: true}}
+	}
+	told := func(last string) (out []string) { // until last is told
+		t.Helper()
+		for {
+			k.mu.Lock()
+			for _, m := range k.queue {
+				out = append(out, fmt.Sprint(m.GetReport().GetGeneration(), " ", m.GetReport().GetState()))
+			}
+			k.queue = nil
+			k.mu.Unlock()
+			if slices.Contains(out, last) {
+				// A command that takes its time is told as running first.
+				return slices.DeleteFunc(out, func(s string) bool { return s == "2 running" })
+			}
+			select {
+			case <-k.signal:
+			case <-t.Context().Done():
+				return out
+			}
+		}
+	}
+	a.start(order(1))
+	if got := told("1 refused"); !slices.Equal(got, []string{"1 refused"}) {
+		t.Errorf("without a lease: %v", got)
+	}
+	leased.Store(true)
+	a.start(order(1)) // by a scheduler that has not heard
+	a.start(order(2))
+	if got := told("2 succeeded"); !slices.Equal(got, []string{"2 succeeded"}) {
+		t.Errorf("the order that was refused and the next: %v", got)
+	}
+	a.mu.Lock()
+	held := len(a.unstarted)
+	a.mu.Unlock()
+	a.kept(key{order(1).GetId(), 1})
+	if held != 1 || len(a.unstarted) != 0 {
+		t.Errorf("%d held before it was kept, %d after", held, len(a.unstarted))
+	}
+	cut := false
+	k.cancel = func() { cut = true }
+	a.Fence()
+	if !cut {
+		t.Error("orders of a lease that has ended are still read")
+	}
 }

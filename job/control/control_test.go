@@ -50,13 +50,22 @@ func dial(t testing.TB, addr string) *grpc.ClientConn {
 	return conn
 }
 
+// longLease is for where nothing is to be lost: a busy machine may keep a worker
+// from renewing for a while.
+const longLease = 10 * time.Second
+
 func newNode(t testing.TB, name string, st store.Store, cfg control.Config) *node {
+	t.Helper()
+	return newNodeWith(t, name, st, cfg, longLease)
+}
+
+func newNodeWith(t testing.TB, name string, st store.Store, cfg control.Config, lease time.Duration) *node {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	sched, err := scheduler.New(scheduler.Config{Store: st, Name: name, GRPC: l.Addr().String(), Lease: time.Second})
+	sched, err := scheduler.New(scheduler.Config{Store: st, Name: name, GRPC: l.Addr().String(), Lease: lease})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -433,7 +442,7 @@ func TestPlacing(t *testing.T) {
 func TestLost(t *testing.T) {
 	t.Parallel()
 	st := newStore(t)
-	n := newNode(t, "s", st, control.Config{})
+	n := newNodeWith(t, "s", st, control.Config{}, time.Second)
 	h := newHost(t, "a", runner.Config{}, nil, n)
 	marks := filepath.Join(t.TempDir(), "marks")
 	script := `echo $$ >>` + marks + `; exec sleep 1000`

@@ -14,6 +14,11 @@
 // alive, so two schedulers, a leader that is none any more, or a write whose
 // outcome is unknown can never place a job twice: whoever loses looks again.
 //
+// A job stream belongs to one session of its worker and ends with it: an order of
+// an earlier session could begin what runs elsewhere by now. What a worker is told
+// on a new stream comes from a picture as new as that stream, and a report of what
+// the picture does not know has the store asked first.
+//
 // Output never passes through the loop or the store: it flows from the worker's
 // disk over a stream of its own to whoever asked, as fast as that one reads.
 package control

@@ -171,8 +171,8 @@ func (b *batch) declare(u *update, e *entry) error {
 	if e != nil {
 		return errUnchanged // asked for again
 	}
-	if len(b.c.p.queue)+len(b.order) >= b.c.cfg.MaxQueued {
-		return fmt.Errorf("%w: %d", ErrFull, len(b.c.p.queue))
+	if b.c.p.queued+len(b.order) >= b.c.cfg.MaxQueued {
+		return fmt.Errorf("%w: %d", ErrFull, b.c.p.queued)
 	}
 	value, err := encodeSpec(u.id, *u.declare, u.created)
 	if err != nil {

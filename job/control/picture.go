@@ -35,7 +35,8 @@ type usage struct {
 type picture struct {
 	entries map[string]*entry
 	ids     []string            // in order, which is that of time
-	queue   []string            // want a worker, now or later, in order
+	queue   map[string][]string // want a worker, now or later, in order, by class
+	queued  int                 // how many
 	delayed map[string]struct{} // those of the queue that wait for a time
 	active  map[string]map[string]struct{}
 	used    map[string]*usage
@@ -51,7 +52,7 @@ type picture struct {
 
 func newPicture() picture {
 	return picture{
-		entries: map[string]*entry{}, delayed: map[string]struct{}{}, active: map[string]map[string]struct{}{}, used: map[string]*usage{},
+		entries: map[string]*entry{}, queue: map[string][]string{}, delayed: map[string]struct{}{}, active: map[string]map[string]struct{}{}, used: map[string]*usage{},
 		sessions: map[string]*view.Session{}, nodes: map[string]*storepb.Node{}, workers: map[string]*storepb.JobWorker{},
 	}
 }
@@ -267,7 +268,10 @@ func remove(list *[]string, id string) {
 func (p *picture) index(id string, e *entry) {
 	switch {
 	case e.job.State == job.Queued:
-		insert(&p.queue, id)
+		ids := p.queue[e.class]
+		insert(&ids, id)
+		p.queue[e.class] = ids
+		p.queued++
 		if !e.job.NotBefore.IsZero() {
 			p.delayed[id] = struct{}{}
 		}
@@ -287,7 +291,12 @@ func (p *picture) index(id string, e *entry) {
 func (p *picture) unindex(id string, e *entry) {
 	switch {
 	case e.job.State == job.Queued:
-		remove(&p.queue, id)
+		ids := p.queue[e.class]
+		remove(&ids, id)
+		if p.queue[e.class] = ids; len(ids) == 0 {
+			delete(p.queue, e.class)
+		}
+		p.queued--
 		delete(p.delayed, id)
 	case e.job.State.Active():
 		worker := e.job.Worker()

@@ -107,6 +107,39 @@ func (b *batch) choose(s job.Spec, from []*candidate) *candidate {
 	return best
 }
 
+// line is jobs of one class that wait, in order.
+type line struct {
+	class string
+	ids   []string
+}
+
+// lines are the queue as the batch has it.
+func (b *batch) lines() []*line {
+	out := make([]*line, 0, len(b.c.p.queue)+1)
+	for class, ids := range b.c.p.queue {
+		out = append(out, &line{class, ids})
+	}
+	for _, id := range b.order { // declared in this very batch, or queued again
+		if ch := b.changed[id]; ch.next != nil && ch.next.job.State == job.Queued && (ch.old == nil || ch.old.job.State != job.Queued) {
+			out = append(out, &line{ch.next.class, []string{id}})
+		}
+	}
+	return out
+}
+
+// skip leaves out what cannot be placed now: what the batch has changed, and
+// what waits for the end of a back-off.
+func (b *batch) skip(l *line) {
+	for len(l.ids) > 0 {
+		if e := b.entry(l.ids[0]); e != nil && e.job.State == job.Queued {
+			if ready, _ := e.job.Ready(b.now); ready {
+				return
+			}
+		}
+		l.ids = l.ids[1:]
+	}
+}
+
 // place gives queued jobs to workers, oldest first. It says when the next one is
 // due, and whether there were more than the batch takes.
 func (b *batch) place() (next time.Time, more bool) {
@@ -123,30 +156,27 @@ func (b *batch) place() (next time.Time, more bool) {
 	if free == 0 {
 		return next, false // the queue may be long: it costs nothing while nobody has room
 	}
-	waiting := c.p.queue
-	for _, id := range b.order { // declared in this very batch, or queued again
-		if ch := b.changed[id]; ch.next != nil && ch.next.job.State == job.Queued && (ch.old == nil || ch.old.job.State != job.Queued) {
-			waiting = append(waiting[:len(waiting):len(waiting)], id)
+	lines := b.lines()
+	for free > 0 {
+		// The oldest of all lines, in which all may run on the same workers.
+		var oldest *line
+		for _, l := range lines {
+			if b.skip(l); len(l.ids) > 0 && (oldest == nil || l.ids[0] < oldest.ids[0]) {
+				oldest = l
+			}
 		}
-	}
-	hopeless := map[string]bool{} // classes that nobody has room for
-	for _, id := range waiting {
-		if free == 0 {
+		if oldest == nil {
 			break
-		}
-		e := b.entry(id)
-		if e == nil || e.job.State != job.Queued || hopeless[e.class] {
-			continue
-		}
-		if ready, _ := e.job.Ready(b.now); !ready {
-			continue
 		}
 		if b.full() {
 			return next, true
 		}
+		id := oldest.ids[0]
+		e := b.entry(id)
+		oldest.ids = oldest.ids[1:]
 		w := b.choose(e.spec, workers)
 		if w == nil {
-			hopeless[e.class] = true
+			lines = slices.DeleteFunc(lines, func(l *line) bool { return l.class == oldest.class }) // nobody has room for any
 			continue
 		}
 		j, err := e.job.Place(w.Name, w.session, c.p.generation(), b.now)
