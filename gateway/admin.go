@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"bytes"
-	"context"
 	"crypto/subtle"
 	"encoding/json"
 	"fmt"
@@ -12,7 +11,6 @@ import (
 	"sort"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -341,79 +339,4 @@ func (g *Gateway) serveRoute(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	writeJSON(w, rt)
-}
-
-// own answers a request for one of the gateway's own paths on the HTTP/1 engine.
-func (c *conn) own(uri []byte) bool {
-	whole := c.skipBody()
-	if !whole {
-		c.req.Close = true
-	}
-	u, err := url.ParseRequestURI(string(uri))
-	if err != nil {
-		return c.refuseUnread(400, "malformed request target")
-	}
-	ctx, cancel := context.WithTimeout(c.g.ctx, 30*time.Second)
-	defer cancel()
-	r := (&http.Request{
-		Method: string(c.req.Method), URL: u, RequestURI: string(uri), Host: string(c.req.Host), Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-		Header: http.Header{}, Body: http.NoBody, RemoteAddr: c.nc.RemoteAddr().String(),
-	}).WithContext(ctx)
-	for _, f := range c.req.Fields {
-		r.Header.Add(string(f.Name), string(f.Value))
-	}
-	rec := &recorder{header: http.Header{}, status: 200}
-	c.g.self.ServeHTTP(rec, r)
-	b := appendStatus(c.bufs.out[:0], rec.status, nil)
-	names := make([]string, 0, len(rec.header))
-	for n := range rec.header {
-		names = append(names, n)
-	}
-	sort.Strings(names)
-	for _, n := range names {
-		if n == "Content-Length" {
-			continue
-		}
-		for _, v := range rec.header[n] {
-			b = append(b, n...)
-			b = append(b, ": "...)
-			b = append(b, v...)
-			b = append(b, "\r\n"...)
-		}
-	}
-	b = c.appendConnection(b)
-	b = fmt.Appendf(b, "Content-Length: %d\r\n\r\n", rec.body.Len())
-	if r.Method != http.MethodHead {
-		b = append(b, rec.body.Bytes()...)
-	}
-	c.bufs.out = b
-	c.stall.Store(int64(time.Minute))
-	c.touch()
-	_, err = c.Write(b)
-	c.moved.Store(0)
-	if !whole {
-		c.linger()
-	}
-	return err == nil && !c.req.Close
-}
-
-// recorder keeps an answer of net/http.
-type recorder struct {
-	header http.Header
-	status int
-	body   bytes.Buffer
-	wrote  bool
-}
-
-func (r *recorder) Header() http.Header { return r.header }
-
-func (r *recorder) WriteHeader(status int) {
-	if !r.wrote {
-		r.wrote, r.status = true, status
-	}
-}
-
-func (r *recorder) Write(b []byte) (int, error) {
-	r.wrote = true
-	return r.body.Write(b)
 }

@@ -4,11 +4,9 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"strconv"
 	"time"
 
 	"github.com/rota-project/rota/balance"
-	"github.com/rota-project/rota/gateway/internal/wire"
 )
 
 // call is one call on its way: the policy core that both engines ask. An engine
@@ -44,8 +42,15 @@ type call struct {
 	logName    string
 }
 
+// caller is whom a call that waits is waited for.
+type caller interface {
+	// context is done when it has gone.
+	context() context.Context
+}
+
 // refusal is an answer of the gateway's own.
 type refusal struct {
+	page       *recorder // of the gateway's own paths, instead of text
 	status     int
 	text       string
 	retryAfter time.Duration
@@ -77,24 +82,24 @@ var (
 )
 
 // admit applies the function's limits. It may wait in the function's queue.
-func (c *call) admit(ctx context.Context) *refusal {
+func (c *call) admit(who caller) *refusal {
 	p := c.p
 	c.f.budget.earn(p.RetryBudget)
 	if p.Rate > 0 {
 		if ok, wait := c.f.rates.allow(c.caller, p.Rate, p.Burst, c.begun); !ok {
 			c.f.refused.Add(1)
-			return &refusal{429, refuseRate, wait}
+			return &refusal{status: 429, text: refuseRate, retryAfter: wait}
 		}
 	}
 	if c.f.queue.waiting.Load() > 0 || !c.f.enter() {
 		c.waited = true
-		ok, full := c.f.queue.wait(ctx, p.QueueTimeout, p.Queue, c.f.enter)
+		ok, full := c.f.queue.wait(who.context(), p.QueueTimeout, p.Queue, c.f.enter)
 		if !ok {
 			c.f.refused.Add(1)
 			if full {
-				return &refusal{503, refuseQueue, time.Second}
+				return &refusal{status: 503, text: refuseQueue, retryAfter: time.Second}
 			}
-			return &refusal{503, refuseWait, time.Second}
+			return &refusal{status: 503, text: refuseWait, retryAfter: time.Second}
 		}
 	}
 	c.entered = true
@@ -103,9 +108,9 @@ func (c *call) admit(ctx context.Context) *refusal {
 
 // acquire reserves a place on a worker that the call has not been tried on. It
 // may wait in the group's queue until one is free or ready.
-func (c *call) acquire(ctx context.Context) (*worker, *refusal) {
+func (c *call) acquire(who caller) (*worker, *refusal) {
 	if c.task != "" {
-		return c.acquireOwner(ctx)
+		return c.acquireOwner(who)
 	}
 	grp := c.f.group.Load()
 	if grp.queue.waiting.Load() == 0 && c.try(grp, c.p.rule) {
@@ -113,13 +118,13 @@ func (c *call) acquire(ctx context.Context) (*worker, *refusal) {
 	}
 	if len(grp.set.Workers()) == 0 {
 		c.f.refused.Add(1)
-		return nil, &refusal{503, refuseNone, time.Second}
+		return nil, &refusal{status: 503, text: refuseNone, retryAfter: time.Second}
 	}
 	c.waited = true
 	left := c.p.QueueTimeout - time.Duration(c.g.now()-c.begun)
 	if left <= 0 {
 		c.f.refused.Add(1)
-		return nil, &refusal{503, refuseWait, time.Second}
+		return nil, &refusal{status: 503, text: refuseWait, retryAfter: time.Second}
 	}
 	again := func() bool {
 		// Who waits may be tried on any worker again: it was not run on any.
@@ -128,16 +133,16 @@ func (c *call) acquire(ctx context.Context) (*worker, *refusal) {
 		}
 		return c.try(grp, c.p.rule)
 	}
-	ok, full := grp.queue.wait(ctx, left, c.p.Queue, again)
+	ok, full := grp.queue.wait(who.context(), left, c.p.Queue, again)
 	switch {
 	case ok:
 		return c.w, nil
 	case full:
 		c.f.refused.Add(1)
-		return nil, &refusal{503, refuseQueue, time.Second}
+		return nil, &refusal{status: 503, text: refuseQueue, retryAfter: time.Second}
 	}
 	c.f.refused.Add(1)
-	return nil, &refusal{503, refuseWait, time.Second}
+	return nil, &refusal{status: 503, text: refuseWait, retryAfter: time.Second}
 }
 
 func (c *call) try(grp *group, rule balance.Rule) bool {
@@ -153,7 +158,7 @@ func (c *call) try(grp *group, rule balance.Rule) bool {
 }
 
 // acquireOwner reserves a place on the worker that owns the task.
-func (c *call) acquireOwner(ctx context.Context) (*worker, *refusal) {
+func (c *call) acquireOwner(who caller) (*worker, *refusal) {
 	try := func() *refusal {
 		var o Owner
 		ok := false
@@ -161,14 +166,14 @@ func (c *call) acquireOwner(ctx context.Context) (*worker, *refusal) {
 			o, ok = m.Owner(c.task)
 		}
 		if !ok {
-			return &refusal{503, refuseOwner, time.Second}
+			return &refusal{status: 503, text: refuseOwner, retryAfter: time.Second}
 		}
 		if o.Generation < c.minGen {
-			return &refusal{412, refuseOld, 0}
+			return &refusal{status: 412, text: refuseOld, retryAfter: 0}
 		}
 		c.bal.Owner, c.generation = o.Worker, o.Generation
 		if !c.try(c.g.all, balance.Owner{}) {
-			return &refusal{503, refuseWait, time.Second}
+			return &refusal{status: 503, text: refuseWait, retryAfter: time.Second}
 		}
 		return nil
 	}
@@ -181,7 +186,7 @@ func (c *call) acquireOwner(ctx context.Context) (*worker, *refusal) {
 	if left <= 0 {
 		return nil, r
 	}
-	ok, _ := c.g.all.queue.wait(ctx, left, c.p.Queue, func() bool {
+	ok, _ := c.g.all.queue.wait(who.context(), left, c.p.Queue, func() bool {
 		r = try()
 		return r == nil || r.status != 503
 	})
@@ -321,201 +326,3 @@ func refusals(status int, body []byte) (refused, blame, ran bool) {
 }
 
 var errRefused = errors.New("the worker refused the call")
-
-// target is what a path asks for.
-type target struct {
-	kind targetKind
-	fn   []byte // the function's name
-	task []byte
-	path []byte // what to ask the worker for, with query
-}
-
-type targetKind uint8
-
-const (
-	toFunction targetKind = iota
-	toOwn                 // the gateway's own paths
-	toNowhere             // 404
-	toBad                 // 400
-)
-
-// resolve finds out what a request is for. uri is in origin form.
-func (st *state) resolve(host, uri []byte) (t target) {
-	path := uri
-	if i := bytes.IndexByte(uri, '?'); i >= 0 {
-		path = uri[:i]
-	}
-	t.path = uri
-	if climbs(path) || bytes.IndexByte(path, '#') >= 0 {
-		t.kind = toBad
-		return t
-	}
-	switch {
-	case bytes.HasPrefix(path, []byte("/run/")):
-		t.fn = path[len("/run/"):]
-		if i := bytes.IndexByte(t.fn, '/'); i >= 0 {
-			t.fn = t.fn[:i]
-		}
-		t.check()
-		return t
-	case bytes.HasPrefix(path, []byte("/runLambda/")):
-		t.fn = path[len("/runLambda/"):]
-		t.check()
-		return t
-	case bytes.HasPrefix(path, []byte("/t/")):
-		rest := uri[len("/t/"):]
-		end := bytes.IndexAny(rest, "/?")
-		if end < 0 {
-			end = len(rest)
-		}
-		t.task, t.path = rest[:end], rest[end:]
-		t.kind = toFunction
-		if len(t.task) == 0 {
-			t.kind = toBad
-		}
-		if len(t.path) == 0 || t.path[0] != '/' {
-			t.path = append([]byte{'/'}, t.path...)
-		}
-		return t
-	}
-	if len(st.routes) > 0 {
-		if i := bytes.LastIndexByte(host, ':'); i >= 0 && bytes.IndexByte(host[i:], ']') < 0 {
-			host = host[:i]
-		}
-		for i := range st.routes {
-			r := &st.routes[i]
-			if r.Host != "" && !bytes.EqualFold([]byte(r.Host), host) || !bytes.HasPrefix(path, []byte(r.Prefix)) {
-				continue
-			}
-			if len(path) > len(r.Prefix) && r.Prefix[len(r.Prefix)-1] != '/' && path[len(r.Prefix)] != '/' {
-				continue
-			}
-			t.fn = []byte(r.Function)
-			if r.Strip {
-				t.path = uri[len(r.Prefix):]
-				if len(t.path) == 0 || t.path[0] != '/' {
-					t.path = append([]byte{'/'}, t.path...)
-				}
-			}
-			return t
-		}
-	}
-	switch string(path) {
-	case "/status", "/metrics", "/admin/workers/add", "/admin/workers/remove", "/api/v1/routes", "/api/v1/gateway", "/run", "/runLambda":
-		t.kind = toOwn
-		return t
-	}
-	if bytes.HasPrefix(path, []byte("/api/v1/routes/")) {
-		t.kind = toOwn
-		return t
-	}
-	t.kind = toNowhere
-	return t
-}
-
-func (t *target) check() {
-	if len(t.fn) == 0 {
-		t.kind = toBad
-		return
-	}
-	for _, b := range t.fn {
-		if (b < 'a' || b > 'z') && (b < 'A' || b > 'Z') && (b < '0' || b > '9') && b != '.' && b != '-' && b != '_' {
-			t.kind = toBad
-			return
-		}
-	}
-	if string(t.fn) == "." || string(t.fn) == ".." {
-		t.kind = toBad
-	}
-}
-
-// climbs says that a path has a segment "..", plain or escaped: the worker might
-// take it for a call of another function.
-func climbs(path []byte) bool {
-	if bytes.IndexByte(path, '.') < 0 && bytes.IndexByte(path, '%') < 0 {
-		return false
-	}
-	for len(path) > 0 {
-		var seg []byte
-		if i := bytes.IndexByte(path, '/'); i >= 0 {
-			seg, path = path[:i], path[i+1:]
-		} else {
-			seg, path = path, nil
-		}
-		if len(seg) < 2 || len(seg) > 6 {
-			continue
-		}
-		dots := 0
-		for len(seg) > 0 {
-			switch {
-			case seg[0] == '.':
-				seg = seg[1:]
-			case len(seg) >= 3 && seg[0] == '%' && seg[1] == '2' && seg[2]|0x20 == 'e':
-				seg = seg[3:]
-			default:
-				dots = -9
-				seg = nil
-				continue
-			}
-			dots++
-		}
-		if dots == 2 {
-			return true
-		}
-	}
-	return false
-}
-
-// sticky finds what the sticky rule goes by, 0 if the request has it not.
-func (p *policy) sticky(fields []wire.Field, uri []byte) uint64 {
-	if p.StickyHeader != "" {
-		for _, f := range fields {
-			if bytes.EqualFold(f.Name, []byte(p.StickyHeader)) {
-				return balance.HashBytes(f.Value)
-			}
-		}
-	}
-	if p.StickyCookie != "" {
-		for _, f := range fields {
-			if f.Kind == wire.Cookie {
-				if v := pair(f.Value, p.StickyCookie, ';'); v != nil {
-					return balance.HashBytes(v)
-				}
-			}
-		}
-	}
-	if p.StickyQuery != "" {
-		if i := bytes.IndexByte(uri, '?'); i >= 0 {
-			if v := pair(uri[i+1:], p.StickyQuery, '&'); v != nil {
-				return balance.HashBytes(v)
-			}
-		}
-	}
-	return 0
-}
-
-// pair finds the value of key in a list of key=value.
-func pair(list []byte, key string, sep byte) []byte {
-	for len(list) > 0 {
-		var item []byte
-		if i := bytes.IndexByte(list, sep); i >= 0 {
-			item, list = list[:i], list[i+1:]
-		} else {
-			item, list = list, nil
-		}
-		item = bytes.TrimLeft(item, " ")
-		if i := bytes.IndexByte(item, '='); i >= 0 && string(item[:i]) == key {
-			return item[i+1:]
-		}
-	}
-	return nil
-}
-
-// parseGeneration reads the Rota-Generation header of a request.
-func parseGeneration(v []byte) uint64 {
-	n, err := strconv.ParseUint(string(v), 10, 64)
-	if err != nil {
-		return 0
-	}
-	return n
-}

@@ -6,13 +6,18 @@
 // gateway.yaml), by every scheduler, or by a program of your own: Serve it on a
 // listener, or mount its Handler in an http.Server.
 //
-//	listener ─ first bytes ─┬─ HTTP/1 ── engine.go ──┐
-//	                        ├─ TLS ─ ALPN            ├─ call: route, limits, pick,
-//	                        └─ HTTP/2 ─ net/http ────┘  retries, health, counts
+//	listener ─ first bytes ─┬─ HTTP/1 ─── conn ────┐               ┌─ HTTP/1, kept connections
+//	              (TLS)     └─ HTTP/2 ─── stream ──┼─ exchange ────┤
+//	http.Server ── Handler ────────────── handled ─┘      │        └─ HTTP/2, by net/http, where
+//	                                                    call          a worker needs it
+//	                                      (route, limits, pick, retries, health, counts)
 //
-// HTTP/1 runs on an engine of its own, one goroutine a connection, that rewrites
-// heads in place and keeps no buffer while a connection is idle. HTTP/2, gRPC
-// and whoever mounts Handler run on net/http. Both ask the same policy core.
+// An exchange is one call: it asks workers until one has answered. Who calls is
+// behind the interface client, of which there are three: an HTTP/1 connection
+// (engine.go, http1.go), which has one goroutine, rewrites heads in place and
+// keeps no buffer while it is idle; a stream of an HTTP/2 connection (http2.go,
+// stream.go; the protocol itself is in internal/h2); and a request that net/http
+// has read (handler.go). Every rule of the exchange and the call holds for all.
 //
 // What it must never do: send a call to a worker that is known to be dead or
 // draining, run a call twice that may not be, keep a place on a worker after its

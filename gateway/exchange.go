@@ -1,487 +1,304 @@
 package gateway
 
 import (
-	"errors"
-	"fmt"
-	"os"
+	"bytes"
+	"context"
+	"net/netip"
+	"sync"
+	"sync/atomic"
 	"time"
 
+	"github.com/rota-project/rota/balance"
 	"github.com/rota-project/rota/gateway/internal/wire"
 )
 
-// bodyMode says how a request's body gets to the worker.
-type bodyMode uint8
+// exchange is one call between a client and the workers that it is tried on. It
+// is the same for all protocols that clients speak: what differs is behind
+// client. It serves one call at a time, in one goroutine, and may be used again.
+type exchange struct {
+	g      *Gateway
+	client client
+	peer   *peer
+	bufs   *buffers
+
+	req  wire.Request
+	resp wire.Response
+	call call
+	// respHead is how long the head of resp is in bufs.up; peeked is the beginning
+	// of its body.
+	respHead int
+	peeked   []byte
+	peekBuf  [refusalPeek + 3]byte
+
+	// Shared with the sweeper.
+	deadline atomic.Int64 // what is over by then is cut off; 0 is never
+	moved    atomic.Int64 // when the last byte of a body moved; 0 while none has to
+	stall    atomic.Int64 // how long a body may stand still
+	waiting  atomic.Int64 // since when an answer is waited for; 0 if not
+	late     atomic.Bool  // cut off by the sweeper
+	watch    atomic.Pointer[upstream]
+
+	mu     sync.Mutex
+	ctx    context.Context // made when it is asked for
+	cancel context.CancelFunc
+	over   bool
+}
+
+// client is the client's side of an exchange: HTTP/1 (conn), HTTP/2 (stream), or
+// whatever has mounted Handler (handled).
+type client interface {
+	source
+	sink
+}
+
+// source is where a request's body comes from.
+type source interface {
+	// body decides how the request's body gets to the worker, and reads it if it
+	// is small enough to be kept. It is not ok if the client has left or broken a
+	// rule; an answer is on its way then.
+	body() (mode bodyMode, ok bool)
+	// appendKept appends the body that is kept, with the framing of HTTP/1.
+	appendKept(b []byte) []byte
+	// open begins to read a body that is not kept. read returns some of it, or
+	// io.EOF at its end, after which trailer is what follows it, as lines. cut makes
+	// a read that waits return. closed says, when nobody reads any more, whether
+	// the end was reached.
+	open()
+	read(p []byte) (int, error)
+	trailer() []byte
+	cut()
+	closed(whole bool)
+}
+
+// sink is where an answer goes to.
+type sink interface {
+	// interim passes on the informational head that is in resp; raw is how it came.
+	interim(raw []byte) bool
+	// head, data, trailers and flush pass on the answer that is in resp. All but
+	// head may block; all report whether the client is still there. The last
+	// piece of data, or trailers, or a head without a body, ends the answer.
+	head(f framing)
+	data(p []byte, last bool) bool
+	trailers(lines []byte) bool
+	flush() bool
+	// refuse answers for the gateway, whatever of the request is unread. It
+	// reports whether the connection can go on.
+	refuse(r *refusal) bool
+	// upgrade passes on the answer that switches protocols, of n bytes in bufs.up
+	// with what follows it, and then everything in both directions.
+	upgrade(u *upstream, n int)
+	// gone looks whether the client has left, where nothing else tells.
+	gone() bool
+}
+
+// framing says how an answer's body ends.
+type framing uint8
 
 const (
-	bodyNone  bodyMode = iota
-	bodyWhole          // in bufs.in in full: it can be sent again
-	bodyFlow           // streamed while the answer is awaited
+	framedNone    framing = iota // there is none
+	framedLength                 // by resp.Length
+	framedUnknown                // by its end
 )
 
-// run tries the call on workers until one has answered.
-func (c *conn) run(t *target) (keep bool) {
-	x := &c.call
-	c.stall.Store(int64(x.p.IdleTimeout))
-	mode, size, ok := c.body()
-	if !ok {
-		x.finish(0)
+// peer is what the calls of one client connection have in common.
+type peer struct {
+	addr   string // as net/http shows it
+	remote netip.Addr
+	caller uint64
+	isTLS  bool
+	node   []byte // the address as X-Forwarded-For has it
+}
+
+func newPeer(addr string) *peer {
+	p := &peer{addr: addr}
+	if ap, err := netip.ParseAddrPort(addr); err == nil {
+		p.remote = ap.Addr().Unmap().WithZone("")
+	}
+	p.node = []byte(p.remote.String())
+	p.caller = balance.HashBytes(p.node)
+	return p
+}
+
+// context is done when the client has gone. It is made when somebody asks: most
+// calls never wait for anything that takes one.
+func (x *exchange) context() context.Context {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.ctx == nil {
+		x.ctx, x.cancel = context.WithCancel(context.Background())
+		if x.over {
+			x.cancel()
+		}
+	}
+	return x.ctx
+}
+
+// left says whether the client has gone, or was cut off.
+func (x *exchange) left() bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.over
+}
+
+// abort ends the call from outside: what waits for a worker returns at once.
+func (x *exchange) abort() {
+	x.mu.Lock()
+	x.over = true
+	if x.cancel != nil {
+		x.cancel()
+	}
+	x.mu.Unlock()
+	if u := x.watch.Swap(nil); u != nil {
+		u.close()
+	}
+}
+
+// again makes the exchange ready for another call of another client.
+func (x *exchange) again() {
+	x.deadline.Store(0)
+	x.moved.Store(0)
+	x.stall.Store(0)
+	x.waiting.Store(0)
+	x.late.Store(false)
+	x.watch.Store(nil)
+	x.mu.Lock()
+	if x.cancel != nil {
+		x.cancel()
+	}
+	x.ctx, x.cancel, x.over = nil, nil, false
+	x.mu.Unlock()
+}
+
+// goneAfter is how long a call may have waited before the client is looked
+// after. Shorter calls find out when they answer.
+const goneAfter = 100 * time.Millisecond
+
+// sweep cuts the call off where it has taken too long. It reports whether the
+// client is to be cut off too, or has gone.
+func (x *exchange) sweep(now int64) (over bool) {
+	if d := x.deadline.Load(); d != 0 && now > d {
+		x.late.Store(true)
+		if u := x.watch.Swap(nil); u != nil {
+			u.cut()
+		}
 		return false
 	}
-	c.waiting.Store(x.begun) // from here on the client is missed if it goes
-	if r := x.admit(c); r != nil {
-		if c.Err() != nil {
-			x.finish(499)
-			return false
-		}
-		return c.refuse(r)
+	if x.stalled(now) {
+		return true
 	}
-	if x.p.CallTimeout > 0 {
-		c.deadline.Store(x.begun + int64(x.p.CallTimeout))
-	}
-	for {
-		w, r := x.acquire(c)
-		if r != nil {
-			if c.Err() != nil {
-				x.finish(499)
-				return false
-			}
-			return c.refuse(r)
-		}
-		next, keep := c.attempt(w, t, mode, size)
-		if !next {
-			return keep
-		}
-	}
+	since := x.waiting.Load()
+	return since != 0 && now-since > int64(goneAfter) && x.client.gone()
 }
 
-// body decides how the body is sent, and reads it if it is small enough to be
-// kept. size is its length in bufs.in, chunked framing included.
-func (c *conn) body() (mode bodyMode, size int, ok bool) {
-	req := &c.req
-	switch {
-	case req.Length <= 0 && !req.Chunked:
-		return bodyNone, 0, true
-	case req.Continue:
-		return bodyFlow, 0, true
-	case req.Chunked:
-		var ch wire.Chunks
-		at := c.r
-		for {
-			_, _, n, err := ch.Next(c.bufs.in[at:c.w])
-			if err != nil {
-				c.malformed(err)
-				return 0, 0, false
-			}
-			at += n
-			if ch.Done() {
-				return bodyWhole, at - c.r, true
-			}
-			if n == 0 {
-				return bodyFlow, 0, true
-			}
-		}
-	case req.Length > int64(c.call.st.cfg.Limits.ReplayBytes):
-		return bodyFlow, 0, true
-	}
-	size = int(req.Length)
-	if need := c.r + size; need > len(c.bufs.in) {
-		grown := make([]byte, need)
-		copy(grown, c.bufs.in[:c.w])
-		c.bufs.in = grown
-		// The request's fields point into the old buffer, which stays alive.
-	}
-	for c.w < c.r+size {
-		c.touch()
-		n, err := c.Read(c.bufs.in[c.w:])
-		if err != nil {
-			return 0, 0, false
-		}
-		c.w += n
-	}
-	c.moved.Store(0)
-	return bodyWhole, size, true
+func (x *exchange) stalled(now int64) bool {
+	m := x.moved.Load()
+	return m != 0 && now-m > x.stall.Load()
 }
 
-// connect gets a connection to the worker: an idle one where that is safe.
-func (c *conn) connect(w *worker, mode bodyMode, fresh bool) (*upstream, error) {
-	if !fresh {
-		within := idleFor
-		switch {
-		case mode == bodyFlow:
-			within = 0 // cannot be sent again: take no chances
-		case c.call.idempotent:
-		case canProveUnread:
-			within = w.keepsFor(c.call.sent)
+// touch notes that a body moved, for those who cut off what stands still.
+func (x *exchange) touch() {
+	if x.stall.Load() == 0 {
+		x.stall.Store(int64(time.Minute))
+	}
+	x.moved.Store(x.g.now())
+}
+
+// serveCall answers the request in req. It reports whether the connection goes on.
+func (x *exchange) serveCall() (keep bool) {
+	g := x.g
+	st := g.state.Load()
+	now := g.now()
+	req := &x.req
+	if string(req.Method) == "CONNECT" {
+		return x.refuse(405, "CONNECT is not supported")
+	}
+	host, uri := req.Host, req.Target
+	if len(uri) == 0 || uri[0] != '/' {
+		var ok bool
+		if host, uri, ok = absolute(uri); !ok {
+			return x.misread("malformed request target")
+		}
+		req.Host = host
+	}
+	t := st.resolve(host, uri)
+	var f *function
+	switch t.kind {
+	case toFunction:
+		if len(t.task) > 0 {
+			f = g.tasks
+		} else if f = g.function(st, t.fn); f == nil {
+			return x.refuse(400, "no such function: "+string(t.fn))
+		}
+	case toBad:
+		return x.misread("a function's name is missing or malformed")
+	case toNowhere:
+		return x.refuse(404, "not found")
+	case toOwn:
+		return x.own(uri)
+	}
+	x.call.begin(g, st, f, now)
+	x.inspect(&t, uri)
+	keep = x.run(&t)
+	x.moved.Store(0)
+	x.waiting.Store(0)
+	return keep
+}
+
+// misread refuses a request whose target others may read in another way: the
+// connection ends with it, lest they read what follows in another way too.
+func (x *exchange) misread(text string) bool {
+	x.req.Close = true
+	return x.refuse(400, text)
+}
+
+func (x *exchange) refuse(status int, text string) bool {
+	return x.client.refuse(&refusal{status: status, text: text})
+}
+
+// inspect fills in what the policy core wants to know of the request.
+func (x *exchange) inspect(t *target, uri []byte) {
+	c := &x.call
+	c.idempotent = wire.Idempotent(x.req.Method)
+	c.caller = x.peer.caller
+	if c.rnd == 0 {
+		c.rnd = x.peer.caller ^ x.g.accepted.Load()<<32 ^ uint64(c.begun)
+	}
+	if len(t.task) > 0 {
+		c.task = string(t.task)
+	}
+	by := c.p.RateBy
+	for i := range x.req.Fields {
+		switch f := &x.req.Fields[i]; f.Kind {
+		case wire.IdempotencyKey:
+			c.idempotent = true
+		case wire.Generation:
+			c.minGen = parseGeneration(f.Value)
 		default:
-			within = min(freshFor, w.keepsFor(c.call.sent))
-		}
-		if within > 0 {
-			if u := w.pool.get(c.call.sent, within); u != nil {
-				u.reused = true
-				return u, nil
+			if by != "" && len(f.Name) == len(by) && bytes.EqualFold(f.Name, []byte(by)) {
+				c.caller = callerHash(f.Value)
 			}
 		}
 	}
-	return w.dial(c, c.call.p.ConnectTimeout)
-}
-
-// detach ends the sweeper's hold on the worker's connection. It reports false if
-// the sweeper has cut it off.
-func (c *conn) detach(u *upstream) bool {
-	c.waiting.Store(0)
-	return c.watch.CompareAndSwap(u, nil)
-}
-
-// unread says that nothing of the request that began after sent bytes can have
-// been read by the worker.
-func (u *upstream) unread(sent uint64) bool {
-	acked, ok := u.Acked()
-	// The handshake counts as one byte.
-	return ok && acked <= sent+1
-}
-
-var (
-	errAnswer  = errors.New("the worker's answer is malformed")
-	errLate    = errors.New("the worker took too long to answer")
-	errNothing = errors.New("the worker closed the connection without an answer")
-)
-
-// attempt tries the call on one worker. next says that another one is to be
-// tried; else keep says whether the client's connection goes on.
-func (c *conn) attempt(w *worker, t *target, mode bodyMode, size int) (next, keep bool) {
-	x := &c.call
-	fresh := false
-	for {
-		u, err := c.connect(w, mode, fresh)
-		if err != nil {
-			if c.Err() != nil {
-				x.finish(499)
-				return false, false
-			}
-			return c.afterFailure(x.failed(err, false), fmt.Errorf("cannot connect to the worker: %w", err), 502)
-		}
-		b := c.appendRequest(c.bufs.out[:0], t, w, mode)
-		if mode == bodyWhole {
-			b = c.appendBody(b, size)
-		}
-		c.bufs.out = b
-		before := u.sent
-		c.watch.Store(u)
-		c.waiting.Store(x.sent)
-		if x.p.HeaderTimeout > 0 {
-			d := x.sent + int64(x.p.HeaderTimeout)
-			if x.p.CallTimeout > 0 {
-				d = min(d, x.begun+int64(x.p.CallTimeout))
-			}
-			c.deadline.Store(d)
-		}
-		var n, wrote int
-		var pm *pump
-		switch {
-		case mode == bodyFlow:
-			wrote, err = u.Write(b)
-			if err == nil && !c.req.Continue {
-				pm = c.startPump(u)
-			}
-			if err == nil {
-				n, pm, err = c.firstOfFlow(u, pm)
-			}
-		case x.p.Hedge && x.idempotent:
-			u, n, wrote, err = c.hedged(u, b)
-			w = x.w
-		default:
-			n, wrote, err = u.Ask(b, c.bufs.up)
-		}
-		u.sent += uint64(wrote)
-		if err == nil {
-			var end bool
-			if n, end, err = c.head(u, n, &pm); err == nil && !end {
-				return c.judge(u, w, n, pm, size)
-			}
-			if end {
-				pm.stop(c, u)
-				return false, false
-			}
-		}
-		// It broke before there was an answer.
-		pm.stop(c, u)
-		cut := !c.detach(u)
-		u.close()
-		if c.Err() != nil {
-			x.finish(499)
-			return false, false
-		}
-		if cut && c.late.Swap(false) {
-			x.settleLate()
-			return c.afterFailure(giveUp, errLate, 504)
-		}
-		ran := wrote > 0 && !u.unread(before)
-		if u.reused && !ran && mode != bodyFlow {
-			// The connection had died while it was idle: the worker is not to
-			// blame, and has not seen the call.
-			w.drops(x.sent, x.sent-u.since)
-			fresh = true
-			continue
-		}
-		if mode == bodyFlow && pm != nil {
-			ran = true // part of the body is gone
-			x.idempotent = false
-		}
-		return c.afterFailure(x.failed(err, ran), fmt.Errorf("the worker's connection broke: %w", err), 502)
+	if c.p.Balancer == "sticky" {
+		c.key = c.p.sticky(x.req.Fields, uri)
 	}
 }
 
-// settleLate ends the attempt on a worker that did not answer in time.
-func (c *call) settleLate() {
-	w := c.w
-	w.failures.Add(1)
-	w.windowBad.Add(1)
-	c.pick.Release()
-	c.released()
-	c.g.passive(w, errLate, false)
-}
-
-// afterFailure goes on with another worker or answers for the failure.
-func (c *conn) afterFailure(v verdict, err error, status int) (next, keep bool) {
-	if v == again {
-		return true, false
-	}
-	c.g.log.Debug("call failed", "function", c.call.f.name, "error", err)
-	r := &refusal{status: status, text: publicText(status)}
-	return false, c.refuse(r)
-}
-
-// publicText is what callers learn of a failure: nothing of the inside.
-func publicText(status int) string {
-	if status == 504 {
-		return "the worker took too long to answer"
-	}
-	return "the worker could not be reached or broke off"
-}
-
-// head reads until a final response head is in c.resp; 1xx are passed on. n
-// counts what is in bufs.up, and is the same on return but for 1xx heads. end
-// says that the client is gone.
-func (c *conn) head(u *upstream, n int, pm **pump) (m int, end bool, err error) {
-	for {
-		hn, err := 0, wire.ErrIncomplete
-		if n > 0 {
-			hn, err = c.resp.Parse(c.bufs.up[:n])
-		}
-		switch {
-		case errors.Is(err, wire.ErrIncomplete):
-			if n == len(c.bufs.up) {
-				if n > keepSize {
-					return n, false, errAnswer
-				}
-				c.bufs.up = append(c.bufs.up, make([]byte, n)...)
-			}
-			k, err := u.Read(c.bufs.up[n:])
-			if err != nil {
-				if n == 0 {
-					return n, false, fmt.Errorf("%w: %w", errNothing, err)
-				}
-				return n, false, fmt.Errorf("%w: %w", errAnswer, err)
-			}
-			n += k
-		case err != nil:
-			return n, false, fmt.Errorf("%w: %w", errAnswer, err)
-		case c.resp.Status == 101 && c.req.UpgradeTo != nil || c.resp.Status >= 200:
-			c.headLen(hn)
-			return n, false, nil
-		case c.resp.Status == 101:
-			return n, false, fmt.Errorf("%w: it switched protocols unasked", errAnswer)
-		default:
-			if c.req.Minor == 1 && (c.resp.Status != 100 || c.req.Continue) {
-				if _, err := c.Write(c.bufs.up[:hn]); err != nil {
-					c.clientLeft(u)
-					return 0, true, nil //nolint:nilerr // end says it
-				}
-			}
-			copy(c.bufs.up, c.bufs.up[hn:n])
-			n -= hn
-			if c.req.Continue && *pm == nil && c.resp.Status == 100 {
-				*pm = c.startPump(u)
-			}
+// absolute takes a request target in absolute form apart (RFC 9112, 3.2.2).
+func absolute(uri []byte) (host, path []byte, ok bool) {
+	rest, found := bytes.CutPrefix(uri, []byte("http://"))
+	if !found {
+		if rest, found = bytes.CutPrefix(uri, []byte("https://")); !found {
+			return nil, nil, false
 		}
 	}
-}
-
-// headLen notes how long the head in bufs.up is.
-func (c *conn) headLen(n int) { c.respHead = n }
-
-// clientLeft ends a call whose client has gone.
-func (c *conn) clientLeft(u *upstream) {
-	c.detach(u)
-	u.close()
-	c.call.finish(499)
-}
-
-// judge looks at the answer's head: is it one, or did the worker not run the
-// call? Then it is passed on.
-func (c *conn) judge(u *upstream, w *worker, n int, pm *pump, size int) (next, keep bool) {
-	x := &c.call
-	if x.p.HeaderTimeout > 0 {
-		c.deadline.Store(0)
-		if x.p.CallTimeout > 0 {
-			c.deadline.Store(x.begun + int64(x.p.CallTimeout))
-		}
+	i := bytes.IndexAny(rest, "/?")
+	if i < 0 {
+		return rest, []byte("/"), len(rest) > 0 && bytes.IndexByte(rest, '@') < 0
 	}
-	c.waiting.Store(0)
-	if mayRefuse(c.resp.Status) {
-		var err error
-		if n, err = c.peekBody(u, n); err == nil {
-			refused, blame, ran := refusals(c.resp.Status, c.peeked)
-			if refused && pm == nil {
-				v := x.refusedBy(blame, ran, fmt.Errorf("%w: %d %s", errRefused, c.resp.Status, c.peeked))
-				if v == again {
-					if c.detach(u) {
-						u.close() // rare enough not to read the rest
-					}
-					return true, false
-				}
-				// Nobody else to try: the caller gets this answer.
-			}
-		}
+	host, path = rest[:i], rest[i:]
+	if path[0] == '?' {
+		path = append([]byte{'/'}, path...)
 	}
-	if c.resp.Status == 101 {
-		c.upgrade(u, n)
-		return false, false
-	}
-	if pm != nil && !pm.endsWithin(earlyAnswer) {
-		c.req.Close = true // the answer came before the body's end: say that this is the last
-	}
-	complete, ok := c.forward(u, n)
-	reusable := complete && !c.resp.Close
-	if pm != nil {
-		pm.endsWithin(earlyEnd)
-		pm.stop(c, u)
-		reusable = reusable && pm.clean
-	}
-	mine := c.detach(u)
-	status := c.resp.Status
-	switch {
-	case complete:
-		x.settled(status)
-	case !ok: // the client has gone
-		status = 499
-	default:
-		x.failed(errAnswer, true)
-	}
-	if reusable && mine {
-		u.since = x.ended
-		w.pool.put(u)
-	} else {
-		u.close()
-	}
-	x.finish(status)
-	c.log(status)
-	if !ok || !complete {
-		return false, false
-	}
-	if pm != nil && c.req.Close {
-		c.linger()
-		return false, false
-	}
-	if pm == nil {
-		c.r += size
-	}
-	return false, !c.req.Close
-}
-
-const (
-	// earlyAnswer is how long an answer waits for the end of the request's body
-	// to be noticed, before it counts as an early one.
-	earlyAnswer = 2 * time.Millisecond
-	// earlyEnd is how long a body may go on after its answer's end.
-	earlyEnd = 100 * time.Millisecond
-)
-
-// peekBody reads until the beginning of the answer's body is in c.peeked.
-func (c *conn) peekBody(u *upstream, n int) (int, error) {
-	for {
-		body := c.bufs.up[c.respHead:n]
-		done := false
-		switch {
-		case c.resp.Chunked:
-			var ch wire.Chunks
-			plain := c.peekBuf[:0]
-			for at := 0; ; {
-				d, _, k, err := ch.Next(body[at:])
-				if err != nil {
-					return n, err
-				}
-				plain = append(plain, d[:min(len(d), cap(plain)-len(plain))]...)
-				at += k
-				if done = ch.Done(); done || k == 0 {
-					break
-				}
-			}
-			body = plain
-		case c.resp.Length >= 0:
-			done = int64(len(body)) >= c.resp.Length
-		}
-		if done || len(body) >= refusalPeek || n == len(c.bufs.up) || !c.resp.HasBody(c.req.Method) {
-			c.peeked = body
-			return n, nil
-		}
-		k, err := u.Read(c.bufs.up[n:])
-		if k > 0 {
-			n += k
-			continue
-		}
-		if err != nil {
-			c.peeked = body
-			return n, nil //nolint:nilerr // what is there is passed on, the break shows again
-		}
-	}
-}
-
-// firstOfFlow waits for the first bytes of the answer to a streamed request. A
-// client that waits for 100 (Continue) gets one from us if the worker says
-// nothing for a while.
-func (c *conn) firstOfFlow(u *upstream, pm *pump) (int, *pump, error) {
-	if pm != nil || !c.req.Continue {
-		n, err := u.Read(c.bufs.up)
-		return n, pm, err
-	}
-	_ = u.nc.SetReadDeadline(time.Now().Add(continueAfter))
-	n, err := u.Read(c.bufs.up)
-	if !errors.Is(err, os.ErrDeadlineExceeded) || c.late.Load() {
-		_ = u.nc.SetReadDeadline(time.Time{})
-		return n, nil, err
-	}
-	_ = u.nc.SetReadDeadline(time.Time{})
-	if _, err := c.Write([]byte("HTTP/1.1 100 Continue\r\n\r\n")); err != nil {
-		return 0, nil, err
-	}
-	pm = c.startPump(u)
-	n, err = u.Read(c.bufs.up)
-	return n, pm, err
-}
-
-// continueAfter is how long a worker may think about an Expect header.
-const continueAfter = time.Second
-
-// appendBody appends the body that is in bufs.in, size bytes with its framing.
-func (c *conn) appendBody(b []byte, size int) []byte {
-	raw := c.bufs.in[c.r : c.r+size]
-	if !c.req.Chunked {
-		return append(b, raw...)
-	}
-	var ch wire.Chunks
-	for !ch.Done() {
-		d, trailer, n, err := ch.Next(raw)
-		if err != nil {
-			return b // body has checked it
-		}
-		b = wire.AppendChunk(b, d)
-		if ch.Done() {
-			b = append(b, "0\r\n"...)
-			b = append(b, trailer...)
-			b = append(b, "\r\n"...)
-		}
-		raw = raw[n:]
-	}
-	return b
+	return host, path, len(host) > 0 && bytes.IndexByte(host, '@') < 0
 }

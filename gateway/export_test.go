@@ -1,4 +1,17 @@
 package gateway
 
+import "time"
+
 // JudgeOutliers does at once what happens at the end of each window.
 func (g *Gateway) JudgeOutliers() { g.outliers(g.state.Load()) }
+
+// QuarantineFor leaves a worker out as its next failure would, says for how long,
+// and brings it back.
+func (g *Gateway) QuarantineFor(worker int) time.Duration {
+	w := g.state.Load().workers[worker]
+	now := g.now()
+	g.quarantine(w, errNothing)
+	until := w.health.until
+	g.restore(w)
+	return time.Duration(until - now)
+}

@@ -3,149 +3,119 @@ package gateway
 import (
 	"errors"
 	"io"
-	"strconv"
 
 	"github.com/rota-project/rota/gateway/internal/wire"
 )
 
-// forward passes the answer on whose head is in c.resp; n bytes of it are in
+// forward passes the answer on whose head is in resp; n bytes of it are in
 // bufs.up. complete says that the client got all of it, ok that the client is
 // still there (if the worker broke off, ok is true and complete is not).
-func (c *conn) forward(u *upstream, n int) (complete, ok bool) {
-	resp := &c.resp
-	b := c.appendResponse(c.bufs.out[:0])
-	body := c.bufs.up[c.respHead:n]
-	hasBody := resp.HasBody(c.req.Method)
-	untilClose := hasBody && !resp.Chunked && resp.Length < 0
-	if untilClose {
-		resp.Close = true
-	}
-	if c.req.Minor == 0 && (untilClose || hasBody && resp.Chunked) || c.g.closing.Load() {
-		c.req.Close = true // the end of the connection is the end of the body
-	}
-	b = c.appendConnection(b)
+func (x *exchange) forward(u *upstream, n int) (complete, ok bool) {
+	resp := &x.resp
+	body := x.bufs.up[x.respHead:n]
 	switch {
-	case resp.Chunked && (hasBody || string(c.req.Method) == "HEAD") || untilClose:
-		if c.req.Minor == 1 {
-			b = append(b, "Transfer-Encoding: chunked\r\n"...)
-		}
-	case resp.Length >= 0 && resp.Status != 204 && resp.Status >= 200:
-		b = append(b, "Content-Length: "...)
-		b = strconv.AppendInt(b, resp.Length, 10)
-		b = append(b, "\r\n"...)
-	}
-	b = append(b, "\r\n"...)
-	c.bufs.out = b
-	switch {
-	case !hasBody:
+	case !resp.HasBody(x.req.Method):
 		if len(body) > 0 {
 			resp.Close = true // more than there may be: do not use the connection again
 		}
-		_, err := c.Write(b)
-		return err == nil, err == nil
+		x.touch()
+		x.client.head(framedNone)
+		ok = x.client.flush()
+		return ok, ok
 	case resp.Chunked:
-		return c.forwardChunks(u, n)
-	case untilClose:
-		return c.forwardRest(u, body)
+		x.client.head(framedUnknown)
+		return x.forwardChunks(u, n)
+	case resp.Length < 0:
+		resp.Close = true
+		x.client.head(framedUnknown)
+		return x.forwardRest(u, body)
 	}
-	return c.forwardLength(u, body)
+	x.client.head(framedLength)
+	return x.forwardLength(u, body)
 }
 
 // forwardLength passes on a body of known length.
-func (c *conn) forwardLength(u *upstream, body []byte) (complete, ok bool) {
-	left := c.resp.Length
+func (x *exchange) forwardLength(u *upstream, body []byte) (complete, ok bool) {
+	left := x.resp.Length
 	if int64(len(body)) > left {
 		body = body[:left]
-		c.resp.Close = true
+		x.resp.Close = true
 	}
-	c.bufs.out = append(c.bufs.out, body...)
 	left -= int64(len(body))
 	if left == 0 {
-		_, err := c.Write(c.bufs.out)
-		return err == nil, err == nil
+		x.touch() // even a small answer may find no room
+		ok = x.client.data(body, true) && x.client.flush()
+		return ok, ok
 	}
-	c.slow()
-	c.touch()
-	if _, err := c.Write(c.bufs.out); err != nil {
+	x.slow()
+	x.touch()
+	if !x.client.data(body, false) || !x.client.flush() {
 		return false, false
 	}
 	for left > 0 {
-		c.touch()
-		n, err := u.Read(c.bufs.up[:min(int64(len(c.bufs.up)), left)])
+		x.touch()
+		n, err := u.Read(x.bufs.up[:min(int64(len(x.bufs.up)), left)])
 		if n > 0 {
 			left -= int64(n)
-			c.touch()
-			if _, err := c.Write(c.bufs.up[:n]); err != nil {
+			x.touch()
+			if !x.client.data(x.bufs.up[:n], left == 0) || !x.client.flush() {
 				return false, false
 			}
 		}
 		if err != nil && left > 0 {
-			return false, c.Err() == nil
+			return false, !x.left()
 		}
 	}
-	c.moved.Store(0)
+	x.moved.Store(0)
 	return true, true
 }
 
 // forwardRest passes on a body that ends with the worker's connection.
-func (c *conn) forwardRest(u *upstream, body []byte) (complete, ok bool) {
-	chunked := c.req.Minor == 1
-	c.slow()
+func (x *exchange) forwardRest(u *upstream, body []byte) (complete, ok bool) {
+	x.slow()
 	for {
-		if len(body) > 0 || len(c.bufs.out) > 0 {
-			if chunked {
-				c.bufs.out = wire.AppendChunk(c.bufs.out, body)
-			} else {
-				c.bufs.out = append(c.bufs.out, body...)
-			}
-			c.touch()
-			if _, err := c.Write(c.bufs.out); err != nil {
-				return false, false
-			}
-			c.bufs.out = c.bufs.out[:0]
+		x.touch()
+		if len(body) > 0 && !x.client.data(body, false) || !x.client.flush() {
+			return false, false
 		}
-		c.moved.Store(0) // it may be silent for as long as it likes
-		n, err := u.Read(c.bufs.up)
+		x.moved.Store(0) // it may be silent for as long as it likes
+		n, err := u.Read(x.bufs.up)
 		if n == 0 && err != nil {
 			if !errors.Is(err, io.EOF) {
-				return false, c.Err() == nil
+				return false, !x.left()
 			}
 			break
 		}
-		body = c.bufs.up[:n]
+		body = x.bufs.up[:n]
 	}
-	if chunked {
-		if _, err := c.Write([]byte("0\r\n\r\n")); err != nil {
-			return false, false
-		}
-	}
-	return true, true
+	ok = x.client.data(nil, true) && x.client.flush()
+	return ok, ok
 }
 
 // forwardChunks passes on a chunked body with its trailers, piece by piece as it
 // comes: nothing is held back.
-func (c *conn) forwardChunks(u *upstream, n int) (complete, ok bool) {
+func (x *exchange) forwardChunks(u *upstream, n int) (complete, ok bool) {
 	var ch wire.Chunks
-	chunked := c.req.Minor == 1
-	up := c.bufs.up
-	at := c.respHead
+	up := x.bufs.up
+	at := x.respHead
 	for first := true; ; first = false {
+		x.touch()
 		for {
 			d, trailer, k, err := ch.Next(up[at:n])
 			if err != nil {
 				// What came before the fault is not complete, and must not look so.
-				return false, c.flush()
+				return false, x.client.flush()
 			}
 			at += k
-			if chunked {
-				c.bufs.out = wire.AppendChunk(c.bufs.out, d)
-				if ch.Done() {
-					c.bufs.out = append(c.bufs.out, "0\r\n"...)
-					c.bufs.out = append(c.bufs.out, trailer...)
-					c.bufs.out = append(c.bufs.out, "\r\n"...)
+			switch {
+			case !ch.Done():
+				if len(d) > 0 && !x.client.data(d, false) {
+					return false, false
 				}
-			} else {
-				c.bufs.out = append(c.bufs.out, d...)
+			case len(trailer) > 0:
+				ok = x.client.trailers(trailer)
+			default:
+				ok = x.client.data(nil, true)
 			}
 			if ch.Done() || k == 0 {
 				break
@@ -153,21 +123,20 @@ func (c *conn) forwardChunks(u *upstream, n int) (complete, ok bool) {
 		}
 		if ch.Done() {
 			if at < n {
-				c.resp.Close = true
+				x.resp.Close = true
 			}
-			c.touchIf(!first)
-			done := c.flush()
-			c.moved.Store(0)
-			return done, done
+			ok = ok && x.client.flush()
+			x.moved.Store(0)
+			return ok, ok
 		}
 		if first {
-			c.slow()
+			x.slow()
 		}
-		c.touch()
-		if !c.flush() {
+		x.touch()
+		if !x.client.flush() {
 			return false, false
 		}
-		c.moved.Store(0)
+		x.moved.Store(0)
 		copy(up, up[at:n])
 		n -= at
 		at = 0
@@ -176,32 +145,16 @@ func (c *conn) forwardChunks(u *upstream, n int) (complete, ok bool) {
 		}
 		k, err := u.Read(up[n:])
 		if k == 0 && err != nil {
-			return false, c.Err() == nil
+			return false, !x.left()
 		}
 		n += k
 	}
 }
 
-func (c *conn) touchIf(yes bool) {
-	if yes {
-		c.touch()
-	}
-}
-
-// flush writes what is in bufs.out.
-func (c *conn) flush() bool {
-	if len(c.bufs.out) == 0 {
-		return true
-	}
-	_, err := c.Write(c.bufs.out)
-	c.bufs.out = c.bufs.out[:0]
-	return err == nil
-}
-
 // slow notes the time to the answer's head, because its body takes longer: rules
 // that go by latency mean the former.
-func (c *conn) slow() {
-	if c.call.took == 0 {
-		c.call.took = c.g.now() - c.call.sent
+func (x *exchange) slow() {
+	if x.call.took == 0 {
+		x.call.took = x.g.now() - x.call.sent
 	}
 }

@@ -34,7 +34,6 @@ type Gateway struct {
 	other, tasks *function
 
 	transports transports
-	handler    http.Handler
 
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -44,8 +43,6 @@ type Gateway struct {
 	serving sync.Mutex
 	lns     map[net.Listener]struct{}
 	closing atomic.Bool
-	h2      *http.Server
-	h2ln    *handoff
 	tlsConf atomic.Pointer[tls.Config]
 
 	accepted  atomic.Uint64
@@ -80,14 +77,10 @@ func New(cfg Config) (*Gateway, error) {
 	}
 	g.tlsConf.Store(withALPN(cfg.TLS))
 	g.self = g.ownPaths()
-	g.handler = g.newHandler()
-	g.h2ln = newHandoff()
-	g.h2 = g.newHTTP2()
 	g.wg.Go(func() { g.maintain(g.ctx) })
 	if cfg.Members != nil {
 		g.wg.Go(func() { g.follow(g.ctx, cfg.Members) })
 	}
-	g.wg.Go(func() { _ = g.h2.Serve(g.h2ln) })
 	return g, nil
 }
 
@@ -144,10 +137,6 @@ func (g *Gateway) ReloadFailed(err error) {
 	defer g.mu.Unlock()
 	g.reloadErr = err
 }
-
-// Handler answers calls on net/http: for programs that have a server of their
-// own. It knows the same paths as Serve.
-func (g *Gateway) Handler() http.Handler { return g.handler }
 
 // ErrClosed is what Serve returns after Shutdown or Close.
 var ErrClosed = errors.New("gateway: closed")
@@ -227,10 +216,7 @@ func (g *Gateway) Shutdown(ctx context.Context) error {
 		_ = ln.Close()
 	}
 	g.serving.Unlock()
-	err := g.h2.Shutdown(ctx)
-	if cerr := g.conns.drain(ctx); err == nil {
-		err = cerr
-	}
+	err := g.conns.drain(ctx)
 	g.Close()
 	return err
 }
@@ -244,8 +230,6 @@ func (g *Gateway) Close() {
 		_ = ln.Close()
 	}
 	g.serving.Unlock()
-	g.h2ln.close()
-	_ = g.h2.Close()
 	g.conns.closeAll()
 	for _, w := range g.state.Load().workers {
 		w.pool.close()

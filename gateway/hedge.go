@@ -23,11 +23,11 @@ type asked struct {
 // hedged asks u, and if nothing has come after the function's 95th percentile, a
 // second worker too. The first answer counts; the other worker's connection is
 // closed. On return the call's worker is the one that answered.
-func (c *conn) hedged(u *upstream, request []byte) (*upstream, int, int, error) {
-	x := &c.call
-	after := x.f.times.quantile(0.95, hedgeLeast)
+func (x *exchange) hedged(u *upstream, request []byte) (*upstream, int, int, error) {
+	c := &x.call
+	after := c.f.times.quantile(0.95, hedgeLeast)
 	if after == 0 {
-		n, wrote, err := u.Ask(request, c.bufs.up)
+		n, wrote, err := u.Ask(request, x.bufs.up)
 		return u, n, wrote, err
 	}
 	answers := make(chan asked, 2)
@@ -42,13 +42,13 @@ func (c *conn) hedged(u *upstream, request []byte) (*upstream, int, int, error) 
 	var first asked
 	select {
 	case first = <-answers:
-		return c.takeAnswer(first)
+		return x.takeAnswer(first)
 	case <-timer.C:
 	}
 	var other second
-	second := c.askSecond(&other)
+	second := x.askSecond(&other)
 	if second == nil {
-		return c.takeAnswer(<-answers)
+		return x.takeAnswer(<-answers)
 	}
 	go ask(second, make([]byte, upSize))
 	first = <-answers
@@ -65,15 +65,15 @@ func (c *conn) hedged(u *upstream, request []byte) (*upstream, int, int, error) 
 		other.pick.Release()
 	} else {
 		// The second one's place is the call's now.
-		x.pick.Release()
-		x.pick, x.w = other.pick, other.w
-		if !c.watch.CompareAndSwap(u, second) { // cut off by the sweeper
+		c.pick.Release()
+		c.pick, c.w = other.pick, other.w
+		if !x.watch.CompareAndSwap(u, second) { // cut off by the sweeper
 			first.err = errors.Join(first.err, errLate)
 		}
 	}
 	loser.close()
-	x.released()
-	return c.takeAnswer(first)
+	c.released()
+	return x.takeAnswer(first)
 }
 
 // second is the place on the second worker.
@@ -84,34 +84,34 @@ type second struct {
 
 // askSecond reserves a place on another worker and gets a connection to it; nil
 // if the budget or the workers have none.
-func (c *conn) askSecond(s *second) *upstream {
-	x := &c.call
-	if x.p.RetryBudget < 0 || x.task != "" || !x.f.budget.spend() {
+func (x *exchange) askSecond(s *second) *upstream {
+	c := &x.call
+	if c.p.RetryBudget < 0 || c.task != "" || !c.f.budget.spend() {
 		return nil
 	}
-	bal := x.bal
-	bal.Tried[len(bal.Tried)-1] = x.w.bal
+	bal := c.bal
+	bal.Tried[len(bal.Tried)-1] = c.w.bal
 	if bal.Tried[0] == nil {
-		bal.Tried[0] = x.w.bal
+		bal.Tried[0] = c.w.bal
 	}
-	bal.Rand = x.random()
-	if s.w = of(x.f.group.Load().set.Pick(x.p.rule, &bal, &s.pick)); s.w == nil {
+	bal.Rand = c.random()
+	if s.w = of(c.f.group.Load().set.Pick(c.p.rule, &bal, &s.pick)); s.w == nil {
 		return nil
 	}
-	u := s.w.pool.get(c.g.now(), idleFor)
+	u := s.w.pool.get(x.g.now(), idleFor)
 	if u == nil {
 		var err error
-		if u, err = s.w.dial(c, x.p.ConnectTimeout); err != nil {
+		if u, err = s.w.dial(x.context(), c.p.ConnectTimeout); err != nil {
 			s.pick.Release()
 			return nil
 		}
 	}
 	u.reused = false // its failure is not to be taken for a stale connection's
-	x.f.hedges.Add(1)
+	c.f.hedges.Add(1)
 	return u
 }
 
-func (c *conn) takeAnswer(a asked) (*upstream, int, int, error) {
-	c.bufs.up = a.buf
+func (x *exchange) takeAnswer(a asked) (*upstream, int, int, error) {
+	x.bufs.up = a.buf
 	return a.u, a.n, a.wrote, a.err
 }

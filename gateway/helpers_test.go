@@ -4,8 +4,10 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/tls"
 	"fmt"
 	"io"
+	"log"
 	"log/slog"
 	"net"
 	"net/http"
@@ -154,23 +156,82 @@ func (c *client) response(method string) (*http.Response, string) {
 	return resp, string(body)
 }
 
+// ways are the ways in which calls come: each gateway's rules hold on all of them.
+var ways = map[string]func(testing.TB, gateway.Config) (*gateway.Gateway, string){
+	"HTTP/1": start, "HTTP/2": startHTTP2, "HTTP/2 over TLS": startHTTP2TLS, "net/http": startHandler,
+}
+
+// startHTTP2 makes call and reach speak HTTP/2 in clear.
+func startHTTP2(t testing.TB, cfg gateway.Config) (*gateway.Gateway, string) {
+	g, addr := start(t, cfg)
+	return g, "h2c:" + addr
+}
+
+func startHTTP2TLS(t testing.TB, cfg gateway.Config) (*gateway.Gateway, string) {
+	cert, _ := certificate(t)
+	cfg.TLS = &tls.Config{Certificates: []tls.Certificate{cert}}
+	g, addr := start(t, cfg)
+	return g, "h2:" + addr
+}
+
+// startHandler serves the plain http.Handler on net/http.
+func startHandler(t testing.TB, cfg gateway.Config) (*gateway.Gateway, string) {
+	t.Helper()
+	if cfg.Logger == nil {
+		cfg.Logger = quiet()
+	}
+	g, err := gateway.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := httptest.NewServer(g.Handler())
+	s.Config.ErrorLog = log.New(io.Discard, "", 0)
+	t.Cleanup(func() { s.Close(); g.Close() })
+	return g, strings.TrimPrefix(s.URL, "http://")
+}
+
+// reach is a client for an address that one of the ways has given, and the URL.
+func reach(addr string) (*http.Client, string) {
+	if a, ok := strings.CutPrefix(addr, "h2c:"); ok {
+		return sharedH2C, "http://" + a
+	}
+	if a, ok := strings.CutPrefix(addr, "h2:"); ok {
+		return sharedH2, "https://" + a
+	}
+	return shared, "http://" + addr
+}
+
 // get calls a path and returns status and body.
 func get(t testing.TB, addr, path string) (int, string) {
 	t.Helper()
 	return call(t, http.MethodGet, addr, path, nil)
 }
 
-var shared = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}}
+var (
+	shared    = &http.Client{Transport: transport(func(p *http.Protocols) { p.SetHTTP1(true) })}
+	sharedH2C = &http.Client{Transport: transport(func(p *http.Protocols) { p.SetUnencryptedHTTP2(true) })}
+	sharedH2  = &http.Client{Transport: transport(func(p *http.Protocols) { p.SetHTTP2(true) })}
+)
+
+func transport(speak func(*http.Protocols)) *http.Transport {
+	var p http.Protocols
+	speak(&p)
+	return &http.Transport{
+		Protocols: &p, MaxIdleConnsPerHost: 64, DisableCompression: true, ExpectContinueTimeout: patience,
+		TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, // certificates are made on the spot
+	}
+}
 
 func call(t testing.TB, method, addr, path string, body []byte) (int, string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, method, "http://"+addr+path, bytes.NewReader(body))
+	client, base := reach(addr)
+	req, err := http.NewRequestWithContext(ctx, method, base+path, bytes.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
 	}
-	resp, err := shared.Do(req)
+	resp, err := client.Do(req)
 	if err != nil {
 		t.Fatal(err)
 	}

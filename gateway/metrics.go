@@ -24,7 +24,7 @@ var (
 	workerFailsDesc = desc("gateway_worker_failures_total", "Calls that failed on a worker or that it refused.", "worker")
 	workerLoadDesc  = desc("gateway_worker_calls_in_flight", "Calls in flight on a worker.", "worker")
 	workerUpDesc    = desc("gateway_worker_ready", "1 if the worker gets calls.", "worker")
-	connsDesc       = desc("gateway_connections", "Client connections of the HTTP/1 engine.")
+	connsDesc       = desc("gateway_connections", "Client connections, and calls through Handler.")
 	acceptedDesc    = desc("gateway_connections_accepted_total", "Client connections accepted.")
 	malformedDesc   = desc("gateway_requests_malformed_total", "Requests refused as malformed HTTP.")
 	reloadsDesc     = desc("gateway_reloads_total", "Configurations put in force since the start.")

@@ -53,7 +53,7 @@ func TestConfigurationsThatAreRefused(t *testing.T) {
 
 func TestWorkerLimitQueuesInOrder(t *testing.T) {
 	t.Parallel()
-	for name, serve := range map[string]func(*testing.T, gateway.Config) (*gateway.Gateway, string){"engine": startIn, "handler": startHandler} {
+	for name, serve := range ways {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			order, finish := make(chan string, 10), make(chan bool)
@@ -167,7 +167,7 @@ func TestTimeouts(t *testing.T) {
 		}
 		<-r.Context().Done()
 	})
-	for name, serve := range map[string]func(*testing.T, gateway.Config) (*gateway.Gateway, string){"engine": startIn, "handler": startHandler} {
+	for name, serve := range ways {
 		for what, p := range map[string]gateway.Policy{
 			"header": {Balancer: "random", HeaderTimeout: 150 * time.Millisecond},
 			"call":   {Balancer: "random", CallTimeout: 150 * time.Millisecond},
@@ -209,34 +209,34 @@ func TestTimeouts(t *testing.T) {
 
 func TestHedging(t *testing.T) {
 	t.Parallel()
-	var slow atomic.Bool
-	release := make(chan bool)
-	t.Cleanup(func() { close(release) })
-	cancelled := make(chan bool, 10)
-	first := backend(t, func(w http.ResponseWriter, r *http.Request) {
-		if slow.Load() {
-			select {
-			case <-r.Context().Done():
-				cancelled <- true
-			case <-release:
+	for name, serve := range ways {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var slow atomic.Bool
+			cancelled := make(chan bool, 10)
+			first := backend(t, func(w http.ResponseWriter, r *http.Request) {
+				if slow.Load() {
+					<-r.Context().Done()
+					cancelled <- true
+				}
+				fmt.Fprint(w, "first")
+			})
+			cfg := simple(first, named(t, "second"))
+			cfg.Defaults.Hedge = true
+			g, addr := serve(t, cfg)
+			for range 200 { // its 95th percentile becomes known
+				get(t, addr, "/run/f")
 			}
-		}
-		fmt.Fprint(w, "first")
-	})
-	cfg := simple(first, named(t, "second"))
-	cfg.Defaults.Hedge = true
-	g, addr := start(t, cfg)
-	for range 200 { // its 95th percentile becomes known
-		get(t, addr, "/run/f")
+			slow.Store(true)
+			for range 4 {
+				if status, body := get(t, addr, "/run/f"); status != 200 || body != "second" {
+					t.Errorf("%d %q, want the second worker's answer", status, body)
+				}
+			}
+			<-cancelled
+			eventually(t, "no call in flight", func() bool { return idle(g) })
+		})
 	}
-	slow.Store(true)
-	for range 4 {
-		if status, body := get(t, addr, "/run/f"); status != 200 || body != "second" {
-			t.Errorf("%d %q, want the second worker's answer", status, body)
-		}
-	}
-	<-cancelled
-	eventually(t, "no call in flight", func() bool { return idle(g) })
 }
 
 func TestRetryBudget(t *testing.T) {
@@ -300,7 +300,7 @@ func TestCallsByTaskGoToItsOwner(t *testing.T) {
 	cfg := simple()
 	cfg.Members = &ms
 	cfg.Defaults.QueueTimeout = 20 * time.Millisecond
-	for name, serve := range map[string]func(*testing.T, gateway.Config) (*gateway.Gateway, string){"engine": startIn, "handler": startHandler} {
+	for name, serve := range ways {
 		t.Run(name, func(t *testing.T) {
 			_, addr := serve(t, cfg)
 			ms.SetOwner("feed-1", gateway.Owner{Worker: "w1", Generation: 7})
@@ -310,9 +310,14 @@ func TestCallsByTaskGoToItsOwner(t *testing.T) {
 				}
 			}
 			ask := func(gen string) int {
-				c := dial(t, addr)
-				c.send("GET /t/feed-1 HTTP/1.1\r\nHost: a\r\nRota-Generation: " + gen + "\r\n\r\n")
-				resp, _ := c.response("GET")
+				client, base := reach(addr)
+				req, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, base+"/t/feed-1", nil)
+				req.Header.Set("Rota-Generation", gen)
+				resp, err := client.Do(req)
+				if err != nil {
+					t.Fatal(err)
+				}
+				resp.Body.Close()
 				return resp.StatusCode
 			}
 			if ask("7") != 200 || ask("8") != 412 {
@@ -375,10 +380,13 @@ func TestRoutesByHostAndPath(t *testing.T) {
 			}
 			continue
 		}
-		r, _ := g.Route(tc.fn)
-		if body != tc.want || r.Calls == 0 {
-			t.Errorf("%s%s: %q, want %q by %s", tc.host, tc.path, body, tc.want, tc.fn)
+		if body != tc.want {
+			t.Errorf("%s%s: %q, want %q", tc.host, tc.path, body, tc.want)
 		}
+		eventually(t, tc.fn+" is counted", func() bool {
+			r, _ := g.Route(tc.fn)
+			return r.Calls > 0
+		})
 	}
 }
 
@@ -489,6 +497,7 @@ func TestMetricsLogAndTrace(t *testing.T) {
 		defer mu.Unlock()
 		return strings.Contains(log.String(), "function=hello") && strings.Contains(log.String(), "status=200")
 	})
+	// The log's line is the last that happens to a call.
 	_, body := get(t, addr, "/metrics")
 	for _, want := range []string{
 		`rota_gateway_calls_total{class="2xx",function="hello"} 1`, `rota_gateway_call_seconds_count{function="hello"} 1`,

@@ -14,6 +14,16 @@ type lender interface {
 	takeBack()
 }
 
+// idle is Idle where the system does not tell when there is something to read, as
+// below TLS: it waits for one byte, what follows it is as good as there.
+func idle(nc net.Conn, first *[1]byte, l lender) (n int, err error) {
+	if n, err = nc.Read(first[:]); n == 0 {
+		return 0, err
+	}
+	l.lend()[0] = first[0]
+	return n, nil
+}
+
 // sockConn is a connection that is read and written by a sock: what TLS stands on.
 type sockConn struct {
 	net.Conn
@@ -32,6 +42,8 @@ type upstream struct {
 	// since is when it was last used, in nanoseconds.
 	since int64
 	sent  uint64 // bytes written to it
+	// cancel ends a call over HTTP/2, which has no connection of its own.
+	cancel context.CancelCauseFunc
 }
 
 // pool keeps a worker's idle connections, the last used on top.
@@ -133,7 +145,22 @@ func (p *pool) flush() {
 	}
 }
 
-func (u *upstream) close() { _ = u.nc.Close() }
+func (u *upstream) close() {
+	if u.cancel != nil {
+		u.cancel(context.Canceled)
+		return
+	}
+	_ = u.nc.Close()
+}
+
+// cut makes whoever waits for the worker's answer return: it is late.
+func (u *upstream) cut() {
+	if u.cancel != nil {
+		u.cancel(errLate)
+		return
+	}
+	_ = u.nc.SetDeadline(longAgo)
+}
 
 // dial opens a connection to the worker. A failure means that nothing was sent.
 func (w *worker) dial(ctx context.Context, timeout time.Duration) (*upstream, error) {

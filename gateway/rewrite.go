@@ -8,8 +8,8 @@ import (
 )
 
 // appendRequest appends the request's head as the worker gets it.
-func (c *conn) appendRequest(b []byte, t *target, w *worker, mode bodyMode) []byte {
-	req := &c.req
+func (x *exchange) appendRequest(b []byte, t *target, w *worker, mode bodyMode) []byte {
+	req := &x.req
 	b = append(b, req.Method...)
 	b = append(b, ' ')
 	b = append(b, t.path...)
@@ -20,7 +20,7 @@ func (c *conn) appendRequest(b []byte, t *target, w *worker, mode bodyMode) []by
 		b = append(b, w.host...)
 	}
 	b = append(b, "\r\n"...)
-	trusted := c.call.st.trusts(c.remote)
+	trusted := x.call.st.trusts(x.peer.remote)
 	traced := false
 	var xff []byte
 	for i := range req.Fields {
@@ -58,25 +58,25 @@ func (c *conn) appendRequest(b []byte, t *target, w *worker, mode bodyMode) []by
 		b = append(b, xff...)
 		b = append(b, ", "...)
 	}
-	b = append(b, c.xff...)
+	b = append(b, x.peer.node...)
 	if !trusted || !has(req.Fields, wire.XForwardedOther) {
 		b = append(b, "\r\nX-Forwarded-Host: "...)
 		b = append(b, req.Host...)
-		if c.isTLS {
+		if x.peer.isTLS {
 			b = append(b, "\r\nX-Forwarded-Proto: https"...)
 		} else {
 			b = append(b, "\r\nX-Forwarded-Proto: http"...)
 		}
 	}
 	b = append(b, "\r\nForwarded: for="...)
-	if c.remote.Is6() {
+	if x.peer.remote.Is6() {
 		b = append(b, `"[`...)
-		b = append(b, c.xff...)
+		b = append(b, x.peer.node...)
 		b = append(b, `]"`...)
 	} else {
-		b = append(b, c.xff...)
+		b = append(b, x.peer.node...)
 	}
-	if c.isTLS {
+	if x.peer.isTLS {
 		b = append(b, `;proto=https;host="`...)
 	} else {
 		b = append(b, `;proto=http;host="`...)
@@ -85,11 +85,11 @@ func (c *conn) appendRequest(b []byte, t *target, w *worker, mode bodyMode) []by
 	b = append(b, "\"\r\n"...)
 	if len(t.task) > 0 {
 		b = append(b, "Rota-Generation: "...)
-		b = strconv.AppendUint(b, c.call.generation, 10)
+		b = strconv.AppendUint(b, x.call.generation, 10)
 		b = append(b, "\r\n"...)
 	}
-	if !traced && c.call.st.cfg.Trace {
-		b = c.appendTrace(b)
+	if !traced && x.call.st.cfg.Trace {
+		b = x.appendTrace(b)
 	}
 	if req.UpgradeTo != nil && mode == bodyNone {
 		b = append(b, "Connection: Upgrade\r\nUpgrade: "...)
@@ -127,11 +127,11 @@ func appendField(b []byte, f *wire.Field) []byte {
 }
 
 // appendTrace appends a W3C trace context that begins here.
-func (c *conn) appendTrace(b []byte) []byte {
+func (x *exchange) appendTrace(b []byte) []byte {
 	const digits = "0123456789abcdef"
 	b = append(b, "traceparent: 00-"...)
 	for i := range 3 {
-		v := c.call.random() | 1
+		v := x.call.random() | 1
 		for s := 60; s >= 0; s -= 4 {
 			b = append(b, digits[v>>s&15])
 		}
@@ -160,8 +160,8 @@ func appendStatus(b []byte, status int, reason []byte) []byte {
 
 // appendResponse appends the response's head as the client gets it, up to and
 // without the framing and the empty line.
-func (c *conn) appendResponse(b []byte) []byte {
-	resp := &c.resp
+func (x *exchange) appendResponse(b []byte) []byte {
+	resp := &x.resp
 	reason := resp.Reason
 	if reason == nil {
 		reason = []byte{}
@@ -180,3 +180,6 @@ func (c *conn) appendResponse(b []byte) []byte {
 	}
 	return b
 }
+
+// appendLength appends the length of the answer's body.
+func (x *exchange) appendLength(b []byte) []byte { return strconv.AppendInt(b, x.resp.Length, 10) }

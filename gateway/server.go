@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"net"
-	"net/http"
 	"sync"
 	"time"
 )
@@ -61,28 +60,35 @@ func (g *Gateway) Serve(ln net.Listener) error {
 	}
 }
 
-// connSet are the client connections of the HTTP/1 engine.
+// served is a client connection, or a call on somebody else's.
+type served interface {
+	sweep(now int64)
+	retire()
+	abort()
+}
+
+// connSet are the client connections.
 type connSet struct {
 	mu     sync.Mutex
-	set    map[*conn]struct{}
+	set    map[served]struct{}
 	closed bool
 	empty  chan struct{}
 }
 
-func (s *connSet) add(c *conn) bool {
+func (s *connSet) add(c served) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
 		return false
 	}
 	if s.set == nil {
-		s.set = map[*conn]struct{}{}
+		s.set = map[served]struct{}{}
 	}
 	s.set[c] = struct{}{}
 	return true
 }
 
-func (s *connSet) remove(c *conn) {
+func (s *connSet) remove(c served) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.set, c)
@@ -98,7 +104,7 @@ func (s *connSet) len() int {
 	return len(s.set)
 }
 
-func (s *connSet) each(do func(*conn)) {
+func (s *connSet) each(do func(served)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for c := range s.set {
@@ -119,7 +125,7 @@ func (s *connSet) drain(ctx context.Context) error {
 	}
 	empty := s.empty
 	s.mu.Unlock()
-	s.each((*conn).closeIfIdle)
+	s.each(served.retire)
 	select {
 	case <-empty:
 		return nil
@@ -132,15 +138,15 @@ func (s *connSet) closeAll() {
 	s.mu.Lock()
 	s.closed = true
 	s.mu.Unlock()
-	s.each(func(c *conn) { c.abort() })
+	s.each(served.abort)
 }
 
 // sweepConns ends what has taken too long, on all connections.
 func (g *Gateway) sweepConns(now int64) {
 	closing := g.closing.Load()
-	g.conns.each(func(c *conn) {
+	g.conns.each(func(c served) {
 		if closing {
-			c.closeIfIdle()
+			c.retire()
 		}
 		c.sweep(now)
 	})
@@ -158,63 +164,6 @@ func withALPN(c *tls.Config) *tls.Config {
 	}
 	return c
 }
-
-// newHTTP2 is the server for connections that speak HTTP/2, in clear or over TLS.
-func (g *Gateway) newHTTP2() *http.Server {
-	var protocols http.Protocols
-	protocols.SetHTTP1(true)
-	protocols.SetHTTP2(true)
-	protocols.SetUnencryptedHTTP2(true)
-	l := g.state.Load().cfg.Limits
-	return &http.Server{
-		Handler:           g.handler,
-		Protocols:         &protocols,
-		TLSConfig:         &tls.Config{NextProtos: []string{"h2", "http/1.1"}},
-		ReadHeaderTimeout: l.HeadTimeout,
-		IdleTimeout:       l.IdleTimeout,
-		MaxHeaderBytes:    l.HeadBytes,
-		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: 250},
-		ErrorLog:          nil,
-	}
-}
-
-// handoff is a listener of connections that were accepted elsewhere.
-type handoff struct {
-	conns chan net.Conn
-	done  chan struct{}
-	once  sync.Once
-}
-
-func newHandoff() *handoff {
-	return &handoff{conns: make(chan net.Conn), done: make(chan struct{})}
-}
-
-// give hands a connection over. It reports whether somebody took it.
-func (h *handoff) give(nc net.Conn) bool {
-	select {
-	case h.conns <- nc:
-		return true
-	case <-h.done:
-		return false
-	}
-}
-
-func (h *handoff) Accept() (net.Conn, error) {
-	select {
-	case nc := <-h.conns:
-		return nc, nil
-	case <-h.done:
-		return nil, net.ErrClosed
-	}
-}
-
-func (h *handoff) close() { h.once.Do(func() { close(h.done) }) }
-
-// Close implements net.Listener.
-func (h *handoff) Close() error { h.close(); return nil }
-
-// Addr implements net.Listener.
-func (h *handoff) Addr() net.Addr { return &net.TCPAddr{} }
 
 // prefixed is a connection of which some bytes were read already.
 type prefixed struct {

@@ -32,6 +32,7 @@ type sock struct {
 	onIdle    func(fd uintptr) bool
 	onControl func(fd uintptr)
 	peeked    int
+	first     [1]byte
 }
 
 func (s *sock) init(nc net.Conn) {
@@ -190,17 +191,13 @@ func (s *sock) rawAsk(fd uintptr) bool {
 // holds n bytes.
 func (s *sock) Idle(l lender) (n int, err error) {
 	if s.rc == nil {
-		n, err = s.nc.Read(l.lend())
-	} else {
-		s.lender, s.lent = l, false
-		s.err, s.n = nil, 0
-		err = s.rc.Read(s.onIdle)
-		n, err = s.result(err)
-		if !s.lent {
-			return n, err
-		}
+		return idle(s.nc, &s.first, l)
 	}
-	if err != nil {
+	s.lender, s.lent = l, false
+	s.err, s.n = nil, 0
+	err = s.rc.Read(s.onIdle)
+	n, err = s.result(err)
+	if s.lent && err != nil {
 		l.takeBack()
 	}
 	return n, err

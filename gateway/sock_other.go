@@ -8,7 +8,10 @@ import (
 )
 
 // sock reads and writes a connection, by the means that every system has.
-type sock struct{ nc net.Conn }
+type sock struct {
+	nc    net.Conn
+	first [1]byte
+}
 
 func (s *sock) init(nc net.Conn) { s.nc = nc }
 
@@ -25,10 +28,7 @@ func (s *sock) Ask(out, in []byte) (n, wrote int, err error) {
 
 // Idle waits for the first bytes of a request, in a buffer that l lends.
 func (s *sock) Idle(l lender) (n int, err error) {
-	if n, err = s.nc.Read(l.lend()); err != nil {
-		l.takeBack()
-	}
-	return n, err
+	return idle(s.nc, &s.first, l)
 }
 
 // Alive looks whether an idle connection is still open and has nothing to say.

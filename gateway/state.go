@@ -19,7 +19,6 @@ type state struct {
 	byName  map[string]*worker
 	fns     map[string]*function
 	routes  []Route // longest prefix first, those with a host before those without
-	h2c     bool    // some worker speaks HTTP/2 only
 }
 
 // trusts says whether the forwarding headers of that peer are believed.
@@ -146,7 +145,6 @@ func (b *builder) worker(m Member, all bool) error {
 	}
 	b.next.workers = append(b.next.workers, w)
 	b.next.byName[m.Name] = w
-	b.next.h2c = b.next.h2c || w.h2c
 	if !all {
 		b.offers[m.Name] = slices.Sorted(maps.Keys(m.Functions))
 	}
@@ -318,8 +316,9 @@ func (g *Gateway) AddWorkers(urls ...string) error {
 	return g.rebuildLocked()
 }
 
-// settleFor bounds how long RemoveWorkers waits.
-const settleFor = 250 * time.Millisecond
+// settleFor bounds how long RemoveWorkers waits: on a machine that is overloaded a
+// worker may take that long to read what has been sent to it.
+const settleFor = 2 * time.Second
 
 // RemoveWorkers removes workers by URL. One that is not there is no error. Calls
 // in flight on them finish. When it returns the workers may be stopped in an

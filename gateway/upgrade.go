@@ -6,10 +6,8 @@ import (
 	"sync"
 )
 
-// upgrade passes on the answer that switches protocols, and then every byte in
-// both directions until both have ended. A reload does not touch it.
+// upgrade implements client. A reload does not touch what it carries.
 func (c *conn) upgrade(u *upstream, n int) {
-	x := &c.call
 	b := c.appendResponse(c.bufs.out[:0])
 	b = append(b, "Connection: Upgrade\r\n\r\n"...)
 	b = append(b, c.bufs.up[c.respHead:n]...)
@@ -17,12 +15,19 @@ func (c *conn) upgrade(u *upstream, n int) {
 		c.clientLeft(u)
 		return
 	}
-	c.deadline.Store(0)
 	c.moved.Store(0)
 	c.phase.Store(phaseFree)
 	early := append([]byte(nil), c.bufs.in[c.r:c.w]...)
 	c.r, c.w = 0, 0
 	c.release()
+	c.tunnel(c.nc, u, early)
+}
+
+// tunnel carries bytes between a client and a worker that have switched
+// protocols until both directions have ended. early is what the client has sent
+// already.
+func (x *exchange) tunnel(nc net.Conn, u *upstream, early []byte) {
+	x.deadline.Store(0)
 	var both sync.WaitGroup
 	both.Go(func() {
 		if len(early) > 0 {
@@ -31,18 +36,18 @@ func (c *conn) upgrade(u *upstream, n int) {
 				return
 			}
 		}
-		if !copyHalf(u.nc, c.nc) {
+		if !copyHalf(u.nc, nc) {
 			u.close()
 		}
 	})
-	if !copyHalf(c.nc, u.nc) {
-		_ = c.nc.Close()
+	if !copyHalf(nc, u.nc) {
+		_ = nc.Close()
 	}
 	both.Wait()
-	c.detach(u)
+	x.detach(u)
 	u.close()
-	x.settled(101)
-	x.finish(101)
+	x.call.settled(101)
+	x.call.finish(101)
 }
 
 // copyHalf carries one direction to its end and passes the end on. It reports

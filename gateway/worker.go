@@ -76,8 +76,15 @@ func (w *worker) keepsFor(now int64) time.Duration {
 	if after == 0 || now-w.dropped.Load() > int64(dropMemory) {
 		return idleFor
 	}
+	if after < int64(atOnce) {
+		return 0
+	}
 	return time.Duration(after / 2)
 }
+
+// atOnce is what counts as no time at all: a worker that hangs up so soon after an
+// answer might do so while a call is on its way.
+const atOnce = 2 * time.Millisecond
 
 // of returns the gateway's worker of a balance.Worker.
 func of(b *balance.Worker) *worker {

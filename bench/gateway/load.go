@@ -31,11 +31,20 @@ var loads = []load{
 		return wrk(fmt.Sprintf("https://127.0.0.1:%d/run/hello", g.https)), nil
 	}},
 	{"GET over HTTP/2 and TLS", "h2load", secure, func(_ *lab, g *gateway) ([]string, error) {
-		return []string{
-			"-D", strconv.Itoa(int(seconds.Seconds())), "-t1", "-c", strconv.Itoa(max(*conns/8, 1)), "-m8",
-			fmt.Sprintf("https://127.0.0.1:%d/run/hello", g.https),
-		}, nil
+		return h2load(g), nil
 	}},
+	{"POST of 1 KiB over HTTP/2 and TLS", "h2load", secure, func(l *lab, g *gateway) ([]string, error) {
+		body, err := l.file("kilobyte", strings.Repeat("x", 1024))
+		return append([]string{"-d", body}, h2load(g)...), err
+	}},
+}
+
+// h2load spreads as many calls at once over fewer connections.
+func h2load(g *gateway) []string {
+	return []string{
+		"-D", strconv.Itoa(int(seconds.Seconds())), "-t1", "-c", strconv.Itoa(max(*conns/8, 1)), "-m8",
+		fmt.Sprintf("https://127.0.0.1:%d/run/hello", g.https),
+	}
 }
 
 func plain(g *gateway) int  { return g.http }

@@ -114,7 +114,7 @@ func run() error {
 }
 
 func table(name string, running []*gateway, results map[string]result) {
-	fmt.Printf("\n%-28s %10s %8s %8s %12s %14s %8s\n", name, "calls/s", "p50 ms", "p99 ms", "CPU µs/call", "CPU ÷ nginx's", "allocs")
+	fmt.Printf("\n%-34s %10s %8s %8s %12s %14s %8s\n", name, "calls/s", "p50 ms", "p99 ms", "CPU µs/call", "CPU ÷ nginx's", "allocs")
 	base := results["nginx"]
 	for _, g := range running {
 		r, ok := results[g.name]
@@ -128,7 +128,7 @@ func table(name string, running []*gateway, results map[string]result) {
 		if r.allocs >= 0 {
 			allocs = fmt.Sprintf("%.1f", r.allocs)
 		}
-		fmt.Printf("%-28s %10.0f %8.2f %8.1f %12.1f %14s %8s\n", g.name, r.calls, r.p50, r.p99, r.cpu, ratio, allocs)
+		fmt.Printf("%-34s %10.0f %8.2f %8.1f %12.1f %14s %8s\n", g.name, r.calls, r.p50, r.p99, r.cpu, ratio, allocs)
 	}
 }
 

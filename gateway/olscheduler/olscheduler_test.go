@@ -116,12 +116,11 @@ func TestBothSpellingsOfWorkers(t *testing.T) {
 // worker answers as the workers of olscheduler's own tests do.
 func worker(t *testing.T, gate <-chan bool) (u url.URL, text string) {
 	t.Helper()
-	var s *httptest.Server
-	s = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if gate != nil && strings.HasPrefix(r.URL.Path, "/run") {
 			<-gate
 		}
-		fmt.Fprintf(w, "%s by %s", r.URL.Path, s.URL)
+		fmt.Fprintf(w, "%s by http://%s", r.URL.Path, r.Context().Value(http.LocalAddrContextKey))
 	}))
 	t.Cleanup(s.Close)
 	p, err := url.Parse(s.URL)

@@ -143,9 +143,7 @@ func trailerSize(b []byte) (int, error) {
 		if colon <= 0 || count >= MaxFields || !all(l[:colon], token) || !all(l[colon+1:], text) {
 			return 0, errTrailer
 		}
-		switch kind(l[:colon]) {
-		case Other, TraceParent, ContentType:
-		default: // framing, routing and the rest must not come late
+		if !mayTrail(kind(l[:colon])) {
 			return 0, errTrailerField
 		}
 	}
@@ -172,5 +170,12 @@ func AppendChunkSize(dst []byte, n int) []byte {
 	for ; shift >= 0; shift -= 4 {
 		dst = append(dst, digits[n>>shift&15])
 	}
+	return append(dst, '\r', '\n')
+}
+
+// AppendLast appends the chunk that ends a body, with its trailers as lines.
+func AppendLast(dst, trailer []byte) []byte {
+	dst = append(dst, "0\r\n"...)
+	dst = append(dst, trailer...)
 	return append(dst, '\r', '\n')
 }

@@ -49,6 +49,7 @@ var (
 	errCoding       = &Error{501, "transfer coding not supported"}
 	errCodings      = bad("more than one Transfer-Encoding header")
 	errCoding10     = bad("Transfer-Encoding in an HTTP/1.0 message")
+	errExpect       = &Error{417, "expectation not supported"}
 	errTooMany      = &Error{431, "too many header lines"}
 	errStatusLine   = bad("malformed status line")
 	errChunk        = bad("malformed chunk")
@@ -116,6 +117,7 @@ type Request struct {
 	Continue bool
 	// Trailers says that the client takes trailers (TE: trailers).
 	Trailers bool
+	scheme   []byte // of a header list
 }
 
 // Response is the head of a response.
@@ -184,7 +186,10 @@ func (r *Request) Parse(b []byte) (n int, err error) {
 			hosts++
 			r.Host = f.Value
 		case Expect:
-			r.Continue = r.Minor == 1 && equalFold(f.Value, "100-continue")
+			if !equalFold(f.Value, "100-continue") {
+				return 0, errExpect
+			}
+			r.Continue = r.Minor == 1
 		case TE:
 			r.Trailers = hasToken(f.Value, "trailers")
 		}

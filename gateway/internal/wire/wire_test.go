@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httputil"
@@ -268,6 +269,50 @@ func FuzzChunks(f *testing.F) {
 		want, werr := io.ReadAll(httputil.NewChunkedReader(bytes.NewReader(raw)))
 		if werr != nil || !bytes.Equal(got, want) {
 			t.Fatalf("%q: %q, net/http %q, %v", raw, got, want, werr)
+		}
+	})
+}
+
+// FuzzList: a header list that is accepted is, written as HTTP/1, the same
+// request: nothing in it becomes another line, another length or another host.
+func FuzzList(f *testing.F) {
+	f.Add([]byte(":method\x01GET\x01:scheme\x01http\x01:path\x01/run/f\x01:authority\x01a\x01cookie\x01a=1\x01cookie\x01b=2"))
+	f.Add([]byte(":method\x01POST\x01:scheme\x01http\x01:path\x01/\x01host\x01a\x01content-length\x015\x01te\x01trailers\x01expect\x01100-continue"))
+	f.Add([]byte(":method\x01GET\x01:scheme\x01http\x01:path\x01/x HTTP/1.1\r\nx: y\x01:authority\x01a"))
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		var r wire.Request
+		r.Begin()
+		parts := bytes.Split(raw, []byte{1})
+		for i := 0; i+1 < len(parts); i += 2 {
+			if r.Add(parts[i], parts[i+1]) != nil {
+				return
+			}
+		}
+		if r.End() != nil || string(r.Method) == "CONNECT" {
+			return
+		}
+		text := fmt.Appendf(nil, "%s %s HTTP/1.1\r\nHost: %s\r\n", r.Method, r.Target, r.Host)
+		var kept []wire.Field
+		for _, fd := range r.Fields {
+			if !fd.Drop && fd.Kind != wire.Host {
+				text = fmt.Appendf(text, "%s: %s\r\n", fd.Name, fd.Value)
+				kept = append(kept, fd)
+			}
+		}
+		text = append(text, "\r\n"...)
+		var h wire.Request
+		n, err := h.Parse(text)
+		if err != nil || n != len(text) {
+			t.Fatalf("%q is not a request: %v", text, err)
+		}
+		if !bytes.Equal(h.Method, r.Method) || !bytes.Equal(h.Target, r.Target) || !bytes.Equal(h.Host, r.Host) || h.Length != r.Length ||
+			h.Chunked || h.Close || len(h.Fields) != len(kept)+1 || h.Continue != r.Continue {
+			t.Fatalf("%q became %+v, was %+v", text, h, r)
+		}
+		for i, fd := range kept {
+			if g := h.Fields[i+1]; !bytes.Equal(g.Name, fd.Name) || !bytes.Equal(g.Value, fd.Value) || g.Kind != fd.Kind || g.Drop {
+				t.Fatalf("%q: header %d became %+v, was %+v", text, i, g, fd)
+			}
 		}
 	})
 }

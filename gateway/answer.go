@@ -1,0 +1,315 @@
+package gateway
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"os"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/rota-project/rota/gateway/internal/wire"
+)
+
+// readHead reads until a final response head is in resp; 1xx are passed on. n
+// counts what is in bufs.up, and is the same on return but for 1xx heads. end
+// says that the client is gone.
+func (x *exchange) readHead(u *upstream, n int, pm **pump) (m int, end bool, err error) {
+	for {
+		hn, err := 0, wire.ErrIncomplete
+		if n > 0 {
+			hn, err = x.resp.Parse(x.bufs.up[:n])
+		}
+		switch {
+		case errors.Is(err, wire.ErrIncomplete):
+			if n == len(x.bufs.up) {
+				if n > keepSize {
+					return n, false, errAnswer
+				}
+				x.bufs.up = append(x.bufs.up, make([]byte, n)...)
+			}
+			k, err := u.Read(x.bufs.up[n:])
+			if err != nil {
+				if n == 0 {
+					return n, false, fmt.Errorf("%w: %w", errNothing, err)
+				}
+				return n, false, fmt.Errorf("%w: %w", errAnswer, err)
+			}
+			n += k
+		case err != nil:
+			return n, false, fmt.Errorf("%w: %w", errAnswer, err)
+		case x.resp.Status == 101 && x.req.UpgradeTo != nil || x.resp.Status >= 200:
+			x.respHead = hn
+			return n, false, nil
+		case x.resp.Status == 101:
+			return n, false, fmt.Errorf("%w: it switched protocols unasked", errAnswer)
+		default:
+			if x.resp.Status != 100 || x.req.Continue {
+				if !x.client.interim(x.bufs.up[:hn]) {
+					x.clientLeft(u)
+					return 0, true, nil
+				}
+			}
+			copy(x.bufs.up, x.bufs.up[hn:n])
+			n -= hn
+			if x.req.Continue && *pm == nil && x.resp.Status == 100 {
+				*pm = x.startPump(u)
+			}
+		}
+	}
+}
+
+// judge looks at the answer's head: is it one, or did the worker not run the
+// call? Then it is passed on.
+func (x *exchange) judge(u *upstream, w *worker, n int, pm *pump, mode bodyMode) (next, keep bool) {
+	c := &x.call
+	x.answering()
+	if mayRefuse(x.resp.Status) {
+		var err error
+		if n, err = x.peekBody(u, n); err == nil && pm == nil && x.refusedBy(x.peeked) {
+			if x.detach(u) {
+				u.close() // rare enough not to read the rest
+			}
+			return true, false
+		}
+	}
+	if x.resp.Status == 101 {
+		x.client.upgrade(u, n)
+		return false, false
+	}
+	if pm != nil && !pm.endsWithin(earlyAnswer) {
+		x.req.Close = true // the answer came before the body's end: say that this is the last
+	}
+	complete, ok := x.forward(u, n)
+	reusable := complete && !x.resp.Close
+	if pm != nil {
+		pm.endsWithin(earlyEnd)
+		pm.stop(x, u)
+		reusable = reusable && pm.clean
+	}
+	mine := x.detach(u)
+	status := x.settle(complete, ok)
+	if reusable && mine {
+		u.since = c.ended
+		w.pool.put(u)
+	} else {
+		u.close()
+	}
+	c.finish(status)
+	x.log(status)
+	if mode != bodyFlow {
+		x.client.closed(true)
+	}
+	return false, ok && complete && !x.req.Close
+}
+
+// settle ends the attempt that has answered, and returns what the caller got.
+func (x *exchange) settle(complete, ok bool) (status int) {
+	switch {
+	case complete:
+		x.call.settled(x.resp.Status)
+	case !ok: // the client has gone
+		return 499
+	default:
+		x.call.failed(errAnswer, true)
+	}
+	return x.resp.Status
+}
+
+// refusedBy says whether the worker has refused the call with the answer in resp
+// that begins so, and another one is to be tried. If nobody else is, the caller
+// gets this answer.
+func (x *exchange) refusedBy(body []byte) bool {
+	refused, blame, ran := refusals(x.resp.Status, body)
+	return refused && x.call.refusedBy(blame, ran, fmt.Errorf("%w: %d %s", errRefused, x.resp.Status, body)) == again
+}
+
+const (
+	// earlyAnswer is how long an answer waits for the end of the request's body
+	// to be noticed, before it counts as an early one.
+	earlyAnswer = 2 * time.Millisecond
+	// earlyEnd is how long a body may go on after its answer's end.
+	earlyEnd = 100 * time.Millisecond
+)
+
+// peekBody reads until the beginning of the answer's body is in peeked.
+func (x *exchange) peekBody(u *upstream, n int) (int, error) {
+	for {
+		body := x.bufs.up[x.respHead:n]
+		done := false
+		switch {
+		case x.resp.Chunked:
+			var ch wire.Chunks
+			plain := x.peekBuf[:0]
+			for at := 0; ; {
+				d, _, k, err := ch.Next(body[at:])
+				if err != nil {
+					return n, err
+				}
+				plain = append(plain, d[:min(len(d), cap(plain)-len(plain))]...)
+				at += k
+				if done = ch.Done(); done || k == 0 {
+					break
+				}
+			}
+			body = plain
+		case x.resp.Length >= 0:
+			done = int64(len(body)) >= x.resp.Length
+		}
+		if done || len(body) >= refusalPeek || n == len(x.bufs.up) || !x.resp.HasBody(x.req.Method) {
+			x.peeked = body
+			return n, nil
+		}
+		k, err := u.Read(x.bufs.up[n:])
+		if k > 0 {
+			n += k
+			continue
+		}
+		if err != nil {
+			x.peeked = body
+			return n, nil //nolint:nilerr // what is there is passed on, the break shows again
+		}
+	}
+}
+
+// firstOfFlow waits for the first bytes of the answer to a streamed request. A
+// client that waits for 100 (Continue) gets one from us if the worker says
+// nothing for a while.
+func (x *exchange) firstOfFlow(u *upstream, pm *pump) (int, *pump, error) {
+	if pm != nil || !x.req.Continue {
+		n, err := u.Read(x.bufs.up)
+		return n, pm, err
+	}
+	_ = u.nc.SetReadDeadline(time.Now().Add(continueAfter))
+	n, err := u.Read(x.bufs.up)
+	if !errors.Is(err, os.ErrDeadlineExceeded) || x.late.Load() {
+		_ = u.nc.SetReadDeadline(time.Time{})
+		return n, nil, err
+	}
+	_ = u.nc.SetReadDeadline(time.Time{})
+	if !x.sayContinue() {
+		return 0, nil, errClient
+	}
+	pm = x.startPump(u)
+	n, err = u.Read(x.bufs.up)
+	return n, pm, err
+}
+
+// continueAfter is how long a worker may think about an Expect header.
+const continueAfter = time.Second
+
+var errClient = errors.New("the client has gone")
+
+// sayContinue asks the client for the body that it holds back.
+func (x *exchange) sayContinue() bool {
+	x.resp = wire.Response{Head: wire.Head{Fields: x.resp.Fields[:0], Length: -1, Minor: 1}, Status: 100}
+	return x.client.interim([]byte("HTTP/1.1 100 Continue\r\n\r\n"))
+}
+
+// say gives an answer of the gateway's own: a page, or a line of text.
+func (x *exchange) say(r *refusal) bool {
+	if r.page != nil {
+		return x.show(r.page)
+	}
+	return x.answer(r)
+}
+
+func (x *exchange) answer(r *refusal) bool {
+	if x.call.f != nil {
+		x.call.finish(r.status)
+	}
+	x.begin(r.status)
+	x.add("Content-Type", "text/plain; charset=utf-8")
+	x.add("X-Content-Type-Options", "nosniff")
+	if r.retryAfter > 0 {
+		x.add("Retry-After", strconv.FormatInt(int64(max(1, (r.retryAfter+time.Second-1)/time.Second)), 10))
+	}
+	if r.status == 405 {
+		x.add("Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")
+	}
+	return x.whole(append([]byte(r.text), '\n'))
+}
+
+// begin, add and whole make an answer of the gateway's own in resp and send it.
+func (x *exchange) begin(status int) {
+	x.resp = wire.Response{Head: wire.Head{Fields: x.resp.Fields[:0], Minor: 1}, Status: status, Reason: []byte(http.StatusText(status))}
+}
+
+func (x *exchange) add(name, value string) {
+	x.resp.Fields = append(x.resp.Fields, wire.Field{Name: []byte(name), Value: []byte(value)})
+}
+
+func (x *exchange) whole(body []byte) bool {
+	x.resp.Length = int64(len(body))
+	x.touch()
+	defer x.moved.Store(0)
+	if !x.resp.HasBody(x.req.Method) {
+		x.client.head(framedNone)
+		return x.client.flush()
+	}
+	x.client.head(framedLength)
+	return x.client.data(body, true) && x.client.flush()
+}
+
+// own answers a request for one of the gateway's own paths.
+func (x *exchange) own(uri []byte) bool {
+	u, err := url.ParseRequestURI(string(uri))
+	if err != nil {
+		return x.misread("malformed request target")
+	}
+	ctx, cancel := context.WithTimeout(x.g.ctx, 30*time.Second)
+	defer cancel()
+	r := (&http.Request{
+		Method: string(x.req.Method), URL: u, RequestURI: string(uri), Host: string(x.req.Host), Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Header: http.Header{}, Body: http.NoBody, RemoteAddr: x.peer.addr,
+	}).WithContext(ctx)
+	for _, f := range x.req.Fields {
+		r.Header.Add(string(f.Name), string(f.Value))
+	}
+	rec := &recorder{header: http.Header{}, status: 200}
+	x.g.self.ServeHTTP(rec, r)
+	return x.client.refuse(&refusal{status: rec.status, page: rec})
+}
+
+// recorder keeps an answer of net/http.
+type recorder struct {
+	header http.Header
+	status int
+	body   bytes.Buffer
+	wrote  bool
+}
+
+func (r *recorder) Header() http.Header { return r.header }
+
+func (r *recorder) WriteHeader(status int) {
+	if !r.wrote {
+		r.wrote, r.status = true, status
+	}
+}
+
+func (r *recorder) Write(b []byte) (int, error) {
+	r.wrote = true
+	return r.body.Write(b)
+}
+
+// show sends a page of the gateway's own.
+func (x *exchange) show(rec *recorder) bool {
+	x.begin(rec.status)
+	names := make([]string, 0, len(rec.header))
+	for n := range rec.header {
+		if n != "Content-Length" {
+			names = append(names, n)
+		}
+	}
+	slices.Sort(names)
+	for _, n := range names {
+		for _, v := range rec.header[n] {
+			x.add(n, v)
+		}
+	}
+	return x.whole(rec.body.Bytes())
+}

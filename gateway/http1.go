@@ -1,0 +1,349 @@
+package gateway
+
+import (
+	"errors"
+	"io"
+	"time"
+
+	"github.com/rota-project/rota/gateway/internal/wire"
+)
+
+// What follows makes a conn the client of its exchange.
+var _ client = (*conn)(nil)
+
+// bodyRest says what has become of a request's body.
+type bodyRest uint8
+
+const (
+	bodyUnread bodyRest = iota // nobody has asked for it
+	bodyOver                   // it was read to its end
+	bodyBroken                 // some of it may still come: the connection cannot go on
+)
+
+// body implements client.
+func (c *conn) body() (mode bodyMode, ok bool) {
+	req := &c.req
+	switch {
+	case req.Length <= 0 && !req.Chunked:
+		return bodyNone, true
+	case req.Continue:
+		return bodyFlow, true
+	case req.Chunked:
+		size, err := wholeChunks(c.bufs.in[c.r:c.w])
+		switch {
+		case err != nil:
+			c.malformed(err)
+			return 0, false
+		case size == 0:
+			return bodyFlow, true
+		}
+		c.kept = size
+		return bodyKept, true
+	case req.Length > int64(c.call.st.cfg.Limits.ReplayBytes):
+		return bodyFlow, true
+	}
+	c.kept = int(req.Length)
+	if need := c.r + c.kept; need > len(c.bufs.in) {
+		grown := make([]byte, need)
+		copy(grown, c.bufs.in[:c.w])
+		c.bufs.in = grown
+		// The request's fields point into the old buffer, which stays alive.
+	}
+	for c.w < c.r+c.kept {
+		c.touch()
+		n, err := c.Read(c.bufs.in[c.w:])
+		if err != nil {
+			return 0, false
+		}
+		c.w += n
+	}
+	c.moved.Store(0)
+	return bodyKept, true
+}
+
+// wholeChunks is the size of the chunked body at the beginning of b, 0 if it has
+// not yet come in full.
+func wholeChunks(b []byte) (size int, err error) {
+	var ch wire.Chunks
+	for !ch.Done() {
+		_, _, n, err := ch.Next(b[size:])
+		if err != nil {
+			return 0, err
+		}
+		if n == 0 && !ch.Done() {
+			return 0, nil
+		}
+		size += n
+	}
+	return size, nil
+}
+
+// appendKept implements client.
+func (c *conn) appendKept(b []byte) []byte {
+	raw := c.bufs.in[c.r : c.r+c.kept]
+	if !c.req.Chunked {
+		return append(b, raw...)
+	}
+	var ch wire.Chunks
+	for {
+		d, trailer, n, err := ch.Next(raw)
+		if err != nil {
+			return b // body has checked it
+		}
+		if ch.Done() {
+			return wire.AppendLast(b, trailer)
+		}
+		b = wire.AppendChunk(b, d)
+		raw = raw[n:]
+	}
+}
+
+// flow reads a body that is not kept. It has a sock of its own: the connection's
+// is the answer's.
+type flow struct {
+	from   sock
+	early  []byte // what has come already, of a body of known length
+	left   int64  // what of it is to come
+	chunks wire.Chunks
+	buf    []byte // what has come of a chunked body: from at to n it is undecoded
+	at, n  int
+	data   []byte // decoded and not yet taken
+	end    []byte // trailers
+	bad    error
+}
+
+// open implements client.
+func (c *conn) open() {
+	c.rest = bodyBroken // until closed says otherwise
+	early := c.bufs.in[c.r:c.w]
+	f := &c.flow
+	*f = flow{}
+	f.from.init(c.nc)
+	if c.req.Chunked {
+		f.buf = make([]byte, max(len(early), pumpSize))
+		f.n = copy(f.buf, early)
+		c.r, c.w = 0, 0
+		return
+	}
+	f.left = c.req.Length
+	if int64(len(early)) > f.left {
+		early = early[:f.left]
+	}
+	f.early = early
+	c.r += len(early)
+}
+
+// read implements client.
+func (c *conn) read(p []byte) (int, error) {
+	if c.req.Chunked {
+		return c.flow.readChunks(p)
+	}
+	return c.flow.readLength(p)
+}
+
+func (f *flow) readLength(p []byte) (n int, err error) {
+	p = p[:min(int64(len(p)), f.left)]
+	switch {
+	case len(p) == 0:
+		return 0, io.EOF
+	case len(f.early) > 0:
+		n = copy(p, f.early)
+		f.early = f.early[n:]
+	default:
+		if n, err = f.from.Read(p); n == 0 {
+			return 0, cutShort(err)
+		}
+	}
+	if f.left -= int64(n); f.left == 0 {
+		return n, io.EOF
+	}
+	return n, nil
+}
+
+// cutShort is the error of a body that ends too early.
+func cutShort(err error) error {
+	if err == nil || errors.Is(err, io.EOF) {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+func (f *flow) readChunks(p []byte) (n int, err error) {
+	for {
+		if len(f.data) > 0 {
+			k := copy(p[n:], f.data)
+			f.data = f.data[k:]
+			if n += k; n == len(p) {
+				return n, nil
+			}
+			continue
+		}
+		if f.chunks.Done() {
+			return n, io.EOF
+		}
+		d, trailer, k, err := f.chunks.Next(f.buf[f.at:f.n])
+		if err != nil {
+			f.bad = err
+			return n, err
+		}
+		f.at += k
+		f.data = d
+		if f.chunks.Done() {
+			f.end = trailer
+		}
+		if k > 0 || f.chunks.Done() {
+			continue
+		}
+		if n > 0 {
+			return n, nil
+		}
+		copy(f.buf, f.buf[f.at:f.n])
+		f.n -= f.at
+		f.at = 0
+		if f.n == len(f.buf) {
+			return 0, io.ErrShortBuffer
+		}
+		if k, err = f.from.Read(f.buf[f.n:]); k == 0 {
+			return 0, cutShort(err)
+		}
+		f.n += k
+	}
+}
+
+// trailer implements client.
+func (c *conn) trailer() []byte { return c.flow.end }
+
+// cut implements client.
+func (c *conn) cut() { _ = c.nc.SetReadDeadline(longAgo) }
+
+// closed implements client.
+func (c *conn) closed(whole bool) {
+	f := &c.flow
+	if c.rest == bodyUnread { // it was kept, or there was none
+		c.r += c.kept
+		c.kept, c.rest = 0, bodyOver
+		return
+	}
+	_ = c.nc.SetReadDeadline(time.Time{})
+	if !whole {
+		return
+	}
+	c.rest = bodyOver
+	if rest := f.buf[f.at:f.n]; len(rest) > 0 { // what came after it is the next request's
+		for len(c.bufs.in) < len(rest) {
+			c.bufs.in = append(c.bufs.in, make([]byte, len(c.bufs.in))...)
+		}
+		c.r, c.w = 0, copy(c.bufs.in, rest)
+	}
+	*f = flow{}
+}
+
+// interim implements client.
+func (c *conn) interim(raw []byte) bool {
+	if c.req.Minor == 0 {
+		return true // it would not know what that is
+	}
+	_, err := c.Write(raw)
+	return err == nil
+}
+
+// head implements client.
+func (c *conn) head(f framing) {
+	resp := &c.resp
+	b := c.appendResponse(c.bufs.out[:0])
+	// An answer without a body may say how long it would be.
+	unknown := f == framedUnknown || f == framedNone && resp.Chunked && string(c.req.Method) == "HEAD"
+	c.chunk = f == framedUnknown && c.req.Minor == 1
+	if f == framedUnknown && c.req.Minor == 0 || c.g.closing.Load() {
+		c.req.Close = true // the end of the connection is the end of the body
+	}
+	switch {
+	case c.req.Close:
+		b = append(b, "Connection: close\r\n"...)
+	case c.req.Minor == 0:
+		b = append(b, "Connection: keep-alive\r\n"...)
+	}
+	switch {
+	case unknown && c.req.Minor == 1:
+		b = append(b, "Transfer-Encoding: chunked\r\n"...)
+	case !unknown && resp.Length >= 0 && resp.Status != 204 && resp.Status >= 200:
+		b = append(b, "Content-Length: "...)
+		b = c.appendLength(b)
+		b = append(b, "\r\n"...)
+	}
+	b = append(b, "\r\n"...)
+	c.bufs.out = b
+}
+
+// smallBody is what is copied to what is to be written anyway.
+const smallBody = 4 << 10
+
+// data implements client.
+func (c *conn) data(p []byte, last bool) bool {
+	switch {
+	case c.chunk:
+		c.bufs.out = wire.AppendChunk(c.bufs.out, p)
+		if last {
+			c.bufs.out = wire.AppendLast(c.bufs.out, nil)
+		}
+	case len(c.bufs.out) == 0 && len(p) > smallBody: // no need to copy it
+		_, err := c.Write(p)
+		return err == nil
+	default:
+		c.bufs.out = append(c.bufs.out, p...)
+	}
+	return true
+}
+
+// trailers implements client.
+func (c *conn) trailers(lines []byte) bool {
+	if c.chunk {
+		c.bufs.out = wire.AppendLast(c.bufs.out, lines)
+	}
+	return true
+}
+
+// flush implements client.
+func (c *conn) flush() bool {
+	if len(c.bufs.out) == 0 {
+		return true
+	}
+	_, err := c.Write(c.bufs.out)
+	c.bufs.out = c.bufs.out[:0]
+	return err == nil
+}
+
+// refuse implements client.
+func (c *conn) refuse(r *refusal) bool {
+	whole := c.skipBody()
+	if !whole {
+		c.req.Close = true
+		c.rest = bodyBroken
+	}
+	return c.say(r) && whole && !c.req.Close
+}
+
+// skipBody steps over a body that is already here in full.
+func (c *conn) skipBody() bool {
+	switch {
+	case c.rest != bodyUnread:
+		return c.rest == bodyOver
+	case c.req.Continue:
+		return c.req.Length <= 0 && !c.req.Chunked
+	case c.req.Chunked:
+		size, err := wholeChunks(c.bufs.in[c.r:c.w])
+		if err != nil || size == 0 {
+			return false
+		}
+		c.r += size
+	case c.req.Length > 0:
+		if int64(c.w-c.r) < c.req.Length {
+			return false
+		}
+		c.r += int(c.req.Length)
+	}
+	return true
+}
+
+// gone implements client.
+func (c *conn) gone() bool { return gone(c.raw) }

@@ -1,0 +1,25 @@
+package gateway_test
+
+import (
+	"fmt"
+	"net/http"
+	"os"
+	"testing"
+
+	"go.uber.org/goleak"
+)
+
+// Nothing that a test or a gateway has started outlives it.
+func TestMain(m *testing.M) {
+	code := m.Run()
+	for _, c := range []*http.Client{shared, sharedH2C, sharedH2, http.DefaultClient} {
+		c.CloseIdleConnections()
+	}
+	if code == 0 {
+		if err := goleak.Find(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			code = 1
+		}
+	}
+	os.Exit(code)
+}

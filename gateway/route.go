@@ -1,0 +1,214 @@
+package gateway
+
+import (
+	"bytes"
+	"strconv"
+
+	"github.com/rota-project/rota/balance"
+	"github.com/rota-project/rota/gateway/internal/wire"
+)
+
+// target is what a path asks for.
+type target struct {
+	kind targetKind
+	fn   []byte // the function's name
+	task []byte
+	path []byte // what to ask the worker for, with query
+}
+
+type targetKind uint8
+
+const (
+	toFunction targetKind = iota
+	toOwn                 // the gateway's own paths
+	toNowhere             // 404
+	toBad                 // 400
+)
+
+// resolve finds out what a request is for. uri is in origin form.
+func (st *state) resolve(host, uri []byte) (t target) {
+	path := uri
+	if i := bytes.IndexByte(uri, '?'); i >= 0 {
+		path = uri[:i]
+	}
+	t.path = uri
+	if unclear(path) || bytes.IndexByte(path, '#') >= 0 {
+		t.kind = toBad
+		return t
+	}
+	switch {
+	case bytes.HasPrefix(path, []byte("/run/")):
+		t.fn = path[len("/run/"):]
+		if i := bytes.IndexByte(t.fn, '/'); i >= 0 {
+			t.fn = t.fn[:i]
+		}
+		t.check()
+		return t
+	case bytes.HasPrefix(path, []byte("/runLambda/")):
+		t.fn = path[len("/runLambda/"):]
+		t.check()
+		return t
+	case bytes.HasPrefix(path, []byte("/t/")):
+		rest := uri[len("/t/"):]
+		end := bytes.IndexAny(rest, "/?")
+		if end < 0 {
+			end = len(rest)
+		}
+		t.task, t.path = rest[:end], rest[end:]
+		t.kind = toFunction
+		if len(t.task) == 0 {
+			t.kind = toBad
+		}
+		if len(t.path) == 0 || t.path[0] != '/' {
+			t.path = append([]byte{'/'}, t.path...)
+		}
+		return t
+	}
+	if len(st.routes) > 0 {
+		if i := bytes.LastIndexByte(host, ':'); i >= 0 && bytes.IndexByte(host[i:], ']') < 0 {
+			host = host[:i]
+		}
+		for i := range st.routes {
+			r := &st.routes[i]
+			if r.Host != "" && !bytes.EqualFold([]byte(r.Host), host) || !bytes.HasPrefix(path, []byte(r.Prefix)) {
+				continue
+			}
+			if len(path) > len(r.Prefix) && r.Prefix[len(r.Prefix)-1] != '/' && path[len(r.Prefix)] != '/' {
+				continue
+			}
+			t.fn = []byte(r.Function)
+			if r.Strip {
+				t.path = uri[len(r.Prefix):]
+				if len(t.path) == 0 || t.path[0] != '/' {
+					t.path = append([]byte{'/'}, t.path...)
+				}
+			}
+			return t
+		}
+	}
+	switch string(path) {
+	case "/status", "/metrics", "/admin/workers/add", "/admin/workers/remove", "/api/v1/routes", "/api/v1/gateway", "/run", "/runLambda":
+		t.kind = toOwn
+		return t
+	}
+	if bytes.HasPrefix(path, []byte("/api/v1/routes/")) {
+		t.kind = toOwn
+		return t
+	}
+	t.kind = toNowhere
+	return t
+}
+
+func (t *target) check() {
+	if len(t.fn) == 0 {
+		t.kind = toBad
+		return
+	}
+	for _, b := range t.fn {
+		if (b < 'a' || b > 'z') && (b < 'A' || b > 'Z') && (b < '0' || b > '9') && b != '.' && b != '-' && b != '_' {
+			t.kind = toBad
+			return
+		}
+	}
+	if string(t.fn) == "." || string(t.fn) == ".." {
+		t.kind = toBad
+	}
+}
+
+// unclear says that a path has a segment "..", plain or escaped, which the worker
+// might take for a call of another function, or an escape that is none.
+func unclear(path []byte) bool {
+	if bytes.IndexByte(path, '.') < 0 && bytes.IndexByte(path, '%') < 0 {
+		return false
+	}
+	for i, c := range path {
+		if c == '%' && (len(path)-i < 3 || !hex(path[i+1]) || !hex(path[i+2])) {
+			return true
+		}
+	}
+	for len(path) > 0 {
+		var seg []byte
+		if i := bytes.IndexByte(path, '/'); i >= 0 {
+			seg, path = path[:i], path[i+1:]
+		} else {
+			seg, path = path, nil
+		}
+		if len(seg) < 2 || len(seg) > 6 {
+			continue
+		}
+		dots := 0
+		for len(seg) > 0 {
+			switch {
+			case seg[0] == '.':
+				seg = seg[1:]
+			case len(seg) >= 3 && seg[0] == '%' && seg[1] == '2' && seg[2]|0x20 == 'e':
+				seg = seg[3:]
+			default:
+				dots = -9
+				seg = nil
+				continue
+			}
+			dots++
+		}
+		if dots == 2 {
+			return true
+		}
+	}
+	return false
+}
+
+func hex(c byte) bool { return c >= '0' && c <= '9' || c|0x20 >= 'a' && c|0x20 <= 'f' }
+
+// sticky finds what the sticky rule goes by, 0 if the request has it not.
+func (p *policy) sticky(fields []wire.Field, uri []byte) uint64 {
+	if p.StickyHeader != "" {
+		for _, f := range fields {
+			if bytes.EqualFold(f.Name, []byte(p.StickyHeader)) {
+				return balance.HashBytes(f.Value)
+			}
+		}
+	}
+	if p.StickyCookie != "" {
+		for _, f := range fields {
+			if f.Kind == wire.Cookie {
+				if v := pair(f.Value, p.StickyCookie, ';'); v != nil {
+					return balance.HashBytes(v)
+				}
+			}
+		}
+	}
+	if p.StickyQuery != "" {
+		if i := bytes.IndexByte(uri, '?'); i >= 0 {
+			if v := pair(uri[i+1:], p.StickyQuery, '&'); v != nil {
+				return balance.HashBytes(v)
+			}
+		}
+	}
+	return 0
+}
+
+// pair finds the value of key in a list of key=value.
+func pair(list []byte, key string, sep byte) []byte {
+	for len(list) > 0 {
+		var item []byte
+		if i := bytes.IndexByte(list, sep); i >= 0 {
+			item, list = list[:i], list[i+1:]
+		} else {
+			item, list = list, nil
+		}
+		item = bytes.TrimLeft(item, " ")
+		if i := bytes.IndexByte(item, '='); i >= 0 && string(item[:i]) == key {
+			return item[i+1:]
+		}
+	}
+	return nil
+}
+
+// parseGeneration reads the Rota-Generation header of a request.
+func parseGeneration(v []byte) uint64 {
+	n, err := strconv.ParseUint(string(v), 10, 64)
+	if err != nil {
+		return 0
+	}
+	return n
+}

@@ -1,0 +1,347 @@
+package gateway
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"net/textproto"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+
+	"github.com/rota-project/rota/gateway/internal/wire"
+)
+
+// transports are the net/http clients: for calls that workers want over HTTP/2,
+// and for active checks.
+type transports struct {
+	once sync.Once
+	tls  *http.Transport // HTTP/1, and HTTP/2 over TLS where the worker offers it
+	h2c  *http.Transport
+}
+
+func (t *transports) init() {
+	t.once.Do(func() {
+		base := func() *http.Transport {
+			return &http.Transport{
+				MaxIdleConnsPerHost: 256,
+				IdleConnTimeout:     idleFor,
+				DisableCompression:  true, // bodies pass as they are
+				ForceAttemptHTTP2:   true,
+				TLSClientConfig:     &tls.Config{MinVersion: tls.VersionTLS12},
+			}
+		}
+		t.tls, t.h2c = base(), base()
+		var p http.Protocols
+		p.SetUnencryptedHTTP2(true)
+		t.h2c.Protocols = &p
+	})
+}
+
+func (t *transports) close() {
+	t.init()
+	t.tls.CloseIdleConnections()
+	t.h2c.CloseIdleConnections()
+}
+
+func (g *Gateway) transport(w *worker) http.RoundTripper {
+	g.transports.init()
+	if w.h2c {
+		return g.transports.h2c
+	}
+	return g.transports.tls
+}
+
+// needsHTTP2 says whether the call must reach that worker over HTTP/2: the worker
+// speaks nothing else, or it is gRPC, which needs HTTP/2 all the way.
+func (x *exchange) needsHTTP2(w *worker) bool {
+	if w.h2c || !w.tls {
+		return w.h2c
+	}
+	for i := range x.req.Fields {
+		if f := &x.req.Fields[i]; f.Kind == wire.ContentType {
+			return bytes.HasPrefix(f.Value, []byte("application/grpc"))
+		}
+	}
+	return false
+}
+
+// attemptHTTP2 is attempt over HTTP/2, by net/http's client.
+func (x *exchange) attemptHTTP2(w *worker, t *target, mode bodyMode) (next, keep bool) {
+	c := &x.call
+	ctx, cancel := context.WithCancelCause(x.context())
+	defer cancel(nil)
+	u := &upstream{w: w, cancel: cancel}
+	if mode == bodyFlow && x.req.Continue && !x.sayContinue() {
+		c.finish(499)
+		return false, false
+	}
+	hints := &hints{x: x}
+	req, body, err := x.request(httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{Got1xxResponse: hints.pass}), w, t, mode)
+	if err != nil {
+		return x.afterFailure(giveUp, err, 400)
+	}
+	x.attach(u)
+	resp, err := x.g.transport(w).RoundTrip(req)
+	hints.end()
+	if err != nil {
+		whole := body.stop(x)
+		x.detach(u)
+		switch {
+		case x.left():
+			c.finish(499)
+			return false, false
+		case x.late.Swap(false):
+			c.settleLate()
+			return x.afterFailure(giveUp, errLate, 504)
+		}
+		if mode == bodyFlow && !whole {
+			c.idempotent = false
+		}
+		return x.afterFailure(c.failed(err, mode == bodyFlow || !notRun(err)), fmt.Errorf("the worker broke off: %w", err), 502)
+	}
+	x.answering()
+	x.take(resp)
+	n := 0
+	if mayRefuse(resp.StatusCode) && mode != bodyFlow {
+		n, _ = io.ReadFull(resp.Body, x.bufs.up[:refusalPeek]) // what breaks here breaks again
+		if x.refusedBy(x.bufs.up[:n]) {
+			x.detach(u)
+			_ = resp.Body.Close()
+			return true, false
+		}
+	}
+	complete, ok := x.forwardHTTP2(resp, n)
+	_ = resp.Body.Close()
+	whole := body.stop(x)
+	x.detach(u)
+	status := x.settle(complete, ok)
+	c.finish(status)
+	x.log(status)
+	if mode != bodyFlow {
+		x.client.closed(true)
+	}
+	return false, ok && complete && (mode != bodyFlow || whole) && !x.req.Close
+}
+
+// request makes what net/http sends of the head that other workers would get.
+func (x *exchange) request(ctx context.Context, w *worker, t *target, mode bodyMode) (*http.Request, *flowing, error) {
+	kept := mode == bodyKept
+	b := x.appendRequest(x.bufs.out[:0], t, w, mode)
+	x.bufs.out = b
+	req, err := http.ReadRequest(bufio.NewReader(bytes.NewReader(b)))
+	if err != nil {
+		return nil, nil, err
+	}
+	req = req.WithContext(ctx)
+	req.RequestURI = ""
+	req.URL.Scheme, req.URL.Host = "http", w.url.Host
+	if w.tls {
+		req.URL.Scheme = "https"
+	}
+	req.Header.Del("Expect")
+	if x.req.Trailers {
+		req.Header.Set("TE", "trailers") // gRPC wants it
+	}
+	if _, ok := req.Header["User-Agent"]; !ok {
+		req.Header.Set("User-Agent", "") // do not let net/http add its own
+	}
+	body := &flowing{x: x, req: req}
+	switch {
+	case kept:
+		raw := x.client.appendKept(nil)
+		if x.req.Chunked {
+			again := append(append([]byte(nil), b...), raw...)
+			whole, err := http.ReadRequest(bufio.NewReader(bytes.NewReader(again)))
+			if err != nil {
+				return nil, nil, err
+			}
+			if raw, err = io.ReadAll(whole.Body); err != nil {
+				return nil, nil, err
+			}
+			req.Trailer = whole.Trailer
+		}
+		req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(raw)), nil }
+		req.Body, _ = req.GetBody()
+		if req.ContentLength = int64(len(raw)); len(req.Trailer) > 0 {
+			req.ContentLength = -1
+		}
+		body.over = true
+	case mode == bodyFlow:
+		x.client.open()
+		req.Body = body
+	default:
+		req.Body = http.NoBody
+		body.over = true
+	}
+	return req, body, nil
+}
+
+// hints passes informational answers on, until there is an answer.
+type hints struct {
+	x    *exchange
+	mu   sync.Mutex
+	over bool
+}
+
+func (h *hints) pass(status int, header textproto.MIMEHeader) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.over || status == http.StatusContinue {
+		return nil
+	}
+	x := h.x
+	x.take(&http.Response{StatusCode: status, Header: http.Header(header), ContentLength: -1})
+	b := x.appendResponse(nil)
+	if !x.client.interim(append(b, '\r', '\n')) {
+		return errClient
+	}
+	return nil
+}
+
+// end waits until none is under way.
+func (h *hints) end() {
+	h.mu.Lock()
+	h.over = true
+	h.mu.Unlock()
+}
+
+// take makes the answer that net/http has read the one in resp.
+func (x *exchange) take(resp *http.Response) {
+	x.begin(resp.StatusCode)
+	x.resp.Length = resp.ContentLength
+	for name, values := range resp.Header {
+		for _, v := range values {
+			x.resp.Fields = append(x.resp.Fields, wire.NewField([]byte(name), []byte(v)))
+		}
+	}
+}
+
+// forwardHTTP2 passes the answer on: its head and n bytes of its body are here.
+func (x *exchange) forwardHTTP2(resp *http.Response, n int) (complete, ok bool) {
+	empty := !x.resp.HasBody(x.req.Method)
+	if !empty && resp.ContentLength == 0 { // gRPC's errors are such, and must be one frame
+		_, err := resp.Body.Read(x.bufs.up)
+		empty = errors.Is(err, io.EOF) && len(resp.Trailer) == 0
+	}
+	if empty {
+		x.client.head(framedNone)
+		ok = x.client.flush()
+		return ok, ok
+	}
+	if x.resp.Length > 0 && len(resp.Trailer) == 0 {
+		x.client.head(framedLength)
+	} else {
+		x.client.head(framedUnknown)
+	}
+	x.slow()
+	for {
+		x.touch()
+		if n > 0 && !x.client.data(x.bufs.up[:n], false) || !x.client.flush() {
+			return false, false
+		}
+		x.moved.Store(0)
+		var err error
+		if n, err = resp.Body.Read(x.bufs.up); err == nil {
+			continue
+		}
+		if !errors.Is(err, io.EOF) {
+			return false, !x.left()
+		}
+		x.touch()
+		defer x.moved.Store(0)
+		if n > 0 && !x.client.data(x.bufs.up[:n], false) {
+			return false, false
+		}
+		if lines := trailerLines(resp.Trailer); lines != nil {
+			ok = x.client.trailers(lines)
+		} else {
+			ok = x.client.data(nil, true)
+		}
+		ok = ok && x.client.flush()
+		return ok, ok
+	}
+}
+
+func trailerLines(h http.Header) (lines []byte) {
+	for name, values := range h {
+		for _, v := range values {
+			f := wire.NewField([]byte(name), []byte(v))
+			lines = appendField(lines, &f)
+		}
+	}
+	return lines
+}
+
+// notRun says that an attempt failed before the worker can have seen the call.
+func notRun(err error) bool {
+	var op *net.OpError
+	return errors.Is(err, syscall.ECONNREFUSED) || errors.As(err, &op) && op.Op == "dial" ||
+		strings.Contains(err.Error(), "server closed idle connection")
+}
+
+// flowing is a request's body that net/http reads while the answer is awaited.
+type flowing struct {
+	x      *exchange
+	req    *http.Request
+	mu     sync.Mutex // held while it is read
+	over   bool       // it was read to its end
+	closed atomic.Bool
+}
+
+// Read implements io.Reader.
+func (f *flowing) Read(p []byte) (int, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.over {
+		return 0, io.EOF
+	}
+	if f.closed.Load() {
+		return 0, io.ErrClosedPipe
+	}
+	n, err := f.x.client.read(p)
+	if errors.Is(err, io.EOF) {
+		f.over = true
+		for name, value := range wire.Lines(f.x.client.trailer()) {
+			if f.req.Trailer == nil {
+				break // they were not announced: net/http cannot send them
+			}
+			f.req.Trailer.Add(string(name), string(value))
+		}
+	}
+	return n, err
+}
+
+// Close implements io.Closer.
+func (f *flowing) Close() error {
+	f.closed.Store(true)
+	if f.mu.TryLock() { // nobody reads
+		f.mu.Unlock()
+	} else {
+		f.x.client.cut()
+	}
+	return nil
+}
+
+// stop ends the reading, and reports whether the end of the body was reached.
+func (f *flowing) stop(x *exchange) bool {
+	if f.req.Body != f {
+		return true
+	}
+	_ = f.Close()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	x.client.closed(f.over)
+	if !f.over {
+		x.req.Close = true
+	}
+	return f.over
+}
