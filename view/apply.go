@@ -14,7 +14,7 @@ import (
 
 func (d *Delta) empty() bool {
 	return len(d.Tasks)+len(d.Grants)+len(d.Acks)+len(d.Sessions)+len(d.Nodes) == 0 &&
-		len(d.Jobs)+len(d.JobWorkers)+len(d.Programs) == 0 && !d.JobsReset && !d.Schedulers && !d.Sources && !d.Leader && !d.Cluster && !d.Kick
+		len(d.Jobs)+len(d.JobWorkers)+len(d.Programs) == 0 && d.JobsReset == 0 && !d.Schedulers && !d.Sources && !d.Leader && !d.Cluster && !d.Kick
 }
 
 // byTable are events sorted by what they are about.

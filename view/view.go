@@ -86,9 +86,9 @@ type Delta struct {
 	Programs   []string
 	Ended      []*storepb.Program // as they were last
 	// Jobs are events of jobs' keys as they come: package job/control has the
-	// picture of jobs. With JobsReset they are all that there is.
+	// picture of jobs. With JobsReset they are all that there was at that revision.
 	Jobs       []store.Event
-	JobsReset  bool
+	JobsReset  int64
 	JobWorkers []string
 }
 
@@ -227,7 +227,7 @@ func (v *View) reset(kvs []store.KV, rev int64) error {
 	if err != nil {
 		return err
 	}
-	d.JobsReset = true
+	d.JobsReset = rev
 	if d.Tasks, err = v.Tasks.ResetThen(tasks, rev, late.tasks); err != nil {
 		return err
 	}

@@ -93,12 +93,12 @@ func (c *Control) learn(d *view.Delta) {
 	if d.Leader {
 		c.takeLeader()
 	}
-	if d.JobsReset {
-		c.reset(d.Jobs)
+	if d.JobsReset != 0 {
+		c.reset(d.Jobs, d.JobsReset)
 	} else {
 		c.take(d.Jobs)
 	}
-	if len(d.Sessions)+len(d.Nodes)+len(d.JobWorkers)+len(d.Jobs) > 0 || d.Leader || d.JobsReset {
+	if len(d.Sessions)+len(d.Nodes)+len(d.JobWorkers)+len(d.Jobs) > 0 || d.Leader || d.JobsReset != 0 {
 		c.wake()
 	}
 	if len(d.Sessions)+len(d.JobWorkers) > 0 {
@@ -142,16 +142,17 @@ func (c *Control) takeLeader() {
 	}
 }
 
-// reset replaces the picture by all that there is.
-func (c *Control) reset(events []store.Event) {
+// reset replaces the picture by all that there was at a revision. What was
+// written here since stays.
+func (c *Control) reset(events []store.Event, rev int64) {
 	seen := map[string]bool{}
 	for _, e := range events {
 		seen[e.Key] = true
 	}
 	var gone []store.Event
-	for id, e := range c.p.entries {
-		if e.specMod != 0 && !seen[store.JobKey(id)] {
-			gone = append(gone, store.Event{KV: store.KV{Key: store.JobKey(id), Mod: e.specMod + 1}, Deleted: true})
+	for id := range c.p.entries {
+		if !seen[store.JobKey(id)] {
+			gone = append(gone, store.Event{KV: store.KV{Key: store.JobKey(id), Mod: rev}, Deleted: true})
 		}
 	}
 	c.take(append(gone, events...))

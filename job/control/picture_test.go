@@ -1,0 +1,37 @@
+package control
+
+import (
+	"testing"
+	"time"
+
+	"github.com/rota-project/rota/job"
+	"github.com/rota-project/rota/store"
+)
+
+// A listing ends what it does not have, also a state whose job never came, and
+// leaves what was written here since.
+func TestReset(t *testing.T) {
+	t.Parallel()
+	c := &Control{p: newPicture(), dirty: map[string]struct{}{}}
+	put := func(key string, value []byte, err error, mod int64) store.Event {
+		if err != nil {
+			t.Fatal(err)
+		}
+		return store.Event{KV: store.KV{Key: key, Value: value, Mod: mod}}
+	}
+	spec := func(id string, mod int64) store.Event {
+		value, err := encodeSpec(id, job.Spec{Argv: []string{"true"}}, time.Unix(1, 0))
+		return put(store.JobKey(id), value, err, mod)
+	}
+	late, err := encodeState(job.New("ghost", time.Unix(1, 0)))
+	c.take([]store.Event{spec("kept", 3), spec("gone", 4), put(store.JobStateKey("ghost"), late, err, 5), spec("since", 12)})
+	c.reset([]store.Event{spec("kept", 3)}, 10)
+	for _, id := range []string{"kept", "since"} {
+		if _, err := c.get(id); err != nil {
+			t.Error(err)
+		}
+	}
+	if len(c.p.entries) != 2 || len(c.p.ids) != 2 {
+		t.Errorf("it has %v", c.p.ids)
+	}
+}
