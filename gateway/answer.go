@@ -84,8 +84,16 @@ func (x *exchange) judge(u *upstream, w *worker, n int, pm *pump, mode bodyMode)
 	if pm != nil && !pm.endsWithin(earlyAnswer) {
 		x.req.Close = true // the answer came before the body's end: say that this is the last
 	}
+	unasked := mode == bodyFlow && pm == nil
+	if unasked {
+		// The body was announced and nobody has asked for it: what comes next on
+		// either connection may be it, or not.
+		x.req.Close = true
+		x.client.open()
+		x.client.closed(false)
+	}
 	complete, ok := x.forward(u, n)
-	reusable := complete && !x.resp.Close
+	reusable := complete && !x.resp.Close && !unasked
 	if pm != nil {
 		pm.endsWithin(earlyEnd)
 		pm.stop(x, u)

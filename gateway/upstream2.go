@@ -93,7 +93,7 @@ func (x *exchange) attemptHTTP2(w *worker, t *target, mode bodyMode) (next, keep
 	resp, err := x.g.transport(w).RoundTrip(req)
 	hints.end()
 	if err != nil {
-		whole := body.stop(x)
+		body.stop(x)
 		x.detach(u)
 		switch {
 		case x.left():
@@ -103,8 +103,8 @@ func (x *exchange) attemptHTTP2(w *worker, t *target, mode bodyMode) (next, keep
 			c.settleLate()
 			return x.afterFailure(giveUp, errLate, 504)
 		}
-		if mode == bodyFlow && !whole {
-			c.idempotent = false
+		if mode == bodyFlow {
+			c.idempotent = false // the body, or part of it, is gone
 		}
 		return x.afterFailure(c.failed(err, mode == bodyFlow || !notRun(err)), fmt.Errorf("the worker broke off: %w", err), 502)
 	}
@@ -307,7 +307,9 @@ func (f *flowing) Read(p []byte) (int, error) {
 	if f.closed.Load() {
 		return 0, io.ErrClosedPipe
 	}
+	f.x.fed.Store(f.x.g.now())
 	n, err := f.x.client.read(p)
+	f.x.fed.Store(0) // the worker may take its time
 	if errors.Is(err, io.EOF) {
 		f.over = true
 		for name, value := range wire.Lines(f.x.client.trailer()) {
