@@ -2,6 +2,7 @@ package gateway_test
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -81,8 +82,9 @@ func h2cWorker(t *testing.T, h http.HandlerFunc) string {
 // A body that has been carried once is gone: nobody gets the call without it.
 func TestStreamedBodiesAreNotSentAgain(t *testing.T) {
 	t.Parallel()
-	empty := make(chan bool, 10)
+	empty, began := make(chan bool, 10), make(chan bool, 10)
 	handler := func(_ http.ResponseWriter, r *http.Request) {
+		began <- true
 		if n, err := io.Copy(io.Discard, r.Body); n == 0 && err == nil {
 			empty <- true
 		}
@@ -94,12 +96,14 @@ func TestStreamedBodiesAreNotSentAgain(t *testing.T) {
 	_, addr := start(t, cfg)
 	c := dial(t, addr)
 	c.send("PUT /run/f HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
+	<-began
 	c.send("3\r\nabc\r\n0\r\n\r\n")
 	if resp, _ := c.response("PUT"); resp.StatusCode != 502 {
 		t.Errorf("HTTP/1: %d", resp.StatusCode)
 	}
 	f := dialHTTP2(t, addr)
 	f.request(1, false, ":method", "PUT", ":scheme", "http", ":authority", "a", ":path", "/run/f")
+	<-began
 	f.WriteData(1, true, []byte("abc"))
 	f.await("HEADERS 1 502")
 	if len(empty) > 0 {
@@ -172,20 +176,20 @@ func TestHTTP2HeadsDoNotPileUp(t *testing.T) {
 	_, addr := start(t, cfg)
 	f := dialHTTP2(t, addr)
 	f.c.(*net.TCPConn).SetReadBuffer(4 << 10)
-	const most = 20_000 // 160 MB of answers
-	for i := range uint32(most) {
-		f.buf.Reset()
-		b := f.block(":method", "HEAD", ":scheme", "http", ":authority", "a", ":path", "/run/f")
-		if f.WriteHeaders(http2.HeadersFrameParam{StreamID: 2*i + 1, BlockFragment: b, EndStream: true, EndHeaders: true}) != nil {
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	asked := int64(0)
+	for ; asked < 20_000; asked++ { // 160 MB of answers
+		deadline := time.Now().Add(time.Second)
+		for asked-calls.Load() > 100 && time.Now().Before(deadline) {
+			<-tick.C
+		}
+		if asked-calls.Load() > 100 { // it waits for its answers to be read
 			break
 		}
-		for i > 100 && i%100 == 0 && calls.Load() < int64(i)-100 && calls.Load() > 0 {
-			// It falls behind: either it works, or it waits.
-			before := calls.Load()
-			time.Sleep(50 * time.Millisecond)
-			if calls.Load() == before {
-				break
-			}
+		b := f.block(":method", "HEAD", ":scheme", "http", ":authority", "a", ":path", "/run/f")
+		if f.WriteHeaders(http2.HeadersFrameParam{StreamID: uint32(2*asked + 1), BlockFragment: b, EndStream: true, EndHeaders: true}) != nil {
+			break
 		}
 	}
 	if n := calls.Load(); n > 3000 {
@@ -264,5 +268,112 @@ func TestUpgradesThatAreNotPassedOn(t *testing.T) {
 	c.send("POST /run/f HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: x\r\nTransfer-Encoding: chunked\r\n\r\n")
 	if resp, err := http.ReadResponse(c.r, nil); err != nil || resp.StatusCode != 502 {
 		t.Errorf("%v, %v", resp, err)
+	}
+}
+
+// A client that goes while an answer without end is silent does not keep its worker.
+func TestClientsThatLeaveSilence(t *testing.T) {
+	t.Parallel()
+	silent := func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprint(w, "data: 1\n\n")
+		w.(http.Flusher).Flush()
+		<-r.Context().Done()
+	}
+	for name, url := range map[string]string{"HTTP/1": backend(t, silent), "HTTP/2": h2cWorker(t, silent)} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			g, addr := start(t, simple(url))
+			c := dial(t, addr)
+			c.send("GET /run/f HTTP/1.1\r\nHost: a\r\n\r\n")
+			for line := ""; !strings.HasPrefix(line, "data"); {
+				var err error
+				if line, err = c.r.ReadString('\n'); err != nil {
+					t.Fatal(err)
+				}
+			}
+			c.Close()
+			eventually(t, "no call in flight", func() bool { return idle(g) })
+		})
+	}
+}
+
+// An informational answer, too, leaves behind what is for one hop, and can say
+// nothing of a body.
+func TestInformationalAnswersAreCleaned(t *testing.T) {
+	t.Parallel()
+	up := script(t, func(_ int, c net.Conn, r *bufio.Reader) {
+		if _, err := readHead(r); err == nil {
+			io.WriteString(c, "HTTP/1.1 103 Early Hints\r\nLink: x\r\nConnection: x-a\r\nX-A: b\r\nContent-Length: 5\r\n\r\n"+
+				"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+		}
+	})
+	_, addr := start(t, simple(up))
+	c := dial(t, addr)
+	c.send("GET /run/f HTTP/1.1\r\nHost: a\r\n\r\n")
+	if h, _ := readHead(c.r); h != "HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" {
+		t.Errorf("the client got %q", h)
+	}
+}
+
+// one is a listener with one connection.
+type one struct {
+	net.Listener
+	c chan net.Conn
+}
+
+func (l one) Accept() (net.Conn, error) {
+	if c, ok := <-l.c; ok {
+		return c, nil
+	}
+	return nil, net.ErrClosed
+}
+
+// Who does not even take that its request is malformed is cut off.
+func TestRefusalsNobodyTakesAreCutOff(t *testing.T) {
+	t.Parallel()
+	cfg := simple(named(t, "w"))
+	cfg.Defaults.IdleTimeout = 300 * time.Millisecond
+	cfg.Limits.HeadTimeout = 300 * time.Millisecond
+	g, _ := start(t, cfg)
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	theirs, ours := net.Pipe() // nothing is taken that is not read
+	defer theirs.Close()
+	l := one{ln, make(chan net.Conn, 1)}
+	l.c <- ours
+	close(l.c)
+	go g.Serve(l)
+	_ = theirs.SetDeadline(time.Now().Add(patience))
+	io.WriteString(theirs, "GET /run/f HTTP/1.1\r\nHost: a\r\n\r\n")
+	r := bufio.NewReader(theirs)
+	resp, err := http.ReadResponse(r, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	io.Copy(io.Discard, resp.Body)
+	io.WriteString(theirs, "GET\r\n\r\n")
+	if _, err := io.WriteString(theirs, "x"); !errors.Is(err, io.ErrClosedPipe) {
+		t.Errorf("still open: %v", err)
+	}
+}
+
+// Frames that arrive in two pieces each are not one that never ends.
+func TestHTTP2FramesInPieces(t *testing.T) {
+	t.Parallel()
+	cfg := simple(named(t, "w"))
+	cfg.Limits.HeadTimeout = 300 * time.Millisecond
+	_, addr := start(t, cfg)
+	f := dialHTTP2(t, addr)
+	ping := "\x00\x00\x08\x06\x00\x00\x00\x00\x00" + "12345678"
+	io.WriteString(f.c, ping[:9])
+	f.await("SETTINGS 0")
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for range 20 {
+		<-tick.C
+		io.WriteString(f.c, ping[9:]+ping[:9])
+		f.await("PING 0")
 	}
 }

@@ -74,8 +74,8 @@ type source interface {
 
 // sink is where an answer goes to.
 type sink interface {
-	// interim passes on the informational head that is in resp; raw is how it came.
-	interim(raw []byte) bool
+	// interim passes on the informational head that is in resp.
+	interim() bool
 	// head, data, trailers and flush pass on the answer that is in resp. All but
 	// head may block; all report whether the client is still there. The last
 	// piece of data, or trailers, or a head without a body, ends the answer.

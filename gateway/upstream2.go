@@ -200,8 +200,7 @@ func (h *hints) pass(status int, header textproto.MIMEHeader) error {
 	}
 	x := h.x
 	x.take(&http.Response{StatusCode: status, Header: http.Header(header), ContentLength: -1})
-	b := x.appendResponse(nil)
-	if !x.client.interim(append(b, '\r', '\n')) {
+	if !x.interim() {
 		return errClient
 	}
 	return nil
@@ -248,7 +247,7 @@ func (x *exchange) forwardHTTP2(resp *http.Response, n int) (complete, ok bool) 
 		if n > 0 && !x.client.data(x.bufs.up[:n], false) || !x.client.flush() {
 			return false, false
 		}
-		x.moved.Store(0)
+		x.silent()
 		var err error
 		if n, err = resp.Body.Read(x.bufs.up); err == nil {
 			continue
@@ -295,6 +294,9 @@ type flowing struct {
 	mu     sync.Mutex // held while it is read
 	over   bool       // it was read to its end
 	closed atomic.Bool
+
+	cutting sync.Mutex
+	stopped bool // the call goes on without it, and is not to be touched
 }
 
 // Read implements io.Reader.
@@ -324,6 +326,11 @@ func (f *flowing) Read(p []byte) (int, error) {
 
 // Close implements io.Closer.
 func (f *flowing) Close() error {
+	f.cutting.Lock()
+	defer f.cutting.Unlock()
+	if f.stopped {
+		return nil
+	}
 	f.closed.Store(true)
 	if f.mu.TryLock() { // nobody reads
 		f.mu.Unlock()
@@ -341,6 +348,9 @@ func (f *flowing) stop(x *exchange) bool {
 	_ = f.Close()
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.cutting.Lock() // net/http may close it late
+	f.stopped = true
+	f.cutting.Unlock()
 	x.client.closed(f.over)
 	if !f.over {
 		x.req.Close = true
