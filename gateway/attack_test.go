@@ -41,7 +41,7 @@ func TestBodiesThatNobodyAskedFor(t *testing.T) {
 		c := dial(t, addr)
 		c.send(head)
 		resp, body := c.response("POST")
-		if resp.StatusCode != 200 || body != "ok" || !resp.Close {
+		if resp.StatusCode != http.StatusOK || body != "ok" || !resp.Close {
 			t.Errorf("%d %q, close %v", resp.StatusCode, body, resp.Close)
 		}
 		io.WriteString(c.Conn, inside)
@@ -98,7 +98,7 @@ func TestStreamedBodiesAreNotSentAgain(t *testing.T) {
 	c.send("PUT /run/f HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
 	<-began
 	c.send("3\r\nabc\r\n0\r\n\r\n")
-	if resp, _ := c.response("PUT"); resp.StatusCode != 502 {
+	if resp, _ := c.response("PUT"); resp.StatusCode != http.StatusBadGateway {
 		t.Errorf("HTTP/1: %d", resp.StatusCode)
 	}
 	f := dialHTTP2(t, addr)
@@ -239,7 +239,7 @@ func TestHostsOfTargetsAreChecked(t *testing.T) {
 	for _, host := range []string{`b";for=1.2.3.4;by="x`, `b\`, "b#c", "<b>"} {
 		c := dial(t, addr)
 		c.send("GET http://" + host + "/run/f HTTP/1.1\r\nHost: a\r\n\r\n")
-		if resp, _ := c.response("GET"); resp.StatusCode != 400 {
+		if resp, _ := c.response("GET"); resp.StatusCode != http.StatusBadRequest {
 			t.Errorf("%q: %d, the worker got %q", host, resp.StatusCode, <-got)
 		}
 	}
@@ -266,7 +266,7 @@ func TestUpgradesThatAreNotPassedOn(t *testing.T) {
 	}
 	c = dial(t, addr)
 	c.send("POST /run/f HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: x\r\nTransfer-Encoding: chunked\r\n\r\n")
-	if resp, err := http.ReadResponse(c.r, nil); err != nil || resp.StatusCode != 502 {
+	if resp, err := http.ReadResponse(c.r, nil); err != nil || resp.StatusCode != http.StatusBadGateway {
 		t.Errorf("%v, %v", resp, err)
 	}
 }
