@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
 )
 
 // What clients or workers could do to others by keeping to the letter of the
@@ -375,5 +376,36 @@ func TestHTTP2FramesInPieces(t *testing.T) {
 		<-tick.C
 		io.WriteString(f.c, ping[9:]+ping[:9])
 		f.await("PING 0")
+	}
+}
+
+// A status that is none, from a worker on HTTP/2, does not get into the frames or
+// lines of others.
+func TestStatusOfHTTP2WorkersIsChecked(t *testing.T) {
+	t.Parallel()
+	up := script(t, func(_ int, c net.Conn, r *bufio.Reader) {
+		f := &framer{Framer: http2.NewFramer(c, r), t: t}
+		f.enc = hpack.NewEncoder(&f.buf)
+		if _, err := r.Discard(len(http2.ClientPreface)); err != nil {
+			return
+		}
+		f.WriteSettings()
+		for {
+			fr, err := f.ReadFrame()
+			if err != nil {
+				return
+			}
+			if h, ok := fr.(*http2.HeadersFrame); ok {
+				f.WriteHeaders(http2.HeadersFrameParam{StreamID: h.StreamID, BlockFragment: f.block(":status", "101"), EndHeaders: true})
+				f.WriteHeaders(http2.HeadersFrameParam{StreamID: h.StreamID, BlockFragment: f.block(":status", "20000"), EndStream: true, EndHeaders: true})
+			}
+		}
+	})
+	_, addr := start(t, simple("h2c"+strings.TrimPrefix(up, "http")))
+	f := dialHTTP2(t, addr)
+	f.get(1)
+	f.await("HEADERS 1 502")
+	if status, _ := get(t, addr, "/run/f"); status != 502 {
+		t.Errorf("%d, want 502", status)
 	}
 }

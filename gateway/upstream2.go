@@ -92,6 +92,10 @@ func (x *exchange) attemptHTTP2(w *worker, t *target, mode bodyMode) (next, keep
 	x.attach(u)
 	resp, err := x.g.transport(w).RoundTrip(req)
 	hints.end()
+	if err == nil && (resp.StatusCode < 200 || resp.StatusCode > 999) { // net/http lets it pass
+		_ = resp.Body.Close()
+		err = errAnswer
+	}
 	if err != nil {
 		body.stop(x)
 		x.detach(u)
@@ -195,7 +199,7 @@ type hints struct {
 func (h *hints) pass(status int, header textproto.MIMEHeader) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.over || status == http.StatusContinue {
+	if h.over || status <= http.StatusSwitchingProtocols { // the one was said, the other cannot be
 		return nil
 	}
 	x := h.x
