@@ -49,7 +49,7 @@ func (x *exchange) readHead(u *upstream, n int, pm **pump) (m int, end bool, err
 			return n, false, fmt.Errorf("%w: it switched protocols unasked", errAnswer)
 		default:
 			if x.resp.Status != 100 || x.req.Continue {
-				if !x.client.interim(x.bufs.up[:hn]) {
+				if !x.interim() {
 					x.clientLeft(u)
 					return 0, true, nil
 				}
@@ -84,8 +84,16 @@ func (x *exchange) judge(u *upstream, w *worker, n int, pm *pump, mode bodyMode)
 	if pm != nil && !pm.endsWithin(earlyAnswer) {
 		x.req.Close = true // the answer came before the body's end: say that this is the last
 	}
+	unasked := mode == bodyFlow && pm == nil
+	if unasked {
+		// The body was announced and nobody has asked for it: what comes next on
+		// either connection may be it, or not.
+		x.req.Close = true
+		x.client.open()
+		x.client.closed(false)
+	}
 	complete, ok := x.forward(u, n)
-	reusable := complete && !x.resp.Close
+	reusable := complete && !x.resp.Close && !unasked
 	if pm != nil {
 		pm.endsWithin(earlyEnd)
 		pm.stop(x, u)
@@ -206,8 +214,15 @@ var errClient = errors.New("the client has gone")
 
 // sayContinue asks the client for the body that it holds back.
 func (x *exchange) sayContinue() bool {
-	x.resp = wire.Response{Head: wire.Head{Fields: x.resp.Fields[:0], Length: -1, Minor: 1}, Status: 100}
-	return x.client.interim([]byte("HTTP/1.1 100 Continue\r\n\r\n"))
+	x.resp = wire.Response{Head: wire.Head{Fields: x.resp.Fields[:0], Length: -1, Minor: 1}, Status: 100, Reason: []byte("Continue")}
+	return x.interim()
+}
+
+// interim passes on the informational head in resp. Who does not take it is cut off.
+func (x *exchange) interim() bool {
+	x.touch()
+	defer x.moved.Store(0)
+	return x.client.interim()
 }
 
 // say gives an answer of the gateway's own: a page, or a line of text.

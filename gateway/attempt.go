@@ -23,6 +23,9 @@ func (x *exchange) run(t *target) (keep bool) {
 		c.finish(0)
 		return false
 	}
+	if mode != bodyNone {
+		x.req.UpgradeTo = nil // the body's end would be the new protocol's beginning
+	}
 	x.waiting.Store(c.begun) // from here on the client is missed if it goes
 	if r := c.admit(x); r != nil {
 		return x.refused(r)
@@ -85,6 +88,7 @@ func (x *exchange) connect(w *worker, mode bodyMode, fresh bool) (*upstream, err
 func (x *exchange) attach(u *upstream) {
 	c := &x.call
 	x.watch.Store(u)
+	x.answered.Store(false)
 	x.waiting.Store(c.sent)
 	if c.p.HeaderTimeout > 0 {
 		d := c.sent + int64(c.p.HeaderTimeout)
@@ -113,6 +117,7 @@ func (x *exchange) answering() {
 			x.deadline.Store(c.begun + int64(c.p.CallTimeout))
 		}
 	}
+	x.answered.Store(true)
 	x.waiting.Store(0)
 }
 

@@ -288,6 +288,8 @@ func (c *conn) await() bool {
 // malformed answers a request that cannot be understood, and ends the connection.
 func (c *conn) malformed(err error) bool {
 	c.g.malformed.Add(1)
+	c.deadline.Store(0)
+	c.phase.Store(phaseBusy) // who does not take the answer is cut off
 	var we *wire.Error
 	if !errors.As(err, &we) {
 		we = &wire.Error{Status: 400, Reason: "malformed request"}

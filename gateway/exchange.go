@@ -33,6 +33,8 @@ type exchange struct {
 	// Shared with the sweeper.
 	deadline atomic.Int64 // what is over by then is cut off; 0 is never
 	moved    atomic.Int64 // when the last byte of a body moved; 0 while none has to
+	fed      atomic.Int64 // the same for a request's body that flows; until the answer begins
+	answered atomic.Bool  // it has begun
 	stall    atomic.Int64 // how long a body may stand still
 	waiting  atomic.Int64 // since when an answer is waited for; 0 if not
 	late     atomic.Bool  // cut off by the sweeper
@@ -72,8 +74,8 @@ type source interface {
 
 // sink is where an answer goes to.
 type sink interface {
-	// interim passes on the informational head that is in resp; raw is how it came.
-	interim(raw []byte) bool
+	// interim passes on the informational head that is in resp.
+	interim() bool
 	// head, data, trailers and flush pass on the answer that is in resp. All but
 	// head may block; all report whether the client is still there. The last
 	// piece of data, or trailers, or a head without a body, ends the answer.
@@ -157,6 +159,8 @@ func (x *exchange) abort() {
 func (x *exchange) again() {
 	x.deadline.Store(0)
 	x.moved.Store(0)
+	x.fed.Store(0)
+	x.answered.Store(false)
 	x.stall.Store(0)
 	x.waiting.Store(0)
 	x.late.Store(false)
@@ -181,7 +185,6 @@ func (x *exchange) sweep(now int64) (over bool) {
 		if u := x.watch.Swap(nil); u != nil {
 			u.cut()
 		}
-		return false
 	}
 	if x.stalled(now) {
 		return true
@@ -192,7 +195,9 @@ func (x *exchange) sweep(now int64) (over bool) {
 
 func (x *exchange) stalled(now int64) bool {
 	m := x.moved.Load()
-	return m != 0 && now-m > x.stall.Load()
+	f := x.fed.Load()
+	most := x.stall.Load()
+	return m != 0 && now-m > most || f != 0 && now-f > most && !x.answered.Load()
 }
 
 // touch notes that a body moved, for those who cut off what stands still.
@@ -219,6 +224,9 @@ func (x *exchange) serveCall() (keep bool) {
 			return x.misread("malformed request target")
 		}
 		req.Host = host
+	}
+	if !wire.IsHost(host) {
+		return x.misread("malformed host")
 	}
 	t := st.resolve(host, uri)
 	var f *function

@@ -78,7 +78,7 @@ func (x *exchange) forwardRest(u *upstream, body []byte) (complete, ok bool) {
 		if len(body) > 0 && !x.client.data(body, false) || !x.client.flush() {
 			return false, false
 		}
-		x.moved.Store(0) // it may be silent for as long as it likes
+		x.silent()
 		n, err := u.Read(x.bufs.up)
 		if n == 0 && err != nil {
 			if !errors.Is(err, io.EOF) {
@@ -136,7 +136,7 @@ func (x *exchange) forwardChunks(u *upstream, n int) (complete, ok bool) {
 		if !x.client.flush() {
 			return false, false
 		}
-		x.moved.Store(0)
+		x.silent()
 		copy(up, up[at:n])
 		n -= at
 		at = 0
@@ -150,6 +150,10 @@ func (x *exchange) forwardChunks(u *upstream, n int) (complete, ok bool) {
 		n += k
 	}
 }
+
+// silent notes that the worker may be silent for as long as it likes, but that the
+// client is missed if it goes meanwhile.
+func (x *exchange) silent() { x.waiting.Store(x.moved.Swap(0)) }
 
 // slow notes the time to the answer's head, because its body takes longer: rules
 // that go by latency mean the former.

@@ -148,7 +148,7 @@ func (h *handled) closed(whole bool) {
 }
 
 // interim implements client.
-func (h *handled) interim([]byte) bool {
+func (h *handled) interim() bool {
 	if h.resp.Status == http.StatusContinue {
 		return true // net/http says it when the body is read
 	}

@@ -54,9 +54,13 @@ func (x *exchange) hedged(u *upstream, request []byte) (*upstream, int, int, err
 	first = <-answers
 	if first.err != nil { // whoever breaks off first has lost
 		broken := first
+		if broken.u == u && !x.watch.CompareAndSwap(u, second) {
+			second.close() // it did not break, it was cut off, and the call with it
+		}
 		first = <-answers
 		if first.err != nil {
 			first = broken
+			x.watch.CompareAndSwap(second, u)
 		}
 	}
 	loser := u
@@ -67,7 +71,7 @@ func (x *exchange) hedged(u *upstream, request []byte) (*upstream, int, int, err
 		// The second one's place is the call's now.
 		c.pick.Release()
 		c.pick, c.w = other.pick, other.w
-		if !x.watch.CompareAndSwap(u, second) { // cut off by the sweeper
+		if x.watch.Load() != second && !x.watch.CompareAndSwap(u, second) { // cut off by the sweeper
 			first.err = errors.Join(first.err, errLate)
 		}
 	}

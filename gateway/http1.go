@@ -239,12 +239,12 @@ func (c *conn) closed(whole bool) {
 }
 
 // interim implements client.
-func (c *conn) interim(raw []byte) bool {
+func (c *conn) interim() bool {
 	if c.req.Minor == 0 {
 		return true // it would not know what that is
 	}
-	_, err := c.Write(raw)
-	return err == nil
+	c.bufs.out = append(c.appendResponse(c.bufs.out[:0]), "\r\n"...)
+	return c.flush()
 }
 
 // head implements client.

@@ -21,6 +21,7 @@ type muxed struct {
 	sess     *h2.Session
 	live     []*stream
 	empty    sync.Cond // live has become empty
+	reading  sync.Cond // less is unsent: the reader may go on
 	flushing bool
 	crowded  bool // somebody waits until less is unsent
 	spare    []byte
@@ -42,6 +43,8 @@ const (
 	connWindow   = 1 << 20
 	// unsentMost is how much lies unsent before those who send have to wait.
 	unsentMost = 64 << 10
+	// crowdedMost is how much lies unsent before no more is read.
+	crowdedMost = 256 << 10
 	// flushMost is how many times one goroutine writes before another takes over.
 	flushMost = 4
 	// keepUnsent is the largest buffer that a quiet connection keeps.
@@ -52,7 +55,7 @@ func newMuxed(c *conn) *muxed {
 	l := &c.g.state.Load().cfg.Limits
 	m := &muxed{c: c, g: c.g, quiet: c.g.now(), began: c.g.now()}
 	m.sess = h2.New(h2.Config{Streams: maxStreams, HeadBytes: l.HeadBytes, StreamWindow: streamWindow, ConnWindow: connWindow})
-	m.empty.L = &m.mu
+	m.empty.L, m.reading.L = &m.mu, &m.mu
 	return m
 }
 
@@ -118,10 +121,17 @@ func (m *muxed) read(n int) error {
 		switch {
 		case !m.sess.Busy() && (n == 0 || n > 3 && buf[3] == 0): // a piece of a body may take its time
 			m.began = 0
-		case m.began == 0:
+		case m.began == 0 || at > 0 && !m.sess.Busy(): // the incomplete frame is another one
 			m.began = m.g.now()
 		}
 		m.flushLocked()
+		for len(m.sess.Out) > crowdedMost && !m.broken { // who does not read may not ask either
+			if m.flushing {
+				m.crowded = true
+				m.reading.Wait()
+			}
+			m.flushLocked()
+		}
 		m.mu.Unlock()
 		var k int
 		var err error
@@ -211,6 +221,7 @@ func (m *muxed) leave(s *stream) {
 }
 
 func (m *muxed) wakeAll() {
+	m.reading.Broadcast()
 	for _, s := range m.live {
 		s.cond.Broadcast()
 	}
@@ -270,6 +281,7 @@ func (m *muxed) abort() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.broken = true
+	m.reading.Broadcast()
 	for _, s := range m.live {
 		s.lost()
 		s.cond.Broadcast()

@@ -36,7 +36,7 @@ func (x *exchange) startPump(u *upstream) *pump {
 		defer close(p.done)
 		defer p.over.Store(true) // after it, clean may be read
 		p.clean = p.carry(x, to)
-		x.moved.Store(0)
+		x.fed.Store(0)
 	}()
 	return p
 }
@@ -48,7 +48,7 @@ func (p *pump) carry(x *exchange, to *sock) bool {
 	defer pumpBuffers.Put(bp)
 	defer pumpBuffers.Put(op)
 	for {
-		x.touch()
+		x.fed.Store(x.g.now())
 		n, err := x.client.read(*bp)
 		out := (*bp)[:n]
 		if x.req.Chunked {

@@ -91,7 +91,7 @@ func (x *exchange) appendRequest(b []byte, t *target, w *worker, mode bodyMode) 
 	if !traced && x.call.st.cfg.Trace {
 		b = x.appendTrace(b)
 	}
-	if req.UpgradeTo != nil && mode == bodyNone {
+	if req.UpgradeTo != nil {
 		b = append(b, "Connection: Upgrade\r\nUpgrade: "...)
 		b = append(b, req.UpgradeTo...)
 		b = append(b, "\r\n"...)

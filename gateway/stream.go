@@ -187,7 +187,7 @@ func (s *stream) cut() {
 func (s *stream) closed(bool) {}
 
 // interim implements client.
-func (s *stream) interim([]byte) bool {
+func (s *stream) interim() bool {
 	s.send(s.appendHead(s.bufs.out[:0]), false)
 	return s.flush()
 }

@@ -92,8 +92,12 @@ func (x *exchange) attemptHTTP2(w *worker, t *target, mode bodyMode) (next, keep
 	x.attach(u)
 	resp, err := x.g.transport(w).RoundTrip(req)
 	hints.end()
+	if err == nil && (resp.StatusCode < 200 || resp.StatusCode > 999) { // net/http lets it pass
+		_ = resp.Body.Close()
+		err = errAnswer
+	}
 	if err != nil {
-		whole := body.stop(x)
+		body.stop(x)
 		x.detach(u)
 		switch {
 		case x.left():
@@ -103,8 +107,8 @@ func (x *exchange) attemptHTTP2(w *worker, t *target, mode bodyMode) (next, keep
 			c.settleLate()
 			return x.afterFailure(giveUp, errLate, 504)
 		}
-		if mode == bodyFlow && !whole {
-			c.idempotent = false
+		if mode == bodyFlow {
+			c.idempotent = false // the body, or part of it, is gone
 		}
 		return x.afterFailure(c.failed(err, mode == bodyFlow || !notRun(err)), fmt.Errorf("the worker broke off: %w", err), 502)
 	}
@@ -195,13 +199,12 @@ type hints struct {
 func (h *hints) pass(status int, header textproto.MIMEHeader) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.over || status == http.StatusContinue {
+	if h.over || status <= http.StatusSwitchingProtocols { // the one was said, the other cannot be
 		return nil
 	}
 	x := h.x
 	x.take(&http.Response{StatusCode: status, Header: http.Header(header), ContentLength: -1})
-	b := x.appendResponse(nil)
-	if !x.client.interim(append(b, '\r', '\n')) {
+	if !x.interim() {
 		return errClient
 	}
 	return nil
@@ -248,7 +251,7 @@ func (x *exchange) forwardHTTP2(resp *http.Response, n int) (complete, ok bool) 
 		if n > 0 && !x.client.data(x.bufs.up[:n], false) || !x.client.flush() {
 			return false, false
 		}
-		x.moved.Store(0)
+		x.silent()
 		var err error
 		if n, err = resp.Body.Read(x.bufs.up); err == nil {
 			continue
@@ -295,6 +298,9 @@ type flowing struct {
 	mu     sync.Mutex // held while it is read
 	over   bool       // it was read to its end
 	closed atomic.Bool
+
+	cutting sync.Mutex
+	stopped bool // the call goes on without it, and is not to be touched
 }
 
 // Read implements io.Reader.
@@ -307,7 +313,9 @@ func (f *flowing) Read(p []byte) (int, error) {
 	if f.closed.Load() {
 		return 0, io.ErrClosedPipe
 	}
+	f.x.fed.Store(f.x.g.now())
 	n, err := f.x.client.read(p)
+	f.x.fed.Store(0) // the worker may take its time
 	if errors.Is(err, io.EOF) {
 		f.over = true
 		for name, value := range wire.Lines(f.x.client.trailer()) {
@@ -322,6 +330,11 @@ func (f *flowing) Read(p []byte) (int, error) {
 
 // Close implements io.Closer.
 func (f *flowing) Close() error {
+	f.cutting.Lock()
+	defer f.cutting.Unlock()
+	if f.stopped {
+		return nil
+	}
 	f.closed.Store(true)
 	if f.mu.TryLock() { // nobody reads
 		f.mu.Unlock()
@@ -339,6 +352,9 @@ func (f *flowing) stop(x *exchange) bool {
 	_ = f.Close()
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.cutting.Lock() // net/http may close it late
+	f.stopped = true
+	f.cutting.Unlock()
 	x.client.closed(f.over)
 	if !f.over {
 		x.req.Close = true

@@ -251,7 +251,11 @@ func (s *Session) Fail(err error) {
 	if errors.As(err, &ce) {
 		code = ce.Code
 	}
-	s.goAway(s.last, code)
+	last := s.last
+	if s.leaving {
+		last = s.final
+	}
+	s.goAway(last, code)
 }
 
 func (s *Session) goAway(last uint32, code Code) {

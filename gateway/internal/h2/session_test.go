@@ -689,3 +689,29 @@ func FuzzSession(f *testing.F) {
 		p.out()
 	})
 }
+
+// What comes on calls that were too late is of no interest, and does not end the
+// connection: others are still being answered on it.
+func TestLateCallsDoNoHarm(t *testing.T) {
+	t.Parallel()
+	p := newPeer(t)
+	p.request(1, false)
+	p.step()
+	p.s.Leave()
+	p.out()
+	p.request(3, false)
+	p.fr.WriteData(3, false, []byte("abc"))
+	p.fr.WriteWindowUpdate(3, 10)
+	p.fr.WriteData(3, true, nil)
+	p.fr.WriteRSTStream(3, http2.ErrCodeCancel)
+	if evs, err := p.step(); err != nil || len(evs) > 0 {
+		t.Errorf("got %q, %v", evs, err)
+	}
+	if out := p.out(); len(out) > 0 {
+		t.Errorf("said %q", out)
+	}
+	p.s.Fail(io.EOF)
+	if out := fmt.Sprint(p.out()); out != "[GOAWAY 0 last 1 INTERNAL_ERROR]" {
+		t.Errorf("said %s", out)
+	}
+}

@@ -65,10 +65,11 @@ func (s *Session) head(f *frame, block []byte, ev *Event) error {
 		}
 		return &ConnError{StreamClosed, "HEADERS on a stream that has ended"}
 	}
-	if s.leaving {
-		return s.bother() // it knows that this one was not taken
-	}
 	s.last = f.id
+	if s.leaving {
+		s.remember(f.id) // it knows that this one was not taken: what follows is ignored
+		return s.bother()
+	}
 	if s.open >= s.cfg.Streams {
 		s.Out = appendReset(s.Out, f.id, RefusedStream)
 		s.remember(f.id)

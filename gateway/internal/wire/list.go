@@ -116,7 +116,7 @@ func (r *Request) End() error {
 	if len(r.Host) == 0 {
 		return errNoHost
 	}
-	if !all(r.Host, hostByte) {
+	if !IsHost(r.Host) {
 		return errHost
 	}
 	r.joinCookies()
@@ -127,6 +127,7 @@ func (r *Request) End() error {
 // apart and HTTP/1 must not see (RFC 9113, 8.2.3).
 func (r *Request) joinCookies() {
 	var first *Field
+	var whole []byte
 	for i := range r.Fields {
 		f := &r.Fields[i]
 		switch {
@@ -134,9 +135,15 @@ func (r *Request) joinCookies() {
 		case first == nil:
 			first = f
 		default:
-			first.Value = bytes.Join([][]byte{first.Value, f.Value}, []byte("; "))
+			if whole == nil {
+				whole = append(whole, first.Value...)
+			}
+			whole = append(append(whole, "; "...), f.Value...)
 			f.Drop = true
 		}
+	}
+	if whole != nil {
+		first.Value = whole
 	}
 }
 

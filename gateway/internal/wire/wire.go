@@ -199,7 +199,7 @@ func (r *Request) Parse(b []byte) (n int, err error) {
 		return 0, errHosts
 	case hosts == 0 && r.Minor == 1:
 		return 0, errNoHost
-	case !all(r.Host, hostByte):
+	case !IsHost(r.Host):
 		return 0, errHost
 	}
 	if r.Chunked && r.Minor == 0 {
@@ -350,7 +350,8 @@ func (h *Head) connection() {
 	}
 	if upgrade {
 		for _, f := range h.Fields {
-			if f.Kind == Upgrade {
+			// HTTP/2 would be spoken past everybody between its ends.
+			if f.Kind == Upgrade && !hasToken(f.Value, "h2c") {
 				h.UpgradeTo = f.Value
 			}
 		}
@@ -391,6 +392,9 @@ func hasToken(v []byte, tok string) bool {
 func (r *Response) HasBody(method []byte) bool {
 	return r.Status >= 200 && r.Status != 204 && r.Status != 304 && string(method) != "HEAD"
 }
+
+// IsHost says whether b, which may be empty, is made of what a Host header may have.
+func IsHost(b []byte) bool { return all(b, hostByte) }
 
 // Idempotent says whether a method may be repeated (RFC 9110, 9.2.2).
 func Idempotent(method []byte) bool {

@@ -316,3 +316,26 @@ func FuzzList(f *testing.F) {
 		}
 	})
 }
+
+// Crumbs cost what they weigh, however many there are: they are copied once.
+func TestCookieCrumbsAreCheap(t *testing.T) {
+	head := [][2]string{{":method", "GET"}, {":scheme", "http"}, {":authority", "a"}, {":path", "/"}}
+	for range wire.MaxFields {
+		head = append(head, [2]string{"cookie", "a=b"})
+	}
+	var r wire.Request
+	allocs := testing.AllocsPerRun(10, func() {
+		r.Begin()
+		for _, f := range head {
+			if err := r.Add([]byte(f[0]), []byte(f[1])); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := r.End(); err != nil {
+			t.Fatal(err)
+		}
+	})
+	if most := float64(2*len(head) + 20); allocs > most { // two for each header are this test's
+		t.Errorf("%v allocations for %d crumbs", allocs, wire.MaxFields)
+	}
+}
