@@ -1,9 +1,11 @@
 package control
 
 import (
+	"log/slog"
 	"testing"
 	"time"
 
+	"github.com/rota-project/rota/internal/uuid"
 	"github.com/rota-project/rota/job"
 	"github.com/rota-project/rota/store"
 )
@@ -12,7 +14,7 @@ import (
 // leaves what was written here since.
 func TestReset(t *testing.T) {
 	t.Parallel()
-	c := &Control{p: newPicture(), dirty: map[string]struct{}{}}
+	c := &Control{cfg: Config{Logger: slog.New(slog.NewTextHandler(t.Output(), nil))}, p: newPicture(), dirty: map[string]struct{}{}}
 	put := func(key string, value []byte, err error, mod int64) store.Event {
 		if err != nil {
 			t.Fatal(err)
@@ -23,10 +25,11 @@ func TestReset(t *testing.T) {
 		value, err := encodeSpec(id, job.Spec{Argv: []string{"true"}}, time.Unix(1, 0))
 		return put(store.JobKey(id), value, err, mod)
 	}
-	late, err := encodeState(job.New("ghost", time.Unix(1, 0)))
-	c.take([]store.Event{spec("kept", 3), spec("gone", 4), put(store.JobStateKey("ghost"), late, err, 5), spec("since", 12)})
-	c.reset([]store.Event{spec("kept", 3)}, 10)
-	for _, id := range []string{"kept", "since"} {
+	kept, gone, ghost, since := uuid.Of("kept"), uuid.Of("gone"), uuid.Of("ghost"), uuid.Of("since")
+	late, err := encodeState(job.New(ghost, time.Unix(1, 0)))
+	c.take([]store.Event{spec(kept, 3), spec(gone, 4), put(store.JobStateKey(ghost), late, err, 5), spec(since, 12)})
+	c.reset([]store.Event{spec(kept, 3)}, 10)
+	for _, id := range []string{kept, since} {
 		if _, err := c.get(id); err != nil {
 			t.Error(err)
 		}
