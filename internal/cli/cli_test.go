@@ -237,7 +237,7 @@ func TestExitStatus(t *testing.T) {
 		"nope":                                     {2, `unknown command "nope"`},
 		"task":                                     {2, "rota task needs a command"},
 		"task nope":                                {2, `unknown command "nope"; rota task has `},
-		"task get":                                 {2, "accepts 1 arg"},
+		"task get":                                 {2, "rota: want rota task get TASK, with 0 arguments there"},
 		"task list --watch -o json":                {2, "--watch"},
 		"plan --with -1 --server " + addr:          {2, "--with"},
 		"config check scheduler --http 0.0.0.0:80": {2, "--http"},
