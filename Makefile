@@ -5,7 +5,7 @@ GOTEST   ?= go test
 
 .PHONY: help
 help: ## what there is
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: ## bin/rota
@@ -54,7 +54,7 @@ fuzz: ## every fuzzer for a while: FOR=20s
 	    echo "$$p $$f"; $(GOTEST) -run='^$$' -fuzz="^$$f$$" -fuzztime=$(or $(FOR),20s) $$p || exit 1; done; done
 
 .PHONY: bench
-bench: bench-placement bench-cluster bench-program bench-jobs bench-balance ## all figures, each beside what a user would take instead
+bench: bench-placement bench-cluster bench-program bench-jobs bench-balance ## all figures but the gateway's, which needs other gateways installed; each beside what a user would take instead
 
 .PHONY: lint
 lint: ## golangci-lint and the rules of imports

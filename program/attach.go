@@ -32,10 +32,10 @@ type attach struct {
 	signal chan struct{}
 	events []*rotav1.ProgramEvent
 	ended  chan struct{}
-	over   bool
-	moves  bool     // to be run elsewhere
 	known  []string // schedulers
 	ttl    time.Duration
+	// farewell is what is said last, once the program is over; nil before.
+	farewell []*rotav1.FromProgram
 
 	conn   *grpc.ClientConn
 	stream grpc.BidiStreamingClient[rotav1.FromProgram, rotav1.ToProgram]
@@ -79,9 +79,7 @@ func (a *attach) again() {
 	if len(a.truth) > 0 {
 		a.queue = append(a.queue, changeMessage(c))
 	}
-	if a.over {
-		a.queue = append(a.queue, endMessage(a.moves))
-	}
+	a.queue = append(a.queue, a.farewell...)
 	a.wake()
 }
 
@@ -177,7 +175,7 @@ func (a *attach) run(ctx context.Context) {
 		a.stop()
 		_ = a.conn.Close()
 		a.mu.Lock()
-		over := a.over
+		over := a.farewell != nil
 		addresses := append(append([]string(nil), a.cfg.Addresses...), a.known...)
 		ttl := a.ttl
 		a.mu.Unlock()
@@ -312,9 +310,10 @@ const maxEventsReported = 100
 
 // finish says that the program is over and waits until the cluster knows.
 func (a *attach) finish(patience time.Duration, moves bool) {
+	last, _ := a.report() // how its tasks ended can be read afterwards
 	a.mu.Lock()
-	a.over, a.moves = true, moves
-	a.queue = append(a.queue, endMessage(moves))
+	a.farewell = []*rotav1.FromProgram{last, endMessage(moves)}
+	a.queue = append(a.queue, a.farewell...)
 	a.mu.Unlock()
 	a.wake()
 	t := time.NewTimer(patience)

@@ -330,6 +330,28 @@ func TestClusterStop(t *testing.T) {
 	if _, err := c.server.Service().StopProgram(t.Context(), &rotav1.StopProgramRequest{Name: "stopped"}); err == nil {
 		t.Error("stopped what does not run")
 	}
+	var shown *rotav1.Program
+	for v := c.server.Scheduler().View(); shown == nil; { // the leader writes down what was
+		at := v.Revision()
+		shown, _ = c.server.Service().GetProgram(t.Context(), &rotav1.GetProgramRequest{Name: "stopped"})
+		if shown == nil {
+			must(t, v.Wait(t.Context(), at+1))
+		}
+	}
+	for _, task := range shown.GetTasks() {
+		if task.GetState() != "killed" {
+			t.Errorf("after the end %s is shown as %s", task.GetName(), task.GetState())
+		}
+	}
+	ends := 0
+	for _, e := range shown.GetEvents() {
+		if e.GetKind() == string(program.TaskKilled) {
+			ends++
+		}
+	}
+	if shown.GetPhase() != "ended" || len(shown.GetTasks()) != 2 || ends != 2 {
+		t.Errorf("after the end it is shown as %v", shown)
+	}
 }
 
 func TestClusterBadInput(t *testing.T) {

@@ -211,8 +211,7 @@ func (s *Service) Why(_ context.Context, r *rotav1.WhyRequest) (*rotav1.WhyRespo
 			}
 			if left := s.cfg.View.Grace(worker, time.Now()); g != nil && left > 0 {
 				m.Reasons = append(m.Reasons, fmt.Sprintf("%s is away, and waited for %v more", worker, left.Round(time.Second)))
-			}
-			if i.Reason != "" {
+			} else if i.Reason != "" { // the plan only takes the worker for one that gets nothing new
 				m.Reasons = append(m.Reasons, i.Reason)
 			}
 			for _, rule := range i.Rules {

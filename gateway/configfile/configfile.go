@@ -200,7 +200,7 @@ func Parse(raw []byte, dir string) (gateway.Config, error) {
 	dec := yaml.NewDecoder(bytes.NewReader(raw))
 	dec.KnownFields(true)
 	if err := dec.Decode(&f); err != nil && !errors.Is(err, io.EOF) {
-		return gateway.Config{}, errors.New(oneLine(err))
+		return gateway.Config{}, explain(raw, err)
 	}
 	var extra any
 	if err := dec.Decode(&extra); !errors.Is(err, io.EOF) {

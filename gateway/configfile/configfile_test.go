@@ -87,6 +87,15 @@ func TestFilesThatAreRefused(t *testing.T) {
 		"admin: {token_file: /nowhere}":                "admin.token_file",
 		"workers: [":                                   "line",
 		"a: 1\n---\nb: 2":                              "",
+		// whose words name the key, and know nothing of Go's types
+		"nope: 1": "line 1: nope: unknown key",
+		"functions: {f: {hedge: true}, g: {hedgehog: 3}}":   "line 1: functions.g.hedgehog: unknown key",
+		"health:\n  interval: abc":                          "line 2: health.interval: `abc`: want a duration such as \"5s\"",
+		"workers: [http://a, {url: http://b, weight: big}]": "line 1: workers[1].weight: `big`: want a whole number",
+		"workers: 7":    "line 1: workers: `7`: want a list",
+		"closed: maybe": "line 1: closed: `maybe`: want true or false",
+		"- a":           "line 1: want keys and values",
+		"routes: [x]":   "line 1: routes[0]: `x`: want keys and values",
 	} {
 		_, err := configfile.Parse([]byte(text), ".")
 		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "\n") {

@@ -8,7 +8,10 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"log"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -216,33 +219,44 @@ func TestExitStatus(t *testing.T) {
 		t.Fatal(err)
 	}
 	dead := closed.Addr().String()
+	secured := httptest.NewUnstartedServer(http.NotFoundHandler()) // vouched for by nobody here
+	secured.EnableHTTP2, secured.Config.ErrorLog = true, log.New(io.Discard, "", 0)
+	secured.StartTLS()
+	t.Cleanup(secured.Close)
+	tls := secured.Listener.Addr().String()
+	others := filepath.Join(t.TempDir(), "pki")
+	if status, _, errs := run(t, "", nil, "cert", "init", "--dir", others); status != 0 {
+		t.Fatal(errs)
+	}
 	_ = closed.Close()
 	for args, want := range map[string]struct {
 		status int
 		says   string
 	}{
-		"status --server " + addr:                  {0, ""},
-		"status --server " + dead + "," + addr:     {0, ""},
-		"version":                                  {0, ""},
-		"task get nope --server " + addr:           {1, `task "nope": not found`},
-		"task delete a nope --server " + addr:      {1, `task "nope": not found`},
-		"worker drain nope --server " + addr:       {1, `worker "nope": not found`},
-		"status --server " + dead:                  {1, "no scheduler answers (" + dead + ": dial tcp"},
-		"status --timeout 1ns --server " + addr:    {1, "deadline exceeded"},
-		"status --server nowhere":                  {2, `--server: "nowhere": want host:port`},
-		"status --timeout 0s":                      {2, "--timeout"},
-		"status -o xml":                            {2, `--output: "xml": want table, json or jsonl`},
-		"status extra":                             {2, "unknown command"},
-		"status --nope":                            {2, "unknown flag"},
-		"nope":                                     {2, `unknown command "nope"`},
-		"task":                                     {2, "rota task needs a command"},
-		"task nope":                                {2, `unknown command "nope"; rota task has `},
-		"task get":                                 {2, "accepts 1 arg"},
-		"task list --watch -o json":                {2, "--watch"},
-		"plan --with -1 --server " + addr:          {2, "--with"},
-		"config check scheduler --http 0.0.0.0:80": {2, "--http"},
-		"config show worker --config /not/there":   {2, "--config: open /not/there"},
-		"config check worker":                      {0, ""},
+		"status --server " + addr:              {0, ""},
+		"status --server " + dead + "," + addr: {0, ""},
+		"version":                              {0, ""},
+		"task get nope --server " + addr:       {1, `task "nope": not found`},
+		"task delete a nope --server " + addr:  {1, `task "nope": not found`},
+		"worker drain nope --server " + addr:   {1, `worker "nope": not found`},
+		"status --server " + dead:              {1, "no scheduler answers (" + dead + ": dial tcp"},
+		"status --server " + tls:               {1, "TLS is wanted on one side only (--tls-ca)"},
+		"status --server " + tls + " --tls-ca " + filepath.Join(others, "ca.crt"): {1, tls + ": TLS: tls: failed to verify certificate: x509"},
+		"status --timeout 1ns --server " + addr:                                   {1, "deadline exceeded"},
+		"status --server nowhere":                                                 {2, `--server: "nowhere": want host:port`},
+		"status --timeout 0s":                                                     {2, "--timeout"},
+		"status -o xml":                                                           {2, `--output: "xml": want table, json or jsonl`},
+		"status extra":                                                            {2, "unknown command"},
+		"status --nope":                                                           {2, "unknown flag"},
+		"nope":                                                                    {2, `unknown command "nope"`},
+		"task":                                                                    {2, "rota task needs a command"},
+		"task nope":                                                               {2, `unknown command "nope"; rota task has `},
+		"task get":                                                                {2, "rota: want rota task get TASK, with 0 arguments there"},
+		"task list --watch -o json":                                               {2, "--watch"},
+		"plan --with -1 --server " + addr:                                         {2, "--with"},
+		"config check scheduler --http 0.0.0.0:80":                                {2, "--http"},
+		"config show worker --config /not/there":                                  {2, "--config: open /not/there"},
+		"config check worker":                                                     {0, ""},
 	} {
 		status, out, errs := run(t, "", nil, strings.Fields(args)...)
 		if status != want.status || !strings.Contains(errs, want.says) {

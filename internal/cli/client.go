@@ -14,6 +14,8 @@ import (
 	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/status"
 
 	"github.com/rota-project/rota/api"
 	rotav1 "github.com/rota-project/rota/api/rota/v1"
@@ -156,16 +158,26 @@ func dialServer(ctx context.Context, addr string, creds credentials.TransportCre
 		mu.Lock()
 		err := last
 		mu.Unlock()
-		_ = conn.Close()
-		switch {
-		case err != nil:
-			return nil, err
-		case ctx.Err() != nil:
-			return nil, fmt.Errorf("no answer within %v", connectTimeout)
+		if err == nil && ctx.Err() == nil {
+			err = unwelcome(ctx, conn)
 		}
-		return nil, fmt.Errorf("something else than a scheduler listens there")
+		_ = conn.Close()
+		if err == nil {
+			err = fmt.Errorf("no answer within %v", connectTimeout)
+		}
+		return nil, err
 	}
 	return conn, nil
+}
+
+// unwelcome says why a connection came to nothing though somebody listens there:
+// a call that does not wait for a better one has gRPC tell.
+func unwelcome(ctx context.Context, conn *grpc.ClientConn) error {
+	_, err := healthpb.NewHealthClient(conn).Check(ctx, &healthpb.HealthCheckRequest{})
+	if _, why, ok := strings.Cut(status.Convert(err).Message(), "authentication handshake failed: "); ok {
+		return errors.New("TLS: " + strings.TrimSuffix(why, `"`))
+	}
+	return errors.New("something else than a scheduler listens there, or TLS is wanted on one side only (--tls-ca)")
 }
 
 // call runs f with a connection and the time that a call may take.

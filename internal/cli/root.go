@@ -1,6 +1,8 @@
 package cli
 
 import (
+	"strings"
+
 	"github.com/spf13/cobra"
 
 	"github.com/rota-project/rota/gateway/command"
@@ -20,6 +22,7 @@ func (a *app) root() *cobra.Command {
 		}
 		return children(cmd, args)
 	}
+	sayOperands(root)
 	root.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 	root.SilenceUsage, root.SilenceErrors = true, true
 	root.SetIn(a.env.Stdin)
@@ -54,4 +57,21 @@ func (a *app) globals(root *cobra.Command) error {
 		return usagef("--output: %q: want table, json or jsonl", a.output)
 	}
 	return a.client.complete(fs, a.env.Lookup)
+}
+
+// sayOperands has every command that takes operands say which, when there are too
+// few or too many of them.
+func sayOperands(parent *cobra.Command) {
+	for _, c := range parent.Commands() {
+		sayOperands(c)
+		fits := c.Args
+		if _, operands, ok := strings.Cut(c.Use, " "); ok && fits != nil && !c.HasSubCommands() {
+			c.Args = func(cmd *cobra.Command, args []string) error {
+				if fits(cmd, args) != nil {
+					return usagef("want %s %s, with %d arguments there", cmd.CommandPath(), operands, len(args))
+				}
+				return nil
+			}
+		}
+	}
 }
