@@ -51,7 +51,7 @@ func (a *app) certIssue(dir *string) *cobra.Command {
 		RunE: func(_ *cobra.Command, args []string) error {
 			cert, err := pki.Issue(*dir, pki.Request{Role: pki.Role(args[0]), Name: args[1], Hosts: hosts, Life: life}, time.Now())
 			if err != nil {
-				return err
+				return wrongField(err)
 			}
 			return a.printCerts([]pki.Certificate{cert})
 		},
@@ -70,7 +70,7 @@ func (a *app) certRenew(dir *string) *cobra.Command {
 		RunE: func(_ *cobra.Command, args []string) error {
 			cert, err := pki.Renew(*dir, pki.Role(args[0]), args[1], time.Now())
 			if err != nil {
-				return err
+				return wrongField(err)
 			}
 			return a.printCerts([]pki.Certificate{cert})
 		},

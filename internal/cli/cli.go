@@ -21,6 +21,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/rota-project/rota"
 	"github.com/rota-project/rota/config"
 )
 
@@ -108,6 +109,14 @@ func (e *usageError) Error() string { return e.text }
 
 func usagef(format string, args ...any) error {
 	return &usageError{fmt.Sprintf(format, args...)}
+}
+
+// wrongField is err, as a wrong use if it is of a value that was asked for here.
+func wrongField(err error) error {
+	if errors.As(err, new(*rota.FieldError)) {
+		return &usageError{err.Error()}
+	}
+	return err
 }
 
 func isNotFound(err error) bool    { return status.Code(err) == codes.NotFound }

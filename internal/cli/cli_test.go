@@ -236,6 +236,8 @@ func TestExitStatus(t *testing.T) {
 		"status --server " + addr:              {0, ""},
 		"status --server " + dead + "," + addr: {0, ""},
 		"version":                              {0, ""},
+		"worker --exec hold={{.Nope}}":         {2, "exec.hold"},
+		"worker --job {a:zz}":                  {2, "jobs.commands[0].argv"},
 		"task get nope --server " + addr:       {1, `task "nope": not found`},
 		"task delete a nope --server " + addr:  {1, `task "nope": not found`},
 		"worker drain nope --server " + addr:   {1, `worker "nope": not found`},

@@ -50,7 +50,7 @@ func (a *app) role(c *cobra.Command, opts *config.Options, run func(context.Cont
 		if err := opts.Load(a.env.Lookup); err != nil {
 			return err
 		}
-		return run(cmd.Context())
+		return wrongField(run(cmd.Context()))
 	}
 	return c
 }
