@@ -47,6 +47,7 @@ func (c *Scheduler) validate() (string, error) {
 		rule{"grpc", c.reachable(c.GRPC)},
 		rule{"advertise-http", optionalAddress(c.AdvertiseHTTP)},
 		rule{"advertise-grpc", optionalAddress(c.AdvertiseGRPC)},
+		rule{"etcd", endpoints(c.Etcd)},
 		rule{"etcd-cert", both(c.EtcdCert, c.EtcdKey, "etcd_cert and etcd_key")},
 		rule{"etcd-user", both(c.EtcdUser, c.EtcdPasswordFile, "etcd_user and etcd_password_file")},
 		rule{"etcd-cert", readable(c.EtcdCert)},
@@ -147,16 +148,24 @@ func rootName(s string) error {
 	return nameable(s)
 }
 
+// splitAddress takes an address apart; form says what it has to look like.
+func splitAddress(addr, form string) (host, port string, err error) {
+	if host, port, err = net.SplitHostPort(addr); err != nil {
+		return "", "", want(addr, "%s", form)
+	}
+	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+		return "", "", want(addr, "a port from 0 to 65535")
+	}
+	return host, port, nil
+}
+
 // Loopback returns an error unless addr is a host:port that only this machine
 // can reach. Whoever can reach the API may run things, so nothing else is bound
 // while there are no credentials to ask for.
 func Loopback(addr string) error {
-	host, port, err := net.SplitHostPort(addr)
+	host, port, err := splitAddress(addr, "an address such as "+DefaultHTTP)
 	if err != nil {
-		return want(addr, "an address such as %s", DefaultHTTP)
-	}
-	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n > 65535 {
-		return want(addr, "a port from 0 to 65535")
+		return err
 	}
 	if host == "localhost" {
 		return nil
@@ -170,12 +179,9 @@ func Loopback(addr string) error {
 // reachable checks an address to listen on: off loopback it takes TLS and
 // somebody who has to say who they are.
 func (c *Scheduler) reachable(addr string) error {
-	host, port, err := net.SplitHostPort(addr)
+	host, _, err := splitAddress(addr, "an address such as "+DefaultHTTP)
 	if err != nil {
-		return want(addr, "an address such as %s", DefaultHTTP)
-	}
-	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n > 65535 {
-		return want(addr, "a port from 0 to 65535")
+		return err
 	}
 	if c.TLS && c.TLSCA == "" && !auth.Loopback(host) {
 		return want(addr, "tls_ca too: workers show certificates of that authority")
@@ -208,8 +214,32 @@ func optionalLoopback(addr string) error {
 
 func addresses(list []string) error {
 	for _, a := range list {
-		if host, port, err := net.SplitHostPort(a); err != nil || host == "" || port == "" {
+		host, _, err := splitAddress(a, "host:port")
+		if err != nil {
+			return err
+		}
+		if host == "" {
 			return want(a, "host:port")
+		}
+	}
+	return nil
+}
+
+// endpoints checks what etcd's client takes for one; anything else it would look
+// for for ever.
+func endpoints(list []string) error {
+	for _, e := range list {
+		scheme, addr, ok := strings.Cut(e, "://")
+		switch {
+		case ok && (scheme == "unix" || scheme == "unixs") && addr != "":
+			continue
+		case !ok:
+			addr = e
+		case scheme != "http" && scheme != "https":
+			addr = ""
+		}
+		if addresses([]string{strings.TrimSuffix(addr, "/")}) != nil {
+			return want(e, "http://host:port, https://host:port, or host:port")
 		}
 	}
 	return nil
