@@ -23,7 +23,6 @@ type Gateway struct {
 	cfg     Config
 	added   []Worker
 	removed map[string]bool
-	known   map[string]*worker
 	leaving []*worker // removed, with calls in flight
 	// reloadErr is why the last reload was refused, for status.
 	reloadErr error
