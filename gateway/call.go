@@ -178,7 +178,7 @@ func (c *call) acquireOwner(who caller) (*worker, *refusal) {
 		return nil
 	}
 	r := try()
-	if r == nil || r.status != 503 || len(c.bal.Tried) > 0 && c.bal.Tried[0] != nil {
+	if r == nil || r.status != 503 || c.bal.Tried[0] != nil {
 		return c.w, r
 	}
 	c.waited = true
