@@ -3,57 +3,37 @@ package balance
 import (
 	"math"
 	"math/bits"
+	"strings"
 
 	"github.com/rota-project/rota"
 )
 
+// rules are all of them with their usual settings.
+func rules(threshold uint) []Rule {
+	return []Rule{
+		Smart{}, RoundRobin{}, Random{}, LeastLoaded{}, HashingBounded{}, PkgAware{Threshold: threshold},
+		P2C{}, LeastLatency{}, Pull{}, Sticky{}, Owner{},
+	}
+}
+
 // Names are the rules' names in configuration files.
 func Names() []string {
-	return []string{
-		"smart", "round-robin", "random", "least-loaded", "hashing-bounded", "pkg-aware",
-		"p2c", "least-latency", "pull", "sticky", "owner",
+	var names []string
+	for _, r := range rules(0) {
+		names = append(names, r.Name())
 	}
+	return names
 }
 
 // RuleByName returns the rule of that name with its usual settings. threshold is
 // PkgAware's; other rules do without. The error is a *rota.FieldError.
 func RuleByName(name string, threshold uint) (Rule, error) {
-	switch name {
-	case "smart":
-		return Smart{}, nil
-	case "round-robin":
-		return RoundRobin{}, nil
-	case "random":
-		return Random{}, nil
-	case "least-loaded":
-		return LeastLoaded{}, nil
-	case "hashing-bounded":
-		return HashingBounded{}, nil
-	case "pkg-aware":
-		return PkgAware{Threshold: threshold}, nil
-	case "p2c":
-		return P2C{}, nil
-	case "least-latency":
-		return LeastLatency{}, nil
-	case "pull":
-		return Pull{}, nil
-	case "sticky":
-		return Sticky{}, nil
-	case "owner":
-		return Owner{}, nil
-	}
-	return nil, &rota.FieldError{Field: "balancer", Value: name, Want: "one of " + join(Names())}
-}
-
-func join(s []string) string {
-	var b []byte
-	for i, n := range s {
-		if i > 0 {
-			b = append(b, ", "...)
+	for _, r := range rules(threshold) {
+		if r.Name() == name {
+			return r, nil
 		}
-		b = append(b, n...)
 	}
-	return string(b)
+	return nil, &rota.FieldError{Field: "balancer", Value: name, Want: "one of " + strings.Join(Names(), ", ")}
 }
 
 // below maps a random number to 0..n-1 (Lemire's multiplication).

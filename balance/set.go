@@ -138,11 +138,10 @@ func newSnapshot(members []Member, old *snapshot, exact bool) *snapshot {
 		m.Worker.setScale(uint32(min(uint64(most)*fullShare/uint64(max(m.Weight, 1)), mostGain)))
 	}
 	n.even = float64(most) * fullShare / float64(max(weights, 1))
-	n.alias = newAlias(members)
 	if old != nil && slices.Equal(old.members, members) {
-		n.table, n.ring = old.table, old.ring
+		n.alias, n.table, n.ring = old.alias, old.table, old.ring
 	} else {
-		n.table, n.ring = newTable(members), newRing(n.workers)
+		n.alias, n.table, n.ring = newAlias(members), newTable(members), newRing(n.workers)
 	}
 	if exact && len(members) > scanMost {
 		n.levels = newLevels(n.workers)

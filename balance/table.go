@@ -1,6 +1,7 @@
 package balance
 
 import (
+	"cmp"
 	"encoding/binary"
 	"math/bits"
 	"slices"
@@ -126,15 +127,7 @@ func newRing(workers []*Worker) ring {
 			r = append(r, ringPoint{ringHash(w.name + strconv.Itoa(i)), w})
 		}
 	}
-	slices.SortFunc(r, func(a, b ringPoint) int {
-		switch {
-		case a.at < b.at:
-			return -1
-		case a.at > b.at:
-			return 1
-		}
-		return 0
-	})
+	slices.SortFunc(r, func(a, b ringPoint) int { return cmp.Compare(a.at, b.at) })
 	return r
 }
 

@@ -95,15 +95,21 @@ func (c *call) admit(who caller) *refusal {
 		c.waited = true
 		ok, full := c.f.queue.wait(who.context(), p.QueueTimeout, p.Queue, c.f.enter)
 		if !ok {
-			c.f.refused.Add(1)
-			if full {
-				return &refusal{status: 503, text: refuseQueue, retryAfter: time.Second}
-			}
-			return &refusal{status: 503, text: refuseWait, retryAfter: time.Second}
+			return c.unavailable(full)
 		}
 	}
 	c.entered = true
 	return nil
+}
+
+// unavailable refuses a call that found its queue full, or waited for too long.
+func (c *call) unavailable(full bool) *refusal {
+	c.f.refused.Add(1)
+	text := refuseWait
+	if full {
+		text = refuseQueue
+	}
+	return &refusal{status: 503, text: text, retryAfter: time.Second}
 }
 
 // acquire reserves a place on a worker that the call has not been tried on. It
@@ -123,8 +129,7 @@ func (c *call) acquire(who caller) (*worker, *refusal) {
 	c.waited = true
 	left := c.p.QueueTimeout - time.Duration(c.g.now()-c.begun)
 	if left <= 0 {
-		c.f.refused.Add(1)
-		return nil, &refusal{status: 503, text: refuseWait, retryAfter: time.Second}
+		return nil, c.unavailable(false)
 	}
 	again := func() bool {
 		// Who waits may be tried on any worker again: it was not run on any.
@@ -134,15 +139,10 @@ func (c *call) acquire(who caller) (*worker, *refusal) {
 		return c.try(grp, c.p.rule)
 	}
 	ok, full := grp.queue.wait(who.context(), left, c.p.Queue, again)
-	switch {
-	case ok:
-		return c.w, nil
-	case full:
-		c.f.refused.Add(1)
-		return nil, &refusal{status: 503, text: refuseQueue, retryAfter: time.Second}
+	if !ok {
+		return nil, c.unavailable(full)
 	}
-	c.f.refused.Add(1)
-	return nil, &refusal{status: 503, text: refuseWait, retryAfter: time.Second}
+	return c.w, nil
 }
 
 func (c *call) try(grp *group, rule balance.Rule) bool {
@@ -178,7 +178,7 @@ func (c *call) acquireOwner(who caller) (*worker, *refusal) {
 		return nil
 	}
 	r := try()
-	if r == nil || r.status != 503 || len(c.bal.Tried) > 0 && c.bal.Tried[0] != nil {
+	if r == nil || r.status != 503 || c.bal.Tried[0] != nil {
 		return c.w, r
 	}
 	c.waited = true

@@ -283,7 +283,7 @@ func (x *exchange) inspect(t *target, uri []byte) {
 			c.minGen = parseGeneration(f.Value)
 		default:
 			if by != "" && len(f.Name) == len(by) && bytes.EqualFold(f.Name, []byte(by)) {
-				c.caller = callerHash(f.Value)
+				c.caller = balance.HashBytes(f.Value)
 			}
 		}
 	}

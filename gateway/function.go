@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"math"
 	"sync/atomic"
 	"time"
 
@@ -93,7 +94,7 @@ func bucketOf(d time.Duration) int {
 		q /= 2
 		b += 2
 	}
-	if q > 1.4142135623730951 {
+	if q > math.Sqrt2 {
 		b++
 	}
 	return min(b+1, histogramBuckets-1)
@@ -106,7 +107,7 @@ func bucketBound(i int) time.Duration {
 		d *= 2
 	}
 	if i == 1 {
-		d *= 1.4142135623730951
+		d *= math.Sqrt2
 	}
 	return time.Duration(d)
 }

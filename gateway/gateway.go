@@ -23,7 +23,6 @@ type Gateway struct {
 	cfg     Config
 	added   []Worker
 	removed map[string]bool
-	known   map[string]*worker
 	leaving []*worker // removed, with calls in flight
 	// reloadErr is why the last reload was refused, for status.
 	reloadErr error
@@ -210,12 +209,7 @@ func (g *Gateway) ServeAll(ctx context.Context, lns []net.Listener) error {
 // Shutdown stops listening, lets the calls in flight finish until ctx ends, and
 // then closes.
 func (g *Gateway) Shutdown(ctx context.Context) error {
-	g.closing.Store(true)
-	g.serving.Lock()
-	for ln := range g.lns {
-		_ = ln.Close()
-	}
-	g.serving.Unlock()
+	g.stopListening()
 	err := g.conns.drain(ctx)
 	g.Close()
 	return err
@@ -223,17 +217,22 @@ func (g *Gateway) Shutdown(ctx context.Context) error {
 
 // Close stops at once.
 func (g *Gateway) Close() {
-	g.closing.Store(true)
+	g.stopListening()
 	g.cancel()
-	g.serving.Lock()
-	for ln := range g.lns {
-		_ = ln.Close()
-	}
-	g.serving.Unlock()
 	g.conns.closeAll()
 	for _, w := range g.state.Load().workers {
 		w.pool.close()
 	}
 	g.transports.close()
 	g.wg.Wait()
+}
+
+// stopListening closes the listeners, those too that Serve is about to be given.
+func (g *Gateway) stopListening() {
+	g.closing.Store(true)
+	g.serving.Lock()
+	defer g.serving.Unlock()
+	for ln := range g.lns {
+		_ = ln.Close()
+	}
 }

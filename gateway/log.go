@@ -2,9 +2,7 @@ package gateway
 
 import (
 	"context"
-	"errors"
 	"log/slog"
-	"syscall"
 	"time"
 )
 
@@ -21,8 +19,4 @@ func (x *exchange) log(status int) {
 		slog.String("method", string(x.req.Method)), slog.String("target", string(x.req.Target)), slog.Int("status", status),
 		slog.String("function", x.call.logName), slog.String("worker", x.call.w.name), slog.String("client", x.peer.remote.String()),
 		slog.Duration("took", time.Duration(x.g.now()-x.call.begun)), slog.Int("attempts", x.call.attempt+1))
-}
-
-func isTooManyFiles(err error) bool {
-	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || errors.Is(err, syscall.ECONNABORTED)
 }

@@ -120,12 +120,9 @@ func (p *pool) sweep(now int64) {
 // close closes all; later ones are closed when they come back. open undoes it.
 func (p *pool) close() {
 	p.mu.Lock()
-	old := p.idle
-	p.idle, p.closed = nil, true
+	p.closed = true
 	p.mu.Unlock()
-	for _, u := range old {
-		u.close()
-	}
+	p.flush()
 }
 
 func (p *pool) open() {

@@ -3,8 +3,6 @@ package gateway
 import (
 	"sync"
 	"time"
-
-	"github.com/rota-project/rota/balance"
 )
 
 // rates limits the calls of each caller by the generic cell rate algorithm: one
@@ -51,5 +49,3 @@ func (s *rateShard) forget(now int64) {
 		}
 	}
 }
-
-func callerHash(b []byte) uint64 { return balance.HashBytes(b) }

@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"net/http"
 	"strconv"
 
 	"github.com/rota-project/rota/gateway/internal/wire"
@@ -144,17 +143,13 @@ func (x *exchange) appendTrace(b []byte) []byte {
 
 // appendStatus appends a status line.
 func appendStatus(b []byte, status int, reason []byte) []byte {
-	if status == 200 && (reason == nil || string(reason) == "OK") {
+	if status == 200 && string(reason) == "OK" {
 		return append(b, "HTTP/1.1 200 OK\r\n"...)
 	}
 	b = append(b, "HTTP/1.1 "...)
 	b = strconv.AppendInt(b, int64(status), 10)
 	b = append(b, ' ')
-	if reason != nil {
-		b = append(b, reason...)
-	} else {
-		b = append(b, http.StatusText(status)...)
-	}
+	b = append(b, reason...)
 	return append(b, "\r\n"...)
 }
 
@@ -162,11 +157,7 @@ func appendStatus(b []byte, status int, reason []byte) []byte {
 // without the framing and the empty line.
 func (x *exchange) appendResponse(b []byte) []byte {
 	resp := &x.resp
-	reason := resp.Reason
-	if reason == nil {
-		reason = []byte{}
-	}
-	b = appendStatus(b, resp.Status, reason)
+	b = appendStatus(b, resp.Status, resp.Reason)
 	for i := range resp.Fields {
 		f := &resp.Fields[i]
 		if f.Kind == wire.Upgrade && (resp.Status == 426 || resp.Status == 101) {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -32,8 +33,7 @@ func (g *Gateway) Serve(ln net.Listener) error {
 			if g.closing.Load() {
 				return ErrClosed
 			}
-			var ne net.Error
-			if errors.As(err, &ne) && ne.Timeout() || isTooManyFiles(err) {
+			if mayPass(err) {
 				// Out of file descriptors: wait for some to come free.
 				select {
 				case <-time.After(pause):
@@ -58,6 +58,13 @@ func (g *Gateway) Serve(ln net.Listener) error {
 		}
 		go c.serve()
 	}
+}
+
+// mayPass says that a listener that failed so may accept again in a while.
+func mayPass(err error) bool {
+	var ne net.Error
+	return errors.As(err, &ne) && ne.Timeout() ||
+		errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || errors.Is(err, syscall.ECONNABORTED)
 }
 
 // served is a client connection, or a call on somebody else's.

@@ -31,7 +31,7 @@ type sock struct {
 	onAsk     func(fd uintptr) bool
 	onIdle    func(fd uintptr) bool
 	onControl func(fd uintptr)
-	peeked    int
+	silent    bool // still open, and nothing has come: of Alive
 	first     [1]byte
 }
 
@@ -67,6 +67,14 @@ func sysWrite(fd uintptr, p []byte) (int, syscall.Errno) {
 		}
 		return int(n), e
 	}
+}
+
+// sysPeek looks, without waiting, for a byte that has come: 0 without an error is
+// the end, EAGAIN that nothing has.
+func sysPeek(fd uintptr) (int, syscall.Errno) {
+	var one [1]byte
+	n, _, e := syscall.RawSyscall6(syscall.SYS_RECVFROM, fd, uintptr(unsafe.Pointer(&one)), 1, syscall.MSG_PEEK|syscall.MSG_DONTWAIT, 0, 0) //nolint:gosec // a system call takes an address
+	return int(n), e
 }
 
 // Read reads what is there, or waits for it.
@@ -222,22 +230,14 @@ func (s *sock) Alive() bool {
 	}
 	if s.onControl == nil {
 		s.onControl = func(fd uintptr) {
-			var one [1]byte
-			n, _, e := syscall.RawSyscall6(syscall.SYS_RECVFROM, fd, uintptr(unsafe.Pointer(&one)), 1, syscall.MSG_PEEK|syscall.MSG_DONTWAIT, 0, 0) //nolint:gosec // a system call takes an address
-			switch {
-			case e == syscall.EAGAIN:
-				s.peeked = -1
-			case e != 0:
-				s.peeked = 0
-			default:
-				s.peeked = int(n)
-			}
+			_, e := sysPeek(fd)
+			s.silent = e == syscall.EAGAIN
 		}
 	}
-	return s.rc.Control(s.onControl) == nil && s.peeked < 0
+	return s.rc.Control(s.onControl) == nil && s.silent
 }
 
-// Gone looks, without waiting, whether the peer has closed the connection.
+// gone looks, without waiting, whether the peer has closed the connection.
 // Unlike the other methods it may be called while one of them waits.
 func gone(nc net.Conn) bool {
 	tc, ok := nc.(*net.TCPConn)
@@ -250,8 +250,7 @@ func gone(nc net.Conn) bool {
 	}
 	closed := false
 	err = rc.Control(func(fd uintptr) {
-		var one [1]byte
-		n, _, e := syscall.RawSyscall6(syscall.SYS_RECVFROM, fd, uintptr(unsafe.Pointer(&one)), 1, syscall.MSG_PEEK|syscall.MSG_DONTWAIT, 0, 0) //nolint:gosec // a system call takes an address
+		n, e := sysPeek(fd)
 		closed = e == 0 && n == 0 || e != 0 && e != syscall.EAGAIN
 	})
 	return err != nil || closed

@@ -3,7 +3,9 @@
 package gateway
 
 import (
+	"errors"
 	"net"
+	"os"
 	"time"
 )
 
@@ -34,12 +36,11 @@ func (s *sock) Idle(l lender) (n int, err error) {
 // Alive looks whether an idle connection is still open and has nothing to say.
 func (s *sock) Alive() bool {
 	var one [1]byte
-	if s.nc.SetReadDeadline(time.Unix(1, 0)) != nil {
+	if s.nc.SetReadDeadline(longAgo) != nil {
 		return false
 	}
 	_, err := s.nc.Read(one[:])
-	ne, ok := err.(net.Error)
-	return ok && ne.Timeout() && s.nc.SetReadDeadline(time.Time{}) == nil
+	return errors.Is(err, os.ErrDeadlineExceeded) && s.nc.SetReadDeadline(time.Time{}) == nil
 }
 
 // gone cannot be known here without reading.

@@ -53,11 +53,9 @@ func (g *Gateway) rebuildLocked() error {
 	b.functions()
 	b.next.routes = sortedRoutes(cfg.Routes)
 	g.all.set.Update(members(b.next.workers))
-	known := b.next.byName
 	if old != nil {
 		for _, w := range old.workers {
-			if known[w.name] != w {
-				w.left.Store(true)
+			if b.next.byName[w.name] != w {
 				w.set(dead, 0, "removed")
 				w.pool.close()
 				g.leaving = append(g.leaving, w)
@@ -65,7 +63,6 @@ func (g *Gateway) rebuildLocked() error {
 		}
 	}
 	g.leaving = slices.DeleteFunc(g.leaving, func(w *worker) bool { return w.bal.InFlight() == 0 })
-	g.known = known
 	g.state.Store(b.next)
 	g.wakeAll()
 	for _, f := range b.next.fns {
@@ -120,7 +117,10 @@ func (b *builder) worker(m Member, all bool) error {
 	if b.next.byName[m.Name] != nil {
 		return nil
 	}
-	w := b.g.known[m.Name]
+	var w *worker
+	if b.old != nil {
+		w = b.old.byName[m.Name]
+	}
 	fresh := w == nil || w.incarnation != m.Incarnation || *w.url != *u
 	if fresh {
 		w = newWorker(m.Name, m.Incarnation, u)
@@ -131,7 +131,6 @@ func (b *builder) worker(m Member, all bool) error {
 	}
 	w.bal.SetLimit(m.MaxInFlight)
 	w.pool.open()
-	w.left.Store(false)
 	switch m.State {
 	case Draining:
 		w.set(draining, dead, "draining")

@@ -27,8 +27,6 @@ type worker struct {
 	weight atomic.Int64 // as in balance.Member
 	// ramping from when slow start began, in nanoseconds; 0 if not.
 	ramp atomic.Int64
-	// left says that it is in no configuration any more.
-	left atomic.Bool
 
 	// dropped is when an idle connection was last found to have died, and
 	// dropsAfter after how long, in nanoseconds.

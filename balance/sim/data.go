@@ -14,9 +14,6 @@ import (
 //go:embed testdata/*.json
 var files embed.FS
 
-// sizes are the packages' sizes on disk, in MB, by name==version.
-var sizes = map[string]float64{}
-
 // costs are the packages' costs, by name==version.
 var costs = map[string]Package{}
 
@@ -57,7 +54,6 @@ func readAll() error {
 			key := name + "==" + v
 			// "ms" and "mb" are the package's own; "i-ms" counts its dependencies too.
 			costs[key] = Package{Name: key, Install: c.Install, Import: max(c.MS, 0), MB: max(c.MB, 0), DiskMB: c.Disk / (1 << 20)}
-			sizes[key] = c.Disk / (1 << 20)
 		}
 	}
 	var deps map[string]map[string]map[string]int
@@ -124,8 +120,4 @@ func RealFunctions(seed uint64) ([]Function, error) {
 		fns[i] = f
 	}
 	return fns, nil
-}
-
-func sortBy[T any](s []T, less func(a, b T) bool) {
-	sort.Slice(s, func(i, j int) bool { return less(s[i], s[j]) })
 }

@@ -1,8 +1,10 @@
 package sim
 
 import (
+	"cmp"
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/rota-project/rota/balance"
 )
@@ -240,7 +242,7 @@ func (c *CHBL) Reset(workers int, fns []Function, seed uint64) {
 			ps = append(ps, point{balance.HashString(fmt.Sprintf("w%d-%d", w, i)), w})
 		}
 	}
-	sortBy(ps, func(a, b point) bool { return a.h < b.h })
+	slices.SortFunc(ps, func(a, b point) int { return cmp.Compare(a.h, b.h) })
 	c.ring, c.at = nil, nil
 	for _, p := range ps {
 		c.ring = append(c.ring, p.w)

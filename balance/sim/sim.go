@@ -287,7 +287,7 @@ func (s *run) unpack(m *machine) {
 		return
 	}
 	delete(m.cache, oldest)
-	m.diskMB -= sizes[oldest]
+	m.diskMB -= costs[oldest].DiskMB
 }
 
 func (s *run) memory(f int) float64 {

@@ -21,7 +21,6 @@ type gateway struct {
 	name        string
 	http, https int // ports; https 0 if it has none here
 	start       func(*lab, *gateway) (*exec.Cmd, error)
-	allocs      func(*gateway) (mallocs, calls float64, ok bool)
 	cmd         *exec.Cmd
 }
 

@@ -80,7 +80,7 @@ func run() error {
 		running = append(running, g)
 	}
 	fmt.Printf("%s, %d CPUs, %d connections, best of %d rounds of %v, 4 upstreams of nginx\n",
-		strings.TrimSpace(runtime.GOOS+"/"+runtime.GOARCH), runtime.NumCPU(), *conns, *rounds, *seconds)
+		runtime.GOOS+"/"+runtime.GOARCH, runtime.NumCPU(), *conns, *rounds, *seconds)
 	for _, l := range loads {
 		if _, err := exec.LookPath(l.tool); err != nil {
 			fmt.Printf("\nleft out: %s: %v\n", l.name, err)

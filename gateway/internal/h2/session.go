@@ -87,9 +87,6 @@ type Stream struct {
 	dropped    bool // it was reset, from here or there
 }
 
-// ID is the stream's number.
-func (st *Stream) ID() uint32 { return st.id }
-
 // Closed says whether nothing more can be sent.
 func (st *Stream) Closed() bool { return st.sendClosed }
 
