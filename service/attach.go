@@ -297,11 +297,7 @@ func (a *attachment) changed(d *view.Delta) {
 	news := slices.Contains(d.Programs, a.name)
 	for worker, changes := range d.Grants {
 		for _, c := range changes {
-			i := c.New
-			if i == nil {
-				i = c.Old
-			}
-			if strings.HasPrefix(i.Instance.Task, a.prefix) {
+			if strings.HasPrefix(c.Last().Instance.Task, a.prefix) {
 				news = true
 				a.mu.Lock()
 				a.near[worker] = true
