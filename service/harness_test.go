@@ -7,6 +7,7 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/rota-project/rota"
 	"github.com/rota-project/rota/api/convert"
@@ -55,7 +56,7 @@ func bubble(t *testing.T, test func(b *bench)) {
 		ctx, cancel := context.WithCancel(context.Background())
 		go func() { _ = b.v.Run(ctx) }()
 		synctest.Wait()
-		b.svc = service.New(service.Config{Store: b.st, View: b.v, Sources: []string{"list"}, Version: "v1"})
+		b.svc = service.New(service.Config{Store: b.st, View: b.v, Sources: []string{"list"}, Version: "v1", Lease: 10 * time.Second})
 		defer func() {
 			b.svc.Close()
 			cancel()
