@@ -270,11 +270,7 @@ func (l *leader) learn(d *view.Delta) error {
 	}
 	for worker, changes := range d.Grants {
 		for _, c := range changes {
-			if c.New == nil {
-				l.ledger.Record(worker, c.Old.Grant, true)
-			} else {
-				l.ledger.Record(worker, c.New.Grant, false)
-			}
+			l.ledger.Record(worker, c.Last().Grant, c.New == nil)
 		}
 	}
 	for worker, changes := range d.Acks {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"io"
+	"iter"
 	"maps"
 	"slices"
 	"strings"
@@ -81,7 +82,7 @@ func (s *Service) AttachProgram(stream grpc.BidiStreamingServer[rotav1.FromProgr
 	}}}); err != nil {
 		return err
 	}
-	sub := s.cfg.View.Subscribe(nil, a.changed)
+	sub := s.cfg.View.Subscribe(a.know, a.changed)
 	defer sub.Close()
 	var telling sync.WaitGroup
 	telling.Go(func() {
@@ -268,10 +269,7 @@ func (a *attachment) end(ctx context.Context, moves bool) error {
 	var all []string
 	v := a.s.cfg.View
 	v.Read(func() {
-		for t := range v.Tasks.From(a.prefix) {
-			if !strings.HasPrefix(t.ID, a.prefix) {
-				break
-			}
+		for t := range a.tasks() {
 			all = append(all, t.ID)
 		}
 	})
@@ -292,16 +290,33 @@ func (a *attachment) end(ctx context.Context, moves bool) error {
 	return a.s.cfg.Store.Revoke(ctx, a.lease)
 }
 
+// tasks are those of this run of the program; the view stands still.
+func (a *attachment) tasks() iter.Seq[*record.Task] {
+	return func(yield func(*record.Task) bool) {
+		for t := range a.s.cfg.View.Tasks.From(a.prefix) {
+			if !strings.HasPrefix(t.ID, a.prefix) || t.Source == a.source && !yield(t) {
+				return
+			}
+		}
+	}
+}
+
+// know notes who has tasks of a program that comes back: it is to hear of their
+// loss as of any other's. The view stands still.
+func (a *attachment) know() {
+	for t := range a.tasks() {
+		for _, worker := range a.s.cfg.View.Holders(rota.Instance{Task: t.ID}) {
+			a.near[worker] = true
+		}
+	}
+}
+
 // changed notes what the program should hear of. The view stands still.
 func (a *attachment) changed(d *view.Delta) {
 	news := slices.Contains(d.Programs, a.name)
 	for worker, changes := range d.Grants {
 		for _, c := range changes {
-			i := c.New
-			if i == nil {
-				i = c.Old
-			}
-			if strings.HasPrefix(i.Instance.Task, a.prefix) {
+			if strings.HasPrefix(c.Last().Instance.Task, a.prefix) {
 				news = true
 				a.mu.Lock()
 				a.near[worker] = true
@@ -396,13 +411,7 @@ func (a *attachment) places() (out *rotav1.ProgramPlaces, waiting, stop string) 
 	v := a.s.cfg.View
 	v.Read(func() {
 		stop = v.Programs[a.name].GetStop()
-		for t := range v.Tasks.From(a.prefix) {
-			if !strings.HasPrefix(t.ID, a.prefix) {
-				break
-			}
-			if t.Source != a.source {
-				continue
-			}
+		for t := range a.tasks() {
 			p := &rotav1.ProgramPlace{Id: t.ID, Payload: digest(t.Payload), Pinned: t.Task().Rules.Pinned}
 			i := rota.Instance{Task: t.ID}
 			if worker, g := v.Owner(i); g != nil {

@@ -101,11 +101,7 @@ func (s *Service) WatchTasks(_ *rotav1.WatchTasksRequest, stream grpc.ServerStre
 		}
 		for _, changes := range d.Grants {
 			for _, c := range changes {
-				if c.New != nil {
-					ids = append(ids, c.New.Instance.Task)
-				} else {
-					ids = append(ids, c.Old.Instance.Task)
-				}
+				ids = append(ids, c.Last().Instance.Task)
 			}
 		}
 		for _, c := range d.Sessions {
@@ -118,11 +114,7 @@ func (s *Service) WatchTasks(_ *rotav1.WatchTasksRequest, stream grpc.ServerStre
 		for _, changes := range d.Acks {
 			for _, c := range changes {
 				// Those that went with a lease, too: what it says of a state is no more.
-				if c.New != nil {
-					ids = append(ids, c.New.Instance.Task)
-				} else {
-					ids = append(ids, c.Old.Instance.Task)
-				}
+				ids = append(ids, c.Last().Instance.Task)
 			}
 		}
 		return ids

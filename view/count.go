@@ -80,7 +80,7 @@ func (v *View) countTasks(changes []table.Change[record.Task]) {
 
 // countGrant takes a change of a worker's grant before holders has it.
 func (v *View) countGrant(worker string, c table.Change[record.Grant]) {
-	i := instanceOf(c)
+	i := c.Last().Instance
 	if c.Old == nil || c.New == nil {
 		t, _ := v.Tasks.Get(i.Task)
 		s := v.counts.weights[worker]
@@ -100,21 +100,9 @@ func (v *View) countGrant(worker string, c table.Change[record.Grant]) {
 
 // countAck takes a change of what a worker said of an instance.
 func (v *View) countAck(worker string, c table.Change[record.Ack]) {
-	var i rota.Instance
-	if c.New != nil {
-		i = c.New.Instance
-	} else {
-		i = c.Old.Instance
-	}
+	i := c.Last().Instance
 	g, _ := v.Grant(worker, i)
 	v.counts.running += v.runs(i, worker, g, c.New) - v.runs(i, worker, g, c.Old)
-}
-
-func instanceOf(c table.Change[record.Grant]) rota.Instance {
-	if c.New != nil {
-		return c.New.Instance
-	}
-	return c.Old.Instance
 }
 
 // runs is 1 if an instance runs and 0 if not, were g and a (nil for none) what

@@ -39,6 +39,14 @@ type Change[R any] struct {
 	Old, New *R
 }
 
+// Last is the record as it is, or as it was when it went.
+func (c Change[R]) Last() *R {
+	if c.New != nil {
+		return c.New
+	}
+	return c.Old
+}
+
 // page is immutable once it is in a table.
 type page[R any] struct {
 	bound string
