@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"hash/fnv"
 	"net"
-	"net/netip"
 	"os"
 	"slices"
 	"sync"
@@ -73,7 +72,7 @@ func (c *ClusterConfig) check() error {
 		if h, p, err := net.SplitHostPort(a); err != nil || h == "" || p == "" {
 			return &rota.FieldError{Field: "addresses", Value: a, Want: "host:port"}
 		}
-		if c.Token != "" && c.TLS == nil && !onLoopback(a) {
+		if c.Token != "" && c.TLS == nil && !auth.Loopback(a) {
 			return fmt.Errorf("scheduler %s: %w", a, auth.ErrNoTLS)
 		}
 	}
@@ -88,16 +87,9 @@ func (c *ClusterConfig) credentials(address string) []grpc.DialOption {
 	}
 	opts := []grpc.DialOption{grpc.WithTransportCredentials(creds)}
 	if c.Token != "" {
-		opts = append(opts, grpc.WithPerRPCCredentials(auth.PerRPC(auth.Secret(c.Token), c.TLS != nil || onLoopback(address))))
+		opts = append(opts, grpc.WithPerRPCCredentials(auth.PerRPC(auth.Secret(c.Token), c.TLS != nil || auth.Loopback(address))))
 	}
 	return opts
-}
-
-// onLoopback reports whether an address is this machine's own.
-func onLoopback(address string) bool {
-	host, _, err := net.SplitHostPort(address)
-	ip, perr := netip.ParseAddr(host)
-	return err == nil && (host == "localhost" || perr == nil && ip.IsLoopback())
 }
 
 // TaskKind is the kind of the cluster's tasks that run a program's function.
@@ -149,7 +141,7 @@ func dialer(conf func() *tls.Config, token bool) func(context.Context, string) (
 			c.NextProtos = []string{"h2"} // the port is gRPC's, see link.Credentials
 			return (&tls.Dialer{Config: c}).DialContext(ctx, "tcp", address)
 		}
-		if token && !onLoopback(address) {
+		if token && !auth.Loopback(address) {
 			return nil, auth.ErrNoTLS
 		}
 		return new(net.Dialer).DialContext(ctx, "tcp", address)
