@@ -189,7 +189,7 @@ func (a *attach) run(ctx context.Context) {
 			n++
 			w, err := a.open(ctx, addresses[n%len(addresses)])
 			if err == nil {
-				a.host.connect(w.GetSchedulers())
+				a.host.relays.connect(w.GetSchedulers())
 				a.host.run.note(Event{Kind: Reregistered})
 				break
 			}
