@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -176,7 +177,7 @@ func (a *attach) run(ctx context.Context) {
 		_ = a.conn.Close()
 		a.mu.Lock()
 		over := a.farewell != nil
-		addresses := append(append([]string(nil), a.cfg.Addresses...), a.known...)
+		addresses := slices.Concat(a.cfg.Addresses, a.known)
 		ttl := a.ttl
 		a.mu.Unlock()
 		if over || ctx.Err() != nil {
@@ -188,7 +189,7 @@ func (a *attach) run(ctx context.Context) {
 			n++
 			w, err := a.open(ctx, addresses[n%len(addresses)])
 			if err == nil {
-				a.host.connect(w.GetSchedulers())
+				a.host.relays.connect(w.GetSchedulers())
 				a.host.run.note(Event{Kind: Reregistered})
 				break
 			}
@@ -239,13 +240,13 @@ func (a *attach) serve(ctx context.Context) {
 	defer renew.Stop()
 	report := time.NewTicker(reportEvery)
 	defer report.Stop()
-	var last string
+	var last Status
 	for {
 		a.mu.Lock()
-		news := a.queue
+		queue := a.queue
 		a.queue = nil
 		a.mu.Unlock()
-		for _, m := range news {
+		for _, m := range queue {
 			if a.stream.Send(m) != nil {
 				a.stop()
 				<-broken
@@ -255,10 +256,9 @@ func (a *attach) serve(ctx context.Context) {
 		select {
 		case <-a.signal:
 		case <-report.C:
-			m, key := a.report()
-			if key != last {
-				last = key
-				_ = a.stream.Send(m) // if it fails so does Recv
+			if now := a.p.Status(); a.news(last, now) {
+				last = now
+				_ = a.stream.Send(a.report(now)) // if it fails so does Recv
 			}
 		case <-renew.C:
 			_ = a.stream.Send(&rotav1.FromProgram{Body: &rotav1.FromProgram_Renew{Renew: &rotav1.ProgramRenew{}}})
@@ -275,9 +275,15 @@ func (a *attach) serve(ctx context.Context) {
 // reportEvery is how often the cluster may hear how the program stands.
 const reportEvery = 200 * time.Millisecond
 
-// report says how the program stands; key changes when there is news.
-func (a *attach) report() (m *rotav1.FromProgram, key string) {
-	s := a.p.Status()
+// news reports whether there is something to say since the program stood as last.
+func (a *attach) news(last, now Status) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return len(a.events) > 0 || !now.equal(last)
+}
+
+// report says how the program stands, and what has happened since the last report.
+func (a *attach) report(s Status) *rotav1.FromProgram {
 	r := &rotav1.ProgramReport{Phase: string(s.Phase), Missing: s.Missing}
 	for _, t := range s.Tasks {
 		r.Tasks = append(r.Tasks, &rotav1.ProgramTask{Name: t.Name, State: string(t.State), Generation: t.Generation, Worker: t.Worker, Error: clip(t.Text)})
@@ -285,12 +291,7 @@ func (a *attach) report() (m *rotav1.FromProgram, key string) {
 	a.mu.Lock()
 	r.Events, a.events = a.events, nil
 	a.mu.Unlock()
-	if len(r.GetEvents()) > 0 {
-		key = fmt.Sprint(time.Now().UnixNano())
-	} else {
-		key = fmt.Sprint(s)
-	}
-	return &rotav1.FromProgram{Body: &rotav1.FromProgram_Report{Report: r}}, key
+	return &rotav1.FromProgram{Body: &rotav1.FromProgram_Report{Report: r}}
 }
 
 // event notes an event for the next report.
@@ -310,7 +311,7 @@ const maxEventsReported = 100
 
 // finish says that the program is over and waits until the cluster knows.
 func (a *attach) finish(patience time.Duration, moves bool) {
-	last, _ := a.report() // how its tasks ended can be read afterwards
+	last := a.report(a.p.Status()) // how its tasks ended can be read afterwards
 	a.mu.Lock()
 	a.farewell = []*rotav1.FromProgram{last, endMessage(moves)}
 	a.queue = append(a.queue, a.farewell...)

@@ -15,7 +15,7 @@ const (
 	schedChannel = 1024
 )
 
-// receiver is the reading side of a Conn, in batches.
+// batchReceiver is the reading side of a Conn, in batches.
 type batchReceiver interface {
 	recv(ctx context.Context, into []Msg) (int, error)
 }

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"hash/fnv"
 	"net"
-	"net/netip"
 	"os"
 	"slices"
 	"sync"
@@ -73,7 +72,7 @@ func (c *ClusterConfig) check() error {
 		if h, p, err := net.SplitHostPort(a); err != nil || h == "" || p == "" {
 			return &rota.FieldError{Field: "addresses", Value: a, Want: "host:port"}
 		}
-		if c.Token != "" && c.TLS == nil && !onLoopback(a) {
+		if c.Token != "" && c.TLS == nil && !auth.Loopback(a) {
 			return fmt.Errorf("scheduler %s: %w", a, auth.ErrNoTLS)
 		}
 	}
@@ -88,16 +87,9 @@ func (c *ClusterConfig) credentials(address string) []grpc.DialOption {
 	}
 	opts := []grpc.DialOption{grpc.WithTransportCredentials(creds)}
 	if c.Token != "" {
-		opts = append(opts, grpc.WithPerRPCCredentials(auth.PerRPC(auth.Secret(c.Token), c.TLS != nil || onLoopback(address))))
+		opts = append(opts, grpc.WithPerRPCCredentials(auth.PerRPC(auth.Secret(c.Token), c.TLS != nil || auth.Loopback(address))))
 	}
 	return opts
-}
-
-// onLoopback reports whether an address is this machine's own.
-func onLoopback(address string) bool {
-	host, _, err := net.SplitHostPort(address)
-	ip, perr := netip.ParseAddr(host)
-	return err == nil && (host == "localhost" || perr == nil && ip.IsLoopback())
 }
 
 // TaskKind is the kind of the cluster's tasks that run a program's function.
@@ -115,16 +107,17 @@ func (c *cluster) open(ctx context.Context, r *run) (host, error) {
 	}
 	_, _ = rand.Read(h.key[:]) // never fails
 	h.ctx, h.cancel = context.WithCancel(context.Background())
-	h.dialer = dialer(func() *tls.Config { return c.cfg.TLS }, c.cfg.Token != "")
-	h.node = link.NewNode(link.NodeConfig{Credentials: []byte(c.cfg.Token)})
-	h.end = h.node.Bind(h.key.addr(schedEnd, 0), r.sched.inbox, r.sched.reply)
+	node := link.NewNode(link.NodeConfig{Credentials: []byte(c.cfg.Token)})
+	h.relays = newRelays(node, dialer(func() *tls.Config { return c.cfg.TLS }, c.cfg.Token != ""))
+	h.end = node.Bind(h.key.addr(schedEnd, 0), r.sched.inbox, r.sched.reply)
 	h.attach = newAttach(r.p, c.cfg, h)
 	welcome, err := h.attach.first(ctx)
 	if err != nil {
 		h.cancel()
+		h.relays.close()
 		return nil, err
 	}
-	h.connect(append(slices.Clone(c.cfg.Addresses), welcome.GetSchedulers()...))
+	h.relays.connect(slices.Concat(c.cfg.Addresses, welcome.GetSchedulers()))
 	for _, e := range welcome.GetHistory() {
 		r.events.push(Event{
 			Kind: Kind(e.GetKind()), Task: e.GetTask(), Generation: e.GetGeneration(), Worker: e.GetWorker(),
@@ -149,7 +142,7 @@ func dialer(conf func() *tls.Config, token bool) func(context.Context, string) (
 			c.NextProtos = []string{"h2"} // the port is gRPC's, see link.Credentials
 			return (&tls.Dialer{Config: c}).DialContext(ctx, "tcp", address)
 		}
-		if token && !onLoopback(address) {
+		if token && !auth.Loopback(address) {
 			return nil, auth.ErrNoTLS
 		}
 		return new(net.Dialer).DialContext(ctx, "tcp", address)
@@ -160,37 +153,20 @@ func dialer(conf func() *tls.Config, token bool) func(context.Context, string) (
 type clusterHost struct {
 	run    *run
 	key    secret
-	node   *link.Node
+	relays *relays
 	end    *link.End
 	attach *attach
-	dialer func(context.Context, string) (net.Conn, error)
 	ctx    context.Context
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 
 	mu      sync.Mutex
-	relays  []string
 	wants   map[string]*peer // declared tasks by id
 	at      map[string]*rotav1.ProgramPlace
 	missing string
 	changed chan struct{} // closed when at or missing is new
 	stuck   error         // a change was rejected
 	lost    int           // workers, since the start
-}
-
-// connect has the node be at each of the relays.
-func (h *clusterHost) connect(addresses []string) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	for _, a := range addresses {
-		if slices.Contains(h.relays, a) {
-			continue
-		}
-		h.relays = append(h.relays, a)
-		h.wg.Go(func() {
-			h.node.Connect(h.ctx, func(ctx context.Context) (net.Conn, error) { return h.dialer(ctx, a) }, nil)
-		})
-	}
 }
 
 func (h *clusterHost) id(p *peer) string { return h.run.p.name + "/" + p.name }
@@ -204,9 +180,7 @@ func (h *clusterHost) wire(p *peer) (link.Outlet, error) {
 func (h *clusterHost) definition(p *peer, gang, pinned string) (*rotav1.TaskDefinition, error) {
 	if p.payload == nil { // the same for as long as it is this generation: another would be another grant
 		o := p.order(h.key, h.run.window)
-		h.mu.Lock()
-		o.Relays = slices.Clone(h.relays)
-		h.mu.Unlock()
+		o.Relays = h.relays.addresses()
 		payload, err := json.Marshal(o) //nolint:gosec // the order is for the worker, and needs the secret
 		if err != nil {
 			return nil, fmt.Errorf("writing the order of %s: %w", p.name, err)
@@ -388,6 +362,7 @@ func (h *clusterHost) close() {
 	h.attach.finish(farewell, h.attach.cfg.moving != nil && h.attach.cfg.moving())
 	h.cancel()
 	h.wg.Wait()
+	h.relays.close()
 }
 
 // errMoves is the cause of a context that ends because the worker may no longer

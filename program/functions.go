@@ -3,6 +3,7 @@ package program
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -107,12 +108,7 @@ func (fs *Functions) RegisterTaskConn(name string, f ConnFunc) error {
 func (fs *Functions) Names() []string {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
-	var names []string
-	for n := range fs.byName {
-		names = append(names, n)
-	}
-	slices.Sort(names)
-	return names
+	return slices.Sorted(maps.Keys(fs.byName))
 }
 
 func (fs *Functions) get(name string) ConnFunc {
@@ -139,7 +135,7 @@ func (fs *Functions) lacks(names []string) (missing []string, changed <-chan str
 
 // validName checks a name that a person gave.
 func validName(field, name string) error {
-	if strings.ContainsAny(name, "/") {
+	if strings.Contains(name, "/") {
 		return &rota.FieldError{Field: field, Value: name, Want: "a name without /"}
 	}
 	if err := (rota.Task{ID: name}).Validate(); err != nil {

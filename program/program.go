@@ -287,6 +287,10 @@ type TaskStatus struct {
 	Text       string // of its last failure
 }
 
+func (s Status) equal(other Status) bool {
+	return s.Name == other.Name && s.Phase == other.Phase && s.Missing == other.Missing && slices.Equal(s.Tasks, other.Tasks)
+}
+
 // Status says how the program stands; Phase is empty if it does not run.
 func (p *Program) Status() Status {
 	s := Status{Name: p.name}

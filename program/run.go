@@ -38,7 +38,7 @@ type run struct {
 	sched  *schedConn
 	events *eventQueue
 	window int
-	slots  []*slot
+	slots  []*slot         // of all tasks, in order
 	ctx    context.Context // of the tasks' placing; ends with the program
 	cancel context.CancelFunc
 
@@ -47,7 +47,6 @@ type run struct {
 	effects []lifecycle.Effect
 	wake    chan struct{}
 	ending  bool // nothing will come from tasks any more, but what is under way
-	peers   []*peer
 	timers  map[*time.Timer]struct{}
 }
 
@@ -66,18 +65,18 @@ func newRun(p *Program) *run {
 	s.accept = s.take
 	var names []string
 	for i := range p.specs {
-		for k := range p.specs[i].Count {
-			name := fmt.Sprintf("%s-%d", p.specs[i].Name, k)
-			sl := &slot{name: name}
+		spec := &p.specs[i]
+		for k := range spec.Count {
+			name := fmt.Sprintf("%s-%d", spec.Name, k)
+			sl := &slot{name: name, spec: spec}
 			names = append(names, name)
 			r.slots = append(r.slots, sl)
 			s.slots[name] = sl
-			s.byName[p.specs[i].Name] = append(s.byName[p.specs[i].Name], sl)
+			s.byName[spec.Name] = append(s.byName[spec.Name], sl)
 			s.byName[""] = append(s.byName[""], sl)
 		}
 	}
 	r.sched = s
-	r.peers = make([]*peer, len(names))
 	r.window = min(max(windowBudget/max(1, len(names)), flow.MinWindow), windowMost)
 	r.m = lifecycle.New(p.cfg.Policy, names)
 	return r
@@ -159,8 +158,9 @@ func (r *run) main(ctx context.Context, where Place) error {
 // runSched runs the scheduler function, and then reads what still comes, so
 // that no task is held up on its way out.
 func (r *run) runSched(ctx context.Context) {
-	done := make(chan status, 1)
+	done := make(chan struct{})
 	go func() {
+		defer close(done)
 		var err error
 		s := invoke(func() error {
 			err = r.p.sched(ctx, r.sched)
@@ -173,19 +173,16 @@ func (r *run) runSched(ctx context.Context) {
 				m.Return(err)
 			}
 		})
-		done <- s
 	}()
+	select {
+	case <-done:
+	case <-r.sched.inbox.Done():
+		return // the function did not return in time; it is given up
+	}
+	var batch [64]Msg
 	for {
-		select {
-		case <-done:
-			var batch [64]Msg
-			for {
-				if _, err := r.sched.recv(context.Background(), batch[:]); err != nil {
-					return
-				}
-			}
-		case <-r.sched.inbox.Done():
-			return // the function did not return in time; it is given up
+		if _, err := r.sched.recv(context.Background(), batch[:]); err != nil {
+			return
 		}
 	}
 }
@@ -218,16 +215,8 @@ func (r *run) carryOut(e lifecycle.Effect, cancelSched context.CancelCauseFunc) 
 }
 
 func (r *run) tell(e Event) {
-	if e.Final() {
-		r.mu.Lock()
-		var p *peer
-		for _, q := range r.peers {
-			if q != nil && q.name == e.Task && q.generation == e.Generation {
-				p = q
-			}
-		}
-		r.mu.Unlock()
-		if p != nil {
+	if sl := r.sched.slots[e.Task]; e.Final() && sl != nil {
+		if p := sl.cur.Load(); p != nil && p.generation == e.Generation {
 			p.ended.Store(true)
 			p.lost.Store(e.Kind == TaskLost)
 			r.sched.gone(p)
@@ -250,19 +239,15 @@ func (r *run) place(starts []lifecycle.Start) {
 	var peers []*peer
 	failures := 0
 	for _, s := range starts {
-		spec, index := r.spec(s.Task)
-		p := &peer{name: r.slots[s.Task].name, slot: r.slots[s.Task], task: s.Task, spec: spec, index: index, generation: s.Generation}
+		sl := r.slots[s.Task]
+		p := &peer{name: sl.name, slot: sl, task: s.Task, spec: sl.spec, generation: s.Generation}
 		out, err := r.host.wire(p)
 		if err != nil {
 			r.do(func(m *lifecycle.Machine) { m.Stop("no way to "+p.name, fmt.Errorf("reaching %s: %w", p.name, err)) })
 			return
 		}
 		p.out = out
-		r.mu.Lock()
-		old := r.peers[s.Task]
-		r.peers[s.Task] = p
-		r.mu.Unlock()
-		r.slots[s.Task].cur.Store(p)
+		old := sl.cur.Swap(p)
 		if old != nil {
 			r.drained(old) // what it sent and nobody read is dropped
 		}
@@ -335,21 +320,9 @@ func (r *run) pause(failures int) bool {
 	}
 }
 
-func (r *run) spec(task int) (*Spec, int) {
-	for i := range r.p.specs {
-		if task < r.p.specs[i].Count {
-			return &r.p.specs[i], task
-		}
-		task -= r.p.specs[i].Count
-	}
-	return nil, 0
-}
-
 // stop tells a task to exit: after what it was sent, or at once.
 func (r *run) stop(s lifecycle.Stop) {
-	r.mu.Lock()
-	p := r.peers[s.Task]
-	r.mu.Unlock()
+	p := r.slots[s.Task].cur.Load()
 	if p == nil || p.generation != s.Generation {
 		return
 	}
@@ -409,8 +382,8 @@ func (r *run) drainedOne() {
 	if !r.ending {
 		return
 	}
-	for _, p := range r.peers {
-		if p != nil && !p.drained.Load() {
+	for _, sl := range r.slots {
+		if p := sl.cur.Load(); p != nil && !p.drained.Load() {
 			return
 		}
 	}

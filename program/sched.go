@@ -17,7 +17,6 @@ type peer struct {
 	slot       *slot
 	task       int // index in the program
 	spec       *Spec
-	index      int // within the spec
 	generation uint64
 	out        link.Outlet
 	stalled    atomic.Bool
@@ -40,6 +39,7 @@ type schedConn struct {
 // slot is a task whatever its generation.
 type slot struct {
 	name string
+	spec *Spec
 	cur  atomic.Pointer[peer]
 }
 
