@@ -8,10 +8,11 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/netip"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/rota-project/rota/auth"
 )
 
 // stall is how long one write to, or read from, a client may make no progress.
@@ -54,22 +55,17 @@ func untilStopping(ctx context.Context) (context.Context, context.CancelFunc) {
 // checkHost refuses requests whose Host header names another machine than the
 // ones this server is known as.
 func checkHost(addr string, hosts []string, next http.Handler) http.Handler {
-	if !isLoopback(addr) && len(hosts) == 0 {
+	if addr != "" && !auth.Loopback(addr) && len(hosts) == 0 {
 		return next
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		name := hostName(r.Host)
-		if loopbackName(name) || slices.ContainsFunc(hosts, func(h string) bool { return strings.EqualFold(h, name) }) {
+		if auth.Loopback(name) || slices.ContainsFunc(hosts, func(h string) bool { return strings.EqualFold(h, name) }) {
 			next.ServeHTTP(w, r)
 			return
 		}
 		writeError(w, http.StatusMisdirectedRequest, "permission_denied", fmt.Sprintf("this server is not %q; use localhost", name), "")
 	})
-}
-
-// isLoopback reports whether only this machine can reach addr.
-func isLoopback(addr string) bool {
-	return addr == "" || loopbackName(hostName(addr))
 }
 
 func hostName(hostport string) string {
@@ -78,14 +74,6 @@ func hostName(hostport string) string {
 		host = hostport
 	}
 	return strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
-}
-
-func loopbackName(host string) bool {
-	if strings.EqualFold(host, "localhost") {
-		return true
-	}
-	ip, err := netip.ParseAddr(host)
-	return err == nil && ip.Unmap().IsLoopback()
 }
 
 // readBody reads the body of r into memory, within MaxBody. It answers and

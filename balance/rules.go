@@ -11,8 +11,17 @@ import (
 // rules are all of them with their usual settings.
 func rules(threshold uint) []Rule {
 	return []Rule{
-		Smart{}, RoundRobin{}, Random{}, LeastLoaded{}, HashingBounded{}, PkgAware{Threshold: threshold},
-		P2C{}, LeastLatency{}, Pull{}, Sticky{}, Owner{},
+		Smart{},
+		RoundRobin{},
+		Random{},
+		LeastLoaded{},
+		HashingBounded{},
+		PkgAware{Threshold: threshold},
+		P2C{},
+		LeastLatency{},
+		Pull{},
+		Sticky{},
+		Owner{},
 	}
 }
 

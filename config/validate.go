@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/netip"
 	"net/url"
 	"os"
 	"strconv"
@@ -106,8 +105,8 @@ func (c *Dev) validate() (string, error) {
 	return first(
 		rule{"workers", needed(c.Workers >= 1 && c.Workers <= 1000, "1 to 1000")},
 		rule{"tasks", readable(c.Tasks)},
-		rule{"http", Loopback(c.HTTP)},
-		rule{"grpc", Loopback(c.GRPC)},
+		rule{"http", loopback(c.HTTP)},
+		rule{"grpc", loopback(c.GRPC)},
 		rule{"gateway", optionalLoopback(c.Gateway)},
 		rule{"lease", leaseTime(c.Lease)},
 	)
@@ -159,18 +158,15 @@ func splitAddress(addr, form string) (host, port string, err error) {
 	return host, port, nil
 }
 
-// Loopback returns an error unless addr is a host:port that only this machine
+// loopback returns an error unless addr is a host:port that only this machine
 // can reach. Whoever can reach the API may run things, so nothing else is bound
 // while there are no credentials to ask for.
-func Loopback(addr string) error {
+func loopback(addr string) error {
 	host, port, err := splitAddress(addr, "an address such as "+DefaultHTTP)
 	if err != nil {
 		return err
 	}
-	if host == "localhost" {
-		return nil
-	}
-	if ip, err := netip.ParseAddr(host); err == nil && ip.IsLoopback() {
+	if auth.Loopback(host) {
 		return nil
 	}
 	return want(addr, "a loopback address such as %s: without credentials nothing else may be reachable", net.JoinHostPort("127.0.0.1", port))
@@ -209,7 +205,7 @@ func optionalLoopback(addr string) error {
 	if addr == "" {
 		return nil
 	}
-	return Loopback(addr)
+	return loopback(addr)
 }
 
 func addresses(list []string) error {
@@ -226,7 +222,7 @@ func addresses(list []string) error {
 }
 
 // endpoints checks what etcd's client takes for one; anything else it would look
-// for for ever.
+// for without end.
 func endpoints(list []string) error {
 	for _, e := range list {
 		scheme, addr, ok := strings.Cut(e, "://")
