@@ -2,10 +2,14 @@ package main
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"net/http"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -30,19 +34,19 @@ var loads = []load{
 	{"GET over TLS", "wrk", secure, func(_ *lab, g *gateway) ([]string, error) {
 		return wrk(fmt.Sprintf("https://127.0.0.1:%d/run/hello", g.https)), nil
 	}},
-	{"GET over HTTP/2 and TLS", "h2load", secure, func(_ *lab, g *gateway) ([]string, error) {
-		return h2load(g), nil
+	{"GET over HTTP/2 and TLS", "h2load", secure, func(l *lab, g *gateway) ([]string, error) {
+		return h2load(l, g), nil
 	}},
 	{"POST of 1 KiB over HTTP/2 and TLS", "h2load", secure, func(l *lab, g *gateway) ([]string, error) {
 		body, err := l.file("kilobyte", strings.Repeat("x", 1024))
-		return append([]string{"-d", body}, h2load(g)...), err
+		return append([]string{"-d", body}, h2load(l, g)...), err
 	}},
 }
 
 // h2load spreads as many calls at once over fewer connections.
-func h2load(g *gateway) []string {
+func h2load(l *lab, g *gateway) []string {
 	return []string{
-		"-D", strconv.Itoa(int(seconds.Seconds())), "-t1", "-c", strconv.Itoa(max(*conns/8, 1)), "-m8",
+		"-D", strconv.Itoa(int(seconds.Seconds())), "-t1", "-c", strconv.Itoa(max(*conns/8, 1)), "-m8", "--log-file", l.calls(),
 		fmt.Sprintf("https://127.0.0.1:%d/run/hello", g.https),
 	}
 }
@@ -87,9 +91,12 @@ func (l *lab) measure(g *gateway, ld load) (result, error) {
 	} else {
 		total = number(text, `requests: \d+ total, \d+ started, \d+ done, (\d+) succeeded`)
 		r.calls = number(text, `finished in [^,]+, ([\d.]+) req/s`)
-		// h2load prints mean and maximum only: they stand in the columns of p50 and p99.
-		r.p50 = millis(text, `time for request:\s+\S+\s+\S+\s+(\S+)`)
-		r.p99 = millis(text, `time for request:\s+\S+\s+(\S+)`)
+		// It prints no percentiles, but writes down how long each call took.
+		took, err := readCalls(l.calls())
+		if err != nil {
+			return r, err
+		}
+		r.p50, r.p99 = took[len(took)/2], took[len(took)*99/100]
 	}
 	if total < leastCalls {
 		return r, fmt.Errorf("only %.0f calls were made:\n%s", total, text)
@@ -120,6 +127,35 @@ func mallocs(g *gateway) (float64, bool) {
 		}
 	}
 	return 0, false
+}
+
+// calls is where h2load writes its calls down, one a line: when it began, its
+// status, and how many microseconds it took.
+func (l *lab) calls() string { return filepath.Join(l.dir, "calls") }
+
+// readCalls reads how long calls took, in milliseconds, sorted.
+func readCalls(path string) ([]float64, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	var took []float64
+	for line := range strings.Lines(string(text)) {
+		f := strings.Fields(line)
+		if len(f) != 3 {
+			return nil, fmt.Errorf("h2load's log: %q", line)
+		}
+		us, err := strconv.ParseFloat(f[2], 64)
+		if err != nil {
+			return nil, fmt.Errorf("h2load's log: %w", err)
+		}
+		took = append(took, us/1000)
+	}
+	if len(took) == 0 {
+		return nil, errors.New("h2load's log is empty")
+	}
+	slices.Sort(took)
+	return took, os.Remove(path)
 }
 
 func number(text, pattern string) float64 {

@@ -6,8 +6,9 @@
 // make bench-gateway runs it. What is not installed is left out and named:
 // nginx, haproxy, wrk and nghttp2-client come from the system's packages, Caddy
 // is built from its published module if BENCH_CADDY names a binary. Timings of a
-// shared machine are noisy; the rounds of all gateways alternate and the best
-// round of each counts. CPU a call is the figure to judge by.
+// shared machine are noisy: the rounds of all gateways alternate, of calls a second
+// and CPU a call the best round of each counts, of times the median round. CPU a
+// call is the figure to judge by.
 package main
 
 import (
@@ -18,13 +19,14 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
 )
 
 var (
-	rounds  = flag.Int("rounds", 3, "rounds of each gateway; the best counts")
+	rounds  = flag.Int("rounds", 3, "rounds of each gateway")
 	seconds = flag.Duration("for", 3*time.Second, "length of a round")
 	conns   = flag.Int("connections", 64, "client connections")
 	idle    = flag.Int("idle", 10_000, "idle client connections for the memory figure, 0 for none")
@@ -79,14 +81,14 @@ func run() error {
 		}
 		running = append(running, g)
 	}
-	fmt.Printf("%s, %d CPUs, %d connections, best of %d rounds of %v, 4 upstreams of nginx\n",
+	fmt.Printf("%s, %d CPUs, %d connections, %d rounds of %v, 4 upstreams of nginx\n",
 		runtime.GOOS+"/"+runtime.GOARCH, runtime.NumCPU(), *conns, *rounds, *seconds)
 	for _, l := range loads {
 		if _, err := exec.LookPath(l.tool); err != nil {
 			fmt.Printf("\nleft out: %s: %v\n", l.name, err)
 			continue
 		}
-		results := map[string]result{}
+		results := map[string][]result{}
 		for range *rounds {
 			for _, g := range running {
 				if l.port(g) == 0 {
@@ -96,13 +98,7 @@ func run() error {
 				if err != nil {
 					return fmt.Errorf("%s, %s: %w", g.name, l.name, err)
 				}
-				if old, ok := results[g.name]; !ok || r.cpu < old.cpu {
-					r.calls = max(r.calls, old.calls)
-					results[g.name] = r
-				} else {
-					old.calls = max(r.calls, old.calls)
-					results[g.name] = old
-				}
+				results[g.name] = append(results[g.name], r)
 			}
 		}
 		table(l.name, running, results)
@@ -113,14 +109,32 @@ func run() error {
 	return nil
 }
 
-func table(name string, running []*gateway, results map[string]result) {
+// sum is what the rounds of a gateway come to.
+func sum(rounds []result) result {
+	var calls, p50, p99, cpu, allocs []float64
+	for _, r := range rounds {
+		calls, p50, p99 = append(calls, r.calls), append(p50, r.p50), append(p99, r.p99)
+		cpu, allocs = append(cpu, r.cpu), append(allocs, r.allocs)
+	}
+	return result{calls: slices.Max(calls), p50: median(p50), p99: median(p99), cpu: slices.Min(cpu), allocs: slices.Min(allocs)}
+}
+
+func median(of []float64) float64 {
+	slices.Sort(of)
+	return of[len(of)/2]
+}
+
+func table(name string, running []*gateway, results map[string][]result) {
 	fmt.Printf("\n%-34s %10s %8s %8s %12s %14s %8s\n", name, "calls/s", "p50 ms", "p99 ms", "CPU µs/call", "CPU ÷ nginx's", "allocs")
-	base := results["nginx"]
+	var base result
+	if rounds := results["nginx"]; len(rounds) > 0 {
+		base = sum(rounds)
+	}
 	for _, g := range running {
-		r, ok := results[g.name]
-		if !ok {
+		if len(results[g.name]) == 0 {
 			continue
 		}
+		r := sum(results[g.name])
 		ratio, allocs := "", ""
 		if base.cpu > 0 {
 			ratio = fmt.Sprintf("%.2f", r.cpu/base.cpu)
