@@ -12,9 +12,9 @@ import (
 //
 // Truth is Worker.state alone; bits only hint at it. A worker has a bit at its
 // level or below: who lowers a worker's load sets the bit of the new level, who
-// raises it by a reservation sets nothing. Whoever meets a bit that does not fit
-// moves it up, or clears it, and looks on. So a worker that goes back and forth
-// between two levels costs hardly a write.
+// picked it here moves the bit up, who reserved a place without looking here sets
+// nothing. Whoever meets a bit that does not fit moves it up, or clears it, and
+// looks on.
 type levels struct {
 	words   int
 	occ     atomic.Uint64   // levels that may have a bit
@@ -75,12 +75,12 @@ func (l *levels) set(level uint32, slot int) {
 	}
 }
 
-// stale clears the bit of a worker that was met at a level that is not its own.
+// stale clears the bit of a worker at a level that is not its own any more.
 func (l *levels) stale(level uint32, slot int) {
-	l.bits[int(level)*l.words+slot/64].And(^(uint64(1) << (slot % 64)))
-	w := l.workers[slot]
-	if now := w.level(w.state.Load()); now == level {
-		l.set(now, slot)
+	word, bit := &l.bits[int(level)*l.words+slot/64], uint64(1)<<(slot%64)
+	word.And(^bit)
+	if w := l.workers[slot]; w.level(w.state.Load()) == level { // it came back meanwhile
+		l.set(level, slot)
 	}
 }
 
@@ -158,6 +158,8 @@ func (l *levels) at(level uint32, rnd uint64, c *Call) (w *Worker, seen bool) {
 			}
 			if level < 32 {
 				if w.reserveAt(s, 0) {
+					l.set(w.level(s+1), wi*64+b)
+					l.stale(level, wi*64+b)
 					return w, true
 				}
 				continue
