@@ -80,7 +80,7 @@ func (x *exchange) connect(w *worker, mode bodyMode, fresh bool) (*upstream, err
 			}
 		}
 	}
-	return w.dial(x.context(), c.p.ConnectTimeout)
+	return w.dial(x.context(), c.p.ConnectTimeout, &x.g.poll)
 }
 
 // attach lets the sweeper cut the attempt off; detach ends that. It reports false

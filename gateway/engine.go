@@ -31,7 +31,8 @@ type conn struct {
 	flow  flow // a body that is not kept
 	chunk bool // the answer is sent in chunks
 
-	phase atomic.Int32
+	phase    atomic.Int32
+	requests atomic.Uint64 // not yet counted
 }
 
 // Phases of a connection.
@@ -61,13 +62,14 @@ var bufferPool = sync.Pool{New: func() any {
 	return &buffers{in: make([]byte, inSize), up: make([]byte, upSize), out: make([]byte, 0, outSize)}
 }}
 
-// lend and takeBack are what Idle gets its buffer by.
-func (c *conn) lend() []byte {
+// Lend implements poll.Lender.
+func (c *conn) Lend() []byte {
 	c.bufs = getBuffers()
 	return c.bufs.in
 }
 
-func (c *conn) takeBack() { c.release() }
+// TakeBack implements poll.Lender.
+func (c *conn) TakeBack() { c.release() }
 
 func getBuffers() *buffers {
 	b, _ := bufferPool.Get().(*buffers) // it holds nothing else
@@ -110,11 +112,19 @@ func (c *conn) retire() {
 	}
 }
 
+// count adds the requests that there were since it was last called to the gateway's.
+func (c *conn) count() {
+	if n := c.requests.Swap(0); n > 0 {
+		c.g.single.Add(n)
+	}
+}
+
 // longAgo is a deadline that is over: it wakes whoever reads or writes.
 var longAgo = time.Unix(1, 0)
 
 // sweep cuts the connection off where it has taken too long.
 func (c *conn) sweep(now int64) {
+	c.count()
 	d := c.deadline.Load()
 	late := d != 0 && now > d
 	switch c.phase.Load() {
@@ -146,6 +156,7 @@ func (c *conn) serve() {
 		c.release()
 		c.abort()
 		c.g.conns.remove(c)
+		c.count()
 	}()
 	switch c.greet() {
 	case speaksHTTP1:
@@ -184,9 +195,7 @@ func (c *conn) greet() protocol {
 	c.w = n
 	c.phase.Store(phaseHead)
 	if conf := c.g.tlsConf.Load(); conf != nil && in[0] == 22 {
-		below := &sock{}
-		below.init(c.raw)
-		tc := tls.Server(&prefixed{sockConn{c.raw, below}, bytes.Clone(in[:n])}, conf)
+		tc := tls.Server(&prefixed{c.raw, bytes.Clone(in[:n])}, conf)
 		ctx, cancel := context.WithTimeout(c.g.ctx, c.g.state.Load().cfg.Limits.HeadTimeout)
 		err := tc.HandshakeContext(ctx)
 		cancel()
@@ -304,6 +313,7 @@ func (c *conn) malformed(err error) bool {
 func (c *conn) one() (keep bool) {
 	c.phase.Store(phaseBusy)
 	c.deadline.Store(0)
+	c.requests.Add(1)
 	c.rest, c.kept = bodyUnread, 0
 	keep = c.serveCall()
 	if c.rest == bodyBroken {

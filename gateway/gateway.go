@@ -10,6 +10,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/rota-project/rota/gateway/internal/poll"
 )
 
 // Gateway proxies calls. Create it with New; all methods are safe for concurrent
@@ -38,6 +40,7 @@ type Gateway struct {
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 
+	poll    poll.Poller
 	conns   connSet
 	serving sync.Mutex
 	lns     map[net.Listener]struct{}
@@ -45,6 +48,7 @@ type Gateway struct {
 	tlsConf atomic.Pointer[tls.Config]
 
 	accepted  atomic.Uint64
+	single    atomic.Uint64 // requests of HTTP/1, with the delay of a tick
 	malformed atomic.Uint64 // requests refused as HTTP
 	reloads   atomic.Uint64
 	self      http.Handler // the gateway's own paths
@@ -225,6 +229,7 @@ func (g *Gateway) Close() {
 	}
 	g.transports.close()
 	g.wg.Wait()
+	g.poll.Close()
 }
 
 // stopListening closes the listeners, those too that Serve is about to be given.

@@ -120,6 +120,7 @@ func (g *Gateway) maintain(ctx context.Context) {
 		now := g.now()
 		g.sweepConns(now)
 		st := g.state.Load()
+		g.poll.Sample(now, g.single.Load())
 		h := &st.cfg.Health
 		active := h.Interval > 0 && now-lastActive >= int64(h.Interval)
 		if active {

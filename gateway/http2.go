@@ -47,6 +47,9 @@ const (
 	crowdedMost = 256 << 10
 	// flushMost is how many times one goroutine writes before another takes over.
 	flushMost = 4
+	// joinMost is how many times it lets others run before, as long as they have
+	// something to send.
+	joinMost = 3
 	// keepUnsent is the largest buffer that a quiet connection keeps.
 	keepUnsent = 4 << 10
 )
@@ -59,20 +62,21 @@ func newMuxed(c *conn) *muxed {
 	return m
 }
 
-// lend and takeBack are what Idle gets its buffer by.
-func (m *muxed) lend() []byte {
+// Lend implements poll.Lender.
+func (m *muxed) Lend() []byte {
 	m.buf = getPumpBuffer()
 	return *m.buf
 }
 
-func (m *muxed) takeBack() {
+// TakeBack implements poll.Lender.
+func (m *muxed) TakeBack() {
 	pumpBuffers.Put(m.buf)
 	m.buf = nil
 }
 
 // serve reads frames until the connection ends, and waits for its calls.
 func (m *muxed) serve(early []byte) {
-	n := copy(m.lend(), early)
+	n := copy(m.Lend(), early)
 	err := m.read(n)
 	m.mu.Lock()
 	if err != nil && !m.broken {
@@ -87,7 +91,7 @@ func (m *muxed) serve(early []byte) {
 	}
 	m.mu.Unlock()
 	if m.buf != nil {
-		m.takeBack()
+		m.TakeBack()
 	}
 	if err != nil {
 		m.c.bufs = getBuffers()
@@ -136,7 +140,7 @@ func (m *muxed) read(n int) error {
 		var k int
 		var err error
 		if n == 0 {
-			m.takeBack()
+			m.TakeBack()
 			if k, err = m.c.Idle(m); err != nil {
 				return nil //nolint:nilerr // the client has gone: there is nobody to tell
 			}
@@ -239,7 +243,8 @@ func (m *muxed) flushLocked() {
 		return
 	}
 	m.flushing = true
-	if len(m.live) > 1 { // calls that are ready to answer may join
+	for had, n := 0, 0; len(m.live) > 1 && had < len(m.sess.Out) && n < joinMost; n++ { // calls that are ready to answer may join
+		had = len(m.sess.Out)
 		m.mu.Unlock()
 		runtime.Gosched()
 		m.mu.Lock()

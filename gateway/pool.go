@@ -6,32 +6,9 @@ import (
 	"net"
 	"sync"
 	"time"
+
+	"github.com/rota-project/rota/gateway/internal/poll"
 )
-
-// lender lends a buffer to a connection that waits for something to read.
-type lender interface {
-	lend() []byte
-	takeBack()
-}
-
-// idle is Idle where the system does not tell when there is something to read, as
-// below TLS: it waits for one byte, what follows it is as good as there.
-func idle(nc net.Conn, first *[1]byte, l lender) (n int, err error) {
-	if n, err = nc.Read(first[:]); n == 0 {
-		return 0, err
-	}
-	l.lend()[0] = first[0]
-	return n, nil
-}
-
-// sockConn is a connection that is read and written by a sock: what TLS stands on.
-type sockConn struct {
-	net.Conn
-	s *sock
-}
-
-func (c sockConn) Read(b []byte) (int, error)  { return c.s.Read(b) }
-func (c sockConn) Write(b []byte) (int, error) { return c.s.Write(b) }
 
 // upstream is a connection to a worker.
 type upstream struct {
@@ -160,7 +137,7 @@ func (u *upstream) cut() {
 }
 
 // dial opens a connection to the worker. A failure means that nothing was sent.
-func (w *worker) dial(ctx context.Context, timeout time.Duration) (*upstream, error) {
+func (w *worker) dial(ctx context.Context, timeout time.Duration, waits *poll.Poller) (*upstream, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	d := net.Dialer{KeepAlive: 30 * time.Second}
@@ -168,6 +145,7 @@ func (w *worker) dial(ctx context.Context, timeout time.Duration) (*upstream, er
 	if err != nil {
 		return nil, err
 	}
+	nc = waits.Take(nc)
 	if w.tls {
 		tc := tls.Client(nc, &tls.Config{ServerName: w.url.Hostname(), NextProtos: []string{"http/1.1"}})
 		if err := tc.HandshakeContext(ctx); err != nil {

@@ -51,9 +51,9 @@ func (g *Gateway) Serve(ln net.Listener) error {
 			_ = nc.Close()
 			continue
 		}
-		c := newConn(g, nc)
+		c := newConn(g, g.poll.Take(nc))
 		if !g.conns.add(c) {
-			_ = nc.Close()
+			_ = c.raw.Close()
 			return ErrClosed
 		}
 		go c.serve()

@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"io"
 	"net"
 	"sync"
 )
@@ -53,8 +52,9 @@ func (x *exchange) tunnel(nc net.Conn, u *upstream, early []byte) {
 // copyHalf carries one direction to its end and passes the end on. It reports
 // false if the other direction has to be cut off too.
 func copyHalf(dst, src net.Conn) bool {
-	_, err := io.Copy(dst, src)
-	if err != nil {
+	var from sock
+	from.init(src)
+	if from.copyTo(dst) != nil {
 		_ = src.Close()
 		return false
 	}
