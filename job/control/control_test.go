@@ -402,6 +402,9 @@ func TestPlacing(t *testing.T) {
 	n := newNode(t, "s", newStore(t), control.Config{})
 	newHost(t, "a", runner.Config{MaxRunning: 2}, map[string]string{"zone": "a"}, n)
 	newHost(t, "b", runner.Config{MaxRunning: 2}, map[string]string{"zone": "b", "disk": "ssd"}, n)
+	for _, name := range []string{"a", "b"} {
+		n.joined(t, name)
+	}
 	for _, c := range []struct {
 		d    *rotav1.JobDefinition
 		want string

@@ -1103,7 +1103,9 @@ type Node struct {
 	Cordoned bool                   `protobuf:"varint,3,opt,name=cordoned,proto3" json:"cordoned,omitempty"`
 	Draining bool                   `protobuf:"varint,4,opt,name=draining,proto3" json:"draining,omitempty"`
 	// When its lease ended without a farewell; 0 while it lives or left in order.
-	LostUnixMs    int64    `protobuf:"varint,5,opt,name=lost_unix_ms,json=lostUnixMs,proto3" json:"lost_unix_ms,omitempty"`
+	LostUnixMs int64 `protobuf:"varint,5,opt,name=lost_unix_ms,json=lostUnixMs,proto3" json:"lost_unix_ms,omitempty"`
+	// What it was when it was lost; also while it lives, if its tasks are to wait
+	// for its return, so that any later leader knows.
 	Last          *Session `protobuf:"bytes,6,opt,name=last,proto3" json:"last,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
