@@ -49,6 +49,7 @@ func start(t testing.TB, cfg gateway.Config) (g *gateway.Gateway, addr string) {
 	t.Cleanup(func() {
 		g.Close()
 		<-done
+		closeIdle()
 	})
 	return g, ln.Addr().String()
 }
@@ -159,6 +160,20 @@ func (c *client) response(method string) (*http.Response, string) {
 // ways are the ways in which calls come: each gateway's rules hold on all of them.
 var ways = map[string]func(testing.TB, gateway.Config) (*gateway.Gateway, string){
 	"HTTP/1": start, "HTTP/2": startHTTP2, "HTTP/2 over TLS": startHTTP2TLS, "net/http": startHandler,
+	"HTTP/1 in a crowd": startCrowded, "HTTP/2 over TLS in a crowd": startCrowdedHTTP2TLS,
+}
+
+// startCrowded has the gateway wait for its connections by itself.
+func startCrowded(t testing.TB, cfg gateway.Config) (*gateway.Gateway, string) {
+	g, addr := start(t, cfg)
+	g.Crowd()
+	return g, addr
+}
+
+func startCrowdedHTTP2TLS(t testing.TB, cfg gateway.Config) (*gateway.Gateway, string) {
+	g, addr := startHTTP2TLS(t, cfg)
+	g.Crowd()
+	return g, addr
 }
 
 // startHTTP2 makes call and reach speak HTTP/2 in clear.
@@ -212,6 +227,14 @@ var (
 	sharedH2C = &http.Client{Transport: transport(func(p *http.Protocols) { p.SetUnencryptedHTTP2(true) })}
 	sharedH2  = &http.Client{Transport: transport(func(p *http.Protocols) { p.SetHTTP2(true) })}
 )
+
+// closeIdle closes the connections of shared clients that carry no call. A gateway's
+// port may be the next one's: it must not be reached by connections to the former.
+func closeIdle() {
+	for _, c := range []*http.Client{shared, sharedH2C, sharedH2, http.DefaultClient} {
+		c.CloseIdleConnections()
+	}
+}
 
 func transport(speak func(*http.Protocols)) *http.Transport {
 	var p http.Protocols

@@ -2,7 +2,6 @@ package gateway_test
 
 import (
 	"fmt"
-	"net/http"
 	"os"
 	"testing"
 
@@ -12,9 +11,7 @@ import (
 // Nothing that a test or a gateway has started outlives it.
 func TestMain(m *testing.M) {
 	code := m.Run()
-	for _, c := range []*http.Client{shared, sharedH2C, sharedH2, http.DefaultClient} {
-		c.CloseIdleConnections()
-	}
+	closeIdle()
 	if code == 0 {
 		if err := goleak.Find(); err != nil {
 			fmt.Fprintln(os.Stderr, err)
