@@ -199,6 +199,7 @@ func (c *Conn) attempt(s *side) error {
 			return net.ErrClosed
 		}
 		if s.late.Load() {
+			s.dry = false // there may have been other news with that of the deadline
 			return os.ErrDeadlineExceeded
 		}
 		if !wait && s.step(c.fd) {

@@ -220,6 +220,39 @@ func TestDeadlineForgotten(t *testing.T) {
 	})
 }
 
+// TestDeadlineWithNews: what comes in the moment that a deadline is over is there
+// for the next read.
+func TestDeadlineWithNews(t *testing.T) {
+	t.Parallel()
+	p := poller(t)
+	p.crowded.Store(true)
+	a, b := pair(t, p)
+	step := a.in.step
+	a.in.step = func(fd uintptr) bool {
+		done := step(fd)
+		if _, err := b.Write([]byte("x")); err != nil {
+			t.Error(err)
+		}
+		for len(a.in.news) == 0 {
+			time.Sleep(time.Millisecond)
+		}
+		if err := a.SetReadDeadline(time.Unix(1, 0)); err != nil {
+			t.Error(err)
+		}
+		return done
+	}
+	if _, err := a.Read(make([]byte, 9)); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Fatal(err)
+	}
+	a.in.step = step
+	if err := a.SetReadDeadline(time.Now().Add(5 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := a.Read(make([]byte, 9)); n != 1 || err != nil {
+		t.Error(n, err)
+	}
+}
+
 // TestDescriptors: each connection that is closed gives its descriptor back, also
 // while it is read from, and its number may be another's at once.
 func TestDescriptors(t *testing.T) {
