@@ -65,7 +65,8 @@ type side struct {
 	// what comes next.
 	dry bool
 	// over says that the peer sends nothing more: there may be no more news, but
-	// nobody has to wait either.
+	// nobody has to wait either. Or it has sent urgent data: reads end there, and
+	// what follows is no news.
 	over atomic.Bool
 
 	deadline time.Time
