@@ -65,7 +65,8 @@ type side struct {
 	// what comes next.
 	dry bool
 	// over says that the peer sends nothing more: there may be no more news, but
-	// nobody has to wait either.
+	// nobody has to wait either. Or it has sent urgent data: reads end there, and
+	// what follows is no news.
 	over atomic.Bool
 
 	deadline time.Time
@@ -199,6 +200,7 @@ func (c *Conn) attempt(s *side) error {
 			return net.ErrClosed
 		}
 		if s.late.Load() {
+			s.dry = false // there may have been other news with that of the deadline
 			return os.ErrDeadlineExceeded
 		}
 		if !wait && s.step(c.fd) {

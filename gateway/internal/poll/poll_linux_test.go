@@ -220,6 +220,68 @@ func TestDeadlineForgotten(t *testing.T) {
 	})
 }
 
+// TestDeadlineWithNews: what comes in the moment that a deadline is over is there
+// for the next read.
+func TestDeadlineWithNews(t *testing.T) {
+	t.Parallel()
+	p := poller(t)
+	p.crowded.Store(true)
+	a, b := pair(t, p)
+	step := a.in.step
+	a.in.step = func(fd uintptr) bool {
+		done := step(fd)
+		if _, err := b.Write([]byte("x")); err != nil {
+			t.Error(err)
+		}
+		for len(a.in.news) == 0 {
+			time.Sleep(time.Millisecond)
+		}
+		if err := a.SetReadDeadline(time.Unix(1, 0)); err != nil {
+			t.Error(err)
+		}
+		return done
+	}
+	if _, err := a.Read(make([]byte, 9)); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Fatal(err)
+	}
+	a.in.step = step
+	if err := a.SetReadDeadline(time.Now().Add(5 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := a.Read(make([]byte, 9)); n != 1 || err != nil {
+		t.Error(n, err)
+	}
+}
+
+// TestUrgent: what follows urgent data is read, though a read ends before it.
+func TestUrgent(t *testing.T) {
+	each(t, func(t *testing.T, p *Poller) {
+		a, b := pair(t, p)
+		if err := a.SetReadDeadline(time.Now().Add(5 * time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		in := make([]byte, 100)
+		for range 5 {
+			for n, out := range []string{"abc", "d", "ef"} {
+				b.mu.Lock()
+				err := b.look(func(fd uintptr) {
+					if err := syscall.Sendmsg(int(fd), []byte(out), nil, nil, n%2*syscall.MSG_OOB); err != nil {
+						t.Error(err)
+					}
+				})
+				b.mu.Unlock()
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			time.Sleep(10 * time.Millisecond) // so that all is there; if not, less is tested
+			if n, err := io.ReadFull(a, in[:5]); err != nil || string(in[:5]) != "abcef" {
+				t.Fatalf("%q: %v", in[:n], err)
+			}
+		}
+	})
+}
+
 // TestDescriptors: each connection that is closed gives its descriptor back, also
 // while it is read from, and its number may be another's at once.
 func TestDescriptors(t *testing.T) {
