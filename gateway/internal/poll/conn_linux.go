@@ -1,3 +1,5 @@
+//go:build !386
+
 package poll
 
 import (
@@ -62,7 +64,8 @@ type side struct {
 	news chan struct{} // of one place: something may have changed; of the loop's only
 	late atomic.Bool   // the deadline is over; of the loop's only
 	// dry says that the last read took all that had come, so that there is news of
-	// what comes next.
+	// what comes next. Urgent data, of which HTTP has none, belies it: what came behind
+	// it is read when more comes.
 	dry bool
 	// over says that the peer sends nothing more: there may be no more news, but
 	// nobody has to wait either. Or it has sent urgent data: reads end there, and

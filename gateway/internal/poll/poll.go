@@ -9,7 +9,8 @@
 // as many can be caught. While there are processors to spare the runtime's is
 // better: it wakes who waits with one switch less, and no other thread besides.
 //
-// Under Linux a Poller changes from one to the other as the load does; elsewhere
+// Under Linux (but on 386, which has no system calls of its own for sockets) a
+// Poller changes from one to the other as the load does; elsewhere
 // it leaves connections as they are.
 package poll
 
