@@ -68,8 +68,7 @@ type side struct {
 	// it is read when more comes.
 	dry bool
 	// over says that the peer sends nothing more: there may be no more news, but
-	// nobody has to wait either. Or it has sent urgent data: reads end there, and
-	// what follows is no news.
+	// nobody has to wait either.
 	over atomic.Bool
 
 	deadline time.Time

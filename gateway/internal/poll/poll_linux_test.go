@@ -255,35 +255,6 @@ func TestDeadlineWithNews(t *testing.T) {
 	}
 }
 
-// TestUrgent: what follows urgent data is read, though a read ends before it.
-func TestUrgent(t *testing.T) {
-	each(t, func(t *testing.T, p *Poller) {
-		a, b := pair(t, p)
-		if err := a.SetReadDeadline(time.Now().Add(5 * time.Second)); err != nil {
-			t.Fatal(err)
-		}
-		in := make([]byte, 100)
-		for range 5 {
-			for n, out := range []string{"abc", "d", "ef"} {
-				b.mu.Lock()
-				err := b.look(func(fd uintptr) {
-					if err := syscall.Sendmsg(int(fd), []byte(out), nil, nil, n%2*syscall.MSG_OOB); err != nil {
-						t.Error(err)
-					}
-				})
-				b.mu.Unlock()
-				if err != nil {
-					t.Fatal(err)
-				}
-			}
-			time.Sleep(10 * time.Millisecond) // so that all is there; if not, less is tested
-			if n, err := io.ReadFull(a, in[:5]); err != nil || string(in[:5]) != "abcef" {
-				t.Fatalf("%q: %v", in[:n], err)
-			}
-		}
-	})
-}
-
 // TestDescriptors: each connection that is closed gives its descriptor back, also
 // while it is read from, and its number may be another's at once.
 func TestDescriptors(t *testing.T) {

@@ -159,10 +159,10 @@ func (l *loop) wake() {
 		if c == nil {
 			continue // closed meanwhile
 		}
-		if ev&(syscall.EPOLLRDHUP|syscall.EPOLLHUP|syscall.EPOLLERR|syscall.EPOLLPRI) != 0 {
+		if ev&(syscall.EPOLLRDHUP|syscall.EPOLLHUP|syscall.EPOLLERR) != 0 {
 			c.in.over.Store(true)
 		}
-		if ev&(syscall.EPOLLIN|syscall.EPOLLRDHUP|syscall.EPOLLHUP|syscall.EPOLLERR|syscall.EPOLLPRI) != 0 {
+		if ev&(syscall.EPOLLIN|syscall.EPOLLRDHUP|syscall.EPOLLHUP|syscall.EPOLLERR) != 0 {
 			c.in.wake()
 		}
 		if ev&(syscall.EPOLLOUT|syscall.EPOLLHUP|syscall.EPOLLERR) != 0 {
@@ -187,7 +187,7 @@ func (l *loop) keep(c *Conn, fd uintptr) error {
 		l.conns = append(l.conns, nil)
 	}
 	l.conns[fd] = c
-	ev := syscall.EpollEvent{Events: syscall.EPOLLIN | syscall.EPOLLOUT | syscall.EPOLLRDHUP | syscall.EPOLLPRI | edge, Fd: int32(fd)}
+	ev := syscall.EpollEvent{Events: syscall.EPOLLIN | syscall.EPOLLOUT | syscall.EPOLLRDHUP | edge, Fd: int32(fd)}
 	err := syscall.EpollCtl(l.fd, syscall.EPOLL_CTL_ADD, int(fd), &ev)
 	if err != nil {
 		l.conns[fd] = nil
