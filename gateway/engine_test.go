@@ -333,41 +333,6 @@ func TestEarlyAnswerWhileUploading(t *testing.T) {
 	eventually(t, "no call in flight", func() bool { return idle(g) })
 }
 
-func TestServerSentEventsAreFlushedAtOnce(t *testing.T) {
-	t.Parallel()
-	next := make(chan string)
-	up := backend(t, func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "text/event-stream")
-		for ev := range next {
-			fmt.Fprintf(w, "data: %s\n\n", ev)
-			w.(http.Flusher).Flush()
-		}
-	})
-	_, addr := start(t, simple(up))
-	c := dial(t, addr)
-	c.send("GET /run/f HTTP/1.1\r\nHost: a\r\n\r\n")
-	next <- "0"
-	resp, err := http.ReadResponse(c.r, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	body := bufio.NewReader(resp.Body)
-	for i := range 5 { // each is read before the next is written
-		l, err := body.ReadString('\n')
-		if err != nil || l != fmt.Sprintf("data: %d\n", i) {
-			t.Fatalf("event %d: %q, %v", i, l, err)
-		}
-		body.ReadString('\n')
-		if i < 4 {
-			next <- fmt.Sprint(i + 1)
-		}
-	}
-	close(next)
-	if _, err := body.ReadString('\n'); err != io.EOF {
-		t.Errorf("end: %v", err)
-	}
-}
-
 // Large bodies both ways at once, byte for byte, sized and chunked.
 func TestLargeBodies(t *testing.T) {
 	t.Parallel()

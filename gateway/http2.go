@@ -31,7 +31,7 @@ type muxed struct {
 	quiet    int64 // since when there is no call
 	retiring uint8 // steps of a shutdown
 
-	buf *[]byte // of the reader, while there is something in it
+	borrowed // by the reader, while there is something in it
 }
 
 const (
@@ -60,18 +60,6 @@ func newMuxed(c *conn) *muxed {
 	m.sess = h2.New(h2.Config{Streams: maxStreams, HeadBytes: l.HeadBytes, StreamWindow: streamWindow, ConnWindow: connWindow})
 	m.empty.L, m.reading.L = &m.mu, &m.mu
 	return m
-}
-
-// Lend implements poll.Lender.
-func (m *muxed) Lend() []byte {
-	m.buf = getPumpBuffer()
-	return *m.buf
-}
-
-// TakeBack implements poll.Lender.
-func (m *muxed) TakeBack() {
-	pumpBuffers.Put(m.buf)
-	m.buf = nil
 }
 
 // serve reads frames until the connection ends, and waits for its calls.

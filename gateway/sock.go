@@ -79,7 +79,7 @@ func (s *sock) copyTo(dst net.Conn) error {
 	}
 }
 
-// borrowed is a buffer of those for bodies, or none.
+// borrowed is a buffer of those for bodies, or none; it is its own poll.Lender.
 type borrowed struct{ buf *[]byte }
 
 // Lend implements poll.Lender.
