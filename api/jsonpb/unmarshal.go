@@ -41,6 +41,9 @@ func toError(text string) *Error {
 	text = strings.TrimPrefix(text, "proto: ")
 	text = strings.TrimPrefix(text, "syntax error ")
 	text = position.ReplaceAllString(text, "line $1:$2: ")
+	if strings.HasSuffix(text, "unexpected EOF") {
+		text = "the JSON text ends in the middle"
+	}
 	e := &Error{Text: text}
 	if found := named.FindStringSubmatch(text); found != nil {
 		name := found[1]
