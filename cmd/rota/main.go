@@ -4,14 +4,13 @@ package main
 import (
 	"context"
 	"os"
-	"os/signal"
-	"syscall"
 
 	"github.com/rota-project/rota/internal/cli"
+	"github.com/rota-project/rota/internal/ending"
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := ending.Watch(context.Background())
 	status := cli.Run(ctx, os.Args[1:], cli.Process())
 	stop()
 	os.Exit(status)

@@ -31,6 +31,10 @@ func Commands() []*cobra.Command {
 	return []*cobra.Command{startCommand(), workersCommand(), gatewayCommand(), routeCommand()}
 }
 
+// RunsPart is the annotation of commands that run something until they are asked
+// to end: what they write must not depend on whether somebody reads it.
+const RunsPart = "runs-part"
+
 // usageError is a wrong use of the command line or of a file.
 type usageError struct{ err error }
 
@@ -47,8 +51,9 @@ func fileFlag(cmd *cobra.Command, file *string) {
 func startCommand() *cobra.Command {
 	var file string
 	cmd := &cobra.Command{
-		Use:   "start [-c FILE]",
-		Short: "Run a gateway from an olscheduler file",
+		Use:         "start [-c FILE]",
+		Annotations: map[string]string{RunsPart: "yes"},
+		Short:       "Run a gateway from an olscheduler file",
 		Long: "Run a gateway alone, no cluster needed, from the JSON file of an olscheduler.\n" +
 			"It proxies /runLambda/<name> and /run/<name> to the workers that the file lists,\n" +
 			"and answers /status and, on this machine only, /admin/workers/add and remove.",

@@ -13,9 +13,10 @@ func gatewayCommand() *cobra.Command {
 	var file string
 	var check bool
 	cmd := &cobra.Command{
-		Use:   "gateway [--config FILE]",
-		Short: "Run a gateway from a gateway.yaml, reloaded when the file changes",
-		Args:  cobra.NoArgs,
+		Use:         "gateway [--config FILE]",
+		Annotations: map[string]string{RunsPart: "yes"},
+		Short:       "Run a gateway from a gateway.yaml, reloaded when the file changes",
+		Args:        cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := configfile.Load(file)
 			if err != nil {

@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"os"
 	"strings"
 
@@ -23,6 +24,7 @@ import (
 
 	"github.com/rota-project/rota"
 	"github.com/rota-project/rota/config"
+	"github.com/rota-project/rota/internal/logs"
 )
 
 // Exit statuses.
@@ -60,6 +62,7 @@ func Run(ctx context.Context, args []string, env Env) int {
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
 	a.close()
+	defer a.flush()
 	switch {
 	case err == nil:
 		return ExitDone
@@ -69,7 +72,7 @@ func Run(ctx context.Context, args []string, env Env) int {
 	if exit := (*exitError)(nil); errors.As(err, &exit) {
 		return exit.status // the job has said why itself
 	}
-	_, _ = fmt.Fprintln(env.Stderr, "rota: "+oneLine(err))
+	_, _ = fmt.Fprintln(a.env.Stderr, "rota: "+oneLine(err))
 	if by := (interface{ ExitStatus() int })(nil); errors.As(err, &by) {
 		return by.ExitStatus()
 	}
@@ -94,6 +97,22 @@ func newApp(env Env) *app {
 		env.Lookup = func(string) (string, bool) { return "", false }
 	}
 	return &app{env: env}
+}
+
+// serve prepares the process for a command that runs a part of a cluster: no
+// reader of its output can hold it up or end it.
+func (a *app) serve(cmd *cobra.Command) {
+	logs.OutlivePipes()
+	a.env.Stdout, a.env.Stderr = logs.NewWriter(a.env.Stdout, 0, nil), logs.NewWriter(a.env.Stderr, 0, nil)
+	cmd.Root().SetOut(a.env.Stdout)
+	cmd.Root().SetErr(a.env.Stderr)
+	log.SetOutput(a.env.Stderr) // what libraries write there
+}
+
+// flush waits for a reader of the last words, but not for long.
+func (a *app) flush() {
+	logs.Flush(a.env.Stdout)
+	logs.Flush(a.env.Stderr)
 }
 
 func (a *app) close() {

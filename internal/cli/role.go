@@ -8,10 +8,12 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/rota-project/rota/config"
+	"github.com/rota-project/rota/gateway/command"
+	"github.com/rota-project/rota/internal/ending"
 )
 
 // runsPart is the annotation of commands that run a part of a cluster.
-const runsPart = "runs-part"
+const runsPart = command.RunsPart
 
 // role makes c the command that runs a role: it has the role's options as
 // flags, and run is called once they are loaded and found right. run's context
@@ -50,7 +52,7 @@ func (a *app) role(c *cobra.Command, opts *config.Options, run func(context.Cont
 		if err := opts.Load(a.env.Lookup); err != nil {
 			return err
 		}
-		return wrongField(run(cmd.Context()))
+		return wrongField(run(ending.Hangup(cmd.Context())))
 	}
 	return c
 }

@@ -30,7 +30,9 @@ func (a *app) root() *cobra.Command {
 	root.SetErr(a.env.Stderr)
 	root.CompletionOptions.HiddenDefaultCmd = false
 	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {
-		if cmd.Annotations[runsPart] == "" { // what the environment says of a server is of no interest to one
+		if cmd.Annotations[runsPart] != "" {
+			a.serve(cmd)
+		} else { // what the environment says of a server is of no interest to one
 			if err := a.globals(root); err != nil {
 				return err
 			}

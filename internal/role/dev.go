@@ -17,6 +17,7 @@ import (
 	rotav1 "github.com/rota-project/rota/api/rota/v1"
 	"github.com/rota-project/rota/config"
 	"github.com/rota-project/rota/examples/flights"
+	"github.com/rota-project/rota/internal/ending"
 	"github.com/rota-project/rota/scheduler"
 	"github.com/rota-project/rota/supervise"
 	"github.com/rota-project/rota/taskfile"
@@ -54,7 +55,12 @@ func Dev(ctx context.Context, c *config.Dev, out, logTo io.Writer) error {
 			_ = errors.Join(grpcL.Close(), httpL.Close())
 			return fmt.Errorf("dev: %w", err)
 		}
-		defer func() { _ = os.RemoveAll(dir) }()
+		remove := func() { _ = os.RemoveAll(dir) }
+		defer remove()
+		defer ending.Left(func() string {
+			remove()
+			return "the workers and what they ran were killed; the state is removed"
+		})()
 	}
 	log := logger(c.Log, logTo)
 	sc, _ := config.NewScheduler()
@@ -80,7 +86,7 @@ func Dev(ctx context.Context, c *config.Dev, out, logTo io.Writer) error {
 					Name:   name,
 					Argv:   devWorker(self, name, grpcL.Addr().String(), dir, c.Log),
 					Env:    withoutOwn(os.Environ()),
-					Output: logTo, Restart: c.Restart == "always", Logger: log,
+					Output: wholeLines(logTo), Restart: c.Restart == "always", Logger: log,
 					Exited: func(ctx context.Context, incarnation string) error {
 						_, err := n.server.Scheduler().Sessions().ReportExit(ctx, &rotav1.ReportExitRequest{Name: name, Incarnation: incarnation})
 						return err

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/rota-project/rota/config"
+	"github.com/rota-project/rota/internal/logs"
 )
 
 // stopTimeout bounds an orderly end.
@@ -22,13 +23,13 @@ const stopTimeout = 10 * time.Second
 
 // logger writes the log as it is configured.
 func logger(c config.Log, w io.Writer) *slog.Logger {
-	var level slog.Level
-	_ = level.UnmarshalText([]byte(c.Level)) // config has checked it
-	opts := &slog.HandlerOptions{Level: level}
-	if c.Format == "json" {
-		return slog.New(slog.NewJSONHandler(w, opts))
-	}
-	return slog.New(slog.NewTextHandler(w, opts))
+	return logs.Logger(w, level(c), c.Format)
+}
+
+func level(c config.Log) slog.Level {
+	var l slog.Level
+	_ = l.UnmarshalText([]byte(c.Level)) // config has checked it
+	return l
 }
 
 // listen binds addr. If it is in use and may be any, a free port of the same
@@ -50,4 +51,10 @@ func listen(ctx context.Context, what, addr string, orAny bool) (l net.Listener,
 // stopping is a context for an orderly end.
 func stopping(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
+}
+
+// wholeLines passes on the log of a child process, so that its lines do not mix
+// with those of others.
+func wholeLines(to io.Writer) io.Writer {
+	return logs.NewLines(func(line string) { _, _ = io.WriteString(to, line+"\n") })
 }

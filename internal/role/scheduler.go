@@ -10,6 +10,7 @@ import (
 
 	"github.com/rota-project/rota"
 	"github.com/rota-project/rota/config"
+	"github.com/rota-project/rota/internal/ending"
 	"github.com/rota-project/rota/ownership"
 	"github.com/rota-project/rota/scheduler"
 	"github.com/rota-project/rota/server"
@@ -31,6 +32,9 @@ func Scheduler(ctx context.Context, c *config.Scheduler, logTo io.Writer) error 
 		return err
 	}
 	return runNode(ctx, c, scheduler.Config{}, grpcL, httpL, log, func(n *node) error {
+		defer ending.Left(func() string {
+			return "the scheduler did not resign; if it led, another leads when its lease has ended"
+		})()
 		log.Info("ready", "gateway", n.gateway, "http", httpL.Addr().String(), "grpc", grpcL.Addr().String(), "etcd", n.etcd)
 		select {
 		case <-ctx.Done():

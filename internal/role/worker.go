@@ -15,6 +15,8 @@ import (
 	"github.com/rota-project/rota/config"
 	"github.com/rota-project/rota/examples/elevator/lift"
 	"github.com/rota-project/rota/examples/wordcount/mapreduce"
+	"github.com/rota-project/rota/internal/ending"
+	"github.com/rota-project/rota/internal/logs"
 	"github.com/rota-project/rota/process"
 	"github.com/rota-project/rota/supervise"
 	"github.com/rota-project/rota/worker"
@@ -36,6 +38,10 @@ func Worker(ctx context.Context, c *config.Worker, logTo io.Writer) error {
 		return superviseSelf(ctx, c, logTo)
 	}
 	log := logger(c.Log, logTo)
+	exit := func(status int) {
+		logs.Flush(logTo)
+		os.Exit(status)
+	}
 	to, err := newTowards(c)
 	if err != nil {
 		return err
@@ -47,7 +53,7 @@ func Worker(ctx context.Context, c *config.Worker, logTo io.Writer) error {
 	w, err := worker.New(worker.Config{
 		Name: c.Name, Incarnation: os.Getenv(supervise.IncarnationEnv), Schedulers: c.Schedulers, DialTLS: to.dialTLS(), Zone: c.Zone,
 		Labels: c.Labels, Capacity: c.Capacity, MaxTasks: c.MaxTasks, Strength: c.Strength,
-		RestartGrace: c.RestartGrace, Calls: c.Calls, Logger: log, LeaseEnded: func() { jobs.fence() },
+		RestartGrace: c.RestartGrace, Calls: c.Calls, Logger: log, LeaseEnded: func() { jobs.fence() }, Exit: exit,
 	})
 	if err != nil {
 		return err
@@ -68,7 +74,7 @@ func Worker(ctx context.Context, c *config.Worker, logTo io.Writer) error {
 	takes := func(kind string) bool { return len(c.Kinds) == 0 || slices.Contains(c.Kinds, kind) }
 	kinds := 0
 	for kind, command := range c.Exec {
-		f, err := exec.New(exec.Config{Kind: kind, Command: command, Output: logTo, Owner: owner})
+		f, err := exec.New(exec.Config{Kind: kind, Command: command, Output: taskOutput(c.Log, logTo), Owner: owner})
 		if err != nil {
 			return err
 		}
@@ -119,6 +125,12 @@ func Worker(ctx context.Context, c *config.Worker, logTo io.Writer) error {
 		go func() { _ = srv.Serve(l) }()
 		defer func() { _ = srv.Close() }()
 	}
+	defer ending.Left(func() string {
+		if n := len(w.Tasks()); n > 0 {
+			return fmt.Sprintf("worker %s ran %d task instances; they run elsewhere when its lease has ended", c.Name, n)
+		}
+		return ""
+	})()
 	ended := make(chan struct{})
 	defer close(ended)
 	stop := context.AfterFunc(ctx, func() {
@@ -126,8 +138,8 @@ func Worker(ctx context.Context, c *config.Worker, logTo io.Writer) error {
 		defer timer.Stop()
 		select {
 		case <-timer.C:
-			log.Error("tasks did not stop in time; the process ends")
-			os.Exit(1)
+			log.Error("tasks did not stop in time; the process ends", "after", leaveTimeout)
+			exit(1)
 		case <-ended:
 		}
 	})
@@ -137,6 +149,16 @@ func Worker(ctx context.Context, c *config.Worker, logTo io.Writer) error {
 	done := jobs.run(ctx)
 	err = w.Run(ctx)
 	return errors.Join(err, done())
+}
+
+// taskOutput writes what the processes of tasks write into the worker's log,
+// each line with its task.
+func taskOutput(c config.Log, logTo io.Writer) func(exec.Fields, string) io.WriteCloser {
+	out := logs.Output(logTo, c.Format)
+	return func(f exec.Fields, stream string) io.WriteCloser {
+		to := out.With("task", f.ID, "index", f.Index, "generation", f.Generation, "stream", stream)
+		return logs.NewLines(func(line string) { to.Info(line) })
+	}
 }
 
 // superviseSelf runs the same command as a child, and reports its death.
@@ -151,7 +173,7 @@ func superviseSelf(ctx context.Context, c *config.Worker, logTo io.Writer) error
 	}
 	defer closeConn()
 	return supervise.Run(ctx, supervise.Config{
-		Name: c.Name, Argv: append([]string{self}, os.Args[1:]...), Env: os.Environ(), Output: logTo, Restart: true,
+		Name: c.Name, Argv: append([]string{self}, os.Args[1:]...), Env: os.Environ(), Output: wholeLines(logTo), Restart: true,
 		Exited: report, Grace: leaveTimeout + stopTimeout, Logger: logger(c.Log, logTo),
 	})
 }

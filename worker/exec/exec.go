@@ -46,9 +46,10 @@ type Config struct {
 	Env []string
 	// Dir is the working directory. Empty means "/".
 	Dir string
-	// Output takes what the processes write, of all of them at once: it must bear
-	// that. Nil discards it.
-	Output io.Writer
+	// Output returns what takes the output of a process, and is closed at its
+	// end; stream is "stdout" or "stderr". It must not block: a process whose
+	// output is not taken stands still. Nil discards all output.
+	Output func(f Fields, stream string) io.WriteCloser
 	// Owner marks the processes for process.Sweep.
 	Owner string
 	// Grace is how long a process has after SIGTERM. Zero means 10 s.
@@ -102,9 +103,14 @@ func New(c Config) (worker.TaskFunc, error) {
 
 // run is one process from start to end.
 func run(ctx context.Context, c Config, argv []string, f Fields, payload []byte) error {
-	tail := &tailBuffer{next: c.Output}
+	out, tail := &tailBuffer{}, &tailBuffer{}
+	if c.Output != nil {
+		out.next, tail.next = c.Output(f, "stdout"), c.Output(f, "stderr")
+	}
+	defer out.close()
+	defer tail.close()
 	p, err := process.Start(ctx, process.Spec{
-		Argv: argv, Dir: c.Dir, Stdin: bytes.NewReader(payload), Stdout: c.Output, Stderr: tail, Grace: c.Grace,
+		Argv: argv, Dir: c.Dir, Stdin: bytes.NewReader(payload), Stdout: out, Stderr: tail, Grace: c.Grace,
 		Owner: c.Owner, User: c.User,
 		Env: append(append([]string{}, c.Env...),
 			"ROTA_TASK="+f.ID, "ROTA_INDEX="+strconv.Itoa(f.Index), "ROTA_KIND="+f.Kind, "ROTA_GROUP="+f.Group,
@@ -115,10 +121,13 @@ func run(ctx context.Context, c Config, argv []string, f Fields, payload []byte)
 	}
 	exit, err := p.Wait()
 	if ctx.Err() != nil {
-		return nil //nolint:nilerr // it was asked to end, and has
+		return nil // it was asked to end, and has
 	}
 	if err != nil {
 		return fmt.Errorf("%s: %s: %w", argv[0], exit, err)
+	}
+	if len(tail.last) == 0 {
+		tail.last = out.last // programs that say everything on standard output
 	}
 	return fmt.Errorf("%s: %s%s", argv[0], exit, tail)
 }
@@ -145,8 +154,14 @@ func payloadFile(payload []byte, reader *process.User) (path string, remove func
 
 // tailBuffer passes what it is given on and keeps its end, for the error text.
 type tailBuffer struct {
-	next io.Writer
+	next io.WriteCloser // nil: nowhere
 	last []byte
+}
+
+func (b *tailBuffer) close() {
+	if b.next != nil {
+		_ = b.next.Close() // nothing that it could fail at matters to the task
+	}
 }
 
 const tailBytes = 512

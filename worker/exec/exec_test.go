@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -86,6 +87,11 @@ func (b *buffer) Write(p []byte) (int, error) {
 	defer b.mu.Unlock()
 	return b.b.Write(p)
 }
+
+func (b *buffer) Close() error { return nil }
+
+// of is an exec.Config.Output that puts everything into one buffer.
+func (b *buffer) of(exec.Fields, string) io.WriteCloser { return b }
 
 func (b *buffer) String() string {
 	b.mu.Lock()
@@ -189,7 +195,7 @@ func TestWhatItIsGiven(t *testing.T) {
 	script := `echo "args $1 $2"; env | sort; cat; echo; cat "$3"; echo " $3"; exit 3`
 	a := run(t, exec.Config{
 		Command: fmt.Sprintf(`/bin/sh -c '%s' sh {{.ID}}-{{.Index}} "{{.Group}} {{.Weight}}" {{.PayloadFile}}`, script),
-		Env:     []string{"EXTRA=1"}, Output: out,
+		Env:     []string{"EXTRA=1"}, Output: out.of,
 	}, &rotav1.TaskSpec{Id: "a;b", Group: "$(g)", Key: "y", Weight: 2, Payload: []byte("pay\nload")}, func(p *player) { p.until(failed) })
 	got := out.String()
 	for _, want := range []string{
@@ -221,6 +227,10 @@ func TestError(t *testing.T) {
 	if e := a.GetError(); !strings.Contains(e, "signal: killed") || !strings.HasSuffix(e, "the end") || len(e) > 1000 || strings.Contains(e, "0001\n") {
 		t.Errorf("error %q", e)
 	}
+	a = run(t, exec.Config{Command: `/bin/sh -c 'echo all that it says; exit 1'`}, &rotav1.TaskSpec{Id: "a"}, func(p *player) { p.until(failed) })
+	if e := a.GetError(); !strings.HasSuffix(e, ": all that it says") {
+		t.Errorf("error %q", e)
+	}
 	a = run(t, exec.Config{Command: "/does/not/exist"}, &rotav1.TaskSpec{Id: "a"}, func(p *player) { p.until(failed) })
 	if !strings.Contains(a.GetError(), "start /does/not/exist") {
 		t.Errorf("error %q", a.GetError())
@@ -235,7 +245,7 @@ func TestError(t *testing.T) {
 func TestStops(t *testing.T) {
 	t.Parallel()
 	out := &buffer{}
-	a := run(t, exec.Config{Command: `/bin/sh -c 'trap "echo bye; exit 0" TERM; echo up; while :; do sleep 0.05; done'`, Output: out},
+	a := run(t, exec.Config{Command: `/bin/sh -c 'trap "echo bye; exit 0" TERM; echo up; while :; do sleep 0.05; done'`, Output: out.of},
 		&rotav1.TaskSpec{Id: "a"}, func(p *player) {
 			for !strings.Contains(out.String(), "up") {
 				<-time.After(time.Millisecond)
@@ -247,7 +257,7 @@ func TestStops(t *testing.T) {
 	out = &buffer{}
 	a = run(t, exec.Config{
 		Command: `/bin/sh -c 'trap "" TERM; (trap "" TERM; while :; do sleep 0.05; done) & echo $! up; while :; do sleep 0.05; done'`,
-		Output:  out, Grace: 100 * time.Millisecond,
+		Output:  out.of, Grace: 100 * time.Millisecond,
 	}, &rotav1.TaskSpec{Id: "a"}, func(p *player) {
 		for !strings.Contains(out.String(), "up") {
 			<-time.After(time.Millisecond)
