@@ -136,7 +136,7 @@ func Start(c Config) (*Server, error) {
 		handshake = credentials.NewTLS(c.TLS)
 	}
 	s.relay.Authorize = s.admitLink
-	s.grpc = s.newGRPC(grpc.Creds(link.Credentials(handshake, func(k net.Conn) {
+	s.grpc = s.newGRPC(grpc.Creds(link.Credentials(handshake, c.Patience, func(k net.Conn) {
 		if err := s.relay.Serve(context.Background(), k); err != nil {
 			log.Debug("link ended", "from", k.RemoteAddr().String(), "error", err)
 		}

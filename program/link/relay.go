@@ -1,9 +1,11 @@
 package link
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"sync"
 	"time"
@@ -19,6 +21,8 @@ const (
 	MaxQueue = 256 << 20
 	// MaxEnds is the most ends that one connection may bind.
 	MaxEnds = 100_000
+	// MaxCredentials is the most bytes of credentials that a greeting may carry.
+	MaxCredentials = 16 << 10
 )
 
 // Relay passes frames on between the nodes that connect to it. It keeps nothing
@@ -30,6 +34,10 @@ type Relay struct {
 	// Idle is how long a connection may be silent before it counts as cut.
 	// Zero means DefaultIdle. It must be set before Serve.
 	Idle time.Duration
+	// Patience is how long a greeting may take as a whole, on connections that do
+	// not come from Credentials, which have theirs from there. Zero means
+	// DefaultPatience. It must be set before Serve.
+	Patience time.Duration
 
 	mu     sync.RWMutex
 	ends   map[flow.Addr]*relayed
@@ -140,12 +148,12 @@ func (r *Relay) Serve(ctx context.Context, c net.Conn) error {
 	if idle <= 0 {
 		idle = DefaultIdle
 	}
-	in := newReader(c, idle)
 	n := &relayed{c: c, idle: idle, ends: map[flow.Addr]struct{}{}}
 	n.cond.L = &n.mu
-	if err := r.greet(n, in); err != nil {
+	if err := r.greet(n); err != nil {
 		return err
 	}
+	in := newReader(c, idle)
 	written := make(chan error, 1)
 	go func() {
 		err := n.write()
@@ -164,12 +172,18 @@ func (r *Relay) Serve(ctx context.Context, c net.Conn) error {
 	return err
 }
 
-func (r *Relay) greet(n *relayed, in *reader) error {
-	h, whole, err := in.next()
+// greet takes a node's greeting, all of it in the time that there is, and in no
+// more memory than it has bytes: nobody has shown yet who they are.
+func (r *Relay) greet(n *relayed) error {
+	late := time.AfterFunc(cmp.Or(max(0, r.Patience), DefaultPatience), func() { _ = n.c.Close() })
+	defer late.Stop()
+	if b, ok := n.c.(*begun); ok {
+		defer b.late.Stop()
+	}
+	h, payload, err := readHello(n.c)
 	if err != nil {
 		return fmt.Errorf("waiting for a node's greeting: %w", err)
 	}
-	payload := whole[flow.HeaderLen:]
 	refuse := func(err error) error {
 		text := err.Error()
 		h := flow.Header{Type: flow.Refused, Len: len(text)}
@@ -177,8 +191,8 @@ func (r *Relay) greet(n *relayed, in *reader) error {
 		return err
 	}
 	switch {
-	case h.Type != flow.Hello || len(payload) < len(n.id):
-		return fmt.Errorf("%w: greeted with type %d", flow.ErrProtocol, h.Type)
+	case len(payload) < len(n.id):
+		return fmt.Errorf("%w: a greeting of %d bytes", flow.ErrProtocol, len(payload))
 	case h.Offset != version:
 		return refuse(fmt.Errorf("%w: version %d of the protocol, this relay speaks %d", flow.ErrProtocol, h.Offset, version))
 	}
@@ -200,6 +214,26 @@ func (r *Relay) greet(n *relayed, in *reader) error {
 	welcome := flow.Header{Type: flow.Welcome, Offset: version}
 	n.push(welcome.Append(nil))
 	return nil
+}
+
+// readHello reads a Hello and nothing behind it.
+func readHello(c net.Conn) (h flow.Header, payload []byte, err error) {
+	header := make([]byte, flow.HeaderLen)
+	if _, err := io.ReadFull(c, header); err != nil {
+		return h, nil, err
+	}
+	h, err = flow.ParseHeader(header)
+	switch {
+	case err != nil:
+		return h, nil, err
+	case h.Type != flow.Hello:
+		return h, nil, fmt.Errorf("%w: greeted with type %d", flow.ErrProtocol, h.Type)
+	case h.Len > MaxCredentials+len(relayed{}.id):
+		return h, nil, fmt.Errorf("%w: a greeting of %d bytes, at most %d of credentials are allowed", flow.ErrProtocol, h.Len, MaxCredentials)
+	}
+	payload = make([]byte, h.Len)
+	_, err = io.ReadFull(c, payload)
+	return h, payload, err
 }
 
 func (r *Relay) read(n *relayed, in *reader) error {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"net"
+	"time"
 
 	"google.golang.org/grpc/credentials"
 
@@ -15,16 +16,35 @@ import (
 // after its handshake the first byte tells the two apart: a link begins with a
 // Hello, HTTP/2 with its preface. Links are handed to serve, in a goroutine of
 // their own; AuthInfo has what base found out about the peer.
-func Credentials(base credentials.TransportCredentials, serve func(net.Conn)) credentials.TransportCredentials {
-	return &splitter{TransportCredentials: base, serve: serve}
+//
+// Patience is how long all that comes before a link's greeting was answered may
+// take together: the handshake, the first byte and the Hello. Then the connection
+// is closed, however busily it sends. Zero or less means DefaultPatience.
+func Credentials(base credentials.TransportCredentials, patience time.Duration, serve func(net.Conn)) credentials.TransportCredentials {
+	if patience <= 0 {
+		patience = DefaultPatience
+	}
+	return &splitter{TransportCredentials: base, patience: patience, serve: serve}
 }
+
+// DefaultPatience is how long a connection may take to greet.
+const DefaultPatience = 10 * time.Second
 
 type splitter struct {
 	credentials.TransportCredentials
-	serve func(net.Conn)
+	patience time.Duration
+	serve    func(net.Conn)
 }
 
 func (s *splitter) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	// A deadline of the connection would not do: gRPC clears it when this returns.
+	late := time.AfterFunc(s.patience, func() { _ = raw.Close() })
+	handed := false
+	defer func() {
+		if !handed {
+			late.Stop()
+		}
+	}()
 	c, auth, err := s.TransportCredentials.ServerHandshake(raw)
 	if err != nil {
 		return nil, nil, err
@@ -36,6 +56,7 @@ func (s *splitter) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInfo
 	}
 	whole := &begun{Conn: c, first: bytes.NewReader(first), auth: auth}
 	if flow.Type(first[0]) == flow.Hello {
+		handed, whole.late = true, late
 		go s.serve(whole)
 		return nil, nil, credentials.ErrConnDispatched
 	}
@@ -43,7 +64,7 @@ func (s *splitter) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInfo
 }
 
 func (s *splitter) Clone() credentials.TransportCredentials {
-	return &splitter{TransportCredentials: s.TransportCredentials.Clone(), serve: s.serve}
+	return &splitter{TransportCredentials: s.TransportCredentials.Clone(), patience: s.patience, serve: s.serve}
 }
 
 // begun is a connection whose first byte was read already.
@@ -51,6 +72,7 @@ type begun struct {
 	net.Conn
 	first *bytes.Reader
 	auth  credentials.AuthInfo
+	late  *time.Timer // closes it, unless a relay stops that when it is greeted
 }
 
 // AuthInfo is what the handshake of a connection that Credentials accepted found

@@ -61,7 +61,7 @@ func TestOnePort(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			relay := &Relay{}
-			creds := Credentials(c.server, func(k net.Conn) { _ = relay.Serve(context.Background(), k) })
+			creds := Credentials(c.server, 0, func(k net.Conn) { _ = relay.Serve(context.Background(), k) })
 			server := grpc.NewServer(grpc.Creds(creds))
 			grpc_health_v1.RegisterHealthServer(server, health.NewServer())
 			l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
