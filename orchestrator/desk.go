@@ -18,6 +18,7 @@ type desk[W, T comparable] struct {
 	records []*record[T] // by number; nil is free
 	workers map[W]int32
 	places  []place[W] // by number
+	trust   trust[W, T]
 	term    int
 }
 
@@ -27,6 +28,7 @@ type record[T comparable] struct {
 	id     string
 	number int32
 	n      int
+	avoid  string  // the rule that keeps it from workers that refused it
 	at     []int32 // by index: a worker's number, or nowhere
 	seen   []int32 // workers that said this term that they do it
 	term   int     // when it was last expected
@@ -41,7 +43,9 @@ type place[W comparable] struct {
 	worker W
 	name   string // empty is free
 	load   int
-	term   int // when it last answered
+	term   int  // when it last answered
+	rests  bool // it is given nothing new
+	marked bool // it has the label that avoid asks for
 }
 
 // order is a task to be added to, or removed from, a worker.
@@ -50,7 +54,8 @@ type order[W, T comparable] struct {
 	task   T
 	record int32 // of an addition,
 	index  int32 // which instance it is,
-	after  int32 // and the removal that has to succeed first, by its place, or nowhere
+	after  int32 // the removal that has to succeed first, by its place, or nowhere,
+	back   int32 // and the worker that gets it if this one refuses, by its number, or nowhere
 }
 
 func newDesk[W, T comparable]() *desk[W, T] {
@@ -58,14 +63,15 @@ func newDesk[W, T comparable]() *desk[W, T] {
 	if err != nil {
 		panic(err) // the zero options are valid
 	}
-	return &desk[W, T]{planner: p, workers: map[W]int32{}}
+	return &desk[W, T]{planner: p, workers: map[W]int32{}, trust: newTrust[W, T]()}
 }
 
 // plan works out what to remove and what to add, from what is expected and
 // what the workers that answered say they do.
 func (d *desk[W, T]) plan(tasks []Task[T], actual []WorkerState[W, T]) (remove, add []order[W, T], err error) {
 	d.term++
-	if err := d.expect(tasks); err != nil {
+	d.trust.begin(d.term, actual)
+	if err := d.expect(tasks, len(actual)); err != nil {
 		return nil, nil, err
 	}
 	if err := d.know(actual); err != nil {
@@ -74,15 +80,19 @@ func (d *desk[W, T]) plan(tasks []Task[T], actual []WorkerState[W, T]) (remove, 
 	if remove, err = d.observe(actual); err != nil {
 		return nil, nil, err
 	}
+	if err := d.avoid(); err != nil {
+		return nil, nil, err
+	}
 	plan := d.planner.Plan()
 	d.planner.Commit(plan)
 	add = make([]order[W, T], 0, len(plan.Moves))
 	for i := range plan.Moves {
 		m := &plan.Moves[i]
 		r := d.records[number(m.Instance.Task)]
-		x := order[W, T]{task: r.task, record: r.number, index: int32(m.Instance.Index), after: nowhere}
+		x := order[W, T]{task: r.task, record: r.number, index: int32(m.Instance.Index), after: nowhere, back: nowhere}
 		if m.From != "" {
-			x.worker, x.after = d.places[number(m.From)].worker, int32(len(remove))
+			from := number(m.From)
+			x.worker, x.after, x.back = d.places[from].worker, int32(len(remove)), from
 			remove = append(remove, x)
 		}
 		r.at[x.index] = nowhere
@@ -92,7 +102,7 @@ func (d *desk[W, T]) plan(tasks []Task[T], actual []WorkerState[W, T]) (remove, 
 			add = append(add, x)
 		}
 	}
-	return remove, add, nil
+	return d.tryOut(remove, add)
 }
 
 // number is what a name that the desk gave stands for.
@@ -108,21 +118,35 @@ func (d *desk[W, T]) failed(x order[W, T]) {
 	d.lift(d.records[x.record], int(x.index))
 }
 
+// put tells the planner where an instance is.
+func (d *desk[W, T]) put(r *record[T], index int, to int32) error {
+	r.at[index] = to
+	if err := d.planner.Assign(rota.Instance{Task: r.id, Index: index}, d.places[to].name); err != nil {
+		return fmt.Errorf("task %v: %w", r.task, err)
+	}
+	return nil
+}
+
 // lift says that an instance is nowhere.
 func (d *desk[W, T]) lift(r *record[T], index int) {
 	d.planner.Unassign(rota.Instance{Task: r.id, Index: index})
 	r.at[index] = nowhere
 }
 
-// expect tells the planner of the tasks.
-func (d *desk[W, T]) expect(tasks []Task[T]) error {
+// expect tells the planner of the tasks. More instances than there are workers
+// wait, and the planner does not hear of them.
+func (d *desk[W, T]) expect(tasks []Task[T], workers int) error {
 	if len(d.tasks) == 0 {
 		d.tasks, d.records = make(map[T]*record[T], len(tasks)), make([]*record[T], 0, len(tasks))
 		d.planner.Reserve(len(tasks))
 	}
 	var slab []record[T] // new records come by the thousand
-	free := 0
+	free, wanted := 0, 0
 	for k, t := range tasks {
+		if t.Instances <= 0 {
+			continue
+		}
+		wanted++
 		r := d.tasks[t.Name]
 		if r == nil {
 			if len(slab) == 0 {
@@ -140,11 +164,11 @@ func (d *desk[W, T]) expect(tasks []Task[T]) error {
 			d.tasks[t.Name], d.records[free] = r, r
 		}
 		r.term, r.seen = d.term, r.seen[:0]
-		if err := d.resize(r, instances(t.Instances)); err != nil {
-			return fmt.Errorf("task %v: %w", t.Name, err)
+		if err := d.resize(r, min(t.Instances, max(workers, 1), rota.MaxReplicas)); err != nil {
+			return err
 		}
 	}
-	if len(d.tasks) == len(tasks) {
+	if len(d.tasks) == wanted {
 		return nil
 	}
 	for n, r := range d.records {
@@ -168,13 +192,25 @@ func (d *desk[W, T]) resize(r *record[T], n int) error {
 	for k := n; k < r.n; k++ { // what they run is extra from now on, not astray
 		d.lift(r, k)
 	}
-	if err := d.planner.SetTask(rota.Task{ID: r.id, Replicas: n}); err != nil {
+	r.n = n
+	if err := d.declare(r); err != nil {
 		return err
 	}
-	r.n = n
 	r.at = slices.Grow(r.at, n)[:min(n, len(r.at))]
 	for len(r.at) < n {
 		r.at = append(r.at, nowhere)
+	}
+	return nil
+}
+
+// declare tells the planner what a task asks for.
+func (d *desk[W, T]) declare(r *record[T]) error {
+	t := rota.Task{ID: r.id, Replicas: r.n}
+	if r.avoid != "" {
+		t.Rules.Require = []string{r.avoid}
+	}
+	if err := d.planner.SetTask(t); err != nil {
+		return fmt.Errorf("task %v: %w", r.task, err)
 	}
 	return nil
 }
@@ -189,16 +225,25 @@ func (d *desk[W, T]) know(actual []WorkerState[W, T]) error {
 			for free < len(d.places) && d.places[free].name != "" {
 				free++
 			}
-			name := strconv.Itoa(free)
-			if err := d.planner.SetWorker(rota.Worker{Name: name}); err != nil {
-				return fmt.Errorf("worker %v: %w", s.Name, err)
-			}
 			if n = int32(free); free == len(d.places) {
 				d.places = append(d.places, place[W]{})
 			}
-			d.workers[s.Name], d.places[n] = n, place[W]{worker: s.Name, name: name}
+			d.workers[s.Name], d.places[n] = n, place[W]{worker: s.Name, name: strconv.Itoa(free)}
 		}
-		d.places[n].term = d.term
+		p := &d.places[n]
+		p.term = d.term
+		rests, marked := d.trust.rests(s.Name), d.trust.refused[s.Name]
+		if ok && rests == p.rests && marked == p.marked {
+			continue
+		}
+		p.rests, p.marked = rests, marked
+		w := rota.Worker{Name: p.name, Cordoned: rests}
+		if marked {
+			w.Labels = map[string]string{refused: p.name}
+		}
+		if err := d.planner.SetWorker(w); err != nil {
+			return fmt.Errorf("worker %v: %w", s.Name, err)
+		}
 	}
 	for n := range d.places {
 		if p := &d.places[n]; p.name != "" && p.term != d.term {
@@ -222,7 +267,7 @@ func (d *desk[W, T]) observe(actual []WorkerState[W, T]) (remove []order[W, T], 
 			r := d.tasks[t]
 			switch {
 			case r == nil:
-				remove = append(remove, order[W, T]{worker: s.Name, task: t})
+				remove = append(remove, order[W, T]{worker: s.Name, task: t, after: nowhere, back: nowhere})
 				p.load--
 			case !slices.Contains(r.seen, w):
 				r.seen = append(r.seen, w)
@@ -242,7 +287,7 @@ func (d *desk[W, T]) observe(actual []WorkerState[W, T]) (remove []order[W, T], 
 			}
 			p := &d.places[r.seen[worst]]
 			p.load--
-			remove = append(remove, order[W, T]{worker: p.worker, task: r.task})
+			remove = append(remove, order[W, T]{worker: p.worker, task: r.task, after: nowhere, back: nowhere})
 			r.seen = slices.Delete(r.seen, worst, worst+1)
 		}
 		if err := d.reconcile(r); err != nil {
@@ -267,9 +312,8 @@ func (d *desk[W, T]) reconcile(r *record[T]) error {
 		for r.at[k] != nowhere {
 			k++
 		}
-		r.at[k] = w
-		if err := d.planner.Assign(rota.Instance{Task: r.id, Index: k}, d.places[w].name); err != nil {
-			return fmt.Errorf("task %v: %w", r.task, err)
+		if err := d.put(r, k, w); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -9,6 +9,7 @@
 // placement).
 //
 // It imports nothing but the standard library and the pure cores of this
-// module, starts no goroutine that outlives a call of the Communicator, and
-// keeps nothing on disk: what runs is what the workers say.
+// module, and keeps nothing on disk: what runs is what the workers say. Its
+// goroutines are calls of the Communicator; one that heeds its context leaves none
+// behind.
 package orchestrator

@@ -5,10 +5,6 @@ import "time"
 // DefaultTimeout bounds each call of the Communicator.
 const DefaultTimeout = 10 * time.Second
 
-// maxCalls is how many calls of the Communicator a term makes at once, besides
-// its lists, which all go out together.
-const maxCalls = 128
-
 // Option changes how an Orchestrator works.
 type Option func(*settings)
 
@@ -30,8 +26,9 @@ func WithLogger(l Logger) Option { return func(s *settings) { s.log = l } }
 func WithStats(f func(TermStats)) Option { return func(s *settings) { s.stats = f } }
 
 // WithCommunicatorTimeout bounds each call of the Communicator; a call that is
-// late counts as failed, whether or not it heeds its context. Zero or less
-// means DefaultTimeout.
+// late counts as failed, whether or not it heeds its context. A worker is not
+// called while an earlier call to it has not returned. Zero or less means
+// DefaultTimeout.
 func WithCommunicatorTimeout(d time.Duration) Option {
 	return func(s *settings) {
 		if d > 0 {
@@ -48,8 +45,8 @@ type TermStats struct {
 // TaskOption changes what is expected of a task.
 type TaskOption func(*int)
 
-// WithTaskInstances asks for n instances, each on a worker of its own. Less
-// than one means one.
+// WithTaskInstances asks for n instances, each on a worker of its own; 1 by
+// default. Zero means none: the task is listed as expected and not run.
 func WithTaskInstances(n int) TaskOption { return func(m *int) { *m = n } }
 
 type silence struct{}

@@ -3,13 +3,11 @@ package orchestrator
 import (
 	"context"
 	"sync"
-
-	"github.com/rota-project/rota"
 )
 
 // Communicator carries orders to workers. Each method is called from many
 // goroutines at once; its context ends with the term's, or when the call's time
-// is up.
+// is up. A method that panics has failed.
 type Communicator[W, T comparable] interface {
 	// List returns the tasks that the worker does.
 	List(ctx context.Context, worker W) ([]T, error)
@@ -22,7 +20,7 @@ type Communicator[W, T comparable] interface {
 // Task is what is expected of a task.
 type Task[T comparable] struct {
 	Name      T
-	Instances int // each on another worker; less than one means one
+	Instances int // each on another worker; zero means none
 }
 
 // WorkerState is what a worker said it does.
@@ -34,8 +32,8 @@ type WorkerState[W, T comparable] struct {
 // Orchestrator keeps what is expected. All methods are safe from many
 // goroutines. Make one with New.
 type Orchestrator[W, T comparable] struct {
-	comm Communicator[W, T]
-	set  settings
+	comm  Communicator[W, T]
+	calls calls[W]
 
 	mu      sync.Mutex // of what is expected and what was said
 	tasks   ordered[T, int]
@@ -48,18 +46,19 @@ type Orchestrator[W, T comparable] struct {
 
 // New returns an Orchestrator that expects nothing yet.
 func New[W, T comparable](c Communicator[W, T], options ...Option) *Orchestrator[W, T] {
-	o := &Orchestrator[W, T]{comm: c, set: settings{log: silence{}, timeout: DefaultTimeout}, desk: newDesk[W, T]()}
+	o := &Orchestrator[W, T]{comm: c, desk: newDesk[W, T]()}
+	o.calls = calls[W]{settings: settings{log: silence{}, timeout: DefaultTimeout}, hung: map[W]int{}}
 	for _, f := range options {
-		f(&o.set)
+		f(&o.calls.settings)
 	}
-	if o.set.log == nil {
-		o.set.log = silence{}
+	if o.calls.log == nil {
+		o.calls.log = silence{}
 	}
 	return o
 }
 
-// AddTask expects the task from the next term on. Adding it twice is harmless;
-// the last number of instances counts.
+// AddTask expects the task from the next term on. Adding one that is expected
+// already changes nothing, not even its number of instances; UpdateTasks does.
 func (o *Orchestrator[W, T]) AddTask(task T, options ...TaskOption) {
 	n := 1
 	for _, f := range options {
@@ -67,11 +66,10 @@ func (o *Orchestrator[W, T]) AddTask(task T, options ...TaskOption) {
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.tasks.set(task, instances(n))
+	if !o.tasks.has(task) {
+		o.tasks.set(task, max(n, 0))
+	}
 }
-
-// instances keeps a number within what a planner takes.
-func instances(n int) int { return min(max(n, 1), rota.MaxReplicas) }
 
 // RemoveTask no longer expects the task.
 func (o *Orchestrator[W, T]) RemoveTask(task T) {
@@ -80,19 +78,19 @@ func (o *Orchestrator[W, T]) RemoveTask(task T) {
 	o.tasks.remove(task)
 }
 
-// UpdateTasks expects these tasks and no others.
+// UpdateTasks expects these tasks and no others, in this order. Of a task that
+// is there twice the last number of instances counts.
 func (o *Orchestrator[W, T]) UpdateTasks(tasks []Task[T]) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	keep := make(map[T]bool, len(tasks))
+	o.tasks = ordered[T, int]{}
 	for _, t := range tasks {
-		keep[t.Name] = true
-		o.tasks.set(t.Name, instances(t.Instances))
+		o.tasks.set(t.Name, max(t.Instances, 0))
 	}
-	o.tasks.retain(keep)
 }
 
-// ListExpectedTasks returns what is expected, in the order in which it was added.
+// ListExpectedTasks returns what is expected, in the order in which it was
+// added or, after UpdateTasks, listed.
 func (o *Orchestrator[W, T]) ListExpectedTasks() []Task[T] {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -119,12 +117,10 @@ func (o *Orchestrator[W, T]) RemoveWorker(worker W) {
 func (o *Orchestrator[W, T]) UpdateWorkers(workers []W) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	keep := make(map[W]bool, len(workers))
+	o.workers = ordered[W, struct{}]{}
 	for _, w := range workers {
-		keep[w] = true
 		o.workers.set(w, struct{}{})
 	}
-	o.workers.retain(keep)
 }
 
 // LastActual returns what the workers said in the last term, without those that

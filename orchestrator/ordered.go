@@ -16,6 +16,11 @@ type item[K comparable, V any] struct {
 
 func (m *ordered[K, V]) len() int { return len(m.at) }
 
+func (m *ordered[K, V]) has(k K) bool {
+	_, ok := m.at[k]
+	return ok
+}
+
 func (m *ordered[K, V]) set(k K, v V) {
 	if m.at == nil {
 		m.at = map[K]int{}
@@ -47,15 +52,6 @@ func (m *ordered[K, V]) remove(k K) {
 	}
 	clear(m.list[len(kept):])
 	m.list = kept
-}
-
-// retain removes the keys that are not to be kept.
-func (m *ordered[K, V]) retain(keep map[K]bool) {
-	for k := range m.at {
-		if !keep[k] {
-			m.remove(k)
-		}
-	}
 }
 
 // all goes through the map in the order in which the keys came.

@@ -1,51 +1,53 @@
 package orchestrator
 
-// Rebalance is the rebalancing step alone: it takes what each worker does and
-// what is about to be added to and removed from it, and returns what to add and
-// to remove instead, so that every worker ends with the floor or the ceiling of
-// the mean by the fewest moves. Nothing is lost: the same tasks run in the end,
-// as often as before, never twice on one worker. Workers that are not in actual
-// get nothing. The arguments are not changed.
-func Rebalance[W, T comparable](toAdd, toRemove map[W][]T, actual []WorkerState[W, T]) (add, remove map[W][]T) {
+// Rebalance is the rebalancing step alone. It takes how many instances of each
+// task are to be added and what each worker is to remove and does, and returns
+// both with what has to move besides: what an overfull worker has too much of is
+// among its removals, and counted among what is to be added. When all that is
+// removed, and what is to be added goes to the emptiest workers that do not have
+// it yet, every worker ends with the floor or the ceiling of the mean, by the
+// fewest moves. Workers that are not in actual get nothing.
+//
+// Nothing is called, and the arguments are not changed.
+func (*Orchestrator[W, T]) Rebalance(toAdd map[T]int, toRemove, actual map[W][]T) (map[T]int, map[W][]T) {
+	add, remove := make(map[T]int, len(toAdd)), make(map[W][]T, len(toRemove))
 	count := map[T]int{}
-	var tasks []Task[T] // in the order of first sight
-	for _, s := range actual {
-		gone, seen := map[T]bool{}, map[T]bool{}
-		for _, t := range toRemove[s.Name] {
-			gone[t] = true
-		}
-		does := func(t T) {
-			if seen[t] {
-				return
-			}
-			seen[t] = true
-			if count[t]++; count[t] == 1 {
-				tasks = append(tasks, Task[T]{Name: t})
-			}
-		}
-		for _, t := range s.Tasks {
-			if !gone[t] {
-				does(t)
-			}
-		}
-		for _, t := range toAdd[s.Name] {
-			does(t)
+	for t, n := range toAdd {
+		add[t] = n
+		if n > 0 {
+			count[t] = n
 		}
 	}
-	for i := range tasks {
-		tasks[i].Instances = count[tasks[i].Name]
+	for w, tasks := range toRemove {
+		remove[w] = append([]T(nil), tasks...)
 	}
-	d := newDesk[W, T]()
-	removals, additions, err := d.plan(tasks, actual)
+	states := make([]WorkerState[W, T], 0, len(actual))
+	for w, tasks := range actual {
+		skip := make(map[T]bool, len(tasks))
+		for _, t := range toRemove[w] {
+			skip[t] = true
+		}
+		s := WorkerState[W, T]{Name: w}
+		for _, t := range tasks {
+			if !skip[t] {
+				skip[t] = true
+				s.Tasks = append(s.Tasks, t)
+				count[t]++
+			}
+		}
+		states = append(states, s)
+	}
+	tasks := make([]Task[T], 0, len(count))
+	for t, n := range count {
+		tasks = append(tasks, Task[T]{t, n})
+	}
+	moved, _, err := newDesk[W, T]().plan(tasks, states)
 	if err != nil {
-		return toAdd, toRemove // plain tasks and workers are always valid
+		return add, remove // plain tasks and workers are always valid
 	}
-	add, remove = map[W][]T{}, map[W][]T{}
-	for _, x := range removals {
+	for _, x := range moved {
 		remove[x.worker] = append(remove[x.worker], x.task)
-	}
-	for _, x := range additions {
-		add[x.worker] = append(add[x.worker], x.task)
+		add[x.task]++
 	}
 	return add, remove
 }
