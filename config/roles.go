@@ -161,6 +161,7 @@ type Worker struct {
 	Strength     float64 // its share of load relative to others
 	RestartGrace time.Duration
 	Exec         map[string]string // kind → command line, split into words without a shell
+	ExecDirs     []string          // that {NAME:path} of Exec is held to; the first is the working directory
 	HTTP         string            // the address of /readyz; empty: none
 	Calls        string            // where it answers calls of its functions; empty: a port on loopback
 	Functions    map[string]string // function → URL of the server that answers it
@@ -229,7 +230,8 @@ func NewWorker() (*Worker, *Options) {
 		{name: "max-tasks", value: countValue(&c.MaxTasks), help: "the most instances it takes; 0 for no limit"},
 		{name: "strength", value: amountValue(&c.Strength), help: "its share of load relative to others"},
 		{name: "restart-grace", value: durationValue(&c.RestartGrace), help: "its tasks wait for its return so long before they move"},
-		{name: "exec", value: pairsValue(&c.Exec, "KIND=COMMAND", "\n"), help: "run tasks of this kind as processes, 'cmd {{.ID}}'; may be repeated"},
+		{name: "exec", value: pairsValue(&c.Exec, "KIND=COMMAND", "\n"), help: "run tasks of this kind as processes, as 'feed --symbol {ID:word}'; types are those of --job, {{.ID}} is a template that takes words; may be repeated"},
+		{name: "exec-dirs", value: listValue(&c.ExecDirs, "DIR,..."), help: "{ID:path} and the like name files in and below these only; such tasks work in the first"},
 		{name: "http", value: textValue(&c.HTTP, "ADDR"), help: "answer /readyz here; else nowhere"},
 		{name: "calls", value: textValue(&c.Calls, "ADDR"), help: "answer calls of functions here; else on a port of loopback"},
 		{name: "function", value: pairsValue(&c.Functions, "NAME=URL", "\n"), help: "offer this function, answered by a server that is there; may be repeated"},

@@ -19,6 +19,7 @@ var rank = map[string]int{
 	"ownership":         1,
 	"placement":         1,
 	"process":           1,
+	"process/words":     2,
 	"store":             1,
 	"store/storepb":     1,
 	"store/memory":      2,

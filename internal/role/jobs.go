@@ -19,8 +19,8 @@ import (
 	"github.com/rota-project/rota/jobscheduler"
 	"github.com/rota-project/rota/pki"
 	"github.com/rota-project/rota/process"
+	"github.com/rota-project/rota/process/words"
 	"github.com/rota-project/rota/worker"
-	"github.com/rota-project/rota/worker/exec"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -75,16 +75,16 @@ func runnerConfig(c *config.Worker) (runner.Config, error) {
 		Memory: int64(rules.Memory), CPUs: rules.CPUs, Processes: int64(rules.Processes), OpenFiles: int64(rules.OpenFiles),
 	}
 	for _, text := range rules.Allow {
-		words, err := exec.Split(text)
-		if err != nil || len(words) == 0 {
+		argv, err := words.Split(text)
+		if err != nil || len(argv) == 0 {
 			return rc, &rota.FieldError{Field: "job", Value: text, Want: "words and {name:TYPE}, as 'bash {script:path}', or any"}
 		}
-		if len(words) == 1 && words[0] == "any" {
+		if len(argv) == 1 && argv[0] == "any" {
 			rc.Allow.Any = true
 			continue
 		}
 		rc.Allow.Commands = append(rc.Allow.Commands, runner.Command{
-			Argv: words, Env: rules.Env, User: rules.User, Timeout: rules.Timeout, Limits: limits,
+			Argv: argv, Env: rules.Env, User: rules.User, Timeout: rules.Timeout, Limits: limits,
 		})
 	}
 	rc.Allow.Rules = runner.Rules{User: rules.User, Timeout: rules.Timeout, Limits: limits}

@@ -5,13 +5,13 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/rota-project/rota"
 	"github.com/rota-project/rota/job"
 	"github.com/rota-project/rota/process"
+	"github.com/rota-project/rota/process/words"
 )
 
 // ErrNotAllowed is the answer to a job that the worker's configuration does not list.
@@ -48,16 +48,8 @@ type Rules struct {
 	Limits  process.Limits `json:"limits"  toml:"limits"  yaml:"limits"`
 }
 
-// Command is an argv template. Each word is either literal or one parameter:
-//
-//	{name:int}       a whole number; {name:int(1..10)} in that range
-//	{name:word}      letters, digits and ._-+@%:, not beginning with -
-//	{name:path}      an existing file or directory below Dirs, links resolved
-//	{name:one(a|b)}  one of these
-//	{name:text}      anything that does not begin with -
-//	{name:any}       anything
-//
-// The last word may end in "...": {files:path...} stands for none or more. The
+// Command is an argv template: words with typed parameters, as package
+// process/words has them. The last word may stand for none or more arguments. The
 // first word is literal.
 type Command struct {
 	// Argv is the template; in a configuration file a list of words.
@@ -81,38 +73,27 @@ type policy struct {
 
 type command struct {
 	Command
-	words []word
+	words []words.Word
 	user  *process.User
-}
-
-type word struct {
-	name, kind string
-	literal    string // if kind is empty
-	low, high  int64
-	choices    []string
-	many       bool
 }
 
 // compile checks a and resolves its directories and users.
 func (a Allow) compile(cgroup *process.Cgroup) (*policy, error) {
 	p := &policy{}
-	for _, d := range a.Dirs {
-		resolved, err := filepath.EvalSymlinks(d)
-		if err != nil || !filepath.IsAbs(d) {
-			return nil, &rota.FieldError{Field: "jobs.dirs", Value: d, Want: "an absolute path of a directory that exists"}
-		}
-		p.dirs = append(p.dirs, resolved)
+	var wrong string
+	if p.dirs, wrong = words.RealDirs(a.Dirs); wrong != "" {
+		return nil, &rota.FieldError{Field: "jobs.dirs", Value: wrong, Want: "an absolute path of a directory that exists"}
 	}
 	for i, c := range a.Commands {
 		field := fmt.Sprintf("jobs.commands[%d]", i)
 		cc := command{Command: c}
-		if len(c.Argv) == 0 || c.Argv[0] == "" || strings.HasPrefix(c.Argv[0], "{") {
+		if len(c.Argv) == 0 || c.Argv[0] == "" || !words.IsLiteral(c.Argv[0]) {
 			return nil, &rota.FieldError{Field: field + ".argv", Value: strings.Join(c.Argv, " "), Want: "a list of words, the first of them literal"}
 		}
 		for j, s := range c.Argv {
-			w, err := parseWord(s)
-			if err != nil || w.many && j != len(c.Argv)-1 {
-				return nil, &rota.FieldError{Field: field + ".argv", Value: s, Want: "a literal or {name:TYPE}, TYPE one of int, int(LOW..HIGH), word, path, one(A|B), text, any; ... only at the end"}
+			w, err := words.Parse(s)
+			if err != nil || w.Many && j != len(c.Argv)-1 {
+				return nil, &rota.FieldError{Field: field + ".argv", Value: s, Want: words.Syntax + "; ... only at the end"}
 			}
 			cc.words = append(cc.words, w)
 		}
@@ -153,45 +134,6 @@ func (c *command) check(field string, cgroup *process.Cgroup) error {
 	return nil
 }
 
-func parseWord(s string) (word, error) {
-	if !strings.HasPrefix(s, "{") {
-		return word{literal: s}, nil
-	}
-	bad := errors.New("no such parameter")
-	inner, ok := strings.CutSuffix(s[1:], "}")
-	if !ok {
-		return word{}, bad
-	}
-	inner, many := strings.CutSuffix(inner, "...")
-	name, kind, ok := strings.Cut(inner, ":")
-	if !ok || name == "" {
-		return word{}, bad
-	}
-	kind, arg, hasArg := strings.Cut(kind, "(")
-	if hasArg {
-		if arg, ok = strings.CutSuffix(arg, ")"); !ok {
-			return word{}, bad
-		}
-	}
-	w := word{name: name, kind: kind, many: many, low: -1 << 63, high: 1<<63 - 1}
-	switch {
-	case kind == "int" && hasArg:
-		low, high, ok := strings.Cut(arg, "..")
-		var err1, err2 error
-		w.low, err1 = strconv.ParseInt(low, 10, 64)
-		w.high, err2 = strconv.ParseInt(high, 10, 64)
-		if !ok || err1 != nil || err2 != nil || w.low > w.high {
-			return word{}, bad
-		}
-	case kind == "one" && hasArg && arg != "":
-		w.choices = strings.Split(arg, "|")
-	case !hasArg && slices.Contains([]string{"int", "word", "path", "text", "any"}, kind):
-	default:
-		return word{}, bad
-	}
-	return w, nil
-}
-
 // decision is how an allowed job runs.
 type decision struct {
 	argv    []string
@@ -211,14 +153,14 @@ func (p *policy) decide(s job.Spec) (decision, error) {
 	for _, c := range p.commands {
 		argv, err := c.match(s.Argv, dir, p.dirs)
 		if err != nil {
-			if c.words[0].literal == s.Argv[0] {
+			if c.Argv[0] == s.Argv[0] {
 				nearest = err
 			}
 			continue
 		}
 		for k := range s.Env {
 			if !slices.Contains(c.Env, k) && !slices.Contains(c.Env, "*") {
-				return decision{}, &NotAllowedError{"env " + clip(k), "not listed for this command"}
+				return decision{}, &NotAllowedError{"env " + words.Clip(k), "not listed for this command"}
 			}
 		}
 		return c.decision(argv, dir, s), nil
@@ -229,7 +171,7 @@ func (p *policy) decide(s job.Spec) (decision, error) {
 	if nearest != nil {
 		return decision{}, nearest
 	}
-	return decision{}, &NotAllowedError{"command " + clip(s.Argv[0]), "not listed"}
+	return decision{}, &NotAllowedError{"command " + words.Clip(s.Argv[0]), "not listed"}
 }
 
 func (c *command) decision(argv []string, dir string, s job.Spec) decision {
@@ -249,118 +191,51 @@ func (p *policy) dir(dir string) (string, error) {
 	}
 	if !filepath.IsAbs(dir) {
 		if len(p.dirs) == 0 {
-			return "", &NotAllowedError{"dir " + clip(dir), "not an absolute path"}
+			return "", &NotAllowedError{"dir " + words.Clip(dir), "not an absolute path"}
 		}
 		dir = filepath.Join(p.dirs[0], dir)
 	}
 	if p.any != nil && len(p.dirs) == 0 {
 		return filepath.Clean(dir), nil
 	}
-	return below("dir", dir, p.dirs)
+	resolved, err := words.Below("dir", dir, p.dirs)
+	return resolved, notAllowed(err)
 }
 
-// below resolves path and holds it to dirs. A path that is not there and one
-// that is elsewhere get the same answer, so that nothing is told of the disk.
-func below(what, path string, dirs []string) (string, error) {
-	resolved, err := filepath.EvalSymlinks(path)
-	if err == nil {
-		for _, d := range dirs {
-			if rel, err := filepath.Rel(d, resolved); err == nil && filepath.IsLocal(rel) {
-				return resolved, nil
-			}
-		}
+// notAllowed is a refusal of package words as this package's error.
+func notAllowed(err error) error {
+	var r *words.RefusalError
+	if errors.As(err, &r) {
+		return &NotAllowedError{r.What, r.Why}
 	}
-	return "", &NotAllowedError{what + " " + clip(path), "not there, or outside of the allowed directories"}
+	return err
 }
 
 // match returns the argv to run, or a *NotAllowedError.
 func (c *command) match(argv []string, dir string, dirs []string) ([]string, error) {
 	out := make([]string, 0, len(argv))
 	for i, w := range c.words {
-		if w.many {
+		if w.Many {
 			for _, a := range argv[min(i, len(argv)):] {
-				v, err := w.accept(a, dir, dirs)
+				v, err := w.Accept(a, dir, dirs)
 				if err != nil {
-					return nil, err
+					return nil, notAllowed(err)
 				}
 				out = append(out, v)
 			}
 			return out, nil
 		}
 		if i >= len(argv) {
-			return nil, &NotAllowedError{"command " + clip(argv[0]), "argument " + w.String() + " is missing"}
+			return nil, &NotAllowedError{"command " + words.Clip(argv[0]), "argument " + w.String() + " is missing"}
 		}
-		v, err := w.accept(argv[i], dir, dirs)
+		v, err := w.Accept(argv[i], dir, dirs)
 		if err != nil {
-			return nil, err
+			return nil, notAllowed(err)
 		}
 		out = append(out, v)
 	}
 	if len(argv) > len(c.words) {
-		return nil, &NotAllowedError{"command " + clip(argv[0]), fmt.Sprintf("more than %d arguments", len(c.words)-1)}
+		return nil, &NotAllowedError{"command " + words.Clip(argv[0]), fmt.Sprintf("more than %d arguments", len(c.words)-1)}
 	}
 	return out, nil
-}
-
-func (w word) String() string {
-	if w.kind == "" {
-		return strconv.Quote(w.literal)
-	}
-	return w.name
-}
-
-// accept returns the argument as it is handed over.
-func (w word) accept(arg, dir string, dirs []string) (string, error) {
-	refuse := func(want string) (string, error) {
-		return "", &NotAllowedError{"argument " + strconv.Quote(clip(arg)), w.String() + " must be " + want}
-	}
-	option := strings.HasPrefix(arg, "-")
-	switch w.kind {
-	case "":
-		if arg != w.literal {
-			return "", &NotAllowedError{"argument " + strconv.Quote(clip(arg)), "must be " + w.String()}
-		}
-	case "int":
-		n, err := strconv.ParseInt(arg, 10, 64)
-		if err != nil || n < w.low || n > w.high || strings.HasPrefix(arg, "+") {
-			if w.low == -1<<63 {
-				return refuse("a whole number")
-			}
-			return refuse(fmt.Sprintf("a whole number from %d to %d", w.low, w.high))
-		}
-	case "one":
-		if !slices.Contains(w.choices, arg) {
-			return refuse("one of " + strings.Join(w.choices, ", "))
-		}
-	case "word":
-		if arg == "" || option || strings.ContainsFunc(arg, func(r rune) bool {
-			return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && !strings.ContainsRune("._-+@%:,", r)
-		}) {
-			return refuse("a word")
-		}
-	case "text":
-		if option {
-			return refuse("text that does not begin with -")
-		}
-	case "path":
-		if arg == "" || option {
-			return refuse("a path")
-		}
-		path := arg
-		if !filepath.IsAbs(path) {
-			if dir == "" {
-				return refuse("an absolute path")
-			}
-			path = filepath.Join(dir, path)
-		}
-		return below("path", path, dirs)
-	}
-	return arg, nil
-}
-
-func clip(s string) string {
-	if len(s) > 64 {
-		return s[:64] + "..."
-	}
-	return s
 }

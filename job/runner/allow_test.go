@@ -187,19 +187,3 @@ func TestAllowAtFault(t *testing.T) {
 		}
 	}
 }
-
-func FuzzParseWord(f *testing.F) {
-	for _, s := range []string{"x", "{a:int(1..2)}", "{a:one(x|y)...}", "{", "{a:", "{a:int(", "{...}"} {
-		f.Add(s)
-	}
-	f.Fuzz(func(t *testing.T, s string) {
-		w, err := parseWord(s)
-		if err != nil {
-			return
-		}
-		if w.kind == "" && w.literal != s || w.kind != "" && (w.name == "" || !strings.HasPrefix(s, "{")) {
-			t.Fatalf("%q became %+v", s, w)
-		}
-		_, _ = w.accept(s, "", nil)
-	})
-}

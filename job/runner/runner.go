@@ -18,6 +18,7 @@ import (
 	"github.com/rota-project/rota/job"
 	"github.com/rota-project/rota/job/output"
 	"github.com/rota-project/rota/process"
+	"github.com/rota-project/rota/process/words"
 )
 
 // Defaults of a Config.
@@ -353,9 +354,9 @@ func (r *Runner) Stop(id string, g rota.Generation, grace time.Duration) error {
 	a := r.attempts[key{id, g}]
 	switch {
 	case a == nil:
-		return fmt.Errorf("job %s: %w", clip(id), rota.ErrNotFound)
+		return fmt.Errorf("job %s: %w", words.Clip(id), rota.ErrNotFound)
 	case a.state.Done():
-		return fmt.Errorf("job %s: %w", clip(id), ErrNotRunning)
+		return fmt.Errorf("job %s: %w", words.Clip(id), ErrNotRunning)
 	}
 	if grace == 0 {
 		grace = a.spec.Grace
@@ -416,13 +417,13 @@ func (r *Runner) Untold() []Status {
 
 // Commands says what the runner allows: every command, or those that begin with
 // one of the words.
-func (r *Runner) Commands() (all bool, words []string) {
+func (r *Runner) Commands() (all bool, programs []string) {
 	for _, c := range r.policy.commands {
-		if w := c.words[0].literal; !slices.Contains(words, w) {
-			words = append(words, w)
+		if p := c.Argv[0]; !slices.Contains(programs, p) {
+			programs = append(programs, p)
 		}
 	}
-	return r.policy.any != nil, words
+	return r.policy.any != nil, programs
 }
 
 // Slots is how many jobs run at once at most.
@@ -448,7 +449,7 @@ func (r *Runner) Output(id string, g rota.Generation) (*output.Log, error) {
 		return log, nil
 	}
 	if a == nil || !a.state.Done() {
-		return nil, fmt.Errorf("output of job %s: %w", clip(id), rota.ErrNotFound)
+		return nil, fmt.Errorf("output of job %s: %w", words.Clip(id), rota.ErrNotFound)
 	}
 	log, err := output.Open(r.path(a.key))
 	if errors.Is(err, os.ErrNotExist) {

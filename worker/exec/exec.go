@@ -2,8 +2,11 @@
 // its own, started from the worker's own configuration, never from what a task
 // says.
 //
-// The command is words and no shell; each word is a text/template of Fields.
-// The payload is on standard input, and the rest is in the environment too:
+// The command is words and no shell. The first is literal: no task names the
+// program. Others may have one parameter, {ID:TYPE}, as package process/words
+// has them, or be a text/template of Fields, {{.ID}}. In a template the text of a
+// task is held to the type word, so that it can be no option, no other directory
+// and no code; a task with other text fails with the reason. The payload is on standard input, and the rest is in the environment too:
 // ROTA_TASK, ROTA_INDEX, ROTA_KIND, ROTA_GROUP, ROTA_KEY, ROTA_GENERATION.
 // When the grant ends the process gets SIGTERM, and SIGKILL after the grace;
 // nothing of it is left behind.
@@ -17,15 +20,13 @@ import (
 	"os"
 	"strconv"
 	"strings"
-	"text/template"
 	"time"
 
-	"github.com/rota-project/rota"
 	"github.com/rota-project/rota/process"
 	"github.com/rota-project/rota/worker"
 )
 
-// Fields are what the words of a command can name, as {{.ID}}.
+// Fields are what the words of a command can name, as {ID:TYPE} or {{.ID}}.
 type Fields struct {
 	ID, Kind, Group, Key string
 	Index                int
@@ -44,8 +45,9 @@ type Config struct {
 	Command string
 	// Env is the environment beside the variables above. Nothing is inherited.
 	Env []string
-	// Dir is the working directory. Empty means "/".
-	Dir string
+	// Dirs are the directories in and below which {NAME:path} names files; the first
+	// is the working directory. Without any it is "/".
+	Dirs []string
 	// Output returns what takes the output of a process, and is closed at its
 	// end; stream is "stdout" or "stderr". It must not block: a process whose
 	// output is not taken stands still. Nil discards all output.
@@ -58,30 +60,19 @@ type Config struct {
 	User *process.User
 }
 
-// New returns the task function of c, or a *rota.FieldError.
+// New returns the task function of c, or a *rota.FieldError. A task whose values
+// the command does not take fails with an error that says so.
 func New(c Config) (worker.TaskFunc, error) {
-	words, err := Split(c.Command)
-	if err != nil || len(words) == 0 {
-		return nil, &rota.FieldError{Field: "exec." + c.Kind, Value: c.Command, Want: "a command: words, closed quotes"}
+	cmd, err := parse(c)
+	if err != nil {
+		return nil, err
 	}
-	templates := make([]*template.Template, len(words))
-	for n, w := range words {
-		t, err := template.New("exec." + c.Kind).Option("missingkey=error").Parse(w)
-		if err == nil {
-			err = t.Execute(io.Discard, Fields{})
-		}
-		if err != nil {
-			return nil, &rota.FieldError{Field: "exec." + c.Kind, Value: w, Want: "a template of the task's fields: " + err.Error()}
-		}
-		templates[n] = t
-	}
-	wantsFile := strings.Contains(c.Command, "PayloadFile")
 	return func(ctx context.Context, a worker.Assigned) error {
 		f := Fields{
 			ID: a.ID(), Kind: a.Task.Kind, Group: a.Task.Group, Key: a.Task.Key, Index: a.Index,
 			Generation: uint64(a.Generation()), Weight: a.Task.Weight, Priority: a.Task.Priority,
 		}
-		if wantsFile {
+		if cmd.wantsFile {
 			path, remove, err := payloadFile(a.Task.Payload, c.User)
 			if err != nil {
 				return err
@@ -89,16 +80,19 @@ func New(c Config) (worker.TaskFunc, error) {
 			defer remove()
 			f.PayloadFile = path
 		}
-		argv := make([]string, len(templates))
-		for n, t := range templates {
-			var b strings.Builder
-			if err := t.Execute(&b, f); err != nil {
-				return err
-			}
-			argv[n] = b.String()
+		argv, err := cmd.argv(f)
+		if err != nil {
+			return fmt.Errorf("exec.%s: %w", c.Kind, err)
 		}
 		return run(ctx, c, argv, f, a.Task.Payload)
 	}, nil
+}
+
+func (c Config) dir() string {
+	if len(c.Dirs) == 0 {
+		return ""
+	}
+	return c.Dirs[0]
 }
 
 // run is one process from start to end.
@@ -110,7 +104,7 @@ func run(ctx context.Context, c Config, argv []string, f Fields, payload []byte)
 	defer out.close()
 	defer tail.close()
 	p, err := process.Start(ctx, process.Spec{
-		Argv: argv, Dir: c.Dir, Stdin: bytes.NewReader(payload), Stdout: out, Stderr: tail, Grace: c.Grace,
+		Argv: argv, Dir: c.dir(), Stdin: bytes.NewReader(payload), Stdout: out, Stderr: tail, Grace: c.Grace,
 		Owner: c.Owner, User: c.User,
 		Env: append(append([]string{}, c.Env...),
 			"ROTA_TASK="+f.ID, "ROTA_INDEX="+strconv.Itoa(f.Index), "ROTA_KIND="+f.Kind, "ROTA_GROUP="+f.Group,

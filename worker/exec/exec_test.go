@@ -8,7 +8,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -24,54 +23,133 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-func TestSplit(t *testing.T) {
-	t.Parallel()
-	for in, want := range map[string][]string{
-		"":                       nil,
-		"  \t\n":                 nil,
-		"a b  c":                 {"a", "b", "c"},
-		`a 'b c' "d e"`:          {"a", "b c", "d e"},
-		`a'b'"c"d`:               {"abcd"},
-		`'' ""`:                  {"", ""},
-		`a\ b \\ \'`:             {"a b", `\`, "'"},
-		`'a\b' "a\"b"`:           {`a\b`, `a"b`},
-		`echo $HOME * | tee > f`: {"echo", "$HOME", "*", "|", "tee", ">", "f"},
-		"é '日本 語'":               {"é", "日本 語"},
-	} {
-		if got, err := exec.Split(in); err != nil || !slices.Equal(got, want) {
-			t.Errorf("%q: %q, %v; want %q", in, got, err, want)
-		}
-	}
-	for _, in := range []string{`'a`, `"a`, `a\`, `"a\"`} {
-		if got, err := exec.Split(in); err == nil {
-			t.Errorf("%q: %q", in, got)
-		}
-	}
-}
-
-// FuzzSplit: any words, quoted, are split into themselves; and nothing panics.
-func FuzzSplit(f *testing.F) {
-	f.Add("a 'b", `c"d`)
-	f.Add("", "\\ \n")
-	f.Fuzz(func(t *testing.T, a, b string) {
-		if words, err := exec.Split(a); err == nil && len(words) > len(a) {
-			t.Errorf("%q: %q", a, words)
-		}
-		a, b = strings.ToValidUTF8(a, "?"), strings.ToValidUTF8(b, "?")
-		quote := func(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
-		if words, err := exec.Split(quote(a) + " " + quote(b)); err != nil || !slices.Equal(words, []string{a, b}) {
-			t.Errorf("%q and %q: %q, %v", a, b, words, err)
-		}
-	})
-}
-
 func TestConfig(t *testing.T) {
 	t.Parallel()
-	for _, command := range []string{"", "  ", "'a", "a {{.Nothing}}", "a {{.ID", "a {{.ID.X}}"} {
+	for _, command := range []string{
+		"", "  ", "'a", "''", "a {{.Nothing}}", "a {{.ID", "a {{.ID.X}}", "a {{.}}{{.Nope}}",
+		// The task would choose the program.
+		"{{.ID}} hi", "/opt/{{.ID}} hi", "{ID:word} hi", "x{ID:word} hi", "'{{printf \"%s\" .Key}}'",
+		// The task would choose the option.
+		"a -{{.ID}}", "a --{{.Group}}", "a -x{{.Key}}", "a '-{{printf \"%s\" .ID}}'", "a -{ID:word}", "a --{ID:text}", "a -{{.Index}}{{.ID}}", "a '-{{slice .ID 1}}'",
+		"a {Nope:word}", "a {ID:nope}", "a {ID:word...}", "a {ID", "a {:word}", "a {ID:int(9..1)}",
+	} {
 		_, err := exec.New(exec.Config{Kind: "k", Command: command})
 		var fe *rota.FieldError
 		if !errors.As(err, &fe) || fe.Field != "exec.k" {
 			t.Errorf("%q: %v", command, err)
+		}
+	}
+}
+
+// TestWords: what tasks may put into the words of a command, and what they may
+// not. Whatever is refused is refused for that task, with the reason.
+func TestWords(t *testing.T) {
+	t.Parallel()
+	dir, outside := t.TempDir(), t.TempDir()
+	for _, name := range []string{filepath.Join(dir, "in"), filepath.Join(dir, "-in"), filepath.Join(outside, "out")} {
+		if err := os.WriteFile(name, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink(outside, filepath.Join(dir, "link")); err != nil {
+		t.Fatal(err)
+	}
+	hostile := []string{"-rf", "--help", "-", "--", "..", ".", "../x", "/etc/passwd", "etc/passwd", "a/../../b", "a b", "$(id)", "a;id", "a\nb", "`id`", "a|b", "é"}
+	for _, word := range []string{
+		"{{.ID}}", "--symbol={{.ID}}", "/data/{{.ID}}.csv", "{{.Index}}{{.ID}}", `{{printf "%s%s" .ID .Group}}`, "{{with .ID}}{{.}}{{end}}",
+		"{ID:word}", "--symbol={ID:word}", "{ID:one(BTC|ETH)}",
+	} {
+		fn, err := exec.Argv(exec.Config{Kind: "k", Command: fmt.Sprintf("run '%s'", word)})
+		if err != nil {
+			t.Fatalf("%s: %v", word, err)
+		}
+		if argv, err := fn(exec.Fields{ID: "BTC", Index: 1}); err != nil || !strings.Contains(argv[1], "BTC") {
+			t.Errorf("%s: BTC gives %q, %v", word, argv, err)
+		}
+		for _, id := range hostile {
+			argv, err := fn(exec.Fields{ID: id})
+			if err == nil || !strings.Contains(err.Error(), "must be") || len(err.Error()) > 400 {
+				t.Errorf("%s: %q gives %q, %v", word, id, argv, err)
+			}
+		}
+	}
+	for _, c := range []struct {
+		word   string
+		f      exec.Fields
+		want   string // empty: refused
+		refuse string
+	}{
+		{word: "{{.ID}}{{.Key}}", f: exec.Fields{ID: ".", Key: "."}, refuse: "must be"},
+		{word: "{{.Group}}/data", f: exec.Fields{}, refuse: "must not begin with /"},
+		{word: "{{.Group}}-rf", f: exec.Fields{}, refuse: "must not begin with -"},
+		{word: "{{.Group}}-rf", f: exec.Fields{Group: "a"}, want: "a-rf"},
+		{word: `{{slice .ID 1}}`, f: exec.Fields{ID: "a-rf"}, refuse: "must not begin with -"},
+		{word: `/data/{{slice .ID 1}}/x`, f: exec.Fields{ID: "a.."}, refuse: "climb"},
+		{word: `--in={{slice .ID 1}}`, f: exec.Fields{ID: "a.."}, refuse: "climb"},
+		{word: `../{{.ID}}`, f: exec.Fields{ID: "a"}, want: "../a"},
+		{word: "{{.Priority}}", f: exec.Fields{Priority: -5}, refuse: "must not begin with -"},
+		{word: "--priority={{.Priority}}", f: exec.Fields{Priority: -5}, want: "--priority=-5"},
+		{word: "{Priority:any}", f: exec.Fields{Priority: -5}, want: "-5"},
+		{word: "-n{{.Index}}", f: exec.Fields{Index: 3}, want: "-n3"},
+		{word: "-n{Index:int(0..9)}", f: exec.Fields{Index: 3}, want: "-n3"},
+		{word: "-n{Index:int(0..9)}", f: exec.Fields{Index: 30}, refuse: "from 0 to 9"},
+		{word: "{Generation:int}", f: exec.Fields{Generation: 7}, want: "7"},
+		{word: "{ID:text}", f: exec.Fields{ID: "BTC/USD; rm"}, want: "BTC/USD; rm"},
+		{word: "{ID:text}", f: exec.Fields{ID: "-rf"}, refuse: "begin with -"},
+		{word: "--id={ID:any}", f: exec.Fields{ID: "-rf"}, want: "--id=-rf"},
+		{word: "{ID:any}", f: exec.Fields{ID: "-rf"}, want: "-rf"},
+		{word: "{ID:path}", f: exec.Fields{ID: "in"}, want: filepath.Join(dir, "in")},
+		{word: "--in={ID:path}", f: exec.Fields{ID: "in"}, want: "--in=" + filepath.Join(dir, "in")},
+		{word: "{ID:path}", f: exec.Fields{ID: "-in"}, refuse: "path"},
+		{word: "{ID:path}", f: exec.Fields{ID: "link/out"}, refuse: "outside"},
+		{word: "{ID:path}", f: exec.Fields{ID: filepath.Join(outside, "out")}, refuse: "outside"},
+		{word: "{ID:path}", f: exec.Fields{ID: "../" + filepath.Base(outside) + "/out"}, refuse: "outside"},
+		{word: `${x:-1}`, want: "${x:-1}"},
+	} {
+		fn, err := exec.Argv(exec.Config{Kind: "k", Command: fmt.Sprintf("run '%s'", c.word), Dirs: []string{dir}})
+		if err != nil {
+			t.Fatalf("%s: %v", c.word, err)
+		}
+		argv, err := fn(c.f)
+		switch {
+		case c.refuse != "":
+			if err == nil || !strings.Contains(err.Error(), c.refuse) {
+				t.Errorf("%s of %+v gives %q, %v; want an error with %q", c.word, c.f, argv, err, c.refuse)
+			}
+		case err != nil || argv[1] != c.want:
+			t.Errorf("%s of %+v gives %q, %v; want %q", c.word, c.f, argv, err, c.want)
+		}
+	}
+}
+
+// FuzzWords: no task's text becomes an option, another directory or another word.
+func FuzzWords(f *testing.F) {
+	for _, s := range []string{"-rf", "a/../b", "..", "BTC"} {
+		f.Add(s, s)
+	}
+	fn, err := exec.Argv(exec.Config{Kind: "k", Command: "run {{.ID}} /data/{{.ID}}{{.Key}} {{.Key}}{{.ID}} --x={{.Key}}"})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, id, key string) {
+		argv, err := fn(exec.Fields{ID: id, Key: key})
+		if err != nil {
+			return
+		}
+		if len(argv) != 5 || argv[0] != "run" || strings.HasPrefix(argv[1], "-") || strings.HasPrefix(argv[3], "-") ||
+			!strings.HasPrefix(filepath.Clean(argv[2])+"/", "/data/") || strings.ContainsAny(strings.Join(argv[1:], ""), " \x00\n;$`'\"") {
+			t.Errorf("%q, %q: %q", id, key, argv)
+		}
+	})
+}
+
+// TestRefusedTask: the reason is what the task's state says.
+func TestRefusedTask(t *testing.T) {
+	t.Parallel()
+	a := run(t, exec.Config{Command: `/bin/echo {{.ID}}`}, &rotav1.TaskSpec{Id: "--help"}, func(p *player) { p.until(failed) })
+	for _, want := range []string{"exec.k", `"--help"`, "not beginning with -", "{ID:text}"} {
+		if !strings.Contains(a.GetError(), want) {
+			t.Errorf("error %q lacks %q", a.GetError(), want)
 		}
 	}
 }
@@ -194,7 +272,7 @@ func TestWhatItIsGiven(t *testing.T) {
 	out := &buffer{}
 	script := `echo "args $1 $2"; env | sort; cat; echo; cat "$3"; echo " $3"; exit 3`
 	a := run(t, exec.Config{
-		Command: fmt.Sprintf(`/bin/sh -c '%s' sh {{.ID}}-{{.Index}} "{{.Group}} {{.Weight}}" {{.PayloadFile}}`, script),
+		Command: fmt.Sprintf(`/bin/sh -c '%s' sh {ID:text}-2 "{Group:text} 2" {{.PayloadFile}}`, script),
 		Env:     []string{"EXTRA=1"}, Output: out.of,
 	}, &rotav1.TaskSpec{Id: "a;b", Group: "$(g)", Key: "y", Weight: 2, Payload: []byte("pay\nload")}, func(p *player) { p.until(failed) })
 	got := out.String()
