@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -237,7 +238,7 @@ func TestHostsOfTargetsAreChecked(t *testing.T) {
 		io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
 	})
 	_, addr := start(t, simple(up))
-	for _, host := range []string{`b";for=1.2.3.4;by="x`, `b\`, "b#c", "<b>"} {
+	for _, host := range []string{`b";for=1.2.3.4;by="x`, `b\`, "b#c", "<b>", "[::1", "b:x", "[b]"} {
 		c := dial(t, addr)
 		c.send("GET http://" + host + "/run/f HTTP/1.1\r\nHost: a\r\n\r\n")
 		if resp, _ := c.response("GET"); resp.StatusCode != http.StatusBadRequest {
@@ -407,5 +408,82 @@ func TestStatusOfHTTP2WorkersIsChecked(t *testing.T) {
 	f.await("HEADERS 1 502")
 	if status, _ := get(t, addr, "/run/f"); status != 502 {
 		t.Errorf("%d, want 502", status)
+	}
+}
+
+// The limit of a head is one over every protocol, however it comes in.
+func TestHeadBytesAreALimit(t *testing.T) {
+	t.Parallel()
+	for _, most := range []int{1024, 10_000, 64 << 10} {
+		cfg := simple(named(t, "x"))
+		cfg.Limits.HeadBytes = most
+		g, addr := start(t, cfg)
+		mounted := httptest.NewServer(g.Handler())
+		t.Cleanup(mounted.Close)
+		for _, via := range []string{addr, mounted.Listener.Addr().String()} {
+			for size, want := range map[int]int{most / 2: 200, most: 431, most + most/2: 431, 100_000: 431, 300_000: 431} {
+				one := "GET /run/f HTTP/1.1\r\nHost: a\r\nX-Large: " + strings.Repeat("v", size) + "\r\n\r\n"
+				many := "GET /run/f HTTP/1.1\r\nHost: a\r\n" + strings.Repeat("X-Line: "+strings.Repeat("v", max(1, size/100))+"\r\n", 100) + "\r\n"
+				for form, head := range map[string]string{"one line": one, "many lines": many} {
+					if form == "many lines" && size < most { // the lines' names count
+						continue
+					}
+					c := dial(t, via)
+					go io.WriteString(c.Conn, head)
+					if resp, _ := c.response("GET"); resp.StatusCode != want {
+						t.Errorf("limit %d, %d bytes in %s: %d, want %d", most, size, form, resp.StatusCode, want)
+					}
+				}
+			}
+		}
+		h := sharedH2C
+		for size, want := range map[int]int{most / 2: 200, most: 431, 3 * most: 431} {
+			req, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+addr+"/run/f", http.NoBody)
+			req.Header.Set("X-Large", strings.Repeat("~", size))
+			resp, err := h.Do(req)
+			if err != nil {
+				// Longer than any name or value that is decoded: the connection ends.
+				if want == 200 {
+					t.Error(err)
+				}
+				continue
+			}
+			resp.Body.Close()
+			if resp.StatusCode != want {
+				t.Errorf("limit %d, %d bytes over HTTP/2: %d, want %d", most, size, resp.StatusCode, want)
+			}
+		}
+	}
+}
+
+// TRACE answers with what came in: whatever proxies and browsers have added.
+func TestMethodsThatAreNotPassedOn(t *testing.T) {
+	t.Parallel()
+	_, addr := start(t, simple(backend(t, func(_ http.ResponseWriter, r *http.Request) { t.Errorf("%s got through", r.Method) })))
+	for _, method := range []string{"TRACE", "TRACK", "CONNECT"} {
+		for _, target := range []string{"/run/f", "/t/x", "http://a/run/f", "a:80"} {
+			c := dial(t, addr)
+			c.send(method + " " + target + " HTTP/1.1\r\nHost: a\r\n\r\n")
+			resp, _ := c.response(method)
+			if resp.StatusCode != http.StatusMethodNotAllowed || strings.Contains(resp.Header.Get("Allow"), method) {
+				t.Errorf("%s %s: %d", method, target, resp.StatusCode)
+			}
+		}
+	}
+}
+
+// Trailers cannot say what a header would have had to.
+func TestTrailersThatAreRefused(t *testing.T) {
+	t.Parallel()
+	_, addr := start(t, simple(backend(t, func(w http.ResponseWriter, r *http.Request) {
+		io.Copy(io.Discard, r.Body)
+		fmt.Fprint(w, r.Trailer)
+	})))
+	for trailer, want := range map[string]int{"X-Sum: 1": 200, "Authorization: Bearer x": 400, "X-Forwarded-For: 6.6.6.6": 400, "Cookie: a=b": 400} {
+		c := dial(t, addr)
+		c.send("POST /run/f HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n" + trailer + "\r\n\r\n")
+		if resp, body := c.response("POST"); resp.StatusCode != want {
+			t.Errorf("%s: %d %s", trailer, resp.StatusCode, body)
+		}
 	}
 }

@@ -265,15 +265,14 @@ func (c *conn) await() bool {
 	for {
 		if c.w > 0 {
 			n, err := c.req.Parse(c.bufs.in[:c.w])
-			if err == nil {
+			switch {
+			case err == nil && n <= cfg.Limits.HeadBytes:
 				c.r = n
 				return true
-			}
-			if !errors.Is(err, wire.ErrIncomplete) {
+			case err == nil, errors.Is(err, wire.ErrIncomplete) && c.w > cfg.Limits.HeadBytes:
+				return c.malformed(errHeadTooLarge)
+			case !errors.Is(err, wire.ErrIncomplete):
 				return c.malformed(err)
-			}
-			if c.w > cfg.Limits.HeadBytes {
-				return c.malformed(&wire.Error{Status: 431, Reason: "request head too large"})
 			}
 		}
 		if !headBegan {
@@ -293,6 +292,9 @@ func (c *conn) await() bool {
 		c.w += n
 	}
 }
+
+// errHeadTooLarge refuses a request's head over the limit, over any protocol.
+var errHeadTooLarge = &wire.Error{Status: 431, Reason: "request head too large"}
 
 // malformed answers a request that cannot be understood, and ends the connection.
 func (c *conn) malformed(err error) bool {

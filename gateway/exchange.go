@@ -214,8 +214,9 @@ func (x *exchange) serveCall() (keep bool) {
 	st := g.state.Load()
 	now := g.now()
 	req := &x.req
-	if string(req.Method) == "CONNECT" {
-		return x.refuse(405, "CONNECT is not supported")
+	switch string(req.Method) {
+	case "CONNECT", "TRACE", "TRACK": // TRACE shows a page what the browser and proxies have added
+		return x.refuse(405, string(req.Method)+" is not supported")
 	}
 	host, uri := req.Host, req.Target
 	if len(uri) == 0 || uri[0] != '/' {

@@ -25,7 +25,11 @@ func (g *Gateway) serveHTTP(w http.ResponseWriter, r *http.Request) {
 	h.peer.isTLS = r.TLS != nil
 	defer func() { putBuffers(h.bufs) }()
 	if err := h.take(); err != nil {
-		http.Error(w, "malformed request", http.StatusBadRequest)
+		status := http.StatusBadRequest
+		if errors.Is(err, errHeadTooLarge) {
+			status = errHeadTooLarge.Status
+		}
+		http.Error(w, err.Error(), status)
 		return
 	}
 	if !g.conns.add(h) {
@@ -54,6 +58,15 @@ var _ client = (*handled)(nil)
 
 // take makes a request of what net/http has read.
 func (h *handled) take() error {
+	size := len(h.r.Method) + len(h.r.RequestURI) + len(h.r.Host)
+	for name, values := range h.r.Header {
+		for _, v := range values {
+			size += len(name) + len(v) + len(": \r\n")
+		}
+	}
+	if size > h.g.state.Load().cfg.Limits.HeadBytes {
+		return errHeadTooLarge
+	}
 	h.req.Begin()
 	for _, p := range [][2]string{{":method", h.r.Method}, {":scheme", "http"}, {":path", h.r.URL.RequestURI()}, {":authority", h.r.Host}} {
 		if p[1] != "" {

@@ -233,8 +233,16 @@ func TestHTTP2FloodsEndTheConnection(t *testing.T) {
 			f.get(uint32(2*i + 1))
 			return f.WriteRSTStream(uint32(2*i+1), http2.ErrCodeCancel)
 		},
-		"pings":    func(f *framer, _ int) error { return f.WritePing(false, [8]byte{}) },
-		"settings": func(f *framer, _ int) error { return f.WriteSettings() },
+		"pings":          func(f *framer, _ int) error { return f.WritePing(false, [8]byte{}) },
+		"settings":       func(f *framer, _ int) error { return f.WriteSettings() },
+		"window updates": func(f *framer, _ int) error { return f.WriteWindowUpdate(0, 1) },
+		"heads that are too long": func(f *framer, i int) error {
+			kv := make([]string, 0, 40)
+			for range 20 { // it is in the table: a small frame unfolds to 80 KB
+				kv = append(kv, "x-large", strings.Repeat("v", 4000))
+			}
+			return f.WriteHeaders(http2.HeadersFrameParam{StreamID: uint32(2*i + 1), BlockFragment: f.block(kv...), EndStream: true, EndHeaders: true})
+		},
 		"continuations": func(f *framer, i int) error {
 			if i == 0 {
 				return f.WriteHeaders(http2.HeadersFrameParam{StreamID: 1})

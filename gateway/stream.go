@@ -63,7 +63,7 @@ func (s *stream) take(ev *h2.Event) error {
 	s.req.Begin()
 	s.ended = ev.End
 	if ev.TooLarge {
-		return &wire.Error{Status: 431, Reason: "request head too large"}
+		return errHeadTooLarge
 	}
 	at := 0
 	for _, f := range ev.Fields {

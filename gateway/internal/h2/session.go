@@ -122,6 +122,7 @@ type Session struct {
 	reset  int
 
 	calm, spare int // how much useless work, and how many resets, are left
+	updates     int // how many more window updates the data that was sent explains
 }
 
 // Allowances of what costs a client nothing and the server something. They fill
@@ -131,6 +132,12 @@ const (
 	calmTick  = 200
 	spareMost = 256
 	spareTick = 20
+	// tooLargeCost is what a header list that is too long costs of spare: it is
+	// decoded to its end for nothing.
+	tooLargeCost = 16
+	// updatesPerFrame is how many window updates a frame of data that was sent may
+	// bring, for nothing: a client that gives room piece by piece sends several.
+	updatesPerFrame, updatesMost = 8, 1 << 16
 )
 
 // New begins a session: the preface has been read, our settings are in Out.
@@ -357,7 +364,7 @@ func (s *Session) windowUpdate(f *frame, ev *Event) error {
 			return &ConnError{FlowControl, "a window too large"}
 		}
 		ev.Kind = Room
-		return nil
+		return s.updated()
 	}
 	if f.id > s.last {
 		return &ConnError{ProtocolError, "WINDOW_UPDATE on an idle stream"}
@@ -373,7 +380,16 @@ func (s *Session) windowUpdate(f *frame, ev *Event) error {
 		return s.broken(st, FlowControl, ev)
 	}
 	ev.Kind, ev.ID, ev.Stream = Room, f.id, st
-	return nil
+	return s.updated()
+}
+
+// updated counts a window update: those that follow data are free.
+func (s *Session) updated() error {
+	if s.updates > 0 {
+		s.updates--
+		return nil
+	}
+	return s.bother()
 }
 
 func (s *Session) resetBy(f *frame, ev *Event) error {
@@ -393,9 +409,11 @@ func (s *Session) resetBy(f *frame, ev *Event) error {
 }
 
 // reseted counts a call that a client has begun and made end early.
-func (s *Session) reseted() error {
-	if s.spare--; s.spare < 0 {
-		return &ConnError{EnhanceYourCalm, "too many calls are cancelled"}
+func (s *Session) reseted() error { return s.spend(1, "too many calls are cancelled") }
+
+func (s *Session) spend(n int, reason string) error {
+	if s.spare -= n; s.spare < 0 {
+		return &ConnError{EnhanceYourCalm, reason}
 	}
 	return nil
 }

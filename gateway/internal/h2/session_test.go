@@ -378,6 +378,111 @@ func TestProvokedResets(t *testing.T) {
 	t.Error("it went on for ever")
 }
 
+// What costs a client nothing and the session something ends the connection,
+// kind by kind: small frames at 10,000 a second, heads at 200.
+func TestFloodsAreEnded(t *testing.T) {
+	t.Parallel()
+	large := strings.Repeat("v", 1500)
+	for name, flood := range map[string]func(p *peer, i uint32){
+		"settings":                        func(p *peer, _ uint32) { p.fr.WriteSettings() },
+		"settings acknowledged":           func(p *peer, _ uint32) { p.fr.WriteSettingsAck() },
+		"pings":                           func(p *peer, _ uint32) { p.fr.WritePing(false, [8]byte{}) },
+		"pings answered":                  func(p *peer, _ uint32) { p.fr.WritePing(true, [8]byte{}) },
+		"priorities":                      func(p *peer, _ uint32) { p.fr.WritePriority(1, http2.PriorityParam{StreamDep: 3}) },
+		"room on the connection":          func(p *peer, _ uint32) { p.fr.WriteWindowUpdate(0, 1) },
+		"room on a stream":                func(p *peer, _ uint32) { p.fr.WriteWindowUpdate(1, 1) },
+		"room on a stream that has ended": func(p *peer, _ uint32) { p.fr.WriteWindowUpdate(3, 1) },
+		"empty data":                      func(p *peer, _ uint32) { p.fr.WriteData(1, false, nil) },
+		"padding only":                    func(p *peer, _ uint32) { p.fr.WriteDataPadded(1, false, nil, nil) },
+		"resets of what has ended":        func(p *peer, _ uint32) { p.fr.WriteRSTStream(3, http2.ErrCodeCancel) },
+		"unknown frames":                  func(p *peer, _ uint32) { p.fr.WriteRawFrame(0xee, 0, 0, nil) },
+		"goaways":                         func(p *peer, _ uint32) { p.fr.WriteGoAway(0, http2.ErrCodeNo, nil) },
+		"heads in crumbs": func(p *peer, i uint32) {
+			b := p.headerBlock(":method", "GET", ":path", "/")
+			p.fr.WriteHeaders(http2.HeadersFrameParam{StreamID: 2*i + 5, EndStream: true})
+			for range 30 {
+				p.fr.WriteContinuation(2*i+5, false, nil)
+			}
+			p.fr.WriteContinuation(2*i+5, true, b)
+		},
+		"heads that are too long": func(p *peer, i uint32) {
+			b := p.headerBlock(":method", "GET", "a", large, "b", large, "c", large)
+			p.fr.WriteHeaders(http2.HeadersFrameParam{StreamID: 2*i + 5, EndStream: true, EndHeaders: true, BlockFragment: b})
+		},
+		"a head that is short and unfolds": func(p *peer, i uint32) {
+			kv := []string{":method", "GET"}
+			for range 200 {
+				kv = append(kv, "a-name-that-is-in-the-table", "a value that is in the table, too")
+			}
+			p.fr.WriteHeaders(http2.HeadersFrameParam{StreamID: 2*i + 5, EndStream: true, EndHeaders: true, BlockFragment: p.headerBlock(kv...)})
+		},
+		"trailers that are too long": func(p *peer, i uint32) {
+			p.request(2*i+5, false)
+			p.fr.WriteHeaders(http2.HeadersFrameParam{StreamID: 2*i + 5, EndStream: true, EndHeaders: true, BlockFragment: p.headerBlock("a", large, "b", large, "c", large)})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := newPeer(t)
+			perTick := uint32(1000)
+			if strings.Contains(name, "head") || strings.Contains(name, "trailers") {
+				perTick = 20
+			}
+			p.request(1, false)
+			p.request(3, true)
+			p.step()
+			p.s.Head(p.calls[3], nil, true)
+			p.s.Release(p.calls[3], 0)
+			for i := range uint32(10_000) {
+				flood(p, i)
+				_, err := p.step()
+				var ce *h2.ConnError
+				if errors.As(err, &ce) && ce.Code == h2.EnhanceYourCalm {
+					p.s.Fail(err)
+					if out := p.out(); !strings.HasSuffix(out[len(out)-1], "ENHANCE_YOUR_CALM") {
+						t.Errorf("it ends with %q", out[len(out)-1])
+					}
+					return
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				if st := p.calls[2*i+5]; st != nil { // the owner answers each
+					p.s.Head(st, nil, true)
+					p.s.Release(st, 0)
+				}
+				p.s.Out = p.s.Out[:0]
+				if i%perTick == perTick-1 {
+					p.s.Tick()
+				}
+			}
+			t.Error("it went on for ever")
+		})
+	}
+}
+
+// Who reads a large answer in small pieces may say so.
+func TestRoomForDataIsNoFlood(t *testing.T) {
+	t.Parallel()
+	p := newPeer(t)
+	p.request(1, true)
+	p.step()
+	for range 20_000 {
+		p.s.Data(p.calls[1], make([]byte, 1000), false)
+		p.s.Out = p.s.Out[:0]
+		for range 4 {
+			p.fr.WriteWindowUpdate(0, 125)
+			p.fr.WriteWindowUpdate(1, 125)
+		}
+		p.fr.WriteWindowUpdate(0, 500)
+		p.fr.WriteWindowUpdate(1, 500)
+		if _, err := p.step(); err != nil {
+			t.Fatal(err)
+		}
+		p.s.Tick()
+	}
+}
+
 // Allowances fill up again.
 func TestCalmReturns(t *testing.T) {
 	t.Parallel()

@@ -33,8 +33,8 @@ func (s *Session) continuation(f *frame, ev *Event) error {
 		return &ConnError{EnhanceYourCalm, "a header block without end"}
 	}
 	s.block = append(s.block, f.payload...)
-	if f.flags&flagEndHeaders == 0 {
-		return nil
+	if err := s.bother(); err != nil || f.flags&flagEndHeaders == 0 {
+		return err // one frame would hold most heads
 	}
 	s.expecting = false
 	err := s.head(&s.blockOf, s.block, ev)
@@ -56,6 +56,11 @@ func (s *Session) head(f *frame, block []byte, ev *Event) error {
 	}
 	ev.ID, ev.Head, ev.Fields, ev.TooLarge = f.id, s.heads, s.fields, s.tooLarge
 	ev.End = f.flags&flagEndStream != 0
+	if s.tooLarge {
+		if err := s.spend(tooLargeCost, "too many header lists that are too long"); err != nil {
+			return err
+		}
+	}
 	if st := s.streams[f.id]; st != nil {
 		return s.trailers(st, ev)
 	}
@@ -265,6 +270,7 @@ func (s *Session) Data(st *Stream, p []byte, end bool) {
 	}
 	s.send -= int64(len(p))
 	st.send -= int64(len(p))
+	s.updates = min(s.updates+updatesPerFrame, updatesMost)
 	s.Out = appendHead(s.Out, len(p), typeData, flags, st.id)
 	s.Out = append(s.Out, p...)
 	if end {

@@ -143,7 +143,7 @@ func trailerSize(b []byte) (int, error) {
 		if colon <= 0 || count >= MaxFields || !all(l[:colon], token) || !all(l[colon+1:], text) {
 			return 0, errTrailer
 		}
-		if !mayTrail(kind(l[:colon])) {
+		if !mayTrail(kind(l[:colon]), l[:colon]) {
 			return 0, errTrailerField
 		}
 	}

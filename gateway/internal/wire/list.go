@@ -41,6 +41,8 @@ func (r *Request) Add(name, value []byte) error {
 			return errHopByHop
 		}
 		f.Drop = true
+	case Alias:
+		f.Drop = true
 	case TE:
 		if !equalFold(value, "trailers") {
 			return errHopByHop
@@ -175,7 +177,7 @@ func AppendTrailer(dst, name, value []byte) ([]byte, error) {
 	switch {
 	case err != nil:
 		return dst, err
-	case !mayTrail(k):
+	case !mayTrail(k, name):
 		return dst, errTrailerField
 	}
 	dst = append(dst, name...)
@@ -183,10 +185,6 @@ func AppendTrailer(dst, name, value []byte) ([]byte, error) {
 	dst = append(dst, value...)
 	return append(dst, '\r', '\n'), nil
 }
-
-// mayTrail says whether a header may come after the body: framing, routing and
-// the rest must not come late.
-func mayTrail(k Kind) bool { return k == Other || k == TraceParent || k == ContentType }
 
 // Lines iterates over lines of headers, as trailers are kept.
 func Lines(lines []byte) func(yield func(name, value []byte) bool) {
@@ -210,7 +208,7 @@ func Lines(lines []byte) func(yield func(name, value []byte) bool) {
 func NewField(name, value []byte) Field {
 	f := Field{Name: name, Value: value, Kind: kind(name)}
 	switch f.Kind {
-	case TransferEncoding, Connection, HopByHop, TE, Upgrade:
+	case TransferEncoding, Connection, HopByHop, TE, Upgrade, Alias:
 		f.Drop = true
 	}
 	return f

@@ -83,6 +83,9 @@ const (
 	ContentType
 	Cookie
 	Generation // Rota-Generation
+	// Alias is a name that some servers cannot tell from one of the above, because
+	// they take '_' for '-'. It is never passed on.
+	Alias
 )
 
 // Field is one header line. Name keeps its case; Value has no space around it.
@@ -299,7 +302,7 @@ func (h *Head) fields(b []byte) (rest []byte, err error) {
 		case Connection:
 			listed = true
 			f.Drop = true
-		case HopByHop, TE, Upgrade:
+		case HopByHop, TE, Upgrade, Alias:
 			f.Drop = true
 		}
 		h.Fields = append(h.Fields, f)
@@ -393,9 +396,6 @@ func (r *Response) HasBody(method []byte) bool {
 	return r.Status >= 200 && r.Status != 204 && r.Status != 304 && string(method) != "HEAD"
 }
 
-// IsHost says whether b, which may be empty, is made of what a Host header may have.
-func IsHost(b []byte) bool { return all(b, hostByte) }
-
 // Idempotent says whether a method may be repeated (RFC 9110, 9.2.2).
 func Idempotent(method []byte) bool {
 	switch string(method) {
@@ -452,7 +452,7 @@ var classes = func() (t [256]uint8) {
 	for _, c := range "!#$%&'*+-.^_`|~" {
 		t[c] |= token
 	}
-	for _, c := range "-._~%!$&'()*+,;=:[]" {
+	for _, c := range "-._~%!$&'()*+,;=" {
 		t[c] |= hostByte
 	}
 	return t
@@ -485,6 +485,9 @@ func equalFold(b []byte, lower string) bool {
 
 // kind knows a header by its name.
 func kind(name []byte) Kind {
+	if bytes.IndexByte(name, '_') >= 0 {
+		return aliased(name)
+	}
 	switch len(name) {
 	case 2:
 		return pick(name, "te", TE)
@@ -546,6 +549,25 @@ func kind(name []byte) Kind {
 		return pick(name, "proxy-authorization", HopByHop)
 	}
 	return Other
+}
+
+// aliased is the kind of a name with an underscore: Alias if it is one of the
+// headers that a proxy must know with '_' for '-'. CGI and WSGI read both as one.
+func aliased(name []byte) Kind {
+	var dashed [32]byte
+	if len(name) > len(dashed) {
+		return Other
+	}
+	for i, c := range name {
+		if c == '_' {
+			c = '-'
+		}
+		dashed[i] = c
+	}
+	if k := kind(dashed[:len(name)]); k == Other {
+		return Other
+	}
+	return Alias
 }
 
 func pick(name []byte, lower string, k Kind) Kind {

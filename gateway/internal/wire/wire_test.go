@@ -39,6 +39,7 @@ func TestRequestsThatAreRefused(t *testing.T) {
 		"no host":                  {"GET / HTTP/1.1\r\nX: y\r\n\r\n", 400},
 		"host with slash":          {"GET / HTTP/1.1\r\nHost: a/b\r\n\r\n", 400},
 		"host with at":             {"GET / HTTP/1.1\r\nHost: u@b\r\n\r\n", 400},
+		"host with half a bracket": {"GET / HTTP/1.1\r\nHost: [::1\r\n\r\n", 400},
 		"folded":                   {"GET / HTTP/1.1\r\nHost: a\r\nX: y\r\n z\r\n\r\n", 400},
 		"no colon":                 {"GET / HTTP/1.1\r\nHost: a\r\nnothing\r\n\r\n", 400},
 		"empty name":               {"GET / HTTP/1.1\r\nHost: a\r\n: y\r\n\r\n", 400},
@@ -337,5 +338,70 @@ func TestCookieCrumbsAreCheap(t *testing.T) {
 	})
 	if most := float64(2*len(head) + 20); allocs > most { // two for each header are this test's
 		t.Errorf("%v allocations for %d crumbs", allocs, wire.MaxFields)
+	}
+}
+
+func TestHosts(t *testing.T) {
+	t.Parallel()
+	for host, want := range map[string]bool{
+		"": true, "a": true, "a.example": true, "a.": true, "a:80": true, "a:": true, "127.0.0.1:9080": true, "[::1]": true, "[::1]:80": true, "a_b~c%41": true,
+		"[::1": false, "::1": false, "::1]": false, "[::1]x": false, "[::1]:x": false, "[]": false, "[a]": false, "[127.0.0.1]": false,
+		"[::1]]": false, "a:80:80": false, "a:b": false, "a:-1": false, "a:123456": false, ":80": false, "a]": false, "[fe80::1%25eth0]": false,
+		"a b": false, "a/b": false, "a@b": false, "a#b": false, "a?b": false, "a\\b": false, "\u00e9": false,
+	} {
+		if got := wire.IsHost([]byte(host)); got != want {
+			t.Errorf("%q: %v, want %v", host, got, want)
+		}
+	}
+}
+
+// Whoever takes '_' for '-' must not read a header that the gateway has not
+// looked at.
+func TestAliasesAreNotPassedOn(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{
+		"X_Forwarded_For", "x-forwarded_for", "X_Forwarded_Host", "X_Forwarded_Proto", "X_REAL_IP", "Content_Length", "Transfer_Encoding",
+		"Rota_Generation", "Proxy_Authorization", "Proxy_Connection", "Keep_Alive",
+	} {
+		var r wire.Request
+		if _, err := r.Parse([]byte("GET / HTTP/1.1\r\nHost: a\r\n" + name + ": 5\r\n\r\n")); err != nil || !r.Fields[1].Drop {
+			t.Errorf("HTTP/1 passes %s on (%v)", name, err)
+		}
+		r.Begin()
+		if err := r.Add([]byte(strings.ToLower(name)), []byte("5")); err != nil || !r.Fields[0].Drop {
+			t.Errorf("HTTP/2 passes %s on (%v)", name, err)
+		}
+		if f := wire.NewField([]byte(name), []byte("5")); !f.Drop {
+			t.Errorf("net/http passes %s on", name)
+		}
+	}
+	for _, name := range []string{"X_Custom", "_", strings.Repeat("x_", 100)} {
+		if f := wire.NewField([]byte(name), []byte("5")); f.Drop {
+			t.Errorf("%s is not passed on", name)
+		}
+	}
+}
+
+func TestWhatMayNotBeATrailer(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{
+		"Authorization", "AUTHORIZATION", "Proxy-Authorization", "Cookie", "Set-Cookie", "Host", "Content-Length", "Transfer-Encoding", "Connection",
+		"TE", "Trailer", "Upgrade", "Expect", "Range", "If-Match", "If-None-Match", "Content-Encoding", "Content-Range", "Cache-Control",
+		"X-Forwarded-For", "X_Forwarded_For", "Forwarded", "X-Real-IP", "Rota-Generation", "Idempotency-Key", "Max-Forwards", "Via", "Date",
+		"WWW-Authenticate", "Origin", "X-Api-Key", "Location", "If_Match", "Content_Length",
+	} {
+		raw := "0\r\n" + name + ": x\r\n\r\n"
+		if _, _, _, err := readAll([]byte(raw), len(raw)); err == nil || errors.Is(err, io.ErrUnexpectedEOF) {
+			t.Errorf("HTTP/1 takes %s (%v)", name, err)
+		}
+		if _, err := wire.AppendTrailer(nil, []byte(strings.ToLower(name)), []byte("x")); err == nil {
+			t.Errorf("HTTP/2 takes %s", name)
+		}
+	}
+	for _, name := range []string{"Grpc-Status", "grpc-message", "X-Sum", "Digest", "Content-Digest", "ETag", "Server-Timing", strings.Repeat("x", 100)} {
+		raw := "0\r\n" + name + ": x\r\n\r\n"
+		if _, _, _, err := readAll([]byte(raw), len(raw)); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
