@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
-	"slices"
 	"strings"
 	"time"
 
@@ -86,8 +85,27 @@ func (t Token) Validate() error {
 	if t.Role == Nobody || t.Role > Admin {
 		return &rota.FieldError{Field: "role", Value: t.Role.String(), Want: "viewer, submitter, operator or admin"}
 	}
-	if slices.Contains(t.Namespaces, "") || len(t.Namespaces) > rota.MaxRules {
+	if len(t.Namespaces) > rota.MaxRules {
 		return &rota.FieldError{Field: "namespaces", Value: len(t.Namespaces), Want: fmt.Sprintf("at most %d names", rota.MaxRules)}
+	}
+	for _, ns := range t.Namespaces {
+		if err := CheckNamespace("namespaces", ns); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// maxNamespace is the longest name of a namespace, in bytes.
+const maxNamespace = 63
+
+// CheckNamespace returns a *rota.FieldError unless s can be the name of a
+// namespace: letters, digits, - and _.
+func CheckNamespace(field, s string) error {
+	if s == "" || len(s) > maxNamespace || strings.ContainsFunc(s, func(r rune) bool {
+		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '-' && r != '_'
+	}) {
+		return &rota.FieldError{Field: field, Value: clip(s), Want: fmt.Sprintf("1 to %d letters, digits, - and _", maxNamespace)}
 	}
 	return nil
 }

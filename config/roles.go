@@ -4,7 +4,9 @@ import (
 	"os"
 	"time"
 
+	"github.com/rota-project/rota/auth"
 	"github.com/rota-project/rota/placement"
+	"github.com/rota-project/rota/store"
 )
 
 // The addresses where things are by default.
@@ -85,7 +87,7 @@ type OIDC struct {
 // NewScheduler returns the defaults and the table of options that fills them.
 func NewScheduler() (*Scheduler, *Options) {
 	c := &Scheduler{
-		HTTP: DefaultHTTP, GRPC: DefaultGRPC, Gateway: DefaultGateway, DataDir: "rota-data", Root: "rota", Namespace: "default",
+		HTTP: DefaultHTTP, GRPC: DefaultGRPC, Gateway: DefaultGateway, DataDir: "rota-data", Root: store.DefaultRoot, Namespace: auth.DefaultNamespace,
 		Lease: 5 * time.Second, Interval: time.Minute, PassTimeout: 30 * time.Second, Debounce: 50 * time.Millisecond,
 		BarrierWait: 5 * time.Second, MaxMoves: 1000, TasksPoll: 30 * time.Second,
 		Log: Log{Level: "info", Format: "text"},
@@ -103,7 +105,7 @@ func NewScheduler() (*Scheduler, *Options) {
 		{name: "advertise-grpc", value: textValue(&c.AdvertiseGRPC, "ADDR"), help: "where others reach gRPC, if not where it listens"},
 		{name: "hosts", value: listValue(&c.Hosts, "NAME,..."), help: "other names under which the HTTP API may be asked for"},
 		{name: "tokens", value: textValue(&c.Tokens, "FILE"), help: "the tokens that are good, as rota token create writes them; without it whoever is on this machine is an admin"},
-		{name: "namespace", value: textValue(&c.Namespace, "NAME"), help: "the namespace that this cluster is"},
+		{name: "namespace", value: textValue(&c.Namespace, "NAME"), help: "the namespace that this cluster is: part of its keys in etcd; tokens may be for some namespaces only"},
 		{name: "oidc-issuer", value: textValue(&c.OIDC.Issuer, "URL"), help: "take JWTs of this issuer"},
 		{name: "oidc-audience", value: textValue(&c.OIDC.Audience, "NAME"), help: "that are meant for this audience"},
 		{name: "oidc-keys", value: listValue(&c.OIDC.Keys, "FILE,..."), help: "and signed by one of these keys, PEM; without it the issuer is asked"},

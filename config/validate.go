@@ -39,7 +39,7 @@ func (c *Scheduler) validate() (string, error) {
 		rule{"tls", pair(c.TLS, c.TLSCert, c.TLSKey)},
 		rule{"tls-ca", readable(c.TLSCA)},
 		rule{"tokens", readable(c.Tokens)},
-		rule{"namespace", nameable(c.Namespace)},
+		rule{"namespace", nameError(auth.CheckNamespace("namespace", c.Namespace))},
 		rule{"oidc-audience", both(c.OIDC.Issuer, c.OIDC.Audience, "oidc_issuer and oidc_audience")},
 		rule{"oidc-roles", roles(c.OIDC.Roles)},
 		rule{"http", c.reachable(c.HTTP)},

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	rotav1 "github.com/rota-project/rota/api/rota/v1"
+	"github.com/rota-project/rota/auth"
 	"github.com/rota-project/rota/store"
 	"github.com/rota-project/rota/store/etcd"
 )
@@ -149,7 +150,7 @@ func TestNewerStoreValue(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = e.Stop() })
-	st, err := etcd.Open(t.Context(), etcd.Config{Endpoints: e.Endpoints(), Root: "rota/"})
+	st, err := etcd.Open(t.Context(), etcd.Config{Endpoints: e.Endpoints(), Root: store.ClusterRoot(store.DefaultRoot, auth.DefaultNamespace)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -98,7 +98,7 @@ func (c Config) normalize() (Config, error) {
 			return bad(d.field, d.value, "zero or more")
 		}
 	}
-	c.Etcd.Root = "rota/" + c.Root + "/"
+	c.Etcd.Root = store.PeerRoot(c.Root)
 	if c.Name == "" {
 		c.Name = fmt.Sprintf("%s-%d", ownIP(), os.Getpid())
 	}

@@ -105,6 +105,9 @@ type Server struct {
 // Start starts a node. It serves before it has read the store: calls wait.
 func Start(c Config) (*Server, error) {
 	c.Patience = cmp.Or(c.Patience, DefaultPatience)
+	if err := auth.CheckNamespace("namespace", cmp.Or(c.Namespace, auth.DefaultNamespace)); err != nil {
+		return nil, err
+	}
 	c.Scheduler.GRPC, c.Scheduler.HTTP = cmp.Or(c.AdvertiseGRPC, c.GRPC.Addr().String()), cmp.Or(c.AdvertiseHTTP, c.HTTP.Addr().String())
 	sched, err := scheduler.New(c.Scheduler)
 	if err != nil {

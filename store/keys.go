@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// The keys, below the root that the store was opened with. Values are protobuf
+// The keys, below the root that the store was opened with (see ClusterRoot). Values are protobuf
 // messages of package storepb that begin with a version.
 //
 //	key                     value      written by                  read by     gone with
@@ -54,6 +54,21 @@ const (
 	JobStatesPrefix  = "jobstates/"
 	JobWorkersPrefix = "jobworkers/"
 )
+
+// The roots of clusters on one etcd. No root is a prefix of another's, whatever the
+// names are: a cluster of schedulers is <root>/ns/<namespace>/, one of replicas
+// (package peer) is rota/peers/<root>/.
+
+// DefaultRoot is the root of clusters of schedulers that name none.
+const DefaultRoot = "rota"
+
+// ClusterRoot is what the keys of a cluster of schedulers begin with.
+func ClusterRoot(root, namespace string) string {
+	return escape(root) + "/ns/" + escape(namespace) + "/"
+}
+
+// PeerRoot is what the keys of a cluster of replicas begin with.
+func PeerRoot(root string) string { return DefaultRoot + "/peers/" + escape(root) + "/" }
 
 // SchedulerKey is the key of a scheduler.
 func SchedulerKey(name string) string { return SchedulersPrefix + escape(name) }

@@ -15,6 +15,7 @@ import (
 	"github.com/rota-project/rota/scheduler"
 	"github.com/rota-project/rota/server"
 	"github.com/rota-project/rota/source"
+	"github.com/rota-project/rota/store"
 	"github.com/rota-project/rota/store/etcd"
 	"github.com/rota-project/rota/taskfile"
 )
@@ -127,7 +128,7 @@ func runNode(ctx context.Context, c *config.Scheduler, sc scheduler.Config, grpc
 func openStore(ctx context.Context, c *config.Scheduler, endpoints []string, quiet, log *slog.Logger) (*etcd.Store, error) {
 	for {
 		st, err := etcd.Open(ctx, etcd.Config{
-			Endpoints: endpoints, Root: c.Root + "/", CAFile: c.EtcdCA, CertFile: c.EtcdCert, KeyFile: c.EtcdKey,
+			Endpoints: endpoints, Root: store.ClusterRoot(c.Root, c.Namespace), CAFile: c.EtcdCA, CertFile: c.EtcdCert, KeyFile: c.EtcdKey,
 			User: c.EtcdUser, PasswordFile: c.EtcdPasswordFile, Logger: quiet,
 		})
 		var field *rota.FieldError
