@@ -340,3 +340,48 @@ func TestTaskOutput(t *testing.T) {
 		}
 	}
 }
+
+// TestServiceManager: a scheduler and a worker tell a service manager that they
+// are ready, alive and stopping, in this order.
+func TestServiceManager(t *testing.T) {
+	t.Parallel()
+	for _, r := range roles()[1:4] {
+		t.Run(r.name, func(t *testing.T) {
+			t.Parallel()
+			socket := filepath.Join(shortDir(t), "notify")
+			l, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: socket, Net: "unixgram"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer l.Close()
+			cmd := r.edge(t, stderrs["file"](t), "NOTIFY_SOCKET="+socket, "WATCHDOG_USEC=200000")
+			next := func() string {
+				_ = l.SetReadDeadline(time.Now().Add(30 * time.Second))
+				b := make([]byte, 1000)
+				n, err := l.Read(b)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return string(b[:n])
+			}
+			for _, want := range []string{"READY=1", "WATCHDOG=1", "WATCHDOG=1"} {
+				if got := next(); got != want {
+					t.Fatalf("%q, want %q", got, want)
+				}
+			}
+			if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+				t.Fatal(err)
+			}
+			got := next()
+			for got == "WATCHDOG=1" {
+				got = next()
+			}
+			if got != "STOPPING=1" {
+				t.Errorf("%q, want STOPPING=1", got)
+			}
+			if status := ends(t, cmd, 60*time.Second); status != 0 {
+				t.Errorf("status %d", status)
+			}
+		})
+	}
+}

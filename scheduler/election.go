@@ -41,12 +41,7 @@ func (s *Scheduler) reign(parent context.Context) error {
 	if err != nil {
 		return fmt.Errorf("make a lease: %w", err)
 	}
-	defer func() {
-		// Resign: whoever comes next need not wait for the lease.
-		last, stop := context.WithTimeout(context.WithoutCancel(parent), time.Second)
-		defer stop()
-		_ = st.Revoke(last, lease)
-	}()
+	defer s.resign(lease) // whoever comes next need not wait for the lease
 	value, err := record.Encode(&storepb.Scheduler{
 		Version: record.Version, Name: s.cfg.Name, Grpc: s.cfg.GRPC, Http: s.cfg.HTTP,
 	})
@@ -82,6 +77,13 @@ func (s *Scheduler) reign(parent context.Context) error {
 		}
 	}
 	return ctx.Err()
+}
+
+// resign ends the lease, and with it whatever this scheduler is.
+func (s *Scheduler) resign(lease store.LeaseID) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	_ = s.cfg.Store.Revoke(ctx, lease) // else it ends by itself
 }
 
 // keep renews the lease, and returns when it can no longer be trusted: that

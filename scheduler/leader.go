@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/rota-project/rota/internal/watchdog"
 	"github.com/rota-project/rota/ownership"
 	"github.com/rota-project/rota/placement"
 	"github.com/rota-project/rota/store"
@@ -42,6 +43,7 @@ type leader struct {
 	nextPass   time.Time          // by the interval
 	told       clusterFacts
 	owed       nodeWrites
+	dog        *watchdog.Dog // of the loop
 }
 
 // deltas collects what the view says until the leader looks.
@@ -89,6 +91,13 @@ func (s *Scheduler) lead(parent context.Context, lease store.LeaseID, epoch int6
 	if l.ledger.Limits.InAll < 0 {
 		l.ledger.Limits.InAll = 0
 	}
+	l.dog = watchdog.New(max(2*s.cfg.Lease, standstill), func(place string, standing time.Duration) {
+		s.late.Store(true)
+		s.log.Error("the leader's loop stands still; it gives up", "epoch", epoch, "at", place, "for", standing)
+		cancel()
+		s.resign(lease) // reign would, but lead may never return to it
+	})
+	defer l.dog.Stop()
 	var sources sync.WaitGroup
 	for _, src := range s.cfg.Sources {
 		kick := make(chan struct{}, 1)
@@ -108,17 +117,23 @@ func (s *Scheduler) lead(parent context.Context, lease store.LeaseID, epoch int6
 	return l.run(ctx)
 }
 
+// standstill is the least time after which a leader's loop that does not come
+// round is taken for hung. A pass over a million tasks takes a second.
+const standstill = 10 * time.Second
+
 // run is the leader's loop.
 func (l *leader) run(ctx context.Context) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	l.nextPass = time.Now().Add(l.s.cfg.Interval)
 	for {
+		l.dog.At("learning what changed")
 		for _, d := range l.inbox.take() {
 			if err := l.learn(d); err != nil {
 				return err
 			}
 		}
+		l.dog.At("planning")
 		now := time.Now()
 		l.ramps.grow(now, func(name string) {
 			l.workers[name] = true
@@ -133,6 +148,7 @@ func (l *leader) run(ctx context.Context) error {
 		} else if l.graceEnds(now) || !l.planAt.IsZero() && !now.Before(l.planAt) {
 			l.pass(now)
 		}
+		l.dog.At("writing what programs left")
 		if l.orphans {
 			if err := l.removeOrphans(ctx); err != nil {
 				return err
@@ -141,11 +157,13 @@ func (l *leader) run(ctx context.Context) error {
 		if err := l.keepEnded(ctx); err != nil {
 			return err
 		}
+		l.dog.At("writing grants")
 		wrote, err := l.execute(ctx)
 		if err != nil {
 			return err
 		}
 		if !wrote {
+			l.dog.At("keeping house")
 			if wrote, err = l.housekeep(ctx, now); err != nil {
 				return err
 			}
@@ -158,9 +176,11 @@ func (l *leader) run(ctx context.Context) error {
 			l.soon()
 		}
 		timer.Reset(time.Until(l.wakeAt()))
+		l.dog.Rest()
 		select {
 		case <-l.inbox.signal:
 		case list := <-l.lists:
+			l.dog.At("taking in a list")
 			if err := l.reconcile(ctx, list); err != nil {
 				return err
 			}

@@ -19,6 +19,7 @@ type Scheduler struct {
 	view     *view.View
 	sessions *sessions.Server
 	stats    stats
+	late     atomic.Bool // a loop of the leader stood still
 
 	mu     sync.Mutex
 	ran    bool
@@ -32,6 +33,10 @@ type stats struct {
 	passes, moves, txns, refusedTxns atomic.Uint64 // since the start
 	moving                           atomic.Int64
 }
+
+// Late reports whether the leader's loop was found standing still. Such a
+// process has given up leadership, and is best started again.
+func (s *Scheduler) Late() bool { return s.late.Load() }
 
 // New returns a scheduler that has not started.
 func New(c Config) (*Scheduler, error) {

@@ -9,6 +9,7 @@ import (
 
 	rotav1 "github.com/rota-project/rota/api/rota/v1"
 	"github.com/rota-project/rota/auth"
+	"github.com/rota-project/rota/internal/watchdog"
 	"github.com/rota-project/rota/store"
 	"github.com/rota-project/rota/view"
 
@@ -182,12 +183,20 @@ func (s *Server) Serve(ctx context.Context, stream Stream) error {
 		case <-timer.C:
 		}
 	}()
+	dog := watchdog.New(standstill, func(place string, standing time.Duration) {
+		s.cfg.Logger.Error("a session stands still; the worker goes to another scheduler", "worker", c.name, "at", place, "for", standing)
+		cancel()
+		c.end()
+	})
+	defer dog.Stop()
 	for {
+		dog.Rest()
 		select {
 		case m, ok := <-in:
 			if !ok {
 				return nil
 			}
+			dog.At("taking in what the worker says")
 			if done := c.receive(ctx, m); done {
 				return nil
 			}
@@ -201,6 +210,10 @@ func (s *Server) Serve(ctx context.Context, stream Stream) error {
 		}
 	}
 }
+
+// standstill is when a session that is at one message of its worker is taken for
+// hung: whatever it asks of the store has a limit below.
+const standstill = 10 * time.Second
 
 func errStopping() error { return status.Error(codes.Unavailable, "scheduler is stopping") }
 

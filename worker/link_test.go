@@ -3,6 +3,7 @@ package worker_test
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -79,6 +80,55 @@ func TestFenced(t *testing.T) {
 		}
 		f.set(func() { f.mute = false })
 	})
+}
+
+// stuckHandler is a log that takes nothing once it is stuck.
+type stuckHandler struct {
+	slog.Handler
+	stuck *atomic.Bool
+	letGo chan struct{}
+}
+
+func (h stuckHandler) Enabled(context.Context, slog.Level) bool { return true }
+
+func (h stuckHandler) Handle(context.Context, slog.Record) error {
+	if h.stuck.Load() {
+		<-h.letGo
+	}
+	return nil
+}
+
+func (h stuckHandler) WithAttrs([]slog.Attr) slog.Handler { return h }
+
+// TestHungLoop: a worker whose own loop hangs, here in a log line, is ended
+// before its lease is over, if it runs something exclusive.
+func TestHungLoop(t *testing.T) {
+	t.Parallel()
+	for mode, dies := range map[rota.Mode]bool{rota.Exclusive: true, rota.Available: false} {
+		synctest.Test(t, func(t *testing.T) {
+			f := newFake(t)
+			f.full = []*rotav1.GrantItem{grant("a", 1, mode, "")}
+			log := stuckHandler{stuck: &atomic.Bool{}, letGo: make(chan struct{})}
+			var died, from atomic.Int64
+			start(t, f, worker.Config{Logger: slog.New(log), Exit: func(code int) {
+				if code == worker.ExitFenced {
+					died.Store(time.Now().UnixNano() - from.Load())
+				}
+			}}, map[string]worker.TaskFunc{"k": wait})
+			pass(ttl)
+			log.stuck.Store(true)
+			from.Store(time.Now().UnixNano())
+			f.set(func() { f.mute = true })
+			f.cut()
+			pass(2 * ttl)
+			if d := time.Duration(died.Load()); (d > 0) != dies || d >= ttl {
+				t.Errorf("%s: it died after %s", mode, d)
+			}
+			log.stuck.Store(false)
+			close(log.letGo)
+			f.set(func() { f.mute = false })
+		})
+	}
 }
 
 func TestSessionLost(t *testing.T) {

@@ -50,12 +50,14 @@ type loop struct {
 	aliveSince ownership.Time // since when another of our name is said to be alive
 	leaving    bool
 	left       bool
+	fuse       fuse
+	exclusive  int            // calls of exclusive instances
 	leaveBy    ownership.Time // when to stop waiting: for successors, then for the farewell
 	fatal      error
 }
 
 func (l *loop) init(w *Worker) {
-	l.w = w
+	l.w, l.fuse.w = w, w
 	l.holder = ownership.NewHolder(ownership.DefaultTrust(defaultTTL))
 	l.calls = map[rota.Instance]*call{}
 	l.orders = map[rota.Instance]Assigned{}
@@ -78,21 +80,26 @@ func (l *loop) run() error {
 	}()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	defer l.fuse.stop()
 	leave := w.leave
 	for {
+		l.fuse.at("taking in what happened")
 		for _, f := range w.inbox.take() {
 			f()
 		}
 		l.settle()
+		l.fuse.at("telling the scheduler")
 		l.flush()
 		l.watchLease()
 		if l.done() {
 			return l.fatal
 		}
 		l.arm(timer)
+		l.fuse.at("waiting")
 		select {
 		case <-w.inbox.signal:
 		case <-timer.C:
+			l.fuse.at("acting by the clock")
 			now := w.now()
 			if l.leaving && now >= l.leaveBy && !l.holder.Empty() {
 				l.leaveBy = now + farewellTimeout
@@ -100,6 +107,7 @@ func (l *loop) run() error {
 			}
 			l.act(l.holder.Tick(now))
 		case <-leave:
+			l.fuse.at("leaving")
 			leave = nil
 			l.startLeaving()
 		}
@@ -160,6 +168,7 @@ func (l *loop) arm(timer *time.Timer) {
 		next = min(next, until)
 	}
 	timer.Reset(max(next-now, 0))
+	l.fuse.set(l.exclusive, l.holder.Trusted(), l.ttl, now)
 }
 
 // flush sends what is due.
@@ -437,6 +446,9 @@ func (l *loop) start(i rota.Instance, gen rota.Generation) {
 	a.generation.Store(uint64(gen))
 	ctx, cancel := context.WithCancelCause(context.Background())
 	l.calls[i] = &call{assigned: a, cancel: cancel}
+	if a.Task.Mode != rota.Available {
+		l.exclusive++
+	}
 	w.mu.Lock()
 	w.tasks[i] = a
 	w.mu.Unlock()
@@ -454,6 +466,9 @@ func (l *loop) returned(i rota.Instance, text string) {
 	c := l.calls[i]
 	c.cancel(nil)
 	delete(l.calls, i)
+	if c.assigned.Task.Mode != rota.Available {
+		l.exclusive--
+	}
 	w.mu.Lock()
 	delete(w.tasks, i)
 	w.mu.Unlock()

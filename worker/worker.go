@@ -238,6 +238,30 @@ func (w *Worker) TryLeaveBarrier(d time.Duration) bool {
 	}
 }
 
+// Joined waits until the worker has a session for the first time, and reports
+// whether it has; it has not if ctx or the worker ends before.
+func (w *Worker) Joined(ctx context.Context) bool {
+	for {
+		w.mu.Lock()
+		status, changed := w.status, w.changed
+		w.mu.Unlock()
+		switch status {
+		case StatusNew:
+		case StatusDead:
+			return false
+		default:
+			return true
+		}
+		select {
+		case <-changed:
+		case <-w.ended:
+			return false
+		case <-ctx.Done():
+			return false
+		}
+	}
+}
+
 // set changes the status; w.mu is held.
 func (w *Worker) set(s Status) {
 	if w.status != s {

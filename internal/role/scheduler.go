@@ -37,6 +37,11 @@ func Scheduler(ctx context.Context, c *config.Scheduler, logTo io.Writer) error 
 			return "the scheduler did not resign; if it led, another leads when its lease has ended"
 		})()
 		log.Info("ready", "gateway", n.gateway, "http", httpL.Addr().String(), "grpc", grpcL.Addr().String(), "etcd", n.etcd)
+		go func() {
+			if n.server.Ready(ctx) == nil {
+				notify(ctx, log, func() bool { return !n.server.Scheduler().Late() })
+			}
+		}()
 		select {
 		case <-ctx.Done():
 			return nil

@@ -146,6 +146,11 @@ func Worker(ctx context.Context, c *config.Worker, logTo io.Writer) error {
 	defer stop()
 	forget := time.AfterFunc(startedAfter, forgetStart)
 	defer forget.Stop()
+	go func() {
+		if w.Joined(ctx) {
+			notify(ctx, log, func() bool { return true }) // a loop that hangs ends the process itself
+		}
+	}()
 	done := jobs.run(ctx)
 	err = w.Run(ctx)
 	return errors.Join(err, done())

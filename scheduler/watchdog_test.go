@@ -1,0 +1,97 @@
+package scheduler_test
+
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/rota-project/rota"
+	"github.com/rota-project/rota/scheduler"
+	"github.com/rota-project/rota/source"
+	"github.com/rota-project/rota/store"
+	"github.com/rota-project/rota/store/memory"
+	"github.com/rota-project/rota/worker"
+)
+
+// stuckStore is a store whose transactions of grants never return, whatever
+// becomes of their context, while it is stuck.
+type stuckStore struct {
+	store.Store
+	stuck atomic.Bool
+	letGo chan struct{}
+}
+
+func (s *stuckStore) Txn(ctx context.Context, conds []store.Cond, ops []store.Op) (bool, int64, error) {
+	for _, op := range ops {
+		if s.stuck.Load() && strings.HasPrefix(op.Key, store.GrantsPrefix) {
+			<-s.letGo
+		}
+	}
+	return s.Store.Txn(ctx, conds, ops)
+}
+
+// syncBuffer is a log that a test reads while it is written.
+type syncBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *syncBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *syncBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}
+
+// TestHungLeaderGivesUp: a leader whose loop stands still, while its lease is
+// renewed as ever, makes way for another.
+func TestHungLeaderGivesUp(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		st := memory.New()
+		t.Cleanup(func() { st.Close() })
+		hung := &stuckStore{Store: st, letGo: make(chan struct{})}
+		var mu sync.Mutex
+		list := tasks(4)
+		src := func() []*source.Source {
+			return []*source.Source{source.Func("list", func(context.Context) ([]rota.Task, error) {
+				mu.Lock()
+				defer mu.Unlock()
+				return list, nil
+			})}
+		}
+		o := newOwners(t)
+		log := &syncBuffer{}
+		first := newScheduler(t, "s1", hung, scheduler.Config{Sources: src(), Interval: time.Second, Logger: slog.New(slog.NewTextHandler(log, nil))})
+		time.Sleep(time.Second) // it leads
+		second := newScheduler(t, "s2", st, scheduler.Config{Sources: src(), Interval: time.Second})
+		t.Cleanup(func() { close(hung.letGo) })
+		newWorker(t, "w0", o, worker.Config{}, second)
+		time.Sleep(5 * time.Second)
+		if n := o.count(); n["w0"] != 4 {
+			t.Fatalf("before: %v", n)
+		}
+		hung.stuck.Store(true)
+		mu.Lock()
+		list = tasks(6)
+		mu.Unlock()
+		time.Sleep(20 * time.Second)
+		if n := o.count(); n["w0"] != 6 {
+			t.Errorf("%v run 20 s later", n)
+		}
+		if !first.Late() || second.Late() || !strings.Contains(log.String(), `at="writing grants"`) {
+			t.Errorf("late: %v, %v; log:\n%s", first.Late(), second.Late(), log)
+		}
+	})
+}
