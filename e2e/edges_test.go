@@ -73,7 +73,7 @@ func edgeScheduler(t *testing.T) *sched {
 	c := &cluster{t: t, dir: t.TempDir(), lease: 5 * time.Second}
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	e, err := etcd.Embed(ctx, etcd.EmbedConfig{DataDir: filepath.Join(c.dir, "etcd"), NoSync: true})
+	e, err := etcd.Embed(ctx, etcd.EmbedConfig{DataDir: filepath.Join(c.dir, "etcd"), Listen: "127.0.0.1:0", NoSync: true})
 	if err != nil {
 		t.Fatal(err)
 	}

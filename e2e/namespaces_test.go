@@ -34,8 +34,9 @@ func TestNamespaces(t *testing.T) {
 		secrets[ns] = []string{"ROTA_TOKEN=" + regexp.MustCompile(`rota_\S+`).FindString(text)}
 	}
 	for _, ns := range []string{"a", "b"} {
-		s := start(t, nil, rotaBin, append([]string{"scheduler", "--name", "s", "--namespace", ns, "--etcd", e.Endpoints()[0],
-			"--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--gateway", "", "--tls", "--tokens", filepath.Join(c.dir, "tokens")}, c.files("scheduler-s")...)...)
+		s := start(t, nil, rotaBin, append([]string{
+			"scheduler", "--name", "s", "--namespace", ns, "--etcd", e.Endpoints()[0], "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--gateway", "", "--tls", "--tokens", filepath.Join(c.dir, "tokens"),
+		}, c.files("scheduler-s")...)...)
 		servers[ns] = s.find(t, `msg=ready .*grpc=(\S+)`, 30*time.Second)[1]
 		w := start(t, nil, rotaBin, append([]string{"worker", "--name", "w", "--schedulers", servers[ns], "--exec", "hold=/bin/sleep 1000"}, c.files("worker-w")...)...)
 		w.find(t, "session opened", 30*time.Second)

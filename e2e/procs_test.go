@@ -179,7 +179,7 @@ func newCluster(t *testing.T, schedulers, workers int, lease time.Duration, extr
 	c.record = newRecord(t, shortDir(t))
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	e, err := etcd.Embed(ctx, etcd.EmbedConfig{DataDir: filepath.Join(c.dir, "etcd"), NoSync: true})
+	e, err := etcd.Embed(ctx, etcd.EmbedConfig{DataDir: filepath.Join(c.dir, "etcd"), Listen: "127.0.0.1:0", NoSync: true})
 	if err != nil {
 		t.Fatal(err)
 	}

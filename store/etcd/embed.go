@@ -27,10 +27,12 @@ var ErrDataDirInUse = errors.New("data directory is in use")
 
 // EmbedConfig says where an embedded node keeps its data.
 type EmbedConfig struct {
-	// DataDir is where the data is; it is made if it is not there.
+	// DataDir is where the data is; it is made if it is not there. Nobody else may
+	// write to it.
 	DataDir string
-	// Listen is the loopback address for clients. Empty means 127.0.0.1 and any
-	// free port.
+	// Listen is a loopback address for clients, as 127.0.0.1:2379: every user of
+	// the machine can then read and write all that is kept. Empty means a unix
+	// socket that only this user can reach.
 	Listen string
 	// NoSync does not wait for the disk. A crash of the machine (not of the
 	// process) then loses data: for tests and throw-away clusters only.
@@ -61,6 +63,7 @@ type Embedded struct {
 	etcd     *embed.Etcd
 	grpc     *grpcServers
 	lock     *fileutil.LockedFile
+	socket   *socket // nil if it listens on an address
 	endpoint string
 	failed   *failure
 	stop     sync.Once
@@ -74,8 +77,8 @@ func Embed(ctx context.Context, cfg EmbedConfig) (*Embedded, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
-		return nil, fmt.Errorf("etcd: data_dir: %w", err)
+	if err := ownDir(cfg.DataDir); err != nil {
+		return nil, err
 	}
 	lock, err := fileutil.TryLockFile(filepath.Join(cfg.DataDir, lockFile), os.O_WRONLY|os.O_CREATE, 0o600)
 	if errors.Is(err, fileutil.ErrLocked) {
@@ -83,18 +86,38 @@ func Embed(ctx context.Context, cfg EmbedConfig) (*Embedded, error) {
 	} else if err != nil {
 		return nil, fmt.Errorf("etcd: data_dir: lock: %w", err)
 	}
-	f := &failure{ch: make(chan struct{})}
+	e := &Embedded{lock: lock, failed: &failure{ch: make(chan struct{})}}
+	if err := e.start(ctx, cfg, ec); err != nil {
+		_ = errors.Join(e.socket.close(), lock.Close()) // the error of the start is the one that counts
+		return nil, fmt.Errorf("etcd: start in %s: %w", cfg.DataDir, err)
+	}
+	return e, nil
+}
+
+func (e *Embedded) start(ctx context.Context, cfg EmbedConfig, ec *embed.Config) (err error) {
+	if cfg.Listen == "" {
+		if e.socket, err = newSocket(cfg.DataDir); err != nil {
+			return err
+		}
+		ec.ListenClientUrls = []url.URL{{Scheme: "unix", Path: e.socket.path()}}
+	} else {
+		ec.ListenClientUrls = []url.URL{{Scheme: "http", Host: cfg.Listen}}
+	}
+	ec.AdvertiseClientUrls = ec.ListenClientUrls
+	f := e.failed
 	servers := &grpcServers{}
 	ec.ServiceRegister = servers.add
 	ec.ZapLoggerBuilder = embed.NewZapLoggerBuilder(serverLogger(cfg.Logger, f))
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
-	node, err := start(ctx, ec, f)
-	if err != nil {
-		_ = lock.Close() // the error of the start is the one that counts
-		return nil, fmt.Errorf("etcd: start in %s: %w", cfg.DataDir, err)
+	if e.etcd, err = start(ctx, ec, f); err != nil {
+		return err
 	}
-	return &Embedded{etcd: node, grpc: servers, lock: lock, endpoint: "http://" + node.Clients[0].Addr().String(), failed: f}, nil
+	e.grpc, e.endpoint = servers, ec.ListenClientUrls[0].String()
+	if e.socket == nil {
+		e.endpoint = "http://" + e.etcd.Clients[0].Addr().String() // the port may have been any
+	}
+	return nil
 }
 
 // Endpoints are what to open.
@@ -117,7 +140,7 @@ func (e *Embedded) Stop() error {
 			e.grpc.stop()
 			e.etcd.Close()
 		}
-		if err = e.lock.Close(); err != nil {
+		if err = errors.Join(e.socket.close(), e.lock.Close()); err != nil {
 			err = fmt.Errorf("etcd: unlock: %w", err)
 		}
 	})
@@ -148,19 +171,15 @@ func embedConfig(cfg EmbedConfig) (*embed.Config, error) {
 	if cfg.DataDir == "" {
 		return nil, &rota.FieldError{Field: "data_dir", Value: "", Want: "a directory; it is missing"}
 	}
-	listen := cfg.Listen
-	if listen == "" {
-		listen = "127.0.0.1:0"
-	}
-	host, _, err := net.SplitHostPort(listen)
-	if ip := net.ParseIP(host); err != nil || ip == nil || !ip.IsLoopback() {
-		return nil, &rota.FieldError{Field: "listen", Value: listen, Want: "a loopback address and a port, as 127.0.0.1:2379"}
+	if cfg.Listen != "" {
+		host, _, err := net.SplitHostPort(cfg.Listen)
+		if ip := net.ParseIP(host); err != nil || ip == nil || !ip.IsLoopback() {
+			return nil, &rota.FieldError{Field: "listen", Value: cfg.Listen, Want: "a loopback address and a port, as 127.0.0.1:2379"}
+		}
 	}
 	ec := embed.NewConfig()
 	ec.Name = "rota"
 	ec.Dir = cfg.DataDir
-	ec.ListenClientUrls = []url.URL{{Scheme: "http", Host: listen}}
-	ec.AdvertiseClientUrls = ec.ListenClientUrls
 	// There are no peers, so nothing listens for them; the address is a name.
 	ec.ListenPeerUrls = nil
 	ec.AdvertisePeerUrls = []url.URL{{Scheme: "http", Host: "127.0.0.1:2380"}}

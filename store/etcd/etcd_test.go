@@ -127,7 +127,7 @@ func TestNotThere(t *testing.T) {
 // TestComesLater asks for an etcd that is started a little later.
 func TestComesLater(t *testing.T) {
 	t.Parallel()
-	first, err := etcd.Embed(t.Context(), etcd.EmbedConfig{DataDir: t.TempDir(), NoSync: true})
+	first, err := etcd.Embed(t.Context(), etcd.EmbedConfig{DataDir: t.TempDir(), Listen: "127.0.0.1:0", NoSync: true})
 	if err != nil {
 		t.Fatal(err)
 	}

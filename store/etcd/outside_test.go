@@ -119,7 +119,7 @@ func newRelay(t *testing.T, to string) *relay {
 			if err != nil {
 				return
 			}
-			out, err := net.Dial("tcp", to)
+			out, err := net.Dial("unix", strings.TrimPrefix(to, "unix://"))
 			if err != nil || !r.add(in, out) {
 				_ = in.Close()
 				continue
@@ -164,7 +164,7 @@ func (r *relay) set(cut bool) {
 // revision once and in order, and the store must work when it is back.
 func TestCut(t *testing.T) {
 	t.Parallel()
-	r := newRelay(t, strings.TrimPrefix(node.Endpoints()[0], "http://"))
+	r := newRelay(t, node.Endpoints()[0])
 	direct := open(t, etcd.Config{Endpoints: node.Endpoints(), Root: "cut/"})
 	far := open(t, etcd.Config{Endpoints: []string{r.listener.Addr().String()}, Root: "cut/", RequestTimeout: 200 * time.Millisecond})
 	write := func(s store.Store) (int64, error) {
