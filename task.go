@@ -26,6 +26,20 @@ const (
 // DefaultKind is the kind of a task that names none.
 const DefaultKind = "task"
 
+// Prefixes of the kinds that belong to programs. A worker offers such a kind only
+// by registering a function of a program under the name that follows: neither a
+// task function of its own nor one for every kind runs it.
+const (
+	ProgramKind          = "program/"           // a task function
+	ProgramSchedulerKind = "program-scheduler/" // a scheduler function
+)
+
+// IsProgramKind reports whether only a registered function of a program may run
+// tasks of the kind.
+func IsProgramKind(kind string) bool {
+	return strings.HasPrefix(kind, ProgramKind) || strings.HasPrefix(kind, ProgramSchedulerKind)
+}
+
 // Mode says what a task prefers when it cannot have both: one owner at most,
 // or one owner at least.
 type Mode string

@@ -14,7 +14,8 @@ type Worker struct {
 	Zone string
 	// Labels are facts that rules can ask for.
 	Labels map[string]string
-	// Kinds are the kinds of task it can run. Nil means every kind.
+	// Kinds are the kinds of task it can run. Nil means every kind but those of
+	// programs, see IsProgramKind.
 	Kinds []string
 	// Capacity is what it has of each resource. A resource that is not named
 	// here is not there, unless Capacity is nil: then nothing is counted.

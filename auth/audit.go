@@ -1,10 +1,13 @@
 package auth
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
+	"strconv"
 	"strings"
+	"unicode"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
@@ -14,59 +17,118 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
-// targetFields are the fields of a request that say what it is about, in the
-// order in which the audit shows them. No other field is ever shown: payloads,
-// environments and inputs may hold secrets.
-var targetFields = []protoreflect.Name{"namespace", "id", "ids", "name", "worker", "worker_id", "job_id", "function", "program", "role"}
+// targetFields are the fields of a message that say what it is about, in the order
+// in which the audit shows them, and what it calls them there. No other field is
+// ever shown: payloads, environments and inputs may hold secrets, and so may the
+// words after a command.
+var targetFields = []struct {
+	field protoreflect.Name
+	as    string
+}{
+	{"namespace", ""},
+	{"id", ""},
+	{"ids", ""},
+	{"name", ""},
+	{"names", ""},
+	{"worker", ""},
+	{"worker_id", ""},
+	{"workerID", "worker"},
+	{"job_id", ""},
+	{"jobID", "job_id"},
+	{"function", ""},
+	{"program", ""},
+	{"role", ""},
+	{"kind", ""},
+	{"pinned", "worker"},
+	{"argv", "command"},
+	{"address", ""},
+	{"group", ""},
+	{"state", ""},
+	{"id_prefix", ""},
+	{"reason", ""},
+	{"service", ""},
+	{"delete", "remove"},
+	{"incarnation", ""},
+	// Messages within the message, which are described in the same way.
+	{"job", ""},
+	{"tasks", ""},
+	{"set", ""},
+	{"hello", ""},
+	{"change", ""},
+	{"end", ""},
+	{"info", ""},
+	{"leave", ""},
+}
 
-// listed is how many of a list's names are shown.
+// listed is how many of a list's entries are shown.
 const listed = 8
 
-// target says in few words what a request is about.
-func target(req any) string {
+// Target says in few words what a request is about, for the audit.
+func Target(req any) string {
 	m, ok := req.(proto.Message)
 	if !ok {
 		return ""
 	}
-	var parts []string
-	r := m.ProtoReflect()
-	fields := r.Descriptor().Fields()
-	for _, name := range targetFields {
-		fd := fields.ByName(name)
-		if fd == nil || !r.Has(fd) || fd.Kind() != protoreflect.StringKind {
+	return strings.Join(describe(m.ProtoReflect(), nil), " ")
+}
+
+// describe appends what m is about to parts.
+func describe(m protoreflect.Message, parts []string) []string {
+	fields := m.Descriptor().Fields()
+	for _, f := range targetFields {
+		fd := fields.ByName(f.field)
+		if fd == nil || fd.IsMap() || !m.Has(fd) {
 			continue
+		}
+		as := cmp.Or(f.as, string(f.field))
+		if as == "name" {
+			as = whose(m.Descriptor().Name())
+		}
+		show := func(v protoreflect.Value) {
+			switch fd.Kind() {
+			case protoreflect.StringKind:
+				parts = append(parts, as+"="+quote(v.String()))
+			case protoreflect.MessageKind:
+				parts = describe(v.Message(), parts)
+			}
 		}
 		if !fd.IsList() {
-			parts = append(parts, fmt.Sprintf("%s=%s", name, clip(r.Get(fd).String())))
+			show(m.Get(fd))
 			continue
 		}
-		list := r.Get(fd).List()
-		for i := range min(list.Len(), listed) {
-			parts = append(parts, fmt.Sprintf("%s=%s", name, clip(list.Get(i).String())))
+		list := m.Get(fd).List()
+		n := min(list.Len(), listed)
+		if f.field == "argv" {
+			n = 1
 		}
-		if n := list.Len() - listed; n > 0 {
-			parts = append(parts, fmt.Sprintf("and %d more", n))
+		for i := range n {
+			show(list.Get(i))
+		}
+		if more := list.Len() - n; more > 0 && f.field != "argv" {
+			parts = append(parts, fmt.Sprintf("and %d more", more))
 		}
 	}
-	// Declarations are lists of messages with ids.
-	for i := range fields.Len() {
-		fd := fields.Get(i)
-		if fd.Kind() != protoreflect.MessageKind || !fd.IsList() || fd.IsMap() {
-			continue
-		}
-		id := fd.Message().Fields().ByName("id")
-		if id == nil || id.Kind() != protoreflect.StringKind || id.IsList() {
-			continue
-		}
-		list := r.Get(fd).List()
-		for i := range min(list.Len(), listed) {
-			parts = append(parts, "id="+clip(list.Get(i).Message().Get(id).String()))
-		}
-		if n := list.Len() - listed; n > 0 {
-			parts = append(parts, fmt.Sprintf("and %d more", n))
-		}
+	return parts
+}
+
+// whose says what the field "name" of a message names.
+func whose(message protoreflect.Name) string {
+	switch {
+	case strings.Contains(string(message), "Program"):
+		return "program"
+	case strings.HasPrefix(string(message), "Worker"), message == "GetWorkerRequest", message == "ReportExitRequest", message == "JobHello":
+		return "worker"
 	}
-	return strings.Join(parts, " ")
+	return "name"
+}
+
+// quote makes a text one word of the audit's line, and short.
+func quote(s string) string {
+	s = clip(s)
+	if s == "" || strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r == '"' || r == '=' || !unicode.IsPrint(r) }) {
+		return strconv.Quote(s)
+	}
+	return s
 }
 
 // whence is where a call came from. The HTTP side calls from within the process
@@ -85,11 +147,31 @@ func whence(ctx context.Context) string {
 	return p.Addr.String()
 }
 
+type auditorKey struct{}
+
+// auditor is what Audit writes with: a call that a Guard has let in.
+type auditor struct {
+	log    *slog.Logger
+	who    Identity
+	method string
+	writes bool
+}
+
+// Audit writes a line of the audit for the call whose context ctx is, if its
+// method changes something: for what one message of a stream has done, and for a
+// route that is no gRPC method, where nobody but its handler knows the target.
+// Behind no Guard it does nothing.
+func Audit(ctx context.Context, target string, err error) {
+	if a, ok := ctx.Value(auditorKey{}).(auditor); ok && a.writes {
+		audit(ctx, a.log, a.who, a.method, target, err)
+	}
+}
+
 // audit writes one line: who did what to which, and what came of it.
-func audit(ctx context.Context, log *slog.Logger, who Identity, method string, req any, err error) {
+func audit(ctx context.Context, log *slog.Logger, who Identity, method, target string, err error) {
 	attrs := []slog.Attr{
 		slog.String("who", who.Name), slog.String("kind", string(who.Kind)), slog.String("credential", who.ID),
-		slog.String("method", method), slog.String("target", target(req)),
+		slog.String("method", method), slog.String("target", target),
 		slog.String("outcome", status.Code(err).String()), slog.String("from", whence(ctx)),
 	}
 	level := slog.LevelInfo

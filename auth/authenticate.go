@@ -90,7 +90,7 @@ func (a *Authenticator) Bearer(ctx context.Context, header string) (Identity, er
 		case err != nil:
 			return Identity{}, errCredentials
 		}
-		return Identity{Kind: ByToken, ID: t.ID, Name: t.Name, Role: t.Role, Namespaces: t.Namespaces}, nil
+		return Identity{Kind: ByToken, ID: t.ID, Name: t.Name, Role: t.Role, Namespaces: t.Namespaces, Kinds: t.Kinds}, nil
 	}
 	if a.JWT == nil {
 		return Identity{}, errCredentials

@@ -70,7 +70,7 @@ func (g *Guard) Admit(ctx context.Context, method string) (context.Context, Iden
 	if g.limited(who, method) && !g.limiter.call(who, time.Now()) {
 		return ctx, who, status.Error(codes.ResourceExhausted, "too many calls a second with these credentials")
 	}
-	return With(ctx, who), who, nil
+	return context.WithValue(With(ctx, who), auditorKey{}, auditor{g.log, who, method, g.policy[method].Writes}), who, nil
 }
 
 // limited reports whether rates apply: not to what workers and schedulers must
@@ -81,12 +81,12 @@ func (g *Guard) limited(who Identity, method string) bool {
 	return who.Kind != Local && !r.Worker && !r.Scheduler
 }
 
-// AdmitAudited is Admit for a route that is no gRPC method: what it refuses, and
-// what changes something, is audited.
+// AdmitAudited is Admit for a route that is no gRPC method: what it refuses is
+// audited. What changes something its handler audits, see Audit.
 func (g *Guard) AdmitAudited(ctx context.Context, method string) (context.Context, error) {
 	ctx, who, err := g.Admit(ctx, method)
-	if err != nil || g.policy[method].Writes {
-		audit(ctx, g.log, who, method, nil, err)
+	if err != nil {
+		audit(ctx, g.log, who, method, "", err)
 	}
 	return ctx, err
 }
@@ -96,12 +96,12 @@ func (g *Guard) Unary() grpc.UnaryServerInterceptor {
 	return func(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
 		ctx, who, err := g.Admit(ctx, info.FullMethod)
 		if err != nil {
-			audit(ctx, g.log, who, info.FullMethod, req, err)
+			audit(ctx, g.log, who, info.FullMethod, Target(req), err)
 			return nil, err
 		}
 		resp, err := handler(ctx, req)
 		if g.policy[info.FullMethod].Writes {
-			audit(ctx, g.log, who, info.FullMethod, req, err)
+			audit(ctx, g.log, who, info.FullMethod, Target(req), err)
 		}
 		return resp, err
 	}
@@ -112,7 +112,7 @@ func (g *Guard) Stream() grpc.StreamServerInterceptor {
 	return func(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
 		ctx, who, err := g.Admit(ss.Context(), info.FullMethod)
 		if err != nil {
-			audit(ctx, g.log, who, info.FullMethod, nil, err)
+			audit(ctx, g.log, who, info.FullMethod, "", err)
 			return err
 		}
 		give, ok := func() {}, true
@@ -121,13 +121,14 @@ func (g *Guard) Stream() grpc.StreamServerInterceptor {
 		}
 		if !ok {
 			err := status.Error(codes.ResourceExhausted, "too many streams at once with these credentials")
-			audit(ctx, g.log, who, info.FullMethod, nil, err)
+			audit(ctx, g.log, who, info.FullMethod, "", err)
 			return err
 		}
 		defer give()
-		err = handler(srv, &identifiedStream{ss, ctx, func() error { return g.who.Still(who) }})
+		s := &identifiedStream{ServerStream: ss, ctx: ctx, still: func() error { return g.who.Still(who) }}
+		err = handler(srv, s)
 		if g.policy[info.FullMethod].Writes {
-			audit(ctx, g.log, who, info.FullMethod, nil, err)
+			audit(ctx, g.log, who, info.FullMethod, s.target, err)
 		}
 		return err
 	}
@@ -135,8 +136,10 @@ func (g *Guard) Stream() grpc.StreamServerInterceptor {
 
 type identifiedStream struct {
 	grpc.ServerStream
-	ctx   context.Context
-	still func() error
+	ctx    context.Context
+	still  func() error
+	begun  bool   // the first message has come
+	target string // what it is about
 }
 
 // SendMsg says nothing more to who may not hear it any more.
@@ -151,6 +154,9 @@ func (s *identifiedStream) SendMsg(m any) error {
 func (s *identifiedStream) RecvMsg(m any) error {
 	if err := s.ServerStream.RecvMsg(m); err != nil {
 		return err
+	}
+	if !s.begun {
+		s.begun, s.target = true, Target(m)
 	}
 	return s.still()
 }

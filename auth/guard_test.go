@@ -265,26 +265,3 @@ func TestRates(t *testing.T) {
 		stop()
 	}
 }
-
-func TestTarget(t *testing.T) {
-	t.Parallel()
-	many := &rotav1.DeleteTasksRequest{}
-	for range 10 {
-		many.Ids = append(many.Ids, "t")
-	}
-	for _, c := range []struct {
-		req  any
-		want string
-	}{
-		{&rotav1.WorkerRequest{Name: "w1"}, "name=w1"},
-		{&rotav1.GetTaskRequest{Id: strings.Repeat("x", 100)}, "id=" + strings.Repeat("x", 64) + "..."},
-		{many, strings.TrimSpace(strings.Repeat("ids=t ", 8)) + " and 2 more"},
-		{&rotav1.ApplyTasksRequest{Tasks: []*rotav1.TaskDefinition{{Id: "a"}, {Id: "b", Payload: "secret"}}}, "id=a id=b"},
-		{nil, ""},
-		{"text", ""},
-	} {
-		if got := target(c.req); got != c.want {
-			t.Errorf("%v: %q, want %q", c.req, got, c.want)
-		}
-	}
-}

@@ -31,8 +31,11 @@ type Identity struct {
 	Worker string
 	// Scheduler says that a certificate is a scheduler's.
 	Scheduler  bool
-	Namespaces []string  // empty: all
-	Expires    time.Time // of a JWT; zero: it does not say
+	Namespaces []string // empty: all
+	// Kinds are patterns of the kinds of task that it may declare, see MatchKind.
+	// Empty: all that its role may.
+	Kinds   []string
+	Expires time.Time // of a JWT or a certificate; zero: it does not say
 }
 
 // In reports whether the identity is good in the namespace.

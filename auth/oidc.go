@@ -34,6 +34,9 @@ type JWTConfig struct {
 	Roles map[string]Role
 	// NamespaceClaim is the claim that lists namespaces. Empty means all.
 	NamespaceClaim string
+	// KindClaim is the claim that lists patterns of kinds of task, as
+	// Identity.Kinds has them. Empty means all.
+	KindClaim string
 	// NameClaim is the claim that names the person. Empty means "email", then "sub".
 	NameClaim string
 	// Client asks the issuer. Nil means one that gives up after 10 s.
@@ -148,6 +151,15 @@ func (v *jwtVerifier) Verify(ctx context.Context, bearer Secret) (Identity, erro
 		id.Namespaces = texts(claims[v.cfg.NamespaceClaim])
 		if len(id.Namespaces) == 0 {
 			return Identity{}, errors.New("auth: the JWT gives no namespace")
+		}
+	}
+	if v.cfg.KindClaim != "" {
+		id.Kinds = texts(claims[v.cfg.KindClaim])
+		if len(id.Kinds) == 0 {
+			return Identity{}, errors.New("auth: the JWT gives no kind of task")
+		}
+		if err := checkKinds(id.Kinds); err != nil {
+			return Identity{}, fmt.Errorf("auth: the JWT: %w", err)
 		}
 	}
 	return id, nil

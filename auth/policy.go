@@ -22,6 +22,11 @@ type Rule struct {
 	Scheduler bool
 	// Writes marks what changes something: it is audited even when it is allowed.
 	Writes bool
+	// Kind is the kind of what the method changes, where that does not depend on
+	// the call; AllKinds where it concerns work of every kind. An identity that is
+	// limited to some kinds must be good for it. Methods that declare or delete
+	// tasks leave it empty, and ask MayDeclare about each task.
+	Kind string
 }
 
 // Policy is the table of all methods, by full name ("/rota.v1.Tasks/GetTask").
@@ -48,6 +53,9 @@ func (p Policy) Allow(method string, who Identity, namespace string) error {
 		return status.Error(codes.PermissionDenied, "this method takes a certificate of the cluster")
 	case who.Role < r.Role:
 		return status.Errorf(codes.PermissionDenied, "%s has the role %s; this takes the role %s", who.Name, who.Role, r.Role)
+	}
+	if r.Kind != "" {
+		return who.good(r.Kind)
 	}
 	return nil
 }

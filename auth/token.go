@@ -37,11 +37,14 @@ type Token struct {
 	Name string `json:"name"` // who or what uses it, for people and the audit
 	Role Role   `json:"role"`
 	// Namespaces in which it is good. Empty means all.
-	Namespaces []string  `json:"namespaces,omitempty"`
-	Hash       Hash      `json:"hash"`
-	Created    time.Time `json:"created"`
-	Expires    time.Time `json:"expires,omitzero"` // zero: never
-	Revoked    time.Time `json:"revoked,omitzero"` // zero: it was not
+	Namespaces []string `json:"namespaces,omitempty"`
+	// Kinds are patterns of the kinds of task that it may declare, see MatchKind.
+	// Empty means all that its role may.
+	Kinds   []string  `json:"kinds,omitempty"`
+	Hash    Hash      `json:"hash"`
+	Created time.Time `json:"created"`
+	Expires time.Time `json:"expires,omitzero"` // zero: never
+	Revoked time.Time `json:"revoked,omitzero"` // zero: it was not
 }
 
 // Hash is the SHA-256 of a token's secret. The secret has 256 random bits, so a
@@ -93,7 +96,7 @@ func (t Token) Validate() error {
 			return err
 		}
 	}
-	return nil
+	return checkKinds(t.Kinds)
 }
 
 // maxNamespace is the longest name of a namespace, in bytes.

@@ -82,6 +82,7 @@ type OIDC struct {
 	RoleClaim, NameClaim string
 	Roles                map[string]string // of a claim's value
 	NamespaceClaim       string
+	KindClaim            string
 }
 
 // NewScheduler returns the defaults and the table of options that fills them.
@@ -113,6 +114,7 @@ func NewScheduler() (*Scheduler, *Options) {
 		{name: "oidc-roles", value: pairsValue(&c.OIDC.Roles, "VALUE=ROLE,...", ","), help: "what the claim's values stand for; else the roles' own names"},
 		{name: "oidc-name-claim", value: textValue(&c.OIDC.NameClaim, "NAME"), help: "the claim that names the person", def: "email, then sub"},
 		{name: "oidc-namespace-claim", value: textValue(&c.OIDC.NamespaceClaim, "NAME"), help: "the claim that lists namespaces; else all"},
+		{name: "oidc-kind-claim", value: textValue(&c.OIDC.KindClaim, "NAME"), help: "the claim that lists the kinds of task to declare; else all that the role may"},
 		{name: "etcd", value: listValue(&c.Etcd, "ENDPOINT,..."), help: "use the etcd that is there; else one is embedded", aliases: []string{"etcd_endpoints"}},
 		{name: "etcd-cert", value: textValue(&c.EtcdCert, "FILE"), help: "the certificate to show to etcd, PEM"},
 		{name: "etcd-key", value: textValue(&c.EtcdKey, "FILE"), help: "its key, PEM"},

@@ -7,6 +7,10 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
+
+	rotav1 "github.com/rota-project/rota/api/rota/v1"
+	"github.com/rota-project/rota/auth"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -83,6 +87,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	b, err := read(w, r)
 	if err != nil {
+		auth.Audit(ctx, "", status.Error(codes.InvalidArgument, err.Error()))
 		code := http.StatusInternalServerError
 		if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
 			code = http.StatusRequestEntityTooLarge
@@ -92,15 +97,18 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	be := h.backend(b.WorkerID)
 	if be == nil {
+		auth.Audit(ctx, b.target(), ErrNoWorker)
 		fail(w, http.StatusInternalServerError, ErrNoWorker)
 		return
 	}
 	switch method {
 	case StartMethod:
 		id, err := be.Start(ctx, b.WorkerID, b.Command, b.Path)
+		auth.Audit(ctx, b.target(), err)
 		answer(w, http.StatusCreated, map[string]string{"job_id": id}, err)
 	case StopMethod:
 		err := be.Stop(ctx, b.WorkerID, b.JobID)
+		auth.Audit(ctx, b.target(), err)
 		answer(w, http.StatusOK, map[string]bool{"success": true}, err)
 	case QueryMethod:
 		a, err := be.Query(ctx, b.WorkerID, b.JobID)
@@ -108,6 +116,16 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case StreamMethod:
 		h.stream(ctx, w, be, b)
 	}
+}
+
+// target is what the audit shows of a call: of a command its first word, for the
+// others may be secrets.
+func (b body) target() string {
+	job := &rotav1.JobDefinition{Worker: b.WorkerID}
+	if words := strings.Fields(b.Command); len(words) > 0 {
+		job.Argv = words[:1]
+	}
+	return auth.Target(&rotav1.RunJobRequest{Id: b.JobID, Job: job})
 }
 
 func (h *handler) backend(workerID string) Backend {

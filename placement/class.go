@@ -45,7 +45,7 @@ func (d *domain) admits(w *rota.Worker) (ok bool, rule string) {
 	if d.pinned != "" && d.pinned != w.Name {
 		return false, "are not " + d.pinned + ", to which it is pinned"
 	}
-	if w.Kinds != nil && !slices.Contains(w.Kinds, d.kind) {
+	if (w.Kinds != nil || rota.IsProgramKind(d.kind)) && !slices.Contains(w.Kinds, d.kind) {
 		return false, "lack kind " + d.kind
 	}
 	for _, c := range d.require {

@@ -245,7 +245,7 @@ func (w *world) check(t *rapid.T, p *Planner, plan rota.Plan) {
 		if v.Draining && !waits[i] && !paced {
 			t.Fatalf("%s is on %s, which drains", i, at)
 		}
-		if v.Kinds != nil && !slices.Contains(v.Kinds, u.Kind) || u.Rules.Pinned != "" && u.Rules.Pinned != at {
+		if (v.Kinds != nil || rota.IsProgramKind(u.Kind)) && !slices.Contains(v.Kinds, u.Kind) || u.Rules.Pinned != "" && u.Rules.Pinned != at {
 			t.Fatalf("%s may not be on %s", i, at)
 		}
 		for _, r := range u.Rules.Require {

@@ -93,7 +93,7 @@ func (c *ClusterConfig) credentials(address string) []grpc.DialOption {
 }
 
 // TaskKind is the kind of the cluster's tasks that run a program's function.
-func TaskKind(function string) string { return "program/" + function }
+func TaskKind(function string) string { return rota.ProgramKind + function }
 
 func (c *cluster) open(ctx context.Context, r *run) (host, error) {
 	if c.err != nil {

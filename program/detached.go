@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/codes"
 	grpcstatus "google.golang.org/grpc/status"
 
+	"github.com/rota-project/rota"
 	rotav1 "github.com/rota-project/rota/api/rota/v1"
 )
 
@@ -20,7 +21,7 @@ type Builder func(name string, args []string) (*Program, error)
 
 // SchedulerKind is the kind of the cluster's task that runs the scheduler
 // function of a program that workers offer under a name.
-func SchedulerKind(offered string) string { return "program-scheduler/" + offered }
+func SchedulerKind(offered string) string { return rota.ProgramSchedulerKind + offered }
 
 // submission is the payload of that task. It is JSON.
 type submission struct {

@@ -19,15 +19,17 @@ const LinkMethod = "/rota.Link/Connect"
 // Policy is who may call what: every gRPC method, and every HTTP route that is
 // no gRPC method, under a name of its own. What is not here nobody may call.
 func Policy() auth.Policy {
-	see, submit, operate := auth.Rule{Role: auth.Viewer}, auth.Rule{Role: auth.Submitter, Writes: true}, auth.Rule{Role: auth.Operator, Writes: true}
-	worker := auth.Rule{Worker: true}
+	see, worker := auth.Rule{Role: auth.Viewer}, auth.Rule{Worker: true}
+	submit := auth.Rule{Role: auth.Submitter, Writes: true, Kind: auth.JobKind}
+	declare := auth.Rule{Role: auth.Operator, Writes: true} // the service asks about each task
+	operate := auth.Rule{Role: auth.Operator, Writes: true, Kind: auth.AllKinds}
 	return auth.Policy{
 		rotav1.Tasks_ListTasks_FullMethodName:   see,
 		rotav1.Tasks_GetTask_FullMethodName:     see,
 		rotav1.Tasks_Why_FullMethodName:         see,
 		rotav1.Tasks_WatchTasks_FullMethodName:  see,
-		rotav1.Tasks_ApplyTasks_FullMethodName:  operate,
-		rotav1.Tasks_DeleteTasks_FullMethodName: operate,
+		rotav1.Tasks_ApplyTasks_FullMethodName:  declare,
+		rotav1.Tasks_DeleteTasks_FullMethodName: declare,
 
 		rotav1.Workers_ListWorkers_FullMethodName:   see,
 		rotav1.Workers_GetWorker_FullMethodName:     see,
@@ -52,7 +54,7 @@ func Policy() auth.Policy {
 
 		rotav1.Programs_ListPrograms_FullMethodName:  see,
 		rotav1.Programs_GetProgram_FullMethodName:    see,
-		rotav1.Programs_StopProgram_FullMethodName:   submit,
+		rotav1.Programs_StopProgram_FullMethodName:   {Role: auth.Submitter, Writes: true},
 		rotav1.Programs_AttachProgram_FullMethodName: {Role: auth.Submitter, Worker: true, Writes: true},
 		LinkMethod: {Role: auth.Submitter, Worker: true}, // scheduler functions, and the workers of their tasks
 
@@ -62,9 +64,10 @@ func Policy() auth.Policy {
 		rotav1.JobWork_PushOutput_FullMethodName:  worker,
 
 		// An old worker shows no certificate and no token, so behind credentials
-		// it can only register with a token that somebody gives to a proxy of it.
-		jobschedulerv1.Scheduler_RegisterWorker_FullMethodName:   {Role: auth.Operator, Worker: true, Writes: true},
-		jobschedulerv1.Scheduler_DeregisterWorker_FullMethodName: {Role: auth.Operator, Worker: true, Writes: true},
+		// it can only register with a token that somebody gives to a proxy of it. No
+		// certificate is good for this: it names a worker, and the call any address.
+		jobschedulerv1.Scheduler_RegisterWorker_FullMethodName:   operate,
+		jobschedulerv1.Scheduler_DeregisterWorker_FullMethodName: operate,
 		jobscheduler.StartMethod:                                 submit,
 		jobscheduler.StopMethod:                                  submit,
 		jobscheduler.QueryMethod:                                 see,

@@ -16,6 +16,7 @@ import (
 	"github.com/rota-project/rota"
 	"github.com/rota-project/rota/api/convert"
 	rotav1 "github.com/rota-project/rota/api/rota/v1"
+	"github.com/rota-project/rota/auth"
 	"github.com/rota-project/rota/placement"
 	"github.com/rota-project/rota/store"
 	"github.com/rota-project/rota/store/record"
@@ -73,10 +74,14 @@ func (s *Service) AttachProgram(stream grpc.BidiStreamingServer[rotav1.FromProgr
 		s: s, stream: stream, name: hello.GetName(), run: hello.GetRun(), near: map[string]bool{}, wake: make(chan struct{}, 1),
 		source: record.ProgramSource(hello.GetName(), hello.GetRun()), prefix: hello.GetName() + "/", detached: hello.GetDetached(),
 	}
+	if err := a.permit(ctx); err != nil {
+		return unavailable(err)
+	}
 	ttl, err := a.open(ctx, hello)
 	if err != nil {
 		return unavailable(err)
 	}
+	auth.Audit(ctx, auth.Target(first), nil)
 	if err := a.send(&rotav1.ToProgram{Body: &rotav1.ToProgram_Welcome{Welcome: &rotav1.ProgramWelcome{
 		TtlMs: ttl.Milliseconds(), Schedulers: s.schedulers(), History: eventsToAPI(a.history),
 	}}}); err != nil {
@@ -123,7 +128,7 @@ func (a *attachment) open(ctx context.Context, hello *rotav1.ProgramHello) (time
 		if err := record.Decode(kv.Value, m); err != nil {
 			return 0, err
 		}
-		if m.GetRun() != a.run {
+		if m.GetRun() != a.run || m.GetDetached() != a.detached {
 			return 0, status.Errorf(codes.AlreadyExists, "program %q: runs already, on %s", a.name, m.GetHost())
 		}
 		a.lease = store.LeaseID(m.GetLease())
@@ -192,10 +197,16 @@ func (a *attachment) listen(ctx context.Context, ttl time.Duration) error {
 			}
 			renewed = now
 		}
+		held := a.held(ctx)
+		if held != nil && m.GetEnd() == nil {
+			return unavailable(held)
+		}
 		switch body := m.GetBody().(type) {
 		case *rotav1.FromProgram_Change:
-			if err := a.change(ctx, body.Change); err != nil {
-				if status.Code(err) != codes.InvalidArgument {
+			err := a.change(ctx, body.Change)
+			auth.Audit(ctx, "program="+a.name+" "+auth.Target(m), err)
+			if err != nil {
+				if code := status.Code(err); code != codes.InvalidArgument && code != codes.PermissionDenied {
 					return unavailable(err)
 				}
 				text := status.Convert(err).Message()
@@ -208,7 +219,9 @@ func (a *attachment) listen(ctx context.Context, ttl time.Duration) error {
 				return err
 			}
 		case *rotav1.FromProgram_End:
-			if err := a.end(ctx, body.End.GetMoves()); err != nil {
+			// Who does not hold the task of the scheduler function any more may only
+			// clear up after itself.
+			if err := a.end(ctx, body.End.GetMoves() || held != nil); err != nil {
 				return unavailable(err)
 			}
 			return a.send(&rotav1.ToProgram{Body: &rotav1.ToProgram_Ended{Ended: &rotav1.ProgramEnded{}}})
@@ -230,6 +243,12 @@ func (a *attachment) change(ctx context.Context, c *rotav1.ProgramChange) error 
 		if err := placement.CheckTask(t); err != nil {
 			return convert.FieldStatus("set", fmt.Sprintf("task %q: %v", t.ID, err))
 		}
+		if err := a.within(t); err != nil {
+			return err
+		}
+		if err := auth.MayDeclare(ctx, t.Kind); err != nil {
+			return err
+		}
 		set[n] = record.NewTask(t, a.source)
 	}
 	return a.write(ctx, set, c.GetDelete())
@@ -245,6 +264,10 @@ func (a *attachment) write(ctx context.Context, set []record.Task, del []string)
 				if t, ok := v.Tasks.Get(set[n].ID); ok {
 					if name, _, program := record.ProgramOf(t.Source); !program || name != a.name {
 						err = convert.FieldStatus("set.id", fmt.Sprintf("task %q: somebody else has declared it", t.ID))
+					} else {
+						err = auth.MayDeclare(ctx, t.Kind)
+					}
+					if err != nil {
 						return
 					}
 				}
@@ -252,6 +275,9 @@ func (a *attachment) write(ctx context.Context, set []record.Task, del []string)
 			var here []string
 			for _, id := range del {
 				if t, ok := v.Tasks.Get(id); ok && t.Source == a.source {
+					if err = auth.MayDeclare(ctx, t.Kind); err != nil {
+						return
+					}
 					here = append(here, id)
 				}
 			}
@@ -278,7 +304,7 @@ func (a *attachment) end(ctx context.Context, moves bool) error {
 	}
 	if !moves {
 		if a.detached { // the task that ran its scheduler function, see program.Submit
-			_, err := a.s.DeleteTasks(ctx, &rotav1.DeleteTasksRequest{Ids: []string{"program/" + a.name}})
+			err := a.s.deleteTasks(ctx, []string{submittedID(a.name)}, checkSubmitted)
 			if err != nil && status.Code(err) != codes.NotFound {
 				return err
 			}

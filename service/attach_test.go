@@ -8,7 +8,9 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/rota-project/rota"
 	rotav1 "github.com/rota-project/rota/api/rota/v1"
+	"github.com/rota-project/rota/auth"
 	"github.com/rota-project/rota/ownership"
 	"github.com/rota-project/rota/store"
 
@@ -42,13 +44,25 @@ func (p *program) Send(m *rotav1.ToProgram) error {
 
 // attach connects the program p, of run r.
 func (b *bench) attach() *program {
+	return b.attachAs(auth.From(b.Context()), &rotav1.ProgramHello{Name: "p", Run: "r"})
+}
+
+// attachAs connects a program for somebody.
+func (b *bench) attachAs(who auth.Identity, hello *rotav1.ProgramHello) *program {
 	p := &program{
-		ctx: b.Context(), said: make(chan *rotav1.FromProgram, 10), heard: make(chan *rotav1.ToProgram, 100), ended: make(chan error, 1),
+		ctx:  auth.With(b.Context(), who),
+		said: make(chan *rotav1.FromProgram, 10), heard: make(chan *rotav1.ToProgram, 100), ended: make(chan error, 1),
 	}
 	go func() { p.ended <- b.svc.AttachProgram(p) }()
-	p.said <- &rotav1.FromProgram{Body: &rotav1.FromProgram_Hello{Hello: &rotav1.ProgramHello{Name: "p", Run: "r"}}}
+	p.said <- &rotav1.FromProgram{Body: &rotav1.FromProgram_Hello{Hello: hello}}
 	synctest.Wait()
 	return p
+}
+
+// change asks for a change of the program's tasks.
+func (p *program) change(c *rotav1.ProgramChange) {
+	p.said <- &rotav1.FromProgram{Body: &rotav1.FromProgram_Change{Change: c}}
+	synctest.Wait()
 }
 
 // leave breaks the stream off; the program may come back.
@@ -80,8 +94,10 @@ func TestLostWorkers(t *testing.T) {
 	bubble(t, func(b *bench) {
 		p := b.attach()
 		set := &rotav1.ProgramChange{Set: defs("p/a", "p/b")}
-		p.said <- &rotav1.FromProgram{Body: &rotav1.FromProgram_Change{Change: set}}
-		synctest.Wait()
+		for _, d := range set.GetSet() {
+			d.Kind = rota.ProgramKind + "f"
+		}
+		p.change(set)
 		for _, w := range []string{"w1", "w2", "other"} {
 			b.worker(w, false)
 		}

@@ -163,3 +163,19 @@ func (b *bench) wants(err error, code codes.Code, text, field string) {
 		b.Errorf("error %v of field %q, want %s %q of field %q", err, convert.Field(err), code, text, field)
 	}
 }
+
+// ungrant writes that a worker does not hold a task any more.
+func (b *bench) ungrant(worker, task string) {
+	b.Helper()
+	var ops []store.Op
+	b.v.Read(func() {
+		units, err := b.v.Grants[worker].Stage(nil, []string{record.InstanceKey(rota.Instance{Task: task})})
+		if err != nil {
+			b.Fatal(err)
+		}
+		for _, u := range units {
+			ops = append(ops, u.Ops...)
+		}
+	})
+	b.put(ops...)
+}

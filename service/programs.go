@@ -11,6 +11,7 @@ import (
 	"github.com/rota-project/rota"
 	"github.com/rota-project/rota/api/convert"
 	rotav1 "github.com/rota-project/rota/api/rota/v1"
+	"github.com/rota-project/rota/auth"
 	"github.com/rota-project/rota/store"
 	"github.com/rota-project/rota/store/record"
 	"github.com/rota-project/rota/store/storepb"
@@ -85,11 +86,30 @@ func (s *Service) StopProgram(ctx context.Context, r *rotav1.StopProgramRequest)
 	if reason == "" {
 		reason = "asked to stop"
 	}
+	if err := s.mayStop(ctx, r.GetName()); err != nil {
+		return nil, err
+	}
 	var p *rotav1.Program
 	return p, s.updateProgram(ctx, r.GetName(), "", func(m *storepb.Program) {
 		m.Stop = reason
 		p = programToAPI(m)
 	})
+}
+
+// mayStop is nil if the caller may declare all tasks of the program.
+func (s *Service) mayStop(ctx context.Context, name string) (err error) {
+	v := s.cfg.View
+	v.Read(func() {
+		for t := range v.Tasks.From(name + "/") {
+			if !strings.HasPrefix(t.ID, name+"/") || err != nil {
+				return
+			}
+			if of, _, ok := record.ProgramOf(t.Source); ok && of == name {
+				err = auth.MayDeclare(ctx, t.Kind)
+			}
+		}
+	})
+	return err
 }
 
 // updateProgram rewrites the record of a program, whoever else does at the same

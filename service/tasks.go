@@ -9,6 +9,7 @@ import (
 	"github.com/rota-project/rota"
 	"github.com/rota-project/rota/api/convert"
 	rotav1 "github.com/rota-project/rota/api/rota/v1"
+	"github.com/rota-project/rota/auth"
 	"github.com/rota-project/rota/placement"
 	"github.com/rota-project/rota/store"
 	"github.com/rota-project/rota/store/record"
@@ -113,6 +114,9 @@ func (s *Service) ApplyTasks(ctx context.Context, r *rotav1.ApplyTasksRequest) (
 		if err := placement.CheckTask(t); err != nil {
 			return nil, convert.FieldStatus(fmt.Sprintf("tasks[%d]", n), fmt.Sprintf("task %q: %v", t.ID, err))
 		}
+		if err := auth.MayDeclare(ctx, t.Kind); err != nil {
+			return nil, err
+		}
 		set[n] = record.NewTask(t, "")
 	}
 	out := &rotav1.ApplyTasksResponse{}
@@ -125,6 +129,11 @@ func (s *Service) ApplyTasks(ctx context.Context, r *rotav1.ApplyTasksRequest) (
 			var created, changed, unchanged int64
 			for n := range set {
 				t, ok := v.Tasks.Get(set[n].ID)
+				if ok {
+					if err = auth.MayDeclare(ctx, t.Kind); err != nil {
+						return
+					}
+				}
 				switch {
 				case !ok:
 					created++
@@ -157,8 +166,15 @@ func (s *Service) DeleteTasks(ctx context.Context, r *rotav1.DeleteTasksRequest)
 		return nil, convert.FieldStatus("ids", "want at least one")
 	}
 	ids := slices.Compact(slices.Sorted(slices.Values(r.GetIds())))
+	return &rotav1.DeleteTasksResponse{Deleted: int64(len(ids))}, s.deleteTasks(ctx, ids, func(t *record.Task) error {
+		return auth.MayDeclare(ctx, t.Kind)
+	})
+}
+
+// deleteTasks removes declared tasks that may be: all of them, or none.
+func (s *Service) deleteTasks(ctx context.Context, ids []string, may func(*record.Task) error) error {
 	begun := false
-	return &rotav1.DeleteTasksResponse{Deleted: int64(len(ids))}, s.again(ctx, func() (bool, error) {
+	return s.again(ctx, func() (bool, error) {
 		var units []table.Unit
 		var err error
 		v := s.cfg.View
@@ -169,8 +185,13 @@ func (s *Service) DeleteTasks(ctx context.Context, r *rotav1.DeleteTasksRequest)
 				case !ok && !begun:
 					err = noTask(id)
 					return
-				case ok && s.owned(t):
+				case !ok:
+					continue
+				case s.owned(t):
 					err = status.Errorf(codes.FailedPrecondition, "task %q comes from source %s: remove it there", id, t.Source)
+					return
+				}
+				if err = may(t); err != nil {
 					return
 				}
 			}

@@ -57,6 +57,9 @@ func TestMisuse(t *testing.T) {
 			t.Fatal(err)
 		}
 		wants(w.HandleTask("k", wait), "kind")
+		for _, kind := range []string{"program/f", "program/", "program-scheduler/x"} {
+			wants(w.HandleTask(kind, wait), "belong to programs")
+		}
 		_, err := w.Watch()
 		wants(err, "instead of HandleTask")
 		w.Start()

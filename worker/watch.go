@@ -23,7 +23,7 @@ func (e Event) Done() {
 }
 
 // Watch is for programs that would rather be told what to run than register
-// functions: it offers every kind and sends an Event whenever an instance is
+// functions: it offers every kind but those of programs, and sends an Event whenever an instance is
 // given or taken. It is called once, before Run, instead of HandleTask. The
 // receiver must keep receiving and call Done of every event with Given false. The
 // channel is closed when the worker has ended.

@@ -34,6 +34,11 @@ func TestWatch(t *testing.T) {
 			}
 			e.Done() // says nothing of a given one
 		}
+		other := grant("of-a-program", 1, rota.Exclusive, "p")
+		other.Task.Kind = rota.ProgramKind + "f"
+		f.grants(give(other)) // whatever a scheduler says, it is not run here
+		synctest.Wait()
+		f.wants("of-a-program", "backoff")
 		f.grants(revoke("a", 1))
 		e := <-events
 		if e.Given || e.ID() != "a" {

@@ -74,11 +74,21 @@ func New(c Config) (*Worker, error) {
 }
 
 // HandleTask registers the function of a kind of task, before Run. The worker
-// offers the kinds that it has functions for.
+// offers the kinds that it has functions for. Kinds that belong to programs
+// (rota.IsProgramKind) are refused: RegisterTaskFunc and RegisterProgram offer
+// those, so that what a program asks for is never taken by anything else.
 func (w *Worker) HandleTask(kind string, f TaskFunc) error {
 	if kind == "" {
 		kind = rota.DefaultKind
 	}
+	if rota.IsProgramKind(kind) {
+		return fmt.Errorf("worker: %w", &rota.FieldError{Field: "kind", Value: kind, Want: "a kind that does not belong to programs (" + rota.ProgramKind + ", " + rota.ProgramSchedulerKind + ")"})
+	}
+	return w.handle(kind, f)
+}
+
+// handle registers the function of a kind of task.
+func (w *Worker) handle(kind string, f TaskFunc) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	switch {
@@ -283,7 +293,7 @@ func (w *Worker) now() ownership.Time { return time.Since(w.birth) }
 func (w *Worker) handler(kind string) TaskFunc {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if f := w.handlers[kind]; f != nil {
+	if f := w.handlers[kind]; f != nil || rota.IsProgramKind(kind) {
 		return f
 	}
 	return w.fallback

@@ -30,6 +30,7 @@ type tokenLine struct {
 	Name       string    `json:"name"`
 	Role       auth.Role `json:"role"`
 	Namespaces []string  `json:"namespaces"`
+	Kinds      []string  `json:"kinds"`
 	Created    time.Time `json:"created"`
 	Expires    time.Time `json:"expires,omitzero"`
 	Revoked    time.Time `json:"revoked,omitzero"`
@@ -38,12 +39,12 @@ type tokenLine struct {
 }
 
 func lineOf(t auth.Token) tokenLine {
-	return tokenLine{ID: t.ID, Name: t.Name, Role: t.Role, Namespaces: t.Namespaces, Created: t.Created, Expires: t.Expires, Revoked: t.Revoked}
+	return tokenLine{ID: t.ID, Name: t.Name, Role: t.Role, Namespaces: t.Namespaces, Kinds: t.Kinds, Created: t.Created, Expires: t.Expires, Revoked: t.Revoked}
 }
 
 func (a *app) tokenCreate(file *string) *cobra.Command {
 	var role, name string
-	var namespaces []string
+	var namespaces, kinds []string
 	var life time.Duration
 	c := &cobra.Command{
 		Use:   "create --role viewer|submitter|operator|admin",
@@ -54,7 +55,7 @@ func (a *app) tokenCreate(file *string) *cobra.Command {
 			if err != nil {
 				return usagef("--%v", err)
 			}
-			t := auth.Token{Name: name, Role: r, Namespaces: namespaces}
+			t := auth.Token{Name: name, Role: r, Namespaces: namespaces, Kinds: kinds}
 			now := time.Now()
 			if t.Name == "" {
 				t.Name = r.String()
@@ -64,7 +65,7 @@ func (a *app) tokenCreate(file *string) *cobra.Command {
 			}
 			t, secret, err := auth.NewToken(t, now)
 			if err != nil {
-				return err
+				return wrongField(err)
 			}
 			if err := auth.EditTokenFile(*file, func(all []auth.Token) ([]auth.Token, error) { return append(all, t), nil }); err != nil {
 				return err
@@ -86,6 +87,7 @@ func (a *app) tokenCreate(file *string) *cobra.Command {
 	c.Flags().StringVar(&role, "role", "", "what it may do: viewer, submitter, operator or admin")
 	c.Flags().StringVar(&name, "name", "", "who or what uses it, for the audit")
 	c.Flags().StringSliceVar(&namespaces, "namespace", nil, "where it is good; else everywhere")
+	c.Flags().StringSliceVar(&kinds, "kinds", nil, "kinds of task that it may declare, * for any text (feed-*, program/*), and job for jobs; else all that its role may")
 	c.Flags().DurationVar(&life, "life", 0, "how long it is good; 0 for until it is revoked")
 	_ = c.RegisterFlagCompletionFunc("role", cobra.FixedCompletions([]string{"viewer", "submitter", "operator", "admin"}, cobra.ShellCompDirectiveNoFileComp))
 	return c
@@ -106,7 +108,7 @@ func (a *app) tokenList(file *string) *cobra.Command {
 				list = append(list, lineOf(t))
 			}
 			return printRecords(a, list, func(w io.Writer) error {
-				t := newTable("TOKEN", "NAME", "ROLE", "STATE", "NAMESPACES", "AGE")
+				t := newTable("TOKEN", "NAME", "ROLE", "STATE", "NAMESPACES", "KINDS", "AGE")
 				for _, l := range list {
 					state := "good"
 					switch {
@@ -115,7 +117,7 @@ func (a *app) tokenList(file *string) *cobra.Command {
 					case !l.Expires.IsZero() && !time.Now().Before(l.Expires):
 						state = "expired"
 					}
-					t.add(l.ID, l.Name, l.Role.String(), state, dash(strings.Join(l.Namespaces, ",")), age(l.Created))
+					t.add(l.ID, l.Name, l.Role.String(), state, dash(strings.Join(l.Namespaces, ",")), dash(strings.Join(l.Kinds, ",")), age(l.Created))
 				}
 				return t.write(w, a.paint())
 			})

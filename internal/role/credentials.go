@@ -71,7 +71,7 @@ func secure(ctx context.Context, c *config.Scheduler, s *server.Config, log *slo
 		}
 		v, err := auth.NewJWT(ctx, auth.JWTConfig{
 			Issuer: c.OIDC.Issuer, Audience: c.OIDC.Audience, Keys: c.OIDC.Keys, RoleClaim: c.OIDC.RoleClaim, Roles: roles,
-			NameClaim: c.OIDC.NameClaim, NamespaceClaim: c.OIDC.NamespaceClaim,
+			NameClaim: c.OIDC.NameClaim, NamespaceClaim: c.OIDC.NamespaceClaim, KindClaim: c.OIDC.KindClaim,
 		})
 		if err != nil {
 			return err

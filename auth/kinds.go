@@ -1,0 +1,96 @@
+package auth
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"unicode"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/rota-project/rota"
+)
+
+// Kinds of work that are no kinds of task, for Rule.Kind and the patterns of
+// identities.
+const (
+	// JobKind is the kind of all jobs.
+	JobKind = "job"
+	// AllKinds is the kind of what concerns work of every kind, and the pattern
+	// that is good for it.
+	AllKinds = "*"
+)
+
+// MayDeclare is nil if the caller may declare a task of the kind, or change or
+// delete one. Every way to do so asks it, about each task. Tasks of programs'
+// functions take the role submitter, or the certificate of the worker that runs
+// the program's scheduler function; all other tasks take the role operator. Who
+// is limited to some kinds must be good for this one. Behind no Guard everybody may.
+func MayDeclare(ctx context.Context, kind string) error {
+	if kind == "" {
+		kind = rota.DefaultKind
+	}
+	who := From(ctx)
+	least := Operator
+	if strings.HasPrefix(kind, rota.ProgramKind) {
+		least = Submitter
+	}
+	switch {
+	case who.Kind == Anonymous, who.Kind == Local:
+		return nil
+	case who.Worker != "" && least == Submitter:
+		return nil
+	case who.Role < least:
+		return status.Errorf(codes.PermissionDenied, "%s may not declare tasks of kind %q: this takes the role %s", who.Name, kind, least)
+	}
+	return who.good(kind)
+}
+
+// good is nil if the identity is not limited to other kinds.
+func (i Identity) good(kind string) error {
+	if len(i.Kinds) == 0 {
+		return nil
+	}
+	for _, pattern := range i.Kinds {
+		if MatchKind(pattern, kind) {
+			return nil
+		}
+	}
+	if kind == AllKinds {
+		return status.Errorf(codes.PermissionDenied, "%s is limited to some kinds, and this concerns all", i.Name)
+	}
+	return status.Errorf(codes.PermissionDenied, "%s is not good for kind %q", i.Name, kind)
+}
+
+// MatchKind reports whether a kind fits a pattern, in which each * stands for any
+// text: "feed-*", "program/*", "job".
+func MatchKind(pattern, kind string) bool {
+	head, rest, star := strings.Cut(pattern, "*")
+	if !star {
+		return pattern == kind
+	}
+	kind, ok := strings.CutPrefix(kind, head)
+	for ok {
+		var part string
+		part, rest, star = strings.Cut(rest, "*")
+		if !star {
+			return strings.HasSuffix(kind, part)
+		}
+		_, kind, ok = strings.Cut(kind, part)
+	}
+	return false
+}
+
+// checkKinds returns a *rota.FieldError for the first pattern that is wrong.
+func checkKinds(patterns []string) error {
+	if len(patterns) > rota.MaxRules {
+		return &rota.FieldError{Field: "kinds", Value: len(patterns), Want: fmt.Sprintf("at most %d patterns", rota.MaxRules)}
+	}
+	for _, p := range patterns {
+		if p == "" || len(p) > rota.MaxIDLen || strings.ContainsFunc(p, func(r rune) bool { return unicode.IsSpace(r) || !unicode.IsPrint(r) }) {
+			return &rota.FieldError{Field: "kinds", Value: clip(p), Want: fmt.Sprintf("kinds of at most %d bytes without white space, * for any text", rota.MaxIDLen)}
+		}
+	}
+	return nil
+}
