@@ -33,6 +33,9 @@ const (
 	DefaultKeep       = 24 * time.Hour
 )
 
+// WorkerDir as a Spec's Dir is the directory in which the worker was started.
+const WorkerDir = "."
+
 // Spec is what is asked for. Only Argv must be set.
 type Spec struct {
 	// Argv is the command; no shell sees it. The worker decides whether it runs it.
@@ -40,7 +43,8 @@ type Spec struct {
 	// Env is added to the clean environment that the worker gives.
 	Env map[string]string
 	// Dir is the working directory on the worker. Empty means the worker's own
-	// choice.
+	// choice, WorkerDir the directory in which the worker was started, if jobs may
+	// work there.
 	Dir string
 	// Stdin is what the command reads, at most MaxStdin bytes.
 	Stdin []byte

@@ -105,8 +105,8 @@ func register(ctx context.Context, client jobschedulerv1.SchedulerClient, addres
 	if err != nil {
 		return "", err
 	}
-	if !res.GetSuccess() {
-		return "", errors.New("refused")
+	if res.GetWorkerID() == "" { // the old scheduler never sets success
+		return "", errors.New("refused: no worker id")
 	}
 	return res.GetWorkerID(), nil
 }

@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -16,10 +18,28 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/descriptorpb"
 	"google.golang.org/protobuf/types/dynamicpb"
+
+	"github.com/rota-project/rota/internal/uuid"
 )
 
 // The old side of the tests is made from the contract's own words and shares no
-// code with the product: descriptors are built from this text at run time.
+// code with the product: descriptors are built from this text at run time. It
+// does what the real programs were seen to do:
+//
+//   - RegisterWorker leaves success false and answers a new UUID each time, also
+//     for an address that is registered already: a workerID that is not empty
+//     says that a worker is registered.
+//   - DeregisterWorker succeeds whatever the id, and leaves success false.
+//   - The scheduler remembers nothing over a restart, and the worker does not
+//     register again: it sends no heartbeat and does not look.
+//   - The scheduler dials the worker anew for each call.
+//   - StartJob runs the command with the path as its argument in the directory in
+//     which the worker was started; an empty path is an empty argument.
+//   - StopJob kills. For a job that has ended it answers that the process has
+//     finished, with the status Unknown; every error has that status.
+//   - QueryJob says of a killed job "signal: killed", of one that failed "exit
+//     status N".
+//   - The HTTP API answers 500 with {"error": text} to every error.
 const contract = `
 RegisterReq{string address=1}
 RegisterRes{bool success=1; string workerID=2}
@@ -196,8 +216,13 @@ func oldWorkerServer(t *testing.T, l net.Listener) *grpc.Server {
 			if err := known(m); err != nil {
 				return nil, err
 			}
-			close(done)
-			return nil, nil
+			select {
+			case <-done:
+				return nil, status.Error(codes.Unknown, "os: process already finished")
+			default:
+				close(done)
+				return nil, nil
+			}
 		},
 		"QueryJob": func(_ context.Context, m *dynamicpb.Message) (map[string]any, error) {
 			if err := known(m); err != nil {
@@ -221,4 +246,43 @@ func oldWorkerServer(t *testing.T, l net.Listener) *grpc.Server {
 		}
 		return nil
 	})
+}
+
+// twin is an old scheduler.
+type twin struct {
+	mu         sync.Mutex
+	workers    map[string]string // address by id
+	registered chan string       // ids, as they come
+	left       chan string
+}
+
+// oldSchedulerServer is an old scheduler; a new one on the same address has
+// forgotten its workers.
+func oldSchedulerServer(t *testing.T, l net.Listener) (*twin, *grpc.Server) {
+	t.Helper()
+	s := &twin{workers: map[string]string{}, registered: make(chan string, 100), left: make(chan string, 100)}
+	return s, oldServer(t, l, "Scheduler", map[string]oldHandler{
+		"RegisterWorker": func(_ context.Context, m *dynamicpb.Message) (map[string]any, error) {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			id := uuid.New(time.Now())
+			s.workers[id] = field(m, "address").(string)
+			s.registered <- id
+			return map[string]any{"workerID": id}, nil
+		},
+		"DeregisterWorker": func(_ context.Context, m *dynamicpb.Message) (map[string]any, error) {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			id := field(m, "workerID").(string)
+			delete(s.workers, id)
+			s.left <- id
+			return nil, nil
+		},
+	}, nil)
+}
+
+func (s *twin) address(id string) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.workers[id]
 }

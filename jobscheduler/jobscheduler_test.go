@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -117,6 +118,7 @@ func TestOldWorker(t *testing.T) {
 		{"/stream", object("worker_id", id, "job_id", job), 200, "1\n2\n3"},
 		{"/stop", object("worker_id", id, "job_id", job), 200, `{"success":true}`},
 		{"/query", object("worker_id", id, "job_id", job), 200, `{"done":true,"error":true,"error_text":"signal: killed"}`},
+		{"/stop", object("worker_id", id, "job_id", job), 200, `{"success":true}`},
 		{"/start", object("worker_id", "x", "command", "bash"), 500, `{"error":"worker not found"}`},
 		{"/stop", object("worker_id", "", "job_id", job), 500, `{"error":"worker not found"}`},
 		{"/query", object("worker_id", uuid.New(time.Now()), "job_id", job), 500, `{"error":"worker not found"}`},
@@ -155,8 +157,10 @@ func TestOldWorker(t *testing.T) {
 	if code, got := s.post(t, "/query", object("worker_id", id, "job_id", job)); code != 500 || got != `{"error":"worker not found"}` {
 		t.Errorf("after its death: %d %s", code, got)
 	}
-	if _, err := oldCall(t.Context(), conn, "Scheduler", "DeregisterWorker", map[string]any{"workerID": id}); status.Code(err) != codes.NotFound {
-		t.Errorf("deregister of a dead one: %v", err)
+	for _, unknown := range []string{id, "", "x", uuid.New(time.Now())} {
+		if _, err := oldCall(t.Context(), conn, "Scheduler", "DeregisterWorker", map[string]any{"workerID": unknown}); err != nil {
+			t.Errorf("deregister of %q, which is not there: %v", unknown, err)
+		}
 	}
 }
 
@@ -212,30 +216,29 @@ func newRunner(t *testing.T) (*runner.Runner, string) {
 	return r, dir
 }
 
+// lines hands over what is written, line by line.
+type lines chan string
+
+func (l lines) Write(p []byte) (int, error) {
+	l <- string(p)
+	return len(p), nil
+}
+
 // TestOldScheduler has a rota worker register with an old scheduler, which then
 // drives it.
 func TestOldScheduler(t *testing.T) {
 	t.Parallel()
 	r, _ := newRunner(t)
 	l := listen(t)
-	addresses, left := make(chan string, 10), make(chan string, 10)
-	methods := map[string]oldHandler{
-		"RegisterWorker": func(_ context.Context, m *dynamicpb.Message) (map[string]any, error) {
-			addresses <- field(m, "address").(string)
-			return map[string]any{"success": true, "workerID": "the-id"}, nil
-		},
-		"DeregisterWorker": func(_ context.Context, m *dynamicpb.Message) (map[string]any, error) {
-			left <- field(m, "workerID").(string)
-			return map[string]any{"success": true}, nil
-		},
-	}
-	first := oldServer(t, l, "Scheduler", methods, nil)
+	old, first := oldSchedulerServer(t, l)
 	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
+	ended, news := make(chan error, 1), make(lines, 100)
 	go func() {
-		ended <- Attach(ctx, AttachConfig{Runner: r, Listener: listen(t), Scheduler: l.Addr().String()})
+		ended <- Attach(ctx, AttachConfig{
+			Runner: r, Listener: listen(t), Scheduler: l.Addr().String(), Log: slog.New(slog.NewTextHandler(news, nil)),
+		})
 	}()
-	conn := oldDial(t, <-addresses)
+	conn := oldDial(t, old.address(<-old.registered))
 	call := func(method string, req map[string]any) (*dynamicpb.Message, error) {
 		return oldCall(t.Context(), conn, "Worker", method, req)
 	}
@@ -298,35 +301,69 @@ func TestOldScheduler(t *testing.T) {
 		req    map[string]any
 		want   codes.Code
 	}{
-		"stop of an ended job": {"StopJob", map[string]any{"jobID": long}, codes.FailedPrecondition},
-		"stop of none":         {"StopJob", map[string]any{"jobID": "x"}, codes.NotFound},
-		"query of none":        {"QueryJob", map[string]any{"jobID": "x"}, codes.NotFound},
-		"not allowed":          {"StartJob", map[string]any{"command": "ls", "path": "/"}, codes.PermissionDenied},
-		"elsewhere":            {"StartJob", map[string]any{"command": "bash", "path": "/etc/passwd"}, codes.PermissionDenied},
-		"nothing":              {"StartJob", map[string]any{}, codes.InvalidArgument},
+		"stop of none":  {"StopJob", map[string]any{"jobID": "x"}, codes.NotFound},
+		"query of none": {"QueryJob", map[string]any{"jobID": "x"}, codes.NotFound},
+		"not allowed":   {"StartJob", map[string]any{"command": "ls", "path": "/"}, codes.PermissionDenied},
+		"elsewhere":     {"StartJob", map[string]any{"command": "bash", "path": "/etc/passwd"}, codes.PermissionDenied},
+		"nothing":       {"StartJob", map[string]any{}, codes.InvalidArgument},
 	} {
 		if _, err := call(c.method, c.req); status.Code(err) != c.want {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+	if _, err := call("StopJob", map[string]any{"jobID": long}); err != nil {
+		t.Errorf("stop of an ended job: %v", err)
+	}
 	if _, err := oldStream(t.Context(), conn, "x"); status.Code(err) != codes.NotFound {
 		t.Errorf("stream of none: %v", err)
 	}
 
-	// The old scheduler restarts and has forgotten its workers.
+	// It registers once, and again when the old scheduler restarts and has
+	// forgotten its workers; it leaves under the id that it was given last.
 	first.Stop()
+	if n := len(old.registered); n > 0 {
+		t.Errorf("registered %d times more for nothing", n)
+	}
 	l2, err := net.Listen("tcp", l.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
-	oldServer(t, l2, "Scheduler", methods, nil)
-	<-addresses
+	again, _ := oldSchedulerServer(t, l2)
+	id = <-again.registered
+	for !strings.Contains(<-news, id) {
+	}
 	cancel()
 	if err := <-ended; err != nil {
 		t.Error(err)
 	}
-	if id := <-left; id != "the-id" {
-		t.Errorf("left as %q", id)
+	if got := <-again.left; got != id {
+		t.Errorf("left as %q, was %q", got, id)
+	}
+}
+
+// TestAttachRefused wants an answer without an id to be a refusal, and the worker
+// to ask again.
+func TestAttachRefused(t *testing.T) {
+	t.Parallel()
+	r, _ := newRunner(t)
+	l := listen(t)
+	asked := make(chan struct{}, 100)
+	oldServer(t, l, "Scheduler", map[string]oldHandler{
+		"RegisterWorker": func(context.Context, *dynamicpb.Message) (map[string]any, error) {
+			asked <- struct{}{}
+			return map[string]any{"success": true}, nil
+		},
+	}, nil)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() {
+		ended <- Attach(ctx, AttachConfig{Runner: r, Listener: listen(t), Scheduler: l.Addr().String()})
+	}()
+	<-asked
+	<-asked
+	cancel()
+	if err := <-ended; err != nil { // it was never registered, so it does not leave
+		t.Error(err)
 	}
 }
 

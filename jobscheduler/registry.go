@@ -44,8 +44,23 @@ var ErrNoWorker = errors.New("worker not found")
 type RegistryConfig struct {
 	// Credentials to dial workers with. Nil means no TLS.
 	Credentials credentials.TransportCredentials
+	// Keeper remembers the workers. Nil: they are forgotten with the Registry.
+	Keeper Keeper
 	// Log hears of workers that come and go. Nil: nobody does.
 	Log *slog.Logger
+}
+
+// Keeper remembers the workers of registries that share it: those of all
+// schedulers of a cluster. Whoever has it tells each Registry of what the others
+// did, by Add and Remove.
+type Keeper interface {
+	// Keep remembers a worker that has registered here.
+	Keep(ctx context.Context, w OldWorker) error
+	// Forget forgets a worker.
+	Forget(ctx context.Context, id string) error
+	// Decides reports whether this registry is to forget the worker when the
+	// connection to it has died.
+	Decides(id string) bool
 }
 
 // OldWorker is a worker of the old kind.
@@ -56,7 +71,8 @@ type OldWorker struct {
 }
 
 // Registry keeps the old workers that have registered. One sends no heartbeat:
-// it is there as long as the connection to it stands.
+// it is there as long as the connection to it stands. After a restart of the
+// scheduler those that the Keeper remembers are given a while to be reached.
 type Registry struct {
 	jobschedulerv1.UnimplementedSchedulerServer
 	cfg RegistryConfig
@@ -91,45 +107,74 @@ func (r *Registry) RegisterWorker(ctx context.Context, req *jobschedulerv1.Regis
 	if err != nil {
 		return nil, status.Error(codes.InvalidArgument, err.Error())
 	}
-	conn, err := grpc.NewClient("passthrough:///"+addr,
-		grpc.WithTransportCredentials(r.cfg.Credentials),
-		grpc.WithIdleTimeout(0), // the connection is the sign of life
-		grpc.WithAuthority(addr),
-		grpc.WithContextDialer(dial),
-	)
-	if err != nil {
-		return nil, status.Errorf(codes.InvalidArgument, "address %q: %v", addr, err)
-	}
-	watch, cancel := context.WithCancel(context.Background())
-	w := &oldWorker{OldWorker: OldWorker{ID: uuid.Of(addr), Address: addr, Since: time.Now()}, conn: conn, cancel: cancel}
-	r.mu.Lock()
-	old := r.workers[w.ID]
-	if r.closed || old == nil && len(r.workers) >= MaxWorkers {
-		r.mu.Unlock()
-		cancel()
-		_ = conn.Close()
+	w := OldWorker{ID: uuid.Of(addr), Address: addr, Since: time.Now()}
+	if r.full(w.ID) {
 		return nil, status.Errorf(codes.ResourceExhausted, "no more than %d workers", MaxWorkers)
 	}
-	r.workers[w.ID] = w
-	r.mu.Unlock()
-	if old != nil {
-		old.end()
+	if r.cfg.Keeper != nil {
+		if err := r.cfg.Keeper.Keep(ctx, w); err != nil {
+			return nil, status.Errorf(codes.Unavailable, "worker %s is not kept: %v", w.ID, err)
+		}
+	}
+	r.Remove(w.ID) // a new connection to the same address: the worker may be a new process
+	if err := r.Add(w); err != nil {
+		return nil, status.Errorf(codes.InvalidArgument, "address %q: %v", addr, err)
 	}
 	r.cfg.Log.Info("old worker registered", "worker", w.ID, "address", addr)
-	r.wg.Go(func() { r.watch(watch, w) })
 	return &jobschedulerv1.RegisterRes{Success: true, WorkerID: w.ID}, nil
 }
 
-// DeregisterWorker lets a worker go.
-func (r *Registry) DeregisterWorker(_ context.Context, req *jobschedulerv1.DeregisterReq) (*jobschedulerv1.DeregisterRes, error) {
+func (r *Registry) full(id string) bool {
 	r.mu.Lock()
-	w := r.workers[req.GetWorkerID()]
-	delete(r.workers, req.GetWorkerID())
-	r.mu.Unlock()
-	if w == nil {
-		return nil, status.Error(codes.NotFound, ErrNoWorker.Error())
+	defer r.mu.Unlock()
+	return r.closed || r.workers[id] == nil && len(r.workers) >= MaxWorkers
+}
+
+// Add takes in a worker that has registered, here or elsewhere. One that is
+// there already stays as it is.
+func (r *Registry) Add(known OldWorker) error {
+	conn, err := grpc.NewClient("passthrough:///"+known.Address,
+		grpc.WithTransportCredentials(r.cfg.Credentials),
+		grpc.WithIdleTimeout(0), // the connection is the sign of life
+		grpc.WithAuthority(known.Address),
+		grpc.WithContextDialer(dial),
+	)
+	if err != nil {
+		return fmt.Errorf("jobscheduler: %w", err)
 	}
-	w.end()
+	watch, cancel := context.WithCancel(context.Background())
+	w := &oldWorker{OldWorker: known, conn: conn, cancel: cancel}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed || r.workers[w.ID] != nil {
+		w.end()
+		return nil
+	}
+	r.workers[w.ID] = w
+	r.wg.Go(func() { r.watch(watch, w) })
+	return nil
+}
+
+// Remove lets go of a worker, if it is there: it was forgotten elsewhere.
+func (r *Registry) Remove(id string) {
+	r.mu.Lock()
+	w := r.workers[id]
+	delete(r.workers, id)
+	r.mu.Unlock()
+	if w != nil {
+		w.end()
+	}
+}
+
+// DeregisterWorker lets a worker go. One that is not there is gone already.
+func (r *Registry) DeregisterWorker(ctx context.Context, req *jobschedulerv1.DeregisterReq) (*jobschedulerv1.DeregisterRes, error) {
+	id := req.GetWorkerID()
+	if r.cfg.Keeper != nil && uuid.Valid(id) {
+		if err := r.cfg.Keeper.Forget(ctx, id); err != nil {
+			return nil, status.Errorf(codes.Unavailable, "worker %s is not forgotten: %v", id, err)
+		}
+	}
+	r.Remove(id)
 	return &jobschedulerv1.DeregisterRes{Success: true}, nil
 }
 
@@ -164,17 +209,37 @@ func (w *oldWorker) end() {
 	_ = w.conn.Close()
 }
 
-// watch drops the worker when its connection dies and does not come back.
+// watch drops the worker when its connection dies and does not come back. While
+// another scheduler is to decide that, or the decision cannot be kept, it goes on.
 func (r *Registry) watch(ctx context.Context, w *oldWorker) {
-	for r.reach(ctx, w) {
-		for s := connectivity.Ready; s == connectivity.Ready; s = w.conn.GetState() {
-			if !w.conn.WaitForStateChange(ctx, s) {
-				return
+	for ctx.Err() == nil {
+		for r.reach(ctx, w) {
+			for s := connectivity.Ready; s == connectivity.Ready; s = w.conn.GetState() {
+				if !w.conn.WaitForStateChange(ctx, s) {
+					return
+				}
 			}
 		}
+		if ctx.Err() == nil && r.drop(ctx, w) {
+			return
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(retryEvery):
+		}
 	}
-	if ctx.Err() != nil {
-		return
+}
+
+// drop forgets a worker that is gone, if that is for this registry to say.
+func (r *Registry) drop(ctx context.Context, w *oldWorker) bool {
+	if k := r.cfg.Keeper; k != nil {
+		if !k.Decides(w.ID) {
+			return false
+		}
+		if err := k.Forget(ctx, w.ID); err != nil {
+			r.cfg.Log.Warn("old worker is gone, and cannot be forgotten", "worker", w.ID, "error", err)
+			return false
+		}
 	}
 	r.mu.Lock()
 	if r.workers[w.ID] == w {
@@ -183,6 +248,7 @@ func (r *Registry) watch(ctx context.Context, w *oldWorker) {
 	r.mu.Unlock()
 	w.end()
 	r.cfg.Log.Warn("old worker is gone", "worker", w.ID, "address", w.Address)
+	return true
 }
 
 // reach connects. Who was reached before and now refuses is gone; who was not
@@ -273,12 +339,19 @@ func (r *Registry) Start(ctx context.Context, workerID, command, path string) (j
 	return jobID, err
 }
 
-// Stop ends a job on an old worker.
+// Stop ends a job on an old worker. An old worker finds fault with the stop of a
+// job that has ended; that is no error here.
 func (r *Registry) Stop(ctx context.Context, workerID, jobID string) error {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
 	return r.call(ctx, workerID, func(ctx context.Context, c jobschedulerv1.WorkerClient) error {
 		_, err := c.StopJob(ctx, &jobschedulerv1.StopJobReq{JobID: jobID})
+		if err == nil {
+			return nil
+		}
+		if res, e := c.QueryJob(ctx, &jobschedulerv1.QueryJobReq{JobID: jobID}); e == nil && res.GetDone() {
+			return nil
+		}
 		return err
 	})
 }

@@ -39,28 +39,30 @@ type Worker struct {
 // NewWorker returns the server of the old worker's calls.
 func NewWorker(r Runner) *Worker { return &Worker{runner: r} }
 
-// Argv is the command line of an old start: the command, and the path as its
-// one argument unless that is empty.
-func Argv(command, path string) []string {
-	if path == "" {
-		return []string{command}
+// Spec is the job of an old start: the command, and the path as its one argument
+// unless that is empty, in the directory in which the worker was started.
+func Spec(command, path string) job.Spec {
+	s := job.Spec{Argv: []string{command}, Dir: job.WorkerDir}
+	if path != "" {
+		s.Argv = append(s.Argv, path)
 	}
-	return []string{command, path}
+	return s
 }
 
 // StartJob runs a command, if the worker's own rules allow it.
 func (w *Worker) StartJob(_ context.Context, r *jobschedulerv1.StartJobReq) (*jobschedulerv1.StartJobRes, error) {
 	id := uuid.New(time.Now())
-	err := w.runner.Start(runner.Job{ID: id, Generation: generation, Spec: job.Spec{Argv: Argv(r.GetCommand(), r.GetPath())}})
+	err := w.runner.Start(runner.Job{ID: id, Generation: generation, Spec: Spec(r.GetCommand(), r.GetPath())})
 	if err != nil {
 		return nil, statusOf(err)
 	}
 	return &jobschedulerv1.StartJobRes{JobID: id}, nil
 }
 
-// StopJob kills a job at once, as the old worker did.
+// StopJob kills a job at once, as the old worker did. One that has ended is
+// stopped already.
 func (w *Worker) StopJob(_ context.Context, r *jobschedulerv1.StopJobReq) (*jobschedulerv1.StopJobRes, error) {
-	if err := w.runner.Stop(r.GetJobID(), generation, runner.AtOnce); err != nil {
+	if err := w.runner.Stop(r.GetJobID(), generation, runner.AtOnce); err != nil && !errors.Is(err, runner.ErrNotRunning) {
 		return nil, statusOf(err)
 	}
 	return &jobschedulerv1.StopJobRes{}, nil
@@ -139,8 +141,6 @@ func statusOf(err error) error {
 	switch {
 	case errors.Is(err, rota.ErrNotFound):
 		return status.Error(codes.NotFound, "job not found")
-	case errors.Is(err, runner.ErrNotRunning):
-		return status.Error(codes.FailedPrecondition, "job has ended")
 	case errors.Is(err, runner.ErrNotAllowed):
 		return status.Error(codes.PermissionDenied, err.Error())
 	case errors.Is(err, runner.ErrBusy):

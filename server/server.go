@@ -32,6 +32,7 @@ import (
 	"github.com/rota-project/rota/program/link"
 	"github.com/rota-project/rota/scheduler"
 	"github.com/rota-project/rota/service"
+	"github.com/rota-project/rota/view"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
@@ -89,6 +90,7 @@ type Server struct {
 	service *service.Service
 	jobs    *control.Control
 	old     *jobscheduler.Registry
+	oldSub  *view.Subscription
 	guard   *auth.Guard
 	grpc    *grpc.Server // for others
 	inner   *grpc.Server // for the HTTP side, within the process
@@ -127,8 +129,10 @@ func Start(c Config) (*Server, error) {
 	s := &Server{
 		cfg: c, sched: sched, health: health.NewServer(), failed: make(chan error, 4+len(c.Gateway)),
 		guard: auth.NewGuard(auth.GuardConfig{Authenticator: who, Policy: Policy(), Namespace: c.Namespace, Limits: c.Limits, Audit: log}),
-		old:   jobscheduler.NewRegistry(jobscheduler.RegistryConfig{Credentials: c.Dial, Log: log}),
 	}
+	keeper := &oldWorkers{sched.Name(), c.Scheduler.Store, sched.View()}
+	s.old = jobscheduler.NewRegistry(jobscheduler.RegistryConfig{Credentials: c.Dial, Keeper: keeper, Log: log})
+	s.oldSub = keeper.follow(s.old)
 	s.service = sched.Service(version.String())
 	c.Jobs.Store, c.Jobs.View, c.Jobs.Scheduler, c.Jobs.Logger = c.Scheduler.Store, sched.View(), sched.Name(), log
 	c.Jobs.Peer = s.peer
@@ -198,6 +202,7 @@ func Start(c Config) (*Server, error) {
 // undo ends what a node that does not start has begun.
 func (s *Server) undo() error {
 	s.jobs.Close()
+	s.oldSub.Close()
 	s.old.Close()
 	s.service.Close()
 	return s.sched.Stop(context.Background())
@@ -314,6 +319,7 @@ func (s *Server) Stop(ctx context.Context) error {
 	s.cancel()
 	s.health.Shutdown()
 	s.jobs.Close()
+	s.oldSub.Close()
 	s.old.Close()
 	if s.gateway != nil {
 		_ = s.gateway.Shutdown(ctx) // it has closed by then in any case

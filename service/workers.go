@@ -33,6 +33,9 @@ func (s *Service) ListWorkers(ctx context.Context, _ *rotav1.ListWorkersRequest)
 		for _, name := range s.workerNames() {
 			out.Workers = append(out.Workers, s.worker(name))
 		}
+		for _, id := range slices.Sorted(maps.Keys(s.cfg.View.OldWorkers)) {
+			out.Workers = append(out.Workers, s.oldWorker(id))
+		}
 	})
 	s.askLeases(ctx, out.GetWorkers())
 	return out, nil
@@ -80,12 +83,30 @@ func (s *Service) GetWorker(ctx context.Context, r *rotav1.GetWorkerRequest) (*r
 }
 
 func (s *Service) getWorker(ctx context.Context, name string) (w *rotav1.Worker, err error) {
-	s.cfg.View.Read(func() { w = s.worker(name) })
+	s.cfg.View.Read(func() {
+		if w = s.worker(name); w == nil {
+			w = s.oldWorker(name)
+		}
+	})
 	if w == nil {
 		return nil, noWorker(name)
 	}
 	s.askLeases(ctx, []*rotav1.Worker{w})
 	return w, nil
+}
+
+// oldProtocol is the label of workers that have no session: they speak the
+// protocol jobscheduler, take jobs by /start only, and are named by their id.
+var oldProtocol = map[string]string{"protocol": "jobscheduler"}
+
+// oldWorker is a worker of the old protocol as the API shows it, nil if it is
+// not known; the view stands still.
+func (s *Service) oldWorker(id string) *rotav1.Worker {
+	w := s.cfg.View.OldWorkers[id]
+	if w == nil {
+		return nil
+	}
+	return &rotav1.Worker{Name: id, State: workerReady, Host: w.GetAddress(), Scheduler: w.GetScheduler(), Labels: oldProtocol}
 }
 
 // known reports whether anything is known of a worker.

@@ -26,6 +26,7 @@ import (
 //	jobs/<id>               JobSpec    API                         schedulers  its time to keep
 //	jobstates/<id>          JobState   leader, worker's scheduler  schedulers  its time to keep
 //	jobworkers/<worker>     JobWorker  the worker's scheduler      schedulers  the worker's lease
+//	oldworkers/<id>         OldWorker  the scheduler it is at      schedulers  that scheduler, when the worker is gone
 //
 // Every transaction of the leader compares the modification revision of leader
 // and writes it again: the key is fence and sequence in one. A transaction that
@@ -53,6 +54,7 @@ const (
 	JobsPrefix       = "jobs/"
 	JobStatesPrefix  = "jobstates/"
 	JobWorkersPrefix = "jobworkers/"
+	OldWorkersPrefix = "oldworkers/"
 )
 
 // The roots of clusters on one etcd. No root is a prefix of another's, whatever the
@@ -105,6 +107,9 @@ func JobStateKey(id string) string { return JobStatesPrefix + escape(id) }
 
 // JobWorkerKey is the key of a worker that takes jobs.
 func JobWorkerKey(worker string) string { return JobWorkersPrefix + escape(worker) }
+
+// OldWorkerKey is the key of a worker of the protocol jobscheduler.
+func OldWorkerKey(id string) string { return OldWorkersPrefix + escape(id) }
 
 // IsJob reports whether a key is of a job.
 func IsJob(key string) bool {

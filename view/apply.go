@@ -14,7 +14,7 @@ import (
 
 func (d *Delta) empty() bool {
 	return len(d.Tasks)+len(d.Grants)+len(d.Acks)+len(d.Sessions)+len(d.Nodes) == 0 &&
-		len(d.Jobs)+len(d.JobWorkers)+len(d.Programs) == 0 && d.JobsReset == 0 && !d.Schedulers && !d.Sources && !d.Leader && !d.Cluster && !d.Kick
+		len(d.Jobs)+len(d.JobWorkers)+len(d.OldWorkers)+len(d.Programs) == 0 && d.JobsReset == 0 && !d.Schedulers && !d.Sources && !d.Leader && !d.Cluster && !d.Kick
 }
 
 // byTable are events sorted by what they are about.
@@ -215,6 +215,10 @@ func (v *View) takeSingle(d *Delta, e store.Event) error {
 		{store.JobWorkersPrefix, func(d *Delta, name string, e store.Event) error {
 			d.JobWorkers = append(d.JobWorkers, name)
 			return takeInto(v.JobWorkers, name, e, &storepb.JobWorker{})
+		}},
+		{store.OldWorkersPrefix, func(d *Delta, id string, e store.Event) error {
+			d.OldWorkers = append(d.OldWorkers, id)
+			return takeInto(v.OldWorkers, id, e, &storepb.OldWorker{})
 		}},
 		{store.SourcesPrefix, func(d *Delta, name string, e store.Event) error {
 			d.Sources = true

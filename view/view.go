@@ -62,7 +62,8 @@ type View struct {
 	Sources    map[string]*storepb.Source
 	Programs   map[string]*storepb.Program
 	JobWorkers map[string]*storepb.JobWorker
-	Leader     *Leader // nil while there is none
+	OldWorkers map[string]*storepb.OldWorker // by id
+	Leader     *Leader                       // nil while there is none
 	Cluster    *storepb.Cluster
 
 	holders map[rota.Instance][]string // workers with a grant, by instance
@@ -90,6 +91,7 @@ type Delta struct {
 	Jobs       []store.Event
 	JobsReset  int64
 	JobWorkers []string
+	OldWorkers []string
 }
 
 // SessionChange is a worker that came (Old nil), went (New nil), or changed.
@@ -121,6 +123,7 @@ func (v *View) clear() {
 	v.Sources = map[string]*storepb.Source{}
 	v.Programs = map[string]*storepb.Program{}
 	v.JobWorkers = map[string]*storepb.JobWorker{}
+	v.OldWorkers = map[string]*storepb.OldWorker{}
 	v.Cluster = &storepb.Cluster{}
 	v.holders = map[rota.Instance][]string{}
 	v.single = map[string][]string{}

@@ -37,10 +37,12 @@ type jobs struct {
 	cfg   *config.Worker
 	to    *towards
 	log   *slog.Logger
+	old   net.Listener // for the calls of an old scheduler; nil: none
 }
 
-// newJobs opens the runner of a worker that may run jobs.
-func newJobs(c *config.Worker, w *worker.Worker, to *towards, log *slog.Logger) (*jobs, error) {
+// newJobs opens the runner of a worker that may run jobs, and listens for the
+// calls of an old scheduler. Close it.
+func newJobs(ctx context.Context, c *config.Worker, w *worker.Worker, to *towards, log *slog.Logger) (*jobs, error) {
 	if len(c.Job.Allow) == 0 && c.Jobs.Addr == "" {
 		return nil, nil //nolint:nilnil // documented: none
 	}
@@ -58,7 +60,13 @@ func newJobs(c *config.Worker, w *worker.Worker, to *towards, log *slog.Logger) 
 	if err != nil {
 		return nil, err
 	}
-	return &jobs{a, c, to, log}, nil
+	j := &jobs{agent: a, cfg: c, to: to, log: log}
+	if c.Jobs.Addr != "" {
+		if j.old, _, err = listen(ctx, "grpc_server", c.Jobs.Addr, false); err != nil {
+			return nil, err
+		}
+	}
+	return j, nil
 }
 
 func (t *towards) dial(address string) (*grpc.ClientConn, error) {
@@ -112,8 +120,12 @@ func (j *jobs) run(ctx context.Context) (done func() error) {
 	var wg sync.WaitGroup
 	wg.Go(func() { j.agent.Run(ctx, leaveTimeout) })
 	var err error
-	if j.cfg.Jobs.Addr != "" {
-		wg.Go(func() { err = j.serveOld(ctx) })
+	if j.old != nil {
+		wg.Go(func() {
+			if err = j.serveOld(ctx); err != nil {
+				j.log.Error("calls of an old scheduler are no longer answered", "error", err)
+			}
+		})
 	}
 	return func() error {
 		wg.Wait()
@@ -121,18 +133,20 @@ func (j *jobs) run(ctx context.Context) (done func() error) {
 	}
 }
 
+func (j *jobs) close() {
+	if j != nil && j.old != nil {
+		_ = j.old.Close()
+	}
+}
+
 // serveOld answers the calls of an old scheduler, where the file of an old
 // worker says, and registers with it if there is one.
 func (j *jobs) serveOld(ctx context.Context) error {
-	l, _, err := listen(ctx, "grpc_server", j.cfg.Jobs.Addr, false)
-	if err != nil {
-		return err
-	}
 	ac := jobscheduler.AttachConfig{
-		Runner: j.agent.Runner(), Listener: l, SchedulerCredentials: j.to.credentials(), Log: j.log,
+		Runner: j.agent.Runner(), Listener: j.old, SchedulerCredentials: j.to.credentials(), Log: j.log,
 		Scheduler: j.oldScheduler(ctx),
 	}
-	if host, port, err := net.SplitHostPort(l.Addr().String()); err == nil {
+	if host, port, err := net.SplitHostPort(j.old.Addr().String()); err == nil {
 		ac.Address = net.JoinHostPort(host, port)
 	}
 	if j.cfg.Jobs.TLS {

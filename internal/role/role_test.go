@@ -2,10 +2,13 @@ package role
 
 import (
 	"errors"
+	"io"
 	"net"
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/rota-project/rota/config"
 )
 
 // TestListen: where a default address is in use another port of that host is
@@ -42,5 +45,21 @@ func TestMoved(t *testing.T) {
 		if got := moved(c.yes, c.from); (got != "") != c.want || c.want && !strings.Contains(got, c.from+" is in use") {
 			t.Errorf("%v %s: %q", c.yes, c.from, got)
 		}
+	}
+}
+
+// TestWorkerPortInUse: a worker whose address for an old scheduler is in use ends
+// at once, and says which.
+func TestWorkerPortInUse(t *testing.T) {
+	t.Parallel()
+	l, _, err := listen(t.Context(), "taken", "127.0.0.1:0", false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	c, _ := config.NewWorker()
+	c.Jobs.Addr, c.Job.Data, c.Schedulers = l.Addr().String(), t.TempDir(), []string{"127.0.0.1:1"}
+	if err := Worker(t.Context(), c, io.Discard); !errors.Is(err, syscall.EADDRINUSE) || !strings.Contains(err.Error(), "grpc_server") {
+		t.Errorf("the error is %v", err)
 	}
 }

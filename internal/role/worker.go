@@ -58,9 +58,10 @@ func Worker(ctx context.Context, c *config.Worker, logTo io.Writer) error {
 	if err != nil {
 		return err
 	}
-	if jobs, err = newJobs(c, w, to, log); err != nil {
+	if jobs, err = newJobs(ctx, c, w, to, log); err != nil {
 		return err
 	}
+	defer jobs.close()
 	owner := "rota-worker-" + c.Name
 	if len(c.Exec) > 0 {
 		n, err := process.Sweep(owner)

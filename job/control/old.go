@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"google.golang.org/grpc"
@@ -49,7 +50,9 @@ func (o oldBackend) Start(ctx context.Context, workerID, command, path string) (
 	if !ok {
 		return "", jobscheduler.ErrNoWorker
 	}
-	j, err := o.c.Declare(ctx, "", job.Spec{Argv: jobscheduler.Argv(command, path), Worker: name})
+	spec := jobscheduler.Spec(command, path)
+	spec.Worker = name
+	j, err := o.c.Declare(ctx, "", spec)
 	if err != nil {
 		return "", err
 	}
@@ -104,12 +107,16 @@ func (o oldBackend) job(workerID, jobID string) (*entry, error) {
 
 var errOldJob = status.Error(codes.NotFound, "job not found")
 
-// Stop asks for the job's end.
+// Stop asks for the job's end. One that has ended is stopped already.
 func (o oldBackend) Stop(ctx context.Context, workerID, jobID string) error {
 	if _, err := o.job(workerID, jobID); err != nil {
 		return err
 	}
-	return o.c.do(ctx, &update{id: jobID, change: func(j job.Job, _ job.Spec) (job.Job, error) { return j.Stop(time.Now()) }})
+	err := o.c.do(ctx, &update{id: jobID, change: func(j job.Job, _ job.Spec) (job.Job, error) { return j.Stop(time.Now()) }})
+	if errors.Is(err, job.ErrState) {
+		return nil
+	}
+	return err
 }
 
 // Query says where the job is.

@@ -57,6 +57,11 @@ func TestOldBackend(t *testing.T) {
 		t.Fatal(err)
 	}
 	n.state(t, long, "stopped")
+	for _, ended := range []string{id, long} {
+		if err := old.Stop(t.Context(), "w", ended); err != nil {
+			t.Errorf("stop of an ended job: %v", err)
+		}
+	}
 	if a, err := old.Query(t.Context(), "w", long); err != nil || a.ErrorText != "signal: killed" {
 		t.Errorf("%+v, %v", a, err)
 	}

@@ -3,6 +3,7 @@ package runner
 import (
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -69,6 +70,7 @@ type policy struct {
 	any      *command // how it runs what no template describes; nil if it does not
 	commands []command
 	dirs     []string // real paths
+	started  string   // where the worker was started, a real path
 }
 
 type command struct {
@@ -80,6 +82,9 @@ type command struct {
 // compile checks a and resolves its directories and users.
 func (a Allow) compile(cgroup *process.Cgroup) (*policy, error) {
 	p := &policy{}
+	if wd, err := os.Getwd(); err == nil {
+		p.started, _ = filepath.EvalSymlinks(wd) // without it, as if jobs may not work there
+	}
 	var wrong string
 	if p.dirs, wrong = words.RealDirs(a.Dirs); wrong != "" {
 		return nil, &rota.FieldError{Field: "jobs.dirs", Value: wrong, Want: "an absolute path of a directory that exists"}
@@ -171,7 +176,7 @@ func (p *policy) decide(s job.Spec) (decision, error) {
 	if nearest != nil {
 		return decision{}, nearest
 	}
-	return decision{}, &NotAllowedError{"command " + words.Clip(s.Argv[0]), "not listed"}
+	return decision{}, &NotAllowedError{"command " + words.Clip(s.Argv[0]), "no --job of the worker lists it"}
 }
 
 func (c *command) decision(argv []string, dir string, s job.Spec) decision {
@@ -183,6 +188,15 @@ func (c *command) decision(argv []string, dir string, s job.Spec) decision {
 }
 
 func (p *policy) dir(dir string) (string, error) {
+	if dir == job.WorkerDir {
+		if p.any != nil && len(p.dirs) == 0 {
+			return p.started, nil
+		}
+		if below, err := words.Below("dir", p.started, p.dirs); err == nil {
+			return below, nil
+		}
+		dir = ""
+	}
 	if dir == "" {
 		if len(p.dirs) > 0 {
 			return p.dirs[0], nil
@@ -191,7 +205,7 @@ func (p *policy) dir(dir string) (string, error) {
 	}
 	if !filepath.IsAbs(dir) {
 		if len(p.dirs) == 0 {
-			return "", &NotAllowedError{"dir " + words.Clip(dir), "not an absolute path"}
+			return "", &NotAllowedError{"dir " + words.Clip(dir), "a relative path needs a directory of --job-dirs"}
 		}
 		dir = filepath.Join(p.dirs[0], dir)
 	}

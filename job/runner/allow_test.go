@@ -66,8 +66,8 @@ func TestDecide(t *testing.T) {
 	}{
 		{argv: "echo", want: "echo"},
 		{argv: "echo x", want: "!more than 0 arguments"},
-		{argv: "ls", want: "!command ls: not listed"},
-		{argv: "/bin/echo", want: "!not listed"},
+		{argv: "ls", want: "!command ls: no --job of the worker lists it"},
+		{argv: "/bin/echo", want: "!no --job"},
 		{argv: "bash script.sh", want: "bash " + script},
 		{argv: "bash " + script, want: "bash " + script},
 		{argv: "bash ./sub/../script.sh", want: "bash " + script},
@@ -184,6 +184,48 @@ func TestAllowAtFault(t *testing.T) {
 		var fe *rota.FieldError
 		if !errors.As(err, &fe) || fe.Field != strings.TrimSpace(field) {
 			t.Errorf("%s: got %v", field, err)
+		}
+	}
+}
+
+// TestDecideStarted wants a job that asks for the directory in which the worker
+// was started to get it if jobs may work there, and relative paths to count from
+// there; where an option is missing the refusal names it.
+func TestDecideStarted(t *testing.T) {
+	t.Parallel()
+	in, out := tree(t)
+	bash := []Command{{Argv: []string{"bash", "{script:path}"}}}
+	for name, c := range map[string]struct {
+		allow   Allow
+		started string
+		path    string
+		dir     string
+		argv    string // or "!" and a part of the refusal
+	}{
+		"below":         {Allow{Dirs: []string{in}, Commands: bash}, filepath.Join(in, "sub"), "b.sh", filepath.Join(in, "sub"), filepath.Join(in, "sub", "b.sh")},
+		"second":        {Allow{Dirs: []string{out, in}, Commands: bash}, in, "script.sh", in, filepath.Join(in, "script.sh")},
+		"elsewhere":     {Allow{Dirs: []string{in}, Commands: bash}, out, "script.sh", in, filepath.Join(in, "script.sh")},
+		"no dirs":       {Allow{Commands: bash}, in, "script.sh", "", "!--job-dirs"},
+		"no dirs, root": {Allow{Commands: bash}, in, filepath.Join(in, "script.sh"), "", "!--job-dirs"},
+		"any":           {Allow{Any: true}, in, "script.sh", in, "script.sh"},
+		"any, dirs":     {Allow{Any: true, Dirs: []string{in}}, out, "script.sh", in, "script.sh"},
+		"unknown":       {Allow{Dirs: []string{in}, Commands: bash}, "", "script.sh", in, filepath.Join(in, "script.sh")},
+		"no job":        {Allow{Dirs: []string{in}}, in, "script.sh", "", "!--job "},
+	} {
+		p, err := c.allow.compile(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.started = c.started
+		d, err := p.decide(job.Spec{Argv: []string{"bash", c.path}, Dir: job.WorkerDir})
+		if part, refused := strings.CutPrefix(c.argv, "!"); refused {
+			if !errors.Is(err, ErrNotAllowed) || !strings.Contains(err.Error(), part) {
+				t.Errorf("%s: %q, %v; want refusal with %q", name, d.argv, err, part)
+			}
+			continue
+		}
+		if err != nil || strings.Join(d.argv, " ") != "bash "+c.argv || d.dir != c.dir {
+			t.Errorf("%s: %q in %q, %v", name, d.argv, d.dir, err)
 		}
 	}
 }

@@ -211,7 +211,7 @@ func (w Word) path(value, dir string, dirs []string) (string, error) {
 	}
 	if !filepath.IsAbs(value) {
 		if dir == "" {
-			return "", w.refuse(value, "an absolute path")
+			return "", w.refuse(value, "an absolute path; a relative one needs a directory of --job-dirs or --exec-dirs")
 		}
 		value = filepath.Join(dir, value)
 	}
@@ -221,6 +221,9 @@ func (w Word) path(value, dir string, dirs []string) (string, error) {
 // Below resolves path and holds it to dirs. A path that is not there and one that
 // is elsewhere get the same answer, a *RefusalError, so that nothing is told of the disk.
 func Below(what, path string, dirs []string) (string, error) {
+	if len(dirs) == 0 {
+		return "", &RefusalError{what + " " + Clip(path), "no directory is allowed: --job-dirs for jobs, --exec-dirs for tasks"}
+	}
 	resolved, err := filepath.EvalSymlinks(path)
 	if err == nil {
 		for _, d := range dirs {

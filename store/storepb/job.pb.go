@@ -546,6 +546,84 @@ func (x *JobWorker) GetScheduler() string {
 	return ""
 }
 
+// OldWorker is a worker that speaks the protocol jobscheduler and has registered.
+type OldWorker struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Version     uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
+	Id          string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	Address     string                 `protobuf:"bytes,3,opt,name=address,proto3" json:"address,omitempty"`
+	SinceUnixMs int64                  `protobuf:"varint,4,opt,name=since_unix_ms,json=sinceUnixMs,proto3" json:"since_unix_ms,omitempty"`
+	// The scheduler that decides when it is gone.
+	Scheduler     string `protobuf:"bytes,5,opt,name=scheduler,proto3" json:"scheduler,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OldWorker) Reset() {
+	*x = OldWorker{}
+	mi := &file_job_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OldWorker) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OldWorker) ProtoMessage() {}
+
+func (x *OldWorker) ProtoReflect() protoreflect.Message {
+	mi := &file_job_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OldWorker.ProtoReflect.Descriptor instead.
+func (*OldWorker) Descriptor() ([]byte, []int) {
+	return file_job_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *OldWorker) GetVersion() uint32 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *OldWorker) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *OldWorker) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *OldWorker) GetSinceUnixMs() int64 {
+	if x != nil {
+		return x.SinceUnixMs
+	}
+	return 0
+}
+
+func (x *OldWorker) GetScheduler() string {
+	if x != nil {
+		return x.Scheduler
+	}
+	return ""
+}
+
 var File_job_proto protoreflect.FileDescriptor
 
 const file_job_proto_rawDesc = "" +
@@ -616,7 +694,13 @@ const file_job_proto_rawDesc = "" +
 	"\x03any\x18\x04 \x01(\bR\x03any\x12\x1a\n" +
 	"\bcommands\x18\x05 \x03(\tR\bcommands\x12\x14\n" +
 	"\x05slots\x18\x06 \x01(\x03R\x05slots\x12\x1c\n" +
-	"\tscheduler\x18\a \x01(\tR\tschedulerB4Z2github.com/rota-project/rota/store/storepb;storepbb\x06proto3"
+	"\tscheduler\x18\a \x01(\tR\tscheduler\"\x91\x01\n" +
+	"\tOldWorker\x12\x18\n" +
+	"\aversion\x18\x01 \x01(\rR\aversion\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\x12\x18\n" +
+	"\aaddress\x18\x03 \x01(\tR\aaddress\x12\"\n" +
+	"\rsince_unix_ms\x18\x04 \x01(\x03R\vsinceUnixMs\x12\x1c\n" +
+	"\tscheduler\x18\x05 \x01(\tR\tschedulerB4Z2github.com/rota-project/rota/store/storepb;storepbb\x06proto3"
 
 var (
 	file_job_proto_rawDescOnce sync.Once
@@ -630,18 +714,19 @@ func file_job_proto_rawDescGZIP() []byte {
 	return file_job_proto_rawDescData
 }
 
-var file_job_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
+var file_job_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
 var file_job_proto_goTypes = []any{
 	(*JobSpec)(nil),    // 0: rota.store.JobSpec
 	(*JobState)(nil),   // 1: rota.store.JobState
 	(*JobAttempt)(nil), // 2: rota.store.JobAttempt
 	(*JobWorker)(nil),  // 3: rota.store.JobWorker
-	nil,                // 4: rota.store.JobSpec.EnvEntry
-	nil,                // 5: rota.store.JobSpec.ResourcesEntry
+	(*OldWorker)(nil),  // 4: rota.store.OldWorker
+	nil,                // 5: rota.store.JobSpec.EnvEntry
+	nil,                // 6: rota.store.JobSpec.ResourcesEntry
 }
 var file_job_proto_depIdxs = []int32{
-	4, // 0: rota.store.JobSpec.env:type_name -> rota.store.JobSpec.EnvEntry
-	5, // 1: rota.store.JobSpec.resources:type_name -> rota.store.JobSpec.ResourcesEntry
+	5, // 0: rota.store.JobSpec.env:type_name -> rota.store.JobSpec.EnvEntry
+	6, // 1: rota.store.JobSpec.resources:type_name -> rota.store.JobSpec.ResourcesEntry
 	2, // 2: rota.store.JobState.attempts:type_name -> rota.store.JobAttempt
 	3, // [3:3] is the sub-list for method output_type
 	3, // [3:3] is the sub-list for method input_type
@@ -661,7 +746,7 @@ func file_job_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_job_proto_rawDesc), len(file_job_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   6,
+			NumMessages:   7,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
