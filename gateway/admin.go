@@ -147,6 +147,9 @@ func (g *Gateway) serveStatus(w http.ResponseWriter, r *http.Request) {
 			if cause != "" {
 				line += " " + firstLine(cause)
 			}
+			if out := leftOut(st, wk); len(out) > 0 {
+				line += " left out for " + strings.Join(out, ", ")
+			}
 			lines[i] = line
 		})
 	}
@@ -164,6 +167,17 @@ func (g *Gateway) serveStatus(w http.ResponseWriter, r *http.Request) {
 		b.WriteString("no workers\n")
 	}
 	_, _ = w.Write(b.Bytes())
+}
+
+// leftOut are the functions that a worker is left out for, a few of them.
+func leftOut(st *state, w *worker) (names []string) {
+	for name, f := range st.fns {
+		if f.ailing.out(w) != "" && len(names) < 10 {
+			names = append(names, name)
+		}
+	}
+	sort.Strings(names)
+	return names
 }
 
 func firstLine(s string) string {
@@ -248,6 +262,8 @@ type RouteStatus struct {
 	Next string `json:"next,omitempty"`
 	// Workers are all that might get it, or may not and why.
 	Workers []RouteWorker `json:"workers"`
+	// Failures are the last calls that did not go well, the last first.
+	Failures []Failure `json:"failures,omitempty"`
 }
 
 // RouteWorker says whether a worker may get a function's calls.
@@ -286,6 +302,7 @@ func (g *Gateway) route(st *state, f *function) RouteStatus {
 		InFlight: f.inflight.Load(), Waiting: f.queue.waiting.Load() + f.group.Load().queue.waiting.Load(),
 		Retries: f.retries.Load(), Refused: f.refused.Load(),
 		P50MS: float64(f.times.quantile(.5, 1)) / 1e6, P99MS: float64(f.times.quantile(.99, 1)) / 1e6, Workers: []RouteWorker{},
+		Failures: f.failures.list(),
 	}
 	for _, rt := range st.routes {
 		if rt.Function == f.name {
@@ -299,11 +316,7 @@ func (g *Gateway) route(st *state, f *function) RouteStatus {
 			r.Errors += n
 		}
 	}
-	set := &f.group.Load().set
-	offered := map[*balance.Worker]bool{}
-	for _, w := range set.Workers() {
-		offered[w] = true
-	}
+	offered := g.offered(f)
 	for _, w := range st.workers {
 		rw := RouteWorker{WorkerStatus: w.status(), May: true}
 		switch {
@@ -314,6 +327,8 @@ func (g *Gateway) route(st *state, f *function) RouteStatus {
 			if rw.Cause != "" && rw.Cause != rw.State {
 				rw.Why += ": " + rw.Cause
 			}
+		case f.ailing.out(w) != "":
+			rw.May, rw.Why = false, "left out for this function: "+f.ailing.out(w)
 		case w.bal.Full():
 			rw.May, rw.Why = false, "at its limit of calls in flight"
 		}
@@ -322,12 +337,23 @@ func (g *Gateway) route(st *state, f *function) RouteStatus {
 	// A pick tells what the rule would do now; its place is given back at once.
 	var pick balance.Pick
 	call := balance.Call{Fn: f.fn.Load(), Rand: uint64(g.now()), Now: g.now()}
-	if w := set.Pick(p.rule, &call, &pick); w != nil {
+	if w := f.group.Load().set.Pick(p.rule, &call, &pick); w != nil {
 		r.Next = w.Name()
 		pick.Release()
 		f.group.Load().queue.wake()
 	}
 	return r
+}
+
+// offered are the workers that offer the function, whether or not they are in service.
+func (g *Gateway) offered(f *function) map[*balance.Worker]bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	offered := map[*balance.Worker]bool{}
+	for _, m := range f.members {
+		offered[m.Worker] = true
+	}
+	return offered
 }
 
 func (g *Gateway) serveRoutes(w http.ResponseWriter, _ *http.Request) { writeJSON(w, g.Routes()) }

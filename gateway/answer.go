@@ -16,9 +16,8 @@ import (
 )
 
 // readHead reads until a final response head is in resp; 1xx are passed on. n
-// counts what is in bufs.up, and is the same on return but for 1xx heads. end
-// says that the client is gone.
-func (x *exchange) readHead(u *upstream, n int, pm **pump) (m int, end bool, err error) {
+// counts what is in bufs.up, and is the same on return but for 1xx heads.
+func (x *exchange) readHead(u *upstream, n int, pm **pump) (m int, err error) {
 	for {
 		hn, err := 0, wire.ErrIncomplete
 		if n > 0 {
@@ -28,30 +27,30 @@ func (x *exchange) readHead(u *upstream, n int, pm **pump) (m int, end bool, err
 		case errors.Is(err, wire.ErrIncomplete):
 			if n == len(x.bufs.up) {
 				if n > keepSize {
-					return n, false, errAnswer
+					return n, errAnswer
 				}
 				x.bufs.up = append(x.bufs.up, make([]byte, n)...)
 			}
 			k, err := u.Read(x.bufs.up[n:])
 			if err != nil {
 				if n == 0 {
-					return n, false, fmt.Errorf("%w: %w", errNothing, err)
+					return n, fmt.Errorf("%w: %w", errNothing, err)
 				}
-				return n, false, fmt.Errorf("%w: %w", errAnswer, err)
+				return n, fmt.Errorf("%w: %w", errCutOff, err)
 			}
 			n += k
 		case err != nil:
-			return n, false, fmt.Errorf("%w: %w", errAnswer, err)
+			return n, fmt.Errorf("%w: %w", errAnswer, err)
 		case x.resp.Status == 101 && x.req.UpgradeTo != nil || x.resp.Status >= 200:
 			x.respHead = hn
-			return n, false, nil
+			return n, nil
 		case x.resp.Status == 101:
-			return n, false, fmt.Errorf("%w: it switched protocols unasked", errAnswer)
+			return n, fmt.Errorf("%w: it switched protocols unasked", errAnswer)
 		default:
 			if x.resp.Status != 100 || x.req.Continue {
 				if !x.interim() {
-					x.clientLeft(u)
-					return 0, true, nil
+					x.fault.note(clientLeft)
+					return 0, errClient
 				}
 			}
 			copy(x.bufs.up, x.bufs.up[hn:n])
@@ -68,16 +67,23 @@ func (x *exchange) readHead(u *upstream, n int, pm **pump) (m int, end bool, err
 func (x *exchange) judge(u *upstream, w *worker, n int, pm *pump, mode bodyMode) (next, keep bool) {
 	c := &x.call
 	x.answering()
+	x.rec.last().status = x.resp.Status
 	if mayRefuse(x.resp.Status) {
 		var err error
-		if n, err = x.peekBody(u, n); err == nil && pm == nil && x.refusedBy(x.peeked) {
-			if x.detach(u) {
-				u.close() // rare enough not to read the rest
+		if n, err = x.peekBody(u, n); err == nil && x.refusal(x.peeked) {
+			pm.stop(x, u)
+			if !x.upload.begun || x.upload.gather() {
+				if x.refusedBy(x.peeked) {
+					if x.detach(u) {
+						u.close() // rare enough not to read the rest
+					}
+					return true, false
+				}
 			}
-			return true, false
 		}
 	}
 	if x.resp.Status == 101 {
+		x.rec.answered = 101
 		x.client.upgrade(u, n)
 		return false, false
 	}
@@ -89,51 +95,72 @@ func (x *exchange) judge(u *upstream, w *worker, n int, pm *pump, mode bodyMode)
 		// The body was announced and nobody has asked for it: what comes next on
 		// either connection may be it, or not.
 		x.req.Close = true
-		x.client.open()
-		x.client.closed(false)
+		x.upload.begin(x)
 	}
-	complete, ok := x.forward(u, n)
-	reusable := complete && !x.resp.Close && !unasked
+	err := x.forward(u, n)
+	reusable := err == nil && !x.resp.Close && !unasked
 	if pm != nil {
-		pm.endsWithin(earlyEnd)
+		if err == nil {
+			pm.endsWithin(earlyEnd)
+		}
 		pm.stop(x, u)
 		reusable = reusable && pm.clean
 	}
 	mine := x.detach(u)
-	status := x.settle(complete, ok)
+	x.settle(err)
 	if reusable && mine {
 		u.since = c.ended
 		w.pool.put(u)
 	} else {
 		u.close()
 	}
-	c.finish(status)
-	x.log(status)
-	if mode != bodyFlow {
+	if !x.upload.begun {
 		x.client.closed(true)
 	}
-	return false, ok && complete && !x.req.Close
+	return false, err == nil && !x.req.Close
 }
 
-// settle ends the attempt that has answered, and returns what the caller got.
-func (x *exchange) settle(complete, ok bool) (status int) {
-	switch {
-	case complete:
+// settle ends the attempt whose answer has been passed on, or has broken off: err is
+// errClient if the client did not take it, else what the worker has done.
+func (x *exchange) settle(err error) {
+	last := x.rec.last()
+	if err == nil {
 		x.call.settled(x.resp.Status)
-	case !ok: // the client has gone
-		return 499
-	default:
-		x.call.failed(errAnswer, true)
+		last.ended, last.end = x.call.ended, endedWell
+		return
 	}
-	return x.resp.Status
+	e := x.whose(x.fault.get())
+	switch {
+	case e != notEnded:
+	case errors.Is(err, errClient):
+		e = x.fault.note(clientLeft)
+	default:
+		e = workerEnd(err)
+	}
+	if e.blame() == blameWorker {
+		x.call.failed(e, err, true)
+	} else {
+		x.call.dropped()
+	}
+	last.ended, last.end, last.err = x.g.now(), e, err
+	x.rec.end, x.rec.err = e, err
+}
+
+// refusal says whether the answer in resp that begins so says that the worker has
+// not run the call, or perhaps not.
+func (x *exchange) refusal(body []byte) bool {
+	refused, _, _ := refusals(x.resp.Status, body)
+	return refused
 }
 
 // refusedBy says whether the worker has refused the call with the answer in resp
 // that begins so, and another one is to be tried. If nobody else is, the caller
 // gets this answer.
 func (x *exchange) refusedBy(body []byte) bool {
-	refused, blame, ran := refusals(x.resp.Status, body)
-	return refused && x.call.refusedBy(blame, ran, fmt.Errorf("%w: %d %s", errRefused, x.resp.Status, body)) == again
+	_, blame, ran := refusals(x.resp.Status, body)
+	last := x.rec.last()
+	last.ended, last.end, last.err = x.g.now(), workerRefused, fmt.Errorf("%w: %d %s", errRefused, x.resp.Status, body)
+	return x.call.refusedBy(blame, ran, last.err) == again
 }
 
 const (
@@ -194,12 +221,13 @@ func (x *exchange) firstOfFlow(u *upstream, pm *pump) (int, *pump, error) {
 	}
 	_ = u.nc.SetReadDeadline(time.Now().Add(continueAfter))
 	n, err := u.Read(x.bufs.up)
-	if !errors.Is(err, os.ErrDeadlineExceeded) || x.late.Load() {
+	if !errors.Is(err, os.ErrDeadlineExceeded) || x.fault.get() != notEnded {
 		_ = u.nc.SetReadDeadline(time.Time{})
 		return n, nil, err
 	}
 	_ = u.nc.SetReadDeadline(time.Time{})
 	if !x.sayContinue() {
+		x.fault.note(clientLeft)
 		return 0, nil, errClient
 	}
 	pm = x.startPump(u)
@@ -220,7 +248,7 @@ func (x *exchange) sayContinue() bool {
 
 // interim passes on the informational head in resp. Who does not take it is cut off.
 func (x *exchange) interim() bool {
-	x.touch()
+	x.touch(onClient)
 	defer x.moved.Store(0)
 	return x.client.interim()
 }
@@ -235,7 +263,7 @@ func (x *exchange) say(r *refusal) bool {
 
 func (x *exchange) answer(r *refusal) bool {
 	if x.call.f != nil {
-		x.call.finish(r.status)
+		x.call.leave() // who is answered so may call again at once
 	}
 	x.begin(r.status)
 	x.add("Content-Type", "text/plain; charset=utf-8")
@@ -260,14 +288,25 @@ func (x *exchange) add(name, value string) {
 
 func (x *exchange) whole(body []byte) bool {
 	x.resp.Length = int64(len(body))
-	x.touch()
+	x.touch(onClient)
 	defer x.moved.Store(0)
 	if !x.resp.HasBody(x.req.Method) {
-		x.client.head(framedNone)
+		x.head(framedNone)
 		return x.client.flush()
 	}
-	x.client.head(framedLength)
-	return x.client.data(body, true) && x.client.flush()
+	x.head(framedLength)
+	return x.data(body, true) && x.client.flush()
+}
+
+// head and data pass the answer on to the client, and count it.
+func (x *exchange) head(f framing) {
+	x.rec.answered = x.resp.Status
+	x.client.head(f)
+}
+
+func (x *exchange) data(p []byte, last bool) bool {
+	x.rec.out += int64(len(p))
+	return x.client.data(p, last)
 }
 
 // own answers a request for one of the gateway's own paths.
@@ -287,7 +326,14 @@ func (x *exchange) own(uri []byte) bool {
 	}
 	rec := &recorder{header: http.Header{}, status: 200}
 	x.g.self.ServeHTTP(rec, r)
-	return x.client.refuse(&refusal{status: rec.status, page: rec})
+	e := endedWell
+	switch {
+	case rec.status >= 500:
+		e = gatewayFailed
+	case rec.status >= 400:
+		e = clientRefused
+	}
+	return x.reply(&refusal{end: e, status: rec.status, page: rec})
 }
 
 // recorder keeps an answer of net/http.

@@ -122,7 +122,7 @@ func TestStandstillTowardsHTTP2Workers(t *testing.T) {
 	f := dialHTTP2(t, addr)
 	f.request(1, false, ":method", "POST", ":scheme", "http", ":authority", "a", ":path", "/run/f")
 	f.WriteData(1, false, []byte("abc"))
-	f.await("RST_STREAM 1 CANCEL")
+	f.await("HEADERS 1 408")
 	eventually(t, "no call in flight", func() bool { return idle(g) })
 }
 

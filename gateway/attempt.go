@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"errors"
-	"fmt"
 )
 
 // bodyMode says how a request's body gets to the worker.
@@ -18,10 +17,11 @@ const (
 func (x *exchange) run(t *target) (keep bool) {
 	c := &x.call
 	x.stall.Store(int64(c.p.IdleTimeout))
-	mode, ok := x.client.body()
-	if !ok {
-		c.finish(0)
-		return false
+	mode, err := x.client.body()
+	x.fed.Store(0)
+	if err != nil {
+		x.req.Close = true
+		return x.fail(x.fault.note(bodyEnd(err)), err)
 	}
 	if mode != bodyNone {
 		x.req.UpgradeTo = nil // the body's end would be the new protocol's beginning
@@ -38,6 +38,7 @@ func (x *exchange) run(t *target) (keep bool) {
 		if r != nil {
 			return x.refused(r)
 		}
+		x.rec.try(w, c.sent)
 		var next bool
 		if x.needsHTTP2(w) {
 			next, keep = x.attemptHTTP2(w, t, mode)
@@ -47,16 +48,32 @@ func (x *exchange) run(t *target) (keep bool) {
 		if !next {
 			return keep
 		}
+		if x.upload.begun {
+			mode = bodyKept // it has been gathered
+		}
 	}
 }
 
 // refused ends a call that was not tried, or no more.
 func (x *exchange) refused(r *refusal) (keep bool) {
-	if x.left() {
-		x.call.finish(499)
-		return false
+	if e := x.fault.get(); e != notEnded || x.left() {
+		return x.fail(x.whose(e), nil)
 	}
-	return x.client.refuse(r)
+	if last := x.rec.last(); last.end.blame() == blameWorker && r.status != 412 {
+		return x.fail(last.end, last.err) // there is none left to try: this is why
+	}
+	return x.reply(r)
+}
+
+// whose says how the call has ended that e was noted of, or nothing.
+func (x *exchange) whose(e end) end {
+	switch {
+	case e != notEnded:
+		return e
+	case x.left():
+		return clientLeft
+	}
+	return notEnded
 }
 
 // connect gets a connection to the worker: an idle one where that is safe.
@@ -132,6 +149,7 @@ func (u *upstream) unread(sent uint64) bool {
 var (
 	errAnswer  = errors.New("the worker's answer is malformed")
 	errLate    = errors.New("the worker took too long to answer")
+	errCutOff  = errors.New("the worker's answer breaks off")
 	errNothing = errors.New("the worker closed the connection without an answer")
 )
 
@@ -143,11 +161,11 @@ func (x *exchange) attempt(w *worker, t *target, mode bodyMode) (next, keep bool
 	for {
 		u, err := x.connect(w, mode, fresh)
 		if err != nil {
-			return x.unreachable(err)
+			return x.broke(workerUnreachable, err, false)
 		}
 		b := x.appendRequest(x.bufs.out[:0], t, w, mode)
 		if mode == bodyKept {
-			b = x.client.appendKept(b)
+			b = x.appendBody(b)
 		}
 		x.bufs.out = b
 		before := u.sent
@@ -170,83 +188,49 @@ func (x *exchange) attempt(w *worker, t *target, mode bodyMode) (next, keep bool
 			n, wrote, err = u.Ask(b, x.bufs.up)
 		}
 		u.sent += uint64(wrote)
+		x.rec.last().sent += int64(wrote)
 		if err == nil {
-			var end bool
-			if n, end, err = x.readHead(u, n, &pm); err == nil && !end {
+			if n, err = x.readHead(u, n, &pm); err == nil {
 				return x.judge(u, w, n, pm, mode)
-			}
-			if end {
-				pm.stop(x, u)
-				return false, false
 			}
 		}
 		// It broke before there was an answer.
 		pm.stop(x, u)
-		late := !x.detach(u) && x.late.Swap(false)
-		u.close()
-		if x.left() {
-			c.finish(499)
-			return false, false
-		}
-		if late {
-			c.settleLate()
-			return x.afterFailure(giveUp, errLate, 504)
-		}
+		x.detach(u)
 		ran := wrote > 0 && !u.unread(before)
-		if u.reused && !ran && mode != bodyFlow {
+		u.close()
+		if u.reused && !ran && mode != bodyFlow && x.whose(x.fault.get()) == notEnded {
 			// The connection had died while it was idle: the worker is not to
 			// blame, and has not seen the call.
 			w.drops(c.sent, c.sent-u.since)
 			fresh = true
 			continue
 		}
-		if mode == bodyFlow && pm != nil {
-			ran = true // part of the body is gone
-			c.idempotent = false
+		return x.broke(workerEnd(err), err, ran || pm != nil)
+	}
+}
+
+// broke ends an attempt that has no answer: e is what the worker has done, unless
+// somebody knows that it was not its fault. ran says that it may have run the call.
+// next is whether another worker is to be tried.
+func (x *exchange) broke(e end, err error, ran bool) (next, keep bool) {
+	c := &x.call
+	if f := x.whose(x.fault.get()); f != notEnded {
+		e = f
+	}
+	last := x.rec.last()
+	last.ended, last.end, last.err = x.g.now(), e, err
+	if e.blame() != blameWorker {
+		c.dropped()
+		return false, x.fail(e, err)
+	}
+	if c.failed(e, err, ran) == again {
+		if !x.upload.begun || x.upload.gather() {
+			return true, false
 		}
-		return x.afterFailure(c.failed(err, ran), fmt.Errorf("the worker's connection broke: %w", err), 502)
+		if f := x.fault.get(); f != notEnded { // the client's, meanwhile
+			e = f
+		}
 	}
-}
-
-// unreachable ends an attempt on a worker that could not be connected to.
-func (x *exchange) unreachable(err error) (next, keep bool) {
-	if x.left() {
-		x.call.finish(499)
-		return false, false
-	}
-	return x.afterFailure(x.call.failed(err, false), fmt.Errorf("cannot connect to the worker: %w", err), 502)
-}
-
-// settleLate ends the attempt on a worker that did not answer in time.
-func (c *call) settleLate() {
-	w := c.w
-	w.failures.Add(1)
-	w.windowBad.Add(1)
-	c.pick.Release()
-	c.released()
-	c.g.passive(w, errLate, false)
-}
-
-// afterFailure goes on with another worker or answers for the failure.
-func (x *exchange) afterFailure(v verdict, err error, status int) (next, keep bool) {
-	if v == again {
-		return true, false
-	}
-	x.g.log.Debug("call failed", "function", x.call.f.name, "error", err)
-	return false, x.refuse(status, publicText(status))
-}
-
-// publicText is what callers learn of a failure: nothing of the inside.
-func publicText(status int) string {
-	if status == 504 {
-		return "the worker took too long to answer"
-	}
-	return "the worker could not be reached or broke off"
-}
-
-// clientLeft ends a call whose client has gone.
-func (x *exchange) clientLeft(u *upstream) {
-	x.detach(u)
-	u.close()
-	x.call.finish(499)
+	return false, x.fail(e, err)
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/rota-project/rota/balance"
@@ -38,8 +39,7 @@ type call struct {
 	took       int64 // until the answer's head, if its body took longer
 	ended      int64 // when the answer was complete: the clock is not cheap everywhere
 	rnd        uint64
-	logShare   float64
-	logName    string
+	again      bool // the last worker tried has not run the call: it may be tried on any once more
 }
 
 // caller is whom a call that waits is waited for.
@@ -51,6 +51,7 @@ type caller interface {
 // refusal is an answer of the gateway's own.
 type refusal struct {
 	page       *recorder // of the gateway's own paths, instead of text
+	end        end       // why
 	status     int
 	text       string
 	retryAfter time.Duration
@@ -68,18 +69,21 @@ func (c *call) random() uint64 {
 // begin makes the call ready for a request.
 func (c *call) begin(g *Gateway, st *state, f *function, now int64) {
 	rnd := c.rnd
-	*c = call{g: g, st: st, f: f, begun: now, rnd: rnd, logShare: st.cfg.AccessLog, logName: f.name}
+	*c = call{g: g, st: st, f: f, begun: now, rnd: rnd, again: true}
 	c.p = f.policy.Load()
 }
 
 var (
-	refuseRate  = "too many calls"
-	refuseQueue = "no worker is free and the queue is full"
-	refuseWait  = "no worker became free in time"
-	refuseNone  = "no worker"
-	refuseOwner = "nobody owns this task"
-	refuseOld   = "the owner's generation is older than the one asked for"
+	refuseOwner  = "nobody owns this task"
+	refuseOld    = "the owner's generation is older than the one asked for"
+	refuseAway   = "no worker of this function can be reached"
+	refuseWeight = "no worker of this function has a weight"
 )
+
+// refuse is what a call is answered that is not tried, or no more.
+func refuse(e end) *refusal {
+	return &refusal{end: e, status: e.status(), text: e.text(), retryAfter: time.Second}
+}
 
 // admit applies the function's limits. It may wait in the function's queue.
 func (c *call) admit(who caller) *refusal {
@@ -88,7 +92,9 @@ func (c *call) admit(who caller) *refusal {
 	if p.Rate > 0 {
 		if ok, wait := c.f.rates.allow(c.caller, p.Rate, p.Burst, c.begun); !ok {
 			c.f.refused.Add(1)
-			return &refusal{status: 429, text: refuseRate, retryAfter: wait}
+			r := refuse(clientTooOften)
+			r.retryAfter = wait
+			return r
 		}
 	}
 	if c.f.queue.waiting.Load() > 0 || !c.f.enter() {
@@ -105,11 +111,10 @@ func (c *call) admit(who caller) *refusal {
 // unavailable refuses a call that found its queue full, or waited for too long.
 func (c *call) unavailable(full bool) *refusal {
 	c.f.refused.Add(1)
-	text := refuseWait
 	if full {
-		text = refuseQueue
+		return refuse(gatewayFull)
 	}
-	return &refusal{status: 503, text: text, retryAfter: time.Second}
+	return refuse(gatewayWaited)
 }
 
 // acquire reserves a place on a worker that the call has not been tried on. It
@@ -122,27 +127,68 @@ func (c *call) acquire(who caller) (*worker, *refusal) {
 	if grp.queue.waiting.Load() == 0 && c.try(grp, c.p.rule) {
 		return c.w, nil
 	}
-	if len(grp.set.Workers()) == 0 {
+	if r := c.hopeless(grp); r != nil {
 		c.f.refused.Add(1)
-		return nil, &refusal{status: 503, text: refuseNone, retryAfter: time.Second}
+		return nil, r
 	}
 	c.waited = true
 	left := c.p.QueueTimeout - time.Duration(c.g.now()-c.begun)
 	if left <= 0 {
 		return nil, c.unavailable(false)
 	}
+	var r *refusal
 	again := func() bool {
-		// Who waits may be tried on any worker again: it was not run on any.
-		if c.attempt > 0 {
+		// What was not run on any worker may be tried on all of them again.
+		if c.attempt > 0 && c.again {
 			clear(c.bal.Tried[:])
 		}
-		return c.try(grp, c.p.rule)
+		if c.try(grp, c.p.rule) {
+			return true
+		}
+		r = c.hopeless(grp)
+		return r != nil
 	}
 	ok, full := grp.queue.wait(who.context(), left, c.p.Queue, again)
-	if !ok {
+	switch {
+	case !ok:
 		return nil, c.unavailable(full)
+	case r != nil:
+		c.f.refused.Add(1)
+		return nil, r
 	}
 	return c.w, nil
+}
+
+// hopeless says why no worker of the group will take the call, however long it
+// waits; nil if one may.
+func (c *call) hopeless(grp *group) *refusal {
+	ws := grp.set.Workers()
+	if len(ws) == 0 {
+		return refuse(gatewayNoWorker)
+	}
+	_, weighed := c.p.rule.(balance.Random)
+	waits := c.p.RestartWait > 0 && c.g.now()-c.begun < int64(c.p.RestartWait)
+	weightless := false
+	for _, b := range ws {
+		switch w := of(b); {
+		case !c.again && slices.Contains(c.bal.Tried[:], b), w.isAway() && !waits:
+		case weighed && w.weight.Load() < 0:
+			weightless = true
+		default:
+			return nil
+		}
+	}
+	switch {
+	case !c.again:
+		return refuse(gatewayNoWorker) // the last attempt answers for it
+	case weightless:
+		r := refuse(gatewayNoWorker)
+		r.text = refuseWeight
+		return r
+	}
+	r := refuse(workerUnreachable)
+	r.status, r.text = 503, refuseAway
+	return r
 }
 
 func (c *call) try(grp *group, rule balance.Rule) bool {
@@ -166,14 +212,16 @@ func (c *call) acquireOwner(who caller) (*worker, *refusal) {
 			o, ok = m.Owner(c.task)
 		}
 		if !ok {
-			return &refusal{status: 503, text: refuseOwner, retryAfter: time.Second}
+			r := refuse(gatewayNoWorker)
+			r.text = refuseOwner
+			return r
 		}
 		if o.Generation < c.minGen {
-			return &refusal{status: 412, text: refuseOld, retryAfter: 0}
+			return &refusal{end: clientRefused, status: 412, text: refuseOld}
 		}
 		c.bal.Owner, c.generation = o.Worker, o.Generation
 		if !c.try(c.g.all, balance.Owner{}) {
-			return &refusal{status: 503, text: refuseWait, retryAfter: time.Second}
+			return refuse(gatewayWaited)
 		}
 		return nil
 	}
@@ -216,9 +264,7 @@ func (c *call) settled(status int) {
 	} else {
 		w.windowOK.Add(1)
 	}
-	if w.health.fails.Load() != 0 {
-		w.health.fails.Store(0)
-	}
+	c.g.well(w, c.f)
 	took := c.took
 	if took == 0 {
 		took = now - c.sent
@@ -227,28 +273,36 @@ func (c *call) settled(status int) {
 	c.released()
 }
 
-// failed ends the attempt that broke: ran says that the worker may have run it.
-// The verdict is whether to try another worker.
-func (c *call) failed(err error, ran bool) verdict {
+// failed ends the attempt that broke, by the worker's fault: ran says that it may
+// have run the call. The verdict is whether to try another worker.
+func (c *call) failed(e end, err error, ran bool) verdict {
 	w := c.w
 	w.failures.Add(1)
 	w.windowBad.Add(1)
 	c.pick.Release()
 	c.released()
-	c.g.passive(w, err, !ran)
+	c.g.passive(w, c.f, e, err)
+	if e == workerLate || e == workerStalled {
+		return giveUp
+	}
 	return c.more(w, ran)
+}
+
+// dropped ends an attempt that the worker is not to blame for.
+func (c *call) dropped() {
+	c.pick.Release()
+	c.released()
 }
 
 // refusedBy ends an attempt that the worker answered without having run it, or
 // perhaps not. blame counts it against the worker.
 func (c *call) refusedBy(blame bool, ran bool, why error) verdict {
 	w := c.w
-	c.pick.Release()
-	c.released()
+	c.dropped()
 	w.failures.Add(1)
 	if blame {
 		w.windowBad.Add(1)
-		c.g.passive(w, why, false)
+		c.g.passive(w, c.f, workerRefused, why)
 	}
 	return c.more(w, ran)
 }
@@ -262,6 +316,7 @@ func (c *call) more(w *worker, ran bool) verdict {
 	}
 	c.bal.Tried[min(c.attempt, len(c.bal.Tried)-1)] = w.bal
 	c.attempt++
+	c.again = !ran
 	c.f.retries.Add(1)
 	return again
 }
@@ -272,27 +327,15 @@ func (c *call) released() {
 	c.g.all.queue.wake()
 }
 
-// finish ends the call, however it went: status is what the caller got, 0 for
-// nothing. It is safe to call twice.
-func (c *call) finish(status int) {
-	if c.f == nil {
-		return
-	}
+// leave gives back all places that the call has. It is safe to call twice.
+func (c *call) leave() {
 	if c.pick.Worker() != nil {
-		c.pick.Release()
-		c.released()
+		c.dropped()
 	}
 	if c.entered {
 		c.entered = false
 		c.f.exit()
 	}
-	c.f.status[min(status/100, 5)].Add(1)
-	now := c.ended
-	if now == 0 {
-		now = c.g.now()
-	}
-	c.f.times.add(time.Duration(now - c.begun))
-	c.f = nil
 }
 
 // What a current OpenLambda worker says when it has not run a call, or perhaps

@@ -106,6 +106,9 @@ type Policy struct {
 	// negative that none may. QueueTimeout is the longest wait; 0 means 5 s.
 	Queue        int
 	QueueTimeout time.Duration
+	// RestartWait is how long a call waits in the queue for workers none of which can
+	// be reached, because they may be restarting; 0 answers 503 at once.
+	RestartWait time.Duration
 	// Rate is the most calls a second from one caller, 0 for no limit; Burst is
 	// how many may come at once, 0 for Rate. RateBy names the header that tells
 	// callers apart; empty means the client's address.
@@ -287,6 +290,7 @@ func (p Policy) normalize(field string) (Policy, error) {
 		{"burst", float64(p.Burst)},
 		{"attempts", float64(p.Attempts)},
 		{"queue_timeout", float64(p.QueueTimeout)},
+		{"restart_wait", float64(p.RestartWait)},
 		{"connect_timeout", float64(p.ConnectTimeout)},
 		{"header_timeout", float64(p.HeaderTimeout)},
 		{"call_timeout", float64(p.CallTimeout)},

@@ -33,6 +33,7 @@ type conn struct {
 
 	phase    atomic.Int32
 	requests atomic.Uint64 // not yet counted
+	late     atomic.Bool   // the request's head took too long
 }
 
 // Phases of a connection.
@@ -138,13 +139,18 @@ func (c *conn) sweep(now int64) {
 			_ = c.raw.SetReadDeadline(longAgo)
 		}
 	case phaseBusy:
-		if c.exchange.sweep(now) {
+		over, slow := c.exchange.sweep(now)
+		if slow {
+			c.cut()
+		}
+		if over {
 			c.abort()
 		}
 	case phaseFree:
 		if m := c.mux.Load(); m != nil {
 			m.sweep(now)
-		} else if c.stalled(now) {
+		} else if e := c.stalled(now); e != notEnded {
+			c.fault.note(e)
 			c.abort()
 		}
 	}
@@ -237,6 +243,9 @@ func (c *conn) release() {
 // with it. Between requests the connection holds no buffer.
 func (c *conn) await() bool {
 	cfg := &c.g.state.Load().cfg
+	if c.flow.buf != nil {
+		c.behind()
+	}
 	if c.bufs != nil && c.r < c.w { // a request that came with the last one
 		copy(c.bufs.in, c.bufs.in[c.r:c.w])
 		c.w -= c.r
@@ -305,8 +314,9 @@ func (c *conn) malformed(err error) bool {
 	if !errors.As(err, &we) {
 		we = &wire.Error{Status: 400, Reason: "malformed request"}
 	}
-	c.req.Method, c.req.Minor, c.req.Close = nil, 1, true
-	c.answer(&refusal{status: we.Status, text: we.Reason})
+	c.req.Minor, c.req.Close = 1, true
+	c.rest = bodyBroken
+	c.perform(we)
 	c.linger()
 	return false
 }
@@ -317,7 +327,7 @@ func (c *conn) one() (keep bool) {
 	c.deadline.Store(0)
 	c.requests.Add(1)
 	c.rest, c.kept = bodyUnread, 0
-	keep = c.serveCall()
+	keep = c.perform(nil)
 	if c.rest == bodyBroken {
 		c.linger()
 		return false

@@ -29,15 +29,18 @@ type exchange struct {
 	respHead int
 	peeked   []byte
 	peekBuf  [refusalPeek + 3]byte
+	upload   upload
+	rec      record
+
+	fault fault // whose it is that the call cannot go on, once somebody knows
 
 	// Shared with the sweeper.
 	deadline atomic.Int64 // what is over by then is cut off; 0 is never
-	moved    atomic.Int64 // when the last byte of a body moved; 0 while none has to
+	moved    atomic.Int64 // stamp of when the last byte of a body moved; 0 while none has to
 	fed      atomic.Int64 // the same for a request's body that flows; until the answer begins
 	answered atomic.Bool  // it has begun
 	stall    atomic.Int64 // how long a body may stand still
 	waiting  atomic.Int64 // since when an answer is waited for; 0 if not
-	late     atomic.Bool  // cut off by the sweeper
 	watch    atomic.Pointer[upstream]
 
 	mu     sync.Mutex
@@ -56,19 +59,20 @@ type client interface {
 // source is where a request's body comes from.
 type source interface {
 	// body decides how the request's body gets to the worker, and reads it if it
-	// is small enough to be kept. It is not ok if the client has left or broken a
-	// rule; an answer is on its way then.
-	body() (mode bodyMode, ok bool)
+	// is small enough to be kept. The error says how the body has ended, as those
+	// of read do: a *wire.Error if the client has broken a rule.
+	body() (mode bodyMode, err error)
 	// appendKept appends the body that is kept, with the framing of HTTP/1.
 	appendKept(b []byte) []byte
 	// open begins to read a body that is not kept. read returns some of it, or
 	// io.EOF at its end, after which trailer is what follows it, as lines. cut makes
-	// a read that waits return. closed says, when nobody reads any more, whether
-	// the end was reached.
+	// a read that waits return; resume undoes it, where that can be. closed says,
+	// when nobody reads any more, whether the end was reached.
 	open()
 	read(p []byte) (int, error)
 	trailer() []byte
 	cut()
+	resume() bool
 	closed(whole bool)
 }
 
@@ -142,8 +146,14 @@ func (x *exchange) left() bool {
 	return x.over
 }
 
-// abort ends the call from outside: what waits for a worker returns at once.
+// abort ends the call from outside: what waits for a worker returns at once. If
+// nobody has said why, the client has left, or the gateway closes.
 func (x *exchange) abort() {
+	if x.g.ctx.Err() != nil {
+		x.fault.note(gatewayClosing)
+	} else {
+		x.fault.note(clientLeft)
+	}
 	x.mu.Lock()
 	x.over = true
 	if x.cancel != nil {
@@ -155,6 +165,13 @@ func (x *exchange) abort() {
 	}
 }
 
+// cutWorker makes whoever waits for the worker return.
+func (x *exchange) cutWorker() {
+	if u := x.watch.Swap(nil); u != nil {
+		u.cut()
+	}
+}
+
 // again makes the exchange ready for another call of another client.
 func (x *exchange) again() {
 	x.deadline.Store(0)
@@ -163,7 +180,8 @@ func (x *exchange) again() {
 	x.answered.Store(false)
 	x.stall.Store(0)
 	x.waiting.Store(0)
-	x.late.Store(false)
+	x.fault.clear()
+	x.upload.clear()
 	x.watch.Store(nil)
 	x.mu.Lock()
 	if x.cancel != nil {
@@ -177,42 +195,110 @@ func (x *exchange) again() {
 // after. Shorter calls find out when they answer.
 const goneAfter = 100 * time.Millisecond
 
-// sweep cuts the call off where it has taken too long. It reports whether the
-// client is to be cut off too, or has gone.
-func (x *exchange) sweep(now int64) (over bool) {
-	if d := x.deadline.Load(); d != 0 && now > d {
-		x.late.Store(true)
-		if u := x.watch.Swap(nil); u != nil {
-			u.cut()
+// A stamp is a time with the side that something is waited for since then, in its
+// lowest bit.
+const (
+	onClient = 0
+	onWorker = 1
+)
+
+func stamp(now, side int64) int64 { return now&^1 | side | 2 }
+
+// sweep cuts the call off where it has taken too long, and notes whose fault that
+// is. over says that the client is to be cut off too, or has gone; slow that who
+// reads its body is to return.
+func (x *exchange) sweep(now int64) (over, slow bool) {
+	var e end
+	if d := x.deadline.Load(); d != 0 && now > d && x.deadline.CompareAndSwap(d, 0) {
+		e = workerLate
+		if f := x.fed.Load(); f != 0 && f&1 == onClient && !x.answered.Load() {
+			e = clientSlow // the worker waits for the rest of the body, too
 		}
+	} else {
+		e = x.stalled(now)
 	}
-	if x.stalled(now) {
-		return true
+	if e != notEnded {
+		first := x.fault.note(e) == e
+		x.cutWorker()
+		over, slow = e == clientDeaf, e == clientSlow && first
 	}
 	since := x.waiting.Load()
-	return since != 0 && now-since > int64(goneAfter) && x.client.gone()
+	return over || since != 0 && now-since > int64(goneAfter) && x.client.gone(), slow
 }
 
-func (x *exchange) stalled(now int64) bool {
-	m := x.moved.Load()
-	f := x.fed.Load()
+// stalled says whether a body has stood still for too long, and because of whom.
+func (x *exchange) stalled(now int64) end {
 	most := x.stall.Load()
-	return m != 0 && now-m > most || f != 0 && now-f > most && !x.answered.Load()
+	if f := x.fed.Load(); f != 0 && now-f > most && !x.answered.Load() {
+		if f&1 == onWorker {
+			return workerStalled
+		}
+		return clientSlow
+	}
+	if m := x.moved.Load(); m != 0 && now-m > most {
+		if m&1 == onWorker {
+			return workerStalled
+		}
+		return clientDeaf
+	}
+	return notEnded
 }
 
-// touch notes that a body moved, for those who cut off what stands still.
-func (x *exchange) touch() {
+// touch notes that a body moved, and which side is to move the next of it, for
+// those who cut off what stands still.
+func (x *exchange) touch(side int64) {
 	if x.stall.Load() == 0 {
 		x.stall.Store(int64(time.Minute))
 	}
-	x.moved.Store(x.g.now())
+	x.moved.Store(stamp(x.g.now(), side))
+}
+
+// perform answers the request in req, or says what is wrong with its head, and is
+// the one place where a call ends: there it is counted and logged. It reports
+// whether the connection goes on.
+func (x *exchange) perform(wrong *wire.Error) (keep bool) {
+	x.fault.clear()
+	x.upload.clear()
+	x.rec.begin(x.g.now())
+	x.call.f, x.call.st, x.call.ended = nil, x.g.state.Load(), 0
+	if wrong != nil {
+		keep = x.misheard(wrong)
+	} else {
+		keep = x.serveCall()
+	}
+	x.moved.Store(0)
+	x.waiting.Store(0)
+	x.upload.close()
+	x.conclude()
+	return keep && !x.req.Close
+}
+
+// conclude counts the call and logs it.
+func (x *exchange) conclude() {
+	c, r := &x.call, &x.rec
+	if r.end == notEnded { // nothing has kept it from ending well
+		r.end = endedWell
+	}
+	r.ended = c.ended
+	if c.f == nil || r.ended == 0 {
+		r.ended = x.g.now()
+	}
+	if c.f != nil {
+		c.leave()
+		c.f.count(r)
+	}
+	x.g.ends[r.end].Add(1)
+	if r.end != endedWell {
+		x.g.failed(x)
+	}
+	x.log()
+	c.f = nil
 }
 
 // serveCall answers the request in req. It reports whether the connection goes on.
 func (x *exchange) serveCall() (keep bool) {
 	g := x.g
-	st := g.state.Load()
-	now := g.now()
+	st := x.call.st
 	req := &x.req
 	switch string(req.Method) {
 	case "CONNECT", "TRACE", "TRACK": // TRACE shows a page what the browser and proxies have added
@@ -245,23 +331,52 @@ func (x *exchange) serveCall() (keep bool) {
 	case toOwn:
 		return x.own(uri)
 	}
-	x.call.begin(g, st, f, now)
+	x.call.begin(g, st, f, x.rec.begun)
+	x.rec.fn = f.name
 	x.inspect(&t, uri)
-	keep = x.run(&t)
-	x.moved.Store(0)
-	x.waiting.Store(0)
-	return keep
+	return x.run(&t)
+}
+
+// misheard answers a request whose head cannot be understood.
+func (x *exchange) misheard(we *wire.Error) bool {
+	e := clientMalformed
+	if we.Status == 408 {
+		e = clientSlow
+	}
+	x.rec.err = we
+	return x.reply(&refusal{end: e, status: we.Status, text: we.Reason})
 }
 
 // misread refuses a request whose target others may read in another way: the
 // connection ends with it, lest they read what follows in another way too.
 func (x *exchange) misread(text string) bool {
 	x.req.Close = true
-	return x.refuse(400, text)
+	return x.reply(&refusal{end: clientMalformed, status: 400, text: text})
 }
 
+// refuse answers what the client has asked for in vain.
 func (x *exchange) refuse(status int, text string) bool {
-	return x.client.refuse(&refusal{status: status, text: text})
+	return x.reply(&refusal{end: clientRefused, status: status, text: text})
+}
+
+// reply answers for the gateway, and keeps why.
+func (x *exchange) reply(r *refusal) bool {
+	x.rec.end = r.end
+	if f := x.fault.get(); x.left() && f.silent() {
+		x.rec.end = f
+	}
+	if x.rec.end.silent() {
+		return false
+	}
+	x.rec.own = true
+	x.upload.close()
+	return x.client.refuse(r)
+}
+
+// fail answers for a call that cannot go on because of e.
+func (x *exchange) fail(e end, err error) bool {
+	x.rec.err = err
+	return x.reply(&refusal{end: e, status: e.status(), text: e.text()})
 }
 
 // inspect fills in what the policy core wants to know of the request.

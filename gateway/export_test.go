@@ -13,7 +13,7 @@ func (g *Gateway) Crowd() { g.poll.Sample(1<<62, 1<<60) }
 func (g *Gateway) QuarantineFor(worker int) time.Duration {
 	w := g.state.Load().workers[worker]
 	now := g.now()
-	g.quarantine(w, errNothing)
+	g.quarantine(w, errNothing, false)
 	until := w.health.until
 	g.restore(w)
 	return time.Duration(until - now)

@@ -447,8 +447,9 @@ func TestPanicThreshold(t *testing.T) {
 		call(t, "POST", addr, "/run/f", nil)
 	}
 	ready := 0
-	for _, w := range g.Status().Workers {
-		if w.State == "ready" {
+	r, _ := g.Route("f")
+	for _, w := range r.Workers {
+		if w.May {
 			ready++
 		}
 	}
@@ -468,7 +469,7 @@ func TestCallsWaitForAWorker(t *testing.T) {
 	ln.Close()
 	cfg := simple("http://" + at)
 	cfg.Health.Quarantine = 10 * time.Millisecond
-	cfg.Defaults.QueueTimeout = patience
+	cfg.Defaults.QueueTimeout, cfg.Defaults.RestartWait = patience, patience
 	g, addr := start(t, cfg)
 	answer := make(chan string, 1)
 	go func() {

@@ -2,15 +2,16 @@ package gateway
 
 import (
 	"errors"
+	"fmt"
 	"io"
 
 	"github.com/rota-project/rota/gateway/internal/wire"
 )
 
 // forward passes the answer on whose head is in resp; n bytes of it are in
-// bufs.up. complete says that the client got all of it, ok that the client is
-// still there (if the worker broke off, ok is true and complete is not).
-func (x *exchange) forward(u *upstream, n int) (complete, ok bool) {
+// bufs.up. It returns nil if the client has got all of it, errClient if the client
+// did not take it, else how the worker broke off.
+func (x *exchange) forward(u *upstream, n int) error {
 	resp := &x.resp
 	body := x.bufs.up[x.respHead:n]
 	switch {
@@ -18,24 +19,31 @@ func (x *exchange) forward(u *upstream, n int) (complete, ok bool) {
 		if len(body) > 0 {
 			resp.Close = true // more than there may be: do not use the connection again
 		}
-		x.touch()
-		x.client.head(framedNone)
-		ok = x.client.flush()
-		return ok, ok
+		x.touch(onClient)
+		x.head(framedNone)
+		return taken(x.client.flush())
 	case resp.Chunked:
-		x.client.head(framedUnknown)
+		x.head(framedUnknown)
 		return x.forwardChunks(u, n)
 	case resp.Length < 0:
 		resp.Close = true
-		x.client.head(framedUnknown)
+		x.head(framedUnknown)
 		return x.forwardRest(u, body)
 	}
-	x.client.head(framedLength)
+	x.head(framedLength)
 	return x.forwardLength(u, body)
 }
 
+// taken is nil if the client has taken what it was sent.
+func taken(ok bool) error {
+	if ok {
+		return nil
+	}
+	return errClient
+}
+
 // forwardLength passes on a body of known length.
-func (x *exchange) forwardLength(u *upstream, body []byte) (complete, ok bool) {
+func (x *exchange) forwardLength(u *upstream, body []byte) error {
 	left := x.resp.Length
 	if int64(len(body)) > left {
 		body = body[:left]
@@ -43,79 +51,88 @@ func (x *exchange) forwardLength(u *upstream, body []byte) (complete, ok bool) {
 	}
 	left -= int64(len(body))
 	if left == 0 {
-		x.touch() // even a small answer may find no room
-		ok = x.client.data(body, true) && x.client.flush()
-		return ok, ok
+		x.touch(onClient) // even a small answer may find no room
+		return taken(x.data(body, true) && x.client.flush())
 	}
 	x.slow()
-	x.touch()
-	if !x.client.data(body, false) || !x.client.flush() {
-		return false, false
+	x.touch(onClient)
+	if !x.data(body, false) || !x.client.flush() {
+		return errClient
 	}
 	for left > 0 {
-		x.touch()
-		n, err := u.Read(x.bufs.up[:min(int64(len(x.bufs.up)), left)])
+		x.touch(onWorker)
+		n, err := x.readMore(u, x.bufs.up[:min(int64(len(x.bufs.up)), left)])
 		if n > 0 {
 			left -= int64(n)
-			x.touch()
-			if !x.client.data(x.bufs.up[:n], left == 0) || !x.client.flush() {
-				return false, false
+			x.touch(onClient)
+			if !x.data(x.bufs.up[:n], left == 0) || !x.client.flush() {
+				return errClient
 			}
 		}
 		if err != nil && left > 0 {
-			return false, !x.left()
+			return fmt.Errorf("%w: %w", errCutOff, err)
 		}
 	}
 	x.moved.Store(0)
-	return true, true
+	return nil
+}
+
+// readMore reads more of an answer's body from the worker.
+func (x *exchange) readMore(u *upstream, p []byte) (int, error) {
+	n, err := u.Read(p)
+	x.rec.last().read += int64(n)
+	return n, err
 }
 
 // forwardRest passes on a body that ends with the worker's connection.
-func (x *exchange) forwardRest(u *upstream, body []byte) (complete, ok bool) {
+func (x *exchange) forwardRest(u *upstream, body []byte) error {
 	x.slow()
 	for {
-		x.touch()
-		if len(body) > 0 && !x.client.data(body, false) || !x.client.flush() {
-			return false, false
+		x.touch(onClient)
+		if len(body) > 0 && !x.data(body, false) || !x.client.flush() {
+			return errClient
 		}
 		x.silent()
-		n, err := u.Read(x.bufs.up)
+		n, err := x.readMore(u, x.bufs.up)
 		if n == 0 && err != nil {
 			if !errors.Is(err, io.EOF) {
-				return false, !x.left()
+				return fmt.Errorf("%w: %w", errCutOff, err)
 			}
 			break
 		}
 		body = x.bufs.up[:n]
 	}
-	ok = x.client.data(nil, true) && x.client.flush()
-	return ok, ok
+	return taken(x.data(nil, true) && x.client.flush())
 }
 
 // forwardChunks passes on a chunked body with its trailers, piece by piece as it
 // comes: nothing is held back.
-func (x *exchange) forwardChunks(u *upstream, n int) (complete, ok bool) {
+func (x *exchange) forwardChunks(u *upstream, n int) error {
 	var ch wire.Chunks
 	up := x.bufs.up
 	at := x.respHead
+	ok := true
 	for first := true; ; first = false {
-		x.touch()
+		x.touch(onClient)
 		for {
 			d, trailer, k, err := ch.Next(up[at:n])
 			if err != nil {
 				// What came before the fault is not complete, and must not look so.
-				return false, x.client.flush()
+				if !x.client.flush() {
+					return errClient
+				}
+				return fmt.Errorf("%w: %w", errAnswer, err)
 			}
 			at += k
 			switch {
 			case !ch.Done():
-				if len(d) > 0 && !x.client.data(d, false) {
-					return false, false
+				if len(d) > 0 && !x.data(d, false) {
+					return errClient
 				}
 			case len(trailer) > 0:
 				ok = x.client.trailers(trailer)
 			default:
-				ok = x.client.data(nil, true)
+				ok = x.data(nil, true)
 			}
 			if ch.Done() || k == 0 {
 				break
@@ -127,25 +144,25 @@ func (x *exchange) forwardChunks(u *upstream, n int) (complete, ok bool) {
 			}
 			ok = ok && x.client.flush()
 			x.moved.Store(0)
-			return ok, ok
+			return taken(ok)
 		}
 		if first {
 			x.slow()
 		}
-		x.touch()
+		x.touch(onClient)
 		if !x.client.flush() {
-			return false, false
+			return errClient
 		}
 		x.silent()
 		copy(up, up[at:n])
 		n -= at
 		at = 0
 		if n == len(up) {
-			return false, true // a line longer than any that is allowed
+			return fmt.Errorf("%w: a line too long", errAnswer)
 		}
-		k, err := u.Read(up[n:])
+		k, err := x.readMore(u, up[n:])
 		if k == 0 && err != nil {
-			return false, !x.left()
+			return fmt.Errorf("%w: %w", errCutOff, err)
 		}
 		n += k
 	}

@@ -16,17 +16,23 @@ type function struct {
 	fn     atomic.Pointer[balance.Fn]
 	policy atomic.Pointer[policy]
 	group  atomic.Pointer[group]
+	ailing ailing
+	// members are all workers that may run it, everywhere says that those are the ones
+	// that offer all functions; guarded by the gateway's lock.
+	members    []balance.Member
+	everywhere bool
 
 	inflight atomic.Int64
 	queue    queue
 	rates    rates
 	budget   budget
 
-	times   histogram
-	status  [6]atomic.Uint64 // by class: 0 is no answer
-	retries atomic.Uint64
-	hedges  atomic.Uint64
-	refused atomic.Uint64 // 429 and 503 of our own
+	failures failures
+	times    histogram
+	status   [6]atomic.Uint64 // by class: 0 is no answer
+	retries  atomic.Uint64
+	hedges   atomic.Uint64
+	refused  atomic.Uint64 // 429 and 503 of our own
 }
 
 // policy is a Policy with what is made from it.
@@ -62,6 +68,12 @@ func (f *function) enter() bool {
 			return true
 		}
 	}
+}
+
+// count counts a call that is over.
+func (f *function) count(r *record) {
+	f.status[min(r.status()/100, 5)].Add(1)
+	f.times.add(time.Duration(r.ended - r.begun))
 }
 
 func (f *function) exit() {

@@ -51,7 +51,8 @@ type Gateway struct {
 	single    atomic.Uint64 // requests of HTTP/1, with the delay of a tick
 	malformed atomic.Uint64 // requests refused as HTTP
 	reloads   atomic.Uint64
-	self      http.Handler // the gateway's own paths
+	ends      [endCount]atomic.Uint64 // calls by how they ended
+	self      http.Handler            // the gateway's own paths
 }
 
 // New returns a gateway that is ready to Serve. The error is a *rota.FieldError
@@ -76,8 +77,10 @@ func New(cfg Config) (*Gateway, error) {
 		name string
 	}{{&g.other, "_other"}, {&g.tasks, "_task"}} {
 		*f.at = g.functionLocked(nil, f.name, nil, p)
+		(*f.at).everywhere = true
 		(*f.at).group.Store(g.everywhere)
 	}
+	g.other.members = g.state.Load().everywhere
 	g.tlsConf.Store(withALPN(cfg.TLS))
 	g.self = g.ownPaths()
 	g.wg.Go(func() { g.maintain(g.ctx) })

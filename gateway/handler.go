@@ -38,7 +38,7 @@ func (g *Gateway) serveHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	defer g.conns.remove(h)
 	defer context.AfterFunc(r.Context(), h.abort)()
-	if !h.serveCall() && !h.ended.Load() {
+	if !h.perform(nil) && !h.ended.Load() {
 		panic(http.ErrAbortHandler) // the answer must not look whole
 	}
 }
@@ -89,7 +89,11 @@ func (h *handled) take() error {
 
 // sweep and retire make it one of those whom the gateway looks after.
 func (h *handled) sweep(now int64) {
-	if h.exchange.sweep(now) {
+	over, slow := h.exchange.sweep(now)
+	if slow {
+		h.cut()
+	}
+	if over {
 		h.abort()
 	}
 }
@@ -105,20 +109,20 @@ func (h *handled) abort() {
 }
 
 // body implements client.
-func (h *handled) body() (mode bodyMode, ok bool) {
+func (h *handled) body() (mode bodyMode, err error) {
 	switch {
 	case h.req.Length <= 0 && !h.req.Chunked:
-		return bodyNone, true
+		return bodyNone, nil
 	case h.req.Continue, h.req.Chunked, h.req.Length > int64(h.call.st.cfg.Limits.ReplayBytes):
-		return bodyFlow, true
+		return bodyFlow, nil
 	}
 	h.kept = make([]byte, h.req.Length)
-	h.touch()
-	defer h.moved.Store(0)
-	if _, err := io.ReadFull(h.r.Body, h.kept); err != nil {
-		return 0, false
+	h.fed.Store(stamp(h.g.now(), onClient))
+	n, err := io.ReadFull(h.r.Body, h.kept)
+	if h.rec.in = int64(n); err != nil {
+		return 0, cutShort(err)
 	}
-	return bodyKept, true
+	return bodyKept, nil
 }
 
 // appendKept implements client.
@@ -130,6 +134,9 @@ func (h *handled) open() { _ = h.rc.EnableFullDuplex() }
 // read implements client.
 func (h *handled) read(p []byte) (int, error) {
 	n, err := h.r.Body.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) && h.r.ProtoMajor == 1 && strings.Contains(err.Error(), "chunk") {
+		err = &wire.Error{Status: 400, Reason: "malformed chunk"} // net/http has no type for it
+	}
 	if errors.Is(err, io.EOF) {
 		for name, values := range h.r.Trailer {
 			for _, v := range values {
@@ -152,6 +159,9 @@ func (h *handled) cut() {
 	}
 	_ = h.rc.SetReadDeadline(longAgo)
 }
+
+// resume implements client: after a deadline net/http reads no more.
+func (h *handled) resume() bool { return false }
 
 // closed implements client.
 func (h *handled) closed(whole bool) {
@@ -219,7 +229,7 @@ func (h *handled) upgrade(u *upstream, n int) {
 	h.ended.Store(true)
 	nc, rw, err := h.rc.Hijack()
 	if err != nil {
-		h.clientLeft(u)
+		h.lostUpgrade(u)
 		return
 	}
 	defer nc.Close() //nolint:errcheck // it has ended
@@ -227,7 +237,7 @@ func (h *handled) upgrade(u *upstream, n int) {
 	b = append(b, "Connection: Upgrade\r\n\r\n"...)
 	b = append(b, h.bufs.up[h.respHead:n]...)
 	if _, err := nc.Write(b); err != nil {
-		h.clientLeft(u)
+		h.lostUpgrade(u)
 		return
 	}
 	h.moved.Store(0)

@@ -2,53 +2,104 @@ package gateway
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"math"
+	"net"
 	"net/http"
+	"slices"
 	"syscall"
 	"time"
+
+	"github.com/rota-project/rota/balance"
 )
 
-// passive learns from a call that failed on a worker. noConnection says that it
-// could not even be connected to.
-func (g *Gateway) passive(w *worker, why error, noConnection bool) {
-	h := &g.state.Load().cfg.Health
-	fails := int(w.health.fails.Add(1))
-	refused := noConnection && (errors.Is(why, syscall.ECONNREFUSED) || errors.Is(why, syscall.EHOSTUNREACH))
-	if fails < h.Failures && !refused {
-		return
+// unreachable says whether an error means that no connection to the worker could be
+// made, and whether that is certain to go on: nobody listens, or TLS fails.
+func unreachable(err error) (ok, certain bool) {
+	var op *net.OpError
+	var dns *net.DNSError
+	var header tls.RecordHeaderError
+	var cert *tls.CertificateVerificationError
+	var alert tls.AlertError
+	switch {
+	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, errTLS),
+		errors.As(err, &header), errors.As(err, &cert), errors.As(err, &alert):
+		return true, true
+	case errors.As(err, &dns):
+		return true, dns.IsNotFound
 	}
-	if refused {
-		w.pool.flush()
-	}
-	// A refused connection is certain; anything else must leave enough in service.
-	if !g.maySpare(w, refused, h.Panic) {
-		return
-	}
-	g.quarantine(w, why)
+	return errors.As(err, &op) && op.Op == "dial", false
 }
 
-// maySpare says whether the worker may be left out without emptying the gateway.
-func (g *Gateway) maySpare(w *worker, certain bool, panicShare float64) bool {
+// passive learns from a call of f that failed on a worker. What a function's calls
+// run into counts for that function alone; a worker that cannot be reached, or on
+// which functions fail one after another, is left out altogether.
+func (g *Gateway) passive(w *worker, f *function, e end, why error) {
+	h := &g.state.Load().cfg.Health
+	if e == workerUnreachable {
+		_, certain := unreachable(why)
+		if certain {
+			w.pool.flush()
+		}
+		if fails := int(w.health.fails.Add(1)); certain || fails >= h.Failures && g.maySpare(w, h.Panic) {
+			g.quarantine(w, why, certain)
+		}
+		return
+	}
+	if f == g.tasks { // nobody else may run them
+		return
+	}
+	if w.health.failing(f) >= max(h.Failures, 2) && g.maySpare(w, h.Panic) {
+		g.quarantine(w, why, false)
+		return
+	}
+	f.ailing.fail(g, w, f, h, why)
+}
+
+// well learns from a call of f that a worker has answered.
+func (g *Gateway) well(w *worker, f *function) {
+	if w.health.fails.Load() != 0 {
+		w.health.recovered()
+	}
+	if f.ailing.some.Load() != 0 {
+		f.ailing.recovered(w)
+	}
+}
+
+// maySpare says whether the worker may be left out without leaving a function with
+// too few.
+func (g *Gateway) maySpare(w *worker, panicShare float64) bool {
 	st := g.state.Load()
-	if len(st.workers) == 1 {
-		return certain
+	seen := map[*group]bool{}
+	for _, f := range st.fns {
+		seen[f.group.Load()] = true
 	}
-	if certain {
-		return true
+	seen[g.everywhere] = true
+	for grp := range seen {
+		if ws := grp.set.Workers(); slices.Contains(ws, w.bal) && !spare(ws, w.bal, panicShare) {
+			return false
+		}
 	}
+	return true
+}
+
+// spare says whether enough of the workers are in service without that one. The
+// last one always stays.
+func spare(ws []*balance.Worker, without *balance.Worker, panicShare float64) bool {
 	open := 0
-	for _, x := range st.workers {
-		if x != w && !x.bal.Closed() {
+	for _, x := range ws {
+		if x != without && !x.Closed() {
 			open++
 		}
 	}
-	return open >= 1 && float64(open) >= panicShare*float64(len(st.workers))
+	return open >= 1 && float64(open) >= panicShare*float64(len(ws))
 }
 
-func (g *Gateway) quarantine(w *worker, why error) {
+// quarantine leaves a worker out. away says that no connection to it can be made.
+func (g *Gateway) quarantine(w *worker, why error, away bool) {
 	h := &g.state.Load().cfg.Health
 	now := g.now()
 	w.health.mu.Lock()
@@ -65,18 +116,23 @@ func (g *Gateway) quarantine(w *worker, why error) {
 		w.health.level++
 	}
 	w.health.until = now + int64(wait)
-	if _, closed := w.setLocked(quarantined, 0, why.Error()); closed {
+	reasons := quarantined
+	if away {
+		reasons |= unreached
+	}
+	if _, closed := w.setLocked(reasons, 0, why.Error()); closed {
 		g.log.Warn("worker left out", "worker", w.name, "for", wait, "error", why)
+		g.wg.Go(g.wakeAll) // who waits for it need not
 	}
 }
 
 // restore brings a worker back from quarantine.
 func (g *Gateway) restore(w *worker) {
+	w.health.recovered()
 	w.health.mu.Lock()
-	w.health.fails.Store(0)
 	w.health.lastGood = g.now()
 	g.beginRamp(w, g.state.Load().cfg.Health.SlowStart)
-	opened, _ := w.setLocked(0, quarantined, "")
+	opened, _ := w.setLocked(0, quarantined|unreached, "")
 	w.health.mu.Unlock()
 	if opened {
 		g.log.Info("worker back in service", "worker", w.name)
@@ -119,6 +175,7 @@ func (g *Gateway) maintain(ctx context.Context) {
 		}
 		now := g.now()
 		g.sweepConns(now)
+		g.readmit(now)
 		st := g.state.Load()
 		g.poll.Sample(now, g.single.Load())
 		h := &st.cfg.Health
@@ -196,7 +253,9 @@ func (g *Gateway) check(ctx context.Context, w *worker, h *Health) {
 	case out && err == nil:
 		g.restore(w)
 	case !out && err != nil:
-		g.passive(w, err, true)
+		if _, certain := unreachable(err); certain || int(w.health.fails.Add(1)) >= h.Failures && g.maySpare(w, h.Panic) {
+			g.quarantine(w, err, certain)
+		}
 	}
 }
 
@@ -274,8 +333,8 @@ func (g *Gateway) outliers(st *state) {
 	for _, r := range rates {
 		// With few workers one bad one widens the deviation so much that it hides
 		// itself; half of the mean is bad at any number.
-		if (r.r < bound || r.r < mean/2) && g.maySpare(r.w, false, st.cfg.Health.Panic) {
-			g.quarantine(r.w, fmt.Errorf("success rate %.0f%%, the others' %.0f%%", 100*r.r, 100*mean))
+		if (r.r < bound || r.r < mean/2) && g.maySpare(r.w, st.cfg.Health.Panic) {
+			g.quarantine(r.w, fmt.Errorf("success rate %.0f%%, the others' %.0f%%", 100*r.r, 100*mean), false)
 		}
 	}
 }

@@ -21,26 +21,26 @@ const (
 )
 
 // body implements client.
-func (c *conn) body() (mode bodyMode, ok bool) {
+func (c *conn) body() (mode bodyMode, err error) {
 	req := &c.req
 	switch {
 	case req.Length <= 0 && !req.Chunked:
-		return bodyNone, true
+		return bodyNone, nil
 	case req.Continue:
-		return bodyFlow, true
+		return bodyFlow, nil
 	case req.Chunked:
 		size, err := wholeChunks(c.bufs.in[c.r:c.w])
 		switch {
 		case err != nil:
-			c.malformed(err)
-			return 0, false
+			return 0, err
 		case size == 0:
-			return bodyFlow, true
+			return bodyFlow, nil
 		}
 		c.kept = size
-		return bodyKept, true
+		c.rec.in = int64(size)
+		return bodyKept, nil
 	case req.Length > int64(c.call.st.cfg.Limits.ReplayBytes):
-		return bodyFlow, true
+		return bodyFlow, nil
 	}
 	c.kept = int(req.Length)
 	if need := c.r + c.kept; need > len(c.bufs.in) {
@@ -49,16 +49,18 @@ func (c *conn) body() (mode bodyMode, ok bool) {
 		c.bufs.in = grown
 		// The request's fields point into the old buffer, which stays alive.
 	}
+	c.rec.in = int64(c.kept)
 	for c.w < c.r+c.kept {
-		c.touch()
+		c.fed.Store(stamp(c.g.now(), onClient))
 		n, err := c.Read(c.bufs.in[c.w:])
 		if err != nil {
-			return 0, false
+			c.rec.in = int64(c.w - c.r)
+			c.rest = bodyBroken
+			return 0, cutShort(err)
 		}
 		c.w += n
 	}
-	c.moved.Store(0)
-	return bodyKept, true
+	return bodyKept, nil
 }
 
 // wholeChunks is the size of the chunked body at the beginning of b, 0 if it has
@@ -109,7 +111,6 @@ type flow struct {
 	at, n  int
 	data   []byte // decoded and not yet taken
 	end    []byte // trailers
-	bad    error
 }
 
 // open implements client.
@@ -183,7 +184,6 @@ func (f *flow) readChunks(p []byte) (n int, err error) {
 		}
 		d, trailer, k, err := f.chunks.Next(f.buf[f.at:f.n])
 		if err != nil {
-			f.bad = err
 			return n, err
 		}
 		f.at += k
@@ -201,7 +201,7 @@ func (f *flow) readChunks(p []byte) (n int, err error) {
 		f.n -= f.at
 		f.at = 0
 		if f.n == len(f.buf) {
-			return 0, io.ErrShortBuffer
+			return 0, errLongChunk
 		}
 		if k, err = f.from.Read(f.buf[f.n:]); k == 0 {
 			return 0, cutShort(err)
@@ -209,6 +209,9 @@ func (f *flow) readChunks(p []byte) (n int, err error) {
 		f.n += k
 	}
 }
+
+// errLongChunk is of trailers that nobody needs.
+var errLongChunk = &wire.Error{Status: 400, Reason: "malformed chunk"}
 
 // trailer implements client.
 func (c *conn) trailer() []byte { return c.flow.end }
@@ -218,18 +221,25 @@ func (c *conn) cut() { _ = c.nc.SetReadDeadline(longAgo) }
 
 // closed implements client.
 func (c *conn) closed(whole bool) {
-	f := &c.flow
 	if c.rest == bodyUnread { // it was kept, or there was none
 		c.r += c.kept
 		c.kept, c.rest = 0, bodyOver
 		return
 	}
 	_ = c.nc.SetReadDeadline(time.Time{})
-	if !whole {
-		return
+	if whole {
+		c.rest = bodyOver
 	}
-	c.rest = bodyOver
-	if rest := f.buf[f.at:f.n]; len(rest) > 0 { // what came after it is the next request's
+}
+
+// resume implements client.
+func (c *conn) resume() bool { return c.nc.SetReadDeadline(time.Time{}) == nil }
+
+// behind takes over what came after the last request's body: the next request.
+// Until then the last one's head is needed.
+func (c *conn) behind() {
+	f := &c.flow
+	if rest := f.buf[f.at:f.n]; len(rest) > 0 {
 		for len(c.bufs.in) < len(rest) {
 			c.bufs.in = append(c.bufs.in, make([]byte, len(c.bufs.in))...)
 		}

@@ -163,13 +163,17 @@ func (m *muxed) event(ev *h2.Event) error {
 			var err error
 			if s.end, err = wire.AppendTrailer(s.end, name, value); err != nil {
 				m.sess.Reset(ev.Stream, h2.ProtocolError)
-				s.lost()
+				s.lost(clientMalformed)
 				return nil // it ends the call only
 			}
 		}
 		s.ended = true
 	case h2.Gone:
-		s.lost()
+		if ev.Broken {
+			s.lost(clientMalformed)
+		} else {
+			s.lost(clientLeft)
+		}
 	case h2.None, h2.Request, h2.Room:
 	}
 	s.cond.Broadcast()
@@ -276,7 +280,7 @@ func (m *muxed) abort() {
 	m.broken = true
 	m.reading.Broadcast()
 	for _, s := range m.live {
-		s.lost()
+		s.lost(notEnded)
 		s.cond.Broadcast()
 	}
 }
@@ -287,9 +291,14 @@ func (m *muxed) sweep(now int64) {
 	m.mu.Lock()
 	m.sess.Tick()
 	for _, s := range m.live {
-		if s.sweep(now) {
+		over, slow := s.sweep(now)
+		if slow {
+			s.cutOff = true
+			s.cond.Broadcast()
+		}
+		if over {
 			m.sess.Reset(&s.st, h2.Cancel)
-			s.lost()
+			s.lost(notEnded)
 			s.cond.Broadcast()
 		}
 	}

@@ -34,12 +34,14 @@ func dialHTTP2(t testing.TB, addr string, settings ...http2.Setting) *framer {
 	f := &framer{Framer: http2.NewFramer(c, c.r), c: c.Conn, t: t}
 	f.AllowIllegalWrites = true
 	f.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
-	f.enc = hpack.NewEncoder(&f.buf)
+	f.encoder()
 	if err := f.WriteSettings(settings...); err != nil {
 		t.Fatal(err)
 	}
 	return f
 }
+
+func (f *framer) encoder() { f.enc = hpack.NewEncoder(&f.buf) }
 
 func (f *framer) block(kv ...string) []byte {
 	f.buf.Reset()

@@ -7,16 +7,40 @@ import (
 )
 
 // log writes the call to the access log, if it is one of those that are.
-func (x *exchange) log(status int) {
-	share := x.call.logShare
+func (x *exchange) log() {
+	share := x.call.st.cfg.AccessLog
 	if share == 0 {
 		return
 	}
 	if share < 1 && x.call.random()>>11 > uint64(share*(1<<53)) {
 		return
 	}
-	x.g.log.LogAttrs(context.Background(), slog.LevelInfo, "call",
-		slog.String("method", string(x.req.Method)), slog.String("target", string(x.req.Target)), slog.Int("status", status),
-		slog.String("function", x.call.logName), slog.String("worker", x.call.w.name), slog.String("client", x.peer.remote.String()),
-		slog.Duration("took", time.Duration(x.g.now()-x.call.begun)), slog.Int("attempts", x.call.attempt+1))
+	r := &x.rec
+	worker := ""
+	if r.worker != nil {
+		worker = r.worker.name
+	}
+	attrs := []slog.Attr{
+		slog.String("method", clip(string(x.req.Method))), slog.String("host", clip(string(x.req.Host))), slog.String("target", string(x.req.Target)),
+		slog.Int("status", r.status()), slog.String("function", r.fn), slog.String("worker", worker), slog.String("client", x.peer.remote.String()),
+		slog.Duration("took", time.Duration(r.ended-r.begun)), slog.Int("attempts", r.n), slog.Int64("bytes_in", r.in), slog.Int64("bytes_out", r.out),
+		slog.String("cause", r.end.String()),
+	}
+	if b := r.end.blame(); b != noBlame {
+		attrs = append(attrs, slog.String("blame", b.String()))
+	}
+	if r.answered != r.status() {
+		attrs = append(attrs, slog.Int("sent", r.answered))
+	}
+	if r.err != nil {
+		attrs = append(attrs, slog.String("error", errText(r.err)))
+	}
+	x.g.log.LogAttrs(context.Background(), slog.LevelInfo, "call", attrs...)
+}
+
+// failed keeps the call for those who ask how a function's calls fail.
+func (g *Gateway) failed(x *exchange) {
+	if f := x.call.f; f != nil {
+		f.failures.add(x.failure())
+	}
 }

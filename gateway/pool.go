@@ -3,6 +3,8 @@ package gateway
 import (
 	"context"
 	"crypto/tls"
+	"errors"
+	"fmt"
 	"net"
 	"sync"
 	"time"
@@ -136,6 +138,9 @@ func (u *upstream) cut() {
 	_ = u.nc.SetDeadline(longAgo)
 }
 
+// errTLS says that the worker's TLS is not what it should be.
+var errTLS = errors.New("no TLS with the worker")
+
 // dial opens a connection to the worker. A failure means that nothing was sent.
 func (w *worker) dial(ctx context.Context, timeout time.Duration, waits *poll.Poller) (*upstream, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
@@ -150,7 +155,10 @@ func (w *worker) dial(ctx context.Context, timeout time.Duration, waits *poll.Po
 		tc := tls.Client(nc, &tls.Config{ServerName: w.url.Hostname(), NextProtos: []string{"http/1.1"}})
 		if err := tc.HandshakeContext(ctx); err != nil {
 			_ = nc.Close()
-			return nil, err
+			if ctx.Err() != nil {
+				return nil, err
+			}
+			return nil, fmt.Errorf("%w: %w", errTLS, err)
 		}
 		nc = tc
 	}

@@ -16,6 +16,7 @@ type pump struct {
 	done  chan struct{}
 	over  atomic.Bool
 	clean bool // the body went through whole; valid after done
+	sent  int64
 }
 
 var pumpBuffers = sync.Pool{New: func() any { b := make([]byte, pumpSize); return &b }}
@@ -28,7 +29,7 @@ func getPumpBuffer() *[]byte {
 // startPump begins to carry the body of req to u.
 func (x *exchange) startPump(u *upstream) *pump {
 	p := &pump{done: make(chan struct{})}
-	x.client.open()
+	x.upload.begin(x)
 	// It writes with a sock of its own: the connection's is the answer's.
 	to := &sock{}
 	to.init(u.nc)
@@ -37,6 +38,9 @@ func (x *exchange) startPump(u *upstream) *pump {
 		defer p.over.Store(true) // after it, clean may be read
 		p.clean = p.carry(x, to)
 		x.fed.Store(0)
+		if x.upload.end.blame() != noBlame {
+			x.cutWorker() // it waits for what will not come
+		}
 	}()
 	return p
 }
@@ -48,8 +52,7 @@ func (p *pump) carry(x *exchange, to *sock) bool {
 	defer pumpBuffers.Put(bp)
 	defer pumpBuffers.Put(op)
 	for {
-		x.fed.Store(x.g.now())
-		n, err := x.client.read(*bp)
+		n, err := x.upload.read(*bp)
 		out := (*bp)[:n]
 		if x.req.Chunked {
 			out = wire.AppendChunk((*op)[:0], out)
@@ -58,7 +61,9 @@ func (p *pump) carry(x *exchange, to *sock) bool {
 			}
 		}
 		if len(out) > 0 {
-			if _, err := to.Write(out); err != nil {
+			x.fed.Store(stamp(x.g.now(), onWorker))
+			n, werr := to.Write(out)
+			if p.sent += int64(n); werr != nil {
 				return false
 			}
 		}
@@ -89,15 +94,13 @@ func (p *pump) stop(x *exchange, u *upstream) {
 		return
 	}
 	if !p.over.Load() {
-		x.client.cut()
+		x.upload.cut()
 		_ = u.nc.SetWriteDeadline(longAgo)
 	}
 	<-p.done
 	_ = u.nc.SetWriteDeadline(time.Time{})
-	if !p.clean {
-		x.req.Close = true
-	}
-	x.client.closed(p.clean)
+	x.rec.last().sent += p.sent
+	p.sent = 0
 }
 
 // pumpSize is how much of a body is carried at once.

@@ -18,7 +18,9 @@ type state struct {
 	workers []*worker
 	byName  map[string]*worker
 	fns     map[string]*function
-	routes  []Route // longest prefix first, those with a host before those without
+	// everywhere are the members that offer all functions.
+	everywhere []balance.Member
+	routes     []Route // longest prefix first, those with a host before those without
 }
 
 // trusts says whether the forwarding headers of that peer are believed.
@@ -174,6 +176,11 @@ func (b *builder) functions() {
 		return some
 	}))
 	b.g.everywhere.set.Update(everywhere)
+	b.next.everywhere = everywhere
+	if other := b.g.other; other != nil {
+		other.members = everywhere
+		b.g.regroupLocked(other)
+	}
 	defaults := newPolicy(b.cfg.Defaults)
 	for name := range names {
 		b.next.fns[name] = b.function(name, defaults, everywhere)
@@ -197,16 +204,8 @@ func (b *builder) function(name string, p *policy, everywhere []balance.Member) 
 		}
 	}
 	f.known = isListed || len(special) > len(everywhere)
-	if len(special) == len(everywhere) {
-		f.group.Store(b.g.everywhere)
-		return f
-	}
-	grp := f.group.Load()
-	if grp == nil || grp == b.g.everywhere {
-		grp = &group{}
-	}
-	grp.set.Update(special)
-	f.group.Store(grp)
+	f.members, f.everywhere = special, len(special) == len(everywhere)
+	b.g.regroupLocked(f)
 	return f
 }
 
@@ -277,6 +276,7 @@ func (g *Gateway) function(st *state, name []byte) *function {
 		next.fns[n] = f
 	}
 	f := g.functionLocked(nil, string(name), nil, newPolicy(now.cfg.Defaults))
+	f.members, f.everywhere = now.everywhere, true
 	f.group.Store(g.everywhere)
 	next.fns[f.name] = f
 	g.state.Store(&next)

@@ -52,6 +52,7 @@ func (s *stream) release() {
 	}
 	s.ended, s.lapsed, s.cutOff = false, false, false
 	s.call = call{rnd: s.call.rnd}
+	s.rec.begin(0)
 	streamPool.Put(s)
 }
 
@@ -87,31 +88,30 @@ func (s *stream) take(ev *h2.Event) error {
 }
 
 func (s *stream) serve() {
-	if s.malformed != nil {
-		s.req.Begin()
-		s.answer(&refusal{status: s.malformed.Status, text: s.malformed.Reason})
-	} else {
-		s.serveCall()
-	}
+	s.perform(s.malformed)
 	s.m.leave(s)
 }
 
-// lost notes that nobody wants the answer any more.
-func (s *stream) lost() {
+// lost notes that nobody wants the answer any more, and why: the connection's end
+// if nothing else.
+func (s *stream) lost(e end) {
 	s.lapsed = true
+	if e != notEnded {
+		s.fault.note(e)
+	}
 	s.abort()
 }
 
 var _ client = (*stream)(nil)
 
 // body implements client.
-func (s *stream) body() (mode bodyMode, ok bool) {
+func (s *stream) body() (mode bodyMode, err error) {
 	replay := s.call.st.cfg.Limits.ReplayBytes
 	switch {
 	case s.req.Length < 0 && !s.req.Chunked || s.req.Length == 0:
-		return bodyNone, true
+		return bodyNone, nil
 	case s.req.Continue, s.req.Length > int64(replay):
-		return bodyFlow, true
+		return bodyFlow, nil
 	case s.req.Length < 0:
 		s.m.mu.Lock()
 		here := s.ended && len(s.in) <= replay
@@ -120,7 +120,7 @@ func (s *stream) body() (mode bodyMode, ok bool) {
 		}
 		s.m.mu.Unlock()
 		if !here {
-			return bodyFlow, true
+			return bodyFlow, nil
 		}
 	}
 	b := slices.Grow(s.kept, int(max(s.req.Length, 0))+1)
@@ -128,13 +128,16 @@ func (s *stream) body() (mode bodyMode, ok bool) {
 		if len(b) == cap(b) {
 			b = slices.Grow(b, inSize)
 		}
-		s.touch()
+		s.fed.Store(stamp(s.g.now(), onClient))
 		n, err := s.read(b[len(b):cap(b)])
 		b = b[:len(b)+n]
-		if err != nil {
+		s.rec.in = int64(len(b))
+		switch {
+		case errors.Is(err, io.EOF):
 			s.kept = b
-			s.moved.Store(0)
-			return bodyKept, errors.Is(err, io.EOF)
+			return bodyKept, nil
+		case err != nil:
+			return 0, err
 		}
 	}
 }
@@ -181,6 +184,14 @@ func (s *stream) cut() {
 	s.cutOff = true
 	s.cond.Broadcast()
 	s.m.mu.Unlock()
+}
+
+// resume implements client.
+func (s *stream) resume() bool {
+	s.m.mu.Lock()
+	s.cutOff = false
+	s.m.mu.Unlock()
+	return true
 }
 
 // closed implements client.
@@ -274,7 +285,7 @@ func (s *stream) flush() bool {
 func (s *stream) refuse(r *refusal) bool { return s.say(r) }
 
 // upgrade implements client: there is no such thing here, and nobody has asked.
-func (s *stream) upgrade(u *upstream, _ int) { s.clientLeft(u) }
+func (s *stream) upgrade(u *upstream, _ int) { s.lostUpgrade(u) }
 
 // gone implements client: the protocol tells.
 func (s *stream) gone() bool { return false }

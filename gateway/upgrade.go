@@ -11,7 +11,7 @@ func (c *conn) upgrade(u *upstream, n int) {
 	b = append(b, "Connection: Upgrade\r\n\r\n"...)
 	b = append(b, c.bufs.up[c.respHead:n]...)
 	if _, err := c.Write(b); err != nil {
-		c.clientLeft(u)
+		c.lostUpgrade(u)
 		return
 	}
 	c.moved.Store(0)
@@ -45,8 +45,15 @@ func (x *exchange) tunnel(nc net.Conn, u *upstream, early []byte) {
 	both.Wait()
 	x.detach(u)
 	u.close()
-	x.call.settled(101)
-	x.call.finish(101)
+	x.settle(nil)
+}
+
+// lostUpgrade ends a call whose client has gone before it could be told of the
+// switch.
+func (x *exchange) lostUpgrade(u *upstream) {
+	x.detach(u)
+	u.close()
+	x.settle(errClient)
 }
 
 // copyHalf carries one direction to its end and passes the end on. It reports

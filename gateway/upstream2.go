@@ -8,14 +8,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptrace"
 	"net/textproto"
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 
 	"github.com/rota-project/rota/gateway/internal/wire"
 )
@@ -80,14 +78,14 @@ func (x *exchange) attemptHTTP2(w *worker, t *target, mode bodyMode) (next, keep
 	ctx, cancel := context.WithCancelCause(x.context())
 	defer cancel(nil)
 	u := &upstream{w: w, cancel: cancel}
-	if mode == bodyFlow && x.req.Continue && !x.sayContinue() {
-		c.finish(499)
-		return false, false
+	if mode == bodyFlow && x.req.Continue && !x.upload.begun && !x.sayContinue() {
+		return x.broke(x.fault.note(clientLeft), errClient, false)
 	}
 	hints := &hints{x: x}
 	req, body, err := x.request(httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{Got1xxResponse: hints.pass}), w, t, mode)
 	if err != nil {
-		return x.afterFailure(giveUp, err, 400)
+		c.dropped()
+		return false, x.fail(clientMalformed, err)
 	}
 	x.attach(u)
 	resp, err := x.g.transport(w).RoundTrip(req)
@@ -97,43 +95,38 @@ func (x *exchange) attemptHTTP2(w *worker, t *target, mode bodyMode) (next, keep
 		err = errAnswer
 	}
 	if err != nil {
-		body.stop(x)
+		body.stop()
 		x.detach(u)
-		switch {
-		case x.left():
-			c.finish(499)
-			return false, false
-		case x.late.Swap(false):
-			c.settleLate()
-			return x.afterFailure(giveUp, errLate, 504)
+		e := workerEnd(err)
+		if ok, _ := unreachable(err); ok {
+			e = workerUnreachable
 		}
-		if mode == bodyFlow {
-			c.idempotent = false // the body, or part of it, is gone
-		}
-		return x.afterFailure(c.failed(err, mode == bodyFlow || !notRun(err)), fmt.Errorf("the worker broke off: %w", err), 502)
+		return x.broke(e, err, body.begun() || !notRun(err))
 	}
 	x.answering()
 	x.take(resp)
+	x.rec.last().status = resp.StatusCode
 	n := 0
-	if mayRefuse(resp.StatusCode) && mode != bodyFlow {
+	if mayRefuse(resp.StatusCode) {
 		n, _ = io.ReadFull(resp.Body, x.bufs.up[:refusalPeek]) // what breaks here breaks again
-		if x.refusedBy(x.bufs.up[:n]) {
-			x.detach(u)
-			_ = resp.Body.Close()
-			return true, false
+		if x.refusal(x.bufs.up[:n]) {
+			body.stop()
+			if (!x.upload.begun || x.upload.gather()) && x.refusedBy(x.bufs.up[:n]) {
+				x.detach(u)
+				_ = resp.Body.Close()
+				return true, false
+			}
 		}
 	}
-	complete, ok := x.forwardHTTP2(resp, n)
+	err = x.forwardHTTP2(resp, n)
 	_ = resp.Body.Close()
-	whole := body.stop(x)
+	body.stop()
 	x.detach(u)
-	status := x.settle(complete, ok)
-	c.finish(status)
-	x.log(status)
-	if mode != bodyFlow {
+	x.settle(err)
+	if !x.upload.begun {
 		x.client.closed(true)
 	}
-	return false, ok && complete && (mode != bodyFlow || whole) && !x.req.Close
+	return false, err == nil && !x.req.Close
 }
 
 // request makes what net/http sends of the head that other workers would get.
@@ -161,7 +154,7 @@ func (x *exchange) request(ctx context.Context, w *worker, t *target, mode bodyM
 	body := &flowing{x: x, req: req}
 	switch {
 	case kept:
-		raw := x.client.appendKept(nil)
+		raw := x.appendBody(nil)
 		if x.req.Chunked {
 			again := append(append([]byte(nil), b...), raw...)
 			whole, err := http.ReadRequest(bufio.NewReader(bytes.NewReader(again)))
@@ -178,13 +171,11 @@ func (x *exchange) request(ctx context.Context, w *worker, t *target, mode bodyM
 		if req.ContentLength = int64(len(raw)); len(req.Trailer) > 0 {
 			req.ContentLength = -1
 		}
-		body.over = true
 	case mode == bodyFlow:
-		x.client.open()
+		x.upload.begin(x)
 		req.Body = body
 	default:
 		req.Body = http.NoBody
-		body.over = true
 	}
 	return req, body, nil
 }
@@ -229,48 +220,48 @@ func (x *exchange) take(resp *http.Response) {
 }
 
 // forwardHTTP2 passes the answer on: its head and n bytes of its body are here.
-func (x *exchange) forwardHTTP2(resp *http.Response, n int) (complete, ok bool) {
+func (x *exchange) forwardHTTP2(resp *http.Response, n int) error {
 	empty := !x.resp.HasBody(x.req.Method)
 	if !empty && resp.ContentLength == 0 { // gRPC's errors are such, and must be one frame
 		_, err := resp.Body.Read(x.bufs.up)
 		empty = errors.Is(err, io.EOF) && len(resp.Trailer) == 0
 	}
 	if empty {
-		x.client.head(framedNone)
-		ok = x.client.flush()
-		return ok, ok
+		x.head(framedNone)
+		return taken(x.client.flush())
 	}
 	if x.resp.Length > 0 && len(resp.Trailer) == 0 {
-		x.client.head(framedLength)
+		x.head(framedLength)
 	} else {
-		x.client.head(framedUnknown)
+		x.head(framedUnknown)
 	}
 	x.slow()
 	for {
-		x.touch()
-		if n > 0 && !x.client.data(x.bufs.up[:n], false) || !x.client.flush() {
-			return false, false
+		x.touch(onClient)
+		if n > 0 && !x.data(x.bufs.up[:n], false) || !x.client.flush() {
+			return errClient
 		}
 		x.silent()
 		var err error
-		if n, err = resp.Body.Read(x.bufs.up); err == nil {
+		n, err = resp.Body.Read(x.bufs.up)
+		if x.rec.last().read += int64(n); err == nil {
 			continue
 		}
 		if !errors.Is(err, io.EOF) {
-			return false, !x.left()
+			return fmt.Errorf("%w: %w", errCutOff, err)
 		}
-		x.touch()
+		x.touch(onClient)
 		defer x.moved.Store(0)
-		if n > 0 && !x.client.data(x.bufs.up[:n], false) {
-			return false, false
+		if n > 0 && !x.data(x.bufs.up[:n], false) {
+			return errClient
 		}
+		var ok bool
 		if lines := trailerLines(resp.Trailer); lines != nil {
 			ok = x.client.trailers(lines)
 		} else {
-			ok = x.client.data(nil, true)
+			ok = x.data(nil, true)
 		}
-		ok = ok && x.client.flush()
-		return ok, ok
+		return taken(ok && x.client.flush())
 	}
 }
 
@@ -286,9 +277,8 @@ func trailerLines(h http.Header) (lines []byte) {
 
 // notRun says that an attempt failed before the worker can have seen the call.
 func notRun(err error) bool {
-	var op *net.OpError
-	return errors.Is(err, syscall.ECONNREFUSED) || errors.As(err, &op) && op.Op == "dial" ||
-		strings.Contains(err.Error(), "server closed idle connection")
+	ok, _ := unreachable(err)
+	return ok || strings.Contains(err.Error(), "server closed idle connection")
 }
 
 // flowing is a request's body that net/http reads while the answer is awaited.
@@ -296,7 +286,7 @@ type flowing struct {
 	x      *exchange
 	req    *http.Request
 	mu     sync.Mutex // held while it is read
-	over   bool       // it was read to its end
+	reads  bool       // it was read from
 	closed atomic.Bool
 
 	cutting sync.Mutex
@@ -307,24 +297,21 @@ type flowing struct {
 func (f *flowing) Read(p []byte) (int, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.over {
-		return 0, io.EOF
-	}
 	if f.closed.Load() {
 		return 0, io.ErrClosedPipe
 	}
-	f.x.fed.Store(f.x.g.now())
-	n, err := f.x.client.read(p)
-	f.x.fed.Store(0) // the worker may take its time
+	f.reads = true
+	up := &f.x.upload
+	n, err := up.read(p)
 	if errors.Is(err, io.EOF) {
-		f.over = true
-		for name, value := range wire.Lines(f.x.client.trailer()) {
+		for name, value := range wire.Lines(up.lines) {
 			if f.req.Trailer == nil {
 				break // they were not announced: net/http cannot send them
 			}
 			f.req.Trailer.Add(string(name), string(value))
 		}
 	}
+	f.x.rec.last().sent += int64(n)
 	return n, err
 }
 
@@ -339,15 +326,15 @@ func (f *flowing) Close() error {
 	if f.mu.TryLock() { // nobody reads
 		f.mu.Unlock()
 	} else {
-		f.x.client.cut()
+		f.x.upload.cut()
 	}
 	return nil
 }
 
-// stop ends the reading, and reports whether the end of the body was reached.
-func (f *flowing) stop(x *exchange) bool {
+// stop ends the reading.
+func (f *flowing) stop() {
 	if f.req.Body != f {
-		return true
+		return
 	}
 	_ = f.Close()
 	f.mu.Lock()
@@ -355,9 +342,11 @@ func (f *flowing) stop(x *exchange) bool {
 	f.cutting.Lock() // net/http may close it late
 	f.stopped = true
 	f.cutting.Unlock()
-	x.client.closed(f.over)
-	if !f.over {
-		x.req.Close = true
-	}
-	return f.over
+}
+
+// begun says that the worker may have got some of it.
+func (f *flowing) begun() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.reads
 }

@@ -3,6 +3,7 @@ package gateway
 import (
 	"net"
 	"net/url"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -100,6 +101,7 @@ const (
 	quarantined reason = 1 << iota
 	draining
 	dead
+	unreached // no connection to it can be made
 )
 
 // health is why a worker is in or out of service.
@@ -108,10 +110,45 @@ type health struct {
 	why      reason
 	cause    string       // the failure that led to quarantine, for people
 	fails    atomic.Int32 // in a row
+	failed   []*function  // whose calls failed in this row
 	level    int          // of exponential quarantine
 	until    int64        // when the next check may bring it back, in nanoseconds
 	lastGood int64        // when it last came back
 	probing  bool
+}
+
+// failing notes that a call of f has failed, and returns how many functions have in
+// a row without any call that went well.
+func (h *health) failing(f *function) int {
+	h.fails.Add(1)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if len(h.failed) < maxFailing && !slices.Contains(h.failed, f) {
+		h.failed = append(h.failed, f)
+	}
+	return len(h.failed)
+}
+
+// maxFailing bounds how many functions of a row are told apart.
+const maxFailing = 64
+
+// recovered ends a row of failures.
+func (h *health) recovered() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.fails.Store(0)
+	h.failed = h.failed[:0]
+}
+
+// isAway says that calls are not to wait for the worker: nobody knows whether it
+// will ever be back.
+func (w *worker) isAway() bool {
+	if !w.bal.Closed() {
+		return false
+	}
+	w.health.mu.Lock()
+	defer w.health.mu.Unlock()
+	return w.health.why&(dead|unreached) != 0
 }
 
 // set adds and removes reasons, and opens or closes the worker accordingly.

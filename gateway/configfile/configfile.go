@@ -93,6 +93,7 @@ type policy struct {
 	Queue       *struct {
 		Length  *int           `yaml:"length"`
 		Timeout *time.Duration `yaml:"timeout"`
+		Restart *time.Duration `yaml:"restart"`
 	} `yaml:"queue"`
 	Rate *struct {
 		PerSecond float64 `yaml:"per_second"`
@@ -153,6 +154,7 @@ func (p *policy) onto(to gateway.Policy) gateway.Policy {
 			}
 		}
 		set(&to.QueueTimeout, q.Timeout)
+		set(&to.RestartWait, q.Restart)
 	}
 	if r := p.Rate; r != nil {
 		to.Rate, to.Burst, to.RateBy = r.PerSecond, r.Burst, r.By

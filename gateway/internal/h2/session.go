@@ -57,6 +57,8 @@ type Event struct {
 	Data     []byte
 	// End says that the request ends here.
 	End bool
+	// Broken says that a call is Gone because the client has broken a rule.
+	Broken bool
 }
 
 // All iterates over the header list.
@@ -421,7 +423,7 @@ func (s *Session) spend(n int, reason string) error {
 // broken ends a stream on which the client has broken a rule.
 func (s *Session) broken(st *Stream, code Code, ev *Event) error {
 	s.Reset(st, code)
-	ev.Kind, ev.ID, ev.Stream = Gone, st.id, st
+	ev.Kind, ev.ID, ev.Stream, ev.Broken = Gone, st.id, st, true
 	return s.reseted()
 }
 

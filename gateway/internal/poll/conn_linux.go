@@ -353,10 +353,17 @@ func (c *Conn) Silent() bool {
 }
 
 // Gone reports, without waiting, whether the connection is closed, here or by the
-// peer. It may be called while somebody reads.
+// peer, whatever of it is unread. It may be called while somebody reads.
 func (c *Conn) Gone() bool {
 	n, e := c.peek()
-	return n <= 0 && e != syscall.EAGAIN
+	if n <= 0 {
+		return e != syscall.EAGAIN
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	gone := false
+	lost := c.look(func(fd uintptr) { gone = ended(fd) })
+	return gone || lost != nil
 }
 
 // peek looks for a byte that has come: 0 bytes are the end, -1 with EAGAIN that

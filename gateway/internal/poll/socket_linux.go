@@ -41,18 +41,36 @@ func peek(fd uintptr) (int, syscall.Errno) {
 	return int(n), 0
 }
 
-// acked is tcpi_bytes_acked of struct tcp_info (linux/tcp.h), which is at 120 since
-// Linux 4.1.
+// tcpInfo is struct tcp_info (linux/tcp.h).
+type tcpInfo [256]byte
+
+// read fills it and returns how much of it the system knows.
+func (info *tcpInfo) read(fd uintptr) (size uint32) {
+	size = uint32(len(info))
+	_, _, e := syscall.RawSyscall6(syscall.SYS_GETSOCKOPT, fd, syscall.IPPROTO_TCP, syscall.TCP_INFO,
+		uintptr(unsafe.Pointer(info)), uintptr(unsafe.Pointer(&size)), 0) //nolint:gosec // a system call takes an address
+	if e != 0 {
+		return 0
+	}
+	return size
+}
+
+// acked is tcpi_bytes_acked, which is at 120 since Linux 4.1.
 func acked(fd uintptr) (bytes uint64, ok bool) {
 	const at = 120
-	var info [256]byte
-	size := uint32(len(info))
-	_, _, e := syscall.RawSyscall6(syscall.SYS_GETSOCKOPT, fd, syscall.IPPROTO_TCP, syscall.TCP_INFO,
-		uintptr(unsafe.Pointer(&info)), uintptr(unsafe.Pointer(&size)), 0) //nolint:gosec // a system call takes an address
-	if e != 0 || size < at+8 {
+	var info tcpInfo
+	if info.read(fd) < at+8 {
 		return 0, false
 	}
 	return binary.NativeEndian.Uint64(info[at:]), true
+}
+
+// ended says whether the peer has closed its direction, or both, even if what it
+// sent before has not been read. tcpi_state, the first byte, tells.
+func ended(fd uintptr) bool {
+	const closed, closeWait = 7, 8 // linux/tcp_states.h
+	var info tcpInfo
+	return info.read(fd) > 0 && (info[0] == closed || info[0] == closeWait)
 }
 
 // duplicate returns another descriptor of the same socket.

@@ -1,0 +1,155 @@
+package gateway
+
+import (
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/rota-project/rota/balance"
+)
+
+// ailing is what is known of the workers on which a function fails while others
+// may do well there. A worker is left out for the function after some failures in a
+// row, for a time that doubles, but never the last one that the function has.
+type ailing struct {
+	some atomic.Int32 // workers that are in by
+	mu   sync.Mutex
+	by   map[*worker]*ailment
+}
+
+// ailment is how a function does on one worker.
+type ailment struct {
+	fails int // in a row
+	out   bool
+	level int
+	until int64
+	cause string
+}
+
+// fail notes a failure of f on a worker, and leaves the worker out for f if that was
+// one too many and enough others remain.
+func (a *ailing) fail(g *Gateway, w *worker, f *function, h *Health, why error) {
+	a.mu.Lock()
+	if a.by == nil {
+		a.by = map[*worker]*ailment{}
+	}
+	m := a.by[w]
+	if m == nil {
+		m = &ailment{}
+		a.by[w] = m
+		a.some.Add(1)
+	}
+	m.fails++
+	m.cause = why.Error()
+	out := !m.out && m.fails >= h.Failures && spare(f.group.Load().set.Workers(), w.bal, a.share(f, h.Panic))
+	if out {
+		m.out = true
+		m.until = g.now() + int64(min(h.Quarantine<<min(m.level, 16), h.MaxQuarantine))
+		m.level = min(m.level+1, 16)
+	}
+	a.mu.Unlock()
+	if out {
+		g.log.Warn("worker left out for a function", "worker", w.name, "function", f.name, "error", why)
+		g.regroup(f)
+	}
+}
+
+// share is the part of those workers that are not left out which must stay so that
+// the part of all is kept.
+func (a *ailing) share(f *function, panicShare float64) float64 {
+	in := len(f.group.Load().set.Workers())
+	outs := 0
+	for _, m := range a.by {
+		if m.out {
+			outs++
+		}
+	}
+	return panicShare * float64(in+outs) / float64(max(in, 1))
+}
+
+// recovered notes that a call on the worker went well.
+func (a *ailing) recovered(w *worker) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if m := a.by[w]; m != nil && !m.out {
+		delete(a.by, w)
+		a.some.Add(-1)
+	}
+}
+
+// out is why the worker is left out for the function, empty if it is not.
+func (a *ailing) out(w *worker) (cause string) {
+	if a.some.Load() == 0 {
+		return ""
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if m := a.by[w]; m != nil && m.out {
+		return m.cause
+	}
+	return ""
+}
+
+// due lets in again those whose time is over: one more failure, and they are out for
+// longer. It forgets workers that are gone.
+func (a *ailing) due(now int64, gone func(*worker) bool) (changed bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for w, m := range a.by {
+		if gone(w) {
+			delete(a.by, w)
+			a.some.Add(-1)
+			changed = changed || m.out
+		} else if m.out && now >= m.until {
+			m.out = false
+			m.fails-- // of those that were needed
+			changed = true
+		}
+	}
+	return changed
+}
+
+// readmit lets workers in again that were left out for a function.
+func (g *Gateway) readmit(now int64) {
+	st := g.state.Load()
+	gone := func(w *worker) bool { return st.byName[w.name] != w }
+	look := func(f *function) {
+		if f.ailing.some.Load() != 0 && f.ailing.due(now, gone) {
+			g.regroup(f)
+		}
+	}
+	look(g.other)
+	for _, f := range st.fns {
+		look(f)
+	}
+}
+
+// regroup gives the function the group of workers that it is to be called on.
+func (g *Gateway) regroup(f *function) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.regroupLocked(f)
+}
+
+func (g *Gateway) regroupLocked(f *function) {
+	ms := f.members
+	if f.ailing.some.Load() != 0 {
+		ms = slices.DeleteFunc(slices.Clone(ms), func(m balance.Member) bool {
+			return f.ailing.out(of(m.Worker)) != ""
+		})
+	}
+	was := f.group.Load()
+	if len(ms) == len(f.members) && f.everywhere {
+		f.group.Store(g.everywhere)
+	} else {
+		grp := was
+		if grp == nil || grp == g.everywhere {
+			grp = &group{}
+		}
+		grp.set.Update(ms)
+		f.group.Store(grp)
+	}
+	if was != nil {
+		was.queue.wake() // who waits there looks for its group again
+	}
+}
