@@ -9,8 +9,8 @@ import (
 	"strings"
 	"time"
 	"unicode"
-	"unicode/utf8"
 
+	"github.com/mattn/go-runewidth"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/rota-project/rota/api/jsonpb"
@@ -72,6 +72,10 @@ func printList[M proto.Message](a *app, list []M, table func(io.Writer) error) e
 	return err
 }
 
+// cells counts the columns of a terminal that a text takes: two for an ideogram
+// or an emoji, none for an accent that joins the letter before it.
+var cells = &runewidth.Condition{StrictEmojiNeutral: true}
+
 // table gathers rows and writes them in columns.
 type table struct {
 	rows  [][]string
@@ -92,11 +96,11 @@ func newTable(columns ...string) *table {
 	return t
 }
 
-func (t *table) add(cells ...string) {
-	for i, c := range cells {
-		cells[i] = printable(c)
+func (t *table) add(row ...string) {
+	for i, c := range row {
+		row[i] = printable(c)
 	}
-	t.rows = append(t.rows, cells)
+	t.rows = append(t.rows, row)
 }
 
 // write writes the rows. paint, if not nil, colours a cell after it was padded.
@@ -104,7 +108,7 @@ func (t *table) write(w io.Writer, paint func(column, text, padded string) strin
 	widths := make([]int, len(t.right))
 	for _, row := range t.rows {
 		for i, c := range row {
-			widths[i] = max(widths[i], utf8.RuneCountInString(c))
+			widths[i] = max(widths[i], cells.StringWidth(c))
 		}
 	}
 	var b strings.Builder
@@ -113,7 +117,7 @@ func (t *table) write(w io.Writer, paint func(column, text, padded string) strin
 			continue
 		}
 		for i, c := range row {
-			pad := strings.Repeat(" ", widths[i]-utf8.RuneCountInString(c))
+			pad := strings.Repeat(" ", widths[i]-cells.StringWidth(c))
 			text := c + pad
 			switch {
 			case t.right[i]:
@@ -156,10 +160,13 @@ func (a *app) paint() func(column, text, padded string) string {
 	}
 }
 
+// joiners hold the parts of one sign together, as of a family or a conjunct.
+const joiners = "\u200c\u200d"
+
 // printable replaces what a terminal would obey instead of show.
 func printable(s string) string {
 	return strings.Map(func(r rune) rune {
-		if r == ' ' || unicode.IsPrint(r) {
+		if r == ' ' || unicode.IsPrint(r) || strings.ContainsRune(joiners, r) {
 			return r
 		}
 		if unicode.IsSpace(r) {
