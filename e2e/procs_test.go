@@ -29,6 +29,13 @@ func TestMain(m *testing.M) {
 	if addr := os.Getenv("E2E_STUBBORN"); addr != "" {
 		os.Exit(stubborn(addr))
 	}
+	if n := os.Getenv("E2E_MEMBER"); n != "" {
+		os.Exit(runMember(n, os.Getenv("E2E_MEMBER_DIR")))
+	}
+	if dir := os.Getenv("E2E_BINARIES"); dir != "" {
+		rotaBin, holderBin = filepath.Join(dir, "rota"), filepath.Join(dir, "holder")
+		os.Exit(m.Run())
+	}
 	dir, err := os.MkdirTemp("", "rota-e2e-*")
 	if err == nil {
 		rotaBin, holderBin = filepath.Join(dir, "rota"), filepath.Join(dir, "holder")
@@ -83,7 +90,12 @@ type proc struct {
 // start starts a program; the test's end kills it.
 func start(t *testing.T, env []string, name string, args ...string) *proc {
 	t.Helper()
-	p := &proc{cmd: exec.Command(name, args...), out: &output{changed: make(chan struct{})}, done: make(chan struct{})}
+	return startCmd(t, env, exec.Command(name, args...))
+}
+
+func startCmd(t *testing.T, env []string, cmd *exec.Cmd) *proc {
+	t.Helper()
+	p := &proc{cmd: cmd, out: &output{changed: make(chan struct{})}, done: make(chan struct{})}
 	p.cmd.Stdout, p.cmd.Stderr = p.out, p.out
 	p.cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME")}, env...)
 	if err := p.cmd.Start(); err != nil {
@@ -99,7 +111,7 @@ func start(t *testing.T, env []string, name string, args ...string) *proc {
 		<-p.done
 		if t.Failed() {
 			out := p.out.String()
-			t.Logf("%s %s:\n%s", filepath.Base(name), strings.Join(args, " "), out[max(0, len(out)-3000):])
+			t.Logf("%s:\n%s", strings.Join(cmd.Args, " "), out[max(0, len(out)-3000):])
 		}
 	})
 	return p
@@ -160,7 +172,8 @@ type sched struct {
 	c          *cluster
 	name       string
 	proc       *proc
-	etcd       *proxy
+	etcd       *proxy // nil on an etcd of three
+	endpoints  string // those of an etcd of three; else etcd is
 	grpc, http string
 	conn       *grpc.ClientConn // to its gRPC, since it was last ready
 }
@@ -175,11 +188,10 @@ type wrk struct {
 
 func newCluster(t *testing.T, schedulers, workers int, lease time.Duration, extra ...string) *cluster {
 	t.Helper()
-	c := &cluster{t: t, dir: t.TempDir(), lease: lease}
-	c.record = newRecord(t, shortDir(t))
+	dir := t.TempDir()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	e, err := etcd.Embed(ctx, etcd.EmbedConfig{DataDir: filepath.Join(c.dir, "etcd"), Listen: "127.0.0.1:0", NoSync: true})
+	e, err := etcd.Embed(ctx, etcd.EmbedConfig{DataDir: filepath.Join(dir, "etcd"), Listen: "127.0.0.1:0", NoSync: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -188,9 +200,36 @@ func newCluster(t *testing.T, schedulers, workers int, lease time.Duration, extr
 			t.Error(err)
 		}
 	})
+	c := &cluster{t: t, dir: dir, lease: lease}
 	for n := range schedulers {
-		s := &sched{c: c, name: fmt.Sprintf("s%d", n), etcd: newProxy(t, strings.TrimPrefix(e.Endpoints()[0], "http://"))}
-		c.scheds = append(c.scheds, s)
+		c.scheds = append(c.scheds, &sched{c: c, name: fmt.Sprintf("s%d", n), etcd: newProxy(t, strings.TrimPrefix(e.Endpoints()[0], "http://"))})
+	}
+	c.begin(workers, extra...)
+	return c
+}
+
+// newClusterOn is a cluster on an etcd of three. Each scheduler begins at another
+// member.
+func newClusterOn(t *testing.T, ms *members, schedulers, workers int, lease time.Duration, extra ...string) *cluster {
+	t.Helper()
+	c := &cluster{t: t, dir: ms.dir, lease: lease}
+	for n := range schedulers {
+		var list []string
+		for i := range ms.all {
+			list = append(list, ms.all[(n+i)%len(ms.all)].endpoint())
+		}
+		c.scheds = append(c.scheds, &sched{c: c, name: fmt.Sprintf("s%d", n), endpoints: strings.Join(list, ",")})
+	}
+	c.begin(workers, extra...)
+	return c
+}
+
+// begin starts the schedulers and workers.
+func (c *cluster) begin(workers int, extra ...string) {
+	t := c.t
+	t.Helper()
+	c.record = newRecord(t, shortDir(t))
+	for _, s := range c.scheds {
 		s.start()
 	}
 	for _, s := range c.scheds {
@@ -208,7 +247,6 @@ func newCluster(t *testing.T, schedulers, workers int, lease time.Duration, extr
 	for _, s := range c.scheds {
 		await(t, 20*time.Second, s.name+" knows all workers", func() bool { return len(s.pids()) == workers })
 	}
-	return c
 }
 
 // shortDir is a directory whose path is short enough for a socket.
@@ -224,7 +262,11 @@ func shortDir(t *testing.T) string {
 
 // start starts the scheduler; workers know it by their proxies only.
 func (s *sched) start() {
-	s.proc = start(s.c.t, nil, rotaBin, "scheduler", "--name", s.name, "--etcd", "http://"+s.etcd.addr,
+	at := s.endpoints
+	if at == "" {
+		at = "http://" + s.etcd.addr
+	}
+	s.proc = start(s.c.t, nil, rotaBin, "scheduler", "--name", s.name, "--etcd", at,
 		"--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--advertise-grpc", "127.0.0.1:9", "--lease", s.c.lease.String())
 }
 

@@ -40,15 +40,18 @@ func (l *leader) execute(ctx context.Context) (wrote bool, err error) {
 		d := editOf(ends, h.Worker)
 		d.set = append(d.set, record.Grant{Grant: g})
 	}
-	wrote, whole, err := l.commit(ctx, ends)
-	if err != nil || !whole || len(e.Grant) == 0 {
-		return wrote, err
-	}
 	begins := map[string]*edit{}
 	for _, h := range e.Grant {
 		d := editOf(begins, h.Worker)
 		d.set = append(d.set, record.Grant{Grant: h.Grant})
 		d.session = h.Session
+	}
+	if done, err := l.atOnce(ctx, ends, begins); done || err != nil {
+		return done, err
+	}
+	wrote, whole, err := l.commit(ctx, ends)
+	if err != nil || !whole || len(begins) == 0 {
+		return wrote, err
 	}
 	began, _, err := l.commit(ctx, begins)
 	if err == nil && !wrote && !began {
@@ -63,6 +66,36 @@ func (l *leader) execute(ctx context.Context) (wrote bool, err error) {
 		return true, nil
 	}
 	return wrote || began, err
+}
+
+// atOnce writes what ends and what begins in one transaction, if all of it fits into
+// one: no instant of the store is between them, and the time of one write is saved.
+func (l *leader) atOnce(ctx context.Context, ends, begins map[string]*edit) (done bool, err error) {
+	if len(ends) == 0 || len(begins) == 0 {
+		return false, nil
+	}
+	all := map[string]*edit{}
+	for worker, d := range ends {
+		all[worker] = &edit{set: slices.Clone(d.set), del: d.del}
+	}
+	for worker, d := range begins {
+		both := editOf(all, worker)
+		for _, g := range d.set {
+			if slices.Contains(both.del, record.InstanceKey(g.Instance)) {
+				return false, nil // the old one is to be seen gone
+			}
+		}
+		both.set, both.session = append(both.set, d.set...), d.session
+	}
+	units, whole, err := l.stage(all)
+	if err != nil || !whole {
+		return false, err
+	}
+	packed := table.Pack(units, 1)
+	if len(packed) != 1 {
+		return false, nil
+	}
+	return l.write(ctx, packed[0])
 }
 
 func editOf(m map[string]*edit, worker string) *edit {

@@ -162,7 +162,7 @@ func (l *leader) run(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if !wrote {
+		if !wrote && l.planAt.IsZero() { // what people are told comes after what is to run
 			l.dog.At("keeping house")
 			if wrote, err = l.housekeep(ctx, now); err != nil {
 				return err

@@ -29,6 +29,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 type bench struct {
 	t   *testing.T
 	st  *faulty.Store
+	und *memory.Store // what st hands to
 	v   *view.View
 	srv *sessions.Server
 
@@ -58,6 +59,7 @@ func bubble(t *testing.T, c sessions.Config, test func(b *bench)) {
 	synctest.Test(t, func(t *testing.T) {
 		b := &bench{t: t, fault: map[faulty.Kind]faulty.Fault{}, calls: map[faulty.Kind]int{}}
 		under := memory.New()
+		b.und = under
 		b.st = faulty.New(under, func(c faulty.Call) faulty.Fault {
 			b.mu.Lock()
 			defer b.mu.Unlock()

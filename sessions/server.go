@@ -154,9 +154,15 @@ func (s *Server) Serve(ctx context.Context, stream Stream) error {
 		return err
 	}
 	c := newSession(s, hello.GetInfo(), cancel)
+	began := time.Now()
 	refusal, err := c.open(ctx, hello)
 	if err != nil {
-		s.cfg.Logger.Warn("session not opened", "worker", hello.GetInfo().GetName(), "error", err)
+		log := s.cfg.Logger.With("worker", hello.GetInfo().GetName(), "error", err, "after", time.Since(began).Round(time.Millisecond))
+		if outer.Err() != nil {
+			log.Info("session not opened: the worker ended its connection meanwhile")
+		} else {
+			log.Warn("session not opened")
+		}
 		refusal = refuse(rotav1.Refused_CODE_UNAVAILABLE, err.Error(), time.Second)
 	}
 	if refusal != nil {
@@ -167,6 +173,7 @@ func (s *Server) Serve(ctx context.Context, stream Stream) error {
 		return errStopping()
 	}
 	s.register(c)
+	defer s.streams.Go(c.bury)
 	defer s.unregister(c)
 	sent := make(chan struct{})
 	go func() {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rota-project/rota"
@@ -32,6 +33,8 @@ type session struct {
 	endOnce sync.Once
 
 	rewriting chan struct{} // has room for one: who writes the session's key
+
+	spoke atomic.Bool // the worker has said something on this connection since it was welcomed
 
 	mu       sync.Mutex
 	renewSeq uint64    // the latest asked for
@@ -302,6 +305,7 @@ func validate(i *rotav1.WorkerInfo) error {
 
 // receive handles what the worker says; done ends the connection.
 func (c *session) receive(ctx context.Context, m *rotav1.FromWorker) (done bool) {
+	c.spoke.Store(true)
 	switch b := m.GetBody().(type) {
 	case *rotav1.FromWorker_Renew:
 		c.mu.Lock()
@@ -357,11 +361,59 @@ func (c *session) renew(ctx context.Context) {
 		case err != nil:
 			continue // not confirmed: the worker's trust runs on as it was
 		}
-		c.say(&rotav1.ToWorker{Body: &rotav1.ToWorker_Renewed{Renewed: &rotav1.Renewed{Seq: seq, TtlMs: ttl.Milliseconds()}}})
 		c.mu.Lock()
-		c.renewed = asked
+		c.renewed = asked // before the worker is told: bury counts from here
 		c.mu.Unlock()
+		c.say(&rotav1.ToWorker{Body: &rotav1.ToWorker_Renewed{Renewed: &rotav1.Renewed{Seq: seq, TtlMs: ttl.Milliseconds()}}})
 	}
+}
+
+// buryFresh is how old the store's last word may be for a worker to be buried.
+const buryFresh = 2 * time.Second
+
+// bury ends the session of a worker that has not come back to any scheduler, as
+// soon as it cannot trust its lease any more: that counts from when the worker asked
+// for the last renewal that it was told of, and this scheduler asked the store later.
+// The store's own end of the lease comes later still, by as much as an election of
+// etcd takes: whoever is elected gives all leases their whole time again. After an
+// outage of the store nobody is buried: the worker may be about to come back. Nor is
+// one that has said nothing since it was welcomed: its hello may have come so late
+// that it has long been with another scheduler, by whose renewals it goes.
+func (c *session) bury() {
+	for {
+		c.mu.Lock()
+		left := time.Until(c.renewed.Add(c.ttl))
+		c.mu.Unlock()
+		if left <= 0 {
+			break
+		}
+		timer := time.NewTimer(left)
+		select {
+		case <-timer.C:
+		case <-c.srv.opening.Done():
+			timer.Stop()
+			return
+		}
+	}
+	v, mine := c.srv.cfg.View, false
+	v.Read(func() {
+		now := v.Sessions[c.name]
+		mine = now != nil && now.ID == c.id && now.Mod == c.written()
+	})
+	if !mine || !c.spoke.Load() || time.Since(v.AsOf()) > buryFresh {
+		return
+	}
+	ctx, cancel := timeout(c.srv.opening)
+	defer cancel()
+	// Whoever has taken the session over wrote its key.
+	ok, _, err := c.srv.cfg.Store.Txn(ctx,
+		[]store.Cond{{Key: store.SessionKey(c.name), By: store.ByMod, Revision: c.written()}},
+		[]store.Op{{Key: store.SessionKey(c.name), Delete: true}})
+	if err != nil || !ok {
+		return // the lease ends by itself
+	}
+	c.srv.cfg.Logger.Info("worker is not heard of any more", "worker", c.name, "incarnation", c.info.GetIncarnation(), "lease", c.ttl)
+	_ = c.srv.cfg.Store.Revoke(ctx, c.lease) // what it said goes, too
 }
 
 // leave writes down that the worker wants to go.

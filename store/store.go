@@ -80,7 +80,8 @@ type Event struct {
 
 // Batch is all that one or several successive revisions changed below a
 // watched prefix; a revision is never torn over two batches. Revision is the
-// last of them. A batch with Err ends the watch.
+// last of them. One without events says that nothing more changed up to there. A
+// batch with Err ends the watch.
 type Batch struct {
 	Revision int64
 	Events   []Event

@@ -48,6 +48,7 @@ type View struct {
 
 	mu       sync.RWMutex
 	revision int64         // everything up to here is in
+	asOf     time.Time     // the picture was that of the store at this moment
 	moved    chan struct{} // closed when revision grows
 	subs     map[*Subscription]struct{}
 	listing  bool          // a listing is under way
@@ -134,11 +135,21 @@ func (v *View) clear() {
 // Run keeps the picture true until ctx ends. It returns early only if the store
 // holds what this version cannot read (rota.ErrNewerVersion, table.ErrCorrupt).
 func (v *View) Run(ctx context.Context) error {
+	beats, stop := context.WithCancel(ctx)
+	beaten := make(chan struct{})
+	go func() {
+		defer close(beaten)
+		v.confirm(beats)
+	}()
+	defer func() {
+		stop()
+		<-beaten
+	}()
 	for ctx.Err() == nil {
 		err := v.follow(ctx)
 		switch {
 		case ctx.Err() != nil:
-			return nil //nolint:nilerr // asked to end: whatever the store said then is of no interest
+			return nil // asked to end: whatever the store said then is of no interest
 		case errors.Is(err, rota.ErrNewerVersion), errors.Is(err, table.ErrCorrupt), errors.Is(err, record.ErrMalformed):
 			return err
 		case errors.Is(err, store.ErrCompacted):
@@ -156,6 +167,38 @@ func (v *View) Run(ctx context.Context) error {
 
 // retryEvery is the pause between attempts to read the store.
 const retryEvery = 200 * time.Millisecond
+
+// confirmEvery is how often the picture is compared with the store's revision.
+const confirmEvery = 500 * time.Millisecond
+
+// confirm asks the store again and again how far it is, and notes when the picture
+// was that far. It also has the store notice a member that is ill while there is
+// nothing to write.
+func (v *View) confirm(ctx context.Context) {
+	for ctx.Err() == nil {
+		asked := time.Now()
+		one, cancel := context.WithTimeout(ctx, 10*confirmEvery)
+		_, _, rev, err := v.store.Get(one, store.LeaderKey)
+		if err == nil && v.Wait(one, rev) == nil {
+			v.mu.Lock()
+			v.asOf = asked
+			v.mu.Unlock()
+		}
+		cancel()
+		select {
+		case <-ctx.Done():
+		case <-time.After(confirmEvery - time.Since(asked)):
+		}
+	}
+}
+
+// AsOf is the latest moment at which the picture is known to have been that of the
+// store; zero while there is none.
+func (v *View) AsOf() time.Time {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	return v.asOf
+}
 
 // follow lists everything, then watches until the watch ends.
 func (v *View) follow(ctx context.Context) error {

@@ -7,12 +7,14 @@
 package etcd
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -34,6 +36,7 @@ import (
 const (
 	DefaultDialTimeout    = 5 * time.Second
 	DefaultRequestTimeout = 5 * time.Second
+	DefaultPatience       = 500 * time.Millisecond
 )
 
 // Config says which etcd to use. Endpoints is all that is needed.
@@ -58,22 +61,33 @@ type Config struct {
 	// RequestTimeout bounds each call, beside its context. After it the outcome of
 	// a Txn is unknown. Zero means DefaultRequestTimeout.
 	RequestTimeout time.Duration
+	// Patience is how long one member may take to answer before another is asked,
+	// too: about a tenth of the shortest lease that must survive the loss of a
+	// member. Zero means DefaultPatience.
+	Patience time.Duration
 	// Logger gets what the client has to say. Nil means nobody.
 	Logger *slog.Logger
 }
 
 // Store is a root on an etcd. It is safe for concurrent use.
 type Store struct {
-	client   *clientv3.Client
-	renewals *renewals
+	members  []*member
 	root     string
 	timeout  time.Duration
+	patience time.Duration
+	ctx      context.Context //nolint:containedctx // the store's own: watches outlive calls
+	close    context.CancelFunc
+	// heard is the greatest revision that any member has told of.
+	heard atomic.Int64
+	// Which member serves which purpose. A member that is late for one need not
+	// be for the others.
+	calls, renewing, watching route
 }
 
 var _ store.Store = (*Store)(nil)
 
-// Open connects to etcd and waits until it answers, at most for DialTimeout; it
-// tries again meanwhile. An error names the field that is wrong, or the endpoints
+// Open connects to etcd and waits until a member answers, at most for DialTimeout;
+// it tries again meanwhile. An error names the field that is wrong, or the endpoints
 // and the last of what they answered. A connection that is lost later comes back
 // by itself.
 func Open(ctx context.Context, cfg Config) (*Store, error) {
@@ -83,56 +97,54 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, cc.DialTimeout)
 	defer cancel()
-	client, err := dial(ctx, cc, cfg.Root)
+	user, err := connect(ctx, cc, cfg.Root)
 	if err != nil {
 		return nil, fmt.Errorf("etcd: no answer from %s within %v: %w", strings.Join(cfg.Endpoints, ", "), cc.DialTimeout, err)
 	}
-	s := &Store{client: client, renewals: newRenewals(client), root: cfg.Root, timeout: cfg.RequestTimeout}
-	if s.timeout == 0 {
-		s.timeout = DefaultRequestTimeout
+	if !user {
+		cc.Username, cc.Password = "", ""
+	}
+	s := &Store{root: cfg.Root, timeout: cmp.Or(cfg.RequestTimeout, DefaultRequestTimeout), patience: cmp.Or(cfg.Patience, DefaultPatience)}
+	s.ctx, s.close = context.WithCancel(context.Background())
+	for _, e := range cfg.Endpoints {
+		s.members = append(s.members, newMember(cc, e))
 	}
 	return s, nil
 }
 
-// Close ends the connection. Watches end.
+// Close ends the connections. Watches end.
 func (s *Store) Close() error {
-	s.renewals.close()
-	if err := s.client.Close(); err != nil && !errors.Is(err, context.Canceled) {
-		return fmt.Errorf("etcd: close: %w", err)
+	s.close()
+	var errs []error
+	for _, m := range s.members {
+		if err := m.close(); err != nil {
+			errs = append(errs, err)
+		}
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
-// dial makes a client and waits for an answer. It asks without a user first: a
-// client with one would be silent about why it cannot connect.
-func dial(ctx context.Context, cc clientv3.Config, root string) (*clientv3.Client, error) {
-	user, password := cc.Username, cc.Password
-	cc.Username, cc.Password = "", ""
+// connect waits for an answer of some member. It asks without a user first: a
+// client with one would be silent about why it cannot connect. user reports whether
+// it takes one.
+func connect(ctx context.Context, cc clientv3.Config, root string) (user bool, err error) {
+	anonymous := cc
+	anonymous.Username, anonymous.Password = "", ""
+	err = probe(ctx, anonymous, root)
+	if cc.Username == "" || err != nil && !errors.Is(err, rpctypes.ErrUserEmpty) {
+		return false, err
+	}
+	return true, probe(ctx, cc, root)
+}
+
+// probe reads until it gets an answer of some member, or an error that will not go
+// away.
+func probe(ctx context.Context, cc clientv3.Config, root string) error {
 	client, err := clientv3.New(cc)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	err = probe(ctx, client, root)
-	if user == "" && err == nil {
-		return client, nil
-	}
-	_ = client.Close() // it is of no use any more
-	if user == "" || err != nil && !errors.Is(err, rpctypes.ErrUserEmpty) {
-		return nil, err
-	}
-	cc.Username, cc.Password = user, password
-	if client, err = clientv3.New(cc); err != nil {
-		return nil, err
-	}
-	if err := probe(ctx, client, root); err != nil {
-		_ = client.Close() // the error of the probe is the one that counts
-		return nil, err
-	}
-	return client, nil
-}
-
-// probe reads until it gets an answer, or an error that will not go away.
-func probe(ctx context.Context, client *clientv3.Client, root string) error {
+	defer func() { _ = client.Close() }() // it is of no use any more
 	kv := etcdserverpb.NewKVClient(client.ActiveConnection())
 	var last error
 	for {
@@ -166,7 +178,7 @@ func clientConfig(cfg Config) (clientv3.Config, error) {
 			Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 3 * time.Second},
 			MinConnectTimeout: 3 * time.Second,
 		})},
-		MaxUnaryRetries: 5, // of reads; an outage should show soon
+		MaxUnaryRetries: 2, // of reads, and with a new token; then another member is asked
 		Username:        cfg.User,
 		Logger:          zap.NewNop(),
 	}
@@ -184,8 +196,8 @@ func clientConfig(cfg Config) (clientv3.Config, error) {
 			return cc, &rota.FieldError{Field: "endpoints", Value: e, Want: "host:port or a URL"}
 		}
 	}
-	if cfg.DialTimeout < 0 || cfg.RequestTimeout < 0 {
-		return cc, &rota.FieldError{Field: "timeout", Value: min(cfg.DialTimeout, cfg.RequestTimeout), Want: "zero or more"}
+	if least := min(cfg.DialTimeout, cfg.RequestTimeout, cfg.Patience); least < 0 {
+		return cc, &rota.FieldError{Field: "timeout", Value: least, Want: "zero or more"}
 	}
 	if (cfg.User == "") != (cfg.PasswordFile == "") {
 		return cc, &rota.FieldError{Field: "password_file", Value: cfg.PasswordFile, Want: "user and password_file together or neither"}

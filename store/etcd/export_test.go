@@ -5,8 +5,9 @@ var ErrStreamBroken = errStreamBroken
 
 // BreakRenewals breaks the streams of renewals that are open.
 func (s *Store) BreakRenewals() {
-	for n := range s.renewals.all {
-		r := &s.renewals.all[n]
+	r := s.members[0].renewals
+	for n := range r.all {
+		r := &r.all[n]
 		r.mu.Lock()
 		if r.stream != nil {
 			r.broken(errStreamBroken)

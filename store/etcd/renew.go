@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -32,6 +33,7 @@ type renewStream struct {
 	stream  etcdserverpb.Lease_LeaseKeepAliveClient
 	cancel  context.CancelFunc
 	waiting map[int64][]chan renewed // by lease, in the order of asking
+	spoke   time.Time                // when it was opened, or answered last
 }
 
 type renewed struct {
@@ -49,17 +51,38 @@ func (r *renewals) close() { r.cancel() }
 // errStreamBroken says that a renewal's answer will not come.
 var errStreamBroken = errors.New("stream of renewals broken")
 
-// renew answers the lease's new time in seconds.
-func (r *renewals) renew(ctx context.Context, id int64) (ttl int64, err error) {
+// renew answers the lease's new time in seconds. A stream that answers nobody for
+// patience is given up: its member may have asked a leader that is gone, and answers
+// nobody else meanwhile.
+func (r *renewals) renew(ctx context.Context, id int64, patience time.Duration) (ttl int64, err error) {
 	s := &r.all[uint64(id)%renewStreams]
 	answer := make(chan renewed, 1) // whoever gives up waiting is answered all the same
 	go s.ask(r, id, answer)         // which may have to wait for a connection
-	select {
-	case a := <-answer:
-		return a.ttl, a.err
-	case <-ctx.Done():
-		return 0, ctx.Err()
+	late := time.NewTimer(patience)
+	defer late.Stop()
+	for {
+		select {
+		case a := <-answer:
+			return a.ttl, a.err
+		case <-ctx.Done():
+			return 0, ctx.Err()
+		case <-late.C:
+			late.Reset(s.giveUp(patience))
+		}
 	}
+}
+
+// giveUp gives the stream up if it has answered nobody for patience, and says when
+// to look again.
+func (s *renewStream) giveUp(patience time.Duration) time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	quiet := time.Since(s.spoke)
+	if s.stream != nil && quiet >= patience {
+		s.broken(fmt.Errorf("%w: no answer for %v", errStreamBroken, quiet.Round(time.Millisecond)))
+		return patience
+	}
+	return max(patience-quiet, time.Millisecond)
 }
 
 // ask sends a renewal and has answer told of what comes of it.
@@ -74,7 +97,7 @@ func (s *renewStream) ask(r *renewals, id int64, answer chan renewed) {
 			answer <- renewed{err: fmt.Errorf("open a stream of renewals: %w", err)}
 			return
 		}
-		s.stream, s.cancel, s.waiting = stream, cancel, map[int64][]chan renewed{}
+		s.stream, s.cancel, s.waiting, s.spoke = stream, cancel, map[int64][]chan renewed{}, time.Now()
 		go s.receive(stream)
 	}
 	s.waiting[id] = append(s.waiting[id], answer)
@@ -97,6 +120,7 @@ func (s *renewStream) receive(stream etcdserverpb.Lease_LeaseKeepAliveClient) {
 			s.mu.Unlock()
 			return
 		}
+		s.spoke = time.Now()
 		if q := s.waiting[m.GetID()]; len(q) > 0 {
 			a := renewed{ttl: m.GetTTL()}
 			if a.ttl <= 0 {

@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
+	"math/rand/v2"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -43,10 +46,6 @@ func wrap(err error, format string, args ...any) error {
 	return fmt.Errorf("etcd: %s: %w", what, err)
 }
 
-func (s *Store) bound(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(ctx, s.timeout)
-}
-
 // Range implements store.Store. A long listing is read in parts, all at one
 // revision.
 func (s *Store) Range(ctx context.Context, prefix string) ([]store.KV, int64, error) {
@@ -77,9 +76,7 @@ func (s *Store) list(ctx context.Context, prefix string) ([]store.KV, int64, err
 		if revision != 0 {
 			opts = append(opts, clientv3.WithRev(revision))
 		}
-		call, cancel := s.bound(ctx)
-		resp, err := s.client.Get(call, from, opts...)
-		cancel()
+		resp, err := s.get(ctx, from, opts...)
 		if err != nil {
 			return nil, 0, err
 		}
@@ -97,14 +94,23 @@ func (s *Store) list(ctx context.Context, prefix string) ([]store.KV, int64, err
 	}
 }
 
+// get reads from a member.
+func (s *Store) get(ctx context.Context, key string, opts ...clientv3.OpOption) (*clientv3.GetResponse, error) {
+	return ask(ctx, s, question[*clientv3.GetResponse]{route: &s.calls, do: func(ctx context.Context, c *clientv3.Client, _ *renewals) (*clientv3.GetResponse, error) {
+		resp, err := c.Get(ctx, key, opts...)
+		if err == nil {
+			s.hear(resp.Header.Revision)
+		}
+		return resp, err
+	}})
+}
+
 // Get implements store.Store.
 func (s *Store) Get(ctx context.Context, key string) (store.KV, bool, int64, error) {
 	if key == "" {
 		return store.KV{}, false, 0, fmt.Errorf("etcd: get: %w: an empty key", store.ErrInvalid)
 	}
-	ctx, cancel := s.bound(ctx)
-	defer cancel()
-	resp, err := s.client.Get(ctx, s.root+key)
+	resp, err := s.get(ctx, s.root+key)
 	if err != nil {
 		return store.KV{}, false, 0, wrap(err, "get %q", key)
 	}
@@ -114,13 +120,12 @@ func (s *Store) Get(ctx context.Context, key string) (store.KV, bool, int64, err
 	return s.relative(resp.Kvs[0]), true, resp.Header.Revision, nil
 }
 
-// Txn implements store.Store.
+// Txn implements store.Store. One whose conditions do not hold any more once it is
+// done may be asked of several members; others are asked of one only.
 func (s *Store) Txn(ctx context.Context, conds []store.Cond, ops []store.Op) (bool, int64, error) {
 	if err := store.CheckTxn(conds, ops); err != nil {
 		return false, 0, err
 	}
-	ctx, cancel := s.bound(ctx)
-	defer cancel()
 	cmps := make([]clientv3.Cmp, len(conds))
 	for i, c := range conds {
 		if c.By == store.ByCreate {
@@ -137,31 +142,77 @@ func (s *Store) Txn(ctx context.Context, conds []store.Cond, ops []store.Op) (bo
 			then[i] = clientv3.OpPut(s.root+o.Key, string(o.Value), clientv3.WithLease(clientv3.LeaseID(o.Lease)))
 		}
 	}
-	resp, err := s.client.Txn(ctx).If(cmps...).Then(then...).Commit()
+	resp, err := ask(ctx, s, question[*clientv3.TxnResponse]{
+		route: &s.calls, once: !guarded(conds, ops),
+		refused: func(r *clientv3.TxnResponse) bool { return !r.Succeeded },
+		do: func(ctx context.Context, c *clientv3.Client, _ *renewals) (*clientv3.TxnResponse, error) {
+			resp, err := c.Txn(ctx).If(cmps...).Then(then...).Commit()
+			if err == nil {
+				s.hear(resp.Header.Revision)
+			}
+			return resp, err
+		},
+	})
 	if err != nil {
 		return false, 0, wrap(err, "txn of %d operations", len(ops))
 	}
 	return resp.Succeeded, resp.Header.Revision, nil
 }
 
+// guarded reports whether a transaction can be done once only, however often and
+// however late it comes: some condition is of a key that it writes, and what it
+// compares never comes back. A modification revision does not. That a key is absent
+// may be true again; if the key is bound to a lease it is so when the lease has
+// ended, and then the transaction is refused.
+func guarded(conds []store.Cond, ops []store.Op) bool {
+	for _, c := range conds {
+		for _, o := range ops {
+			switch {
+			case o.Key != c.Key:
+			case c.Revision == 0:
+				if !o.Delete && o.Lease != 0 {
+					return true
+				}
+			case c.By == store.ByMod || o.Delete:
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // Grant implements store.Store. etcd's leases last whole seconds, and not less
-// than some elections.
+// than some elections. The lease's name is chosen here, so that it is one however
+// many members are asked.
 func (s *Store) Grant(ctx context.Context, ttl time.Duration) (store.LeaseID, time.Duration, error) {
-	ctx, cancel := s.bound(ctx)
-	defer cancel()
 	seconds := max(int64((ttl+time.Second-1)/time.Second), 1)
-	resp, err := s.client.Grant(ctx, seconds)
+	id := rand.Int64N(math.MaxInt64-1) + 1
+	ttls, err := ask(ctx, s, question[int64]{route: &s.calls, do: func(ctx context.Context, c *clientv3.Client, _ *renewals) (int64, error) {
+		resp, err := clientv3.RetryLeaseClient(c).LeaseGrant(ctx, &etcdserverpb.LeaseGrantRequest{ID: id, TTL: seconds})
+		if err == nil {
+			return resp.GetTTL(), nil
+		}
+		if !errors.Is(rpctypes.Error(err), rpctypes.ErrLeaseExist) {
+			return 0, rpctypes.Error(err)
+		}
+		// Another member was late, and has made it all the same.
+		have, err := c.TimeToLive(ctx, clientv3.LeaseID(id))
+		if err != nil {
+			return 0, err
+		}
+		return have.GrantedTTL, nil
+	}})
 	if err != nil {
 		return 0, 0, wrap(err, "grant a lease of %v", ttl)
 	}
-	return store.LeaseID(resp.ID), time.Duration(resp.TTL) * time.Second, nil
+	return store.LeaseID(id), time.Duration(ttls) * time.Second, nil
 }
 
 // KeepAlive implements store.Store.
 func (s *Store) KeepAlive(ctx context.Context, id store.LeaseID) (time.Duration, error) {
-	ctx, cancel := s.bound(ctx)
-	defer cancel()
-	ttl, err := s.renewals.renew(ctx, int64(id))
+	ttl, err := ask(ctx, s, question[int64]{route: &s.renewing, do: func(ctx context.Context, _ *clientv3.Client, r *renewals) (int64, error) {
+		return r.renew(ctx, int64(id), 2*s.patience)
+	}})
 	if err != nil {
 		return 0, wrap(err, "keep lease %x alive", int64(id))
 	}
@@ -170,23 +221,29 @@ func (s *Store) KeepAlive(ctx context.Context, id store.LeaseID) (time.Duration,
 
 // LeaseLeft implements store.Store. etcd says it in whole seconds.
 func (s *Store) LeaseLeft(ctx context.Context, id store.LeaseID) (time.Duration, error) {
-	ctx, cancel := s.bound(ctx)
-	defer cancel()
-	resp, err := s.client.TimeToLive(ctx, clientv3.LeaseID(id))
+	ttl, err := ask(ctx, s, question[int64]{route: &s.calls, do: func(ctx context.Context, c *clientv3.Client, _ *renewals) (int64, error) {
+		resp, err := c.TimeToLive(ctx, clientv3.LeaseID(id))
+		if err != nil {
+			return 0, err
+		}
+		return resp.TTL, nil
+	}})
+	if err == nil && ttl < 0 {
+		err = rpctypes.ErrLeaseNotFound
+	}
 	if err != nil {
 		return 0, wrap(err, "look at lease %x", int64(id))
 	}
-	if resp.TTL < 0 {
-		return 0, wrap(rpctypes.ErrLeaseNotFound, "look at lease %x", int64(id))
-	}
-	return time.Duration(resp.TTL) * time.Second, nil
+	return time.Duration(ttl) * time.Second, nil
 }
 
 // Revoke implements store.Store.
 func (s *Store) Revoke(ctx context.Context, id store.LeaseID) error {
-	ctx, cancel := s.bound(ctx)
-	defer cancel()
-	if _, err := s.client.Revoke(ctx, clientv3.LeaseID(id)); err != nil && !errors.Is(err, rpctypes.ErrLeaseNotFound) {
+	_, err := ask(ctx, s, question[struct{}]{route: &s.calls, do: func(ctx context.Context, c *clientv3.Client, _ *renewals) (struct{}, error) {
+		_, err := c.Revoke(ctx, clientv3.LeaseID(id))
+		return struct{}{}, err
+	}})
+	if err != nil && !errors.Is(err, rpctypes.ErrLeaseNotFound) {
 		return wrap(err, "revoke lease %x", int64(id))
 	}
 	return nil

@@ -75,7 +75,7 @@ func (s *Store) batch(prefix string, revision int64) (b store.Batch, next int64,
 		b.Revision = d.history[i].revision
 		revision = b.Revision + 1
 	}
-	if len(b.Events) > 0 {
+	if b.Revision > 0 { // also if only others were changed
 		return b, revision, nil
 	}
 	return b, revision, d.changed
