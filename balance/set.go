@@ -219,7 +219,7 @@ func (c *Call) hash() uint64 {
 
 // Rule chooses a worker and reserves a place on it. Rules are values made by
 // RuleByName or their constructors, and safe for concurrent use. The set of
-// rules is closed: they reach into the snapshot.
+// rules is closed: they reach into the snapshot. Custom is for all others.
 type Rule interface {
 	// Name is the rule's name in configuration files.
 	Name() string
@@ -237,6 +237,7 @@ const (
 	wantsWarm             // which worker finished which function
 	wantsTotal            // the number of calls in flight on the whole Set
 	wantsSlow             // how long a warm call took
+	wantsDone             // that the call has ended
 )
 
 // Pick is a place reserved on a worker: filled by Set.Pick, given back by Done
@@ -248,6 +249,7 @@ type Pick struct {
 	fn    *Fn
 	total *atomic.Uint64 // the counter of the Set's calls in flight that holds this one
 	wish  feedback
+	asked Picker // to be told of the end
 }
 
 // Pick reserves a place on the worker that the rule chooses and notes it in p,
@@ -262,6 +264,9 @@ func (s *Set) Pick(r Rule, c *Call, p *Pick) *Worker {
 		return nil
 	}
 	p.w, p.fn, p.wish = w, c.Fn, wish
+	if wish&wantsDone != 0 {
+		p.asked = r.(Custom).Picker //nolint:forcetypeassert // no other rule wishes it
+	}
 	if wish&wantsTotal != 0 {
 		p.total = s.total.part(c.Rand)
 		p.total.Add(1)
@@ -281,6 +286,10 @@ func (p *Pick) Release() {
 	}
 	p.w = nil
 	w.release()
+	if p.asked != nil {
+		p.asked.Done(p.fn, w.name)
+		p.asked = nil
+	}
 	if p.total != nil {
 		p.total.Add(^uint64(0))
 		p.total = nil

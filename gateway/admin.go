@@ -117,7 +117,7 @@ func WorkerURL(s string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	u.Path = ""
+	u.Path, u.RawPath = strings.TrimRight(u.Path, "/"), strings.TrimRight(u.RawPath, "/")
 	return u.String(), nil
 }
 

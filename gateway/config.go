@@ -55,7 +55,8 @@ type Config struct {
 
 // Worker is a server that answers calls.
 type Worker struct {
-	// URL is http://host:port, https://host:port or h2c://host:port.
+	// URL is http://host:port, https://host:port or h2c://host:port. A path after
+	// it is put before that of each call.
 	URL string
 	// Name is how logs, metrics and Members call it. Empty means URL.
 	Name string
@@ -91,10 +92,21 @@ type Route struct {
 	Strip bool
 }
 
+type (
+	// Picker is a picking rule of a user's own.
+	Picker = balance.Picker
+	// Candidate is a worker that a Picker may pick.
+	Candidate = balance.Candidate
+	// Fn is the function that is called.
+	Fn = balance.Fn
+)
+
 // Policy says how calls of a function are treated.
 type Policy struct {
 	// Balancer is the name of a rule of package balance. Empty means smart.
 	Balancer string
+	// Picker, if not nil, picks instead of Balancer: a rule of your own.
+	Picker Picker
 	// LoadThreshold is pkg-aware's, in calls in flight.
 	LoadThreshold uint
 	// StickyHeader, StickyCookie and StickyQuery name what sticky goes by: the
@@ -275,7 +287,9 @@ func (c Config) normalize() (Config, error) {
 
 func (p Policy) normalize(field string) (Policy, error) {
 	orElse(&p.Balancer, "smart")
-	if _, err := balance.RuleByName(p.Balancer, p.LoadThreshold); err != nil {
+	if p.Picker != nil {
+		p.Balancer = balance.Custom{}.Name()
+	} else if _, err := balance.RuleByName(p.Balancer, p.LoadThreshold); err != nil {
 		return p, &rota.FieldError{Field: field + ".balancer", Value: p.Balancer, Want: "one of " + strings.Join(balance.Names(), ", ")}
 	}
 	if p.Balancer == "sticky" && p.StickyHeader == "" && p.StickyCookie == "" && p.StickyQuery == "" {
@@ -348,10 +362,10 @@ func (h Health) normalize() (Health, error) {
 	return h, nil
 }
 
-// parseWorkerURL accepts scheme://host[:port] and nothing more. The error says
-// what was expected.
+// parseWorkerURL accepts scheme://host[:port][/base] and nothing more. The error
+// says what was expected.
 func parseWorkerURL(s string) (*url.URL, error) {
-	const want = "http://host:port, https://host:port or h2c://host:port, without path, query or user"
+	const want = "http://host:port, https://host:port or h2c://host:port, with or without a base path, without query or user"
 	u, err := url.Parse(s)
 	if err != nil {
 		return nil, fmt.Errorf("%s", want)
@@ -361,7 +375,7 @@ func parseWorkerURL(s string) (*url.URL, error) {
 	default:
 		return nil, fmt.Errorf("%s", want)
 	}
-	if u.Hostname() == "" || u.User != nil || (u.Path != "" && u.Path != "/") || u.RawQuery != "" || u.Fragment != "" || u.Opaque != "" {
+	if u.Hostname() == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" || u.Opaque != "" {
 		return nil, fmt.Errorf("%s", want)
 	}
 	if p := u.Port(); p != "" {

@@ -175,7 +175,7 @@ func TestWorkersComeAndGo(t *testing.T) {
 	if resp, _ := c.response("GET"); resp.StatusCode != http.StatusServiceUnavailable || resp.Header.Get("Retry-After") == "" {
 		t.Errorf("no worker: %d, Retry-After %q", resp.StatusCode, resp.Header.Get("Retry-After"))
 	}
-	if err := g.AddWorkers("http://x/path"); err == nil {
+	if err := g.AddWorkers("http://x/path?x=1"); err == nil {
 		t.Error("a URL with a path was added")
 	}
 }

@@ -42,6 +42,9 @@ type policy struct {
 }
 
 func newPolicy(p Policy) *policy {
+	if p.Picker != nil {
+		return &policy{Policy: p, rule: balance.Custom{Picker: p.Picker}}
+	}
 	rule, err := balance.RuleByName(p.Balancer, p.LoadThreshold)
 	if err != nil {
 		rule = balance.Smart{} // normalize has refused it before

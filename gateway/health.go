@@ -279,7 +279,7 @@ func (g *Gateway) askStatus(ctx context.Context, w *worker, path string, timeout
 	if w.tls {
 		scheme = "https"
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, scheme+"://"+w.url.Host+path, nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, scheme+"://"+w.url.Host+w.base+path, nil)
 	if err != nil {
 		return 0, "", err
 	}

@@ -23,7 +23,7 @@ import (
 func TestConfigurationsThatAreRefused(t *testing.T) {
 	t.Parallel()
 	for field, cfg := range map[string]gateway.Config{
-		"workers[0].url":           {Workers: []gateway.Worker{{URL: "http://a/path"}}},
+		"workers[0].url":           {Workers: []gateway.Worker{{URL: "http://a/path?x=1"}}},
 		"workers[1].url":           {Workers: []gateway.Worker{{URL: "http://a"}, {URL: "http://user@b"}}},
 		"workers[1]":               {Workers: []gateway.Worker{{URL: "http://a"}, {URL: "http://a"}}},
 		"workers[0].weight":        {Workers: []gateway.Worker{{URL: "http://a", Weight: -2}}},
@@ -454,7 +454,7 @@ func TestAdminIsForThisMachine(t *testing.T) {
 func TestReloadWithAnErrorKeepsTheOld(t *testing.T) {
 	t.Parallel()
 	g, addr := start(t, simple(named(t, "old")))
-	bad := simple("http://a/path")
+	bad := simple("http://a/path?x=1")
 	if err := g.Reload(bad); err == nil {
 		t.Fatal("accepted")
 	}

@@ -11,6 +11,7 @@ func (x *exchange) appendRequest(b []byte, t *target, w *worker, mode bodyMode) 
 	req := &x.req
 	b = append(b, req.Method...)
 	b = append(b, ' ')
+	b = append(b, w.base...)
 	b = append(b, t.path...)
 	b = append(b, " HTTP/1.1\r\nHost: "...)
 	if len(req.Host) > 0 {

@@ -4,6 +4,7 @@ import (
 	"net"
 	"net/url"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -19,6 +20,7 @@ type worker struct {
 	url         *url.URL
 	addr        string // host:port to dial
 	host        string // what an active check sends as Host
+	base        string // of paths; empty, or /... without a slash at the end
 	tls         bool
 	h2c         bool
 	bal         *balance.Worker
@@ -40,7 +42,7 @@ type worker struct {
 }
 
 func newWorker(name, incarnation string, u *url.URL) *worker {
-	w := &worker{name: name, incarnation: incarnation, url: u, host: u.Host, addr: u.Host, tls: u.Scheme == "https", h2c: u.Scheme == "h2c"}
+	w := &worker{name: name, incarnation: incarnation, url: u, base: strings.TrimRight(u.EscapedPath(), "/"), host: u.Host, addr: u.Host, tls: u.Scheme == "https", h2c: u.Scheme == "h2c"}
 	if u.Port() == "" {
 		port := "80"
 		if w.tls {

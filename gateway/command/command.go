@@ -50,13 +50,15 @@ func fileFlag(cmd *cobra.Command, file *string) {
 
 func startCommand() *cobra.Command {
 	var file string
+	var strict bool
 	cmd := &cobra.Command{
 		Use:         "start [-c FILE]",
 		Annotations: map[string]string{RunsPart: "yes"},
 		Short:       "Run a gateway from an olscheduler file",
 		Long: "Run a gateway alone, no cluster needed, from the JSON file of an olscheduler.\n" +
 			"It proxies /runLambda/<name> and /run/<name> to the workers that the file lists,\n" +
-			"and answers /status and, on this machine only, /admin/workers/add and remove.",
+			"and answers /status and, on this machine only, /admin/workers/add and remove.\n" +
+			"Keys that mean nothing are warned of and passed over, unless --strict refuses them.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := olscheduler.Load(file)
@@ -64,6 +66,14 @@ func startCommand() *cobra.Command {
 				return err
 			}
 			c.Logger = logger(cmd)
+			if strict {
+				if err := c.Strict(file); err != nil {
+					return err
+				}
+			}
+			for _, k := range c.Unknown {
+				c.Logger.Warn("unknown key is passed over", "file", file, "key", k)
+			}
 			gc, err := c.Gateway()
 			if err == nil {
 				var g *gateway.Gateway
@@ -76,6 +86,7 @@ func startCommand() *cobra.Command {
 		},
 	}
 	fileFlag(cmd, &file)
+	cmd.Flags().BoolVar(&strict, "strict", false, "refuse a file with unknown keys")
 	return cmd
 }
 

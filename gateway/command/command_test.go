@@ -71,7 +71,7 @@ func TestStartAndWorkers(t *testing.T) {
 	up := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "here") }))
 	t.Cleanup(up.Close)
 	port := freePort(t)
-	file := write(t, "ol.json", fmt.Sprintf(`{"port": %d, "balancer": "round-robin", "workers": []}`, port))
+	file := write(t, "ol.json", fmt.Sprintf(`{"port": %d, "balancer": "round-robin", "workers": [], "name": "suite"}`, port))
 	ctx, stop := context.WithCancel(t.Context())
 	var out, errOut output
 	done := make(chan error, 1)
@@ -85,6 +85,9 @@ func TestStartAndWorkers(t *testing.T) {
 		if time.Now().After(deadline) {
 			t.Fatal("it never said that it listens")
 		}
+	}
+	if !strings.Contains(errOut.String(), "unknown key") || !strings.Contains(errOut.String(), "name") {
+		t.Errorf("nothing is said of the unknown key: %s", errOut.String())
 	}
 	var o, e output
 	for _, args := range [][]string{
@@ -145,10 +148,9 @@ func TestWrongUse(t *testing.T) {
 		args []string
 		want string
 	}{
-		{[]string{"start", "-c", bad}, "prot"},
+		{[]string{"start", "--strict", "-c", bad}, "prot"},
 		{[]string{"start", "-c", "/nowhere.json"}, "/nowhere.json"},
-		{[]string{"workers", "add", "-c", bad, "http://a"}, "prot"},
-		{[]string{"workers", "add", "-c", good, "http://a/path"}, "http://a/path"},
+		{[]string{"workers", "add", "-c", good, "http://a/path?x=1"}, "http://a/path?x=1"},
 		{[]string{"gateway", "--config", badYAML}, "wokers"},
 		{[]string{"gateway", "--config", noRule}, "defaults.balancer"},
 		{[]string{"gateway", "--config", "/nowhere.yaml"}, "/nowhere.yaml"},
@@ -169,5 +171,43 @@ func TestWrongUse(t *testing.T) {
 	var o, e output
 	if err := run(t.Context(), &o, &e, "gateway", "--check", "--config", write(t, "g.yaml", "workers: [http://a]")); err != nil || !strings.Contains(o.String(), "ok") {
 		t.Errorf("--check: %v, %s", err, o.String())
+	}
+}
+
+// TestOldArgs: every spelling of a flag that the old program took.
+func TestOldArgs(t *testing.T) {
+	t.Parallel()
+	for in, want := range map[string]string{
+		"start -c f":                         "start -c f",
+		"start --config f":                   "start --config f",
+		"start -config f":                    "start --config f",
+		"start -config=f":                    "start --config=f",
+		"start --c f":                        "start -c f",
+		"start --c=f":                        "start -c=f",
+		"start -c=f":                         "start -c=f",
+		"start -help":                        "start --help",
+		"start --h":                          "start -h",
+		"workers add -config f http://a":     "workers add --config f http://a",
+		"workers remove http://a --c=f":      "workers remove http://a -c=f",
+		"workers add -config=a=b -- -config": "workers add --config=a=b -- -config",
+		"gateway -config f":                  "gateway -config f",
+		"job run -- x -config f":             "job run -- x -config f",
+		"":                                   "",
+	} {
+		args := strings.Fields(in)
+		if got := strings.Join(command.OldArgs(args), " "); got != want {
+			t.Errorf("%s: %s, want %s", in, got, want)
+		}
+		if strings.Join(args, " ") != in {
+			t.Errorf("%s: the arguments were changed", in)
+		}
+	}
+	file := write(t, "ol.json", `{"prot": 1}`)
+	for _, spelling := range []string{"-c " + file, "-c=" + file, "--c " + file, "-config " + file, "-config=" + file, "--config " + file, "--config=" + file} {
+		var o, e output
+		err := run(t.Context(), &o, &e, command.OldArgs(strings.Fields("start -strict "+spelling))...)
+		if err == nil || !strings.Contains(err.Error(), file+": prot") {
+			t.Errorf("%s: %v", spelling, err)
+		}
 	}
 }

@@ -40,11 +40,21 @@ func (e *FileError) ExitStatus() int { return 2 }
 // balancers are olscheduler's five.
 var balancers = []string{"round-robin", "random", "least-loaded", "hashing-bounded", "pkg-aware"}
 
-// keys are the keys that a file may have.
+// keys are the keys that mean something here. Files in use have others, of the
+// programs that made them, which olscheduler passed over.
 var keys = []string{"balancer", "host", "load-threshold", "port", "registry", "workers"}
 
+// Strict returns a *FileError if the file that c was loaded from has keys that
+// mean nothing.
+func (c Config) Strict(path string) error {
+	if len(c.Unknown) == 0 {
+		return nil
+	}
+	return &FileError{path, c.Unknown[0], fmt.Errorf("unknown key; the keys are %s", strings.Join(keys, ", "))}
+}
+
 // Load reads a configuration file and the registry that it names. The error is a
-// *FileError.
+// *FileError. Keys that mean nothing are passed over, and listed in Config.Unknown.
 func Load(path string) (Config, error) {
 	raw, err := os.ReadFile(path)
 	if err != nil {
@@ -74,10 +84,19 @@ func parse(path string, raw []byte, read func(string) ([]byte, error)) (Config, 
 		return fail("", "want a JSON object")
 	}
 	for _, k := range slices.Sorted(maps.Keys(doc)) {
-		if !slices.Contains(keys, k) {
-			return fail(k, "unknown key; the keys are %s", strings.Join(keys, ", "))
+		v := doc[k]
+		if key := strings.ToLower(k); key != k && slices.Contains(keys, key) {
+			delete(doc, k) // olscheduler did not mind the case
+			if _, exact := doc[key]; exact {
+				return fail(k, "is there twice, as %s", key)
+			}
+			k, doc[key] = key, v
 		}
-		if string(doc[k]) == "null" {
+		if !slices.Contains(keys, k) {
+			c.Unknown = append(c.Unknown, k)
+			delete(doc, k)
+		}
+		if string(v) == "null" {
 			delete(doc, k) // not given
 		}
 	}

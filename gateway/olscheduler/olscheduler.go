@@ -40,6 +40,8 @@ type Config struct {
 	Registry map[string][]string
 	// Balancer picks a worker for each call. Nil is round-robin over no workers.
 	Balancer *Balancer
+	// Unknown are keys of the file that Load passed over.
+	Unknown []string
 	// Logger gets what operators should know. Nil means slog.Default.
 	Logger *slog.Logger
 }
@@ -53,6 +55,7 @@ func DefaultConfig() Config {
 type Balancer struct {
 	name      string
 	threshold uint
+	picker    gateway.Picker // of the user's own; nil: the one of that name
 	workers   []gateway.Worker
 }
 
@@ -103,6 +106,14 @@ func NewPackageAware(workerURLs []url.URL, loadThreshold uint) *Balancer {
 	return b
 }
 
+// NewCustom takes the worker that a rule of your own picks. A worker's name there
+// is its URL.
+func NewCustom(workerURLs []url.URL, rule gateway.Picker) *Balancer {
+	b := newBalancer("", workerURLs)
+	b.picker = rule
+	return b
+}
+
 // Gateway returns the configuration in the gateway's own terms.
 func (c Config) Gateway() (gateway.Config, error) {
 	if c.Host == "" {
@@ -120,7 +131,7 @@ func (c Config) Gateway() (gateway.Config, error) {
 	g := gateway.Config{
 		Listen:    []string{net.JoinHostPort(c.Host, strconv.Itoa(c.Port))},
 		Workers:   c.Balancer.workers,
-		Defaults:  gateway.Policy{Balancer: c.Balancer.name, LoadThreshold: c.Balancer.threshold},
+		Defaults:  gateway.Policy{Balancer: c.Balancer.name, LoadThreshold: c.Balancer.threshold, Picker: c.Balancer.picker},
 		Functions: map[string]gateway.Function{},
 		Closed:    len(c.Registry) > 0,
 		Logger:    c.Logger,

@@ -12,7 +12,10 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -32,7 +35,7 @@ func write(t *testing.T, name, text string) string {
 func TestFilesThatAreRefused(t *testing.T) {
 	t.Parallel()
 	for text, key := range map[string]string{
-		`{"prot": 9020}`:                        "prot",
+		`{"port": 9020, "Port": 9021}`:          "Port",
 		`{"port": "9020"}`:                      "port",
 		`{"port": 0}`:                           "port",
 		`{"port": 65536}`:                       "port",
@@ -48,7 +51,7 @@ func TestFilesThatAreRefused(t *testing.T) {
 		`{"workers": ["http://a:x"]}`:           "workers",
 		`{"workers": ["http://a", "%zz://"]}`:   "workers",
 		`{"workers": ["http://u@a"]}`:           "workers",
-		`{"workers": ["http://a/path"]}`:        "workers",
+		`{"workers": ["http://a/path?x=1"]}`:    "workers",
 		`{"workers": ["ftp://a"]}`:              "workers",
 		`{"workers": ["a:1", "-1"]}`:            "workers",
 		`{"workers": ["a:1", "1.5"]}`:           "workers",
@@ -222,6 +225,121 @@ func TestTheFiveBalancers(t *testing.T) {
 		want := map[string]int{"round-robin": 4, "random": 1, "least-loaded": 4, "hashing-bounded": 1, "pkg-aware": 1}[name]
 		if len(seen) != want {
 			t.Errorf("%s: 8 calls one after another went to %v, want %d workers", name, seen, want)
+		}
+		g.Close()
+	}
+}
+
+// TestUnknownKeys: files in use carry keys of the programs that made them; they
+// are passed over, and named. Known keys count in any case, as they did.
+func TestUnknownKeys(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string][]string{
+		`{"port": 9020}`: nil,
+		`{"name": "suite", "workerDelay": 100, "port": 9020}`:          {"name", "workerDelay"},
+		`{"PORT": 9020, "Workers": ["http://a"], "Load-Threshold": 3}`: nil,
+		`{"port": 9020, "x": {"port": 1}, "y": null}`:                  {"x", "y"},
+	} {
+		path := write(t, "ol.json", text)
+		c, err := olscheduler.Load(path)
+		if err != nil || c.Port != 9020 || !slices.Equal(c.Unknown, want) {
+			t.Errorf("%s: port %d, unknown %q, %v", text, c.Port, c.Unknown, err)
+			continue
+		}
+		var fe *olscheduler.FileError
+		if err := c.Strict(path); len(want) > 0 && (!errors.As(err, &fe) || fe.Key != want[0] || fe.ExitStatus() != 2) || len(want) == 0 && err != nil {
+			t.Errorf("%s, strictly: %v", text, err)
+		}
+	}
+}
+
+// mostLoaded is a rule that no gateway has. It counts what it is told.
+type mostLoaded struct{ picked, done atomic.Int64 }
+
+func (m *mostLoaded) Pick(fn *gateway.Fn, candidates []gateway.Candidate) int {
+	m.picked.Add(1)
+	if fn.Name() != "f" || fn.Packages()[0] != "numpy" {
+		return -1
+	}
+	best := 0
+	for i, c := range candidates {
+		if c.InFlight > candidates[best].InFlight {
+			best = i
+		}
+	}
+	return best
+}
+
+func (m *mostLoaded) Done(*gateway.Fn, string) { m.done.Add(1) }
+
+// TestCustomBalancer: a rule of the user's own picks, and is told of each end.
+func TestCustomBalancer(t *testing.T) {
+	t.Parallel()
+	release := make(chan bool)
+	var urls []url.URL
+	for range 3 {
+		u, _ := worker(t, release)
+		urls = append(urls, u)
+	}
+	rule := &mostLoaded{}
+	h, g, err := olscheduler.Handler(olscheduler.Config{
+		Balancer: olscheduler.NewCustom(urls, rule), Registry: map[string][]string{"f": {"numpy"}}, Logger: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer g.Close()
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	seen := map[string]int{}
+	for range 8 {
+		wg.Go(func() {
+			w := httptest.NewRecorder()
+			h.ServeHTTP(w, httptest.NewRequest(http.MethodPost, "/runLambda/f", nil))
+			mu.Lock()
+			defer mu.Unlock()
+			seen[w.Body.String()]++
+		})
+	}
+	for rule.picked.Load() < 8 {
+		time.Sleep(time.Millisecond)
+	}
+	close(release)
+	wg.Wait()
+	if len(seen) != 1 || rule.done.Load() != rule.picked.Load() {
+		t.Errorf("calls went to %v; picked %d, done %d", seen, rule.picked.Load(), rule.done.Load())
+	}
+}
+
+// TestBasePath: a worker URL's path is put before that of each call, in either
+// spelling, whatever its slashes.
+func TestBasePath(t *testing.T) {
+	t.Parallel()
+	up := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, r.RequestURI) }))
+	t.Cleanup(up.Close)
+	for base, want := range map[string]string{
+		"": "", "/": "", "/lambda": "/lambda", "/lambda/": "/lambda", "/a/b//": "/a/b", "/a%2Fb/c": "/a%2Fb/c",
+	} {
+		c, err := olscheduler.Load(write(t, "ol.json", fmt.Sprintf(`{"workers": [%q]}`, up.URL+base)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Logger = slog.New(slog.DiscardHandler)
+		h, g, err := olscheduler.Handler(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, httptest.NewRequest(http.MethodPost, "/run/f/x?y=1", nil))
+		if got := w.Body.String(); got != want+"/run/f/x?y=1" {
+			t.Errorf("%q: the worker was asked for %s", base, got)
+		}
+		status := httptest.NewRecorder()
+		get := httptest.NewRequest(http.MethodGet, "/status", nil)
+		get.RemoteAddr = "127.0.0.1:1"
+		h.ServeHTTP(status, get)
+		if !strings.Contains(status.Body.String(), want+"/status") {
+			t.Errorf("%q: status says %s", base, status.Body.String())
 		}
 		g.Close()
 	}

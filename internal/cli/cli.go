@@ -24,6 +24,7 @@ import (
 
 	"github.com/rota-project/rota"
 	"github.com/rota-project/rota/config"
+	"github.com/rota-project/rota/gateway/command"
 	"github.com/rota-project/rota/internal/logs"
 )
 
@@ -59,7 +60,7 @@ func Process() Env {
 func Run(ctx context.Context, args []string, env Env) int {
 	a := newApp(env)
 	root := a.root()
-	root.SetArgs(args)
+	root.SetArgs(command.OldArgs(args))
 	err := root.ExecuteContext(ctx)
 	a.close()
 	defer a.flush()
