@@ -233,7 +233,7 @@ func TestTables(t *testing.T) {
 			}
 		}
 		// Some fields are no options: Scheduler.NoSync and AnyGateway, Dev.AnyHTTP, AnyGRPC and AnyGateway.
-		alone := map[string]int{"scheduler": 2, "dev": 3}[o.Role()]
+		alone := map[string]int{"scheduler": 2, "dev": 4}[o.Role()]
 		if fields, options := countFields(reflect.TypeOf(c).Elem())-alone, len(o.list); fields != options {
 			t.Errorf("%s: %d fields, %d options", o.Role(), fields, options)
 		}

@@ -258,6 +258,8 @@ type Dev struct {
 	Restart      string            // never or always: what happens to a worker that died
 	HTTP, GRPC   string
 	Gateway      string
+	ShowToken    bool // what is printed is read by this user only
+	Insecure     bool // no token and no TLS: whoever is on this machine is an admin
 	AnyHTTP      bool // another port will do if that one is in use
 	AnyGRPC      bool
 	AnyGateway   bool
@@ -276,6 +278,7 @@ func NewDev() (*Dev, *Options) {
 		{name: "tasks", value: textValue(&c.Tasks, "FILE"), help: "the tasks to run, YAML, JSON, JSON lines or CSV; else 5,366 flight routes"},
 		{name: "tasks-columns", value: pairsValue(&c.TasksColumns, "FIELD=TEXT,...", ","), help: "how fields are made of a CSV's columns: 'id={a}-{b},weight={n}'"},
 		{name: "data-dir", value: textValue(&c.DataDir, "DIR"), help: "keep the state here; else nothing stays"},
+		{name: "insecure", value: yesValue(&c.Insecure), help: "ask for no token and use no TLS: every user of this machine may do everything"},
 		{name: "restart", value: oneOf(&c.Restart, "never", "always"), help: "whether a worker that died is started again"},
 		{name: "http", value: textValue(&c.HTTP, "ADDR"), help: "listen here for the HTTP API and the console"},
 		{name: "grpc", value: textValue(&c.GRPC, "ADDR"), help: "listen here for workers and the gRPC API"},

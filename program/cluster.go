@@ -21,6 +21,7 @@ import (
 	"github.com/rota-project/rota"
 	rotav1 "github.com/rota-project/rota/api/rota/v1"
 	"github.com/rota-project/rota/auth"
+	"github.com/rota-project/rota/internal/devcluster"
 	"github.com/rota-project/rota/program/lifecycle"
 	"github.com/rota-project/rota/program/link"
 )
@@ -34,8 +35,18 @@ import (
 // are tasks of the cluster, NAME/elevator-0 and so on of kind program/elevator,
 // so `rota why` says where they are and why.
 //
-// The token of ROTA_TOKEN_FILE or ROTA_TOKEN is used, where there is one.
+// A cluster of this user's rota dev takes the program as it is. For others the
+// token of ROTA_TOKEN_FILE or ROTA_TOKEN is used, where there is one.
 func Cluster(addresses ...string) Place {
+	if len(addresses) > 0 {
+		if found, ok := devcluster.Find(os.LookupEnv, addresses[0]); ok {
+			src, err := found.Source()
+			if err != nil {
+				return &cluster{err: err}
+			}
+			return &cluster{cfg: ClusterConfig{Addresses: addresses, TLS: src.Client(""), Token: found.Token.Reveal()}}
+		}
+	}
 	token, err := auth.ClientToken("", os.LookupEnv)
 	return &cluster{cfg: ClusterConfig{Addresses: addresses, Token: token.Reveal()}, err: err}
 }

@@ -1,5 +1,28 @@
 // Calls of the API, and its watches as they last.
 
+// The token comes with the page's address, after #, which browsers send to nobody,
+// or from whoever is asked for it. It is kept for this tab, and not in its history.
+const KEY = "rota-token";
+const given = location.hash.match(/^#token=([\w.-]+)$/);
+if (given) {
+  sessionStorage.setItem(KEY, given[1]);
+  history.replaceState(null, "", location.pathname);
+}
+
+// useToken has all further calls show this token.
+export function useToken(token) {
+  sessionStorage.setItem(KEY, token.trim());
+}
+
+// ask is fetch with the token; it tells the page when one is wanted.
+async function ask(path, options) {
+  const token = sessionStorage.getItem(KEY);
+  if (token) options.headers.Authorization = `Bearer ${token}`;
+  const response = await fetch(path, options);
+  if (response.status === 401) dispatchEvent(new Event("token-wanted"));
+  return response;
+}
+
 // call returns the answer to one call; an error has the API's own words.
 export async function call(method, path, body) {
   const options = { method, headers: { Accept: "application/json" } };
@@ -7,7 +30,7 @@ export async function call(method, path, body) {
     options.headers["Content-Type"] = "application/json";
     options.body = JSON.stringify(body);
   }
-  const response = await fetch(path, options);
+  const response = await ask(path, options);
   const text = await response.text();
   let answer;
   try {
@@ -39,7 +62,7 @@ export async function watch(path, field, name, items, changed, link) {
 // follow reads one stream to its end. What was known before and is not told
 // again before "synced" has gone in the meantime.
 async function follow(path, field, name, items, changed, live) {
-  const response = await fetch(path, { headers: { Accept: "application/x-ndjson" } });
+  const response = await ask(path, { headers: { Accept: "application/x-ndjson" } });
   if (!response.ok) throw new Error(`${response.status} ${response.statusText}`);
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let stale = new Set(items.keys());

@@ -1,5 +1,5 @@
 // The console: two watches keep what is known equal to what is, the views show it.
-import { call, watch } from "./api.js";
+import { call, useToken, watch } from "./api.js";
 import { $, later, number } from "./dom.js";
 import { Plan } from "./plan.js";
 import { Tasks } from "./tasks.js";
@@ -53,6 +53,18 @@ function view() {
   }
   drawTasks();
 }
+
+addEventListener("token-wanted", () => {
+  if ($("sign-in").hidden) {
+    $("sign-in").hidden = false;
+    $("token").focus();
+  }
+});
+$("sign-in").addEventListener("submit", (event) => {
+  event.preventDefault();
+  useToken($("token").value);
+  location.reload();
+});
 
 addEventListener("hashchange", view);
 view();

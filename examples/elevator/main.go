@@ -12,6 +12,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"flag"
 	"fmt"
@@ -22,6 +23,7 @@ import (
 	"time"
 
 	"github.com/rota-project/rota/examples/elevator/lift"
+	"github.com/rota-project/rota/internal/devcluster"
 	"github.com/rota-project/rota/program"
 	"github.com/rota-project/rota/worker"
 )
@@ -84,7 +86,15 @@ func run(o options) error {
 
 // serve is a worker of a cluster that offers elevators and floors.
 func serve(ctx context.Context, name string, schedulers []string) error {
-	w, err := worker.New(worker.Config{Name: name, Schedulers: schedulers})
+	c := worker.Config{Name: name, Schedulers: schedulers}
+	src, err := devcluster.WorkerSource(os.LookupEnv, name, schedulers)
+	if err != nil {
+		return err
+	}
+	if src != nil {
+		c.DialTLS = func() *tls.Config { return src.Client("", "h2") }
+	}
+	w, err := worker.New(c)
 	if err != nil {
 		return err
 	}

@@ -42,6 +42,9 @@ type Env struct {
 	Lookup         func(string) (string, bool) // environment variables
 	// Terminal says that Stdout is one: then states have colours.
 	Terminal bool
+	// Discreet says that nobody else reads Stdout: it is a terminal, a pipe, or a
+	// file that only this user may read.
+	Discreet bool
 	// Dial replaces the connection to a server; for tests.
 	Dial func(ctx context.Context, addr string) (*grpc.ClientConn, error)
 }
@@ -52,6 +55,7 @@ func Process() Env {
 	return Env{
 		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Lookup: os.LookupEnv,
 		Terminal: err == nil && fi.Mode()&os.ModeCharDevice != 0,
+		Discreet: err == nil && (!fi.Mode().IsRegular() || fi.Mode().Perm()&0o077 == 0),
 	}
 }
 

@@ -21,6 +21,7 @@ import (
 	rotav1 "github.com/rota-project/rota/api/rota/v1"
 	"github.com/rota-project/rota/auth"
 	"github.com/rota-project/rota/config"
+	"github.com/rota-project/rota/internal/devcluster"
 	"github.com/rota-project/rota/pki"
 )
 
@@ -35,6 +36,9 @@ type clientFlags struct {
 	key     string
 	token   string
 	timeout time.Duration
+	// given says that servers, or files of TLS and a token, were asked for by flags
+	// or, for servers, by the environment: then nothing else is looked for.
+	givenServers, givenFiles bool
 }
 
 func (c *clientFlags) add(fs *pflag.FlagSet) {
@@ -48,7 +52,11 @@ func (c *clientFlags) add(fs *pflag.FlagSet) {
 
 func (c *clientFlags) complete(fs *pflag.FlagSet, lookup func(string) (string, bool)) error {
 	if v, ok := lookup("ROTA_SERVER"); ok && v != "" && !fs.Changed("server") {
-		c.servers = strings.Split(v, ",")
+		c.servers, c.givenServers = strings.Split(v, ","), true
+	}
+	c.givenServers = c.givenServers || fs.Changed("server")
+	for _, name := range []string{"tls-ca", "tls-cert", "tls-key", "token-file"} {
+		c.givenFiles = c.givenFiles || fs.Changed(name)
 	}
 	for name, to := range map[string]*string{"tls-ca": &c.ca, "tls-cert": &c.cert, "tls-key": &c.key} {
 		if v, ok := lookup("ROTA_" + strings.ToUpper(strings.ReplaceAll(name, "-", "_"))); ok && !fs.Changed(name) {
@@ -84,21 +92,8 @@ func (a *app) connect(ctx context.Context) (*grpc.ClientConn, error) {
 	}
 	dial := a.env.Dial
 	if dial == nil {
-		creds, err := a.client.credentials()
-		if err != nil {
-			return nil, err
-		}
-		token, err := auth.ClientToken(a.client.token, a.env.Lookup)
-		if err != nil {
-			return nil, err
-		}
-		dial = func(ctx context.Context, addr string) (*grpc.ClientConn, error) {
-			if token == "" {
-				return dialServer(ctx, addr, creds)
-			}
-			secure := a.client.ca != "" || auth.Loopback(addr)
-			return dialServer(ctx, addr, creds, grpc.WithPerRPCCredentials(auth.PerRPC(token, secure)))
-		}
+		a.client.findServer(a.env.Lookup)
+		dial = a.dial
 	}
 	var reasons []string
 	for _, addr := range a.client.servers {
@@ -113,6 +108,47 @@ func (a *app) connect(ctx context.Context) (*grpc.ClientConn, error) {
 		return nil, err
 	}
 	return nil, fmt.Errorf("no scheduler answers (%s); start one with rota dev, or say where it is with --server", strings.Join(reasons, "; "))
+}
+
+// findServer takes the one cluster that this user's rota dev runs, if there is
+// one and no server was asked for: it may have moved to other ports.
+func (c *clientFlags) findServer(lookup devcluster.Lookup) {
+	if c.givenServers || c.givenFiles {
+		return
+	}
+	if _, ok := devcluster.Find(lookup, c.servers[0]); ok {
+		return
+	}
+	if all := devcluster.All(lookup); len(all) == 1 {
+		c.servers = []string{all[0].GRPC}
+	}
+}
+
+// dial connects with what was asked for, or with what this user's rota dev at
+// that address wants.
+func (a *app) dial(ctx context.Context, addr string) (*grpc.ClientConn, error) {
+	if !a.client.givenFiles {
+		if found, ok := devcluster.Find(a.env.Lookup, addr); ok {
+			src, err := found.Source()
+			if err != nil {
+				return nil, err
+			}
+			return dialServer(ctx, addr, src.Credentials(""), grpc.WithPerRPCCredentials(auth.PerRPC(found.Token, true)))
+		}
+	}
+	creds, err := a.client.credentials()
+	if err != nil {
+		return nil, err
+	}
+	token, err := auth.ClientToken(a.client.token, a.env.Lookup)
+	if err != nil {
+		return nil, err
+	}
+	if token == "" {
+		return dialServer(ctx, addr, creds)
+	}
+	secure := a.client.ca != "" || auth.Loopback(addr)
+	return dialServer(ctx, addr, creds, grpc.WithPerRPCCredentials(auth.PerRPC(token, secure)))
 }
 
 func (c *clientFlags) credentials() (credentials.TransportCredentials, error) {

@@ -40,6 +40,7 @@ func (a *app) devCommand() *cobra.Command {
 		c.AnyHTTP = opts.Source("http") == config.FromDefault
 		c.AnyGRPC = opts.Source("grpc") == config.FromDefault
 		c.AnyGateway = opts.Source("gateway") == config.FromDefault
+		c.ShowToken = a.env.Discreet
 		return role.Dev(ctx, c, a.env.Stdout, a.env.Stderr)
 	})
 }

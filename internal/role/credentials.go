@@ -5,10 +5,12 @@ import (
 	"crypto/tls"
 	"fmt"
 	"log/slog"
+	"os"
 	"time"
 
 	"github.com/rota-project/rota/auth"
 	"github.com/rota-project/rota/config"
+	"github.com/rota-project/rota/internal/devcluster"
 	"github.com/rota-project/rota/pki"
 	"github.com/rota-project/rota/server"
 
@@ -126,6 +128,9 @@ type towards struct{ source *pki.Source }
 
 func newTowards(c *config.Worker) (*towards, error) {
 	if c.TLSCA == "" {
+		if src, err := devcluster.WorkerSource(os.LookupEnv, c.Name, c.Schedulers); src != nil || err != nil {
+			return &towards{src}, err
+		}
 		for _, a := range c.Schedulers {
 			if !auth.Loopback(a) {
 				return nil, fmt.Errorf("scheduler %s is another machine: this needs --tls-ca, --tls-cert and --tls-key", a)

@@ -68,6 +68,15 @@ func Dev(ctx context.Context, c *config.Dev, out, logTo io.Writer) error {
 	sc.BarrierWorkers, sc.BarrierWait = c.Workers, gatherFor
 	sc.NoSync = c.DataDir == ""
 	sc.Gateway, sc.AnyGateway = c.Gateway, c.AnyGateway
+	var cr *devCredentials
+	if !c.Insecure {
+		if cr, err = newDevCredentials(dir, grpcL.Addr(), httpL.Addr(), sc); err != nil {
+			_ = errors.Join(grpcL.Close(), httpL.Close())
+			return fmt.Errorf("dev: credentials: %w", err)
+		}
+		defer cr.close()
+		defer ending.Left(func() string { cr.close(); return "" })()
+	}
 	return runNode(ctx, sc, scheduler.Config{}, grpcL, httpL, log, func(n *node) error {
 		if err := n.server.Ready(ctx); err != nil {
 			return nil // asked to end
@@ -81,10 +90,14 @@ func Dev(ctx context.Context, c *config.Dev, out, logTo io.Writer) error {
 		gone := make(chan error, c.Workers)
 		for i := range c.Workers {
 			name := fmt.Sprintf("w%d", i+1)
+			flags, err := cr.worker(name)
+			if err != nil {
+				return fmt.Errorf("dev: credentials: %w", err)
+			}
 			workers.Go(func() {
 				err := supervise.Run(workCtx, supervise.Config{
 					Name:   name,
-					Argv:   devWorker(self, name, grpcL.Addr().String(), dir, c.Log),
+					Argv:   append(devWorker(self, name, grpcL.Addr().String(), dir, c.Log), flags...),
 					Env:    withoutOwn(os.Environ()),
 					Output: wholeLines(logTo), Restart: c.Restart == "always", Logger: log,
 					Exited: func(ctx context.Context, incarnation string) error {
@@ -98,7 +111,7 @@ func Dev(ctx context.Context, c *config.Dev, out, logTo io.Writer) error {
 		defer workers.Wait()
 		defer stopWorkers()
 		if awaitWorkers(ctx, n.server.Scheduler().View(), c.Workers) {
-			greet(out, c, n.gateway, httpL.Addr(), grpcL.Addr(), httpMoved, grpcMoved, len(tasks), time.Since(began))
+			greet(out, c, cr, n.gateway, httpL.Addr(), grpcL.Addr(), httpMoved, grpcMoved, len(tasks), time.Since(began))
 		}
 		for left := c.Workers; ; {
 			select {
@@ -181,15 +194,18 @@ func awaitWorkers(ctx context.Context, v *view.View, want int) bool {
 	}
 }
 
-func greet(out io.Writer, c *config.Dev, gatewayA string, httpA, grpcA net.Addr, httpMoved, grpcMoved bool, tasks int, took time.Duration) {
+func greet(out io.Writer, c *config.Dev, cr *devCredentials, gatewayA string, httpA, grpcA net.Addr, httpMoved, grpcMoved bool, tasks int, took time.Duration) {
 	p := func(format string, args ...any) { _, _ = fmt.Fprintf(out, format+"\n", args...) }
 	p("rota dev: %d workers and %d tasks, ready after %s", c.Workers, tasks, took.Round(10*time.Millisecond))
 	p("")
-	p("  console   http://%s/%s", httpA, moved(httpMoved, c.HTTP))
+	p("  console   http://%s/%s%s", httpA, cr.fragment(c.ShowToken), moved(httpMoved, c.HTTP))
 	p("  HTTP API  http://%s/v1/status", httpA)
 	p("  gRPC API  %s%s", grpcA, moved(grpcMoved, c.GRPC))
 	if gatewayA != "" {
 		p("  functions http://%s/run/hello%s", gatewayA, moved(gatewayA != c.Gateway, c.Gateway))
+	}
+	for _, line := range cr.lines() {
+		p("  %s", line)
 	}
 	p("  jobs      %s", strings.Join(devCommands(), ", ")+", and nothing else")
 	p("  state     %s", stateOf(c))
@@ -197,6 +213,9 @@ func greet(out io.Writer, c *config.Dev, gatewayA string, httpA, grpcA net.Addr,
 	p("Try in another terminal:")
 	if grpcA.String() != config.DefaultGRPC {
 		p("  export ROTA_SERVER=%s", grpcA)
+	}
+	for _, line := range cr.exports() {
+		p("  export %s", line)
 	}
 	for _, line := range []string{
 		"rota status ; rota worker list ; rota task list",
