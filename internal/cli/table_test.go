@@ -11,15 +11,15 @@ import (
 func TestColumnsStandStraight(t *testing.T) {
 	t.Parallel()
 	for text, width := range map[string]int{
-		"plain":          5,
-		"日本語":            6,
-		"한국":             4,
-		"e\u0301a":       2, // an accent of its own
+		"plain":           5,
+		"日本語":             6,
+		"한국":              4,
+		"e\u0301a":        2, // an accent of its own
 		"👩\u200d👩\u200d👧": 2, // one sign of three
-		"नमस्ते":         4,
-		"ｆｕｌｌ":           8,
-		"\x1b[31mred":    8, // what would colour the terminal is replaced
-		"a\u202eb":       3, // and what would turn the direction round
+		"नमस्ते":          4,
+		"ｆｕｌｌ":            8,
+		"\x1b[31mred":     8, // what would colour the terminal is replaced
+		"a\u202eb":        3, // and what would turn the direction round
 	} {
 		tab := newTable("ID", "NEXT")
 		tab.add(text, "x")
