@@ -163,6 +163,9 @@ func (g *Gateway) serveStatus(w http.ResponseWriter, r *http.Request) {
 	if err := g.lastReloadError(); err != nil {
 		fmt.Fprintf(&b, "configuration refused, the old one is in force: %s\n", firstLine(err.Error()))
 	}
+	if p := g.Status().Pending; p != "" {
+		fmt.Fprintf(&b, "%s\n", firstLine(p))
+	}
 	if len(lines) == 0 {
 		b.WriteString("no workers\n")
 	}
@@ -209,6 +212,8 @@ type Status struct {
 	Connections int            `json:"connections"`
 	Reloads     uint64         `json:"reloads"`
 	ReloadError string         `json:"reload_error,omitempty"`
+	// Pending is what the configuration asks for that takes a restart.
+	Pending string `json:"pending,omitempty"`
 }
 
 // WorkerStatus is how a worker stands.
@@ -238,8 +243,11 @@ func (g *Gateway) Status() Status {
 	for _, w := range g.state.Load().workers {
 		s.Workers = append(s.Workers, w.status())
 	}
-	if err := g.lastReloadError(); err != nil {
-		s.ReloadError = err.Error()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	s.Pending = g.pending
+	if g.reloadErr != nil {
+		s.ReloadError = g.reloadErr.Error()
 	}
 	return s
 }

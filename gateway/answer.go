@@ -287,6 +287,9 @@ func (x *exchange) add(name, value string) {
 }
 
 func (x *exchange) whole(body []byte) bool {
+	if x.rec.logged {
+		x.add("X-Request-Id", x.requestID())
+	}
 	x.resp.Length = int64(len(body))
 	x.touch(onClient)
 	defer x.moved.Store(0)

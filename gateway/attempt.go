@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"errors"
+	"fmt"
 )
 
 // bodyMode says how a request's body gets to the worker.
@@ -190,9 +191,12 @@ func (x *exchange) attempt(w *worker, t *target, mode bodyMode) (next, keep bool
 		u.sent += uint64(wrote)
 		x.rec.last().sent += int64(wrote)
 		if err == nil {
-			if n, err = x.readHead(u, n, &pm); err == nil {
+			n, err = x.readHead(u, n, &pm)
+			if x.rec.last().read += int64(n); err == nil {
 				return x.judge(u, w, n, pm, mode)
 			}
+		} else {
+			err = fmt.Errorf("the worker's connection broke: %w", err)
 		}
 		// It broke before there was an answer.
 		pm.stop(x, u)

@@ -260,7 +260,14 @@ func (x *exchange) perform(wrong *wire.Error) (keep bool) {
 	x.fault.clear()
 	x.upload.clear()
 	x.rec.begin(x.g.now())
-	x.call.f, x.call.st, x.call.ended = nil, x.g.state.Load(), 0
+	c := &x.call
+	c.f, c.st, c.ended = nil, x.g.state.Load(), 0
+	if c.rnd == 0 {
+		c.rnd = x.peer.caller ^ x.g.accepted.Load()<<32 ^ uint64(x.rec.begun)
+	}
+	if share := c.st.cfg.AccessLog; share > 0 && (share >= 1 || c.random()>>11 <= uint64(share*(1<<53))) {
+		x.rec.log(c)
+	}
 	if wrong != nil {
 		keep = x.misheard(wrong)
 	} else {
@@ -383,9 +390,8 @@ func (x *exchange) fail(e end, err error) bool {
 func (x *exchange) inspect(t *target, uri []byte) {
 	c := &x.call
 	c.idempotent = wire.Idempotent(x.req.Method)
-	c.caller = x.peer.caller
-	if c.rnd == 0 {
-		c.rnd = x.peer.caller ^ x.g.accepted.Load()<<32 ^ uint64(c.begun)
+	if c.p.Rate > 0 {
+		c.caller = x.callerOf()
 	}
 	if len(t.task) > 0 {
 		c.task = string(t.task)

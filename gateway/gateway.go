@@ -4,9 +4,12 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -28,6 +31,8 @@ type Gateway struct {
 	leaving []*worker // removed, with calls in flight
 	// reloadErr is why the last reload was refused, for status.
 	reloadErr error
+	listens   []string // the addresses as they were at the start
+	pending   string   // what a reload has asked for that takes a restart
 
 	// everywhere are the workers that offer all functions, all are all.
 	everywhere, all *group
@@ -63,7 +68,7 @@ func New(cfg Config) (*Gateway, error) {
 		return nil, err
 	}
 	g := &Gateway{
-		log: cfg.Logger, base: time.Now(), cfg: cfg, removed: map[string]bool{},
+		log: cfg.Logger, base: time.Now(), cfg: cfg, listens: cfg.Listen, removed: map[string]bool{},
 		everywhere: &group{}, all: &group{}, lns: map[net.Listener]struct{}{},
 	}
 	g.ctx, g.cancel = context.WithCancel(context.Background())
@@ -120,6 +125,10 @@ func (g *Gateway) Reload(cfg Config) error {
 		return err
 	}
 	cfg.Members = g.cfg.Members
+	g.pending = ""
+	if !slices.Equal(cfg.Listen, g.listens) {
+		g.pending = fmt.Sprintf("listen: %s takes a restart, %s stays until then", strings.Join(cfg.Listen, ", "), strings.Join(g.listens, ", "))
+	}
 	old := g.cfg
 	g.cfg = cfg
 	if err := g.rebuildLocked(); err != nil {

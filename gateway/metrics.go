@@ -16,6 +16,7 @@ var (
 	callsDesc       = desc("gateway_calls_total", "Calls by function and class of status; class 0xx had no answer.", "function", "class")
 	secondsDesc     = desc("gateway_call_seconds", "Time from a call's head to the end of its answer.", "function")
 	callFlightDesc  = desc("gateway_calls_in_flight", "Calls in flight by function.", "function")
+	endsDesc        = desc("gateway_call_ends_total", "Calls by how they ended and whose fault that was, those too that name no function.", "cause", "blame")
 	waitingDesc     = desc("gateway_calls_waiting", "Calls that wait for a place of their function.", "function")
 	retriesDesc     = desc("gateway_retries_total", "Calls tried on a further worker.", "function")
 	hedgesDesc      = desc("gateway_hedges_total", "Calls sent to a second worker because the first was slow.", "function")
@@ -33,7 +34,7 @@ var (
 
 func (c collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		callsDesc, secondsDesc, callFlightDesc, waitingDesc, retriesDesc, hedgesDesc, refusedDesc, workerCallsDesc, workerFailsDesc,
+		callsDesc, secondsDesc, callFlightDesc, endsDesc, waitingDesc, retriesDesc, hedgesDesc, refusedDesc, workerCallsDesc, workerFailsDesc,
 		workerLoadDesc, workerUpDesc, connsDesc, acceptedDesc, malformedDesc, reloadsDesc, reloadBadDesc,
 	} {
 		ch <- d
@@ -74,6 +75,9 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 		count(retriesDesc, f.retries.Load(), f.name)
 		count(hedgesDesc, f.hedges.Load(), f.name)
 		count(refusedDesc, f.refused.Load(), f.name)
+	}
+	for e := endedWell; e < endCount; e++ {
+		count(endsDesc, g.ends[e].Load(), e.String(), e.blame().String())
 	}
 	for _, w := range st.workers {
 		count(workerCallsDesc, w.calls.Load(), w.name)

@@ -22,6 +22,23 @@ type record struct {
 	worker   *worker // the last that was tried
 	tries    [maxAttempts]try
 	n        int // of tries
+	logged   bool
+	id       requestID // of a call that is logged and came without one
+}
+
+// requestID is what the lines of a call in the logs of all who had it share.
+type requestID [32]byte
+
+// log has the call logged when it is over.
+func (r *record) log(c *call) {
+	const digits = "0123456789abcdef"
+	r.logged = true
+	for i := 0; i < len(r.id); i += 16 {
+		v := c.random()
+		for j := range 16 {
+			r.id[i+j] = digits[v>>(4*j)&15]
+		}
+	}
 }
 
 // try is one attempt of a call.
@@ -38,7 +55,7 @@ func (r *record) begin(now int64) {
 	n := r.n
 	clear(r.tries[:n])
 	r.begun, r.ended, r.answered, r.own, r.end, r.err, r.in, r.out = now, 0, 0, false, notEnded, nil, 0, 0
-	r.fn, r.worker, r.n = "", nil, 0
+	r.fn, r.worker, r.n, r.logged = "", nil, 0, false
 }
 
 // try begins an attempt.
@@ -164,5 +181,5 @@ func errText(err error) string {
 	if err == nil {
 		return ""
 	}
-	return clip(err.Error())
+	return firstLine(err.Error())
 }

@@ -88,6 +88,11 @@ func (x *exchange) appendRequest(b []byte, t *target, w *worker, mode bodyMode) 
 		b = strconv.AppendUint(b, x.call.generation, 10)
 		b = append(b, "\r\n"...)
 	}
+	if x.rec.logged && !has(req.Fields, wire.RequestID) {
+		b = append(b, "X-Request-Id: "...)
+		b = append(b, x.rec.id[:]...)
+		b = append(b, "\r\n"...)
+	}
 	if !traced && x.call.st.cfg.Trace {
 		b = x.appendTrace(b)
 	}

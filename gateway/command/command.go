@@ -15,15 +15,20 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"os"
+	"os/signal"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/rota-project/rota"
 	"github.com/rota-project/rota/gateway"
+	"github.com/rota-project/rota/gateway/configfile"
 	"github.com/rota-project/rota/gateway/olscheduler"
+	"github.com/rota-project/rota/internal/logs"
 )
 
 // Commands returns start, workers, gateway and route.
@@ -51,6 +56,7 @@ func fileFlag(cmd *cobra.Command, file *string) {
 func startCommand() *cobra.Command {
 	var file string
 	var strict bool
+	var lf logFlags
 	cmd := &cobra.Command{
 		Use:         "start [-c FILE]",
 		Annotations: map[string]string{RunsPart: "yes"},
@@ -58,40 +64,94 @@ func startCommand() *cobra.Command {
 		Long: "Run a gateway alone, no cluster needed, from the JSON file of an olscheduler.\n" +
 			"It proxies /runLambda/<name> and /run/<name> to the workers that the file lists,\n" +
 			"and answers /status and, on this machine only, /admin/workers/add and remove.\n" +
-			"Keys that mean nothing are warned of and passed over, unless --strict refuses them.",
+			"Keys that mean nothing are warned of and passed over, unless --strict refuses them.\n" +
+			"SIGHUP has it read the file again.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := olscheduler.Load(file)
+			log, err := lf.logger(cmd)
 			if err != nil {
 				return err
 			}
-			c.Logger = logger(cmd)
-			if strict {
-				if err := c.Strict(file); err != nil {
-					return err
-				}
+			cfg, err := loadOlscheduler(file, strict, log)
+			if err != nil {
+				return err
 			}
-			for _, k := range c.Unknown {
-				c.Logger.Warn("unknown key is passed over", "file", file, "key", k)
+			g, err := gateway.New(cfg)
+			if err != nil {
+				return &olscheduler.FileError{File: file, Err: err}
 			}
-			gc, err := c.Gateway()
-			if err == nil {
-				var g *gateway.Gateway
-				if g, err = gateway.New(gc); err == nil {
-					defer g.Close()
-					return run(cmd, g)
-				}
-			}
-			return &olscheduler.FileError{File: file, Err: err}
+			defer g.Close()
+			defer onHangup(func() {
+				cfg, err := loadOlscheduler(file, strict, log)
+				configfile.Reload(file, g, cfg, err, log)
+			})()
+			return run(cmd, g)
 		},
 	}
 	fileFlag(cmd, &file)
 	cmd.Flags().BoolVar(&strict, "strict", false, "refuse a file with unknown keys")
+	lf.add(cmd)
 	return cmd
 }
 
-func logger(cmd *cobra.Command) *slog.Logger {
-	return slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil))
+// loadOlscheduler reads an olscheduler file, and warns of keys that mean nothing.
+func loadOlscheduler(file string, strict bool, log *slog.Logger) (gateway.Config, error) {
+	c, err := olscheduler.Load(file)
+	if err != nil {
+		return gateway.Config{}, err
+	}
+	if strict {
+		if err := c.Strict(file); err != nil {
+			return gateway.Config{}, err
+		}
+	}
+	for _, k := range c.Unknown {
+		log.Warn("unknown key is passed over", "file", file, "key", k)
+	}
+	c.Logger = log
+	cfg, err := c.Gateway()
+	if err != nil {
+		return cfg, &olscheduler.FileError{File: file, Err: err}
+	}
+	return cfg, nil
+}
+
+// onHangup calls do when the process is told to look at its files again (SIGHUP),
+// until stop is called.
+func onHangup(do func()) (stop func()) {
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	ended, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			select {
+			case <-hangups:
+				do()
+			case <-ended:
+				return
+			}
+		}
+	}()
+	return func() {
+		signal.Stop(hangups)
+		close(ended)
+		<-done
+	}
+}
+
+// logFlags say how the log is written.
+type logFlags struct{ format string }
+
+func (f *logFlags) add(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&f.format, "log-format", "text", "format of the log on stderr, access log included: text or json")
+}
+
+func (f *logFlags) logger(cmd *cobra.Command) (*slog.Logger, error) {
+	if f.format != "text" && f.format != "json" {
+		return nil, usagef("log-format: %q: want text or json", f.format)
+	}
+	return logs.Logger(cmd.ErrOrStderr(), slog.LevelInfo, f.format), nil
 }
 
 // run listens, says where, and serves until the command's context ends.

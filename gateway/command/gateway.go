@@ -12,17 +12,22 @@ import (
 func gatewayCommand() *cobra.Command {
 	var file string
 	var check bool
+	var lf logFlags
 	cmd := &cobra.Command{
 		Use:         "gateway [--config FILE]",
 		Annotations: map[string]string{RunsPart: "yes"},
-		Short:       "Run a gateway from a gateway.yaml, reloaded when the file changes",
+		Short:       "Run a gateway from a gateway.yaml, reloaded when it or a file that it names changes, or on SIGHUP",
 		Args:        cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			log, err := lf.logger(cmd)
+			if err != nil {
+				return err
+			}
 			cfg, err := configfile.Load(file)
 			if err != nil {
 				return &usageError{err}
 			}
-			cfg.Logger = logger(cmd)
+			cfg.Logger = log
 			g, err := gateway.New(cfg)
 			if err != nil {
 				return fieldError(file, err)
@@ -32,12 +37,14 @@ func gatewayCommand() *cobra.Command {
 				fmt.Fprintln(cmd.OutOrStdout(), file+": ok") //nolint:errcheck // nothing to be done
 				return nil
 			}
-			stop := configfile.Watch(cmd.Context(), file, g, cfg.Logger)
-			defer stop()
+			w := configfile.Watch(cmd.Context(), file, g, log)
+			defer w.Stop()
+			defer onHangup(w.Reload)()
 			return run(cmd, g)
 		},
 	}
 	cmd.Flags().StringVarP(&file, "config", "c", "gateway.yaml", "configuration `FILE`")
 	cmd.Flags().BoolVar(&check, "check", false, "check the file and end")
+	lf.add(cmd)
 	return cmd
 }

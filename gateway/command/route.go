@@ -11,6 +11,7 @@ import (
 	"os"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -150,7 +151,7 @@ func routeGet(cmd *cobra.Command, f *routeFlags, name string) error {
 		r.Function, r.Balancer, strings.Join(r.Packages, " "), strings.Join(r.Paths, " "), next); err != nil {
 		return err
 	}
-	return table(out, func(w io.Writer) {
+	if err := table(out, func(w io.Writer) {
 		fmt.Fprintln(w, "WORKER\tSTATE\tMAY\tIN FLIGHT\tCALLS\tFAILURES\tWHY NOT") //nolint:errcheck // checked at Flush
 		for _, x := range r.Workers {
 			may := "yes"
@@ -158,6 +159,22 @@ func routeGet(cmd *cobra.Command, f *routeFlags, name string) error {
 				may = "no"
 			}
 			fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%d\t%d\t%s\n", x.Name, x.State, may, x.InFlight, x.Calls, x.Failures, x.Why) //nolint:errcheck // checked at Flush
+		}
+	}); err != nil || len(r.Failures) == 0 {
+		return err
+	}
+	if _, err := fmt.Fprint(out, "\nlast failures\n"); err != nil {
+		return err
+	}
+	return table(out, func(w io.Writer) {
+		fmt.Fprintln(w, "TIME\tCALL\tSTATUS\tCAUSE\tBLAME\tWORKERS\tERROR") //nolint:errcheck // checked at Flush
+		for _, x := range r.Failures {
+			var workers []string
+			for _, a := range x.Attempts {
+				workers = append(workers, a.Worker)
+			}
+			fmt.Fprintf(w, "%s\t%s %s\t%d\t%s\t%s\t%s\t%s\n", x.Time.Format(time.RFC3339), x.Method, x.Target, x.Status, x.Cause, x.Blame, //nolint:errcheck // checked at Flush
+				strings.Join(workers, " "), x.Error)
 		}
 	})
 }

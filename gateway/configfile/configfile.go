@@ -8,12 +8,10 @@ package configfile
 
 import (
 	"bytes"
-	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -198,6 +196,24 @@ func Load(path string) (gateway.Config, error) {
 
 // Parse reads the text of a gateway.yaml. Files that it names are relative to dir.
 func Parse(raw []byte, dir string) (gateway.Config, error) {
+	return parse(raw, &files{dir: dir})
+}
+
+// files reads the files that a configuration names, and keeps which those were.
+type files struct {
+	dir   string
+	named []string
+}
+
+func (fs *files) read(name string) ([]byte, error) {
+	if name != "" && !filepath.IsAbs(name) {
+		name = filepath.Join(fs.dir, name)
+	}
+	fs.named = append(fs.named, name)
+	return os.ReadFile(name)
+}
+
+func parse(raw []byte, from *files) (gateway.Config, error) {
 	var f file
 	dec := yaml.NewDecoder(bytes.NewReader(raw))
 	dec.KnownFields(true)
@@ -227,21 +243,23 @@ func Parse(raw []byte, dir string) (gateway.Config, error) {
 	default:
 		return cfg, errors.New("listen: want an address, host:port, or a list of them")
 	}
-	rel := func(p string) string {
-		if p == "" || filepath.IsAbs(p) {
-			return p
-		}
-		return filepath.Join(dir, p)
-	}
 	if t := f.TLS; t != nil {
-		cert, err := tls.LoadX509KeyPair(rel(t.Cert), rel(t.Key))
+		certPEM, err := from.read(t.Cert)
 		if err != nil {
-			return cfg, fmt.Errorf("tls: %w", err)
+			return cfg, fmt.Errorf("tls.cert: %w", err)
+		}
+		keyPEM, err := from.read(t.Key)
+		if err != nil {
+			return cfg, fmt.Errorf("tls.key: %w", err)
+		}
+		cert, err := tls.X509KeyPair(certPEM, keyPEM)
+		if err != nil {
+			return cfg, fmt.Errorf("tls: %s and %s: %w", t.Cert, t.Key, err)
 		}
 		cfg.TLS = &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
 	}
 	if f.Admin.TokenFile != "" {
-		b, err := os.ReadFile(rel(f.Admin.TokenFile))
+		b, err := from.read(f.Admin.TokenFile)
 		if err != nil {
 			return cfg, fmt.Errorf("admin.token_file: %w", err)
 		}
@@ -288,54 +306,3 @@ func Parse(raw []byte, dir string) (gateway.Config, error) {
 }
 
 func oneLine(err error) string { return strings.Join(strings.Fields(err.Error()), " ") }
-
-// pollEvery is how often the file is looked at. Looking works on every file
-// system, over symbolic links as Kubernetes mounts them, and on renames.
-const pollEvery = 500 * time.Millisecond
-
-// Watch reloads the gateway whenever the file's content changes, until ctx ends
-// or stop is called. A file that is wrong changes nothing: the error goes to the
-// log and to the gateway's status.
-func Watch(ctx context.Context, path string, g *gateway.Gateway, log *slog.Logger) (stop func()) {
-	ctx, cancel := context.WithCancel(ctx)
-	done := make(chan struct{})
-	last, _ := os.ReadFile(path)
-	go func() {
-		defer close(done)
-		t := time.NewTicker(pollEvery)
-		defer t.Stop()
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-t.C:
-			}
-			now, err := os.ReadFile(path)
-			if err != nil || bytes.Equal(now, last) {
-				continue // a file that is just being replaced will be there next time
-			}
-			last = now
-			Reload(path, now, g, log)
-		}
-	}()
-	return func() { cancel(); <-done }
-}
-
-// Reload puts the text of a gateway.yaml in force, or says in log and status why not.
-func Reload(path string, raw []byte, g *gateway.Gateway, log *slog.Logger) {
-	cfg, err := Parse(raw, filepath.Dir(path))
-	if err != nil {
-		err = fmt.Errorf("%s: %w", path, err)
-		g.ReloadFailed(err)
-	} else {
-		cfg.Logger = log
-		if err = g.Reload(cfg); err != nil {
-			err = fmt.Errorf("%s: %w", path, err)
-		}
-	}
-	if err != nil {
-		log.Error("configuration refused, the old one stays", "error", err)
-		return
-	}
-	log.Info("configuration reloaded", "file", path)
-}

@@ -144,23 +144,13 @@ func TestWatch(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(g.Close)
-	t.Cleanup(configfile.Watch(t.Context(), path, g, log))
+	t.Cleanup(configfile.Watch(t.Context(), path, g, log).Stop)
 	ask := func() string {
 		w := httptest.NewRecorder()
 		g.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/run/f", bytes.NewReader(nil)))
 		return w.Body.String()
 	}
-	until := func(what string, cond func() bool) {
-		t.Helper()
-		deadline := time.After(20 * time.Second)
-		for !cond() {
-			select {
-			case <-deadline:
-				t.Fatal(what)
-			case <-time.After(5 * time.Millisecond):
-			}
-		}
-	}
+	until := func(what string, cond func() bool) { t.Helper(); until(t, what, cond) }
 	if ask() != "one" {
 		t.Fatal("the first configuration is not in force")
 	}

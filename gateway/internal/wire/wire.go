@@ -83,6 +83,7 @@ const (
 	ContentType
 	Cookie
 	Generation // Rota-Generation
+	RequestID  // X-Request-Id
 	// Alias is a name that some servers cannot tell from one of the above, because
 	// they take '_' for '-'. It is never passed on.
 	Alias
@@ -516,6 +517,9 @@ func kind(name []byte) Kind {
 	case 11:
 		return pick(name, "traceparent", TraceParent)
 	case 12:
+		if name[0]|0x20 == 'x' {
+			return pick(name, "x-request-id", RequestID)
+		}
 		return pick(name, "content-type", ContentType)
 	case 14:
 		return pick(name, "content-length", ContentLength)
