@@ -232,7 +232,7 @@ func TestTables(t *testing.T) {
 				t.Errorf("%s: %s has no help", o.Role(), opt.name)
 			}
 		}
-		// Some fields are no options: Scheduler.NoSync and AnyGateway, Dev.AnyHTTP, AnyGRPC and AnyGateway.
+		// Some fields are no options: Scheduler.NoSync and AnyGateway, Dev.AnyHTTP, AnyGRPC, AnyGateway and ShowToken.
 		alone := map[string]int{"scheduler": 2, "dev": 4}[o.Role()]
 		if fields, options := countFields(reflect.TypeOf(c).Elem())-alone, len(o.list); fields != options {
 			t.Errorf("%s: %d fields, %d options", o.Role(), fields, options)

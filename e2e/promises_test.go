@@ -229,7 +229,7 @@ func TestDataDirKeepsState(t *testing.T) {
 	p := dev(t, t.TempDir(), mark, "--data-dir", dir, "--tasks", list, "--workers", "1")
 	p.signal(syscall.SIGKILL) // an orderly end keeps no less
 	p.wait(t, 10*time.Second)
-	p = dev(t, t.TempDir(), mark, "--data-dir", dir, "--workers", "1")
+	p = dev(t, t.TempDir(), mark, "--insecure", "--data-dir", dir, "--workers", "1")
 	addr := p.find(t, `gRPC API\s+(\S+)`, 10*time.Second)[1]
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
