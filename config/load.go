@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/rota-project/rota/internal/address"
 	"github.com/rota-project/rota/internal/linedoc"
 )
 
@@ -26,7 +27,7 @@ type Error struct {
 }
 
 func (e *Error) Error() string {
-	text := strings.Join(strings.Fields(e.Err.Error()), " ")
+	text := address.Text(strings.Join(strings.Fields(e.Err.Error()), " "))
 	switch {
 	case e.Where == "":
 		return e.Key + ": " + text

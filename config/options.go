@@ -3,10 +3,11 @@ package config
 import (
 	"encoding/json"
 	"fmt"
-	"net/url"
 	"strings"
 
 	"github.com/spf13/pflag"
+
+	"github.com/rota-project/rota/internal/address"
 )
 
 // Source says which layer a value came from.
@@ -128,20 +129,31 @@ func (o *Options) Settings() []Setting {
 		if opt.secret && shown(s.Value) != "" {
 			s.Value = "(redacted)"
 		}
-		if text, ok := s.Value.(string); ok {
-			s.Value = redacted(text)
-		}
+		s.Value = discreet(s.Value)
 		out = append(out, s)
 	}
 	return out
 }
 
-// redacted hides the password that an address may have.
-func redacted(s string) string {
-	if u, err := url.Parse(s); err == nil && u.User != nil {
-		return u.Redacted()
+// discreet is a value whose addresses are without their secrets.
+func discreet(v any) any {
+	switch v := v.(type) {
+	case string:
+		return address.Show(v)
+	case []string:
+		list := make([]string, len(v))
+		for i, s := range v {
+			list[i] = address.Show(s)
+		}
+		return list
+	case map[string]string:
+		pairs := make(map[string]string, len(v))
+		for k, s := range v {
+			pairs[address.Show(k)] = address.Show(s)
+		}
+		return pairs
 	}
-	return s
+	return v
 }
 
 // Source returns which layer the value of the option (by its flag's name) came

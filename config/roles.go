@@ -71,8 +71,11 @@ type Scheduler struct {
 	TasksFile    string            // a list that is watched
 	TasksURL     string            // a list that is polled
 	TasksPoll    time.Duration     // how often
-	TasksColumns map[string]string // taskfile.Options.Columns for both
-	Log          Log
+	TasksHeaders map[string]string // that its server wants
+	// TasksTokenFile has a token for it, TasksCA who may vouch for it, PEM.
+	TasksTokenFile, TasksCA string
+	TasksColumns            map[string]string // taskfile.Options.Columns for both
+	Log                     Log
 }
 
 // OIDC says whose JWTs are taken, and for what.
@@ -144,6 +147,9 @@ func NewScheduler() (*Scheduler, *Options) {
 		{name: "load-band", value: amountValue(&c.Placement.LoadBand), help: "how far, in parts of the mean, workers may differ before measured load moves anything; 0 for 0.1"},
 		{name: "tasks-file", value: textValue(&c.TasksFile, "FILE"), help: "take tasks from this file, and again when it changes"},
 		{name: "tasks-url", value: textValue(&c.TasksURL, "URL"), help: "take tasks from this address"},
+		{name: "tasks-headers", value: pairsValue(&c.TasksHeaders, "NAME=VALUE,...", ","), help: "HTTP headers to send along; secrets belong in a configuration file or in --tasks-token-file", secret: true},
+		{name: "tasks-token-file", value: textValue(&c.TasksTokenFile, "FILE"), help: "a file with a token that is sent as Authorization: Bearer, over TLS or to this machine"},
+		{name: "tasks-ca", value: textValue(&c.TasksCA, "FILE"), help: "who may vouch for that address, PEM; else the system's"},
 		{name: "tasks-poll", value: durationValue(&c.TasksPoll), help: "ask that address so often"},
 		{name: "tasks-columns", value: pairsValue(&c.TasksColumns, "FIELD=TEXT,...", ","), help: "how fields are made of a CSV's columns: 'id={a}-{b},weight={n}'"},
 	}

@@ -62,6 +62,8 @@ func (c *Scheduler) validate() (string, error) {
 		rule{"load-blend", share(c.Placement.LoadBlend)},
 		rule{"load-band", share(c.Placement.LoadBand)},
 		rule{"tasks-url", webAddress(c.TasksURL)},
+		rule{"tasks-token-file", readable(c.TasksTokenFile)},
+		rule{"tasks-ca", readable(c.TasksCA)},
 		rule{"tasks-poll", positive(c.TasksPoll)},
 	)
 }
@@ -233,6 +235,9 @@ func endpoints(list []string) error {
 			addr = e
 		case scheme != "http" && scheme != "https":
 			addr = ""
+		}
+		if strings.Contains(addr, "@") {
+			return want(e, "no user and password in it: they are etcd_user and etcd_password_file")
 		}
 		if addresses([]string{strings.TrimSuffix(addr, "/")}) != nil {
 			return want(e, "http://host:port, https://host:port, or host:port")

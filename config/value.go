@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/rota-project/rota/internal/address"
 	"github.com/rota-project/rota/internal/linedoc"
 	"github.com/rota-project/rota/placement"
 )
@@ -36,7 +37,7 @@ type wantError struct {
 func (e *wantError) Error() string { return fmt.Sprintf("%q: want %s", e.found, e.want) }
 
 func want(found, format string, args ...any) error {
-	return &wantError{found, fmt.Sprintf(format, args...)}
+	return &wantError{address.Show(found), fmt.Sprintf(format, args...)}
 }
 
 // plain makes the words of a scalar of one of the kinds.

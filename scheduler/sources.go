@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/rota-project/rota"
+	"github.com/rota-project/rota/internal/address"
 	"github.com/rota-project/rota/placement"
 	"github.com/rota-project/rota/source"
 	"github.com/rota-project/rota/store"
@@ -178,7 +179,7 @@ func (l *leader) tellSource(ctx context.Context, name string, n int, problem err
 	v.Read(func() {
 		old := v.Sources[name]
 		if problem != nil {
-			m.Error, m.Tasks = problem.Error(), old.GetTasks()
+			m.Error, m.Tasks = address.Text(problem.Error()), old.GetTasks()
 		}
 		same = old != nil && old.GetTasks() == m.GetTasks() && old.GetError() == m.GetError()
 	})
@@ -186,7 +187,7 @@ func (l *leader) tellSource(ctx context.Context, name string, n int, problem err
 		return nil
 	}
 	if problem != nil {
-		l.s.log.Error("source not taken, its last list stays", "source", name, "error", problem)
+		l.s.log.Error("source not taken, its last list stays", "source", name, "error", address.Error(problem))
 	}
 	value, err := record.Encode(m)
 	if err != nil {

@@ -25,6 +25,7 @@ import (
 	"github.com/rota-project/rota"
 	"github.com/rota-project/rota/config"
 	"github.com/rota-project/rota/gateway/command"
+	"github.com/rota-project/rota/internal/address"
 	"github.com/rota-project/rota/internal/logs"
 )
 
@@ -156,7 +157,7 @@ func oneLine(err error) string {
 			text = st.Code().String()
 		}
 	}
-	return printable(strings.Join(strings.Fields(text), " "))
+	return printable(address.Text(strings.Join(strings.Fields(text), " ")))
 }
 
 // group is a command that only holds others.

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"io"
 	"log/slog"
+
+	"github.com/rota-project/rota/internal/address"
 )
 
 // Logger returns a logger of the format (text or json) that leaves out what is
@@ -12,11 +14,11 @@ func Logger(w io.Writer, level slog.Level, format string) *slog.Logger {
 	if w, ok := w.(*Writer); ok {
 		w.SetNotice(func(dropped uint64) []byte {
 			var b bytes.Buffer
-			slog.New(handler(&b, level, format)).Error("log lines dropped: nobody read them in time", "lines", dropped)
+			slog.New(handler(&b, level, format, discreet)).Error("log lines dropped: nobody read them in time", "lines", dropped)
 			return b.Bytes()
 		})
 	}
-	return slog.New(handler(w, level, format))
+	return slog.New(handler(w, level, format, discreet))
 }
 
 // Output returns a logger for the lines that other programs write. They are
@@ -26,19 +28,43 @@ func Output(w io.Writer, format string) *slog.Logger {
 	if whole, ok := w.(*Writer); ok {
 		w = whole.Half()
 	}
-	return slog.New(handler(w, slog.LevelInfo, format))
+	return slog.New(handler(w, slog.LevelInfo, format, func(a slog.Attr) slog.Attr { return a }))
 }
 
-func handler(w io.Writer, level slog.Level, format string) slog.Handler {
-	opts := &slog.HandlerOptions{Level: level}
+// handler writes lines; show is what becomes of their attributes.
+func handler(w io.Writer, level slog.Level, format string, show func(slog.Attr) slog.Attr) slog.Handler {
+	opts := &slog.HandlerOptions{Level: level, ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+		if format == "json" && a.Value.Kind() == slog.KindDuration {
+			a.Value = slog.StringValue(a.Value.Duration().String()) // else a bare count of nanoseconds
+		}
+		return show(a)
+	}}
 	if format != "json" {
 		return slog.NewTextHandler(w, opts)
 	}
-	opts.ReplaceAttr = func(_ []string, a slog.Attr) slog.Attr {
-		if a.Value.Kind() == slog.KindDuration {
-			a.Value = slog.StringValue(a.Value.Duration().String()) // else a bare count of nanoseconds
-		}
-		return a
-	}
 	return slog.NewJSONHandler(w, opts)
+}
+
+// discreet shows the addresses in a without their secrets.
+func discreet(a slog.Attr) slog.Attr {
+	switch a.Value.Kind() { //nolint:exhaustive // the rest has no text
+	case slog.KindString:
+		if text := address.Text(a.Value.String()); text != a.Value.String() {
+			a.Value = slog.StringValue(text)
+		}
+	case slog.KindAny:
+		switch v := a.Value.Any().(type) {
+		case error:
+			if v != nil {
+				a.Value = slog.AnyValue(address.Error(v))
+			}
+		case []string:
+			list := make([]string, len(v))
+			for i, s := range v {
+				list[i] = address.Show(s)
+			}
+			a.Value = slog.AnyValue(list)
+		}
+	}
+	return a
 }

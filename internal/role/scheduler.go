@@ -102,7 +102,11 @@ func runNode(ctx context.Context, c *config.Scheduler, sc scheduler.Config, grpc
 	sc.MaxWorkers, sc.BarrierWorkers, sc.BarrierWait = c.MaxWorkers, c.BarrierWorkers, c.BarrierWait
 	sc.Moves = ownership.Limits{InAll: c.MaxMoves}
 	sc.SlowStart, sc.Placement = c.SlowStart, c.Placement
-	sc.Sources = append(sc.Sources, sources(c)...)
+	lists, err := sources(c)
+	if err != nil {
+		return err
+	}
+	sc.Sources = append(sc.Sources, lists...)
 	sv := server.Config{Scheduler: sc, GRPC: grpcL, HTTP: httpL}
 	following, stopFollowing := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopFollowing()
@@ -148,7 +152,7 @@ func openStore(ctx context.Context, c *config.Scheduler, endpoints []string, qui
 }
 
 // sources are the lists that the configuration names.
-func sources(c *config.Scheduler) []*source.Source {
+func sources(c *config.Scheduler) ([]*source.Source, error) {
 	parse := func(name string, r io.Reader) ([]rota.Task, error) {
 		return taskfile.Read(r, name, taskfile.Options{Columns: c.TasksColumns})
 	}
@@ -159,9 +163,13 @@ func sources(c *config.Scheduler) []*source.Source {
 		out = append(out, s)
 	}
 	if c.TasksURL != "" {
-		s := source.URL(c.TasksURL, c.TasksPoll, nil, parse)
+		client, err := source.Access{Headers: c.TasksHeaders, TokenFile: c.TasksTokenFile, CAFile: c.TasksCA}.Client()
+		if err != nil {
+			return nil, err
+		}
+		s := source.URL(c.TasksURL, c.TasksPoll, client, parse)
 		s.Name = "tasks-url"
 		out = append(out, s)
 	}
-	return out
+	return out, nil
 }

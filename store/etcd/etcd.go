@@ -28,6 +28,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/rota-project/rota"
+	"github.com/rota-project/rota/internal/address"
 	"github.com/rota-project/rota/pki"
 	"github.com/rota-project/rota/store"
 )
@@ -99,7 +100,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	defer cancel()
 	user, err := connect(ctx, cc, cfg.Root)
 	if err != nil {
-		return nil, fmt.Errorf("etcd: no answer from %s within %v: %w", strings.Join(cfg.Endpoints, ", "), cc.DialTimeout, err)
+		return nil, fmt.Errorf("etcd: no answer from %s within %v: %w", address.Text(strings.Join(cfg.Endpoints, ", ")), cc.DialTimeout, address.Error(err))
 	}
 	if !user {
 		cc.Username, cc.Password = "", ""
@@ -193,7 +194,7 @@ func clientConfig(cfg Config) (clientv3.Config, error) {
 	}
 	for _, e := range cfg.Endpoints {
 		if _, rest, ok := strings.Cut(e, "://"); strings.TrimSpace(e) != e || e == "" || ok && rest == "" {
-			return cc, &rota.FieldError{Field: "endpoints", Value: e, Want: "host:port or a URL"}
+			return cc, &rota.FieldError{Field: "endpoints", Value: address.Show(e), Want: "host:port or a URL"}
 		}
 	}
 	if least := min(cfg.DialTimeout, cfg.RequestTimeout, cfg.Patience); least < 0 {
