@@ -1,11 +1,8 @@
 package api
 
 import (
-	"bytes"
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"slices"
@@ -28,6 +25,11 @@ func NewServer(h http.Handler) *http.Server {
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    MaxHeader,
+		HTTP2: &http.HTTP2Config{
+			MaxConcurrentStreams:          100,
+			MaxReceiveBufferPerConnection: 128 << 10, // of what nobody reads yet
+			MaxReceiveBufferPerStream:     64 << 10,
+		},
 		BaseContext: func(net.Listener) context.Context {
 			return context.WithValue(context.Background(), stoppingKey{}, stopping)
 		},
@@ -74,37 +76,6 @@ func hostName(hostport string) string {
 		host = hostport
 	}
 	return strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
-}
-
-// readBody reads the body of r into memory, within MaxBody. It answers and
-// reports false if that is not possible.
-func readBody(w http.ResponseWriter, r *http.Request) bool {
-	if r.Body == nil || r.Body == http.NoBody {
-		return true
-	}
-	data, err := io.ReadAll(http.MaxBytesReader(w, &stallReader{r.Body, http.NewResponseController(w)}, MaxBody))
-	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
-		writeError(w, http.StatusRequestEntityTooLarge, "invalid_argument", fmt.Sprintf("the body has more than %d bytes", MaxBody), "")
-		return false
-	}
-	if err != nil {
-		writeError(w, http.StatusBadRequest, "invalid_argument", "the body cannot be read: "+err.Error(), "")
-		return false
-	}
-	_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
-	r.Body = io.NopCloser(bytes.NewReader(data))
-	return true
-}
-
-// stallReader gives each read of a body its own time.
-type stallReader struct {
-	io.ReadCloser
-	ctl *http.ResponseController
-}
-
-func (s *stallReader) Read(p []byte) (int, error) {
-	_ = s.ctl.SetReadDeadline(time.Now().Add(stall)) // not every writer has one: then the server's own limits hold
-	return s.ReadCloser.Read(p)
 }
 
 // rollingDeadline gives each write its own time, so that a watch may last for

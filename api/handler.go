@@ -12,14 +12,12 @@ import (
 
 	"github.com/rota-project/rota"
 	rotav1 "github.com/rota-project/rota/api/rota/v1"
+	"github.com/rota-project/rota/auth"
+	"github.com/rota-project/rota/internal/unread"
 )
 
 // Limits of the HTTP API.
 const (
-	// MaxBody is the most bytes that the body of a request may have. It is also
-	// the limit that a gRPC server and its clients should set for a message, so
-	// that what one way takes the other takes too.
-	MaxBody = 64 << 20
 	// MaxHeader is the most bytes that the header of a request may have.
 	MaxHeader = 32 << 10
 	// DefaultTimeout is how long a call may take, watches excepted.
@@ -48,10 +46,11 @@ type Config struct {
 	// Jobs answers the calls of the old job API: /start, /stop, /query, /stream.
 	// Nil: there is nothing there.
 	Jobs http.Handler
-	// Admit decides who may call the routes that are no gRPC methods, by the
-	// names below. Its error is a gRPC status. Nil: all may. Calls under /v1 are
-	// decided about where Conn leads.
-	Admit func(r *http.Request, method string) error
+	// Admit decides who may call a route, when nothing but the header of the
+	// request was read: by the name of the gRPC method, or by those below. The
+	// pass, which may be nil, pays for the body and is ended by whoever gave it.
+	// The error is a gRPC status. Nil: all may.
+	Admit func(r *http.Request, method string) (*auth.Pass, error)
 	// Timeout is the most time a call may take, watches excepted.
 	// Zero means DefaultTimeout.
 	Timeout time.Duration
@@ -79,11 +78,14 @@ func NewHandler(cfg Config) (http.Handler, error) {
 	if cfg.Timeout == 0 {
 		cfg.Timeout = DefaultTimeout
 	}
-	calls, err := newGateway(strictConn{cfg.Conn})
+	known, err := newRoutes()
 	if err != nil {
 		return nil, err
 	}
-	root := &root{cfg: cfg, calls: calls}
+	root := &root{cfg: cfg, routes: known}
+	if root.calls, err = newGateway(strictConn{cfg.Conn}, root.admit); err != nil {
+		return nil, err
+	}
 	guarded := http.NewCrossOriginProtection()
 	guarded.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		writeError(w, http.StatusForbidden, "permission_denied", "a page of another origin may not change anything here", "")
@@ -95,8 +97,17 @@ func NewHandler(cfg Config) (http.Handler, error) {
 // without cleaning the path: a task's id may contain anything, "//" and ".."
 // too, as long as it is escaped.
 type root struct {
-	cfg   Config
-	calls http.Handler
+	cfg    Config
+	routes routes
+	calls  http.Handler
+}
+
+// enter asks whether the request may call the method.
+func (h *root) enter(r *http.Request, method string) (*auth.Pass, error) {
+	if h.cfg.Admit == nil {
+		return nil, nil
+	}
+	return h.cfg.Admit(r, method)
 }
 
 func (h *root) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -124,11 +135,10 @@ func (h *root) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		writeError(w, http.StatusNotFound, "not_found", "nothing is at "+r.URL.Path, "")
 		return
 	}
-	if h.cfg.Admit != nil {
-		if err := h.cfg.Admit(r, method); err != nil {
-			handleError(r.Context(), nil, marshaler{}, w, r, err)
-			return
-		}
+	if _, err := h.enter(r, method); err != nil {
+		unread.Close(w, r)
+		handleError(r.Context(), nil, marshaler{}, w, r, err)
+		return
 	}
 	next.ServeHTTP(w, r)
 }
@@ -142,7 +152,7 @@ func (h *root) serveCall(w http.ResponseWriter, r *http.Request) {
 	defer cancel()
 	r = r.WithContext(ctx)
 	r, ok := withQuery(w, r)
-	if !ok || !readBody(w, r) {
+	if !ok {
 		return
 	}
 	// The gateway's router must see each part of the path as it was escaped, or
@@ -190,12 +200,12 @@ func getOnly(next http.Handler) http.Handler {
 	})
 }
 
-// newGateway returns the calls of the four services as JSON over conn.
-func newGateway(conn grpc.ClientConnInterface) (http.Handler, error) {
+// newGateway returns the calls of the services as JSON over conn, behind admit.
+func newGateway(conn grpc.ClientConnInterface, admit runtime.Middleware) (http.Handler, error) {
 	mux := runtime.NewServeMux(
 		runtime.WithMarshalerOption(runtime.MIMEWildcard, marshaler{}),
 		runtime.WithUnescapingMode(runtime.UnescapingModeLegacy),
-		runtime.WithMiddlewares(unescape),
+		runtime.WithMiddlewares(admit, unescape),
 		runtime.WithErrorHandler(handleError),
 		runtime.WithRoutingErrorHandler(handleRoutingError),
 		runtime.WithDisablePathLengthFallback(),

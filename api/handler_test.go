@@ -17,6 +17,7 @@ import (
 
 	"github.com/rota-project/rota"
 	"github.com/rota-project/rota/api"
+	"github.com/rota-project/rota/api/bound"
 	rotav1 "github.com/rota-project/rota/api/rota/v1"
 	"github.com/rota-project/rota/internal/fakecluster"
 )
@@ -350,7 +351,7 @@ func TestOtherOrigins(t *testing.T) {
 func TestBodyLimit(t *testing.T) {
 	t.Parallel()
 	_, s := server(t, api.Config{})
-	body := bytes.Repeat([]byte(" "), api.MaxBody+1)
+	body := bytes.Repeat([]byte(" "), bound.MaxListBody+1)
 	if code, got := do(t, s, "POST", "/v1/tasks:apply", string(body)); code != http.StatusRequestEntityTooLarge {
 		t.Errorf("%d %s", code, got)
 	}

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	rotav1 "github.com/rota-project/rota/api/rota/v1"
 )
 
 // oneConn is a listener for one connection within the process.
@@ -100,7 +102,7 @@ func TestBodyThatStops(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		conn := serveOne(t, func(w http.ResponseWriter, r *http.Request) {
-			if readBody(w, r) {
+			if readBody(w, r, nil, route{body: 1 << 10, input: (&rotav1.ApplyTasksRequest{}).ProtoReflect().Descriptor()}) {
 				_, _ = io.WriteString(w, "all of it")
 			}
 		})
@@ -120,5 +122,6 @@ func TestBodyThatStops(t *testing.T) {
 		if took := time.Since(sent); resp.StatusCode != http.StatusBadRequest || !strings.Contains(string(body), "cannot be read") || took != stall {
 			t.Errorf("after %v: %d %s", took, resp.StatusCode, body)
 		}
+		time.Sleep(stall) // the server closes in two steps
 	})
 }

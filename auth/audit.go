@@ -138,7 +138,7 @@ func whence(ctx context.Context) string {
 	if !ok || p.Addr == nil {
 		return ""
 	}
-	if md, _ := metadata.FromIncomingContext(ctx); p.Addr.Network() == "bufconn" {
+	if md, _ := metadata.FromIncomingContext(ctx); within(ctx) {
 		if said := md.Get("x-forwarded-for"); len(said) > 0 {
 			list := strings.Split(said[len(said)-1], ",")
 			return strings.TrimSpace(list[len(list)-1])
@@ -165,6 +165,12 @@ func Audit(ctx context.Context, target string, err error) {
 	if a, ok := ctx.Value(auditorKey{}).(auditor); ok && a.writes {
 		audit(ctx, a.log, a.who, a.method, target, err)
 	}
+}
+
+// within reports whether a call comes from the HTTP side, within the process.
+func within(ctx context.Context) bool {
+	p, ok := peer.FromContext(ctx)
+	return ok && p.Addr != nil && p.Addr.Network() == "bufconn"
 }
 
 // audit writes one line: who did what to which, and what came of it.

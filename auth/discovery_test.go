@@ -7,10 +7,12 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -22,6 +24,8 @@ type issuer struct {
 	*httptest.Server
 	mu   sync.Mutex
 	keys map[string]ed25519.PublicKey // by kid, as they are published
+	// asked is how often its keys were asked for.
+	asked atomic.Int64
 }
 
 func newIssuer(t *testing.T) *issuer {
@@ -32,6 +36,7 @@ func newIssuer(t *testing.T) *issuer {
 		_ = json.NewEncoder(w).Encode(map[string]any{"issuer": i.URL, "jwks_uri": i.URL + "/keys", "id_token_signing_alg_values_supported": []string{"EdDSA", "HS256", "none"}})
 	})
 	mux.HandleFunc("GET /keys", func(w http.ResponseWriter, _ *http.Request) {
+		i.asked.Add(1)
 		i.mu.Lock()
 		defer i.mu.Unlock()
 
@@ -144,5 +149,35 @@ func TestDiscovery(t *testing.T) {
 	var fe *rota.FieldError
 	if _, err := NewJWT(t.Context(), JWTConfig{Issuer: "http://issuer.example", Audience: "rota"}); !errors.As(err, &fe) || fe.Field != "oidc.issuer" {
 		t.Errorf("an issuer in the clear: %v", err)
+	}
+}
+
+// TestIssuerIsAskedSeldom: whoever makes up JWTs does not have the issuer asked
+// for each, and whose key is known does not wait for that.
+func TestIssuerIsAskedSeldom(t *testing.T) {
+	t.Parallel()
+	i := newIssuer(t)
+	key := i.publish(t, "k1")
+	v, err := NewJWT(t.Context(), JWTConfig{Issuer: i.URL, Audience: "rota", Client: i.Client()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	sign := func(kid string) Secret {
+		body := unsigned(t, map[string]string{"alg": "EdDSA", "kid": kid}, map[string]any{
+			"iss": i.URL, "aud": "rota", "sub": "ada", "role": "operator", "exp": time.Now().Add(time.Hour).Unix(),
+		})
+		return Secret(body + "." + base64.RawURLEncoding.EncodeToString(ed25519.Sign(key, []byte(body))))
+	}
+	began := time.Now()
+	for n := range 200 {
+		if _, err := v.Verify(t.Context(), sign("k1")); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := v.Verify(t.Context(), sign(fmt.Sprint("made up ", n))); err == nil {
+			t.Fatal("a key that nobody published")
+		}
+	}
+	if n, most := i.asked.Load(), askBurst+int64(time.Since(began)/askEvery)+1; n > most {
+		t.Errorf("asked %d times, at most %d", n, most)
 	}
 }

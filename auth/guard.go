@@ -50,7 +50,7 @@ func NewGuard(c GuardConfig) *Guard {
 	if c.Authenticator == nil {
 		c.Authenticator = &Authenticator{}
 	}
-	return &Guard{who: c.Authenticator, policy: c.Policy, namespace: c.Namespace, limiter: newLimiter(c.Limits), log: c.Audit}
+	return &Guard{who: c.Authenticator, policy: c.Policy, namespace: c.Namespace, limiter: newLimiter(c.Limits), log: slog.New(newSampled(c.Audit.Handler()))}
 }
 
 // Admit decides about one call. On nil the context carries the identity.
@@ -67,18 +67,46 @@ func (g *Guard) Admit(ctx context.Context, method string) (context.Context, Iden
 	if err := g.policy.Allow(method, who, g.namespace); err != nil {
 		return ctx, who, err
 	}
-	if g.limited(who, method) && !g.limiter.call(who, time.Now()) {
+	if g.limited(ctx, who, method) && !g.limiter.call(account(ctx, who), time.Now()) {
 		return ctx, who, status.Error(codes.ResourceExhausted, "too many calls a second with these credentials")
 	}
 	return context.WithValue(With(ctx, who), auditorKey{}, auditor{g.log, who, method, g.policy[method].Writes}), who, nil
 }
 
-// limited reports whether rates apply: not to what workers and schedulers must
-// say to each other, nor to who is trusted with everything anyway, which is where
-// a whole cluster on one machine asks from.
-func (g *Guard) limited(who Identity, method string) bool {
-	r := g.policy[method]
-	return who.Kind != Local && !r.Worker && !r.Scheduler
+// limited reports whether rates apply: not to the certificates of workers and
+// schedulers, which have things to say, nor to who is trusted with everything
+// anyway, which is where a whole cluster on one machine asks from; not to health
+// probes, which nobody's asking may make fail; nor to what the HTTP side passes
+// on, which it has counted.
+func (g *Guard) limited(ctx context.Context, who Identity, method string) bool {
+	return who.Kind != Local && who.Kind != ByCert && !g.policy[method].Probe && !within(ctx)
+}
+
+// Knows reports whether Admit can decide about a call at once, without asking an
+// issuer for its keys.
+func (g *Guard) Knows(ctx context.Context) bool { return g.who.knows(ctx) }
+
+// Enter decides about a call before anything but its headers was read, and lets it
+// in: the context carries its Pass, which the caller ends. What it refuses is
+// audited; the pass then only says who it was. A call that was let in before keeps
+// its pass.
+func (g *Guard) Enter(ctx context.Context, method string) (context.Context, *Pass, error) {
+	p := PassFrom(ctx)
+	if p != nil {
+		return ctx, p, nil
+	}
+	ctx, who, err := g.Admit(ctx, method)
+	if err == nil {
+		var ok bool
+		if p, ok = g.limiter.enter(account(ctx, who), who, g.limited(ctx, who, method), time.Now()); !ok {
+			err = status.Errorf(codes.ResourceExhausted, "more than %d calls at once with these credentials", g.limiter.limits.Streams)
+		}
+	}
+	if err != nil {
+		audit(ctx, g.log, who, method, "", err)
+		return ctx, &Pass{who: who, ended: true}, err
+	}
+	return context.WithValue(ctx, passKey{}, p), p, nil
 }
 
 // AdmitAudited is Admit for a route that is no gRPC method: what it refuses is
@@ -94,11 +122,12 @@ func (g *Guard) AdmitAudited(ctx context.Context, method string) (context.Contex
 // Unary is the interceptor of unary methods.
 func (g *Guard) Unary() grpc.UnaryServerInterceptor {
 	return func(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
-		ctx, who, err := g.Admit(ctx, info.FullMethod)
+		ctx, p, err := g.Enter(ctx, info.FullMethod)
 		if err != nil {
-			audit(ctx, g.log, who, info.FullMethod, Target(req), err)
 			return nil, err
 		}
+		defer p.End()
+		who := p.Who()
 		resp, err := handler(ctx, req)
 		if g.policy[info.FullMethod].Writes {
 			audit(ctx, g.log, who, info.FullMethod, Target(req), err)
@@ -110,17 +139,18 @@ func (g *Guard) Unary() grpc.UnaryServerInterceptor {
 // Stream is the interceptor of streams.
 func (g *Guard) Stream() grpc.StreamServerInterceptor {
 	return func(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
-		ctx, who, err := g.Admit(ss.Context(), info.FullMethod)
+		ctx, p, err := g.Enter(ss.Context(), info.FullMethod)
 		if err != nil {
-			audit(ctx, g.log, who, info.FullMethod, "", err)
 			return err
 		}
+		defer p.End()
+		who := p.Who()
 		give, ok := func() {}, true
-		if g.limited(who, info.FullMethod) {
-			give, ok = g.limiter.stream(who, time.Now())
+		if info.IsClientStream {
+			give, ok = g.limiter.upload(p)
 		}
 		if !ok {
-			err := status.Error(codes.ResourceExhausted, "too many streams at once with these credentials")
+			err := status.Errorf(codes.ResourceExhausted, "more than %d streams to send on at once with these credentials", g.limiter.limits.Uploads)
 			audit(ctx, g.log, who, info.FullMethod, "", err)
 			return err
 		}

@@ -1,10 +1,14 @@
 package auth
 
 import (
+	"cmp"
+	"context"
+	"net"
 	"sync"
 	"time"
 
 	"golang.org/x/time/rate"
+	"google.golang.org/grpc/peer"
 )
 
 // Limits of one identity. The zero value means the defaults.
@@ -12,24 +16,38 @@ type Limits struct {
 	// Rate is how many calls a second, Burst how many at once.
 	Rate  float64
 	Burst int
-	// Streams is how many streams (watches, logs) at once.
-	Streams int
+	// Streams is how many calls and streams (watches, logs) may be under way,
+	// Uploads how many streams on which the client goes on sending.
+	Streams, Uploads int
+	// Bytes is how many bytes of memory the requests under way may hold, AllBytes
+	// how many those of all identities together.
+	Bytes, AllBytes int64
 }
 
 // Defaults of Limits: far above what people and programs do, far below what
 // would hurt.
 const (
-	DefaultRate    = 2000
-	DefaultBurst   = 4000
-	DefaultStreams = 1000
+	DefaultRate     = 2000
+	DefaultBurst    = 4000
+	DefaultStreams  = 1000
+	DefaultUploads  = 100
+	DefaultBytes    = 256 << 20
+	DefaultAllBytes = 512 << 20
 )
 
-// idle is how long an identity is remembered that does nothing.
-const idle = 10 * time.Minute
+const (
+	// idle is how long an identity is remembered that does nothing.
+	idle = 10 * time.Minute
+	// maxStrangers is how many addresses have an account of their own. The others
+	// share one.
+	maxStrangers = 10_000
+)
 
-// limiter counts what each identity does. Anonymous callers share one account.
+// limiter counts what each identity does. Callers without credentials have an
+// account for each address.
 type limiter struct {
 	limits Limits
+	bytes  budget
 
 	mu      sync.Mutex
 	callers map[string]*caller
@@ -38,34 +56,50 @@ type limiter struct {
 
 type caller struct {
 	bucket  *rate.Limiter
-	streams int
 	seen    time.Time
+	streams int
+	uploads int
+	passes  int
+	bytes   int64 // guarded by the budget's lock
 }
 
 func newLimiter(l Limits) *limiter {
-	if l.Rate == 0 {
-		l.Rate = DefaultRate
-	}
-	if l.Burst == 0 {
-		l.Burst = max(int(l.Rate), DefaultBurst)
-	}
-	if l.Streams == 0 {
-		l.Streams = DefaultStreams
-	}
-	return &limiter{limits: l, callers: map[string]*caller{}}
+	l.Rate = cmp.Or(l.Rate, DefaultRate)
+	l.Burst = cmp.Or(l.Burst, max(int(l.Rate), DefaultBurst))
+	l.Streams = cmp.Or(l.Streams, DefaultStreams)
+	l.Uploads = cmp.Or(l.Uploads, min(DefaultUploads, l.Streams))
+	l.Bytes = cmp.Or(l.Bytes, DefaultBytes)
+	l.AllBytes = cmp.Or(l.AllBytes, max(DefaultAllBytes, l.Bytes))
+	return &limiter{limits: l, bytes: budget{each: l.Bytes, all: l.AllBytes}, callers: map[string]*caller{}}
 }
 
-func (l *limiter) get(who Identity, now time.Time) *caller {
-	key := string(who.Kind) + "/" + who.ID
+// account is whose account a call is on.
+func account(ctx context.Context, who Identity) string {
+	if who.Kind != Anonymous {
+		return string(who.Kind) + "/" + who.ID
+	}
+	if p, ok := peer.FromContext(ctx); ok && p.Addr != nil {
+		if host, _, err := net.SplitHostPort(p.Addr.String()); err == nil {
+			return string(Anonymous) + "/" + host
+		}
+	}
+	return string(Anonymous)
+}
+
+func (l *limiter) get(key string, now time.Time) *caller {
 	if now.Sub(l.swept) > idle {
 		l.swept = now
 		for k, c := range l.callers {
-			if c.streams == 0 && now.Sub(c.seen) > idle {
+			if c.passes == 0 && c.streams == 0 && now.Sub(c.seen) > idle {
 				delete(l.callers, k)
 			}
 		}
 	}
 	c := l.callers[key]
+	if c == nil && len(l.callers) >= maxStrangers && len(key) > len(Anonymous) && key[:len(Anonymous)] == string(Anonymous) {
+		key = string(Anonymous)
+		c = l.callers[key]
+	}
 	if c == nil {
 		c = &caller{bucket: rate.NewLimiter(rate.Limit(l.limits.Rate), l.limits.Burst)}
 		l.callers[key] = c
@@ -74,25 +108,53 @@ func (l *limiter) get(who Identity, now time.Time) *caller {
 	return c
 }
 
-// call reports whether the identity may call now.
-func (l *limiter) call(who Identity, now time.Time) bool {
+// call reports whether a call on the account may be made now.
+func (l *limiter) call(key string, now time.Time) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.get(who, now).bucket.AllowN(now, 1)
+	return l.get(key, now).bucket.AllowN(now, 1)
 }
 
-// stream takes one of the identity's streams; give returns it.
-func (l *limiter) stream(who Identity, now time.Time) (give func(), ok bool) {
+// enter lets in a call that was admitted. It reports false if the account has too
+// many under way; those that are not counted are never too many.
+func (l *limiter) enter(key string, who Identity, counted bool, now time.Time) (*Pass, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	c := l.get(who, now)
-	if c.streams >= l.limits.Streams {
+	c := l.get(key, now)
+	if counted {
+		if c.streams >= l.limits.Streams {
+			return nil, false
+		}
+		c.streams++
+	}
+	c.passes++
+	return &Pass{who: who, limiter: l, c: c, counted: counted}, true
+}
+
+func (l *limiter) leave(p *Pass) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	p.c.passes--
+	if p.counted {
+		p.c.streams--
+	}
+}
+
+// upload takes one of the streams on which the client of a pass goes on sending;
+// give returns it.
+func (l *limiter) upload(p *Pass) (give func(), ok bool) {
+	if p == nil || !p.counted {
+		return func() {}, true
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if p.c.uploads >= l.limits.Uploads {
 		return nil, false
 	}
-	c.streams++
+	p.c.uploads++
 	return func() {
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		c.streams--
+		p.c.uploads--
 	}, true
 }

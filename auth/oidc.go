@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/coreos/go-oidc/v3/oidc"
+	"golang.org/x/time/rate"
 
 	"github.com/rota-project/rota"
 )
@@ -77,7 +78,9 @@ func NewJWT(ctx context.Context, c JWTConfig) (Verifier, error) {
 		if c.Client == nil {
 			c.Client = &http.Client{Timeout: issuerTimeout}
 		}
-		ctx = oidc.ClientContext(ctx, c.Client)
+		client := *c.Client
+		client.Transport = newPatient(client.Transport)
+		ctx = oidc.ClientContext(ctx, &client)
 		p, err := oidc.NewProvider(ctx, c.Issuer)
 		if err != nil {
 			return nil, fmt.Errorf("oidc: ask the issuer: %w", err)
@@ -95,6 +98,33 @@ func NewJWT(ctx context.Context, c JWTConfig) (Verifier, error) {
 	}
 	v.verifier = oidc.NewVerifier(c.Issuer, set, conf)
 	return v, nil
+}
+
+// patient asks an issuer only so often. Whoever makes up a JWT with an unknown
+// key has its keys asked for.
+type patient struct {
+	http.RoundTripper
+	bucket *rate.Limiter
+}
+
+// How often an issuer is asked, after the first few times.
+const (
+	askEvery = time.Second
+	askBurst = 5
+)
+
+func newPatient(t http.RoundTripper) http.RoundTripper {
+	if t == nil {
+		t = http.DefaultTransport
+	}
+	return &patient{t, rate.NewLimiter(rate.Every(askEvery), askBurst)}
+}
+
+func (p *patient) RoundTrip(r *http.Request) (*http.Response, error) {
+	if !p.bucket.Allow() {
+		return nil, errors.New("the issuer was asked a moment ago")
+	}
+	return p.RoundTripper.RoundTrip(r)
 }
 
 func readPublicKey(path string) (crypto.PublicKey, error) {

@@ -16,6 +16,8 @@ type Rule struct {
 	Role Role
 	// Public lets anybody call, without credentials.
 	Public bool
+	// Probe marks a question after health, which no rate applies to.
+	Probe bool
 	// Worker lets a worker's certificate call, for itself.
 	Worker bool
 	// Scheduler lets a scheduler's certificate call.

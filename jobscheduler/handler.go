@@ -14,6 +14,8 @@ import (
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"github.com/rota-project/rota/internal/unread"
 )
 
 // MaxBody is the most bytes that the body of an old call may have.
@@ -81,6 +83,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if h.cfg.Admit != nil {
 		var err error
 		if ctx, err = h.cfg.Admit(r, method); err != nil {
+			unread.Close(w, r)
 			fail(w, httpStatus(err), err)
 			return
 		}

@@ -73,8 +73,8 @@ func Policy() auth.Policy {
 		jobscheduler.QueryMethod:                                 see,
 		jobscheduler.StreamMethod:                                see,
 
-		healthv1.Health_Check_FullMethodName:                                   {Public: true},
-		healthv1.Health_List_FullMethodName:                                    {Public: true},
+		healthv1.Health_Check_FullMethodName:                                   {Public: true, Probe: true},
+		healthv1.Health_List_FullMethodName:                                    {Public: true, Probe: true},
 		healthv1.Health_Watch_FullMethodName:                                   see, // a stream is worth holding against somebody
 		reflectionv1.ServerReflection_ServerReflectionInfo_FullMethodName:      see,
 		reflectionv1alpha.ServerReflection_ServerReflectionInfo_FullMethodName: see,
@@ -82,7 +82,7 @@ func Policy() auth.Policy {
 		api.MetricsMethod: see,
 		api.ConsoleMethod: {Public: true}, // the page itself holds nothing; what it asks for is asked with a token
 		api.OpenAPIMethod: {Public: true},
-		api.AliveMethod:   {Public: true},
-		api.ReadyMethod:   {Public: true},
+		api.AliveMethod:   {Public: true, Probe: true},
+		api.ReadyMethod:   {Public: true, Probe: true},
 	}
 }

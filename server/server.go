@@ -15,17 +15,19 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/netip"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/rota-project/rota/api"
+	"github.com/rota-project/rota/api/bound"
 	jobschedulerv1 "github.com/rota-project/rota/api/jobscheduler/v1"
 	rotav1 "github.com/rota-project/rota/api/rota/v1"
 	"github.com/rota-project/rota/auth"
 	"github.com/rota-project/rota/console"
 	"github.com/rota-project/rota/gateway"
 	"github.com/rota-project/rota/gateway/cluster"
+	"github.com/rota-project/rota/internal/door"
 	"github.com/rota-project/rota/internal/version"
 	"github.com/rota-project/rota/job/control"
 	"github.com/rota-project/rota/jobscheduler"
@@ -66,7 +68,9 @@ type Config struct {
 	Hosts []string
 	// Namespace is the one that this cluster is. Empty means auth.DefaultNamespace.
 	Namespace string
-	Limits    auth.Limits
+	// Limits are those of each caller, Door those of connections, of each port.
+	Limits auth.Limits
+	Door   door.Limits
 	// Patience is how long a connection may take to say its first words: its
 	// handshake, the header of a request. Zero means DefaultPatience.
 	Patience time.Duration
@@ -80,28 +84,29 @@ type Config struct {
 // DefaultPatience is how long a connection may take to say its first words.
 const DefaultPatience = 10 * time.Second
 
-// MaxMessage is the largest message that the gRPC API takes, in bytes.
-const MaxMessage = 64 << 20
-
 // Server is a running control-plane node.
 type Server struct {
-	cfg     Config
-	sched   *scheduler.Scheduler
-	service *service.Service
-	jobs    *control.Control
-	old     *jobscheduler.Registry
-	oldSub  *view.Subscription
-	guard   *auth.Guard
-	grpc    *grpc.Server // for others
-	inner   *grpc.Server // for the HTTP side, within the process
-	health  *health.Server
-	http    *http.Server
-	conn    *grpc.ClientConn
-	relay   link.Relay // of programs' messages
-	gateway *gateway.Gateway
-	members *cluster.Members
-	failed  chan error
-	cancel  context.CancelFunc
+	cfg      Config
+	sched    *scheduler.Scheduler
+	service  *service.Service
+	jobs     *control.Control
+	old      *jobscheduler.Registry
+	oldSub   *view.Subscription
+	guard    *auth.Guard
+	door     *door.Listener // of gRPC
+	httpDoor *door.Listener
+	grpc     *grpc.Server // for others
+	peers    *peers       // workers and schedulers that show a certificate
+	cluster  *grpc.Server // for them
+	inner    *grpc.Server // for the HTTP side, within the process
+	health   *health.Server
+	http     *http.Server
+	conn     *grpc.ClientConn
+	relay    link.Relay // of programs' messages
+	gateway  *gateway.Gateway
+	members  *cluster.Members
+	failed   chan error
+	cancel   context.CancelFunc
 }
 
 // Start starts a node. It serves before it has read the store: calls wait.
@@ -127,7 +132,7 @@ func Start(c Config) (*Server, error) {
 		c.Dial = insecure.NewCredentials()
 	}
 	s := &Server{
-		cfg: c, sched: sched, health: health.NewServer(), failed: make(chan error, 4+len(c.Gateway)),
+		cfg: c, sched: sched, health: health.NewServer(), failed: make(chan error, 5+len(c.Gateway)),
 		guard: auth.NewGuard(auth.GuardConfig{Authenticator: who, Policy: Policy(), Namespace: c.Namespace, Limits: c.Limits, Audit: log}),
 	}
 	keeper := &oldWorkers{sched.Name(), c.Scheduler.Store, sched.View()}
@@ -143,20 +148,27 @@ func Start(c Config) (*Server, error) {
 		handshake = credentials.NewTLS(c.TLS)
 	}
 	s.relay.Authorize = s.admitLink
-	s.grpc = s.newGRPC(grpc.Creds(link.Credentials(handshake, c.Patience, func(k net.Conn) {
-		if err := s.relay.Serve(context.Background(), k); err != nil {
-			log.Debug("link ended", "from", k.RemoteAddr().String(), "error", err)
-		}
-	})))
-	rotav1.RegisterSessionsServer(s.grpc, sched.Sessions())
-	rotav1.RegisterJobWorkServer(s.grpc, s.jobs)
-	jobschedulerv1.RegisterSchedulerServer(s.grpc, s.old)
-	reflection.Register(s.grpc)
-	s.inner = s.newGRPC()
+	s.door, s.httpDoor = door.New(c.GRPC, c.Door), door.New(c.HTTP, c.Door)
+	s.peers = &peers{
+		TransportCredentials: link.Credentials(handshake, c.Patience, func(k net.Conn) {
+			if err := s.relay.Serve(context.Background(), k); err != nil {
+				log.Debug("link ended", "from", k.RemoteAddr().String(), "error", err)
+			}
+		}),
+		known: s.door.Known, addr: c.GRPC.Addr(), conns: make(chan *shaken), closed: make(chan struct{}),
+	}
+	most := bound.MaxMessage
+	if who.OpenLocally {
+		most = bound.MaxAnswer // workers show no certificates, and everybody is trusted
+	}
+	s.grpc, s.cluster = s.newOuter(s.peers, most), s.newOuter(already{handshake}, bound.MaxAnswer)
+	s.inner = s.newGRPC(grpc.MaxRecvMsgSize(bound.MaxAnswer), grpc.MaxSendMsgSize(bound.MaxAnswer),
+		grpc.UnaryInterceptor(s.guard.Unary()), grpc.StreamInterceptor(s.guard.Stream()))
+	s.register(s.inner)
 	within := bufconn.Listen(1 << 20)
 	s.conn, err = grpc.NewClient("passthrough:///within", grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return within.DialContext(ctx) }),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(MaxMessage), grpc.MaxCallSendMsgSize(MaxMessage)))
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(bound.MaxAnswer), grpc.MaxCallSendMsgSize(bound.MaxAnswer)))
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("server: %w", err), s.undo())
 	}
@@ -166,14 +178,17 @@ func Start(c Config) (*Server, error) {
 	}
 	s.http = api.NewServer(handler)
 	s.http.ReadHeaderTimeout = c.Patience
+	s.http.ErrorLog = slog.NewLogLogger(log.Handler(), slog.LevelDebug) // whoever connects can cause a line
 	go func() { _ = s.inner.Serve(within) }()
+	for srv, l := range map[*grpc.Server]net.Listener{s.grpc: s.door, s.cluster: s.peers} {
+		go func() {
+			if err := srv.Serve(l); err != nil {
+				s.failed <- fmt.Errorf("serve gRPC: %w", err)
+			}
+		}()
+	}
 	go func() {
-		if err := s.grpc.Serve(c.GRPC); err != nil {
-			s.failed <- fmt.Errorf("serve gRPC: %w", err)
-		}
-	}()
-	go func() {
-		l := c.HTTP
+		var l net.Listener = s.httpDoor
 		if c.HTTPTLS != nil {
 			l = tls.NewListener(l, c.HTTPTLS)
 		}
@@ -229,19 +244,38 @@ func (s *Server) startGateway() error {
 	return nil
 }
 
-// newGRPC is a server of the API behind the guard.
+// newOuter is a server for others, behind a front.
+func (s *Server) newOuter(creds credentials.TransportCredentials, most int) *grpc.Server {
+	f := &front{guard: s.guard, door: s.door}
+	srv := s.newGRPC(append(f.options(most), grpc.Creds(creds))...)
+	in := guarded{srv, f}
+	s.register(in)
+	rotav1.RegisterSessionsServer(in, s.sched.Sessions())
+	rotav1.RegisterJobWorkServer(in, s.jobs)
+	jobschedulerv1.RegisterSchedulerServer(in, s.old)
+	reflection.Register(registrar{in, srv})
+	return srv
+}
+
+// registrar is where reflection registers itself, and what it tells about.
+type registrar struct {
+	grpc.ServiceRegistrar
+	reflection.ServiceInfoProvider
+}
+
 func (s *Server) newGRPC(opts ...grpc.ServerOption) *grpc.Server {
-	srv := grpc.NewServer(append(opts,
-		grpc.MaxRecvMsgSize(MaxMessage), grpc.MaxSendMsgSize(MaxMessage),
+	return grpc.NewServer(append(opts,
 		grpc.ConnectionTimeout(s.cfg.Patience), grpc.MaxConcurrentStreams(maxStreams),
-		grpc.UnaryInterceptor(s.guard.Unary()), grpc.StreamInterceptor(s.guard.Stream()),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 10 * time.Second, Timeout: 5 * time.Second, MaxConnectionIdle: idleTimeout}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
 	)...)
+}
+
+// register has a server answer the API.
+func (s *Server) register(srv grpc.ServiceRegistrar) {
 	s.service.Register(srv)
 	rotav1.RegisterJobsServer(srv, s.jobs)
 	healthv1.RegisterHealthServer(srv, s.health)
-	return srv
 }
 
 const (
@@ -254,20 +288,7 @@ const (
 // peer connects to another scheduler.
 func (s *Server) peer(address string) (*grpc.ClientConn, error) {
 	return grpc.NewClient("passthrough:///"+address, grpc.WithTransportCredentials(s.cfg.Dial),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(MaxMessage), grpc.MaxCallSendMsgSize(MaxMessage)))
-}
-
-// admit decides about a request of a route that is no gRPC method.
-func (s *Server) admit(r *http.Request, method string) (context.Context, error) {
-	md := metadata.MD{}
-	if values := r.Header.Values("Authorization"); len(values) > 0 {
-		md["authorization"] = values
-	}
-	ctx := metadata.NewIncomingContext(r.Context(), md)
-	if at, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
-		ctx = peer.NewContext(ctx, &peer.Peer{Addr: net.TCPAddrFromAddrPort(at)})
-	}
-	return s.guard.AdmitAudited(ctx, method)
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(bound.MaxAnswer), grpc.MaxCallSendMsgSize(bound.MaxMessage)))
 }
 
 // admitLink decides about a connection for the messages of programs, by the same
@@ -280,6 +301,9 @@ func (s *Server) admitLink(c net.Conn, bearer []byte) error {
 	ctx := metadata.NewIncomingContext(context.Background(), md)
 	ctx = peer.NewContext(ctx, &peer.Peer{Addr: c.RemoteAddr(), AuthInfo: link.AuthInfo(c)})
 	_, err := s.guard.AdmitAudited(ctx, LinkMethod)
+	if err == nil {
+		s.door.Known(c.RemoteAddr().String())
+	}
 	return err
 }
 
@@ -290,10 +314,10 @@ func (s *Server) handler() (http.Handler, error) {
 	}
 	return api.NewHandler(api.Config{
 		Conn: s.conn, Addr: s.cfg.HTTP.Addr().String(), Hosts: s.cfg.Hosts, Console: page, Metrics: s.sched.Metrics(), Ready: s.sched.Ready,
-		Jobs: jobscheduler.NewHandler(jobscheduler.HandlerConfig{Backends: []jobscheduler.Backend{s.old, s.jobs.Old()}, Admit: s.admit}),
-		Admit: func(r *http.Request, method string) error {
-			_, err := s.admit(r, method)
-			return err
+		Jobs: jobscheduler.NewHandler(jobscheduler.HandlerConfig{Backends: []jobscheduler.Backend{s.old, s.jobs.Old()}, Admit: s.admitOld}),
+		Admit: func(r *http.Request, method string) (*auth.Pass, error) {
+			_, pass, err := s.admit(r, method)
+			return pass, err
 		},
 	})
 }
@@ -332,16 +356,19 @@ func (s *Server) Stop(ctx context.Context) error {
 	}
 	stopped := make(chan struct{})
 	go func() {
-		s.grpc.GracefulStop()
+		var both sync.WaitGroup
+		both.Go(s.grpc.GracefulStop)
+		both.Go(s.cluster.GracefulStop)
+		both.Wait()
 		close(stopped)
 	}()
 	select {
 	case <-stopped:
 	case <-time.After(graceful):
-		s.grpc.Stop()
 	case <-ctx.Done():
-		s.grpc.Stop()
 	}
+	s.grpc.Stop()
+	s.cluster.Stop()
 	_ = s.conn.Close()
 	s.inner.Stop()
 	s.service.Close()

@@ -16,6 +16,7 @@ import (
 
 	rotav1 "github.com/rota-project/rota/api/rota/v1"
 	"github.com/rota-project/rota/auth"
+	"github.com/rota-project/rota/internal/door"
 	"github.com/rota-project/rota/pki"
 	"github.com/rota-project/rota/server"
 )
@@ -93,8 +94,9 @@ func TestSilentConnections(t *testing.T) {
 	if _, err := rotav1.NewJobsClient(c.dial(t, ca.Credentials(""))).ListJobs(token, &rotav1.ListJobsRequest{}); err != nil {
 		t.Errorf("gRPC beside them: %v", err)
 	}
-	if most := grpcL.most.Load() + httpL.most.Load(); most < int64(n)/4 {
-		t.Errorf("only %d of %d were open at once", most, n)
+	// Those that said nothing for longest were closed to make room for the others.
+	if most := grpcL.most.Load() + httpL.most.Load(); most < int64(min(n, 2*door.DefaultPerAddress))/4 || most > 2*door.DefaultPerAddress+100 {
+		t.Errorf("%d of %d were open at once", most, n)
 	}
 	for i, conn := range conns {
 		if err := conn.SetReadDeadline(time.Now().Add(30 * time.Second)); err != nil {

@@ -6,7 +6,7 @@ import (
 	"io"
 
 	"github.com/rota-project/rota"
-	"github.com/rota-project/rota/api"
+	"github.com/rota-project/rota/api/bound"
 	"github.com/rota-project/rota/api/convert"
 	rotav1 "github.com/rota-project/rota/api/rota/v1"
 
@@ -15,15 +15,19 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// applyPart is about how many bytes one call takes. A task is far smaller.
-const applyPart = api.MaxBody / 4
+// One call takes about so many bytes, and so many tasks. A task is far smaller
+// than what a call may have.
+const (
+	applyPart  = bound.MaxMessage / 4
+	applyTasks = 20_000
+)
 
-// parts cuts tasks into lists of about so many bytes each, and makes one of none.
-func parts(tasks []*rotav1.TaskDefinition, most int) (out [][]*rotav1.TaskDefinition) {
+// parts cuts tasks into lists for one call each, and makes one of none.
+func parts(tasks []*rotav1.TaskDefinition) (out [][]*rotav1.TaskDefinition) {
 	from, size := 0, 0
 	for n, t := range tasks {
 		one := protowire.SizeTag(1) + protowire.SizeBytes(proto.Size(t))
-		if size+one > most && n > from {
+		if n > from && (size+one > applyPart || n-from == applyTasks) {
 			out = append(out, tasks[from:n])
 			from, size = n, 0
 		}
@@ -35,7 +39,7 @@ func parts(tasks []*rotav1.TaskDefinition, most int) (out [][]*rotav1.TaskDefini
 // apply declares tasks. Those that take more than one call are asked after first,
 // all of them, so that nothing changes if one is refused.
 func (a *app) apply(ctx context.Context, tasks []rota.Task, dryRun bool) error {
-	lists := parts(convert.TasksToProto(tasks), applyPart)
+	lists := parts(convert.TasksToProto(tasks))
 	sum := &rotav1.ApplyTasksResponse{}
 	if dryRun || len(lists) > 1 {
 		for _, list := range lists {

@@ -15,7 +15,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/rota-project/rota"
-	"github.com/rota-project/rota/api"
+	"github.com/rota-project/rota/api/bound"
 	rotav1 "github.com/rota-project/rota/api/rota/v1"
 )
 
@@ -54,7 +54,7 @@ func (d *declarer) serve(t *testing.T) (addr string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := grpc.NewServer(grpc.MaxRecvMsgSize(api.MaxBody))
+	s := grpc.NewServer(grpc.MaxRecvMsgSize(bound.MaxMessage))
 	rotav1.RegisterTasksServer(s, d)
 	ended := make(chan struct{})
 	go func() {
@@ -69,7 +69,7 @@ func (d *declarer) serve(t *testing.T) (addr string) {
 // of it is declared.
 func TestApplyMuch(t *testing.T) {
 	t.Parallel()
-	const n = api.MaxBody/rota.MaxPayload + 1 // more than one call takes
+	const n = bound.MaxMessage/rota.MaxPayload + 1 // more than one call takes
 	var list strings.Builder
 	payload := strings.Repeat("x", rota.MaxPayload)
 	var all []string

@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/rota-project/rota/api"
+	"github.com/rota-project/rota/api/bound"
 	rotav1 "github.com/rota-project/rota/api/rota/v1"
 	"github.com/rota-project/rota/auth"
 	"github.com/rota-project/rota/config"
@@ -175,7 +176,7 @@ func dialServer(ctx context.Context, addr string, creds credentials.TransportCre
 	)
 	conn, err := grpc.NewClient("passthrough:///"+addr, append(more,
 		grpc.WithTransportCredentials(creds),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(api.MaxBody), grpc.MaxCallSendMsgSize(api.MaxBody)),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(bound.MaxAnswer), grpc.MaxCallSendMsgSize(bound.MaxMessage)),
 		grpc.WithContextDialer(func(ctx context.Context, addr string) (net.Conn, error) {
 			c, err := (&net.Dialer{}).DialContext(ctx, "tcp", addr)
 			mu.Lock()

@@ -22,7 +22,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/rota-project/rota"
-	"github.com/rota-project/rota/api"
+	"github.com/rota-project/rota/api/bound"
 	"github.com/rota-project/rota/api/convert"
 	rotav1 "github.com/rota-project/rota/api/rota/v1"
 )
@@ -76,7 +76,7 @@ func (c *Cluster) Serve() (addr string, stop func(), err error) {
 	if err != nil {
 		return "", nil, err
 	}
-	s := grpc.NewServer(grpc.MaxRecvMsgSize(api.MaxBody))
+	s := grpc.NewServer(grpc.MaxRecvMsgSize(bound.MaxMessage))
 	c.Register(s)
 	done := make(chan struct{})
 	go func() {
@@ -93,7 +93,7 @@ func (c *Cluster) Dial() (conn *grpc.ClientConn, stop func(), err error) {
 		return nil, nil, err
 	}
 	conn, err = grpc.NewClient("passthrough:///"+addr, grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(api.MaxBody)))
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(bound.MaxAnswer)))
 	if err != nil {
 		stopServer()
 		return nil, nil, err

@@ -1,0 +1,261 @@
+// Package door bounds the connections of those who have not shown who they are.
+//
+// A server puts a Listener around its own and tells it what it finds out: Known
+// for a connection whose caller has proved who it is, Asked for one that was
+// answered without, Refused for each call that was refused, Enter around a call
+// that anybody may make. Whoever is not known is a stranger. When there are too
+// many strangers, the one that has asked nothing for longest is closed, so that
+// there is room for one more: a health probe, or somebody about to prove who they
+// are.
+//
+// The scheduler's gRPC and HTTP ports use it. It never reads what a connection
+// says, and knows nothing of protocols and credentials.
+package door
+
+import (
+	"cmp"
+	"container/list"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+)
+
+// Limits of a Listener. Zero fields mean the defaults.
+type Limits struct {
+	// All is the most connections there may be.
+	All int
+	// Strangers is the most of them that strangers may have, PerAddress the most
+	// that strangers of one address may have.
+	Strangers, PerAddress int
+	// Refusals is how many refused calls close a stranger's connection.
+	Refusals int
+	// Calls is how many calls strangers may have under way, CallsPerConn how many
+	// of them on one connection.
+	Calls, CallsPerConn int
+}
+
+// Defaults of Limits.
+const (
+	DefaultAll          = 20_000
+	DefaultStrangers    = 2000
+	DefaultPerAddress   = 1500
+	DefaultRefusals     = 100
+	DefaultCalls        = 16
+	DefaultCallsPerConn = 4
+)
+
+// grace is how long a stranger is left alone after its connection began or asked
+// last: so that many who come at once, after a restart, do not push each other out
+// while they prove who they are.
+const grace = 100 * time.Millisecond
+
+// Listener accepts within limits. Make it with New.
+type Listener struct {
+	net.Listener
+	limits Limits
+
+	mu        sync.Mutex
+	conns     map[string]*conn   // by the address of the other side
+	strangers *list.List         // of *conn; who asked last is at the back
+	from      map[netip.Addr]int // strangers by address
+	calls     *list.List         // of *conn: calls of strangers, the oldest first
+}
+
+// New returns a Listener around l.
+func New(l net.Listener, limits Limits) *Listener {
+	return &Listener{
+		Listener: l,
+		limits: Limits{
+			All:          cmp.Or(limits.All, DefaultAll),
+			Strangers:    cmp.Or(limits.Strangers, DefaultStrangers),
+			PerAddress:   cmp.Or(limits.PerAddress, DefaultPerAddress),
+			Refusals:     cmp.Or(limits.Refusals, DefaultRefusals),
+			Calls:        cmp.Or(limits.Calls, DefaultCalls),
+			CallsPerConn: cmp.Or(limits.CallsPerConn, DefaultCallsPerConn),
+		},
+		conns: map[string]*conn{}, strangers: list.New(), from: map[netip.Addr]int{}, calls: list.New(),
+	}
+}
+
+// conn is an open connection. Its fields, but for those it was made with, are
+// guarded by the listener's lock.
+type conn struct {
+	net.Conn
+	l    *Listener
+	key  string
+	host netip.Addr
+
+	stranger *list.Element // nil once it is known
+	asked    time.Time
+	refused  int
+	calls    int
+	closed   bool
+}
+
+// Accept returns the next connection that there is room for. Others are closed.
+func (l *Listener) Accept() (net.Conn, error) {
+	for {
+		raw, err := l.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		c := &conn{Conn: raw, l: l, key: raw.RemoteAddr().String(), asked: time.Now()}
+		if at, err := netip.ParseAddrPort(c.key); err == nil {
+			c.host = at.Addr().Unmap()
+		}
+		out, ok := l.admit(c)
+		if out != nil {
+			_ = out.Close() // a stranger that had its time
+		}
+		if ok {
+			return c, nil
+		}
+		_ = raw.Close()
+	}
+}
+
+// admit takes c up, or reports that there is no room. It returns who has to go.
+func (l *Listener) admit(c *conn) (out *conn, ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case l.from[c.host] >= l.limits.PerAddress:
+		out = l.longest(c.asked, func(s *conn) bool { return s.host == c.host })
+		ok = out != nil
+	case l.strangers.Len() >= l.limits.Strangers, len(l.conns) >= l.limits.All:
+		out = l.longest(c.asked, func(*conn) bool { return true })
+		ok = out != nil
+	default:
+		ok = true
+	}
+	if out != nil {
+		l.drop(out)
+	}
+	if ok {
+		l.conns[c.key] = c
+		c.stranger = l.strangers.PushBack(c)
+		l.from[c.host]++
+	}
+	return out, ok
+}
+
+// longest is the stranger that asked nothing for longest, if its grace is over.
+func (l *Listener) longest(now time.Time, fits func(*conn) bool) *conn {
+	for e := l.strangers.Front(); e != nil; e = e.Next() {
+		c, _ := e.Value.(*conn)
+		if now.Sub(c.asked) < grace {
+			return nil // and so are all behind it
+		}
+		if fits(c) {
+			return c
+		}
+	}
+	return nil
+}
+
+// drop forgets a connection.
+func (l *Listener) drop(c *conn) {
+	if c.closed {
+		return
+	}
+	c.closed = true
+	delete(l.conns, c.key)
+	l.introduce(c)
+}
+
+// introduce takes a connection out of the strangers.
+func (l *Listener) introduce(c *conn) {
+	if c.stranger == nil {
+		return
+	}
+	l.strangers.Remove(c.stranger)
+	c.stranger = nil
+	if l.from[c.host]--; l.from[c.host] == 0 {
+		delete(l.from, c.host)
+	}
+}
+
+// Close closes the connection and makes room.
+func (c *conn) Close() error {
+	c.l.mu.Lock()
+	c.l.drop(c)
+	c.l.mu.Unlock()
+	return c.Conn.Close()
+}
+
+// NetConn is the connection within, for those who look for a TCP connection.
+func (c *conn) NetConn() net.Conn { return c.Conn }
+
+// Known says that the caller at this address has proved who it is.
+func (l *Listener) Known(addr string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if c := l.conns[addr]; c != nil {
+		l.introduce(c)
+	}
+}
+
+// Asked says that a stranger at this address asked for what anybody may have.
+func (l *Listener) Asked(addr string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if c := l.conns[addr]; c != nil && c.stranger != nil {
+		c.asked = time.Now()
+		l.strangers.MoveToBack(c.stranger)
+	}
+}
+
+// Refused says that a stranger at this address was refused. After too many times
+// its connection is closed.
+func (l *Listener) Refused(addr string) {
+	l.mu.Lock()
+	c := l.conns[addr]
+	if c == nil || c.stranger == nil {
+		l.mu.Unlock()
+		return
+	}
+	c.refused++
+	out := c.refused >= l.limits.Refusals
+	l.mu.Unlock()
+	if out {
+		go c.Close() //nolint:errcheck // whoever says this may hold what closing waits for
+	}
+}
+
+// Enter begins a call that anybody may make, by a stranger at this address. It
+// reports false if there are too many on its connection. If there are too many in
+// all, the connection of the oldest is closed. Leave ends the call.
+func (l *Listener) Enter(addr string) (leave func(), ok bool) {
+	l.Asked(addr)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	c := l.conns[addr]
+	if c == nil || c.stranger == nil {
+		return func() {}, true
+	}
+	if c.calls >= l.limits.CallsPerConn {
+		return nil, false
+	}
+	if l.calls.Len() >= l.limits.Calls {
+		oldest, _ := l.calls.Front().Value.(*conn)
+		l.drop(oldest)
+		l.calls.Remove(l.calls.Front())
+		go oldest.Close() //nolint:errcheck // as above
+	}
+	c.calls++
+	e := l.calls.PushBack(c)
+	return sync.OnceFunc(func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		c.calls--
+		l.calls.Remove(e)
+	}), true
+}
+
+// Open is how many connections there are, and how many of them are strangers'.
+func (l *Listener) Open() (all, strangers int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.conns), l.strangers.Len()
+}
