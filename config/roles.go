@@ -170,13 +170,14 @@ type Worker struct {
 	MaxTasks     int     // 0: no limit
 	Strength     float64 // its share of load relative to others
 	RestartGrace time.Duration
-	Exec         map[string]string // kind → command line, split into words without a shell
-	ExecDirs     []string          // that {NAME:path} of Exec is held to; the first is the working directory
-	HTTP         string            // the address of /readyz; empty: none
-	Calls        string            // where it answers calls of its functions; empty: a port on loopback
-	Functions    map[string]string // function → URL of the server that answers it
-	Demo         bool              // offer the built-in function for tasks of the default kind
-	Supervise    bool              // run as a child of a supervisor
+	Exec         map[string]string        // kind → command line, split into words without a shell
+	ExecGrace    map[string]time.Duration // kind → how long its processes may take to end
+	ExecDirs     []string                 // that {NAME:path} of Exec is held to; the first is the working directory
+	HTTP         string                   // the address of /readyz; empty: none
+	Calls        string                   // where it answers calls of its functions; empty: a port on loopback
+	Functions    map[string]string        // function → URL of the server that answers it
+	Demo         bool                     // offer the built-in function for tasks of the default kind
+	Supervise    bool                     // started again whenever its process ends by itself
 	Log          Log
 
 	Job JobRules
@@ -242,11 +243,12 @@ func NewWorker() (*Worker, *Options) {
 		{name: "restart-grace", value: durationValue(&c.RestartGrace), help: "its tasks wait for its return so long before they move"},
 		{name: "exec", value: pairsValue(&c.Exec, "KIND=COMMAND", "\n"), help: "run tasks of this kind as processes, as 'feed --symbol {ID:word}'; types are those of --job, {{.ID}} is a template that takes words; may be repeated"},
 		{name: "exec-dirs", value: listValue(&c.ExecDirs, "DIR,..."), help: "{ID:path} and the like name files in and below these only; such tasks work in the first"},
+		{name: "exec-grace", value: durationsValue(&c.ExecGrace, "KIND=DURATION,..."), help: "time that processes of this kind have between SIGTERM and SIGKILL", def: "10s each"},
 		{name: "http", value: textValue(&c.HTTP, "ADDR"), help: "answer /readyz here; else nowhere"},
 		{name: "calls", value: textValue(&c.Calls, "ADDR"), help: "answer calls of functions here; else on a port of loopback"},
 		{name: "function", value: pairsValue(&c.Functions, "NAME=URL", "\n"), help: "offer this function, answered by a server that is there; may be repeated"},
 		{name: "demo", value: yesValue(&c.Demo), help: "run tasks of kind \"task\" by a built-in function that does a little work"},
-		{name: "supervise", value: yesValue(&c.Supervise), help: "run the worker as a child that is started again, and whose death is known at once"},
+		{name: "supervise", value: yesValue(&c.Supervise), help: "start the worker process again whenever it ends by itself"},
 		{name: "grpc-server-addr", value: textValue(&c.Jobs.Addr, "ADDR"), fileOnly: true},
 		{name: "grpc-server-use-tls", value: yesValue(&c.Jobs.TLS), fileOnly: true},
 		{name: "grpc-server-crt-file", value: textValue(&c.Jobs.CertFile, "FILE"), fileOnly: true},

@@ -4,9 +4,11 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/url"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -95,6 +97,7 @@ func (c *Worker) validate() (string, error) {
 		rule{"tls-cert", needed(c.TLSCert == "" || c.TLSCA != "", "tls_ca too: without it there is no TLS to show a certificate in")},
 		rule{"job-slots", needed(c.Job.Slots > 0, "at least 1")},
 		rule{"exec", commands(c.Exec)},
+		rule{"exec-grace", graces(c.ExecGrace, c.Exec)},
 		rule{"http", optionalLoopback(c.HTTP)},
 		rule{"calls", optionalLoopback(c.Calls)},
 		rule{"function", servers(c.Functions)},
@@ -300,6 +303,21 @@ func commands(m map[string]string) error {
 	for kind, command := range m {
 		if strings.TrimSpace(command) == "" {
 			return want(kind+"=", "KIND=COMMAND")
+		}
+	}
+	return nil
+}
+
+// maxGrace is the longest grace of a kind of task.
+const maxGrace = time.Hour
+
+func graces(of map[string]time.Duration, exec map[string]string) error {
+	for _, kind := range slices.Sorted(maps.Keys(of)) {
+		switch d := of[kind]; {
+		case exec[kind] == "":
+			return want(kind, "a kind that exec has a command for")
+		case d <= 0 || d > maxGrace:
+			return want(kind+"="+d.String(), "more than zero, at most 1h")
 		}
 	}
 	return nil

@@ -180,17 +180,21 @@ func yesValue(p *bool) value {
 func durationValue(p *time.Duration) value {
 	return value{
 		words: plain(`a duration such as "5s"`, linedoc.String),
-		set: func(w []string) error {
-			d, err := time.ParseDuration(w[0])
-			if err != nil || d < 0 {
-				return want(w[0], `a duration such as "5s", zero or more`)
-			}
-			*p = d
-			return nil
+		set: func(w []string) (err error) {
+			*p, err = parseDuration(w[0])
+			return err
 		},
 		show: func() any { return p.String() },
 		arg:  "DURATION",
 	}
+}
+
+func parseDuration(s string) (time.Duration, error) {
+	d, err := time.ParseDuration(s)
+	if err != nil || d < 0 {
+		return 0, want(s, `a duration such as "5s", zero or more`)
+	}
+	return d, nil
 }
 
 func listValue(p *[]string, arg string) value {
@@ -262,6 +266,15 @@ func pairsValue(p *map[string]string, arg, sep string) value {
 }
 
 func amountsValue(p *map[string]float64, arg string) value {
+	return mapValue(p, arg, parseAmount, func(f float64) any { return f })
+}
+
+func durationsValue(p *map[string]time.Duration, arg string) value {
+	return mapValue(p, arg, parseDuration, func(d time.Duration) any { return d.String() })
+}
+
+// mapValue is a table of values that parse reads and show prints.
+func mapValue[T any](p *map[string]T, arg string, parse func(string) (T, error), show func(T) any) value {
 	return value{
 		words: wordTable,
 		table: true,
@@ -270,25 +283,26 @@ func amountsValue(p *map[string]float64, arg string) value {
 			if err != nil {
 				return err
 			}
-			var m map[string]float64
+			var m map[string]T
 			for _, k := range slices.Sorted(maps.Keys(pairs)) {
-				f, err := parseAmount(pairs[k])
+				v, err := parse(pairs[k])
 				if err != nil {
 					return fmt.Errorf("%s: %w", k, err)
 				}
 				if m == nil {
-					m = make(map[string]float64, len(pairs))
+					m = make(map[string]T, len(pairs))
 				}
-				m[k] = f
+				m[k] = v
 			}
 			*p = m
 			return nil
 		},
 		show: func() any {
-			if *p == nil {
-				return map[string]float64{}
+			out := make(map[string]any, len(*p))
+			for k, v := range *p {
+				out[k] = show(v)
 			}
-			return *p
+			return out
 		},
 		sep: ",",
 		arg: arg,

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -306,9 +307,9 @@ func (w *wrk) start() {
 	for _, p := range w.proxies {
 		list = append(list, p.addr)
 	}
-	args := []string{
-		"worker", "--name", w.name, "--schedulers", strings.Join(list, ","),
-		"--exec", fmt.Sprintf("hold=%s %s %s {{.ID}} {{.Generation}}", holderBin, w.c.record.socket, w.name),
+	args := []string{"worker", "--name", w.name, "--schedulers", strings.Join(list, ",")}
+	if !slices.Contains(w.extra, "--exec") {
+		args = append(args, "--exec", fmt.Sprintf("hold=%s %s %s {{.ID}} {{.Generation}}", holderBin, w.c.record.socket, w.name))
 	}
 	w.proc = start(w.c.t, nil, rotaBin, append(args, w.extra...)...)
 }

@@ -37,7 +37,7 @@ func TestTorture(t *testing.T) {
 	}
 	for _, w := range c.workers {
 		w.hold(false, false)
-		w.proc.signal(syscall.SIGCONT)
+		w.again()
 	}
 	await(t, 20*time.Second, "all run again, each once", func() bool { return c.once(tasks) })
 	c.stop()
@@ -48,12 +48,26 @@ func TestTorture(t *testing.T) {
 	}
 }
 
+// again starts a worker that has ended.
+func (w *wrk) again() {
+	select {
+	case <-w.proc.done:
+		w.start()
+	default:
+	}
+}
+
 // hurt does something bad for some time, and mends it.
 func (c *cluster) hurt(chance *rand.Rand) {
 	upTo := func(d time.Duration) time.Duration { return time.Duration(chance.Int64N(int64(d))) }
 	w, s := c.workers[chance.IntN(len(c.workers))], c.scheds[chance.IntN(len(c.scheds))]
 	switch chance.IntN(8) {
-	case 0, 1: // kill a worker
+	case 0: // kill a worker
+		w.kill(syscall.SIGKILL)
+		w.proc.wait(c.t, 10*time.Second)
+		time.Sleep(upTo(c.lease))
+		w.start()
+	case 1: // or its keeper
 		w.proc.signal(syscall.SIGKILL)
 		w.proc.wait(c.t, 10*time.Second)
 		time.Sleep(upTo(c.lease))
@@ -63,17 +77,17 @@ func (c *cluster) hurt(chance *rand.Rand) {
 		w.proc.wait(c.t, 40*time.Second)
 		time.Sleep(upTo(c.lease / 2))
 		w.start()
-	case 3: // freeze one
-		c.record.freeze(w.name)
-		w.proc.signal(syscall.SIGSTOP)
+	case 3: // freeze one: its keeper may kill it
+		w.kill(syscall.SIGSTOP)
 		time.Sleep(upTo(2 * c.lease))
-		c.record.freeze(w.name) // what it was about to start, too
-		w.proc.signal(syscall.SIGCONT)
+		w.kill(syscall.SIGCONT)
+		w.again()
 	case 4: // cut one off, one way or both
 		how := chance.IntN(3)
 		w.hold(how != 1, how != 0)
 		time.Sleep(upTo(2 * c.lease))
 		w.hold(false, false)
+		w.again()
 	case 5: // cut its connections
 		for _, p := range w.proxies {
 			p.cut()

@@ -62,6 +62,9 @@ func (h *Holder) Fenced(now Time) (yes bool, until Time) {
 	return h.ending(now) != trusting, h.until - h.trust.Stop
 }
 
+// Until is how far the lease is trusted: what is exclusive has ended by then.
+func (h *Holder) Until() Time { return h.until }
+
 // Tick brings everything up to now.
 func (h *Holder) Tick(now Time) []Action {
 	if h.ending(now) != h.ended {

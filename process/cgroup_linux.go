@@ -80,7 +80,7 @@ type cgroupChild struct {
 }
 
 func (c *Cgroup) child(token uint64, l Limits) (*cgroupChild, error) {
-	path := filepath.Join(c.dir, fmt.Sprintf("p-%s-%d", self(), token))
+	path := filepath.Join(c.dir, fmt.Sprintf("p-%d-%d", os.Getpid(), token))
 	if err := os.Mkdir(path, 0o755); err != nil { //nolint:gosec // as above
 		return nil, fmt.Errorf("process: cgroup: %w", err)
 	}

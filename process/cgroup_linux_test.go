@@ -2,8 +2,10 @@ package process
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/rota-project/rota"
@@ -72,4 +74,64 @@ func TestCgroupLimits(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestCgroup(t *testing.T) {
+	t.Parallel()
+	if _, err := OpenCgroup(t.TempDir()); err == nil {
+		t.Error("a directory that is none was taken")
+	}
+	if _, err := OpenCgroup("relative"); err == nil {
+		t.Error("a relative path was taken")
+	}
+	root := cgroupRoot(t)
+	if root == "" {
+		return // nothing delegated to us: what is above is all that can be seen
+	}
+	c, err := OpenCgroup(filepath.Join(root, fmt.Sprintf("rota-test-%d", os.Getpid())))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	// setsid and an emptied environment do not help against a cgroup.
+	dir := t.TempDir()
+	_, out, _ := run(t, Spec{Cgroup: c, Dir: dir, Argv: []string{"sh", "-c", `
+		setsid env -i PATH="$PATH" sh -c 'echo $$ >pid.new; mv pid.new pid; exec sleep 1000' &
+		until [ -s pid ]; do sleep 0.01; done; cat /proc/self/cgroup`}})
+	if !strings.Contains(out, "rota-test") {
+		t.Errorf("ran outside of its cgroup: %s", out)
+	}
+	if !gone(pidIn(t, dir)) {
+		t.Error("the program lives on")
+	}
+	if len(c.controllers) == 0 {
+		_, err := Start(t.Context(), Spec{Argv: []string{"true"}, Cgroup: c, Limits: Limits{Memory: 1}})
+		var field *rota.FieldError
+		if !errors.As(err, &field) || field.Field != "limits.memory" {
+			t.Errorf("a limit that nothing keeps: %v", err)
+		}
+	}
+}
+
+// cgroupRoot is a mount of cgroup v2 in which we may make groups.
+func cgroupRoot(t *testing.T) string {
+	t.Helper()
+	mounts, err := os.ReadFile("/proc/mounts")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for l := range strings.Lines(string(mounts)) {
+		if f := strings.Fields(l); len(f) > 2 && f[2] == "cgroup2" {
+			probe, err := os.MkdirTemp(f[1], "rota-probe-")
+			if err == nil {
+				_ = os.Remove(probe)
+				return f[1]
+			}
+		}
+	}
+	return ""
 }

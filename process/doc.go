@@ -2,19 +2,24 @@
 // of them behind: jobs and tasks that are processes are started, fed, limited
 // and stopped by it. Its callers are packages job/runner and worker.
 //
-// A Process is a whole group, never a single pid:
+// A Process is a whole group and all its descendants, never a single pid:
 //
-//	Start ──► running ──leader ends──► group killed ──► output drained ──► Wait returns
+//	Start ──► running ──leader ends──► the rest killed ──► output drained ──► Wait returns
 //	             │ Stop, or ctx ends
-//	             └── SIGTERM, SIGCONT to the group ──grace──► SIGKILL to the group
+//	             └── SIGTERM, SIGCONT to all ──grace──► SIGKILL to all
 //
-// What is left when the worker itself is killed is covered twice. The kernel
-// kills the leader of each group (PR_SET_PDEATHSIG; it follows the thread that
-// started the child, so all are started from one thread that outlives them),
-// and Sweep, called when the worker starts again, finds by a mark in the
-// environment whatever else the dead worker's processes had started. Processes
-// that left their group with setsid(2) while the worker lives are found by the
-// same mark, or by their cgroup where there is one.
+// On Linux this process adopts what its descendants leave behind, so whatever
+// left the group (setsid, double forks) is a child of ours once its parent has
+// ended; a mark that children inherit says to which Process it belongs.
+//
+// What is left when this process itself is killed is its own parent's, if that
+// uses this package too (package supervise); else the kernel kills the leader of
+// each group (PR_SET_PDEATHSIG), and Sweep, called when some worker starts on the
+// machine, finds the rest by the mark.
+//
+// Who uses this package and starts processes by other means as well keeps them in
+// its own group: a child in another group that is forked while Start is under
+// way would take the mark.
 //
 // The package never passes on the environment of its own process, never
 // interprets a shell's language, never touches a process that it did not start

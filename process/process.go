@@ -5,22 +5,20 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
+	"slices"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"time"
 
 	"github.com/rota-project/rota"
 )
 
-// How long output may still come after the group was killed: first until what
-// left the group is looked for, then until the pipes are closed.
-const (
-	escapeDelay = 250 * time.Millisecond
-	drainDelay  = 10 * time.Second
-)
+// drainDelay is how long output may still come when all processes have ended:
+// something else may have been handed the pipe.
+const drainDelay = 10 * time.Second
 
 // Exit is how a process ended.
 type Exit struct {
@@ -51,26 +49,31 @@ type Process struct {
 	cmd    *exec.Cmd
 	pid    int
 	token  uint64
-	owner  string
 	grace  time.Duration
 	cgroup *cgroupChild
+	asked  map[int]bool // what left the group and was asked to end; the host's
 
-	mu      sync.Mutex
-	reaped  bool // the pid means nothing any more
+	mu      sync.Mutex // guards these
+	reaped  bool       // the pid means nothing any more
 	stopped bool
 
-	kill   *time.Timer // guarded by mu, as is killAt
-	killAt time.Time
+	kill   *time.Timer
+	killAt time.Time // zero is at once
 
 	done chan struct{}
 	exit Exit
 	err  error
 }
 
-var tokens atomic.Uint64
+// ErrClosed is the answer to a Start after KillAll.
+var ErrClosed = errors.New("process: everything is being ended")
 
-// live holds the tokens of processes that have not ended; Sweep leaves them alone.
-var live sync.Map
+// all are the processes that have not ended.
+var all struct {
+	sync.Mutex
+	processes map[*Process]bool
+	closed    bool
+}
 
 // Start runs spec. When ctx ends the process is stopped as by Stop. An error is
 // a *rota.FieldError if the spec is at fault, else the system's; then nothing
@@ -82,21 +85,21 @@ func Start(ctx context.Context, spec Spec) (*Process, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("process: start %s: %w", clip(spec.Argv[0]), err)
 	}
-	p := &Process{token: tokens.Add(1), owner: spec.Owner, grace: spec.Grace, done: make(chan struct{})}
+	p := &Process{grace: spec.Grace, done: make(chan struct{})}
 	if p.grace == 0 {
 		p.grace = DefaultGrace
 	}
-	env := spec.environ(p.mark())
+	env := spec.environ()
 	path, err := spec.program(env)
 	if err != nil {
 		return nil, err
 	}
-	if fi, err := os.Stat(spec.dir()); err != nil || !fi.IsDir() {
+	if fi, err := os.Stat(spec.dir()); err != nil || !fi.IsDir() { //nolint:gosec // where to run it is the caller's to say
 		return nil, &rota.FieldError{Field: "dir", Value: clip(spec.dir()), Want: "a directory that exists"}
 	}
 	p.cmd = &exec.Cmd{
 		Path: path, Args: spec.Argv, Env: env, Dir: spec.dir(),
-		Stdout: spec.Stdout, Stderr: spec.Stderr, WaitDelay: drainDelay,
+		Stdout: spec.Stdout, Stderr: spec.Stderr, ExtraFiles: spec.Files, WaitDelay: drainDelay,
 	}
 	var stdin io.WriteCloser
 	switch in := spec.Stdin.(type) {
@@ -108,20 +111,11 @@ func Start(ctx context.Context, spec Spec) (*Process, error) {
 			return nil, fmt.Errorf("process: %w", err)
 		}
 	}
-	if spec.Cgroup != nil {
-		if p.cgroup, err = spec.Cgroup.child(p.token, spec.Limits); err != nil {
-			return nil, err
-		}
-	}
-	live.Store(p.token, struct{}{})
-	release, err := p.spawn(spec)
-	if err != nil {
-		live.Delete(p.token)
-		p.cgroup.remove()
+	if err := p.launch(spec); err != nil {
 		if stdin != nil {
 			_ = stdin.Close()
 		}
-		return nil, fmt.Errorf("process: start %s: %w", clip(spec.Argv[0]), err)
+		return nil, err
 	}
 	if stdin != nil {
 		go func() {
@@ -134,10 +128,58 @@ func Start(ctx context.Context, spec Spec) (*Process, error) {
 	go func() {
 		p.wait()
 		unhook()
-		release()
+		all.Lock()
+		delete(all.processes, p)
+		all.Unlock()
 		close(p.done)
 	}()
 	return p, nil
+}
+
+// launch forks p and makes it known.
+func (p *Process) launch(spec Spec) (err error) {
+	all.Lock()
+	defer all.Unlock()
+	if all.closed {
+		return ErrClosed
+	}
+	if err := theHost.enter(p); err != nil {
+		return fmt.Errorf("process: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			p.cgroup.remove()
+			theHost.leave(p)
+		}
+	}()
+	if spec.Cgroup != nil {
+		if p.cgroup, err = spec.Cgroup.child(p.token, spec.Limits); err != nil {
+			return err
+		}
+	}
+	if err := p.spawn(spec); err != nil {
+		return fmt.Errorf("process: start %s: %w", clip(spec.Argv[0]), err)
+	}
+	if all.processes == nil {
+		all.processes = map[*Process]bool{}
+	}
+	all.processes[p] = true
+	return nil
+}
+
+// KillAll kills everything that this package has started and returns when it
+// has ended; nothing can be started any more.
+func KillAll() {
+	all.Lock()
+	all.closed = true
+	living := slices.Collect(maps.Keys(all.processes))
+	all.Unlock()
+	for _, p := range living {
+		p.Stop(0)
+	}
+	for _, p := range living {
+		<-p.done
+	}
 }
 
 // Pid is the id of the group and of its leader.
@@ -154,27 +196,26 @@ func (p *Process) Wait() (Exit, error) {
 	return p.exit, p.err
 }
 
-// Stop asks the group to end and kills it after grace; zero kills at once. It
-// returns before that has happened: wait with Wait. Stopping one that has ended
-// does nothing; a second Stop can only bring the end forward.
+// Stop asks the process and its descendants to end, and kills after grace what
+// has not; zero kills at once. It returns before that has happened: wait with
+// Wait. Stopping one that has ended does nothing; a second Stop can only bring
+// the end forward.
 func (p *Process) Stop(grace time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.reaped {
 		return
 	}
-	if grace <= 0 {
-		p.stopped = true
-		p.killLocked()
-		return
-	}
 	at := time.Now().Add(grace)
 	switch {
+	case grace <= 0:
+		p.stopped, p.killAt = true, time.Time{}
+		p.killLocked()
 	case !p.stopped:
-		p.stopped = true
+		p.stopped, p.killAt = true, at
 		_ = syscall.Kill(-p.pid, syscall.SIGTERM)
 		_ = syscall.Kill(-p.pid, syscall.SIGCONT) // one that is stopped cannot hear it
-		p.killAt = at
+		theHost.ask(p)
 		p.kill = time.AfterFunc(grace, func() {
 			p.mu.Lock()
 			defer p.mu.Unlock()
@@ -184,6 +225,13 @@ func (p *Process) Stop(grace time.Duration) {
 		p.killAt = at
 		p.kill.Reset(grace)
 	}
+}
+
+// due reports whether what lives of p is to be killed, and not waited for.
+func (p *Process) due(now time.Time) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return !p.stopped || !now.Before(p.killAt)
 }
 
 // Signal sends sig to the group; it does nothing when that has ended.
@@ -206,27 +254,28 @@ func (p *Process) killLocked() {
 	}
 }
 
-// wait sees the process to its end.
+// wait sees the process to its end. Its first process is a zombie until the
+// others have ended, so that its pid, and the group's id with it, cannot be
+// taken by anybody else.
 func (p *Process) wait() {
 	waitExit(p.pid)
-	// The leader is a zombie now, so its pid, and the group's id with it,
-	// cannot be taken by anybody else before it is reaped.
 	p.mu.Lock()
-	p.killLocked()
 	stopped := p.stopped
+	if !stopped {
+		p.killLocked() // what was asked to end has its grace
+	}
+	p.mu.Unlock()
+	left := theHost.end(p)
+	p.mu.Lock()
+	p.killLocked() // where there is no host to look after them
 	if p.kill != nil {
 		p.kill.Stop()
 	}
 	p.reaped = true
 	p.mu.Unlock()
-	live.Delete(p.token)
-
-	// Whatever left the group may still hold the output open.
-	escaped := time.AfterFunc(escapeDelay, func() { _, _ = sweep(p.owner) })
 	err := p.cmd.Wait()
-	escaped.Stop()
+	theHost.leave(p)
 	p.cgroup.remove()
-	sweepSoon(p.owner)
 
 	p.exit = exitOf(p.cmd.ProcessState)
 	p.exit.Stopped = stopped
@@ -237,6 +286,9 @@ func (p *Process) wait() {
 		p.err = errors.New("process: output cut off: something held it open past the end")
 	case err != nil:
 		p.err = fmt.Errorf("process: %w", err)
+	}
+	if left > 0 {
+		p.err = errors.Join(p.err, fmt.Errorf("process: %d of its processes were killed and do not end", left))
 	}
 }
 

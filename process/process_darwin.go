@@ -9,23 +9,24 @@ import (
 	"github.com/rota-project/rota"
 )
 
-// Away from Linux there is neither a parent-death signal nor a way to find
-// descendants by their environment: the group is all that is kept together.
-
-const markKey = "ROTA_PROCESS"
-
-func (p *Process) mark() string { return "" }
+// Away from Linux there is neither a parent-death signal nor a way to adopt
+// descendants, or to find them: the group is all that is kept together.
 
 // Sweep finds nothing on this system.
-func Sweep(string) (int, error) { return 0, nil }
+func Sweep() int { return 0 }
 
-func sweep(string) (int, error) { return 0, nil }
+var theHost host
 
-func sweepSoon(string) {}
+type host struct{}
 
-func (p *Process) spawn(spec Spec) (release func(), err error) {
+func (host) enter(*Process) error { return nil }
+func (host) leave(*Process)       {}
+func (host) end(*Process) int     { return 0 }
+func (host) ask(*Process)         {}
+
+func (p *Process) spawn(spec Spec) error {
 	if spec.Limits != (Limits{}) {
-		return nil, &rota.FieldError{Field: "limits", Value: "set", Want: "none on this system"}
+		return &rota.FieldError{Field: "limits", Value: "set", Want: "none on this system"}
 	}
 	attr := &syscall.SysProcAttr{Setpgid: true}
 	if u := spec.User; u != nil && (int(u.UID) != os.Geteuid() || int(u.GID) != os.Getegid()) {
@@ -33,10 +34,10 @@ func (p *Process) spawn(spec Spec) (release func(), err error) {
 	}
 	p.cmd.SysProcAttr = attr
 	if err := p.cmd.Start(); err != nil {
-		return nil, err
+		return err
 	}
 	p.pid = p.cmd.Process.Pid
-	return func() {}, nil
+	return nil
 }
 
 // waitExit returns when pid has ended, without reaping it.

@@ -5,12 +5,9 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -105,7 +102,6 @@ func TestSpecAtFault(t *testing.T) {
 		{"dir", Spec{Argv: []string{"true"}, Dir: file}},
 		{"dir", Spec{Argv: []string{"true"}, Dir: "/no/such/dir"}},
 		{"grace", Spec{Argv: []string{"true"}, Grace: -1}},
-		{"owner", Spec{Argv: []string{"true"}, Owner: "a\x00"}},
 		{"limits.memory", Spec{Argv: []string{"true"}, Limits: Limits{Memory: -1}}},
 		{"limits.cpus", Spec{Argv: []string{"true"}, Limits: Limits{CPUs: 1}}},
 		{"limits.processes", Spec{Argv: []string{"true"}, Limits: Limits{Processes: 1}, User: &User{}}},
@@ -202,98 +198,6 @@ func TestStop(t *testing.T) {
 	})
 }
 
-// gone waits until the process is no more, or is a zombie that its parent,
-// which is not us, has still to bury.
-func gone(t *testing.T, pid string) {
-	t.Helper()
-	n, err := strconv.Atoi(pid)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for {
-		if _, err := startTime(n); err != nil {
-			return
-		}
-		select {
-		case <-t.Context().Done():
-			t.Fatalf("process %s is still there", pid)
-		case <-time.After(time.Millisecond):
-		}
-	}
-}
-
-func TestNothingLeftBehind(t *testing.T) {
-	t.Parallel()
-	t.Run("of the group", func(t *testing.T) {
-		t.Parallel()
-		_, out, _ := run(t, Spec{Argv: []string{"sh", "-c", "sleep 1000 & echo $!"}})
-		gone(t, strings.TrimSpace(out))
-	})
-	// One that leaves the group, and of which its parent knows that it has left.
-	escape := func(redirect string) string {
-		return `setsid sh -c 'echo $$ >pid.new; mv pid.new pid; exec sleep 1000' ` + redirect + ` & until [ -s pid ]; do sleep 0.01; done`
-	}
-	for name, redirect := range map[string]string{"holding the output": "", "silent": "</dev/null >/dev/null 2>&1"} {
-		t.Run("outside of the group, "+name, func(t *testing.T) {
-			t.Parallel()
-			dir := t.TempDir()
-			run(t, Spec{Argv: []string{"sh", "-c", escape(redirect)}, Dir: dir, Owner: t.Name()})
-			pid, err := os.ReadFile(filepath.Join(dir, "pid"))
-			if err != nil {
-				t.Fatal(err)
-			}
-			gone(t, strings.TrimSpace(string(pid)))
-		})
-	}
-}
-
-// TestMain is also the worker that gets killed.
-func TestMain(m *testing.M) {
-	if owner := os.Getenv("PROCESS_TEST_WORKER"); owner != "" {
-		_, err := Start(context.Background(), Spec{Owner: owner, Stdout: os.Stdout, Stderr: os.Stderr, Argv: []string{
-			"sh", "-c", `setsid sleep 1000 & echo $!; sleep 1001 & echo $!; echo $$; wait`,
-		}})
-		fmt.Println(err)
-		select {}
-	}
-	os.Exit(m.Run())
-}
-
-func TestWorkerKilled(t *testing.T) {
-	t.Parallel()
-	owner := t.Name() + strconv.Itoa(os.Getpid())
-	worker := exec.Command(os.Args[0])
-	worker.Env = []string{"PROCESS_TEST_WORKER=" + owner, "PATH=" + DefaultPath}
-	stdout, err := worker.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := worker.Start(); err != nil {
-		t.Fatal(err)
-	}
-	out := bufio.NewScanner(stdout)
-	var pids []string
-	for len(pids) < 3 {
-		if l := line(t, out); l != "<nil>" {
-			pids = append(pids, l)
-		}
-	}
-	if n, err := Sweep(owner); n != 0 || err != nil {
-		t.Errorf("swept %d of a living worker: %v", n, err)
-	}
-	_ = worker.Process.Kill()
-	_ = worker.Wait()
-	gone(t, pids[2]) // the leader, by the parent-death signal
-	if n, err := Sweep("somebody else"); n != 0 || err != nil {
-		t.Errorf("swept %d of another owner: %v", n, err)
-	}
-	if n, err := Sweep(owner); n != 2 || err != nil {
-		t.Errorf("swept %d, %v; want the two that the leader left", n, err)
-	}
-	gone(t, pids[0])
-	gone(t, pids[1])
-}
-
 func TestUser(t *testing.T) {
 	t.Parallel()
 	spec := Spec{Argv: []string{"sh", "-c", "id -u; id -g; cat /proc/self/status"}, User: &User{UID: 65534, GID: 65534}}
@@ -325,68 +229,6 @@ func TestOutputThatFails(t *testing.T) {
 type failing struct{}
 
 func (failing) Write([]byte) (int, error) { return 0, os.ErrInvalid }
-
-func TestCgroup(t *testing.T) {
-	t.Parallel()
-	if _, err := OpenCgroup(t.TempDir()); err == nil {
-		t.Error("a directory that is none was taken")
-	}
-	if _, err := OpenCgroup("relative"); err == nil {
-		t.Error("a relative path was taken")
-	}
-	root := cgroupRoot(t)
-	if root == "" {
-		return // nothing delegated to us: what is above is all that can be seen
-	}
-	c, err := OpenCgroup(filepath.Join(root, fmt.Sprintf("rota-test-%d", os.Getpid())))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := c.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	// setsid and an emptied environment do not help against a cgroup.
-	dir := t.TempDir()
-	_, out, _ := run(t, Spec{Cgroup: c, Dir: dir, Argv: []string{"sh", "-c", `
-		setsid env -i PATH="$PATH" sh -c 'echo $$ >pid.new; mv pid.new pid; exec sleep 1000' &
-		until [ -s pid ]; do sleep 0.01; done; cat /proc/self/cgroup`}})
-	if !strings.Contains(out, "rota-test") {
-		t.Errorf("ran outside of its cgroup: %s", out)
-	}
-	pid, err := os.ReadFile(filepath.Join(dir, "pid"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	gone(t, strings.TrimSpace(string(pid)))
-	if len(c.controllers) == 0 {
-		_, err := Start(t.Context(), Spec{Argv: []string{"true"}, Cgroup: c, Limits: Limits{Memory: 1}})
-		var field *rota.FieldError
-		if !errors.As(err, &field) || field.Field != "limits.memory" {
-			t.Errorf("a limit that nothing keeps: %v", err)
-		}
-	}
-}
-
-// cgroupRoot is a mount of cgroup v2 in which we may make groups.
-func cgroupRoot(t *testing.T) string {
-	t.Helper()
-	mounts, err := os.ReadFile("/proc/mounts")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for l := range strings.Lines(string(mounts)) {
-		if f := strings.Fields(l); len(f) > 2 && f[2] == "cgroup2" {
-			probe, err := os.MkdirTemp(f[1], "rota-probe-")
-			if err == nil {
-				_ = os.Remove(probe)
-				return f[1]
-			}
-		}
-	}
-	return ""
-}
 
 func BenchmarkStart(b *testing.B) {
 	for _, c := range []struct {

@@ -4,51 +4,18 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"runtime"
-	"sync"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// The kernel sends the parent-death signal when the *thread* that forked ends,
-// and Go ends threads as it likes. So one goroutine, locked to its thread,
-// forks all children, and lives as long as any of them does.
-var spawner struct {
-	sync.Mutex
-	users int
-	calls chan func()
-}
-
-func acquireSpawner() (calls chan<- func(), release func()) {
-	spawner.Lock()
-	defer spawner.Unlock()
-	if spawner.users == 0 {
-		ch := make(chan func())
-		spawner.calls = ch
-		go func() {
-			runtime.LockOSThread()
-			defer runtime.UnlockOSThread()
-			for call := range ch {
-				call()
-			}
-		}()
-	}
-	spawner.users++
-	return spawner.calls, func() {
-		spawner.Lock()
-		defer spawner.Unlock()
-		if spawner.users--; spawner.users == 0 {
-			close(spawner.calls)
-			spawner.calls = nil
-		}
-	}
-}
-
-// spawn starts p.cmd. The release that it returns is called when p has ended.
-func (p *Process) spawn(spec Spec) (release func(), err error) {
+// spawn starts p.cmd.
+func (p *Process) spawn(spec Spec) error {
 	attr := &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	if spec.Host {
+		attr.Pdeathsig = syscall.SIGCONT
+	}
 	if u := spec.User; u != nil && (int(u.UID) != os.Geteuid() || int(u.GID) != os.Getegid() || len(u.Groups) > 0) {
 		attr.Credential = &syscall.Credential{Uid: u.UID, Gid: u.GID, Groups: u.Groups}
 	}
@@ -61,24 +28,20 @@ func (p *Process) spawn(spec Spec) (release func(), err error) {
 	attr.Ptrace = len(limits) > 0
 	p.cmd.SysProcAttr = attr
 
-	calls, release := acquireSpawner()
-	done := make(chan error, 1)
-	calls <- func() {
-		err := p.cmd.Start()
-		if err == nil && attr.Ptrace {
-			if err = limitTraced(p.cmd.Process.Pid, limits); err != nil {
-				_ = syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL)
+	return theHost.spawn(p, func() (int, error) {
+		if err := p.cmd.Start(); err != nil {
+			return 0, err
+		}
+		pid := p.cmd.Process.Pid
+		if attr.Ptrace {
+			if err := limitTraced(pid, limits); err != nil {
+				_ = syscall.Kill(pid, syscall.SIGKILL)
 				_ = p.cmd.Wait()
+				return 0, err
 			}
 		}
-		done <- err
-	}
-	if err := <-done; err != nil {
-		release()
-		return nil, err
-	}
-	p.pid = p.cmd.Process.Pid
-	return release, nil
+		return pid, nil
+	})
 }
 
 type rlimit struct {

@@ -6,6 +6,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -51,10 +52,11 @@ type Spec struct {
 	// Grace is how long the process may take to end when ctx does. Zero means
 	// DefaultGrace.
 	Grace time.Duration
-	// Owner marks the process and all that it starts, for Sweep. Two owners on
-	// one machine must differ if one must not sweep for the other. Empty means
-	// that no Sweep finds it.
-	Owner string
+	// Files are handed over as descriptors 3 and on.
+	Files []*os.File
+	// Host says that the process ends by itself, and in order, when this one
+	// dies: it is woken if it is stopped, but not killed.
+	Host bool
 	// Cgroup, if not nil, gets a child group in which the process runs.
 	Cgroup *Cgroup
 }
@@ -120,9 +122,6 @@ func (s *Spec) Validate() error {
 	if s.Grace < 0 {
 		return &rota.FieldError{Field: "grace", Value: s.Grace.String(), Want: "zero or more"}
 	}
-	if strings.IndexByte(s.Owner, 0) >= 0 || len(s.Owner) > rota.MaxIDLen {
-		return &rota.FieldError{Field: "owner", Value: clip(s.Owner), Want: fmt.Sprintf("at most %d bytes, no NUL", rota.MaxIDLen)}
-	}
 	return s.Limits.validate(s.Cgroup != nil, s.User)
 }
 
@@ -158,21 +157,10 @@ func (l Limits) validate(cgroup bool, user *User) error {
 	return nil
 }
 
-// environ returns the environment to hand over: PATH, the caller's, the mark.
-func (s *Spec) environ(mark string) []string {
-	env := make([]string, 0, len(s.Env)+2)
-	if mark != "" {
-		env = append(env, mark)
-	}
-	hasPath := false
-	for _, e := range s.Env {
-		if strings.HasPrefix(e, markKey+"=") {
-			continue
-		}
-		hasPath = hasPath || strings.HasPrefix(e, "PATH=")
-		env = append(env, e)
-	}
-	if !hasPath {
+// environ returns the environment to hand over.
+func (s *Spec) environ() []string {
+	env := slices.Clone(s.Env)
+	if !slices.ContainsFunc(env, func(e string) bool { return strings.HasPrefix(e, "PATH=") }) {
 		env = append(env, "PATH="+DefaultPath)
 	}
 	return env
@@ -212,7 +200,7 @@ func (s *Spec) dir() string {
 }
 
 func executable(path string) error {
-	fi, err := os.Stat(path)
+	fi, err := os.Stat(path) //nolint:gosec // what to run is the caller's to say
 	if err != nil {
 		return fmt.Errorf("process: program: %w", err)
 	}

@@ -1,25 +1,72 @@
-// Package supervise keeps a worker process as its child, so that its death is
-// known the moment it happens and not at the end of its lease: when the process
-// and everything that it started is gone, a scheduler is told.
+// Package supervise is the keeper of worker processes. A worker runs as the
+// child of a keeper:
 //
-// rota dev and rota worker --supervise call it. It never decides where work
-// goes; it says that a worker is dead, and starts it again if it is to.
+//	keeper ──started, heard── worker ──started── processes of tasks and jobs
+//	  the worker has ended      all below it is ended, then the death is reported
+//	  its lease has ended       if it has not said that what must end with the lease
+//	                            has, it is killed, and all below it
+//	  the keeper has ended      the worker ends all below it, then itself
+//
+// So the death of a worker is known the moment it happens and not at the end of
+// its lease, and never before everything that it started is gone.
+//
+// rota dev and rota worker call it. It never decides where work goes; it says
+// that a worker is dead, and starts it again if it is to.
 package supervise
 
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
+	"slices"
 	"strings"
+	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/rota-project/rota/process"
+	"github.com/rota-project/rota/worker"
 )
 
-// IncarnationEnv tells a worker process which incarnation it is.
-const IncarnationEnv = "ROTA_INCARNATION"
+// Variables that tell a worker process which incarnation it is, and that it has a
+// keeper: see Join.
+const (
+	IncarnationEnv = "ROTA_INCARNATION"
+	KeptEnv        = "ROTA_KEPT"
+)
+
+// EndedError is the error of Run when the worker has ended other than well.
+type EndedError struct {
+	Name string
+	Exit process.Exit
+	// Fenced says that the keeper killed it because its lease had ended.
+	Fenced bool
+}
+
+func (e *EndedError) Error() string {
+	if e.Fenced {
+		return fmt.Sprintf("worker %s stood still past its lease and was killed", e.Name)
+	}
+	return fmt.Sprintf("worker %s: %s", e.Name, e.Exit)
+}
+
+// Said reports whether the worker ended by itself, and so has said why.
+func (e *EndedError) Said() bool { return !e.Fenced && e.Exit.Signal == 0 }
+
+// ExitStatus is what a keeper ends with after this end of its worker.
+func (e *EndedError) ExitStatus() int {
+	switch {
+	case e.Fenced:
+		return worker.ExitFenced
+	case e.Exit.Signal != 0:
+		return 128 + int(e.Exit.Signal)
+	}
+	return e.Exit.Code
+}
 
 // Config says what to keep alive.
 type Config struct {
@@ -27,8 +74,11 @@ type Config struct {
 	Name string
 	// Argv and Env are the process; Env gets the incarnation added.
 	Argv, Env []string
-	// Output takes what it writes.
-	Output io.Writer
+	// Stdout and Stderr take what it writes. An *os.File is handed over, so that
+	// the worker can write to it without the keeper.
+	Stdout, Stderr io.Writer
+	// Signals are passed on to the worker. Nil is none.
+	Signals <-chan os.Signal
 	// Restart starts it again when it ends by itself, after a pause that grows.
 	Restart bool
 	// Exited is told that an incarnation is dead and all of its processes with
@@ -47,7 +97,8 @@ const (
 )
 
 // Run keeps the process until ctx ends, then asks it to end and waits for it.
-// Without Restart it returns when the process ends by itself.
+// Without Restart it returns when the process ends by itself. An end that was
+// not well is an *EndedError.
 func Run(ctx context.Context, c Config) error {
 	if c.Grace == 0 {
 		c.Grace = 30 * time.Second
@@ -58,20 +109,22 @@ func Run(ctx context.Context, c Config) error {
 	pause := firstPause
 	for first := true; ; first = false {
 		began := time.Now()
-		exit, err := once(ctx, c)
-		switch {
-		case ctx.Err() != nil:
-			return nil //nolint:nilerr // asked to end, and nothing runs
-		case err != nil && (first || !c.Restart):
+		err := once(ctx, c)
+		ended := (*EndedError)(nil)
+		switch died := errors.As(err, &ended); {
+		case ctx.Err() != nil && !died:
+			return nil // asked to end, and nothing runs
+		case ctx.Err() != nil || !c.Restart:
 			return err
-		case err != nil:
+		case died:
+			c.Logger.Warn("worker process ended by itself", "worker", c.Name, "status", ended.Error(), "restart", true)
+		case err == nil:
+			c.Logger.Warn("worker process ended by itself", "worker", c.Name, "status", "0", "restart", true)
+		case first:
+			return err
+		default:
 			// It could be started before: the machine is short of something.
 			c.Logger.Error("worker process not started", "worker", c.Name, "error", err)
-		default:
-			c.Logger.Warn("worker process ended by itself", "worker", c.Name, "status", exit.String(), "restart", c.Restart)
-			if !c.Restart {
-				return fmt.Errorf("worker %s: %s", c.Name, exit)
-			}
 		}
 		if time.Since(began) > longestRest {
 			pause = firstPause
@@ -87,22 +140,60 @@ func Run(ctx context.Context, c Config) error {
 	}
 }
 
-func once(ctx context.Context, c Config) (process.Exit, error) {
+// once keeps one incarnation from start to end. The error is nil, an *EndedError, or
+// why it was not started.
+func once(ctx context.Context, c Config) error {
 	incarnation := strings.ToLower(rand.Text()[:12])
-	p, err := process.Start(ctx, process.Spec{
-		Argv: c.Argv, Env: append(append([]string{}, c.Env...), IncarnationEnv+"="+incarnation),
-		Stdout: c.Output, Stderr: c.Output, Grace: c.Grace, Owner: "rota-supervise-" + incarnation,
-	})
+	says, workerSays, err := os.Pipe()
 	if err != nil {
-		return process.Exit{}, fmt.Errorf("worker %s: %w", c.Name, err)
+		return fmt.Errorf("worker %s: %w", c.Name, err)
+	}
+	defer func() { _ = says.Close() }()
+	workerLost, alive, err := os.Pipe()
+	if err != nil {
+		_ = workerSays.Close()
+		return fmt.Errorf("worker %s: %w", c.Name, err)
+	}
+	defer func() { _ = alive.Close() }()
+	p, err := process.Start(ctx, process.Spec{
+		Argv: c.Argv, Env: append(slices.Clone(c.Env), IncarnationEnv+"="+incarnation, KeptEnv+"=yes"),
+		Stdout: c.Stdout, Stderr: c.Stderr, Grace: c.Grace, Files: []*os.File{workerSays, workerLost}, Host: true,
+	})
+	_ = errors.Join(workerSays.Close(), workerLost.Close())
+	if err != nil {
+		return fmt.Errorf("worker %s: %w", c.Name, err)
 	}
 	c.Logger.Info("worker process started", "worker", c.Name, "incarnation", incarnation, "pid", p.Pid())
+	var fenced atomic.Bool
+	go watch(says, func() {
+		c.Logger.Error("worker stands still past its lease; it is killed", "worker", c.Name, "pid", p.Pid())
+		fenced.Store(true)
+		p.Stop(0)
+	})
+	go passOn(c.Signals, p)
 	exit, err := p.Wait()
 	if err != nil {
-		c.Logger.Warn("worker's output was cut off", "worker", c.Name, "error", err)
+		c.Logger.Warn("what the worker left", "worker", c.Name, "error", err)
 	}
 	report(ctx, c, incarnation)
-	return exit, nil
+	if exit.Success() || exit.Stopped && exit.Signal == syscall.SIGTERM { // asked to, before it had anything to hand over
+		return nil
+	}
+	return &EndedError{Name: c.Name, Exit: exit, Fenced: fenced.Load()}
+}
+
+// passOn passes signals on to a process until it has ended.
+func passOn(signals <-chan os.Signal, p *process.Process) {
+	for {
+		select {
+		case s := <-signals:
+			if s, ok := s.(syscall.Signal); ok {
+				_ = p.Signal(s)
+			}
+		case <-p.Done():
+			return
+		}
+	}
 }
 
 // report tells of a death, even while the supervisor itself is ending.

@@ -55,7 +55,7 @@ func TestOnce(t *testing.T) {
 	out := newBuffer()
 	var told []string
 	err := supervise.Run(t.Context(), supervise.Config{
-		Name: "w", Argv: sh("echo $ROTA_INCARNATION $X; exit 4"), Env: []string{"X=y"}, Output: out,
+		Name: "w", Argv: sh("echo $ROTA_INCARNATION $X; exit 4"), Env: []string{"X=y"}, Stdout: out, Stderr: out,
 		Exited: func(_ context.Context, incarnation string) error { told = append(told, incarnation); return nil },
 	})
 	if err == nil || !strings.Contains(err.Error(), "exit status 4") || len(told) != 1 || out.String() != told[0]+" y\n" {
@@ -77,7 +77,7 @@ func TestRestart(t *testing.T) {
 	ended := make(chan error, 1)
 	go func() {
 		ended <- supervise.Run(ctx, supervise.Config{
-			Name: "w", Argv: sh("echo run"), Output: out, Restart: true,
+			Name: "w", Argv: sh("echo run"), Stdout: out, Stderr: out, Restart: true,
 			Exited: func(_ context.Context, incarnation string) error {
 				mu.Lock()
 				defer mu.Unlock()
@@ -125,7 +125,7 @@ func TestEnd(t *testing.T) {
 	go func() {
 		ended <- supervise.Run(ctx, supervise.Config{
 			Name: "w", Argv: sh(`trap "echo bye; exit 0" TERM; (trap "" TERM; while :; do sleep 0.05; done) & echo $! up; while :; do sleep 0.05; done`),
-			Output: out, Restart: true, Grace: 200 * time.Millisecond,
+			Stdout: out, Stderr: out, Restart: true, Grace: 200 * time.Millisecond,
 			Exited: func(ctx context.Context, _ string) error {
 				child, _, _ := strings.Cut(out.String(), " ")
 				alive = lives(child)

@@ -31,6 +31,8 @@ type Config struct {
 	// must do nothing more that another worker may do instead. It is called
 	// again after each lease. Nil is nothing.
 	LeaseEnded func()
+	// Guard, if not nil, ends this process if it stands still past its lease.
+	Guard Guard
 	// Connect replaces Schedulers: an embedded scheduler, or a test.
 	Connect Connector
 
@@ -57,6 +59,21 @@ type Config struct {
 	// means os.Exit; whatever is set must not return.
 	Exit func(code int)
 }
+
+// Guard watches over a worker process from outside. Its methods must not block.
+type Guard interface {
+	// Until says how long the lease is trusted.
+	Until(t time.Time)
+	// Hold says that something begins that must have ended by then; release says
+	// that it has.
+	Hold() (release func())
+}
+
+// unguarded is the Guard of a worker that has none.
+type unguarded struct{}
+
+func (unguarded) Until(time.Time) {}
+func (unguarded) Hold() func()    { return func() {} }
 
 // ExitFenced is the status that a process ends with when an exclusive task
 // ignored the end of its context and the lease could no longer be trusted.
@@ -89,6 +106,9 @@ func (c Config) normalize() (Config, error) {
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.Guard == nil {
+		c.Guard = unguarded{}
 	}
 	if c.Exit == nil {
 		c.Exit = os.Exit

@@ -47,6 +47,7 @@ type loop struct {
 	nextRenew  ownership.Time
 	nextLoad   ownership.Time
 	heard      ownership.Time // when the scheduler last said anything
+	guarded    ownership.Time // what the guard was told of the lease
 	aliveSince ownership.Time // since when another of our name is said to be alive
 	leaving    bool
 	left       bool
@@ -143,10 +144,37 @@ func (l *loop) done() bool {
 
 // watchLease says once when the lease can no longer be trusted.
 func (l *loop) watchLease() {
+	l.sayUntil()
 	fenced, _ := l.holder.Fenced(l.w.now())
-	if l.w.leased.Swap(!fenced) && fenced && l.w.cfg.LeaseEnded != nil {
+	if !l.w.leased.Swap(!fenced) || !fenced {
+		return
+	}
+	l.hurry()
+	if l.w.cfg.LeaseEnded != nil {
 		l.w.log().Warn("the lease cannot be trusted any more")
 		go l.w.cfg.LeaseEnded()
+	}
+}
+
+// sayUntil tells the guard how long the lease is trusted. It is told before
+// anything begins under a lease.
+func (l *loop) sayUntil() {
+	if until := l.holder.Until(); until != l.guarded {
+		l.guarded = until
+		l.w.cfg.Guard.Until(l.w.birth.Add(until))
+	}
+}
+
+// hurry tells the exclusive calls by when they must have returned. What is left
+// of the trust is for that to be known here.
+func (l *loop) hurry() {
+	until := l.holder.Until()
+	by := l.w.birth.Add(until - (until-l.w.now())/4)
+	for _, c := range l.calls {
+		if c.hurry != nil {
+			c.hurry <- by
+			c.hurry = nil // it has been told
+		}
 	}
 }
 
@@ -297,6 +325,7 @@ func (l *loop) welcome(k *link, m *rotav1.Welcome, now ownership.Time) {
 	ttl := time.Duration(m.GetTtlMs()) * time.Millisecond
 	if l.session != 0 && l.session != m.GetSession() {
 		l.act(l.holder.SessionLost(now))
+		l.hurry()
 		l.sweep = true
 	}
 	if ttl != l.ttl {
@@ -330,6 +359,7 @@ func (l *loop) refused(k *link, m *rotav1.Refused, now ownership.Time) {
 		l.w.log().Warn("session lost", "reason", m.GetText())
 		l.session, l.lease = 0, 0
 		l.act(l.holder.SessionLost(now))
+		l.hurry()
 		l.sweep = true
 		l.w.mu.Lock()
 		if l.w.status != StatusLeaving {
@@ -445,10 +475,16 @@ func (l *loop) start(i rota.Instance, gen rota.Generation) {
 	a := l.orders[i]
 	a.generation.Store(uint64(gen))
 	ctx, cancel := context.WithCancelCause(context.Background())
-	l.calls[i] = &call{assigned: a, cancel: cancel}
+	c := &call{cancel: cancel, release: func() {}}
 	if a.Task.Mode != rota.Available {
 		l.exclusive++
+		hurry := make(chan time.Time, 1)
+		a.hurry, c.hurry = hurry, hurry
+		l.sayUntil()
+		c.release = w.cfg.Guard.Hold()
 	}
+	c.assigned = a
+	l.calls[i] = c
 	w.mu.Lock()
 	w.tasks[i] = a
 	w.mu.Unlock()
@@ -465,6 +501,7 @@ func (l *loop) returned(i rota.Instance, text string) {
 	w := l.w
 	c := l.calls[i]
 	c.cancel(nil)
+	c.release()
 	delete(l.calls, i)
 	if c.assigned.Task.Mode != rota.Available {
 		l.exclusive--

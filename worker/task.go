@@ -7,6 +7,7 @@ import (
 	"runtime/debug"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"github.com/rota-project/rota"
 	rotav1 "github.com/rota-project/rota/api/rota/v1"
@@ -29,6 +30,7 @@ type Assigned struct {
 
 	generation *atomic.Uint64
 	load       *load
+	hurry      <-chan time.Time
 }
 
 // ID is the task's id.
@@ -42,6 +44,11 @@ func (a Assigned) Instance() rota.Instance { return rota.Instance{Task: a.Task.I
 // a call of an exclusive task; that of an available task may grow.
 func (a Assigned) Generation() rota.Generation { return rota.Generation(a.generation.Load()) }
 
+// LeaseEnds is for functions that take their time to end: for an exclusive
+// instance it brings, once, when the function must have returned because the
+// worker can no longer trust its lease. Its context has ended by then, or before.
+func (a Assigned) LeaseEnds() <-chan time.Time { return a.hurry }
+
 // ReportLoad says how much load the instance is now, in the unit of the tasks'
 // weights.
 func (a Assigned) ReportLoad(v float64) { a.load.report(a.Instance(), v) }
@@ -50,6 +57,8 @@ func (a Assigned) ReportLoad(v float64) { a.load.report(a.Instance(), v) }
 type call struct {
 	assigned Assigned
 	cancel   context.CancelCauseFunc
+	hurry    chan<- time.Time // nil of an available instance, and of one that was told
+	release  func()           // of the guard
 }
 
 // ErrRevoked is the cause of a task's context that ended because the grant did.

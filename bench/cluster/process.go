@@ -26,7 +26,17 @@ import (
 
 // beWorker is a worker process.
 func beWorker(ctx context.Context, name, scheduler string) error {
-	w, err := worker.New(worker.Config{Name: name, Schedulers: []string{scheduler}, Incarnation: os.Getenv(supervise.IncarnationEnv)})
+	link, err := supervise.Join()
+	if err != nil {
+		return err
+	}
+	go func() {
+		<-link.Lost()
+		os.Exit(1)
+	}()
+	w, err := worker.New(worker.Config{
+		Name: name, Schedulers: []string{scheduler}, Incarnation: os.Getenv(supervise.IncarnationEnv), Guard: link,
+	})
 	if err != nil {
 		return err
 	}
@@ -93,7 +103,7 @@ func kill(ctx context.Context, o options) (rows []row, err error) {
 		group.Go(func() {
 			_ = supervise.Run(supervised, supervise.Config{
 				Name: name, Argv: []string{self, "-worker", name, "-scheduler", l.addr}, Env: os.Environ(),
-				Output: os.Stderr, Restart: true,
+				Stdout: os.Stderr, Restart: true,
 				Exited: func(ctx context.Context, incarnation string) error {
 					_, err := l.server.Scheduler().Sessions().ReportExit(ctx, &rotav1.ReportExitRequest{Name: name, Incarnation: incarnation})
 					return err

@@ -11,12 +11,14 @@ import (
 	"time"
 )
 
-// main is called with the socket, the worker, the task and the generation.
+// main is called with the socket, the worker, the task and the generation, and
+// the word stubborn if it is to go on when it is asked to stop.
 func main() {
 	stop := make(chan os.Signal, 1)
 	signal.Notify(stop, syscall.SIGTERM)
-	if len(os.Args) != 5 {
-		fmt.Fprintln(os.Stderr, "holder: want socket, worker, task, generation")
+	stubborn := len(os.Args) == 6 && os.Args[5] == "stubborn"
+	if len(os.Args) != 5 && !stubborn {
+		fmt.Fprintln(os.Stderr, "holder: want socket, worker, task, generation[, stubborn]")
 		os.Exit(2)
 	}
 	conn, err := net.Dial("unix", os.Args[1])
@@ -35,7 +37,9 @@ func main() {
 				os.Exit(1)
 			}
 		case <-stop:
-			os.Exit(0)
+			if !stubborn {
+				os.Exit(0)
+			}
 		}
 	}
 }

@@ -46,6 +46,9 @@ type Env struct {
 	// Discreet says that nobody else reads Stdout: it is a terminal, a pipe, or a
 	// file that only this user may read.
 	Discreet bool
+	// Real says that this is a process of its own, whose command line can be run
+	// once more as a child.
+	Real bool
 	// Dial replaces the connection to a server; for tests.
 	Dial func(ctx context.Context, addr string) (*grpc.ClientConn, error)
 }
@@ -54,7 +57,7 @@ type Env struct {
 func Process() Env {
 	fi, err := os.Stdout.Stat()
 	return Env{
-		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Lookup: os.LookupEnv,
+		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Lookup: os.LookupEnv, Real: true,
 		Terminal: err == nil && fi.Mode()&os.ModeCharDevice != 0,
 		Discreet: err == nil && (!fi.Mode().IsRegular() || fi.Mode().Perm()&0o077 == 0),
 	}

@@ -143,7 +143,8 @@ func printID(w io.Writer, j *rotav1.Job) error {
 	return err
 }
 
-// exitError ends the command with the status of the job that it waited for.
+// exitError ends the command with the status of the job, or the worker, that it
+// waited for.
 type exitError struct{ status int }
 
 func (e *exitError) Error() string { return "exit status " + strconv.Itoa(e.status) }

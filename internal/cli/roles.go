@@ -2,11 +2,13 @@ package cli
 
 import (
 	"context"
+	"errors"
 
 	"github.com/spf13/cobra"
 
 	"github.com/rota-project/rota/config"
 	"github.com/rota-project/rota/internal/role"
+	"github.com/rota-project/rota/supervise"
 )
 
 func (a *app) schedulerCommand() *cobra.Command {
@@ -26,7 +28,16 @@ func (a *app) workerRole(noun *cobra.Command) *cobra.Command {
 	c, opts := config.NewWorker()
 	noun.Long = "Run a worker: it runs the tasks that it is granted, as processes (--exec). " +
 		"With a verb: ask about workers and steer them."
-	return a.role(noun, opts, func(ctx context.Context) error { return role.Worker(ctx, c, a.env.Stderr) })
+	return a.role(noun, opts, func(ctx context.Context) error {
+		if !a.env.Real || role.Kept() {
+			return role.Worker(ctx, c, a.env.Stderr)
+		}
+		err := role.KeepWorker(ctx, c, a.env.Stderr)
+		if ended := (*supervise.EndedError)(nil); errors.As(err, &ended) && ended.Said() {
+			return &exitError{ended.ExitStatus()}
+		}
+		return err
+	})
 }
 
 func (a *app) devCommand() *cobra.Command {

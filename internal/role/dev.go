@@ -18,6 +18,7 @@ import (
 	"github.com/rota-project/rota/config"
 	"github.com/rota-project/rota/examples/flights"
 	"github.com/rota-project/rota/internal/ending"
+	"github.com/rota-project/rota/process"
 	"github.com/rota-project/rota/scheduler"
 	"github.com/rota-project/rota/supervise"
 	"github.com/rota-project/rota/taskfile"
@@ -62,6 +63,10 @@ func Dev(ctx context.Context, c *config.Dev, out, logTo io.Writer) error {
 			return "the workers and what they ran were killed; the state is removed"
 		})()
 	}
+	defer ending.Left(func() string {
+		process.KillAll()
+		return ""
+	})()
 	log := logger(c.Log, logTo)
 	sc, _ := config.NewScheduler()
 	sc.Name, sc.DataDir, sc.Lease = "dev", dir, c.Lease
@@ -99,7 +104,7 @@ func Dev(ctx context.Context, c *config.Dev, out, logTo io.Writer) error {
 					Name:   name,
 					Argv:   append(devWorker(self, name, grpcL.Addr().String(), dir, c.Log), flags...),
 					Env:    withoutOwn(os.Environ()),
-					Output: wholeLines(logTo), Restart: c.Restart == "always", Logger: log,
+					Stdout: wholeLines(logTo), Stderr: wholeLines(logTo), Restart: c.Restart == "always", Logger: log,
 					Exited: func(ctx context.Context, incarnation string) error {
 						_, err := n.server.Scheduler().Sessions().ReportExit(ctx, &rotav1.ReportExitRequest{Name: name, Incarnation: incarnation})
 						return err

@@ -20,6 +20,7 @@ import (
 	"github.com/rota-project/rota/pki"
 	"github.com/rota-project/rota/process"
 	"github.com/rota-project/rota/process/words"
+	"github.com/rota-project/rota/supervise"
 	"github.com/rota-project/rota/worker"
 
 	"google.golang.org/grpc"
@@ -42,7 +43,7 @@ type jobs struct {
 
 // newJobs opens the runner of a worker that may run jobs, and listens for the
 // calls of an old scheduler. Close it.
-func newJobs(ctx context.Context, c *config.Worker, w *worker.Worker, to *towards, log *slog.Logger) (*jobs, error) {
+func newJobs(ctx context.Context, c *config.Worker, w *worker.Worker, to *towards, link *supervise.Link, log *slog.Logger) (*jobs, error) {
 	if len(c.Job.Allow) == 0 && c.Jobs.Addr == "" {
 		return nil, nil //nolint:nilnil // documented: none
 	}
@@ -50,6 +51,7 @@ func newJobs(ctx context.Context, c *config.Worker, w *worker.Worker, to *toward
 	if err != nil {
 		return nil, err
 	}
+	rc.Hold = link.Hold
 	var next atomic.Uint64
 	a, err := agent.New(agent.Config{
 		Name: c.Name, Incarnation: w.Incarnation(), Runner: rc, Leased: w.Leased, Logger: log,
@@ -76,7 +78,7 @@ func (t *towards) dial(address string) (*grpc.ClientConn, error) {
 func runnerConfig(c *config.Worker) (runner.Config, error) {
 	rules := c.Job
 	rc := runner.Config{
-		Dir: cmp.Or(rules.Data, filepath.Join("rota-data", "jobs-"+c.Name)), Owner: "rota-jobs-" + c.Name, MaxRunning: rules.Slots,
+		Dir: cmp.Or(rules.Data, filepath.Join("rota-data", "jobs-"+c.Name)), MaxRunning: rules.Slots,
 		Output: output.Options{MaxBytes: int64(rules.Output)}, Allow: runner.Allow{Dirs: rules.Dirs},
 	}
 	limits := process.Limits{
@@ -118,7 +120,7 @@ func (j *jobs) run(ctx context.Context) (done func() error) {
 		return func() error { return nil }
 	}
 	var wg sync.WaitGroup
-	wg.Go(func() { j.agent.Run(ctx, leaveTimeout) })
+	wg.Go(func() { j.agent.Run(ctx, leaveTime(j.cfg)) })
 	var err error
 	if j.old != nil {
 		wg.Go(func() {

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/rota-project/rota"
-	rotav1 "github.com/rota-project/rota/api/rota/v1"
 	"github.com/rota-project/rota/config"
 	"github.com/rota-project/rota/examples/elevator/lift"
 	"github.com/rota-project/rota/examples/wordcount/mapreduce"
@@ -21,26 +20,32 @@ import (
 	"github.com/rota-project/rota/supervise"
 	"github.com/rota-project/rota/worker"
 	"github.com/rota-project/rota/worker/exec"
-
-	"google.golang.org/grpc"
 )
 
 // startedAfter is when the start of a worker is surely over.
 const startedAfter = 2 * time.Second
 
-// leaveTimeout is how long a worker that was asked to end hands over; then the
-// process ends and everything with it.
-const leaveTimeout = 30 * time.Second
+// leaveTime is how long a worker that was asked to end hands over: its processes
+// have their grace. Then it ends and everything with it.
+func leaveTime(c *config.Worker) time.Duration {
+	const least, beside = 30 * time.Second, 5 * time.Second
+	longest := time.Duration(0)
+	for _, grace := range c.ExecGrace {
+		longest = max(longest, grace)
+	}
+	return max(least, longest+beside)
+}
 
 // Worker runs a worker until ctx ends, and hands over what it holds.
 func Worker(ctx context.Context, c *config.Worker, logTo io.Writer) error {
-	if c.Supervise && os.Getenv(supervise.IncarnationEnv) == "" {
-		return superviseSelf(ctx, c, logTo)
-	}
 	log := logger(c.Log, logTo)
 	exit := func(status int) {
 		logs.Flush(logTo)
 		os.Exit(status)
+	}
+	link, err := joinKeeper(log)
+	if err != nil {
+		return err
 	}
 	to, err := newTowards(c)
 	if err != nil {
@@ -53,29 +58,22 @@ func Worker(ctx context.Context, c *config.Worker, logTo io.Writer) error {
 	w, err := worker.New(worker.Config{
 		Name: c.Name, Incarnation: os.Getenv(supervise.IncarnationEnv), Schedulers: c.Schedulers, DialTLS: to.dialTLS(), Zone: c.Zone,
 		Labels: c.Labels, Capacity: c.Capacity, MaxTasks: c.MaxTasks, Strength: c.Strength,
-		RestartGrace: c.RestartGrace, Calls: c.Calls, Logger: log, LeaseEnded: func() { jobs.fence() }, Exit: exit,
+		RestartGrace: c.RestartGrace, Calls: c.Calls, Guard: link, Logger: log, LeaseEnded: func() { jobs.fence() }, Exit: exit,
 	})
 	if err != nil {
 		return err
 	}
-	if jobs, err = newJobs(ctx, c, w, to, log); err != nil {
+	if jobs, err = newJobs(ctx, c, w, to, link, log); err != nil {
 		return err
 	}
 	defer jobs.close()
-	owner := "rota-worker-" + c.Name
-	if len(c.Exec) > 0 {
-		n, err := process.Sweep(owner)
-		if err != nil {
-			return fmt.Errorf("sweep: %w", err)
-		}
-		if n > 0 {
-			log.Warn("killed what an earlier start left behind", "processes", n)
-		}
+	if n := process.Sweep(); n > 0 {
+		log.Warn("killed what workers that died have left behind", "processes", n)
 	}
 	takes := func(kind string) bool { return len(c.Kinds) == 0 || slices.Contains(c.Kinds, kind) }
 	kinds := 0
 	for kind, command := range c.Exec {
-		f, err := exec.New(exec.Config{Kind: kind, Command: command, Dirs: c.ExecDirs, Output: taskOutput(c.Log, logTo), Owner: owner})
+		f, err := exec.New(exec.Config{Kind: kind, Command: command, Dirs: c.ExecDirs, Output: taskOutput(c.Log, logTo), Grace: c.ExecGrace[kind]})
 		if err != nil {
 			return err
 		}
@@ -135,11 +133,11 @@ func Worker(ctx context.Context, c *config.Worker, logTo io.Writer) error {
 	ended := make(chan struct{})
 	defer close(ended)
 	stop := context.AfterFunc(ctx, func() {
-		timer := time.NewTimer(leaveTimeout)
+		timer := time.NewTimer(leaveTime(c))
 		defer timer.Stop()
 		select {
 		case <-timer.C:
-			log.Error("tasks did not stop in time; the process ends", "after", leaveTimeout)
+			log.Error("tasks did not stop in time; the process ends", "after", leaveTime(c))
 			exit(1)
 		case <-ended:
 		}
@@ -165,56 +163,4 @@ func taskOutput(c config.Log, logTo io.Writer) func(exec.Fields, string) io.Writ
 		to := out.With("task", f.ID, "index", f.Index, "generation", f.Generation, "stream", stream)
 		return logs.NewLines(func(line string) { to.Info(line) })
 	}
-}
-
-// superviseSelf runs the same command as a child, and reports its death.
-func superviseSelf(ctx context.Context, c *config.Worker, logTo io.Writer) error {
-	self, err := os.Executable()
-	if err != nil {
-		return fmt.Errorf("supervise: %w", err)
-	}
-	report, closeConn, err := exitReporter(c)
-	if err != nil {
-		return err
-	}
-	defer closeConn()
-	return supervise.Run(ctx, supervise.Config{
-		Name: c.Name, Argv: append([]string{self}, os.Args[1:]...), Env: os.Environ(), Output: wholeLines(logTo), Restart: true,
-		Exited: report, Grace: leaveTimeout + stopTimeout, Logger: logger(c.Log, logTo),
-	})
-}
-
-// exitReporter tells whichever scheduler answers that a worker is dead.
-func exitReporter(c *config.Worker) (report func(context.Context, string) error, done func(), err error) {
-	to, err := newTowards(c)
-	if err != nil {
-		return nil, nil, err
-	}
-	name := c.Name
-	var conns []*grpc.ClientConn
-	done = func() {
-		for _, c := range conns {
-			_ = c.Close()
-		}
-	}
-	for _, address := range c.Schedulers {
-		conn, err := grpc.NewClient("passthrough:///"+address, grpc.WithTransportCredentials(to.credentials()))
-		if err != nil {
-			done()
-			return nil, nil, fmt.Errorf("scheduler %s: %w", address, err)
-		}
-		conns = append(conns, conn)
-	}
-	return func(ctx context.Context, incarnation string) (err error) {
-		for _, conn := range conns {
-			one, cancel := context.WithTimeout(ctx, time.Second)
-			_, e := rotav1.NewSessionsClient(conn).ReportExit(one, &rotav1.ReportExitRequest{Name: name, Incarnation: incarnation})
-			cancel()
-			if e == nil {
-				return nil
-			}
-			err = errors.Join(err, e)
-		}
-		return err
-	}, done, nil
 }

@@ -132,7 +132,6 @@ func newHost(t testing.TB, name string, cfg runner.Config, labels map[string]str
 	if cfg.Dir == "" {
 		cfg.Dir = t.TempDir()
 	}
-	cfg.Owner = t.Name() + "/" + name
 	if cfg.Allow.Commands == nil {
 		cfg.Allow.Any = true
 	}

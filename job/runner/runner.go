@@ -42,9 +42,6 @@ type Config struct {
 	// Dir is where outputs and results are kept; it is made. No other runner
 	// may use it.
 	Dir string
-	// Owner marks the processes, so that those that a killed worker leaves are
-	// found. Empty means Dir.
-	Owner string
 	// Allow says what may run. The zero value allows nothing.
 	Allow Allow
 	// Env is the environment that every job gets, beside PATH.
@@ -58,6 +55,9 @@ type Config struct {
 	Output output.Options
 	// Cgroup, if not nil, keeps the limits of jobs.
 	Cgroup *process.Cgroup
+	// Hold, if not nil, is called before an attempt begins whose job would be run
+	// again elsewhere; what it answers is called when that has ended.
+	Hold func() (release func())
 	// Notify is told of each begin and each end, in order for one attempt. It
 	// must neither block nor call the runner. Nil means nobody asks.
 	Notify func(Status)
@@ -89,6 +89,7 @@ type attempt struct {
 	spec    job.Spec
 	log     *output.Log
 	process *process.Process
+	release func()
 	stopped bool
 	fenced  bool
 	timeout bool
@@ -121,8 +122,8 @@ type Runner struct {
 	wg       sync.WaitGroup
 }
 
-// New opens Dir, ends what an earlier runner with the same Owner left running,
-// and takes over what it left to tell.
+// New opens Dir, ends what workers that died left running on this machine, and
+// takes over what the last one in Dir left to tell.
 func New(cfg Config) (*Runner, error) {
 	if cfg.Dir == "" {
 		return nil, &rota.FieldError{Field: "jobs.dir", Value: "", Want: "a directory; it is missing"}
@@ -132,12 +133,6 @@ func New(cfg Config) (*Runner, error) {
 		return nil, fmt.Errorf("runner: %w", err)
 	}
 	cfg.Dir = dir
-	if cfg.Owner == "" {
-		cfg.Owner = dir
-		if len(dir) > rota.MaxIDLen {
-			cfg.Owner = dir[len(dir)-rota.MaxIDLen:]
-		}
-	}
 	if cfg.MaxRunning == 0 {
 		cfg.MaxRunning = DefaultMaxRunning
 	}
@@ -150,6 +145,9 @@ func New(cfg Config) (*Runner, error) {
 	if cfg.Notify == nil {
 		cfg.Notify = func(Status) {}
 	}
+	if cfg.Hold == nil {
+		cfg.Hold = func() func() { return func() {} }
+	}
 	p, err := cfg.Allow.compile(cfg.Cgroup)
 	if err != nil {
 		return nil, err
@@ -161,9 +159,7 @@ func New(cfg Config) (*Runner, error) {
 	if err := r.makeWork(); err != nil {
 		return nil, err
 	}
-	if _, err := process.Sweep(cfg.Owner); err != nil {
-		return nil, fmt.Errorf("runner: end what was left running: %w", err)
-	}
+	process.Sweep()
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	if err := r.load(); err != nil {
 		return nil, err
@@ -211,6 +207,10 @@ func (r *Runner) Start(j Job) error {
 		return err
 	}
 	r.running++
+	a.release = func() {}
+	if spec.Rerun {
+		a.release = r.cfg.Hold()
+	}
 	r.attempts[a.key] = a
 	r.wg.Add(1)
 	r.mu.Unlock()
@@ -222,6 +222,7 @@ func (r *Runner) Start(j Job) error {
 		delete(r.attempts, a.key)
 		r.running--
 		r.mu.Unlock()
+		a.release()
 		close(a.done)
 		r.wg.Done()
 		return err
@@ -246,7 +247,7 @@ func (r *Runner) launch(a *attempt, d decision) error {
 	p, err := process.Start(r.ctx, process.Spec{
 		Argv: d.argv, Env: r.environ(a), Dir: dir, Stdin: stdin,
 		Stdout: log.Writer(output.Stdout), Stderr: log.Writer(output.Stderr),
-		Limits: d.limits, User: d.user, Grace: a.spec.Grace, Owner: r.cfg.Owner, Cgroup: r.cfg.Cgroup,
+		Limits: d.limits, User: d.user, Grace: a.spec.Grace, Cgroup: r.cfg.Cgroup,
 	})
 	if err != nil {
 		_ = log.Close()
@@ -308,6 +309,7 @@ func (r *Runner) finish(a *attempt, exit process.Exit, err error) {
 	if err := errors.Join(err, logErr); err != nil {
 		res.Error = err.Error()
 	}
+	a.release()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	res.Started = a.result.Started

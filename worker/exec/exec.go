@@ -8,8 +8,9 @@
 // task is held to the type word, so that it can be no option, no other directory
 // and no code; a task with other text fails with the reason. The payload is on standard input, and the rest is in the environment too:
 // ROTA_TASK, ROTA_INDEX, ROTA_KIND, ROTA_GROUP, ROTA_KEY, ROTA_GENERATION.
-// When the grant ends the process gets SIGTERM, and SIGKILL after the grace;
-// nothing of it is left behind.
+// When the grant ends the process and its descendants get SIGTERM, and SIGKILL
+// after the grace; nothing of it is left behind. Where the grant ends because the
+// worker was cut off, the grace is cut, so that all has ended before the lease has.
 package exec
 
 import (
@@ -52,8 +53,6 @@ type Config struct {
 	// end; stream is "stdout" or "stderr". It must not block: a process whose
 	// output is not taken stands still. Nil discards all output.
 	Output func(f Fields, stream string) io.WriteCloser
-	// Owner marks the processes for process.Sweep.
-	Owner string
 	// Grace is how long a process has after SIGTERM. Zero means 10 s.
 	Grace time.Duration
 	// User runs the processes. Nil means the worker's own user.
@@ -84,7 +83,7 @@ func New(c Config) (worker.TaskFunc, error) {
 		if err != nil {
 			return fmt.Errorf("exec.%s: %w", c.Kind, err)
 		}
-		return run(ctx, c, argv, f, a.Task.Payload)
+		return run(ctx, c, argv, f, a)
 	}, nil
 }
 
@@ -96,7 +95,7 @@ func (c Config) dir() string {
 }
 
 // run is one process from start to end.
-func run(ctx context.Context, c Config, argv []string, f Fields, payload []byte) error {
+func run(ctx context.Context, c Config, argv []string, f Fields, a worker.Assigned) error {
 	out, tail := &tailBuffer{}, &tailBuffer{}
 	if c.Output != nil {
 		out.next, tail.next = c.Output(f, "stdout"), c.Output(f, "stderr")
@@ -104,14 +103,19 @@ func run(ctx context.Context, c Config, argv []string, f Fields, payload []byte)
 	defer out.close()
 	defer tail.close()
 	p, err := process.Start(ctx, process.Spec{
-		Argv: argv, Dir: c.dir(), Stdin: bytes.NewReader(payload), Stdout: out, Stderr: tail, Grace: c.Grace,
-		Owner: c.Owner, User: c.User,
+		Argv: argv, Dir: c.dir(), Stdin: bytes.NewReader(a.Task.Payload), Stdout: out, Stderr: tail, Grace: c.Grace,
+		User: c.User,
 		Env: append(append([]string{}, c.Env...),
 			"ROTA_TASK="+f.ID, "ROTA_INDEX="+strconv.Itoa(f.Index), "ROTA_KIND="+f.Kind, "ROTA_GROUP="+f.Group,
 			"ROTA_KEY="+f.Key, "ROTA_GENERATION="+strconv.FormatUint(f.Generation, 10)),
 	})
 	if err != nil {
 		return fmt.Errorf("start %s: %w", argv[0], err)
+	}
+	select {
+	case <-p.Done():
+	case by := <-a.LeaseEnds():
+		p.Stop(time.Until(by)) // the rest of its grace is cut
 	}
 	exit, err := p.Wait()
 	if ctx.Err() != nil {

@@ -182,9 +182,6 @@ func (b *buffer) String() string {
 func run(t *testing.T, c exec.Config, task *rotav1.TaskSpec, f func(*player)) *rotav1.Ack {
 	t.Helper()
 	c.Kind, task.Kind, task.Mode = "k", "k", "exclusive"
-	if c.Owner == "" {
-		c.Owner = "rota-exec-test-" + t.Name()
-	}
 	fn, err := exec.New(c)
 	if err != nil {
 		t.Fatal(err)

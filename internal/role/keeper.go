@@ -1,0 +1,111 @@
+package role
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+	"time"
+
+	rotav1 "github.com/rota-project/rota/api/rota/v1"
+	"github.com/rota-project/rota/config"
+	"github.com/rota-project/rota/internal/ending"
+	"github.com/rota-project/rota/process"
+	"github.com/rota-project/rota/supervise"
+
+	"google.golang.org/grpc"
+)
+
+// Kept reports whether this process is a worker that has a keeper.
+func Kept() bool { return os.Getenv(supervise.KeptEnv) != "" }
+
+// KeepWorker runs the same command as a child that it keeps, until ctx ends. An
+// end of the worker that was not well is a *supervise.EndedError. What the worker
+// writes goes past the keeper.
+func KeepWorker(ctx context.Context, c *config.Worker, logTo io.Writer) error {
+	self, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("keeper: %w", err)
+	}
+	report, closeConns, err := exitReporter(c)
+	if err != nil {
+		return err
+	}
+	defer closeConns()
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2)
+	defer signal.Stop(signals)
+	defer ending.Left(func() string {
+		process.KillAll()
+		return "worker " + c.Name + " and all that it ran were killed"
+	})()
+	debug.SetGCPercent(keeperGC)
+	forget := time.AfterFunc(startedAfter, func() {
+		debug.FreeOSMemory()
+		forgetStart()
+	})
+	defer forget.Stop()
+	return supervise.Run(ctx, supervise.Config{
+		Name: c.Name, Argv: append([]string{self}, os.Args[1:]...), Env: os.Environ(), Stdout: os.Stdout, Stderr: os.Stderr, Restart: c.Supervise,
+		Exited: report, Grace: leaveTime(c) + stopTimeout, Logger: logger(c.Log, logTo), Signals: signals,
+	})
+}
+
+// keeperGC keeps the heap of a keeper small: it has next to nothing on it.
+const keeperGC = 20
+
+// joinKeeper takes up the link to the keeper. When the keeper is gone, the worker
+// has died: all that it has started is killed, and it ends. Its lease tells.
+func joinKeeper(log *slog.Logger) (*supervise.Link, error) {
+	link, err := supervise.Join()
+	if err != nil || link == nil {
+		return nil, err
+	}
+	go func() {
+		<-link.Lost()
+		log.Error("the keeper is gone; the worker ends")
+		process.KillAll()
+		os.Exit(1)
+	}()
+	return link, nil
+}
+
+// exitReporter tells whichever scheduler answers that a worker is dead.
+func exitReporter(c *config.Worker) (report func(context.Context, string) error, done func(), err error) {
+	to, err := newTowards(c)
+	if err != nil {
+		return nil, nil, err
+	}
+	name := c.Name
+	var conns []*grpc.ClientConn
+	done = func() {
+		for _, c := range conns {
+			_ = c.Close()
+		}
+	}
+	for _, address := range c.Schedulers {
+		conn, err := grpc.NewClient("passthrough:///"+address, grpc.WithTransportCredentials(to.credentials()))
+		if err != nil {
+			done()
+			return nil, nil, fmt.Errorf("scheduler %s: %w", address, err)
+		}
+		conns = append(conns, conn)
+	}
+	return func(ctx context.Context, incarnation string) (err error) {
+		for _, conn := range conns {
+			one, cancel := context.WithTimeout(ctx, time.Second)
+			_, e := rotav1.NewSessionsClient(conn).ReportExit(one, &rotav1.ReportExitRequest{Name: name, Incarnation: incarnation})
+			cancel()
+			if e == nil {
+				return nil
+			}
+			err = errors.Join(err, e)
+		}
+		return err
+	}, done, nil
+}

@@ -1,0 +1,145 @@
+package supervise
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A keeper and its worker hold a pipe each way. On one the worker says by when
+// what must not outlive its lease has to have ended; nothing is sent on the
+// other, which says by its end that the keeper is gone.
+const (
+	saysFD = 3 // the worker writes
+	lostFD = 4 // the worker reads
+)
+
+// lateBy is how long a keeper that finds itself late looks for what it has not
+// read yet: it may have stood still itself.
+const lateBy = 2 * time.Millisecond
+
+// Link is a worker's end of what joins it to its keeper. It is safe for
+// concurrent use; a nil Link is that of a worker that has none.
+type Link struct {
+	lost chan struct{}
+
+	mu    sync.Mutex
+	says  int // the descriptor, or -1
+	until int64
+	holds int
+	said  int64
+}
+
+// Join takes up the link to the keeper of this process. It is nil if there is none.
+func Join() (*Link, error) {
+	if os.Getenv(KeptEnv) == "" {
+		return nil, nil //nolint:nilnil // documented
+	}
+	for _, fd := range []int{saysFD, lostFD} {
+		syscall.CloseOnExec(fd)
+		if err := syscall.SetNonblock(fd, true); err != nil {
+			return nil, fmt.Errorf("keeper: descriptor %d: %w", fd, err)
+		}
+	}
+	l := &Link{says: saysFD, lost: make(chan struct{})}
+	r := os.NewFile(lostFD, "keeper")
+	go func() {
+		_, _ = io.Copy(io.Discard, r) // ends with the keeper
+		close(l.lost)
+	}()
+	return l, nil
+}
+
+// Lost is closed when the keeper is gone.
+func (l *Link) Lost() <-chan struct{} {
+	if l == nil {
+		return nil
+	}
+	return l.lost
+}
+
+// Hold says that something begins that must have ended when the lease does.
+// Until was called before. release says that it has ended.
+func (l *Link) Hold() (release func()) {
+	if l == nil {
+		return func() {}
+	}
+	l.change(func() { l.holds++ })
+	return sync.OnceFunc(func() { l.change(func() { l.holds-- }) })
+}
+
+// Until says how long the lease is trusted.
+func (l *Link) Until(t time.Time) {
+	if l != nil {
+		at := monotonic() + time.Until(t).Nanoseconds()
+		l.change(func() { l.until = at })
+	}
+}
+
+// change tells the keeper what follows from a change: the end of the lease, by
+// the clock that both share, or 0 while nothing has to end by then.
+func (l *Link) change(f func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	f()
+	now := int64(0)
+	if l.holds > 0 {
+		now = l.until
+	}
+	if now == l.said || l.says < 0 {
+		return
+	}
+	l.said = now
+	_, err := unix.Write(l.says, binary.NativeEndian.AppendUint64(nil, uint64(now)))
+	if err != nil && !errors.Is(err, unix.EINTR) {
+		// It has not read for an hour. Better no word than an old one.
+		_ = unix.Close(l.says)
+		l.says = -1
+	}
+}
+
+// monotonic is the machine's clock that only goes forward, in nanoseconds: the
+// same for all processes.
+func monotonic() int64 {
+	var ts unix.Timespec
+	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts) // it cannot fail
+	return ts.Nano()
+}
+
+// watch reads what a worker says until its end, and calls fence when a moment
+// has passed by which it should have said that nothing is left to end.
+func watch(says *os.File, fence func()) {
+	var until time.Time
+	late := false
+	for {
+		wait := until
+		if late {
+			wait = time.Now().Add(lateBy)
+		}
+		_ = says.SetReadDeadline(wait)
+		var b [8]byte
+		_, err := io.ReadFull(says, b[:])
+		switch {
+		case errors.Is(err, os.ErrDeadlineExceeded) && !late:
+			late = true
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			fence()
+			return
+		case err != nil:
+			return // it has ended
+		default:
+			until = time.Time{}
+			if at := int64(binary.NativeEndian.Uint64(b[:])); at != 0 {
+				until = time.Now().Add(time.Duration(at - monotonic()))
+			}
+			late = late && !until.IsZero() && time.Now().After(until)
+		}
+	}
+}
