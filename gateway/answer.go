@@ -272,7 +272,7 @@ func (x *exchange) answer(r *refusal) bool {
 		x.add("Retry-After", strconv.FormatInt(int64(max(1, (r.retryAfter+time.Second-1)/time.Second)), 10))
 	}
 	if r.status == 405 {
-		x.add("Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")
+		x.add("Allow", allowed)
 	}
 	return x.whole(append([]byte(r.text), '\n'))
 }
@@ -339,7 +339,7 @@ func (x *exchange) own(uri []byte) bool {
 	return x.reply(&refusal{end: e, status: rec.status, page: rec})
 }
 
-// recorder keeps an answer of net/http.
+// recorder keeps an answer of net/http. Its status is 200 unless it is told.
 type recorder struct {
 	header http.Header
 	status int
@@ -347,7 +347,12 @@ type recorder struct {
 	wrote  bool
 }
 
-func (r *recorder) Header() http.Header { return r.header }
+func (r *recorder) Header() http.Header {
+	if r.header == nil {
+		r.header = http.Header{}
+	}
+	return r.header
+}
 
 func (r *recorder) WriteHeader(status int) {
 	if !r.wrote {

@@ -172,7 +172,7 @@ func (c *call) hopeless(grp *group) *refusal {
 	for _, b := range ws {
 		switch w := of(b); {
 		case !c.again && slices.Contains(c.bal.Tried[:], b), w.isAway() && !waits:
-		case weighed && w.weight.Load() < 0:
+		case weighed && w.weight.Load() == 0:
 			weightless = true
 		default:
 			return nil

@@ -42,6 +42,8 @@ type Config struct {
 	Health Health
 	// Limits of what one connection may take.
 	Limits Limits
+	// Drain is how long calls in flight may take to finish at the end; 0 means 10 s.
+	Drain time.Duration
 	// AccessLog is the share of calls that are logged, 0 to 1.
 	AccessLog float64
 	// Trace begins a W3C trace for calls that come without one; a trace that is
@@ -51,6 +53,8 @@ type Config struct {
 	Logger *slog.Logger
 	// Members brings workers, functions and owners of tasks from a cluster.
 	Members Members
+
+	resolver *net.Resolver // of workers' names, in tests
 }
 
 // Worker is a server that answers calls.
@@ -82,7 +86,8 @@ type Function struct {
 
 // Route sends calls of a host and a path to a function.
 type Route struct {
-	// Host is the Host header without its port, or empty for any.
+	// Host is the Host header without its port, "*.example.com" for any name below
+	// example.com, or empty for any.
 	Host string
 	// Prefix is a path prefix that ends at a slash or at the path's end.
 	Prefix string
@@ -185,6 +190,19 @@ type Limits struct {
 // nameForm is what function names look like (contract).
 var nameForm = regexp.MustCompile(`^[A-Za-z0-9.\-_]+$`)
 
+// hostForm is what the hosts of routes look like: names, and addresses.
+var hostForm = regexp.MustCompile(`^([A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?)*|\[[0-9A-Fa-f:.]+\])$`)
+
+// isListenAddr says whether s is host:port, the port a number.
+func isListenAddr(s string) bool {
+	host, port, err := net.SplitHostPort(s)
+	if err != nil || strings.ContainsAny(host, "/ ") {
+		return false
+	}
+	_, err = strconv.ParseUint(port, 10, 16)
+	return err == nil
+}
+
 func orElse[T comparable](v *T, def T) {
 	var zero T
 	if *v == zero {
@@ -199,13 +217,17 @@ func (c Config) normalize() (Config, error) {
 		c.Listen = []string{"localhost:9080"}
 	}
 	for i, l := range c.Listen {
-		if _, port, err := net.SplitHostPort(l); err != nil || port == "" {
+		if !isListenAddr(l) {
 			return c, &rota.FieldError{Field: "listen[" + strconv.Itoa(i) + "]", Value: l, Want: "an address, host:port"}
 		}
 	}
 	if c.AccessLog < 0 || c.AccessLog > 1 {
 		return c, &rota.FieldError{Field: "access_log", Value: c.AccessLog, Want: "0 to 1"}
 	}
+	if c.Drain < 0 {
+		return c, &rota.FieldError{Field: "drain", Value: c.Drain, Want: "zero or more"}
+	}
+	orElse(&c.Drain, 10*time.Second)
 	if c.Logger == nil {
 		c.Logger = slog.Default()
 	}
@@ -250,6 +272,9 @@ func (c Config) normalize() (Config, error) {
 	c.Functions = fns
 	for i, r := range c.Routes {
 		field := "routes[" + strconv.Itoa(i) + "]"
+		if name := strings.TrimPrefix(r.Host, "*."); r.Host != "" && !hostForm.MatchString(name) {
+			return c, &rota.FieldError{Field: field + ".host", Value: r.Host, Want: "a host name without a port, img.example or *.example"}
+		}
 		if !strings.HasPrefix(r.Prefix, "/") {
 			return c, &rota.FieldError{Field: field + ".prefix", Value: r.Prefix, Want: "a path that begins with /"}
 		}

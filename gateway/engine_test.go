@@ -86,16 +86,26 @@ func TestHeadersOnTheirWay(t *testing.T) {
 		t.Fatalf("body %q, %v", body, err)
 	}
 	want := "HTTP/1.1 200 All Right\r\nX-CaSe: Kept\r\nSet-Cookie: a=1\r\nSet-Cookie: b=2\r\nContent-Length: 2\r\n\r\n"
-	if raw != want {
+	if raw = without(raw, "Date"); raw != want {
 		t.Errorf("the client got\n%s\nwant\n%s", raw, want)
 	}
 	got := <-heads
 	wantUp := "GET /run/f?q=%20x HTTP/1.1\r\nHost: example.org\r\nX-mIXed: a  b\r\ntraceparent: 00-1-2-01\r\n" +
 		"X-Forwarded-For: 127.0.0.1\r\nX-Forwarded-Host: example.org\r\nX-Forwarded-Proto: http\r\n" +
 		"Forwarded: for=127.0.0.1;proto=http;host=\"example.org\"\r\n\r\n"
-	if got != wantUp {
+	if got = without(got, "Via"); got != wantUp {
 		t.Errorf("the worker got\n%s\nwant\n%s", got, wantUp)
 	}
+}
+
+// without takes a header's only line out of a head; a head without it comes back empty.
+func without(head, name string) string {
+	before, after, found := strings.Cut(head, name+": ")
+	_, after, whole := strings.Cut(after, "\r\n")
+	if !found || !whole {
+		return ""
+	}
+	return before + after
 }
 
 func TestForwardedIsBelievedFromTrustedProxies(t *testing.T) {
@@ -397,7 +407,7 @@ func TestConnectAndOddTargets(t *testing.T) {
 	_, addr := start(t, simple(named(t, "w")))
 	for raw, want := range map[string]int{
 		"CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\n\r\n":               405,
-		"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n":                     400,
+		"GET * HTTP/1.1\r\nHost: a\r\n\r\n":                         400,
 		"GET http://b/run/f HTTP/1.1\r\nHost: a\r\n\r\n":            200,
 		"GET http://u@b/run/f HTTP/1.1\r\nHost: a\r\n\r\n":          400,
 		"GET /nothing HTTP/1.1\r\nHost: a\r\n\r\n":                  404,

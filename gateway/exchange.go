@@ -311,8 +311,18 @@ func (x *exchange) serveCall() (keep bool) {
 	case "CONNECT", "TRACE", "TRACK": // TRACE shows a page what the browser and proxies have added
 		return x.refuse(405, string(req.Method)+" is not supported")
 	}
+	if x.returned() {
+		return x.fail(gatewayLoop, nil)
+	}
 	host, uri := req.Host, req.Target
+	options := string(req.Method) == "OPTIONS"
+	if options && string(uri) == "*" {
+		return x.describe()
+	}
 	if len(uri) == 0 || uri[0] != '/' {
+		if options && bareAuthority(uri) { // OPTIONS * of this host, to a proxy (RFC 9112, 3.2.4)
+			return x.describe()
+		}
 		var ok bool
 		if host, uri, ok = absolute(uri); !ok {
 			return x.misread("malformed request target")
@@ -321,6 +331,9 @@ func (x *exchange) serveCall() (keep bool) {
 	}
 	if !wire.IsHost(host) {
 		return x.misread("malformed host")
+	}
+	if options && x.lastHop() {
+		return x.describe()
 	}
 	t := st.resolve(host, uri)
 	var f *function
@@ -416,11 +429,9 @@ func (x *exchange) inspect(t *target, uri []byte) {
 
 // absolute takes a request target in absolute form apart (RFC 9112, 3.2.2).
 func absolute(uri []byte) (host, path []byte, ok bool) {
-	rest, found := bytes.CutPrefix(uri, []byte("http://"))
-	if !found {
-		if rest, found = bytes.CutPrefix(uri, []byte("https://")); !found {
-			return nil, nil, false
-		}
+	scheme, rest, found := bytes.Cut(uri, []byte("://"))
+	if !found || !bytes.EqualFold(scheme, []byte("http")) && !bytes.EqualFold(scheme, []byte("https")) {
+		return nil, nil, false
 	}
 	i := bytes.IndexAny(rest, "/?")
 	if i < 0 {

@@ -1,6 +1,12 @@
 package gateway
 
-import "time"
+import (
+	"net"
+	"time"
+)
+
+// ResolveWith has the names of workers looked up there.
+func (c *Config) ResolveWith(r *net.Resolver) { c.resolver = r }
 
 // JudgeOutliers does at once what happens at the end of each window.
 func (g *Gateway) JudgeOutliers() { g.outliers(g.state.Load()) }

@@ -50,7 +50,7 @@ func listen(t testing.TB, through bool) *ear {
 		drop := []string{
 			"Connection", "Keep-Alive", "Te", "Trailer", "Upgrade", "Proxy-Connection", "Proxy-Authenticate", "Proxy-Authorization",
 			"X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Forwarded-Port", "X-Forwarded-Server", "X-Real-Ip", "Forwarded",
-			"Content-Length", "Expect", "Host",
+			"Content-Length", "Expect", "Host", "Via", "Max-Forwards",
 		}
 		for _, v := range r.Header["Connection"] {
 			for opt := range strings.SplitSeq(v, ",") {
@@ -59,7 +59,7 @@ func listen(t testing.TB, through bool) *ear {
 		}
 		var lines []string
 		for name, values := range r.Header {
-			if !slices.Contains(drop, name) {
+			if !slices.Contains(drop, name) && !strings.HasPrefix(name, "X-Forwarded-") {
 				lines = append(lines, fmt.Sprintf("%s: %q", name, values))
 			}
 		}

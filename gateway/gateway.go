@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"slices"
@@ -39,8 +40,6 @@ type Gateway struct {
 	// other counts calls of names beyond maxFunctions, tasks calls by task.
 	other, tasks *function
 
-	transports transports
-
 	ctx    context.Context
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
@@ -56,6 +55,9 @@ type Gateway struct {
 	single    atomic.Uint64 // requests of HTTP/1, with the delay of a tick
 	malformed atomic.Uint64 // requests refused as HTTP
 	reloads   atomic.Uint64
+	via       []byte // what the gateway calls itself, like no other
+	dated     atomic.Pointer[[]byte]
+	datedAt   int64                   // in seconds; the maintaining goroutine's
 	ends      [endCount]atomic.Uint64 // calls by how they ended
 	self      http.Handler            // the gateway's own paths
 }
@@ -71,6 +73,8 @@ func New(cfg Config) (*Gateway, error) {
 		log: cfg.Logger, base: time.Now(), cfg: cfg, listens: cfg.Listen, removed: map[string]bool{},
 		everywhere: &group{}, all: &group{}, lns: map[net.Listener]struct{}{},
 	}
+	g.via = fmt.Appendf(nil, "rota-%016x", rand.Uint64())
+	g.tellDate()
 	g.ctx, g.cancel = context.WithCancel(context.Background())
 	if err := g.rebuild(); err != nil {
 		g.cancel()
@@ -157,7 +161,7 @@ func (g *Gateway) ReloadFailed(err error) {
 var ErrClosed = errors.New("gateway: closed")
 
 // ListenAndServe listens on the configured addresses and serves until ctx ends;
-// then it lets the calls in flight finish, for ten seconds at most.
+// then it lets the calls in flight finish, for Drain at most.
 func (g *Gateway) ListenAndServe(ctx context.Context) error {
 	lns, err := g.Listen(ctx)
 	if err != nil {
@@ -214,7 +218,7 @@ func (g *Gateway) ServeAll(ctx context.Context, lns []net.Listener) error {
 	case <-ctx.Done():
 	case err = <-errs:
 	}
-	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), g.state.Load().cfg.Drain)
 	defer cancel()
 	if serr := g.Shutdown(grace); err == nil || errors.Is(err, ErrClosed) {
 		err = serr
@@ -236,11 +240,10 @@ func (g *Gateway) Close() {
 	g.stopListening()
 	g.cancel()
 	g.conns.closeAll()
-	for _, w := range g.state.Load().workers {
-		w.pool.close()
-	}
-	g.transports.close()
 	g.wg.Wait()
+	for _, w := range g.state.Load().workers {
+		w.close()
+	}
 	g.poll.Close()
 }
 

@@ -167,6 +167,7 @@ func (g *Gateway) maintain(ctx context.Context) {
 	t := time.NewTicker(tick)
 	defer t.Stop()
 	lastActive, lastWindow, lastPools := g.now(), g.now(), g.now()
+	lastNames := -int64(resolveEvery)
 	for {
 		select {
 		case <-ctx.Done():
@@ -174,6 +175,7 @@ func (g *Gateway) maintain(ctx context.Context) {
 		case <-t.C:
 		}
 		now := g.now()
+		g.tellDate()
 		g.sweepConns(now)
 		g.readmit(now)
 		st := g.state.Load()
@@ -204,6 +206,18 @@ func (g *Gateway) maintain(ctx context.Context) {
 			for _, w := range st.workers {
 				w.windowOK.Store(0)
 				w.windowBad.Store(0)
+			}
+		}
+		if now-lastNames >= int64(resolveEvery) {
+			lastNames = now
+			for _, w := range st.workers {
+				if !w.resolving.Load() && net.ParseIP(w.url.Hostname()) == nil {
+					w.resolving.Store(true)
+					g.wg.Go(func() {
+						defer w.resolving.Store(false)
+						w.resolve(ctx)
+					})
+				}
 			}
 		}
 		if now-lastPools >= int64(5*time.Second) {
@@ -284,7 +298,8 @@ func (g *Gateway) askStatus(ctx context.Context, w *worker, path string, timeout
 		return 0, "", err
 	}
 	req.Header.Set("User-Agent", "rota-gateway-check")
-	resp, err := g.transport(w).RoundTrip(req)
+	req.Header.Set("Via", "1.1 "+string(g.via)) // a worker may be this gateway
+	resp, err := w.transport().RoundTrip(req)
 	if err != nil {
 		return 0, "", err
 	}

@@ -439,7 +439,7 @@ func TestAdminIsForThisMachine(t *testing.T) {
 	}
 	_, addr := start(t, simple())
 	for path, want := range map[string]int{
-		"/admin/workers/add": 400, "/admin/workers/add?workers=http://a/b": 400, "/admin/workers/add?workers=%3a": 400,
+		"/admin/workers/add": 400, "/admin/workers/add?workers=http://u@a": 400, "/admin/workers/add?workers=%3a": 400,
 		"/admin/workers/remove": 400, "/admin/workers/remove?workers=http://nobody:1": 200,
 	} {
 		if status, body := call(t, "POST", addr, path, nil); status != want {

@@ -21,6 +21,7 @@ type upstream struct {
 	// since is when it was last used, in nanoseconds.
 	since int64
 	sent  uint64 // bytes written to it
+	epoch uint32 // of the worker when it was made
 	// cancel ends a call over HTTP/2, which has no connection of its own.
 	cancel context.CancelCauseFunc
 }
@@ -72,7 +73,7 @@ func (p *pool) get(now int64, within time.Duration) *upstream {
 
 func (p *pool) put(u *upstream) {
 	p.mu.Lock()
-	if p.closed || len(p.idle) >= maxIdle {
+	if p.closed || len(p.idle) >= maxIdle || u.epoch != u.w.epoch.Load() {
 		p.mu.Unlock()
 		u.close()
 		return
@@ -138,6 +139,10 @@ func (u *upstream) cut() {
 	_ = u.nc.SetDeadline(longAgo)
 }
 
+func (w *worker) dialer() *net.Dialer {
+	return &net.Dialer{KeepAlive: 30 * time.Second, Resolver: w.resolver}
+}
+
 // errTLS says that the worker's TLS is not what it should be.
 var errTLS = errors.New("no TLS with the worker")
 
@@ -145,8 +150,8 @@ var errTLS = errors.New("no TLS with the worker")
 func (w *worker) dial(ctx context.Context, timeout time.Duration, waits *poll.Poller) (*upstream, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	d := net.Dialer{KeepAlive: 30 * time.Second}
-	nc, err := d.DialContext(ctx, "tcp", w.addr)
+	epoch := w.epoch.Load()
+	nc, err := w.dialer().DialContext(ctx, "tcp", w.addr)
 	if err != nil {
 		return nil, err
 	}
@@ -162,7 +167,7 @@ func (w *worker) dial(ctx context.Context, timeout time.Duration, waits *poll.Po
 		}
 		nc = tc
 	}
-	u := &upstream{w: w}
+	u := &upstream{w: w, epoch: epoch}
 	u.init(nc)
 	return u, nil
 }

@@ -40,7 +40,7 @@ func (x *exchange) appendRequest(b []byte, t *target, w *worker, mode bodyMode) 
 				}
 			}
 			continue
-		case wire.Forwarded, wire.XForwardedOther:
+		case wire.Forwarded, wire.XForwardedOther, wire.XForwardedUnknown:
 			if !trusted {
 				continue
 			}
@@ -53,6 +53,7 @@ func (x *exchange) appendRequest(b []byte, t *target, w *worker, mode bodyMode) 
 		}
 		b = appendField(b, f)
 	}
+	b = x.appendVia(b)
 	b = append(b, "X-Forwarded-For: "...)
 	if len(xff) > 0 {
 		b = append(b, xff...)
@@ -164,8 +165,10 @@ func appendStatus(b []byte, status int, reason []byte) []byte {
 func (x *exchange) appendResponse(b []byte) []byte {
 	resp := &x.resp
 	b = appendStatus(b, resp.Status, resp.Reason)
+	dated := resp.Status < 200
 	for i := range resp.Fields {
 		f := &resp.Fields[i]
+		dated = dated || f.Kind == wire.Date
 		if f.Kind == wire.Upgrade && (resp.Status == 426 || resp.Status == 101) {
 			b = appendField(b, f)
 			continue
@@ -174,6 +177,11 @@ func (x *exchange) appendResponse(b []byte) []byte {
 			continue
 		}
 		b = appendField(b, f)
+	}
+	if !dated {
+		b = append(b, "Date: "...)
+		b = append(b, x.g.date()...)
+		b = append(b, "\r\n"...)
 	}
 	return b
 }

@@ -3,6 +3,7 @@ package gateway
 import (
 	"bytes"
 	"strconv"
+	"strings"
 
 	"github.com/rota-project/rota/balance"
 	"github.com/rota-project/rota/gateway/internal/wire"
@@ -68,9 +69,10 @@ func (st *state) resolve(host, uri []byte) (t target) {
 		if i := bytes.LastIndexByte(host, ':'); i >= 0 && bytes.IndexByte(host[i:], ']') < 0 {
 			host = host[:i]
 		}
+		host = bytes.TrimSuffix(host, []byte{'.'}) // the root's, which names the same host
 		for i := range st.routes {
 			r := &st.routes[i]
-			if r.Host != "" && !bytes.EqualFold([]byte(r.Host), host) || !bytes.HasPrefix(path, []byte(r.Prefix)) {
+			if !r.isFor(host) || !bytes.HasPrefix(path, []byte(r.Prefix)) {
 				continue
 			}
 			if len(path) > len(r.Prefix) && r.Prefix[len(r.Prefix)-1] != '/' && path[len(r.Prefix)] != '/' {
@@ -99,6 +101,14 @@ func (st *state) resolve(host, uri []byte) (t target) {
 	return t
 }
 
+// isFor says whether the route is for calls of that host.
+func (r *Route) isFor(host []byte) bool {
+	if name, wild := strings.CutPrefix(r.Host, "*"); wild { // any name below it
+		return len(host) > len(name) && bytes.EqualFold(host[len(host)-len(name):], []byte(name))
+	}
+	return r.Host == "" || bytes.EqualFold([]byte(r.Host), host)
+}
+
 func (t *target) check() {
 	if len(t.fn) == 0 {
 		t.kind = toBad
@@ -115,46 +125,46 @@ func (t *target) check() {
 	}
 }
 
-// unclear says that a path has a segment "..", plain or escaped, which the worker
-// might take for a call of another function, or an escape that is none.
+// unclear says that a path has a segment "..", which the worker might take for a
+// call of another function, or an escape that is none. Servers differ in what they
+// take for the end of a segment, and some decode before they look: slashes and
+// backslashes count escaped too, and so do parameters after the dots.
 func unclear(path []byte) bool {
 	if bytes.IndexByte(path, '.') < 0 && bytes.IndexByte(path, '%') < 0 {
 		return false
 	}
-	for i, c := range path {
-		if c == '%' && (len(path)-i < 3 || !hex(path[i+1]) || !hex(path[i+2])) {
-			return true
-		}
-	}
-	for len(path) > 0 {
-		var seg []byte
-		if i := bytes.IndexByte(path, '/'); i >= 0 {
-			seg, path = path[:i], path[i+1:]
-		} else {
-			seg, path = path, nil
-		}
-		if len(seg) < 2 || len(seg) > 6 {
-			continue
-		}
-		dots := 0
-		for len(seg) > 0 {
-			switch {
-			case seg[0] == '.':
-				seg = seg[1:]
-			case len(seg) >= 3 && seg[0] == '%' && seg[1] == '2' && seg[2]|0x20 == 'e':
-				seg = seg[3:]
-			default:
-				dots = -9
-				seg = nil
-				continue
+	dots, plain := 0, false // of the present segment
+	for i := 0; i < len(path); i++ {
+		c := path[i]
+		if c == '%' {
+			if len(path)-i < 3 || !hex(path[i+1]) || !hex(path[i+2]) {
+				return true
 			}
-			dots++
+			c = unhex(path[i+1])<<4 | unhex(path[i+2])
+			i += 2
 		}
-		if dots == 2 {
-			return true
+		switch c {
+		case '/', '\\', ';':
+			if dots == 2 && !plain {
+				return true
+			}
+			if dots, plain = 0, c == ';'; c == ';' {
+				continue // what follows is no segment of its own
+			}
+		case '.':
+			dots++
+		default:
+			plain = true
 		}
 	}
-	return false
+	return dots == 2 && !plain
+}
+
+func unhex(c byte) byte {
+	if c <= '9' {
+		return c - '0'
+	}
+	return c | 0x20 - 'a' + 10
 }
 
 func hex(c byte) bool { return c >= '0' && c <= '9' || c|0x20 >= 'a' && c|0x20 <= 'f' }

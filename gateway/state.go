@@ -20,7 +20,7 @@ type state struct {
 	fns     map[string]*function
 	// everywhere are the members that offer all functions.
 	everywhere []balance.Member
-	routes     []Route // longest prefix first, those with a host before those without
+	routes     []Route // those with a host before those without, then the longest prefix first
 }
 
 // trusts says whether the forwarding headers of that peer are believed.
@@ -59,7 +59,7 @@ func (g *Gateway) rebuildLocked() error {
 		for _, w := range old.workers {
 			if b.next.byName[w.name] != w {
 				w.set(dead, 0, "removed")
-				w.pool.close()
+				w.close()
 				g.leaving = append(g.leaving, w)
 			}
 		}
@@ -125,7 +125,7 @@ func (b *builder) worker(m Member, all bool) error {
 	}
 	fresh := w == nil || w.incarnation != m.Incarnation || *w.url != *u
 	if fresh {
-		w = newWorker(m.Name, m.Incarnation, u)
+		w = newWorker(m.Name, m.Incarnation, u, b.cfg.resolver)
 	}
 	w.weight.Store(int64(max(m.Weight, 0)))
 	if m.Weight == 0 {
@@ -222,15 +222,24 @@ func members(ws []*worker) []balance.Member {
 func sortedRoutes(routes []Route) []Route {
 	routes = slices.Clone(routes)
 	slices.SortStableFunc(routes, func(a, b Route) int {
-		if (a.Host == "") != (b.Host == "") {
-			if a.Host == "" {
-				return 1
-			}
-			return -1
+		if by := a.special() - b.special(); by != 0 {
+			return -by
 		}
 		return len(b.Prefix) - len(a.Prefix)
 	})
 	return routes
+}
+
+// special is how narrowly a route says what hosts it is for: a name before names
+// below another, the longer of those first, and any host last.
+func (r *Route) special() int {
+	switch {
+	case r.Host == "":
+		return 0
+	case r.Host[0] == '*':
+		return len(r.Host)
+	}
+	return 1 << 10
 }
 
 // functionLocked returns the function of that name, the one that there was if

@@ -215,13 +215,21 @@ func (s *stream) head(f framing) {
 
 func (s *stream) appendHead(b []byte) []byte {
 	b = h2.AppendStatus(b, s.resp.Status)
+	dated := s.resp.Status < 200
 	for i := range s.resp.Fields {
-		if f := &s.resp.Fields[i]; !f.Drop && f.Kind != wire.ContentLength {
+		f := &s.resp.Fields[i]
+		dated = dated || f.Kind == wire.Date
+		if !f.Drop && f.Kind != wire.ContentLength {
 			b = h2.AppendField(b, f.Name, f.Value)
 		}
 	}
+	if !dated {
+		b = h2.AppendField(b, dateName, s.g.date())
+	}
 	return b
 }
+
+var dateName = []byte("date")
 
 func (s *stream) send(block []byte, end bool) {
 	s.m.mu.Lock()

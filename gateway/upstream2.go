@@ -18,44 +18,45 @@ import (
 	"github.com/rota-project/rota/gateway/internal/wire"
 )
 
-// transports are the net/http clients: for calls that workers want over HTTP/2,
-// and for active checks.
-type transports struct {
-	once sync.Once
-	tls  *http.Transport // HTTP/1, and HTTP/2 over TLS where the worker offers it
-	h2c  *http.Transport
+// clients is a worker's client of net/http: for calls that it wants over HTTP/2, and
+// for active checks. It is made when it is first needed.
+type clients struct {
+	mu  sync.Mutex
+	now *http.Transport
 }
 
-func (t *transports) init() {
-	t.once.Do(func() {
-		base := func() *http.Transport {
-			return &http.Transport{
-				MaxIdleConnsPerHost: 256,
-				IdleConnTimeout:     idleFor,
-				DisableCompression:  true, // bodies pass as they are
-				ForceAttemptHTTP2:   true,
-				TLSClientConfig:     &tls.Config{MinVersion: tls.VersionTLS12},
-			}
+// transport is the client of the worker as it is reached now.
+func (w *worker) transport() *http.Transport {
+	w.clients.mu.Lock()
+	defer w.clients.mu.Unlock()
+	if w.clients.now == nil {
+		t := &http.Transport{
+			DialContext:         w.dialer().DialContext,
+			MaxIdleConnsPerHost: 256,
+			IdleConnTimeout:     idleFor,
+			DisableCompression:  true, // bodies pass as they are
+			ForceAttemptHTTP2:   true,
+			TLSClientConfig:     &tls.Config{MinVersion: tls.VersionTLS12},
 		}
-		t.tls, t.h2c = base(), base()
-		var p http.Protocols
-		p.SetUnencryptedHTTP2(true)
-		t.h2c.Protocols = &p
-	})
-}
-
-func (t *transports) close() {
-	t.init()
-	t.tls.CloseIdleConnections()
-	t.h2c.CloseIdleConnections()
-}
-
-func (g *Gateway) transport(w *worker) http.RoundTripper {
-	g.transports.init()
-	if w.h2c {
-		return g.transports.h2c
+		if w.h2c {
+			t.Protocols = &http.Protocols{}
+			t.Protocols.SetUnencryptedHTTP2(true)
+		}
+		w.clients.now = t
 	}
-	return g.transports.tls
+	return w.clients.now
+}
+
+// reset closes the client's idle connections and has later calls use others; those
+// under way go on.
+func (c *clients) reset() {
+	c.mu.Lock()
+	old := c.now
+	c.now = nil
+	c.mu.Unlock()
+	if old != nil {
+		old.CloseIdleConnections()
+	}
 }
 
 // needsHTTP2 says whether the call must reach that worker over HTTP/2: the worker
@@ -88,7 +89,7 @@ func (x *exchange) attemptHTTP2(w *worker, t *target, mode bodyMode) (next, keep
 		return false, x.fail(clientMalformed, err)
 	}
 	x.attach(u)
-	resp, err := x.g.transport(w).RoundTrip(req)
+	resp, err := w.transport().RoundTrip(req)
 	hints.end()
 	if err == nil && (resp.StatusCode < 200 || resp.StatusCode > 999) { // net/http lets it pass
 		_ = resp.Body.Close()

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"context"
 	"net"
 	"net/url"
 	"slices"
@@ -25,6 +26,8 @@ type worker struct {
 	h2c         bool
 	bal         *balance.Worker
 	pool        pool
+	clients     clients
+	resolver    *net.Resolver // nil is the system's
 	health      health
 
 	weight atomic.Int64 // as in balance.Member
@@ -35,14 +38,20 @@ type worker struct {
 	// dropsAfter after how long, in nanoseconds.
 	dropped, dropsAfter atomic.Int64
 
+	// epoch is how often the worker's name has moved to other addresses; connections
+	// of an older one are not kept.
+	epoch     atomic.Uint32
+	addrs     []string // where the name led; resolve's
+	resolving atomic.Bool
+
 	calls    atomic.Uint64 // answers begun
 	failures atomic.Uint64 // calls that failed on it, or that it refused
 	// window counts for outlier ejection, reset by the health loop.
 	windowOK, windowBad atomic.Uint64
 }
 
-func newWorker(name, incarnation string, u *url.URL) *worker {
-	w := &worker{name: name, incarnation: incarnation, url: u, base: strings.TrimRight(u.EscapedPath(), "/"), host: u.Host, addr: u.Host, tls: u.Scheme == "https", h2c: u.Scheme == "h2c"}
+func newWorker(name, incarnation string, u *url.URL, resolver *net.Resolver) *worker {
+	w := &worker{name: name, resolver: resolver, incarnation: incarnation, url: u, base: strings.TrimRight(u.EscapedPath(), "/"), host: u.Host, addr: u.Host, tls: u.Scheme == "https", h2c: u.Scheme == "h2c"}
 	if u.Port() == "" {
 		port := "80"
 		if w.tls {
@@ -54,6 +63,37 @@ func newWorker(name, incarnation string, u *url.URL) *worker {
 	w.bal.Tag = w
 	w.pool.init()
 	return w
+}
+
+// resolveEvery is how often the names of workers are looked up anew.
+const resolveEvery = 5 * time.Second
+
+// resolve looks up where the worker's name leads. If that has changed, connections
+// that were made before are used no more once they are idle.
+func (w *worker) resolve(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, resolveEvery)
+	defer cancel()
+	r := w.resolver
+	if r == nil {
+		r = net.DefaultResolver
+	}
+	addrs, err := r.LookupHost(ctx, w.url.Hostname())
+	if err != nil { // what was known may still be right
+		return
+	}
+	slices.Sort(addrs)
+	if !slices.Equal(addrs, w.addrs) { // at first too: nobody knows where the first ones went
+		w.addrs = addrs
+		w.epoch.Add(1)
+		w.pool.flush()
+		w.clients.reset()
+	}
+}
+
+// close closes the worker's idle connections, and later ones when they become idle.
+func (w *worker) close() {
+	w.pool.close()
+	w.clients.reset()
 }
 
 // dropMemory is how long a worker is remembered that drops idle connections.

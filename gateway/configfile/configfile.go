@@ -36,6 +36,7 @@ type file struct {
 	Routes    []route             `yaml:"routes"`
 	Health    health              `yaml:"health"`
 	Limits    limits              `yaml:"limits"`
+	Drain     time.Duration       `yaml:"drain"`
 	AccessLog float64             `yaml:"access_log"`
 	Trace     bool                `yaml:"trace"`
 }
@@ -225,7 +226,7 @@ func parse(raw []byte, from *files) (gateway.Config, error) {
 		return gateway.Config{}, errors.New("one document only")
 	}
 	cfg := gateway.Config{
-		AdminToken: f.Admin.Token, Closed: f.Closed, AccessLog: f.AccessLog, Trace: f.Trace, Functions: map[string]gateway.Function{},
+		AdminToken: f.Admin.Token, Closed: f.Closed, Drain: f.Drain, AccessLog: f.AccessLog, Trace: f.Trace, Functions: map[string]gateway.Function{},
 		Health: gateway.Health(f.Health), Limits: gateway.Limits(f.Limits),
 	}
 	switch l := f.Listen.(type) {

@@ -31,9 +31,9 @@ func mayTrail(k Kind, name []byte) bool {
 var notInTrailers = map[string]bool{
 	"authorization": true, "authentication-info": true, "www-authenticate": true, "proxy-authentication-info": true,
 	"set-cookie": true, "origin": true, "referer": true, "x-api-key": true, "range": true, "content-range": true,
-	"content-encoding": true, "content-location": true, "cache-control": true, "pragma": true, "max-forwards": true,
+	"content-encoding": true, "content-location": true, "cache-control": true, "pragma": true,
 	"if-match": true, "if-none-match": true, "if-modified-since": true, "if-unmodified-since": true, "if-range": true,
-	"accept": true, "accept-encoding": true, "accept-language": true, "age": true, "date": true, "expires": true, "location": true,
-	"retry-after": true, "vary": true, "warning": true, "via": true, "strict-transport-security": true, "alt-svc": true,
+	"accept": true, "accept-encoding": true, "accept-language": true, "age": true, "expires": true, "location": true,
+	"retry-after": true, "vary": true, "warning": true, "strict-transport-security": true, "alt-svc": true,
 	"x-http-method-override": true, "x-method-override": true,
 }

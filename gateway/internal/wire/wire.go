@@ -78,12 +78,17 @@ const (
 	Forwarded
 	XForwardedFor
 	XForwardedOther // X-Forwarded-Host, -Proto, -Port, -Server, X-Real-Ip
+	// XForwardedUnknown is any other name that begins with X-Forwarded-.
+	XForwardedUnknown
 	TraceParent
 	IdempotencyKey
 	ContentType
 	Cookie
 	Generation // Rota-Generation
 	RequestID  // X-Request-Id
+	Via
+	Date
+	MaxForwards
 	// Alias is a name that some servers cannot tell from one of the above, because
 	// they take '_' for '-'. It is never passed on.
 	Alias
@@ -171,17 +176,20 @@ func (r *Request) Parse(b []byte) (n int, err error) {
 		return 0, errMethod
 	case !all(r.Target, visible):
 		return 0, errTarget
-	case string(version) == "HTTP/1.1":
-		r.Minor = 1
 	case string(version) == "HTTP/1.0":
+	case len(version) == len("HTTP/1.x") && bytes.HasPrefix(version, []byte("HTTP/1.")) && version[7] >= '1' && version[7] <= '9':
+		r.Minor = 1 // who speaks a later one understands this (RFC 9110, 2.5)
 	case bytes.HasPrefix(version, []byte("HTTP/")) && bytes.IndexByte(version, ' ') < 0:
 		return 0, errVersion
 	default:
 		return 0, errStartLine
 	}
-	b, err = r.fields(b)
+	b, err = r.fields(b, false)
 	if err != nil {
 		return 0, err
+	}
+	if r.Minor == 0 {
+		r.UpgradeTo = nil // RFC 9110, 7.8
 	}
 	hosts := 0
 	for i := range r.Fields {
@@ -224,10 +232,10 @@ func (r *Response) Parse(b []byte) (n int, err error) {
 		return 0, err
 	}
 	if len(first) < 12 || !bytes.HasPrefix(first, []byte("HTTP/1.")) || first[8] != ' ' ||
-		(first[7] != '0' && first[7] != '1') || len(first) > 12 && first[12] != ' ' {
+		first[7] < '0' || first[7] > '9' || len(first) > 12 && first[12] != ' ' {
 		return 0, errStatusLine
 	}
-	r.Minor = int(first[7] - '0')
+	r.Minor = min(int(first[7]-'0'), 1)
 	for _, c := range first[9:12] {
 		if c < '0' || c > '9' {
 			return 0, errStatusLine
@@ -243,7 +251,7 @@ func (r *Response) Parse(b []byte) (n int, err error) {
 	if !all(r.Reason, text) {
 		return 0, errStatusLine
 	}
-	if b, err = r.fields(b); err != nil {
+	if b, err = r.fields(b, true); err != nil {
 		return 0, err
 	}
 	if r.Chunked && r.Minor == 0 {
@@ -255,9 +263,11 @@ func (r *Response) Parse(b []byte) (n int, err error) {
 	return len(start) - len(b), nil
 }
 
-// fields reads header lines up to and with the empty one.
-func (h *Head) fields(b []byte) (rest []byte, err error) {
-	lengths, codings, listed := 0, 0, false
+// fields reads header lines up to and with the empty one. Of an answer, whose end
+// nobody but us reads, a length that is said twice, or beside chunks, is no danger:
+// chunks go before it, and the connection is not used again (RFC 9112, 6.3).
+func (h *Head) fields(b []byte, answer bool) (rest []byte, err error) {
+	lengths, codings, listed, again := 0, 0, false, false
 	for {
 		var l []byte
 		if l, b, err = line(b); err != nil {
@@ -289,10 +299,15 @@ func (h *Head) fields(b []byte) (rest []byte, err error) {
 		f.Kind = kind(f.Name)
 		switch f.Kind {
 		case ContentLength:
-			lengths++
-			if h.Length, err = number(f.Value); err != nil {
+			n, err := lengthOf(f.Value, answer)
+			if err != nil {
 				return b, err
 			}
+			if lengths++; lengths > 1 && n != h.Length {
+				return b, errLengths
+			}
+			h.Length = n
+			again = again || bytes.IndexByte(f.Value, ',') >= 0
 		case TransferEncoding:
 			codings++
 			if !equalFold(f.Value, "chunked") {
@@ -309,12 +324,16 @@ func (h *Head) fields(b []byte) (rest []byte, err error) {
 		h.Fields = append(h.Fields, f)
 	}
 	switch {
-	case lengths > 1:
+	case lengths > 1 && !answer:
 		return b, errLengths
 	case codings > 1:
 		return b, errCodings
-	case lengths > 0 && h.Chunked:
+	case lengths > 0 && h.Chunked && !answer:
 		return b, errBoth
+	case lengths > 0 && h.Chunked:
+		h.Length, h.Close = -1, true
+	case lengths > 1, again:
+		h.Close = true
 	}
 	if listed {
 		h.connection()
@@ -406,6 +425,28 @@ func Idempotent(method []byte) bool {
 	return false
 }
 
+// lengthOf reads the value of a Content-Length, which in an answer may be a list of
+// the same number.
+func lengthOf(v []byte, answer bool) (int64, error) {
+	i := bytes.IndexByte(v, ',')
+	if i < 0 || !answer {
+		return number(v)
+	}
+	n, err := number(trim(v[:i]))
+	for err == nil && i >= 0 {
+		v = v[i+1:]
+		one := v
+		if i = bytes.IndexByte(v, ','); i >= 0 {
+			one = v[:i]
+		}
+		var again int64
+		if again, err = number(trim(one)); err == nil && again != n {
+			err = errLengths
+		}
+	}
+	return n, err
+}
+
 // number reads a Content-Length: digits only, below 2^62.
 func number(v []byte) (int64, error) {
 	if len(v) == 0 || len(v) > 18 {
@@ -489,10 +530,18 @@ func kind(name []byte) Kind {
 	if bytes.IndexByte(name, '_') >= 0 {
 		return aliased(name)
 	}
+	if len(name) > len(forwardedPrefix) && name[0]|0x20 == 'x' && equalFold(name[:len(forwardedPrefix)], forwardedPrefix) {
+		return forwardedKind(name)
+	}
 	switch len(name) {
 	case 2:
 		return pick(name, "te", TE)
+	case 3:
+		return pick(name, "via", Via)
 	case 4:
+		if name[0]|0x20 == 'd' {
+			return pick(name, "date", Date)
+		}
 		return pick(name, "host", Host)
 	case 6:
 		if name[0]|0x20 == 'c' {
@@ -517,8 +566,11 @@ func kind(name []byte) Kind {
 	case 11:
 		return pick(name, "traceparent", TraceParent)
 	case 12:
-		if name[0]|0x20 == 'x' {
+		switch name[0] | 0x20 {
+		case 'x':
 			return pick(name, "x-request-id", RequestID)
+		case 'm':
+			return pick(name, "max-forwards", MaxForwards)
 		}
 		return pick(name, "content-type", ContentType)
 	case 14:
@@ -530,24 +582,11 @@ func kind(name []byte) Kind {
 		case 'r':
 			return pick(name, "rota-generation", Generation)
 		}
-		return pick(name, "x-forwarded-for", XForwardedFor)
 	case 16:
-		if name[0]|0x20 == 'x' {
-			if pick(name, "x-forwarded-host", XForwardedOther) == XForwardedOther {
-				return XForwardedOther
-			}
-			return pick(name, "x-forwarded-port", XForwardedOther)
-		}
 		return pick(name, "proxy-connection", HopByHop)
 	case 17:
-		if name[0]|0x20 == 'x' {
-			return pick(name, "x-forwarded-proto", XForwardedOther)
-		}
 		return pick(name, "transfer-encoding", TransferEncoding)
 	case 18:
-		if name[0]|0x20 == 'x' {
-			return pick(name, "x-forwarded-server", XForwardedOther)
-		}
 		return pick(name, "proxy-authenticate", HopByHop)
 	case 19:
 		return pick(name, "proxy-authorization", HopByHop)
@@ -572,6 +611,20 @@ func aliased(name []byte) Kind {
 		return Other
 	}
 	return Alias
+}
+
+// forwardedPrefix begins the names by which proxies tell of the client.
+const forwardedPrefix = "x-forwarded-"
+
+// forwardedKind knows a name that begins with it.
+func forwardedKind(name []byte) Kind {
+	switch rest := name[len(forwardedPrefix):]; {
+	case equalFold(rest, "for"):
+		return XForwardedFor
+	case equalFold(rest, "host"), equalFold(rest, "port"), equalFold(rest, "proto"), equalFold(rest, "server"):
+		return XForwardedOther
+	}
+	return XForwardedUnknown
 }
 
 func pick(name []byte, lower string, k Kind) Kind {

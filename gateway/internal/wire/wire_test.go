@@ -102,7 +102,8 @@ func TestResponses(t *testing.T) {
 	var r wire.Response
 	for _, raw := range []string{
 		"HTTP/2 200 OK\r\n\r\n", "HTTP/1.1 20 OK\r\n\r\n", "HTTP/1.1 2000 OK\r\n\r\n", "HTTP/1.1  200\r\n\r\n", "nonsense\r\n\r\n",
-		"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", "HTTP/1.1 099 no\r\n\r\n",
+		"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", "HTTP/1.1 099 no\r\n\r\n",
+		"HTTP/1.1 200 OK\r\nContent-Length: 1, 2\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 1,\r\n\r\n",
 	} {
 		if _, err := r.Parse([]byte(raw)); err == nil || errors.Is(err, wire.ErrIncomplete) {
 			t.Errorf("%q: got %v, want a refusal", raw, err)
@@ -110,6 +111,15 @@ func TestResponses(t *testing.T) {
 	}
 	if _, err := r.Parse([]byte("HTTP/1.1 204\r\nX: y\r\n\r\n")); err != nil || r.Status != 204 || r.HasBody([]byte("GET")) {
 		t.Errorf("204 without a reason: %v, %+v", err, r)
+	}
+	for raw, want := range map[string]wire.Head{
+		"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n": {Length: -1, Chunked: true},
+		"HTTP/1.1 200 OK\r\nContent-Length: 7\r\nContent-Length: 7\r\n\r\n":          {Length: 7},
+		"HTTP/1.1 200 OK\r\nContent-Length: 7,7 , 7\r\n\r\n":                         {Length: 7},
+	} {
+		if _, err := r.Parse([]byte(raw)); err != nil || r.Length != want.Length || r.Chunked != want.Chunked || !r.Close {
+			t.Errorf("%q: %v, %+v", raw, err, r.Head)
+		}
 	}
 	if _, err := r.Parse([]byte("HTTP/1.0 200 Fine by me\r\n\r\n")); err != nil || !r.Close || string(r.Reason) != "Fine by me" {
 		t.Errorf("1.0: %v, %+v", err, r)
