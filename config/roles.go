@@ -240,7 +240,7 @@ func NewWorker() (*Worker, *Options) {
 		{name: "capacity", value: amountsValue(&c.Capacity, "K=N,..."), help: "what it has of each resource"},
 		{name: "max-tasks", value: countValue(&c.MaxTasks), help: "the most instances it takes; 0 for no limit"},
 		{name: "strength", value: amountValue(&c.Strength), help: "its share of load relative to others"},
-		{name: "restart-grace", value: durationValue(&c.RestartGrace), help: "its tasks wait for its return so long before they move"},
+		{name: "restart-grace", value: durationValue(&c.RestartGrace), help: "how long its tasks wait for its return, after its death or an orderly stop, before they move"},
 		{name: "exec", value: pairsValue(&c.Exec, "KIND=COMMAND", "\n"), help: "run tasks of this kind as processes, as 'feed --symbol {ID:word}'; types are those of --job, {{.ID}} is a template that takes words; may be repeated"},
 		{name: "exec-dirs", value: listValue(&c.ExecDirs, "DIR,..."), help: "{ID:path} and the like name files in and below these only; such tasks work in the first"},
 		{name: "exec-grace", value: durationsValue(&c.ExecGrace, "KIND=DURATION,..."), help: "time that processes of this kind have between SIGTERM and SIGKILL", def: "10s each"},

@@ -238,7 +238,7 @@ func (t *twin) one(i rota.Instance, gen rota.Generation, out *ownership.Effects,
 	atTarget, done := false, false
 	for _, g := range t.held(i) {
 		switch {
-		case !t.lives(g) && t.fits(i, g):
+		case t.fits(i, g) && (!t.lives(g) || g.state == ownership.Stopped && session == 0):
 		case !t.lives(g) || g.state == ownership.Stopped:
 			out.Release = append(out.Release, g.Held)
 			atTarget = atTarget || g.Worker == target.Worker

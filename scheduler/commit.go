@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"time"
 
 	"github.com/rota-project/rota"
 	"github.com/rota-project/rota/store"
@@ -22,14 +21,15 @@ type edit struct {
 
 // execute writes what the ledger wants written: first what ends, and only when
 // that is confirmed what begins, so that no instant of the store shows an
-// exclusive instance twice.
-func (l *leader) execute(ctx context.Context) (wrote bool, err error) {
+// exclusive instance twice. whole is false if something is left to be tried again:
+// a session may have ended of which the view does not know yet.
+func (l *leader) execute(ctx context.Context) (wrote, whole bool, err error) {
 	e := l.ledger.Ready(rota.Generation(l.fence + 1))
 	l.s.stats.moving.Store(int64(l.ledger.Moving()))
 	if e.Empty() {
-		return false, nil
+		return false, true, nil
 	}
-	ends := map[string]*edit{}
+	ends, begins := map[string]*edit{}, map[string]*edit{}
 	for _, h := range e.Release {
 		d := editOf(ends, h.Worker)
 		d.del = append(d.del, record.InstanceKey(h.Instance))
@@ -40,32 +40,20 @@ func (l *leader) execute(ctx context.Context) (wrote bool, err error) {
 		d := editOf(ends, h.Worker)
 		d.set = append(d.set, record.Grant{Grant: g})
 	}
-	begins := map[string]*edit{}
 	for _, h := range e.Grant {
 		d := editOf(begins, h.Worker)
 		d.set = append(d.set, record.Grant{Grant: h.Grant})
 		d.session = h.Session
 	}
 	if done, err := l.atOnce(ctx, ends, begins); done || err != nil {
-		return done, err
+		return done, done, err
 	}
-	wrote, whole, err := l.commit(ctx, ends)
-	if err != nil || !whole || len(begins) == 0 {
-		return wrote, err
+	wrote, whole, err = l.commit(ctx, ends)
+	if err != nil || !whole {
+		return wrote, false, err
 	}
-	began, _, err := l.commit(ctx, begins)
-	if err == nil && !wrote && !began {
-		// Some session has ended and the view does not know yet.
-		timer := time.NewTimer(10 * time.Millisecond)
-		defer timer.Stop()
-		select {
-		case <-l.inbox.signal:
-		case <-timer.C:
-		case <-ctx.Done():
-		}
-		return true, nil
-	}
-	return wrote || began, err
+	began, whole, err := l.commit(ctx, begins)
+	return wrote || began, whole, err
 }
 
 // atOnce writes what ends and what begins in one transaction, if all of it fits into
@@ -107,8 +95,7 @@ func editOf(m map[string]*edit, worker string) *edit {
 	return d
 }
 
-// commit writes edits. whole is false if some could not be written: the view
-// tells why, soon.
+// commit writes edits. whole is false if some could not be written.
 func (l *leader) commit(ctx context.Context, edits map[string]*edit) (wrote, whole bool, err error) {
 	units, whole, err := l.stage(edits)
 	if err != nil {

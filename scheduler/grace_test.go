@@ -156,6 +156,86 @@ func TestGraceOutlivesTheLeader(t *testing.T) {
 	}
 }
 
+// TestGraceCoversAnOrderlyRestart: a worker that is stopped in order and comes back
+// within its grace finds its tasks, as one that died does; one that is drained gives
+// them up.
+func TestGraceCoversAnOrderlyRestart(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		drained, newLeader, returns bool
+	}{
+		"returns":                    {returns: true},
+		"returns to another leader":  {returns: true, newLeader: true},
+		"stays away":                 {},
+		"stays away, another leader": {newLeader: true},
+		"drained":                    {drained: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				st := memory.New()
+				t.Cleanup(func() { st.Close() })
+				g := &graced{t: t, store: st, o: newOwners(t), grace: 20 * time.Second, list: tasks(40)}
+				g.list[7].Mode, g.list[8].Mode = rota.Available, rota.Available
+				s1, _ := g.scheduler("s1")
+				g.via.Store(s1)
+				w1, _ := g.worker("w1")
+				w2, _ := g.worker("w2")
+				if !w1.TryLeaveBarrier(time.Minute) {
+					t.Fatal("not all tasks run")
+				}
+				synctest.Wait()
+				before, moves := g.o.where(), g.o.starts()
+				api := s1.Service("")
+				defer api.Close()
+				if c.drained {
+					if _, err := api.DrainWorker(t.Context(), &rotav1.WorkerRequest{Name: "w2"}); err != nil {
+						t.Fatal(err)
+					}
+				}
+				began := time.Now()
+				if err := w2.Stop(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				if took := time.Since(began); took > 2*time.Second {
+					t.Errorf("it took %v to leave", took)
+				}
+				time.Sleep(500 * time.Millisecond)
+				if n := g.o.count(); c.drained != (n["w1"] == 40) || !c.drained && n["w1"] != 20 {
+					t.Errorf("while w2 is away: %v", n)
+				}
+				if w, err := api.GetWorker(t.Context(), &rotav1.GetWorkerRequest{Name: "w2"}); !c.drained && (err != nil || w.GetState() != "away") {
+					t.Errorf("w2 is shown as %v, %v", w.GetState(), err)
+				}
+				if c.newLeader {
+					g.via.Store(nil)
+					if err := s1.Stop(t.Context()); err != nil {
+						t.Fatal(err)
+					}
+					s2, _ := g.scheduler("s2")
+					g.via.Store(s2)
+				}
+				if !c.returns {
+					time.Sleep(g.grace + 5*time.Second)
+					if n := g.o.count(); n["w1"] != 40 {
+						t.Errorf("after the grace: %v", n)
+					}
+					return
+				}
+				time.Sleep(time.Second)
+				g.worker("w2")
+				time.Sleep(5 * time.Second)
+				if after := g.o.where(); !maps.Equal(after, before) {
+					t.Errorf("moved: before %v, after %v", before, after)
+				}
+				if n := g.o.starts() - moves; n != 20 {
+					t.Errorf("%d starts for the 20 tasks of w2", n)
+				}
+			})
+		})
+	}
+}
+
 // TestManyLostAtOnce: what is remembered of workers is written once for each,
 // however many are lost together, and forgotten when they return or leave.
 func TestManyLostAtOnce(t *testing.T) {
@@ -225,8 +305,12 @@ func TestManyLostAtOnce(t *testing.T) {
 			}
 		}
 		time.Sleep(10 * time.Second)
+		if nodes, lost := remembered(); nodes != n || lost != n {
+			t.Errorf("of %d workers that left and may return %d are remembered, %d as away", n, nodes, lost)
+		}
+		time.Sleep(g.grace)
 		if nodes, _ := remembered(); nodes != 0 {
-			t.Errorf("%d workers that left are remembered", nodes)
+			t.Errorf("%d workers that left for good are remembered", nodes)
 		}
 	})
 }

@@ -92,15 +92,16 @@ func (o *nodeWrites) list(v *view.View, now time.Time, forget time.Duration) (ou
 	return out
 }
 
-// housekeep writes what the leader tells all and what it remembers of workers.
-func (l *leader) housekeep(ctx context.Context, now time.Time) (wrote bool, err error) {
+// housekeep writes what the leader tells all and what it remembers of workers. whole
+// is false if somebody wrote beside it.
+func (l *leader) housekeep(ctx context.Context, now time.Time) (wrote, whole bool, err error) {
 	var conds []store.Cond
 	var ops []store.Op
 	facts := clusterFacts{started: true, allRunning: l.planAt.IsZero() && l.ledger.Running() == l.instances && l.listed()}
 	if facts != l.told {
 		value, err := record.Encode(&storepb.Cluster{Version: record.Version, Started: facts.started, AllRunning: facts.allRunning})
 		if err != nil {
-			return false, err
+			return false, false, err
 		}
 		ops = append(ops, store.Op{Key: store.ClusterKey, Value: value})
 	}
@@ -127,17 +128,17 @@ func (l *leader) housekeep(ctx context.Context, now time.Time) (wrote bool, err 
 	})
 	if err != nil || len(ops) == 0 {
 		l.owed = nodeWrites{}
-		return false, err
+		return false, true, err
 	}
 	ok, _, err := l.txn(ctx, conds, ops)
 	if err != nil || !ok {
-		return false, err // somebody else wrote a node: it is seen soon, and tried again
+		return false, false, err
 	}
 	l.told = facts
 	for _, w := range nodes {
 		l.owed.over(w.node.GetName())
 	}
-	return true, nil
+	return true, true, nil
 }
 
 // listed reports whether every source has given a list, to this leader or to one

@@ -44,6 +44,21 @@ type leader struct {
 	told       clusterFacts
 	owed       nodeWrites
 	dog        *watchdog.Dog // of the loop
+	retry      retry
+}
+
+// retry is when to try again what could not be written as a whole: at once, then
+// less and less often.
+type retry struct {
+	wait time.Duration
+	at   time.Time // zero if there is nothing
+}
+
+const retryFirst, retryMost = 10 * time.Millisecond, time.Second
+
+func (r *retry) again(now time.Time) {
+	r.wait = min(max(2*r.wait, retryFirst), retryMost)
+	r.at = now.Add(r.wait)
 }
 
 // deltas collects what the view says until the leader looks.
@@ -123,6 +138,7 @@ const standstill = 10 * time.Second
 
 // run is the leader's loop.
 func (l *leader) run(ctx context.Context) error {
+	var err error
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	l.nextPass = time.Now().Add(l.s.cfg.Interval)
@@ -149,8 +165,9 @@ func (l *leader) run(ctx context.Context) error {
 			l.pass(now)
 		}
 		l.dog.At("writing what programs left")
+		whole := true
 		if l.orphans {
-			if err := l.removeOrphans(ctx); err != nil {
+			if whole, err = l.removeOrphans(ctx); err != nil {
 				return err
 			}
 		}
@@ -158,15 +175,24 @@ func (l *leader) run(ctx context.Context) error {
 			return err
 		}
 		l.dog.At("writing grants")
-		wrote, err := l.execute(ctx)
+		var wrote, all bool
+		wrote, all, err = l.execute(ctx)
 		if err != nil {
 			return err
 		}
+		whole = whole && all
 		if !wrote && l.planAt.IsZero() { // what people are told comes after what is to run
 			l.dog.At("keeping house")
-			if wrote, err = l.housekeep(ctx, now); err != nil {
+			if wrote, all, err = l.housekeep(ctx, now); err != nil {
 				return err
 			}
+			whole = whole && all
+		}
+		switch {
+		case whole:
+			l.retry = retry{}
+		case !wrote:
+			l.retry.again(time.Now())
 		}
 		if wrote {
 			continue // there is news of our own
@@ -197,6 +223,9 @@ func (l *leader) wakeAt() time.Time {
 	if !l.planAt.IsZero() && l.planAt.Before(at) {
 		at = l.planAt
 	}
+	if !l.retry.at.IsZero() && l.retry.at.Before(at) {
+		at = l.retry.at
+	}
 	for _, t := range l.graceUntil {
 		if t.Before(at) {
 			at = t
@@ -211,11 +240,17 @@ func (l *leader) wakeAt() time.Time {
 // graceEnds notes the lost workers whose instances wait no longer for their
 // return, and reports whether there are any.
 func (l *leader) graceEnds(now time.Time) (ended bool) {
+	v := l.s.view
 	for name, until := range l.graceUntil {
 		if !now.Before(until) {
 			delete(l.graceUntil, name)
 			l.workers[name] = true
 			ended = true
+			v.Read(func() {
+				if v.Sessions[name] == nil && v.Nodes[name].GetLast().GetLeaving() {
+					l.owed.left(name) // it left in order, and stays away
+				}
+			})
 		}
 	}
 	return ended
@@ -262,7 +297,9 @@ func (l *leader) learn(d *view.Delta) error {
 		l.workers[c.Name] = true
 		switch {
 		case c.New == nil:
-			if c.Old.GetLeaving() {
+			returns := false
+			v.Read(func() { returns = v.Returns(c.Old) })
+			if c.Old.GetLeaving() && !returns {
 				l.owed.left(c.Name)
 			} else {
 				l.owed.lost(c.Name, nil, c.Old.Session)

@@ -56,8 +56,14 @@ func (l *leader) loadAbsent(now time.Time) {
 		}
 	}
 	for name, node := range v.Nodes {
-		if v.Sessions[name] == nil && node.GetLostUnixMs() == 0 && (v.Grants[name] == nil || v.Grants[name].Len() == 0) {
+		holds := v.Grants[name] != nil && v.Grants[name].Len() > 0
+		left := v.Grace(name, now)
+		switch {
+		case v.Sessions[name] != nil, holds:
+		case node.GetLostUnixMs() == 0, node.GetLast().GetLeaving() && left == 0:
 			l.owed.left(name)
+		case node.GetLast().GetLeaving():
+			l.graceUntil[name] = now.Add(left)
 		}
 	}
 }
@@ -88,11 +94,11 @@ func (l *leader) claim(worker string, g *record.Grant) int {
 	s := l.s.view.Sessions[worker]
 	_, awaited := l.graceUntil[worker]
 	switch {
-	case g.Revoked || s != nil && s.GetLeaving():
+	case g.Revoked || s != nil && s.GetLeaving() && !l.s.view.Returns(s):
 		return 0
-	case s != nil:
+	case s != nil && !s.GetLeaving():
 		return 2
-	case awaited:
+	case s != nil || awaited:
 		return 1
 	}
 	return 0

@@ -11,10 +11,9 @@ import (
 
 // removeOrphans deletes the tasks of programs that have ended without saying so:
 // whose key went with the lease of their scheduler function, or belongs to a
-// later run.
-func (l *leader) removeOrphans(ctx context.Context) error {
+// later run. whole is false if somebody wrote beside it.
+func (l *leader) removeOrphans(ctx context.Context) (whole bool, err error) {
 	var units []table.Unit
-	var err error
 	v := l.s.view
 	v.Read(func() {
 		var del []string
@@ -30,14 +29,14 @@ func (l *leader) removeOrphans(ctx context.Context) error {
 	})
 	if err != nil || len(units) == 0 {
 		l.orphans = false
-		return err
+		return true, err
 	}
 	for _, packed := range table.Pack(units, 1) {
 		if ok, err := l.write(ctx, packed); err != nil || !ok {
-			return err // the view has the others' writes soon, and then it is tried again
+			return false, err
 		}
 	}
-	return nil // once more, in case there was more than fits
+	return true, nil // once more, in case there was more than fits
 }
 
 // keepFor is how long what happened to a program can be read after its end.

@@ -193,6 +193,10 @@ func (l *leader) tellSource(ctx context.Context, name string, n int, problem err
 	if err != nil {
 		return err
 	}
-	_, _, err = l.txn(ctx, nil, []store.Op{{Key: store.SourceKey(name), Value: value}})
-	return err
+	for {
+		ok, _, err := l.txn(ctx, nil, []store.Op{{Key: store.SourceKey(name), Value: value}})
+		if ok || err != nil {
+			return err
+		}
+	}
 }

@@ -42,7 +42,7 @@ func (s *Service) GetStatus(context.Context, *rotav1.GetStatusRequest) (*rotav1.
 		for _, name := range s.workerNames() {
 			w := s.worker(name)
 			switch w.GetState() {
-			case workerLost:
+			case workerLost, workerAway:
 				out.Workers.Lost++
 			case workerDraining:
 				out.Workers.Draining++

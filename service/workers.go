@@ -24,6 +24,7 @@ const (
 	workerCordoned = "cordoned"
 	workerDraining = "draining"
 	workerLost     = "lost"
+	workerAway     = "away" // it left in order, and is waited for
 )
 
 // ListWorkers lists the living workers and those lost lately, by name.
@@ -151,7 +152,9 @@ func (s *Service) worker(name string) *rotav1.Worker {
 		}
 	case node != nil:
 		facts = node.GetLast()
-		m.State = workerLost
+		if m.State = workerLost; facts.GetLeaving() {
+			m.State = workerAway
+		}
 	default:
 		return nil
 	}

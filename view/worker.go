@@ -23,14 +23,24 @@ func (v *View) Grace(worker string, now time.Time) time.Duration {
 	}
 }
 
+// Returns reports whether a worker that leaves is to come back: it asked for a wait,
+// and nobody drains it. Call it inside Read.
+func (v *View) Returns(s *Session) bool {
+	return s.GetRestartGraceMs() > 0 && !v.Nodes[s.GetName()].GetDraining()
+}
+
 // Placeable is a worker as placement sees it: one that lives and does not leave,
-// or one whose return is awaited, which keeps what it has and gets nothing new.
-// Call it inside Read.
+// or one whose return is or will be awaited, which keeps what it has and gets
+// nothing new. Call it inside Read.
 func (v *View) Placeable(worker string, awaited bool) (w rota.Worker, ok bool) {
 	s, node := v.Sessions[worker], v.Nodes[worker]
 	switch {
+	case s != nil && s.GetLeaving():
+		w = s.Placeable(node)
+		w.Cordoned = true
+		return w, v.Returns(s)
 	case s != nil:
-		return s.Placeable(node), !s.GetLeaving()
+		return s.Placeable(node), true
 	case awaited && node.GetLast() != nil:
 		w = (&Session{Session: node.GetLast()}).Placeable(node)
 		w.Cordoned = true

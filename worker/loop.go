@@ -252,6 +252,9 @@ func wire(acks []ownership.Ack) []*rotav1.Ack {
 func (l *loop) startLeaving() {
 	now := l.w.now()
 	l.leaving, l.leaveBy = true, now+successorTimeout
+	if l.w.cfg.RestartGrace > 0 {
+		l.leaveBy = now // nobody takes anything over: it is to come back
+	}
 	l.w.mu.Lock()
 	l.w.set(StatusLeaving)
 	l.w.mu.Unlock()

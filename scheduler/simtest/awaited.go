@@ -33,7 +33,7 @@ const slack = 5 * time.Millisecond
 // gone notes the end of a session.
 func (a *awaited) gone(worker string, s *view.Session) {
 	now := time.Now()
-	if grace := time.Duration(s.GetRestartGraceMs()) * time.Millisecond; grace > 0 && !s.GetLeaving() {
+	if grace := time.Duration(s.GetRestartGraceMs()) * time.Millisecond; grace > 0 {
 		a.workers[worker] = absence{worker, s.ID, now, now.Add(grace - slack)}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rota-project/rota"
@@ -38,6 +39,7 @@ type cluster struct {
 	starts     uint64 // of nodes and processes: names each
 	list       []rota.Task
 	listErr    error
+	listed     int64          // how often list has changed
 	ends       sync.WaitGroup // what ends by itself
 }
 
@@ -92,15 +94,21 @@ func (c *cluster) startScheduler(slot int) error {
 		}
 		return decide(call)
 	})
+	// A list that has not changed wakes nobody, and an interval is longer than all of
+	// this: what the leader does not do of itself, it does not do.
+	var last atomic.Int64
 	read := source.Func("list", func(context.Context) ([]rota.Task, error) {
 		c.mu.Lock()
 		defer c.mu.Unlock()
+		if c.listErr == nil && last.Swap(c.listed) == c.listed {
+			return nil, source.ErrUnchanged
+		}
 		return c.list, c.listErr
 	})
-	read.Every = 2 * time.Second
+	read.Every, read.Reset = 2*time.Second, func() { last.Store(-1) }
 	var err error
 	n.sched, err = scheduler.New(scheduler.Config{
-		Store: n.store, Name: n.name, GRPC: n.name, Lease: c.lease, Interval: 10 * time.Second,
+		Store: n.store, Name: n.name, GRPC: n.name, Lease: c.lease, Interval: time.Hour,
 		SlowStart: time.Duration(c.rng("slow start").IntN(2)) * 20 * time.Second, // or none
 		Sources:   []*source.Source{read}, Logger: c.log,
 	})

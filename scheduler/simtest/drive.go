@@ -289,6 +289,7 @@ func (d *driver) relist() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.list, d.listErr = list, nil
+	d.listed++
 	if d.chance.IntN(4) == 0 {
 		d.listErr = fmt.Errorf("by chance")
 	}
