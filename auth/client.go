@@ -4,11 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"strings"
 
 	"google.golang.org/grpc/credentials"
+
+	"github.com/rota-project/rota/internal/secretfile"
 )
 
 // Where clients look for their token, never among arguments.
@@ -22,6 +22,7 @@ var ErrNoTLS = errors.New("a token is only sent over TLS, or to this machine")
 
 // ClientToken reads a client's token: from file if it is not empty, else from
 // what ROTA_TOKEN_FILE names, else from ROTA_TOKEN. It is empty if there is none.
+// A file that others may read is refused.
 func ClientToken(file string, lookup func(string) (string, bool)) (Secret, error) {
 	if file == "" {
 		file, _ = lookup(EnvTokenFile)
@@ -30,12 +31,7 @@ func ClientToken(file string, lookup func(string) (string, bool)) (Secret, error
 		v, _ := lookup(EnvToken)
 		return Secret(strings.TrimSpace(v)), nil
 	}
-	f, err := os.Open(file)
-	if err != nil {
-		return "", fmt.Errorf("token: %w", err)
-	}
-	defer func() { _ = f.Close() }()
-	b, err := io.ReadAll(io.LimitReader(f, 64<<10))
+	b, err := secretfile.Read(file)
 	if err != nil {
 		return "", fmt.Errorf("token: %w", err)
 	}

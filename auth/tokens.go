@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"maps"
 	"os"
@@ -15,6 +14,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/rota-project/rota/internal/secretfile"
 )
 
 // Tokens are the records of tokens by id. Looking one up takes no lock. The zero
@@ -140,17 +141,9 @@ func (f *TokenFile) Reload(ts *Tokens) (bool, error) {
 }
 
 func readTokenFile(path string) ([]Token, error) {
-	file, err := os.Open(path)
+	data, err := secretfile.ReadUpTo(path, MaxTokenFile)
 	if err != nil {
 		return nil, fmt.Errorf("tokens: %w", err)
-	}
-	defer func() { _ = file.Close() }()
-	data, err := io.ReadAll(io.LimitReader(file, MaxTokenFile+1))
-	if err != nil {
-		return nil, fmt.Errorf("tokens: %w", err)
-	}
-	if len(data) > MaxTokenFile {
-		return nil, fmt.Errorf("tokens: %s: more than %d bytes", path, MaxTokenFile)
 	}
 	var out []Token
 	n := 0

@@ -1,7 +1,6 @@
 package config
 
 import (
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"maps"
@@ -15,7 +14,9 @@ import (
 
 	"github.com/rota-project/rota"
 	"github.com/rota-project/rota/auth"
+	"github.com/rota-project/rota/internal/secretfile"
 	"github.com/rota-project/rota/offer"
+	"github.com/rota-project/rota/pki"
 )
 
 // rule is a check of an option's value, under the name of the option.
@@ -40,7 +41,7 @@ func (c *Scheduler) validate() (string, error) {
 		rule{"gateway", optionalLoopback(c.Gateway)},
 		rule{"tls", pair(c.TLS, c.TLSCert, c.TLSKey)},
 		rule{"tls-ca", readable(c.TLSCA)},
-		rule{"tokens", readable(c.Tokens)},
+		rule{"tokens", secret(c.Tokens)},
 		rule{"namespace", nameError(auth.CheckNamespace("namespace", c.Namespace))},
 		rule{"oidc-audience", both(c.OIDC.Issuer, c.OIDC.Audience, "oidc_issuer and oidc_audience")},
 		rule{"oidc-roles", roles(c.OIDC.Roles)},
@@ -52,9 +53,9 @@ func (c *Scheduler) validate() (string, error) {
 		rule{"etcd-cert", both(c.EtcdCert, c.EtcdKey, "etcd_cert and etcd_key")},
 		rule{"etcd-user", both(c.EtcdUser, c.EtcdPasswordFile, "etcd_user and etcd_password_file")},
 		rule{"etcd-cert", readable(c.EtcdCert)},
-		rule{"etcd-key", readable(c.EtcdKey)},
+		rule{"etcd-key", secret(c.EtcdKey)},
 		rule{"etcd-ca", readable(c.EtcdCA)},
-		rule{"etcd-password-file", readable(c.EtcdPasswordFile)},
+		rule{"etcd-password-file", secret(c.EtcdPasswordFile)},
 		rule{"data-dir", needed(len(c.Etcd) > 0 || c.DataDir != "", "a directory, unless etcd is given")},
 		rule{"lease", leaseTime(c.Lease)},
 		rule{"interval", positive(c.Interval)},
@@ -257,10 +258,8 @@ func pair(use bool, cert, key string) error {
 	if cert == "" || key == "" {
 		return errors.New("want the files of a certificate and its key")
 	}
-	if _, err := tls.LoadX509KeyPair(cert, key); err != nil {
-		return fmt.Errorf("the pair %s, %s: %w", cert, key, err)
-	}
-	return nil
+	_, err := pki.KeyPair(cert, key)
+	return err
 }
 
 func both(a, b, names string) error {
@@ -276,6 +275,14 @@ func readable(name string) error {
 		return err
 	}
 	return f.Close()
+}
+
+// secret is readable for a file that nobody else may read.
+func secret(name string) error {
+	if err := readable(name); err != nil || name == "" {
+		return err
+	}
+	return secretfile.Check(name)
 }
 
 func positive(d time.Duration) error { return needed(d > 0, "a duration above zero") }

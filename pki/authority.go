@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"github.com/rota-project/rota"
+	"github.com/rota-project/rota/internal/secretfile"
 )
 
 // Role is what a certificate is for.
@@ -338,7 +339,7 @@ func authority(dir string, now time.Time) (*x509.Certificate, crypto.Signer, err
 		return nil, nil, fmt.Errorf("pki: the authority expired on %s", cert.NotAfter.UTC().Format(time.DateOnly))
 	}
 	path := filepath.Join(dir, caKey)
-	b, err := os.ReadFile(path)
+	b, err := secretfile.Read(path)
 	if err != nil {
 		return nil, nil, fmt.Errorf("pki: %w", err)
 	}

@@ -6,7 +6,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net"
 	"os"
 	"sync"
@@ -15,6 +14,7 @@ import (
 	"google.golang.org/grpc/credentials"
 
 	"github.com/rota-project/rota"
+	"github.com/rota-project/rota/internal/secretfile"
 )
 
 // checkEvery is how often files are looked at, at most.
@@ -108,9 +108,9 @@ func (s *Source) refresh() {
 func (s *Source) read() error {
 	var cert *tls.Certificate
 	if s.files.Cert != "" {
-		pair, err := tls.LoadX509KeyPair(s.files.Cert, s.files.Key)
+		pair, err := KeyPair(s.files.Cert, s.files.Key)
 		if err != nil {
-			return pairError(s.files, err)
+			return err
 		}
 		cert = &pair
 	}
@@ -129,12 +129,22 @@ func (s *Source) read() error {
 	return nil
 }
 
-func pairError(f Files, err error) error {
-	var path *fs.PathError
-	if errors.As(err, &path) {
-		return fmt.Errorf("tls: %w", err)
+// KeyPair reads a certificate, with what leads to its authority, and its key,
+// which nobody else may read.
+func KeyPair(cert, key string) (tls.Certificate, error) {
+	c, err := os.ReadFile(cert)
+	if err != nil {
+		return tls.Certificate{}, fmt.Errorf("tls: certificate: %w", err)
 	}
-	return fmt.Errorf("tls: %s and %s: %w", f.Cert, f.Key, err)
+	k, err := secretfile.Read(key)
+	if err != nil {
+		return tls.Certificate{}, fmt.Errorf("tls: key: %w", err)
+	}
+	pair, err := tls.X509KeyPair(c, k)
+	if err != nil {
+		return tls.Certificate{}, fmt.Errorf("tls: %s and %s: %w", cert, key, err)
+	}
+	return pair, nil
 }
 
 func (s *Source) current() (*tls.Certificate, *x509.CertPool) {

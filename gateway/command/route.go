@@ -8,7 +8,6 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"os"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -16,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/rota-project/rota/gateway"
+	"github.com/rota-project/rota/internal/secretfile"
 )
 
 // routeFlags say which gateway to ask, and how to print.
@@ -34,7 +34,7 @@ func (f *routeFlags) add(cmd *cobra.Command) {
 func (f *routeFlags) ask(ctx context.Context, path string, to io.Writer) error {
 	token := ""
 	if f.tokenFile != "" {
-		b, err := os.ReadFile(f.tokenFile)
+		b, err := secretfile.Read(f.tokenFile)
 		if err != nil {
 			return fmt.Errorf("gateway-token-file: %w", err)
 		}

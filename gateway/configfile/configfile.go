@@ -21,6 +21,7 @@ import (
 	"go.yaml.in/yaml/v4"
 
 	"github.com/rota-project/rota/gateway"
+	"github.com/rota-project/rota/internal/secretfile"
 )
 
 // file is gateway.yaml as it is written.
@@ -188,7 +189,7 @@ func Load(path string) (gateway.Config, error) {
 		}
 		return gateway.Config{}, fmt.Errorf("%s: %w", path, err)
 	}
-	cfg, err := Parse(raw, filepath.Dir(path))
+	cfg, err := parse(raw, &files{dir: filepath.Dir(path), path: path})
 	if err != nil {
 		return cfg, fmt.Errorf("%s: %w", path, err)
 	}
@@ -203,16 +204,22 @@ func Parse(raw []byte, dir string) (gateway.Config, error) {
 // files reads the files that a configuration names, and keeps which those were.
 type files struct {
 	dir   string
+	path  string // of the configuration itself; empty: it is no file
 	named []string
 }
 
-func (fs *files) read(name string) ([]byte, error) {
+func (fs *files) at(name string) string {
 	if name != "" && !filepath.IsAbs(name) {
 		name = filepath.Join(fs.dir, name)
 	}
 	fs.named = append(fs.named, name)
-	return os.ReadFile(name)
+	return name
 }
+
+func (fs *files) read(name string) ([]byte, error) { return os.ReadFile(fs.at(name)) }
+
+// secret reads a file that nobody else may read.
+func (fs *files) secret(name string) ([]byte, error) { return secretfile.Read(fs.at(name)) }
 
 func parse(raw []byte, from *files) (gateway.Config, error) {
 	var f file
@@ -249,7 +256,7 @@ func parse(raw []byte, from *files) (gateway.Config, error) {
 		if err != nil {
 			return cfg, fmt.Errorf("tls.cert: %w", err)
 		}
-		keyPEM, err := from.read(t.Key)
+		keyPEM, err := from.secret(t.Key)
 		if err != nil {
 			return cfg, fmt.Errorf("tls.key: %w", err)
 		}
@@ -259,8 +266,13 @@ func parse(raw []byte, from *files) (gateway.Config, error) {
 		}
 		cfg.TLS = &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
 	}
+	if f.Admin.Token != "" && from.path != "" {
+		if err := secretfile.Check(from.path); err != nil {
+			return cfg, fmt.Errorf("admin.token: %w", err)
+		}
+	}
 	if f.Admin.TokenFile != "" {
-		b, err := from.read(f.Admin.TokenFile)
+		b, err := from.secret(f.Admin.TokenFile)
 		if err != nil {
 			return cfg, fmt.Errorf("admin.token_file: %w", err)
 		}

@@ -99,7 +99,7 @@ func (w *Watcher) look() (sum [sha256.Size]byte, whole bool) {
 }
 
 func (w *Watcher) parse(raw []byte) (gateway.Config, error) {
-	from := &files{dir: filepath.Dir(w.path)}
+	from := &files{dir: filepath.Dir(w.path), path: w.path}
 	cfg, err := parse(raw, from)
 	w.named = from.named
 	return cfg, err

@@ -12,7 +12,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -29,6 +28,7 @@ import (
 
 	"github.com/rota-project/rota"
 	"github.com/rota-project/rota/internal/address"
+	"github.com/rota-project/rota/internal/secretfile"
 	"github.com/rota-project/rota/pki"
 	"github.com/rota-project/rota/store"
 )
@@ -204,7 +204,7 @@ func clientConfig(cfg Config) (clientv3.Config, error) {
 		return cc, &rota.FieldError{Field: "password_file", Value: cfg.PasswordFile, Want: "user and password_file together or neither"}
 	}
 	if cfg.PasswordFile != "" {
-		b, err := os.ReadFile(cfg.PasswordFile)
+		b, err := secretfile.Read(cfg.PasswordFile)
 		if err != nil {
 			return cc, fmt.Errorf("etcd: password_file: %w", err)
 		}
