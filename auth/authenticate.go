@@ -2,6 +2,7 @@ package auth
 
 import (
 	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"net"
@@ -30,6 +31,10 @@ type Authenticator struct {
 	// Names reads who a verified client certificate belongs to. Nil means that
 	// certificates name nobody.
 	Names func(*x509.Certificate) (worker string, scheduler bool)
+	// Verify is nil if what a handshake found out about a client is still good: its
+	// certificate has neither ended nor was revoked. Nil means that it is as long as
+	// its connection lasts; see pki.Source.Verify.
+	Verify func(tls.ConnectionState) error
 	// OpenLocally makes callers from loopback, and within the process, admins
 	// without credentials. It is for a scheduler that listens on loopback only.
 	OpenLocally bool
@@ -56,10 +61,19 @@ func (a *Authenticator) Identify(ctx context.Context) (Identity, error) {
 	if !ok {
 		return a.local(), nil // within the process
 	}
-	if tls, ok := p.AuthInfo.(credentials.TLSInfo); ok && len(tls.State.VerifiedChains) > 0 && a.Names != nil {
-		leaf := tls.State.VerifiedChains[0][0]
+	if info, ok := p.AuthInfo.(credentials.TLSInfo); ok && len(info.State.VerifiedChains) > 0 && a.Names != nil {
+		leaf := info.State.VerifiedChains[0][0]
+		valid := func() error {
+			if a.Verify != nil && a.Verify(info.State) != nil || a.now().After(leaf.NotAfter) {
+				return errCredentials
+			}
+			return nil
+		}
+		if err := valid(); err != nil {
+			return Identity{}, err
+		}
 		if worker, scheduler := a.Names(leaf); worker != "" || scheduler {
-			id := Identity{Kind: ByCert, ID: leaf.SerialNumber.Text(16), Name: worker, Worker: worker, Scheduler: scheduler}
+			id := Identity{Kind: ByCert, ID: leaf.SerialNumber.Text(16), Name: worker, Worker: worker, Scheduler: scheduler, Expires: leaf.NotAfter, valid: valid}
 			if id.Name == "" {
 				id.Name = leaf.Subject.CommonName
 			}
@@ -114,8 +128,9 @@ func (a *Authenticator) knows(ctx context.Context) bool {
 	return IsToken(Secret(strings.TrimSpace(value))) || strings.Count(value, ".") != 2
 }
 
-// Still is nil if who Identify found a while ago would be found now: its token has
-// not been revoked, and its time is not over. A stream asks it before each message.
+// Still is nil if who Identify found a while ago would be found now: its token or
+// certificate has not been revoked, and its time is not over. A stream asks it
+// before each message, and whatever goes on without messages again and again.
 func (a *Authenticator) Still(who Identity) error {
 	switch who.Kind {
 	case ByToken:
@@ -125,6 +140,10 @@ func (a *Authenticator) Still(who Identity) error {
 	case ByJWT:
 		if !who.Expires.IsZero() && !a.now().Before(who.Expires) {
 			return errCredentials
+		}
+	case ByCert:
+		if who.valid != nil {
+			return who.valid()
 		}
 	}
 	return nil

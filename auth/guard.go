@@ -9,6 +9,8 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+
+	"github.com/rota-project/rota/internal/recheck"
 )
 
 // NamespaceKey is the metadata in which a caller may name the namespace that it
@@ -25,6 +27,7 @@ type Guard struct {
 	namespace string
 	limiter   *limiter
 	log       *slog.Logger
+	lasting   recheck.Set // what goes on for as long as its credentials
 }
 
 // GuardConfig is what a Guard needs. Authenticator and Policy must be set.
@@ -109,14 +112,28 @@ func (g *Guard) Enter(ctx context.Context, method string) (context.Context, *Pas
 	return context.WithValue(ctx, passKey{}, p), p, nil
 }
 
+// hold returns a context that also ends when the credentials do, with that as its
+// cause, whether or not anything is said meanwhile.
+func (g *Guard) hold(ctx context.Context, who Identity) context.Context {
+	if who.Kind == Local || who.Kind == Anonymous {
+		return ctx // for good
+	}
+	held, end := context.WithCancelCause(ctx)
+	remove := g.lasting.Add(func() error { return g.who.Still(who) }, end)
+	context.AfterFunc(held, remove)
+	return held
+}
+
 // AdmitAudited is Admit for a route that is no gRPC method: what it refuses is
-// audited. What changes something its handler audits, see Audit.
+// audited. What changes something its handler audits, see Audit. The context that
+// it returns ends with ctx, which must end, or with the credentials.
 func (g *Guard) AdmitAudited(ctx context.Context, method string) (context.Context, error) {
 	ctx, who, err := g.Admit(ctx, method)
 	if err != nil {
 		audit(ctx, g.log, who, method, "", err)
+		return ctx, err
 	}
-	return ctx, err
+	return g.hold(ctx, who), nil
 }
 
 // Unary is the interceptor of unary methods.
@@ -156,7 +173,13 @@ func (g *Guard) Stream() grpc.StreamServerInterceptor {
 		}
 		defer give()
 		s := &identifiedStream{ServerStream: ss, ctx: ctx, still: func() error { return g.who.Still(who) }}
+		if who.Kind == ByToken || who.Kind == ByJWT { // the end of a certificate closes the connection
+			s.ctx, s.ends = g.hold(ctx, who), true
+		}
 		err = handler(srv, s)
+		if over := s.still(); over != nil {
+			err = over // whatever the handler made of it
+		}
 		if g.policy[info.FullMethod].Writes {
 			audit(ctx, g.log, who, info.FullMethod, s.target, err)
 		}
@@ -168,6 +191,7 @@ type identifiedStream struct {
 	grpc.ServerStream
 	ctx    context.Context
 	still  func() error
+	ends   bool   // ctx ends with the credentials
 	begun  bool   // the first message has come
 	target string // what it is about
 }
@@ -182,13 +206,31 @@ func (s *identifiedStream) SendMsg(m any) error {
 
 // RecvMsg takes nothing more from who may not say it any more.
 func (s *identifiedStream) RecvMsg(m any) error {
-	if err := s.ServerStream.RecvMsg(m); err != nil {
+	if err := s.receive(m); err != nil {
 		return err
 	}
 	if !s.begun {
 		s.begun, s.target = true, Target(m)
 	}
 	return s.still()
+}
+
+// receive waits for a message no longer than the credentials are good.
+func (s *identifiedStream) receive(m any) error {
+	if !s.ends {
+		return s.ServerStream.RecvMsg(m)
+	}
+	came := make(chan error, 1)
+	go func() { came <- s.ServerStream.RecvMsg(m) }() // it ends with the stream, which ends when the handler returns
+	select {
+	case err := <-came:
+		return err
+	case <-s.ctx.Done():
+		if err := s.still(); err != nil {
+			return err
+		}
+		return <-came // the stream itself has ended
+	}
 }
 
 func (s *identifiedStream) Context() context.Context { return s.ctx }

@@ -36,6 +36,8 @@ type Identity struct {
 	// Empty: all that its role may.
 	Kinds   []string
 	Expires time.Time // of a JWT or a certificate; zero: it does not say
+
+	valid func() error // whether the certificate is good still; nil: it is
 }
 
 // In reports whether the identity is good in the namespace.

@@ -43,6 +43,7 @@ type Scheduler struct {
 	TLS              bool
 	TLSCert, TLSKey  string
 	TLSCA            string   // who may vouch for workers and other schedulers
+	TLSRevoked       string   // a list of their certificates that are good no more
 	Tokens           string   // a file of tokens
 	Namespace        string   // what this cluster is
 	OIDC             OIDC     // who else may vouch for callers
@@ -105,6 +106,7 @@ func NewScheduler() (*Scheduler, *Options) {
 		{name: "tls-cert", value: textValue(&c.TLSCert, "FILE"), help: "the certificate, PEM", aliases: []string{"grpc_server_crt_file"}},
 		{name: "tls-key", value: textValue(&c.TLSKey, "FILE"), help: "its key, PEM", aliases: []string{"grpc_server_key_file"}},
 		{name: "tls-ca", value: textValue(&c.TLSCA, "FILE"), help: "who may vouch for workers and other schedulers, PEM"},
+		{name: "tls-revoked", value: textValue(&c.TLSRevoked, "FILE"), help: "list of revoked certificates (rota cert revoke), followed: their connections are closed within seconds"},
 		{name: "advertise-http", value: textValue(&c.AdvertiseHTTP, "ADDR"), help: "where others reach the HTTP API, if not where it listens"},
 		{name: "advertise-grpc", value: textValue(&c.AdvertiseGRPC, "ADDR"), help: "where others reach gRPC, if not where it listens"},
 		{name: "hosts", value: listValue(&c.Hosts, "NAME,..."), help: "other names under which the HTTP API may be asked for"},
@@ -161,6 +163,7 @@ type Worker struct {
 	Name         string   // stable: what it comes back as after a restart
 	Schedulers   []string // gRPC addresses, tried in order
 	TLSCA        string   // who may vouch for them, PEM; empty: no TLS
+	TLSRevoked   string   // a list of their certificates that are good no more
 	TLSCert      string   // what this worker shows them
 	TLSKey       string
 	Zone         string
@@ -219,6 +222,7 @@ func NewWorker() (*Worker, *Options) {
 		{name: "name", value: textValue(&c.Name, "NAME"), help: "this worker's name, the same after each restart", def: "the host's"},
 		{name: "schedulers", value: listValue(&c.Schedulers, "ADDR,..."), help: "the schedulers' gRPC addresses, tried in order", aliases: []string{"scheduler_addr"}},
 		{name: "tls-ca", value: textValue(&c.TLSCA, "FILE"), help: "who may vouch for the schedulers, PEM; without it there is no TLS"},
+		{name: "tls-revoked", value: textValue(&c.TLSRevoked, "FILE"), help: "list of revoked certificates (rota cert revoke), followed: their connections are closed within seconds"},
 		{name: "tls-cert", value: textValue(&c.TLSCert, "FILE"), help: "this worker's certificate, bound to its name, PEM"},
 		{name: "tls-key", value: textValue(&c.TLSKey, "FILE"), help: "its key, PEM"},
 		{name: "job", value: linesValue(&c.Job.Allow, "COMMAND"), help: "run jobs with this command: words and {name:TYPE}, as 'bash {script:path}'; or any; may be repeated; without it none"},

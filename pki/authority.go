@@ -75,6 +75,8 @@ type Certificate struct {
 	Issuer  string    `json:"issuer"`
 	From    time.Time `json:"not_before"`
 	Expires time.Time `json:"not_after"`
+	// Revoked says that it is on the list of its directory; only List sets it.
+	Revoked bool `json:"revoked,omitempty"`
 }
 
 // Left is how long it is still good; below zero it has expired.
@@ -115,6 +117,13 @@ func Init(dir, name string, life time.Duration, now time.Time) (Certificate, err
 	if err := writePEM(filepath.Join(dir, CAFile), "CERTIFICATE", der, 0o644); err != nil {
 		return Certificate{}, err
 	}
+	// There from the start, so that whoever is to follow it can.
+	list := filepath.Join(dir, RevokedFile)
+	if _, err := os.Lstat(list); errors.Is(err, fs.ErrNotExist) {
+		if err := replace(list, []byte(revokedHead), 0o644); err != nil {
+			return Certificate{}, err
+		}
+	}
 	return Show(filepath.Join(dir, CAFile))
 }
 
@@ -131,6 +140,9 @@ func Issue(dir string, r Request, now time.Time) (Certificate, error) {
 	}
 	if template.NotAfter.After(ca.NotAfter) {
 		template.NotAfter = ca.NotAfter
+	}
+	if err := afterRevocation(dir, template, now); err != nil {
+		return Certificate{}, err
 	}
 	own, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -174,12 +186,18 @@ func List(dir string) ([]Certificate, error) {
 	if err != nil {
 		return nil, fmt.Errorf("pki: %w", err)
 	}
+	list, err := readRevoked(filepath.Join(dir, RevokedFile))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
 	var out []Certificate
 	for _, f := range files {
-		c, err := Show(f)
+		cert, err := readCert(f)
 		if err != nil {
 			return nil, err
 		}
+		c := show(f, cert)
+		c.Revoked = list.has(cert)
 		out = append(out, c)
 	}
 	slices.SortFunc(out, func(a, b Certificate) int { return a.Expires.Compare(b.Expires) })
@@ -192,6 +210,10 @@ func Show(path string) (Certificate, error) {
 	if err != nil {
 		return Certificate{}, err
 	}
+	return show(path, cert), nil
+}
+
+func show(path string, cert *x509.Certificate) Certificate {
 	c := Certificate{
 		File: path, Serial: cert.SerialNumber.Text(16), Issuer: cert.Issuer.CommonName,
 		From: cert.NotBefore.UTC(), Expires: cert.NotAfter.UTC(), Hosts: slices.Clone(cert.DNSNames), Name: cert.Subject.CommonName,
@@ -204,16 +226,12 @@ func Show(path string) (Certificate, error) {
 			c.Key = key
 		}
 	}
-	c.Role = Client
+	o := ownerOf(cert)
+	c.Role, c.Name = o.role, o.name
 	if cert.IsCA {
 		c.Role = "authority"
 	}
-	if role, name, ok := identity(cert); ok {
-		c.Role, c.Name = role, name
-	} else if len(cert.Subject.OrganizationalUnit) == 1 {
-		c.Role = Role(cert.Subject.OrganizationalUnit[0])
-	}
-	return c, nil
+	return c
 }
 
 func (r Request) file() string { return string(r.Role) + "-" + url.PathEscape(r.Name) }
@@ -382,15 +400,19 @@ func writeKey(path string, key *ecdsa.PrivateKey) error {
 	return writePEM(path, "PRIVATE KEY", der, 0o600)
 }
 
-// writePEM replaces a file in one step.
 func writePEM(path, kind string, der []byte, mode fs.FileMode) error {
+	return replace(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), mode)
+}
+
+// replace puts a file in place of another in one step.
+func replace(path string, text []byte, mode fs.FileMode) error {
 	tmp, err := os.CreateTemp(filepath.Dir(path), ".pki-") // readable by its owner only
 	if err != nil {
 		return fmt.Errorf("pki: %w", err)
 	}
 	defer func() { _ = os.Remove(tmp.Name()) }()
-	err = errors.Join(pem.Encode(tmp, &pem.Block{Type: kind, Bytes: der}), tmp.Chmod(mode), tmp.Sync(), tmp.Close())
-	if err == nil {
+	_, err = tmp.Write(text)
+	if err = errors.Join(err, tmp.Chmod(mode), tmp.Sync(), tmp.Close()); err == nil {
 		err = os.Rename(tmp.Name(), path)
 	}
 	if err != nil {

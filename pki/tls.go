@@ -1,17 +1,13 @@
 package pki
 
 import (
-	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"sync"
 	"time"
-
-	"google.golang.org/grpc/credentials"
 
 	"github.com/rota-project/rota"
 	"github.com/rota-project/rota/internal/secretfile"
@@ -25,6 +21,9 @@ type Files struct {
 	CA   string // who may vouch for the other side
 	Cert string // this side's certificate, with what leads to the authority
 	Key  string // its key
+	// Revoked lists certificates of the other side that are good no more, see
+	// Revocation. Empty: none.
+	Revoked string
 }
 
 // Source holds what the files say, and reads them again when they change. A
@@ -37,9 +36,10 @@ type Source struct {
 
 	mu      sync.Mutex
 	checked time.Time
-	seen    [3]stamp
+	seen    [4]stamp
 	cert    *tls.Certificate
 	roots   *x509.CertPool
+	revoked *revoked
 	err     error
 }
 
@@ -81,8 +81,8 @@ func (s *Source) Expires() time.Time {
 	return cert.Leaf.NotAfter
 }
 
-func (s *Source) stamps() (out [3]stamp) {
-	for i, path := range []string{s.files.CA, s.files.Cert, s.files.Key} {
+func (s *Source) stamps() (out [4]stamp) {
+	for i, path := range []string{s.files.CA, s.files.Cert, s.files.Key, s.files.Revoked} {
 		if fi, err := os.Stat(path); err == nil {
 			out[i] = stamp{fi.ModTime(), fi.Size()}
 		}
@@ -125,7 +125,57 @@ func (s *Source) read() error {
 			return fmt.Errorf("tls: authority: %s: no certificate in PEM", s.files.CA)
 		}
 	}
-	s.cert, s.roots = cert, roots
+	var list *revoked
+	if s.files.Revoked != "" {
+		var err error
+		if list, err = readRevoked(s.files.Revoked); err != nil {
+			return err
+		}
+	}
+	s.cert, s.roots, s.revoked = cert, roots, list
+	return nil
+}
+
+// ErrRevoked says that the other side's certificate is on the list.
+var ErrRevoked = errors.New("tls: the certificate is revoked")
+
+// ErrEnded says that the time of the other side's certificate is over.
+var ErrEnded = errors.New("tls: the certificate has ended")
+
+// Verify is nil if what a handshake found out about the other side is good now: it
+// showed no certificate, or one that neither has ended nor was revoked, nor any
+// that vouches for it. Handshakes of Server and Client ask it, and connections
+// that are open are closed when it fails, see Watch.
+func (s *Source) Verify(state tls.ConnectionState) error {
+	if len(state.PeerCertificates) == 0 {
+		return nil
+	}
+	s.refresh()
+	s.mu.Lock()
+	list := s.revoked
+	s.mu.Unlock()
+	chains := state.VerifiedChains
+	if len(chains) == 0 {
+		chains = [][]*x509.Certificate{state.PeerCertificates}
+	}
+	var err error
+	for _, chain := range chains {
+		if err = verifyChain(chain, list, time.Now()); err == nil {
+			return nil
+		}
+	}
+	return err
+}
+
+func verifyChain(chain []*x509.Certificate, list *revoked, now time.Time) error {
+	for _, cert := range chain {
+		if now.After(cert.NotAfter) {
+			return fmt.Errorf("%w: %s on %s", ErrEnded, clip(cert.Subject.CommonName), cert.NotAfter.UTC().Format(time.RFC3339))
+		}
+		if list.has(cert) {
+			return fmt.Errorf("%w: %s, serial %s", ErrRevoked, clip(cert.Subject.CommonName), cert.SerialNumber.Text(16))
+		}
+	}
 	return nil
 }
 
@@ -164,10 +214,10 @@ func (s *Source) Server(require bool, protocols ...string) (*tls.Config, error) 
 	if require && s.files.CA == "" {
 		return nil, &rota.FieldError{Field: "tls-ca", Value: "", Want: "who may vouch for clients; it is missing"}
 	}
-	base := &tls.Config{MinVersion: tls.VersionTLS13, NextProtos: protocols}
+	base := &tls.Config{MinVersion: tls.VersionTLS13, NextProtos: protocols, VerifyConnection: s.Verify}
 	base.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) {
 		cert, roots := s.current()
-		c := &tls.Config{MinVersion: tls.VersionTLS13, NextProtos: protocols, Certificates: []tls.Certificate{*cert}}
+		c := &tls.Config{MinVersion: tls.VersionTLS13, NextProtos: protocols, Certificates: []tls.Certificate{*cert}, VerifyConnection: s.Verify}
 		if roots != nil {
 			c.ClientCAs, c.ClientAuth = roots, tls.VerifyClientCertIfGiven
 		}
@@ -190,7 +240,7 @@ func (s *Source) Server(require bool, protocols ...string) (*tls.Config, error) 
 func (s *Source) Client(serverName string, protocols ...string) *tls.Config {
 	_, roots := s.current()
 	return &tls.Config{
-		MinVersion: tls.VersionTLS13, NextProtos: protocols, ServerName: serverName, RootCAs: roots,
+		MinVersion: tls.VersionTLS13, NextProtos: protocols, ServerName: serverName, RootCAs: roots, VerifyConnection: s.Verify,
 		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
 			if cert, _ := s.current(); cert != nil {
 				return cert, nil
@@ -198,36 +248,4 @@ func (s *Source) Client(serverName string, protocols ...string) *tls.Config {
 			return &tls.Certificate{}, nil
 		},
 	}
-}
-
-// Credentials are Client for each connection that a gRPC client makes.
-func (s *Source) Credentials(serverName string) credentials.TransportCredentials {
-	return &dialler{s, serverName}
-}
-
-type dialler struct {
-	source     *Source
-	serverName string
-}
-
-func (d *dialler) ClientHandshake(ctx context.Context, authority string, conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
-	return credentials.NewTLS(d.source.Client(d.serverName)).ClientHandshake(ctx, authority, conn)
-}
-
-func (d *dialler) ServerHandshake(net.Conn) (net.Conn, credentials.AuthInfo, error) {
-	return nil, nil, errors.New("tls: these credentials are a client's")
-}
-
-func (d *dialler) Info() credentials.ProtocolInfo {
-	return credentials.ProtocolInfo{SecurityProtocol: "tls"}
-}
-
-func (d *dialler) Clone() credentials.TransportCredentials {
-	c := *d
-	return &c
-}
-
-func (d *dialler) OverrideServerName(name string) error {
-	d.serverName = name
-	return nil
 }

@@ -15,13 +15,13 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/rota-project/rota"
 	rotav1 "github.com/rota-project/rota/api/rota/v1"
 	"github.com/rota-project/rota/auth"
 	"github.com/rota-project/rota/internal/devcluster"
+	"github.com/rota-project/rota/pki"
 	"github.com/rota-project/rota/program/lifecycle"
 	"github.com/rota-project/rota/program/link"
 )
@@ -94,7 +94,7 @@ func (c *ClusterConfig) check() error {
 func (c *ClusterConfig) credentials(address string) []grpc.DialOption {
 	creds := insecure.NewCredentials()
 	if c.TLS != nil {
-		creds = credentials.NewTLS(c.TLS)
+		creds = pki.ClientCredentials(func() *tls.Config { return c.TLS })
 	}
 	opts := []grpc.DialOption{grpc.WithTransportCredentials(creds)}
 	if c.Token != "" {
@@ -151,7 +151,11 @@ func dialer(conf func() *tls.Config, token bool) func(context.Context, string) (
 		if c := conf(); c != nil {
 			c = c.Clone()
 			c.NextProtos = []string{"h2"} // the port is gRPC's, see link.Credentials
-			return (&tls.Dialer{Config: c}).DialContext(ctx, "tcp", address)
+			k, err := (&tls.Dialer{Config: c}).DialContext(ctx, "tcp", address)
+			if conn, ok := k.(*tls.Conn); ok && err == nil {
+				k = pki.Watch(conn, c)
+			}
+			return k, err
 		}
 		if token && !auth.Loopback(address) {
 			return nil, auth.ErrNoTLS

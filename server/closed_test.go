@@ -54,7 +54,7 @@ func listen(t *testing.T) net.Listener {
 
 func (c *closed) source(t *testing.T, r pki.Request) *pki.Source {
 	t.Helper()
-	f := pki.Files{CA: filepath.Join(c.dir, pki.CAFile)}
+	f := pki.Files{CA: filepath.Join(c.dir, pki.CAFile), Revoked: filepath.Join(c.dir, pki.RevokedFile)}
 	if r.Name != "" {
 		cert, err := pki.Issue(c.dir, r, time.Now())
 		if err != nil {
@@ -100,7 +100,7 @@ func newClosed(t *testing.T, cfg server.Config) *closed {
 	c.grpc, c.http = cfg.GRPC.Addr().String(), "https://"+cfg.HTTP.Addr().String()
 	cfg.Scheduler.Store, cfg.Scheduler.Name = st, "s"
 	cfg.TLS, cfg.HTTPTLS, cfg.Dial = grpcTLS, httpTLS, src.Credentials("")
-	cfg.Authenticator = &auth.Authenticator{Tokens: c.tokens, Names: pki.Names}
+	cfg.Authenticator = &auth.Authenticator{Tokens: c.tokens, Names: pki.Names, Verify: grpcTLS.VerifyConnection}
 	c.Server, err = server.Start(cfg)
 	if err != nil {
 		t.Fatal(err)

@@ -31,6 +31,7 @@ import (
 	"github.com/rota-project/rota/internal/version"
 	"github.com/rota-project/rota/job/control"
 	"github.com/rota-project/rota/jobscheduler"
+	"github.com/rota-project/rota/pki"
 	"github.com/rota-project/rota/program/link"
 	"github.com/rota-project/rota/scheduler"
 	"github.com/rota-project/rota/service"
@@ -145,7 +146,7 @@ func Start(c Config) (*Server, error) {
 	s.health.SetServingStatus("", healthv1.HealthCheckResponse_NOT_SERVING)
 	handshake := insecure.NewCredentials()
 	if c.TLS != nil {
-		handshake = credentials.NewTLS(c.TLS)
+		handshake = pki.ServerCredentials(c.TLS)
 	}
 	s.relay.Authorize = s.admitLink
 	s.door, s.httpDoor = door.New(c.GRPC, c.Door), door.New(c.HTTP, c.Door)
@@ -293,18 +294,18 @@ func (s *Server) peer(address string) (*grpc.ClientConn, error) {
 
 // admitLink decides about a connection for the messages of programs, by the same
 // rules as about a call: its credentials are a bearer, or those of its TLS.
-func (s *Server) admitLink(c net.Conn, bearer []byte) error {
+func (s *Server) admitLink(ctx context.Context, c net.Conn, bearer []byte) (context.Context, error) {
 	md := metadata.MD{}
 	if len(bearer) > 0 {
 		md.Set("authorization", "Bearer "+string(bearer))
 	}
-	ctx := metadata.NewIncomingContext(context.Background(), md)
+	ctx = metadata.NewIncomingContext(ctx, md)
 	ctx = peer.NewContext(ctx, &peer.Peer{Addr: c.RemoteAddr(), AuthInfo: link.AuthInfo(c)})
-	_, err := s.guard.AdmitAudited(ctx, LinkMethod)
+	ctx, err := s.guard.AdmitAudited(ctx, LinkMethod)
 	if err == nil {
 		s.door.Known(c.RemoteAddr().String())
 	}
-	return err
+	return ctx, err
 }
 
 func (s *Server) handler() (http.Handler, error) {

@@ -8,9 +8,9 @@ import (
 	"time"
 
 	rotav1 "github.com/rota-project/rota/api/rota/v1"
+	"github.com/rota-project/rota/pki"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
 )
@@ -40,7 +40,7 @@ func dialer(addresses []string, conf func() *tls.Config) Connector {
 		address := all[int(next.Add(1)-1)%len(all)]
 		creds := insecure.NewCredentials()
 		if conf != nil {
-			creds = credentials.NewTLS(conf())
+			creds = pki.ClientCredentials(conf)
 		}
 		conn, err := grpc.NewClient("passthrough:///"+address,
 			grpc.WithTransportCredentials(creds),

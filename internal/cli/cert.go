@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -18,7 +20,7 @@ const certDir = "rota-pki"
 func (a *app) certCommand() *cobra.Command {
 	var dir string
 	c := group("cert", "certificates of the cluster, from a small authority of its own",
-		a.certInit(&dir), a.certIssue(&dir), a.certRenew(&dir), a.certShow(&dir))
+		a.certInit(&dir), a.certIssue(&dir), a.certRenew(&dir), a.certRevoke(&dir), a.certShow(&dir))
 	c.PersistentFlags().StringVar(&dir, "dir", certDir, "the authority's directory: keep it where only you can read")
 	return c
 }
@@ -77,10 +79,49 @@ func (a *app) certRenew(dir *string) *cobra.Command {
 	}
 }
 
+func (a *app) certRevoke(dir *string) *cobra.Command {
+	var file string
+	c := &cobra.Command{
+		Use:   "revoke FILE | SERIAL | scheduler|worker|client|etcd NAME",
+		Short: "end a certificate, or all that were issued to a name so far",
+		Long: "revoke ends a certificate, by its file or its serial number, or all certificates that were issued to a name\n" +
+			"so far. It adds a line to a list, which whoever has --tls-revoked follows: within seconds they refuse the\n" +
+			"certificate and close the connections that were made with it. Issue another one afterwards to let a name in again.",
+		Args: cobra.RangeArgs(1, 2),
+		RunE: func(_ *cobra.Command, args []string) error {
+			if file == "" {
+				file = filepath.Join(*dir, pki.RevokedFile)
+			}
+			e := pki.Revocation{}
+			if len(args) == 2 {
+				e.Role, e.Name = pki.Role(args[0]), args[1]
+			} else if _, err := os.Stat(args[0]); err == nil {
+				cert, err := pki.Show(args[0])
+				if err != nil {
+					return err
+				}
+				e.Serial = cert.Serial
+			} else if e.Serial, err = pki.ParseSerial(args[0]); err != nil {
+				return usagef("%q: want the file of a certificate, a serial number, or a role and a name", args[0])
+			}
+			e, err := pki.Revoke(file, e, time.Now())
+			if err != nil {
+				return wrongField(err)
+			}
+			_, _ = fmt.Fprintf(a.env.Stderr, "rota: revoked in %s: %s\n", file, e)
+			return nil
+		},
+		ValidArgs: []string{"scheduler", "worker", "client", "etcd"},
+	}
+	c.Flags().StringVar(&file, "file", "", "the list: --tls-revoked of schedulers and workers; else \"revoked\" in the authority's directory")
+	return c
+}
+
 func (a *app) certShow(dir *string) *cobra.Command {
 	return &cobra.Command{
-		Use:   "show [FILE...]",
-		Short: "show certificates, the one that ends first before others",
+		Use:     "show [FILE...]",
+		Aliases: []string{"list"},
+		Short:   "show certificates, the one that ends first before others",
 		RunE: func(_ *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				list, err := pki.List(*dir)
@@ -104,17 +145,19 @@ func (a *app) certShow(dir *string) *cobra.Command {
 
 func (a *app) printCerts(list []pki.Certificate) error {
 	return printRecords(a, list, func(w io.Writer) error {
-		t := newTable("NAME", "ROLE", "LEFT", "HOSTS", "FILE")
+		t := newTable("NAME", "ROLE", "LEFT", "HOSTS", "SERIAL", "FILE")
 		for _, c := range list {
 			left := c.Left(time.Now())
 			text := fmt.Sprintf("%dd", int(left.Hours()/24))
 			switch {
+			case c.Revoked:
+				text = "revoked"
 			case left < 0:
 				text = "expired"
 			case left < 48*time.Hour:
 				text = left.Round(time.Minute).String()
 			}
-			t.add(c.Name, string(c.Role), text, dash(strings.Join(c.Hosts, ",")), c.File)
+			t.add(c.Name, string(c.Role), text, dash(strings.Join(c.Hosts, ",")), c.Serial, c.File)
 		}
 		return t.write(w, a.paint())
 	})

@@ -35,6 +35,7 @@ type clientFlags struct {
 	ca      string
 	cert    string
 	key     string
+	revoked string
 	token   string
 	timeout time.Duration
 	// given says that servers, or files of TLS and a token, were asked for by flags
@@ -47,6 +48,7 @@ func (c *clientFlags) add(fs *pflag.FlagSet) {
 	fs.StringVar(&c.ca, "tls-ca", "", "who may vouch for the schedulers, PEM; without it there is no TLS [ROTA_TLS_CA]")
 	fs.StringVar(&c.cert, "tls-cert", "", "a certificate to show them, PEM [ROTA_TLS_CERT]")
 	fs.StringVar(&c.key, "tls-key", "", "its key, PEM [ROTA_TLS_KEY]")
+	fs.StringVar(&c.revoked, "tls-revoked", "", "list of revoked certificates, which schedulers must not show (rota cert revoke) [ROTA_TLS_REVOKED]")
 	fs.StringVar(&c.token, "token-file", "", "a file with the token to show; else the one in ROTA_TOKEN, if it is set [ROTA_TOKEN_FILE]")
 	fs.DurationVar(&c.timeout, "timeout", api.DefaultTimeout, "the most time a call may take, watches excepted [ROTA_TIMEOUT]")
 }
@@ -59,7 +61,7 @@ func (c *clientFlags) complete(fs *pflag.FlagSet, lookup func(string) (string, b
 	for _, name := range []string{"tls-ca", "tls-cert", "tls-key", "token-file"} {
 		c.givenFiles = c.givenFiles || fs.Changed(name)
 	}
-	for name, to := range map[string]*string{"tls-ca": &c.ca, "tls-cert": &c.cert, "tls-key": &c.key} {
+	for name, to := range map[string]*string{"tls-ca": &c.ca, "tls-cert": &c.cert, "tls-key": &c.key, "tls-revoked": &c.revoked} {
 		if v, ok := lookup("ROTA_" + strings.ToUpper(strings.ReplaceAll(name, "-", "_"))); ok && !fs.Changed(name) {
 			*to = v
 		}
@@ -153,13 +155,13 @@ func (a *app) dial(ctx context.Context, addr string) (*grpc.ClientConn, error) {
 }
 
 func (c *clientFlags) credentials() (credentials.TransportCredentials, error) {
-	if c.ca == "" && c.cert == "" && c.key == "" {
+	if c.ca == "" && c.cert == "" && c.key == "" && c.revoked == "" {
 		return insecure.NewCredentials(), nil
 	}
 	if c.ca == "" {
-		return nil, errors.New("--tls-ca: want it with --tls-cert and --tls-key")
+		return nil, errors.New("--tls-ca: want it with --tls-cert, --tls-key and --tls-revoked")
 	}
-	src, err := pki.Load(pki.Files{CA: c.ca, Cert: c.cert, Key: c.key})
+	src, err := pki.Load(pki.Files{CA: c.ca, Cert: c.cert, Key: c.key, Revoked: c.revoked})
 	if err != nil {
 		return nil, fmt.Errorf("--tls-ca: %w", err)
 	}

@@ -27,7 +27,7 @@ func secure(ctx context.Context, c *config.Scheduler, s *server.Config, log *slo
 	s.Namespace, s.Hosts = c.Namespace, c.Hosts
 	s.AdvertiseGRPC, s.AdvertiseHTTP = c.AdvertiseGRPC, c.AdvertiseHTTP
 	if c.TLS {
-		src, err := pki.Load(pki.Files{CA: c.TLSCA, Cert: c.TLSCert, Key: c.TLSKey})
+		src, err := pki.Load(pki.Files{CA: c.TLSCA, Cert: c.TLSCert, Key: c.TLSKey, Revoked: c.TLSRevoked})
 		if err != nil {
 			return err
 		}
@@ -46,6 +46,9 @@ func secure(ctx context.Context, c *config.Scheduler, s *server.Config, log *slo
 		return nil // whoever is on this machine is an admin; config holds it to loopback
 	}
 	s.Authenticator = &auth.Authenticator{Tokens: &auth.Tokens{}, Names: pki.Names}
+	if s.TLS != nil {
+		s.Authenticator.Verify = s.TLS.VerifyConnection
+	}
 	if c.Tokens != "" {
 		file, err := auth.OpenTokenFile(c.Tokens, s.Authenticator.Tokens)
 		if err != nil {
@@ -138,7 +141,7 @@ func newTowards(c *config.Worker) (*towards, error) {
 		}
 		return &towards{}, nil
 	}
-	src, err := pki.Load(pki.Files{CA: c.TLSCA, Cert: c.TLSCert, Key: c.TLSKey})
+	src, err := pki.Load(pki.Files{CA: c.TLSCA, Cert: c.TLSCert, Key: c.TLSKey, Revoked: c.TLSRevoked})
 	if err != nil {
 		return nil, err
 	}

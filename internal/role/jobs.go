@@ -25,7 +25,6 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/status"
 )
 
@@ -160,7 +159,7 @@ func (j *jobs) serveOld(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		ac.ServerCredentials = credentials.NewTLS(conf)
+		ac.ServerCredentials = pki.ServerCredentials(conf)
 	}
 	return jobscheduler.Attach(ctx, ac)
 }

@@ -61,9 +61,9 @@ func Check(path string) error {
 // group may read it: without that nobody could hand the file over.
 func judge(path string, mode fs.FileMode, owner, self int) error {
 	allowed := fs.FileMode(0o700)
-	switch {
-	case owner == self:
-	case owner == 0:
+	switch owner {
+	case self:
+	case 0:
 		allowed = 0o740
 	default:
 		return fmt.Errorf("%s belongs to user %d, who could change it: %w; chown %d %s", path, owner, ErrOpen, self, quote(path))

@@ -235,11 +235,11 @@ func TestReplies(t *testing.T) {
 func TestLimits(t *testing.T) {
 	t.Parallel()
 	refusal := errors.New("unknown token")
-	addr, _ := listenRelay(t, &Relay{Authorize: func(_ net.Conn, credentials []byte) error {
+	addr, _ := listenRelay(t, &Relay{Authorize: func(ctx context.Context, _ net.Conn, credentials []byte) (context.Context, error) {
 		if string(credentials) != "right" {
-			return refusal
+			return nil, refusal
 		}
-		return nil
+		return ctx, nil
 	}})
 	c, err := tcp(addr)(t.Context())
 	if err != nil {

@@ -28,9 +28,11 @@ const (
 // Relay passes frames on between the nodes that connect to it. It keeps nothing
 // but who lives where: when it dies, nodes go to another.
 type Relay struct {
-	// Authorize, if set, decides by its credentials whether a node may connect.
-	// The error's text is told to the node. It must be set before Serve.
-	Authorize func(c net.Conn, credentials []byte) error
+	// Authorize, if set, decides by its credentials whether a node may connect. The
+	// connection ends when the context does that it returns, a child of ctx, which
+	// ends with the connection. The error's text is told to the node. It must be set
+	// before Serve.
+	Authorize func(ctx context.Context, c net.Conn, credentials []byte) (context.Context, error)
 	// Idle is how long a connection may be silent before it counts as cut.
 	// Zero means DefaultIdle. It must be set before Serve.
 	Idle time.Duration
@@ -142,6 +144,8 @@ func (n *relayed) write() error {
 
 // Serve runs one node's connection until it ends or ctx does, and closes c.
 func (r *Relay) Serve(ctx context.Context, c net.Conn) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	defer context.AfterFunc(ctx, func() { _ = c.Close() })()
 	defer func() { _ = c.Close() }()
 	idle := r.Idle
@@ -150,9 +154,11 @@ func (r *Relay) Serve(ctx context.Context, c net.Conn) error {
 	}
 	n := &relayed{c: c, idle: idle, ends: map[flow.Addr]struct{}{}}
 	n.cond.L = &n.mu
-	if err := r.greet(n); err != nil {
+	held, err := r.greet(ctx, n)
+	if err != nil {
 		return err
 	}
+	defer context.AfterFunc(held, func() { _ = c.Close() })()
 	in := newReader(c, idle)
 	written := make(chan error, 1)
 	go func() {
@@ -160,21 +166,22 @@ func (r *Relay) Serve(ctx context.Context, c net.Conn) error {
 		n.end()
 		written <- err
 	}()
-	err := r.read(n, in)
+	err = r.read(n, in)
 	r.forget(n)
 	n.end()
 	if werr := <-written; isEnd(err) && !isEnd(werr) {
 		err = werr
 	}
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
+	if held.Err() != nil {
+		return context.Cause(held)
 	}
 	return err
 }
 
 // greet takes a node's greeting, all of it in the time that there is, and in no
 // more memory than it has bytes: nobody has shown yet who they are.
-func (r *Relay) greet(n *relayed) error {
+// The node may stay as long as the context that it returns.
+func (r *Relay) greet(ctx context.Context, n *relayed) (context.Context, error) {
 	late := time.AfterFunc(cmp.Or(max(0, r.Patience), DefaultPatience), func() { _ = n.c.Close() })
 	defer late.Stop()
 	if b, ok := n.c.(*begun); ok {
@@ -182,30 +189,30 @@ func (r *Relay) greet(n *relayed) error {
 	}
 	h, payload, err := readHello(n.c)
 	if err != nil {
-		return fmt.Errorf("waiting for a node's greeting: %w", err)
+		return nil, fmt.Errorf("waiting for a node's greeting: %w", err)
 	}
-	refuse := func(err error) error {
+	refuse := func(err error) (context.Context, error) {
 		text := err.Error()
 		h := flow.Header{Type: flow.Refused, Len: len(text)}
 		_ = writeAll(n.c, append(h.Append(nil), text...), n.idle) // the node may be gone already
-		return err
+		return nil, err
 	}
 	switch {
 	case len(payload) < len(n.id):
-		return fmt.Errorf("%w: a greeting of %d bytes", flow.ErrProtocol, len(payload))
+		return nil, fmt.Errorf("%w: a greeting of %d bytes", flow.ErrProtocol, len(payload))
 	case h.Offset != version:
 		return refuse(fmt.Errorf("%w: version %d of the protocol, this relay speaks %d", flow.ErrProtocol, h.Offset, version))
 	}
 	copy(n.id[:], payload)
 	if r.Authorize != nil {
-		if err := r.Authorize(n.c, payload[len(n.id):]); err != nil {
+		if ctx, err = r.Authorize(ctx, n.c, payload[len(n.id):]); err != nil {
 			return refuse(err)
 		}
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closed {
-		return net.ErrClosed
+		return nil, net.ErrClosed
 	}
 	if r.conns == nil {
 		r.conns, r.ends = map[*relayed]struct{}{}, map[flow.Addr]*relayed{}
@@ -213,7 +220,7 @@ func (r *Relay) greet(n *relayed) error {
 	r.conns[n] = struct{}{}
 	welcome := flow.Header{Type: flow.Welcome, Offset: version}
 	n.push(welcome.Append(nil))
-	return nil
+	return ctx, nil
 }
 
 // readHello reads a Hello and nothing behind it.

@@ -52,6 +52,8 @@ type Config struct {
 	// Empty means the system's. This and the other files of TLS are followed: the
 	// next connection goes by what they say then.
 	CAFile string
+	// RevokedFile lists certificates of members that are good no more. Empty: none.
+	RevokedFile string
 	// CertFile and KeyFile are the client's own certificate, both or neither.
 	CertFile, KeyFile string
 	// User and PasswordFile are for an etcd with authentication, both or neither.
@@ -228,7 +230,7 @@ func transport(cfg Config) (credentials.TransportCredentials, error) {
 	if (cfg.CertFile == "") != (cfg.KeyFile == "") {
 		return nil, &rota.FieldError{Field: "cert_file", Value: cfg.CertFile, Want: "cert_file and key_file together or neither"}
 	}
-	src, err := pki.Load(pki.Files{CA: cfg.CAFile, Cert: cfg.CertFile, Key: cfg.KeyFile})
+	src, err := pki.Load(pki.Files{CA: cfg.CAFile, Cert: cfg.CertFile, Key: cfg.KeyFile, Revoked: cfg.RevokedFile})
 	if err != nil {
 		return nil, fmt.Errorf("etcd: %w", err)
 	}
