@@ -139,7 +139,7 @@ func openStore(ctx context.Context, c *config.Scheduler, endpoints []string, qui
 		st, err := etcd.Open(ctx, etcd.Config{
 			Endpoints: endpoints, Root: store.ClusterRoot(c.Root, c.Namespace), CAFile: c.EtcdCA, CertFile: c.EtcdCert, KeyFile: c.EtcdKey,
 			RevokedFile: c.TLSRevoked,
-			User: c.EtcdUser, PasswordFile: c.EtcdPasswordFile, Logger: quiet, Patience: c.Lease / 10,
+			User:        c.EtcdUser, PasswordFile: c.EtcdPasswordFile, Logger: quiet, Patience: c.Lease / 10,
 		})
 		var field *rota.FieldError
 		switch {
