@@ -75,7 +75,7 @@ func h2cWorker(t *testing.T, h http.HandlerFunc) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &http.Server{Protocols: &p, Handler: h}
+	s := &http.Server{Protocols: &p, Handler: h, ErrorLog: quietLog}
 	go s.Serve(ln)
 	t.Cleanup(func() { s.Close() })
 	return "h2c://" + ln.Addr().String()

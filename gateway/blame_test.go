@@ -6,7 +6,6 @@ import (
 	"crypto/tls"
 	"fmt"
 	"io"
-	"log"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -29,7 +28,7 @@ func workersOf(t *testing.T, h http.HandlerFunc) map[string]string {
 	t.Helper()
 	secure := httptest.NewUnstartedServer(h)
 	secure.TLS = &tls.Config{Certificates: []tls.Certificate{workerCert}}
-	secure.Config.ErrorLog = log.New(io.Discard, "", 0) // clients that leave
+	secure.Config.ErrorLog = quietLog // clients that leave
 	secure.StartTLS()
 	t.Cleanup(secure.Close)
 	return map[string]string{"http": backend(t, h), "https": secure.URL, "h2c": h2cWorker(t, h)}

@@ -90,7 +90,7 @@ func (c *call) admit(who caller) *refusal {
 	p := c.p
 	c.f.budget.earn(p.RetryBudget)
 	if p.Rate > 0 {
-		if ok, wait := c.f.rates.allow(c.caller, p.Rate, p.Burst, c.begun); !ok {
+		if ok, wait := c.g.rates.allow(c.caller^c.f.hash, p.Rate, p.Burst, c.begun); !ok {
 			c.f.refused.Add(1)
 			r := refuse(clientTooOften)
 			r.retryAfter = wait

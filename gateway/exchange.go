@@ -292,7 +292,7 @@ func (x *exchange) conclude() {
 	}
 	if c.f != nil {
 		c.leave()
-		c.f.count(r)
+		c.f.count(x.g, r)
 	}
 	x.g.ends[r.end].Add(1)
 	if r.end != endedWell {

@@ -11,8 +11,13 @@ import (
 // function is a function as the gateway runs it: it keeps its counts when
 // configurations change.
 type function struct {
-	name   string
-	known  bool // listed, as opposed to called by a name that came along
+	name string
+	hash uint64
+	// known says that it is listed or offered, as opposed to called by a name that
+	// came along; labelled that such a one has a label of its own in metrics.
+	known, labelled atomic.Bool
+	before          tally // what it had counted when it got it: others' still
+
 	fn     atomic.Pointer[balance.Fn]
 	policy atomic.Pointer[policy]
 	group  atomic.Pointer[group]
@@ -24,7 +29,6 @@ type function struct {
 
 	inflight atomic.Int64
 	queue    queue
-	rates    rates
 	budget   budget
 
 	failures failures
@@ -74,9 +78,55 @@ func (f *function) enter() bool {
 }
 
 // count counts a call that is over.
-func (f *function) count(r *record) {
+func (f *function) count(g *Gateway, r *record) {
+	if r.end == endedWell && r.answered < 400 && !f.known.Load() && !f.labelled.Load() {
+		g.label(f)
+	}
 	f.status[min(r.status()/100, 5)].Add(1)
 	f.times.add(time.Duration(r.ended - r.begun))
+}
+
+// tally is what a function counts, or several together, and what they have just now.
+type tally struct {
+	status                   [6]uint64
+	buckets                  [histogramBuckets]uint64
+	nanos                    uint64
+	retries, hedges, refused uint64
+	inflight, waiting        int64
+}
+
+// add adds what the function has counted.
+func (t *tally) add(f *function) {
+	for i := range f.status {
+		t.status[i] += f.status[i].Load()
+	}
+	for i := range f.times.buckets {
+		t.buckets[i] += f.times.buckets[i].Load()
+	}
+	t.nanos += f.times.nanos.Load()
+	t.retries += f.retries.Load()
+	t.hedges += f.hedges.Load()
+	t.refused += f.refused.Load()
+}
+
+// now adds what is in flight and waits.
+func (t *tally) now(f *function) {
+	t.inflight += f.inflight.Load()
+	t.waiting += int64(f.queue.waiting.Load())
+}
+
+// without takes off what was counted before.
+func (t *tally) without(o *tally) {
+	for i := range t.status {
+		t.status[i] -= o.status[i]
+	}
+	for i := range t.buckets {
+		t.buckets[i] -= o.buckets[i]
+	}
+	t.nanos -= o.nanos
+	t.retries -= o.retries
+	t.hedges -= o.hedges
+	t.refused -= o.refused
 }
 
 func (f *function) exit() {

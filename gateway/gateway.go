@@ -37,8 +37,12 @@ type Gateway struct {
 
 	// everywhere are the workers that offer all functions, all are all.
 	everywhere, all *group
-	// other counts calls of names beyond maxFunctions, tasks calls by task.
+	// other counts calls of names beyond maxInvented, tasks calls by task.
 	other, tasks *function
+	rates        rates
+	labels       int   // functions that have a label without being listed
+	gone         tally // counts of functions that were forgotten
+	forgot       int64 // when some last were
 
 	ctx    context.Context
 	cancel context.CancelFunc

@@ -320,3 +320,6 @@ func waiting(g *gateway.Gateway) (n int32) {
 func routeTo(prefix, fn string) gateway.Route { return gateway.Route{Prefix: prefix, Function: fn} }
 
 func stringReader(s string) io.Reader { return strings.NewReader(s) }
+
+// quietLog is for servers whose clients do what they should not.
+var quietLog = log.New(io.Discard, "", 0)

@@ -1,11 +1,15 @@
 package gateway
 
 import (
+	"maps"
+	"slices"
+
 	"github.com/prometheus/client_golang/prometheus"
 )
 
 // collector shows the gateway's own counters to Prometheus. Labels are bounded:
-// names of functions by maxFunctions, workers by the configuration.
+// names of functions by the configuration and maxInventedLabels, workers by the
+// configuration.
 type collector struct{ g *Gateway }
 
 func desc(name, help string, labels ...string) *prometheus.Desc {
@@ -49,33 +53,49 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
 	}
-	st := g.state.Load()
-	fns := []*function{g.other, g.tasks}
-	for _, f := range st.fns {
-		fns = append(fns, f)
-	}
 	classes := [...]string{"0xx", "1xx", "2xx", "3xx", "4xx", "5xx"}
-	for _, f := range fns {
-		for i := range f.status {
-			if n := f.status[i].Load(); n > 0 {
-				count(callsDesc, n, f.name, classes[i])
+	show := func(name string, t *tally) {
+		for i, n := range t.status {
+			if n > 0 {
+				count(callsDesc, n, name, classes[i])
 			}
 		}
 		buckets := map[float64]uint64{}
 		var sum uint64
-		for i := range f.times.buckets {
-			sum += f.times.buckets[i].Load()
+		for i, n := range t.buckets {
+			sum += n
 			if i%2 == 0 { // powers of two are fine enough to look at
 				buckets[bucketBound(i).Seconds()] = sum
 			}
 		}
-		ch <- prometheus.MustNewConstHistogram(secondsDesc, sum, float64(f.times.nanos.Load())/1e9, buckets, f.name)
-		gauge(callFlightDesc, float64(f.inflight.Load()), f.name)
-		gauge(waitingDesc, float64(f.queue.waiting.Load()), f.name)
-		count(retriesDesc, f.retries.Load(), f.name)
-		count(hedgesDesc, f.hedges.Load(), f.name)
-		count(refusedDesc, f.refused.Load(), f.name)
+		ch <- prometheus.MustNewConstHistogram(secondsDesc, sum, float64(t.nanos)/1e9, buckets, name)
+		gauge(callFlightDesc, float64(t.inflight), name)
+		gauge(waitingDesc, float64(t.waiting), name)
+		count(retriesDesc, t.retries, name)
+		count(hedgesDesc, t.hedges, name)
+		count(refusedDesc, t.refused, name)
 	}
+	g.mu.Lock()
+	others := g.gone
+	st := g.state.Load() // what is forgotten later is still in it
+	g.mu.Unlock()
+	for _, f := range append(slices.Collect(maps.Values(st.fns)), g.other) {
+		if f == g.other || !f.known.Load() && !f.labelled.Load() {
+			others.add(f)
+			others.now(f)
+			continue
+		}
+		var t tally
+		t.add(f)
+		t.now(f)
+		t.without(&f.before)
+		show(f.name, &t)
+	}
+	show(g.other.name, &others)
+	var tasks tally
+	tasks.add(g.tasks)
+	tasks.now(g.tasks)
+	show(g.tasks.name, &tasks)
 	for e := endedWell; e < endCount; e++ {
 		count(endsDesc, g.ends[e].Load(), e.String(), e.blame().String())
 	}

@@ -6,14 +6,14 @@ import (
 )
 
 // rates limits the calls of each caller by the generic cell rate algorithm: one
-// time stamp a caller, kept in shards of bounded size.
+// time stamp a caller and function, kept in shards of bounded size.
 type rates struct {
-	shards [16]rateShard
+	shards [32]rateShard
 }
 
 type rateShard struct {
 	mu  sync.Mutex
-	due map[uint64]int64 // hash of the caller → when its bucket is empty again
+	due map[uint64]int64 // hash of caller and function → when its bucket is empty again
 }
 
 // maxCallers bounds how many callers a shard remembers.

@@ -20,6 +20,8 @@ type state struct {
 	fns     map[string]*function
 	// everywhere are the members that offer all functions.
 	everywhere []balance.Member
+	defaults   *policy
+	invented   int     // of fns: names that nobody has listed
 	routes     []Route // those with a host before those without, then the longest prefix first
 }
 
@@ -33,9 +35,17 @@ func (st *state) trusts(peer netip.Addr) bool {
 	return false
 }
 
-// maxFunctions bounds how many functions an open gateway keeps counts for; calls
-// of further names share those of one without a name.
-const maxFunctions = 10_000
+// Names that nobody has listed may be invented by whoever calls, so what an open
+// gateway keeps of them is bounded: so many functions of their own, of names that are
+// not longer than that, and so many labels in metrics, for the first that a worker has
+// answered well. The others share one.
+const (
+	maxInvented       = 1000
+	maxInventedName   = 128
+	maxInventedLabels = 100
+	// forgetEvery is how often it is looked for some to forget, in nanoseconds.
+	forgetEvery = int64(time.Second)
+)
 
 // rebuild makes the state anew from the configuration, what admin has added and
 // removed, and the members. It keeps the workers and functions that stay.
@@ -166,7 +176,7 @@ func (b *builder) functions() {
 	}
 	if b.old != nil && !b.cfg.Closed {
 		for f, fn := range b.old.fns {
-			if !fn.known {
+			if !fn.known.Load() {
 				names[f] = true
 			}
 		}
@@ -183,8 +193,12 @@ func (b *builder) functions() {
 	}
 	defaults := newPolicy(b.cfg.Defaults)
 	for name := range names {
-		b.next.fns[name] = b.function(name, defaults, everywhere)
+		f := b.function(name, defaults, everywhere)
+		if b.next.fns[name] = f; !f.known.Load() {
+			b.next.invented++
+		}
 	}
+	b.next.defaults = defaults
 }
 
 func (b *builder) function(name string, p *policy, everywhere []balance.Member) *function {
@@ -203,7 +217,7 @@ func (b *builder) function(name string, p *policy, everywhere []balance.Member) 
 			special = append(special, members([]*worker{w})...)
 		}
 	}
-	f.known = isListed || len(special) > len(everywhere)
+	f.known.Store(isListed || len(special) > len(everywhere))
 	f.members, f.everywhere = special, len(special) == len(everywhere)
 	b.g.regroupLocked(f)
 	return f
@@ -250,7 +264,7 @@ func (g *Gateway) functionLocked(old *state, name string, pkgs []string, p *poli
 		f = old.fns[name]
 	}
 	if f == nil {
-		f = &function{name: name}
+		f = &function{name: name, hash: balance.HashString(name)}
 		f.budget.init()
 	}
 	if fn := f.fn.Load(); fn == nil || !slices.Equal(fn.Packages(), pkgs) {
@@ -275,21 +289,56 @@ func (g *Gateway) function(st *state, name []byte) *function {
 	if f := now.fns[string(name)]; f != nil {
 		return f
 	}
-	if len(now.fns) >= maxFunctions {
+	at := g.now()
+	full := now.invented >= maxInvented
+	if len(name) > maxInventedName || full && at-g.forgot < forgetEvery {
 		return g.other
 	}
 	// The maps of a state never change: the new name goes into a copy.
 	next := *now
 	next.fns = make(map[string]*function, len(now.fns)+1)
 	for n, f := range now.fns {
-		next.fns[n] = f
+		if full && g.forgetLocked(f) {
+			next.invented--
+		} else {
+			next.fns[n] = f
+		}
 	}
-	f := g.functionLocked(nil, string(name), nil, newPolicy(now.cfg.Defaults))
+	if full {
+		g.forgot = at
+	}
+	if next.invented >= maxInvented {
+		return g.other
+	}
+	next.invented++
+	f := g.functionLocked(nil, string(name), nil, now.defaults)
 	f.members, f.everywhere = now.everywhere, true
 	f.group.Store(g.everywhere)
 	next.fns[f.name] = f
 	g.state.Store(&next)
 	return f
+}
+
+// forgetLocked forgets a function of a name that nobody has listed and no worker has
+// answered well, unless it is in use. What it has counted stays.
+func (g *Gateway) forgetLocked(f *function) bool {
+	if f.known.Load() || f.labelled.Load() || f.inflight.Load() > 0 || f.queue.waiting.Load() > 0 {
+		return false
+	}
+	g.gone.add(f)
+	return true
+}
+
+// label gives a function that nobody has listed a label of its own, while there are some.
+func (g *Gateway) label(f *function) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.labels < maxInventedLabels && !f.labelled.Load() {
+		g.labels++
+		f.before.add(f)
+		g.gone.add(f)
+		f.labelled.Store(true)
+	}
 }
 
 // configured are the workers of the configuration with what admin has changed.
