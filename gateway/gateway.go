@@ -106,13 +106,19 @@ func New(cfg Config) (*Gateway, error) {
 // now is the monotonic time since the gateway began, in nanoseconds, never 0.
 func (g *Gateway) now() int64 { return int64(time.Since(g.base)) + 1 }
 
+// Refresh takes in the members as they are now. They are followed in any case, a
+// moment later.
+func (g *Gateway) Refresh() {
+	if err := g.rebuild(); err != nil {
+		g.log.Warn("members", "error", err)
+	}
+}
+
 // follow rebuilds the state whenever the members change.
 func (g *Gateway) follow(ctx context.Context, m Members) {
 	for {
 		changed := m.Changed()
-		if err := g.rebuild(); err != nil {
-			g.log.Warn("members", "error", err)
-		}
+		g.Refresh()
 		select {
 		case <-changed:
 		case <-ctx.Done():

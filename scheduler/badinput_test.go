@@ -43,7 +43,7 @@ func TestSessionThatLies(t *testing.T) {
 				held = append(held, &rotav1.Ack{Task: a.ID(), Generation: uint64(a.Generation()), State: state})
 			}
 		}
-		held = append(held, &rotav1.Ack{Task: "unheard of", Index: -1, Generation: 1 << 63, State: "running"})
+		held = append(held, &rotav1.Ack{Task: "unheard of", Index: -1, Generation: 1, State: "running"})
 		c := sc.Sessions().Dial(t.Context())
 		err := c.Send(&rotav1.FromWorker{Body: &rotav1.FromWorker_Hello{Hello: &rotav1.Hello{
 			Info: &rotav1.WorkerInfo{Name: "liar", Incarnation: "1", Kinds: []string{"other"}}, Held: held,

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync"
 	"time"
 
+	"github.com/rota-project/rota"
 	"github.com/rota-project/rota/internal/watchdog"
 	"github.com/rota-project/rota/ownership"
 	"github.com/rota-project/rota/placement"
@@ -44,7 +46,10 @@ type leader struct {
 	told       clusterFacts
 	owed       nodeWrites
 	dog        *watchdog.Dog // of the loop
-	retry      retry
+	// What was planned since it was last told, and when that was.
+	plans, planned int
+	toldAt         time.Time
+	retry          retry
 }
 
 // retry is when to try again what could not be written as a whole: at once, then
@@ -426,9 +431,28 @@ func (l *leader) pass(now time.Time) {
 	l.s.stats.passes.Add(1)
 	l.s.stats.moves.Add(uint64(len(plan.Moves)))
 	if len(plan.Moves) > 0 {
-		l.s.log.Info("planned", "moves", len(plan.Moves), "forced", plan.Summary.Forced,
-			"waiting", plan.Summary.Waiting, "imbalance", plan.Summary.ImbalanceAfter, "took", time.Since(now))
+		l.tellPlan(plan, now)
 	}
+}
+
+// tellEvery is how often plans are told of at INFO, however many there are.
+const tellEvery = 10 * time.Second
+
+// tellPlan logs a plan: the first for a while at INFO, with the sum of those since
+// the one before, and each one for those who look closer.
+func (l *leader) tellPlan(plan rota.Plan, began time.Time) {
+	level := slog.LevelDebug
+	l.plans, l.planned = l.plans+1, l.planned+len(plan.Moves)
+	attrs := []any{
+		"moves", len(plan.Moves), "forced", plan.Summary.Forced, "waiting", plan.Summary.Waiting,
+		"imbalance", plan.Summary.ImbalanceAfter, "took", time.Since(began),
+	}
+	if began.Sub(l.toldAt) >= tellEvery {
+		level = slog.LevelInfo
+		attrs = append(attrs, "plans_since_last", l.plans, "moves_since_last", l.planned)
+		l.toldAt, l.plans, l.planned = began, 0, 0
+	}
+	l.s.log.Log(context.Background(), level, "planned", attrs...)
 }
 
 // budgeted reports whether one pass may not do everything.

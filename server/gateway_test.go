@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -13,9 +14,13 @@ import (
 	"github.com/rota-project/rota"
 	"github.com/rota-project/rota/api/convert"
 	rotav1 "github.com/rota-project/rota/api/rota/v1"
+	"github.com/rota-project/rota/offer"
 	"github.com/rota-project/rota/scheduler"
 	"github.com/rota-project/rota/server"
+	"github.com/rota-project/rota/store"
 	"github.com/rota-project/rota/store/memory"
+	"github.com/rota-project/rota/store/record"
+	"github.com/rota-project/rota/store/storepb"
 	"github.com/rota-project/rota/worker"
 )
 
@@ -111,4 +116,75 @@ func TestCallsReachTheWorkersOfTheCluster(t *testing.T) {
 		n, _ := fmt.Sscanf(body, "%s %s %d", &name, &path, &generation)
 		return status == 200 && n == 3 && path == "/a" && generation > 0
 	})
+}
+
+// late is a store that cannot be listed before it is let.
+type late struct {
+	store.Store
+	let chan struct{}
+}
+
+func (l late) Range(ctx context.Context, prefix string) ([]store.KV, int64, error) {
+	select {
+	case <-l.let:
+		return l.Store.Range(ctx, prefix)
+	case <-ctx.Done():
+		return nil, 0, ctx.Err()
+	}
+}
+
+// Calls that come before the first picture of the cluster is whole wait for it.
+func TestCallsWaitForTheFirstPicture(t *testing.T) {
+	t.Parallel()
+	backend := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) { fmt.Fprint(rw, "here") }))
+	t.Cleanup(backend.Close)
+	st := late{memory.New(), make(chan struct{})}
+	value, err := record.Encode(&storepb.Session{
+		Version: record.Version, Name: "w", Incarnation: "1", Labels: offer.Labels(nil, backend.URL, map[string][]string{"hello": nil}),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := st.Txn(t.Context(), nil, []store.Op{{Key: store.SessionKey("w"), Value: value}}); err != nil {
+		t.Fatal(err)
+	}
+	var ls []net.Listener
+	for range 3 {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		ls = append(ls, l)
+	}
+	s, err := server.Start(server.Config{
+		Scheduler: scheduler.Config{Name: "s", Store: st}, GRPC: ls[0], HTTP: ls[1], Gateway: ls[2:],
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Stop(context.Background()) })
+	answers := make(chan string, 20)
+	for range cap(answers) {
+		go func() {
+			r, err := http.Get("http://" + ls[2].Addr().String() + "/run/hello")
+			if err != nil {
+				answers <- err.Error()
+				return
+			}
+			body, _ := io.ReadAll(r.Body)
+			_ = r.Body.Close()
+			answers <- fmt.Sprint(r.StatusCode, " ", string(body))
+		}()
+	}
+	select {
+	case a := <-answers:
+		t.Fatalf("answered before anything is known: %s", a)
+	case <-time.After(200 * time.Millisecond):
+	}
+	close(st.let)
+	for range cap(answers) {
+		if a := <-answers; a != "200 here" {
+			t.Fatalf("answered %q", a)
+		}
+	}
 }

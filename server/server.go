@@ -204,7 +204,7 @@ func Start(c Config) (*Server, error) {
 	}()
 	ctx, cancel := context.WithCancel(context.Background())
 	s.cancel = cancel
-	if err := s.startGateway(); err != nil {
+	if err := s.startGateway(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("server: %w", err), s.Stop(ctx))
 	}
 	go func() {
@@ -224,8 +224,9 @@ func (s *Server) undo() error {
 	return s.sched.Stop(context.Background())
 }
 
-// startGateway runs the gateway on the cluster's members.
-func (s *Server) startGateway() error {
+// startGateway runs the gateway on the cluster's members. Calls wait in the queue of
+// its listeners until the first picture of the cluster is whole.
+func (s *Server) startGateway(ctx context.Context) error {
 	if len(s.cfg.Gateway) == 0 {
 		return nil
 	}
@@ -237,6 +238,11 @@ func (s *Server) startGateway() error {
 	s.gateway = gw
 	for _, ln := range s.cfg.Gateway {
 		go func() {
+			if s.sched.Ready(ctx) != nil {
+				_ = ln.Close() // asked to end
+				return
+			}
+			gw.Refresh()
 			if err := gw.Serve(ln); !errors.Is(err, gateway.ErrClosed) {
 				s.failed <- fmt.Errorf("serve calls: %w", err)
 			}

@@ -1,10 +1,13 @@
 package sessions_test
 
 import (
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	rotav1 "github.com/rota-project/rota/api/rota/v1"
+	"github.com/rota-project/rota/ownership"
 	"github.com/rota-project/rota/sessions"
 	"github.com/rota-project/rota/store"
 	"github.com/rota-project/rota/store/faulty"
@@ -59,4 +62,23 @@ func TestBuried(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestHeldAboveTheStore: what a worker holds is proof that the store went back, and
+// it is not let in.
+func TestHeldAboveTheStore(t *testing.T) {
+	t.Parallel()
+	bubble(t, sessions.Config{}, func(b *bench) {
+		b.put(store.Op{Key: "a"}, store.Op{Key: "b"})
+		at := uint64(b.und.Revision())
+		for _, gen := range []uint64{at + 2, 1 << 63} {
+			c := b.dial()
+			c.say(hello(info("w"), 0, ack("t", gen, ownership.Running)))
+			r, _ := last(c, (*rotav1.ToWorker).GetRefused)
+			if r.GetCode() != rotav1.Refused_CODE_UNAVAILABLE || !strings.Contains(r.GetText(), "--bump-revision") || b.session("w") != nil {
+				b.t.Errorf("generation %d at revision %d: %v", gen, at, r)
+			}
+		}
+		b.join(info("w"), 0, ack("t", at+1, ownership.Running))
+	})
 }

@@ -327,7 +327,7 @@ func (s *Server) ReportExit(ctx context.Context, r *rotav1.ReportExitRequest) (*
 	if err := auth.IsWorker(ctx, r.GetName()); err != nil {
 		return nil, err
 	}
-	info, _, err := readSession(ctx, s.cfg.Store, r.GetName())
+	info, _, _, err := readSession(ctx, s.cfg.Store, r.GetName())
 	switch {
 	case err != nil:
 		return nil, status.Error(codes.Unavailable, err.Error())

@@ -115,9 +115,17 @@ func (c *session) open(ctx context.Context, hello *rotav1.Hello) (*rotav1.ToWork
 	ctx, cancel := timeout(ctx)
 	defer cancel()
 	c.renewed = time.Now()
-	have, kv, err := readSession(ctx, c.srv.cfg.Store, c.name)
+	have, kv, at, err := readSession(ctx, c.srv.cfg.Store, c.name)
 	if err != nil {
 		return nil, err
+	}
+	for _, h := range hello.GetHeld() {
+		if h.GetGeneration() > uint64(at)+1 { // a grant's is at most one more than its revision was
+			c.srv.cfg.Logger.Error("the store went back: a worker holds what it has not given out yet", "worker", c.name,
+				"task", h.GetTask(), "generation", h.GetGeneration(), "revision", at)
+			return refuse(rotav1.Refused_CODE_UNAVAILABLE, fmt.Sprintf("%v: it is at %d, and this worker holds generation %d of task %q",
+				store.ErrWentBack, at, h.GetGeneration(), h.GetTask()), wentBackRetry), nil
+		}
 	}
 	var rev int64
 	switch {
@@ -156,6 +164,9 @@ func (c *session) open(ctx context.Context, hello *rotav1.Hello) (*rotav1.ToWork
 	c.srv.acks.add(c, hello.GetHeld())
 	return nil, nil
 }
+
+// wentBackRetry is when a worker should ask again whose grants the store does not know.
+const wentBackRetry = 5 * time.Second
 
 // nameRetry is when a worker whose name is taken should ask again.
 const nameRetry = 500 * time.Millisecond
@@ -274,19 +285,20 @@ func (c *session) value(lease store.LeaseID, ttl time.Duration, leaving bool) *s
 	}
 }
 
-func readSession(ctx context.Context, st store.Store, worker string) (*storepb.Session, store.KV, error) {
-	kv, ok, _, err := st.Get(ctx, store.SessionKey(worker))
+// readSession reads a worker's session, nil if there is none, and the store's revision.
+func readSession(ctx context.Context, st store.Store, worker string) (*storepb.Session, store.KV, int64, error) {
+	kv, ok, rev, err := st.Get(ctx, store.SessionKey(worker))
 	if err != nil {
-		return nil, kv, fmt.Errorf("read session: %w", err)
+		return nil, kv, 0, fmt.Errorf("read session: %w", err)
 	}
 	if !ok {
-		return nil, kv, nil
+		return nil, kv, rev, nil
 	}
 	m := &storepb.Session{}
 	if err := record.Decode(kv.Value, m); err != nil {
-		return nil, kv, fmt.Errorf("session of %s: %w", worker, err)
+		return nil, kv, rev, fmt.Errorf("session of %s: %w", worker, err)
 	}
-	return m, kv, nil
+	return m, kv, rev, nil
 }
 
 // validate checks what a worker says of itself.
@@ -443,7 +455,7 @@ func (c *session) rewrite(ctx context.Context, leaving bool) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	have, kv, err := readSession(ctx, c.srv.cfg.Store, c.name)
+	have, kv, _, err := readSession(ctx, c.srv.cfg.Store, c.name)
 	switch {
 	case err != nil:
 		return err

@@ -30,6 +30,11 @@ var (
 	ErrCompacted = errors.New("store: history compacted")
 	// ErrLeaseNotFound says that the lease has ended.
 	ErrLeaseNotFound = errors.New("store: lease not found")
+	// ErrWentBack says that the store is behind what it has been: an old data
+	// directory, or a backup. Generations are revisions, so whoever goes on by it
+	// would give out some that were used before.
+	ErrWentBack = errors.New("store: it went back to an earlier revision; " +
+		"stop everything and restore it with etcdutl snapshot restore --bump-revision 1000000000 --mark-compacted (docs/etcd.md)")
 	// ErrTooLarge refuses a Txn over the limits. Nothing was done.
 	ErrTooLarge = errors.New("store: transaction over its limits")
 )

@@ -133,24 +133,29 @@ func (v *View) clear() {
 }
 
 // Run keeps the picture true until ctx ends. It returns early only if the store
-// holds what this version cannot read (rota.ErrNewerVersion, table.ErrCorrupt).
+// holds what this version cannot read (rota.ErrNewerVersion, table.ErrCorrupt) or has
+// gone back (store.ErrWentBack).
 func (v *View) Run(ctx context.Context) error {
-	beats, stop := context.WithCancel(ctx)
+	outer := ctx
+	ctx, stop := context.WithCancelCause(outer)
 	beaten := make(chan struct{})
 	go func() {
 		defer close(beaten)
-		v.confirm(beats)
+		v.confirm(ctx, stop)
 	}()
 	defer func() {
-		stop()
+		stop(nil)
 		<-beaten
 	}()
-	for ctx.Err() == nil {
+	for outer.Err() == nil {
 		err := v.follow(ctx)
+		if cause := context.Cause(ctx); errors.Is(cause, store.ErrWentBack) {
+			return cause
+		}
 		switch {
 		case ctx.Err() != nil:
 			return nil // asked to end: whatever the store said then is of no interest
-		case errors.Is(err, rota.ErrNewerVersion), errors.Is(err, table.ErrCorrupt), errors.Is(err, record.ErrMalformed):
+		case errors.Is(err, store.ErrWentBack), errors.Is(err, rota.ErrNewerVersion), errors.Is(err, table.ErrCorrupt), errors.Is(err, record.ErrMalformed):
 			return err
 		case errors.Is(err, store.ErrCompacted):
 			v.log.Info("history compacted, reading everything again")
@@ -174,11 +179,18 @@ const confirmEvery = 500 * time.Millisecond
 // confirm asks the store again and again how far it is, and notes when the picture
 // was that far. It also has the store notice a member that is ill while there is
 // nothing to write.
-func (v *View) confirm(ctx context.Context) {
+// stop is told if the store has gone back.
+func (v *View) confirm(ctx context.Context, stop context.CancelCauseFunc) {
 	for ctx.Err() == nil {
 		asked := time.Now()
 		one, cancel := context.WithTimeout(ctx, 10*confirmEvery)
+		before := v.Revision()
 		_, _, rev, err := v.store.Get(one, store.LeaderKey)
+		if err == nil && rev < before {
+			cancel()
+			stop(fmt.Errorf("%w: it is at %d, and was at %d", store.ErrWentBack, rev, before))
+			return
+		}
 		if err == nil && v.Wait(one, rev) == nil {
 			v.mu.Lock()
 			v.asOf = asked
@@ -208,6 +220,9 @@ func (v *View) follow(ctx context.Context) error {
 	kvs, rev, err := v.store.Range(ctx, "")
 	if err != nil {
 		return fmt.Errorf("read all: %w", err)
+	}
+	if have := v.Revision(); rev < have {
+		return fmt.Errorf("%w: it is at %d, and was at %d", store.ErrWentBack, rev, have)
 	}
 	if err := v.reset(kvs, rev); err != nil {
 		return err
