@@ -2,14 +2,9 @@ package api
 
 import (
 	"context"
-	"fmt"
 	"net"
 	"net/http"
-	"slices"
-	"strings"
 	"time"
-
-	"github.com/rota-project/rota/auth"
 )
 
 // stall is how long one write to, or read from, a client may make no progress.
@@ -52,30 +47,6 @@ func untilStopping(ctx context.Context) (context.Context, context.CancelFunc) {
 	}
 	forget := context.AfterFunc(stopping, cancel)
 	return ctx, func() { forget(); cancel() }
-}
-
-// checkHost refuses requests whose Host header names another machine than the
-// ones this server is known as.
-func checkHost(addr string, hosts []string, next http.Handler) http.Handler {
-	if addr != "" && !auth.Loopback(addr) && len(hosts) == 0 {
-		return next
-	}
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		name := hostName(r.Host)
-		if auth.Loopback(name) || slices.ContainsFunc(hosts, func(h string) bool { return strings.EqualFold(h, name) }) {
-			next.ServeHTTP(w, r)
-			return
-		}
-		writeError(w, http.StatusMisdirectedRequest, "permission_denied", fmt.Sprintf("this server is not %q; use localhost", name), "")
-	})
-}
-
-func hostName(hostport string) string {
-	host, _, err := net.SplitHostPort(hostport)
-	if err != nil {
-		host = hostport
-	}
-	return strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
 }
 
 // rollingDeadline gives each write its own time, so that a watch may last for

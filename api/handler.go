@@ -13,6 +13,7 @@ import (
 	"github.com/rota-project/rota"
 	rotav1 "github.com/rota-project/rota/api/rota/v1"
 	"github.com/rota-project/rota/auth"
+	"github.com/rota-project/rota/internal/origin"
 	"github.com/rota-project/rota/internal/unread"
 )
 
@@ -28,12 +29,13 @@ const (
 type Config struct {
 	// Conn leads to the gRPC server that answers, most often in the same process.
 	Conn grpc.ClientConnInterface
-	// Addr is the address that the server listens on. If it is a loopback
-	// address or empty, only requests that name a loopback host are answered,
-	// so that no web page can reach the API by a name of its own that resolves
-	// to this machine (DNS rebinding).
+	// Addr is the address that the server listens on; empty is one of loopback.
+	// Only requests whose Host names it are answered, so that no web page can
+	// reach the API by a name of its own that resolves to this server (DNS
+	// rebinding): on loopback that is a loopback host, elsewhere any address.
 	Addr string
-	// Hosts are host names without port that are answered too.
+	// Hosts are host names without port that are answered too, as of
+	// origin.Config.
 	Hosts []string
 	// Console answers / and what is below it, but for what follows.
 	// Nil: there is nothing there.
@@ -86,11 +88,17 @@ func NewHandler(cfg Config) (http.Handler, error) {
 	if root.calls, err = newGateway(strictConn{cfg.Conn}, root.admit); err != nil {
 		return nil, err
 	}
-	guarded := http.NewCrossOriginProtection()
-	guarded.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		writeError(w, http.StatusForbidden, "permission_denied", "a page of another origin may not change anything here", "")
-	}))
-	return checkHost(cfg.Addr, cfg.Hosts, rollingDeadline(guarded.Handler(root))), nil
+	names := origin.Config{Hosts: cfg.Hosts}
+	if cfg.Addr != "" {
+		names.Addrs = []string{cfg.Addr}
+	}
+	guard, err := origin.New(names)
+	if err != nil {
+		return nil, err
+	}
+	return rollingDeadline(guard.Handler(root, func(w http.ResponseWriter, r *origin.RefusedError) {
+		writeError(w, r.Status, "permission_denied", r.Reason, "")
+	})), nil
 }
 
 // root hands a request to who answers it. It does what http.ServeMux does,

@@ -302,8 +302,10 @@ func TestHost(t *testing.T) {
 		}
 	}
 	_, open := server(t, api.Config{Addr: "10.0.0.1:3000"})
-	if code, _ := do(t, open, "GET", "/v1/status", "", "Host", "rota.example"); code != 200 {
-		t.Errorf("a server that is no loopback one: %d", code)
+	for host, want := range map[string]int{"10.0.0.1:3000": 200, "203.0.113.7": 200, "localhost": 200, "rota.example": 421} {
+		if code, _ := do(t, open, "GET", "/v1/status", "", "Host", host); code != want {
+			t.Errorf("a server that is no loopback one, %s: %d, want %d", host, code, want)
+		}
 	}
 }
 
@@ -319,6 +321,10 @@ func TestOtherOrigins(t *testing.T) {
 		{"Sec-Fetch-Site", "cross-site"},
 		{"Sec-Fetch-Site", "same-site"},
 		{"Origin", "null"},
+		{"Origin", "evil"},
+		{"Origin", "about:blank"},
+		{"Origin", "file://"},
+		{"Origin", "null", "Sec-Fetch-Site", "same-origin"},
 	} {
 		if code, body := do(t, s, "POST", "/v1/tasks:delete", `{"ids":["a"]}`, headers...); code != http.StatusForbidden {
 			t.Errorf("%v: %d %s", headers, code, body)

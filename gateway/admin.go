@@ -1,16 +1,11 @@
 package gateway
 
 import (
-	"bytes"
-	"crypto/subtle"
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"net/netip"
-	"net/url"
 	"sort"
 	"strings"
-	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -19,71 +14,36 @@ import (
 	"github.com/rota-project/rota/balance"
 )
 
-// ownPaths are the paths that the gateway answers itself.
-func (g *Gateway) ownPaths() http.Handler {
+// metricsHandler answers with what Prometheus wants to know.
+func (g *Gateway) metricsHandler() http.Handler {
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(collector{g}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	metrics := promhttp.HandlerFor(reg, promhttp.HandlerOpts{})
+	return promhttp.HandlerFor(reg, promhttp.HandlerOpts{})
+}
+
+// ownPaths are the paths that the gateway answers itself: to whoever has shown
+// already that they may use all of them, or not.
+func (g *Gateway) ownPaths(metrics http.Handler, admitted bool) http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("/status", g.serveStatus)
+	admin := func(pattern string, direct bool, h http.HandlerFunc) {
+		if !admitted {
+			h = g.guardAdmin(h, direct)
+		}
+		mux.Handle(pattern, h)
+	}
+	mux.HandleFunc("/status", func(w http.ResponseWriter, r *http.Request) { g.serveStatus(w, r, admitted) })
 	mux.Handle("GET /metrics", metrics)
-	mux.Handle("POST /admin/workers/add", g.guard(func(w http.ResponseWriter, r *http.Request) { g.serveWorkers(w, r, g.AddWorkers) }))
-	mux.Handle("POST /admin/workers/remove", g.guard(func(w http.ResponseWriter, r *http.Request) { g.serveWorkers(w, r, g.RemoveWorkers) }))
-	mux.Handle("GET /api/v1/routes", g.guard(g.serveRoutes))
-	mux.Handle("GET /api/v1/routes/{function}", g.guard(g.serveRoute))
-	mux.Handle("GET /api/v1/gateway", g.guard(func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, g.Status()) }))
+	admin("POST /admin/workers/add", true, func(w http.ResponseWriter, r *http.Request) { g.serveWorkers(w, r, g.AddWorkers) })
+	admin("POST /admin/workers/remove", true, func(w http.ResponseWriter, r *http.Request) { g.serveWorkers(w, r, g.RemoveWorkers) })
+	admin("GET /api/v1/routes", false, g.serveRoutes)
+	admin("GET /api/v1/routes/{function}", false, g.serveRoute)
+	admin("GET /api/v1/gateway", false, func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, g.Status()) })
 	noName := func(w http.ResponseWriter, _ *http.Request) {
 		http.Error(w, "a function's name is missing", http.StatusBadRequest)
 	}
 	mux.HandleFunc("/run", noName)
 	mux.HandleFunc("/runLambda", noName)
 	return mux
-}
-
-// guard lets callers from this machine through, and those with the token. A call
-// from a page of some web site in a browser on this machine is not one from this
-// machine: browsers name where it comes from.
-func (g *Gateway) guard(h http.HandlerFunc) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		token := g.state.Load().cfg.AdminToken
-		given, bearer := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
-		if token != "" && bearer && subtle.ConstantTimeCompare([]byte(given), []byte(token)) == 1 {
-			h(w, r)
-			return
-		}
-		peer, err := netip.ParseAddr(hostOf(r.RemoteAddr))
-		if err != nil || !peer.IsLoopback() || forwardedCall(r) {
-			http.Error(w, "admin paths answer this machine only, or a caller with the token", http.StatusForbidden)
-			return
-		}
-		if o := r.Header.Get("Origin"); o != "" && !localOrigin(o) || !localHost(r.Host) {
-			http.Error(w, "not from a web page", http.StatusForbidden)
-			return
-		}
-		h(w, r)
-	})
-}
-
-// forwardedCall says that a proxy on this machine passes somebody else's call on.
-func forwardedCall(r *http.Request) bool {
-	return r.Header.Get("X-Forwarded-For") != "" || r.Header.Get("Forwarded") != ""
-}
-
-func localOrigin(origin string) bool {
-	u, err := url.Parse(origin)
-	return err == nil && localHost(u.Host)
-}
-
-// localHost says whether a Host header names this machine: another name that
-// resolves to it is DNS rebinding.
-func localHost(hostport string) bool {
-	u := url.URL{Host: hostport}
-	host := u.Hostname()
-	if host == "localhost" || host == "" {
-		return true
-	}
-	ip, err := netip.ParseAddr(host)
-	return err == nil && ip.IsLoopback()
 }
 
 func (g *Gateway) serveWorkers(w http.ResponseWriter, r *http.Request, change func(...string) error) {
@@ -119,57 +79,6 @@ func WorkerURL(s string) (string, error) {
 	}
 	u.Path, u.RawPath = strings.TrimRight(u.Path, "/"), strings.TrimRight(u.RawPath, "/")
 	return u.String(), nil
-}
-
-// serveStatus tells a person or a probe of each worker: is it reachable, and
-// what does it say of itself.
-func (g *Gateway) serveStatus(w http.ResponseWriter, r *http.Request) {
-	if r.Method != http.MethodGet && r.Method != http.MethodHead {
-		w.Header().Set("Allow", "GET, HEAD")
-		http.Error(w, "GET only", http.StatusMethodNotAllowed)
-		return
-	}
-	st := g.state.Load()
-	lines := make([]string, len(st.workers))
-	var wg sync.WaitGroup
-	slots := make(chan struct{}, 32)
-	for i, wk := range st.workers {
-		wg.Go(func() {
-			slots <- struct{}{}
-			defer func() { <-slots }()
-			state, cause := wk.state()
-			status, body, err := g.askStatus(r.Context(), wk, st.cfg.Health.Path, st.cfg.Health.Timeout)
-			line := fmt.Sprintf("%s reachable %d %s", wk.name, status, firstLine(body))
-			if err != nil {
-				line = fmt.Sprintf("%s unreachable (%v)", wk.name, err)
-			}
-			line += fmt.Sprintf(" [%s, %d in flight]", state, wk.bal.InFlight())
-			if cause != "" {
-				line += " " + firstLine(cause)
-			}
-			if out := leftOut(st, wk); len(out) > 0 {
-				line += " left out for " + strings.Join(out, ", ")
-			}
-			lines[i] = line
-		})
-	}
-	wg.Wait()
-	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-	var b bytes.Buffer
-	for _, l := range lines {
-		b.WriteString(l)
-		b.WriteByte('\n')
-	}
-	if err := g.lastReloadError(); err != nil {
-		fmt.Fprintf(&b, "configuration refused, the old one is in force: %s\n", firstLine(err.Error()))
-	}
-	if p := g.Status().Pending; p != "" {
-		fmt.Fprintf(&b, "%s\n", firstLine(p))
-	}
-	if len(lines) == 0 {
-		b.WriteString("no workers\n")
-	}
-	_, _ = w.Write(b.Bytes())
 }
 
 // leftOut are the functions that a worker is left out for, a few of them.

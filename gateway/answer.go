@@ -97,6 +97,7 @@ func (x *exchange) judge(u *upstream, w *worker, n int, pm *pump, mode bodyMode)
 		x.req.Close = true
 		x.upload.begin(x)
 	}
+	x.allowPage()
 	err := x.forward(u, n)
 	reusable := err == nil && !x.resp.Close && !unasked
 	if pm != nil {
@@ -266,6 +267,8 @@ func (x *exchange) answer(r *refusal) bool {
 		x.call.leave() // who is answered so may call again at once
 	}
 	x.begin(r.status)
+	x.allowPage()
+	x.resp.Fields = append(x.resp.Fields, r.fields...)
 	x.add("Content-Type", "text/plain; charset=utf-8")
 	x.add("X-Content-Type-Options", "nosniff")
 	if r.retryAfter > 0 {
@@ -323,7 +326,7 @@ func (x *exchange) own(uri []byte) bool {
 	r := (&http.Request{
 		Method: string(x.req.Method), URL: u, RequestURI: string(uri), Host: string(x.req.Host), Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 		Header: http.Header{}, Body: http.NoBody, RemoteAddr: x.peer.addr,
-	}).WithContext(ctx)
+	}).WithContext(withLocalAddr(ctx, x.peer.at))
 	for _, f := range x.req.Fields {
 		r.Header.Add(string(f.Name), string(f.Value))
 	}

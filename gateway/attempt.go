@@ -98,7 +98,7 @@ func (x *exchange) connect(w *worker, mode bodyMode, fresh bool) (*upstream, err
 			}
 		}
 	}
-	return w.dial(x.context(), c.p.ConnectTimeout, &x.g.poll)
+	return x.g.dial(x.context(), w, c.p.ConnectTimeout)
 }
 
 // attach lets the sweeper cut the attempt off; detach ends that. It reports false

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/rota-project/rota/balance"
+	"github.com/rota-project/rota/gateway/internal/wire"
 )
 
 // call is one call on its way: the policy core that both engines ask. An engine
@@ -55,6 +56,7 @@ type refusal struct {
 	status     int
 	text       string
 	retryAfter time.Duration
+	fields     []wire.Field // further headers
 }
 
 // random is a splitmix64 step of the connection's own source.

@@ -13,7 +13,9 @@ import (
 	"time"
 
 	"github.com/rota-project/rota"
+	"github.com/rota-project/rota/auth"
 	"github.com/rota-project/rota/balance"
+	"github.com/rota-project/rota/internal/origin"
 )
 
 // Config is what a gateway goes by. The zero value serves nothing on the default
@@ -23,9 +25,29 @@ type Config struct {
 	Listen []string
 	// TLS, if set, is offered on the same ports, told apart by the first byte.
 	TLS *tls.Config
-	// AdminToken lets callers from elsewhere than this machine use the admin
-	// paths, as a bearer token. Empty means that nobody else may.
+	// AdminToken lets callers use the admin paths beside all others, as a bearer
+	// token. Empty means that those paths are AdminHandler's only.
 	AdminToken string
+	// AdminSocket is where the admin side's unix socket is, and AdminListen are
+	// addresses of its own, where admin paths need AdminToken; with those the
+	// gateway's own paths are not on Listen. The command opens them; see ServeAdmin.
+	AdminSocket string
+	AdminListen []string
+	// LocalAdmin lets programs of this user on this machine add and remove
+	// workers beside AdminToken, if they call over loopback and can be seen to act
+	// for themselves (Linux only): what olscheduler let everybody do.
+	LocalAdmin bool
+	// Hosts are the names, without port, under which calls come. Others are
+	// refused, but for localhost and addresses of loopback, or any address if
+	// Listen has one that is not of loopback, and the hosts of Routes.
+	// "*.example.org" is all below it, "*" is any. Handler, with neither Listen nor
+	// Hosts, takes any.
+	Hosts []string
+	// CORS says which pages of other origins may call functions.
+	CORS CORS
+	// SpecialWorkers are networks in which workers may be although they are not
+	// for that: link-local addresses, where clouds keep their secrets, and others.
+	SpecialWorkers []netip.Prefix
 	// TrustedProxies are the networks whose Forwarded and X-Forwarded-* headers
 	// are believed and added to. From anybody else they are replaced.
 	TrustedProxies []netip.Prefix
@@ -55,6 +77,10 @@ type Config struct {
 	Members Members
 
 	resolver *net.Resolver // of workers' names, in tests
+	guard    *origin.Guard // made of Listen, Hosts, Routes and CORS
+	// mounted is that of Handler: whoever serves it knows by what name, unless
+	// Listen or Hosts says.
+	mounted *origin.Guard
 }
 
 // Worker is a server that answers calls.
@@ -213,12 +239,22 @@ func orElse[T comparable](v *T, def T) {
 // normalize returns the configuration with its defaults spelled out, or a
 // *rota.FieldError for the first field that is wrong.
 func (c Config) normalize() (Config, error) {
+	named := len(c.Listen)+len(c.Hosts) > 0
 	if len(c.Listen) == 0 {
 		c.Listen = []string{"localhost:9080"}
 	}
 	for i, l := range c.Listen {
 		if !isListenAddr(l) {
 			return c, &rota.FieldError{Field: "listen[" + strconv.Itoa(i) + "]", Value: l, Want: "an address, host:port"}
+		}
+	}
+	for i, l := range c.AdminListen {
+		field := "admin.listen[" + strconv.Itoa(i) + "]"
+		if _, port, err := net.SplitHostPort(l); err != nil || port == "" {
+			return c, &rota.FieldError{Field: field, Value: l, Want: "an address, host:port"}
+		}
+		if c.AdminToken == "" && !auth.Loopback(l) {
+			return c, &rota.FieldError{Field: field, Value: l, Want: "a token too (admin.token_file), as it is open to other machines"}
 		}
 	}
 	if c.AccessLog < 0 || c.AccessLog > 1 {
@@ -236,7 +272,11 @@ func (c Config) normalize() (Config, error) {
 	for i := range c.Workers {
 		w := &c.Workers[i]
 		field := "workers[" + strconv.Itoa(i) + "]"
-		if _, err := parseWorkerURL(w.URL); err != nil {
+		u, err := parseWorkerURL(w.URL)
+		if err != nil {
+			return c, &rota.FieldError{Field: field + ".url", Value: w.URL, Want: err.Error()}
+		}
+		if err := c.mayBeWorker(u); err != nil {
 			return c, &rota.FieldError{Field: field + ".url", Value: w.URL, Want: err.Error()}
 		}
 		orElse(&w.Name, w.URL)
@@ -287,6 +327,17 @@ func (c Config) normalize() (Config, error) {
 	}
 	if c.Health, err = c.Health.normalize(); err != nil {
 		return c, err
+	}
+	if c.CORS, err = c.CORS.normalize(); err != nil {
+		return c, err
+	}
+	if c.guard, err = c.newGuard(c.Hosts); err != nil {
+		return c, err
+	}
+	if c.mounted = c.guard; !named {
+		if c.mounted, err = c.newGuard([]string{"*"}); err != nil {
+			return c, err
+		}
 	}
 	l := &c.Limits
 	for _, f := range []struct {

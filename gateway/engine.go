@@ -87,7 +87,7 @@ func putBuffers(b *buffers) {
 
 func newConn(g *Gateway, nc net.Conn) *conn {
 	c := &conn{raw: nc}
-	c.g, c.client, c.peer = g, c, newPeer(nc.RemoteAddr().String())
+	c.g, c.client, c.peer = g, c, newPeer(nc.RemoteAddr().String(), nc.LocalAddr())
 	c.deadline.Store(g.now() + int64(g.state.Load().cfg.Limits.HeadTimeout))
 	return c
 }

@@ -283,14 +283,14 @@ func TestUntilCloseAndOldClients(t *testing.T) {
 	}
 	for _, path := range []string{"/run/f", "/run/f/chunked"} {
 		c := dial(t, addr)
-		c.send("GET " + path + " HTTP/1.0\r\n\r\n")
+		c.send("GET " + path + " HTTP/1.0\r\nHost: a\r\n\r\n")
 		raw, err := io.ReadAll(c.r)
 		if err != nil || !bytes.HasSuffix(raw, []byte("\r\n\r\nabcde")) || bytes.Contains(raw, []byte("chunked")) {
 			t.Errorf("%s: HTTP/1.0 client got %q, %v", path, raw, err)
 		}
 	}
 	c = dial(t, addr)
-	c.send("GET /status HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")
+	c.send("GET /status HTTP/1.0\r\nHost: a\r\nConnection: keep-alive\r\n\r\n")
 	if resp, _ := c.response("GET"); resp.Header.Get("Connection") != "keep-alive" {
 		t.Errorf("HTTP/1.0 keep-alive: %v", resp.Header)
 	}

@@ -3,6 +3,7 @@ package gateway
 import (
 	"bytes"
 	"context"
+	"net"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -28,9 +29,11 @@ type exchange struct {
 	// of its body.
 	respHead int
 	peeked   []byte
-	peekBuf  [refusalPeek + 3]byte
-	upload   upload
-	rec      record
+	// pageOrigin is the origin of the page that has made the call and may, else nil.
+	pageOrigin []byte
+	peekBuf    [refusalPeek + 3]byte
+	upload     upload
+	rec        record
 
 	fault fault // whose it is that the call cannot go on, once somebody knows
 
@@ -108,15 +111,18 @@ const (
 
 // peer is what the calls of one client connection have in common.
 type peer struct {
-	addr   string // as net/http shows it
+	addr   string   // as net/http shows it
+	at     net.Addr // where it came in
 	remote netip.Addr
 	caller uint64
 	isTLS  bool
-	node   []byte // the address as X-Forwarded-For has it
+	// mounted says that another server than ours has taken the connection.
+	mounted bool
+	node    []byte // the address as X-Forwarded-For has it
 }
 
-func newPeer(addr string) *peer {
-	p := &peer{addr: addr}
+func newPeer(addr string, at net.Addr) *peer {
+	p := &peer{addr: addr, at: at}
 	if ap, err := netip.ParseAddrPort(addr); err == nil {
 		p.remote = ap.Addr().Unmap().WithZone("")
 	}
@@ -260,6 +266,7 @@ func (x *exchange) perform(wrong *wire.Error) (keep bool) {
 	x.fault.clear()
 	x.upload.clear()
 	x.rec.begin(x.g.now())
+	x.pageOrigin = nil
 	c := &x.call
 	c.f, c.st, c.ended = nil, x.g.state.Load(), 0
 	if c.rnd == 0 {
@@ -336,6 +343,9 @@ func (x *exchange) serveCall() (keep bool) {
 		return x.describe()
 	}
 	t := st.resolve(host, uri)
+	if r := x.admitPage(st, host, t.kind == toFunction); r != nil {
+		return x.refusePage(r)
+	}
 	var f *function
 	switch t.kind {
 	case toFunction:
@@ -350,6 +360,9 @@ func (x *exchange) serveCall() (keep bool) {
 		return x.refuse(404, "not found")
 	case toOwn:
 		return x.own(uri)
+	}
+	if x.preflight(st) {
+		return x.answerPreflight(st)
 	}
 	x.call.begin(g, st, f, x.rec.begun)
 	x.rec.fn = f.name

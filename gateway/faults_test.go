@@ -84,18 +84,6 @@ func TestLoadReturnsWhenTheClientLeaves(t *testing.T) {
 	}
 }
 
-func TestStatusSaysHowEachWorkerIs(t *testing.T) {
-	t.Parallel()
-	ol := backend(t, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ready") })
-	dead := deadURL(t)
-	_, addr := start(t, simple(ol, dead))
-	status, body := get(t, addr, "/status")
-	lines := strings.Split(strings.TrimSpace(body), "\n")
-	if status != 200 || len(lines) != 2 || !strings.Contains(lines[0], ol+" reachable 200 ready") || !strings.Contains(lines[1], dead+" unreachable") {
-		t.Fatalf("%d\n%s", status, body)
-	}
-}
-
 // deadURL is the URL of a port that nobody listens on.
 func deadURL(t testing.TB) string {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")

@@ -63,7 +63,10 @@ type Gateway struct {
 	dated     atomic.Pointer[[]byte]
 	datedAt   int64                   // in seconds; the maintaining goroutine's
 	ends      [endCount]atomic.Uint64 // calls by how they ended
-	self      http.Handler            // the gateway's own paths
+	self      http.Handler            // the gateway's own paths, as anybody may ask for them
+	admin     http.Handler            // and as those may who have got as far as AdminHandler
+	asking    asking
+	looking   sync.Mutex // held while it is found out which process calls
 }
 
 // New returns a gateway that is ready to Serve. The error is a *rota.FieldError
@@ -95,7 +98,8 @@ func New(cfg Config) (*Gateway, error) {
 	}
 	g.other.members = g.state.Load().everywhere
 	g.tlsConf.Store(withALPN(cfg.TLS))
-	g.self = g.ownPaths()
+	metrics := g.metricsHandler()
+	g.self, g.admin = g.ownPaths(metrics, false), g.ownPaths(metrics, true)
 	g.wg.Go(func() { g.maintain(g.ctx) })
 	if cfg.Members != nil {
 		g.wg.Go(func() { g.follow(g.ctx, cfg.Members) })

@@ -7,7 +7,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/netip"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -21,8 +20,9 @@ func (g *Gateway) Handler() http.Handler { return http.HandlerFunc(g.serveHTTP) 
 
 func (g *Gateway) serveHTTP(w http.ResponseWriter, r *http.Request) {
 	h := &handled{w: w, r: r, rc: http.NewResponseController(w)}
-	h.g, h.client, h.peer, h.bufs = g, h, newPeer(r.RemoteAddr), getBuffers()
-	h.peer.isTLS = r.TLS != nil
+	at, _ := r.Context().Value(http.LocalAddrContextKey).(net.Addr) // a server has set it
+	h.g, h.client, h.peer, h.bufs = g, h, newPeer(r.RemoteAddr, at), getBuffers()
+	h.peer.isTLS, h.peer.mounted = r.TLS != nil, true
 	defer func() { putBuffers(h.bufs) }()
 	if err := h.take(); err != nil {
 		status := http.StatusBadRequest
@@ -252,13 +252,3 @@ func buffered(r *bufio.Reader) []byte {
 
 // gone implements client: the request's context tells.
 func (h *handled) gone() bool { return false }
-
-func hostOf(addr string) string {
-	if ap, err := netip.ParseAddrPort(addr); err == nil {
-		return ap.Addr().Unmap().String()
-	}
-	if host, _, err := net.SplitHostPort(addr); err == nil {
-		return host
-	}
-	return addr
-}

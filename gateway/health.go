@@ -275,7 +275,7 @@ func (g *Gateway) check(ctx context.Context, w *worker, h *Health) {
 
 // probe makes one active check.
 func (g *Gateway) probe(ctx context.Context, w *worker, h *Health) error {
-	status, _, err := g.askStatus(ctx, w, h.Path, h.Timeout)
+	status, err := g.askStatus(ctx, w, h.Path, h.Timeout)
 	if err != nil {
 		return err
 	}
@@ -285,10 +285,19 @@ func (g *Gateway) probe(ctx context.Context, w *worker, h *Health) error {
 	return nil
 }
 
-// askStatus GETs a path of a worker and returns the beginning of its answer.
-func (g *Gateway) askStatus(ctx context.Context, w *worker, path string, timeout time.Duration) (status int, body string, err error) {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
+// askStatus GETs a path of a worker, and remembers the beginning of its answer for
+// /status.
+func (g *Gateway) askStatus(ctx context.Context, w *worker, path string, timeout time.Duration) (status int, err error) {
+	limited, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
+	status, body, err := g.fetch(limited, w, path)
+	if ctx.Err() == nil {
+		w.reply.Store(&reply{at: time.Now(), status: status, text: firstLine(body), err: err})
+	}
+	return status, err
+}
+
+func (g *Gateway) fetch(ctx context.Context, w *worker, path string) (status int, body string, err error) {
 	scheme := "http"
 	if w.tls {
 		scheme = "https"

@@ -105,7 +105,7 @@ func (x *exchange) askSecond(s *second) *upstream {
 	u := s.w.pool.get(x.g.now(), idleFor)
 	if u == nil {
 		var err error
-		if u, err = s.w.dial(x.context(), c.p.ConnectTimeout, &x.g.poll); err != nil {
+		if u, err = x.g.dial(x.context(), s.w, c.p.ConnectTimeout); err != nil {
 			s.pick.Release()
 			return nil
 		}

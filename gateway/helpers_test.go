@@ -33,6 +33,9 @@ func start(t testing.TB, cfg gateway.Config) (g *gateway.Gateway, addr string) {
 	if cfg.Logger == nil {
 		cfg.Logger = quiet()
 	}
+	if cfg.Hosts == nil {
+		cfg.Hosts = []string{"*"}
+	}
 	g, err := gateway.New(cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -56,7 +59,7 @@ func start(t testing.TB, cfg gateway.Config) (g *gateway.Gateway, addr string) {
 
 // simple is a configuration with these workers and round-robin.
 func simple(urls ...string) gateway.Config {
-	cfg := gateway.Config{Defaults: gateway.Policy{Balancer: "round-robin"}}
+	cfg := gateway.Config{Defaults: gateway.Policy{Balancer: "round-robin"}, Hosts: []string{"*"}} // most tests are about something else
 	for _, u := range urls {
 		cfg.Workers = append(cfg.Workers, gateway.Worker{URL: u})
 	}

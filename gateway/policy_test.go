@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -400,54 +399,6 @@ func TestClosedGateway(t *testing.T) {
 	}
 	if status, body := get(t, addr, "/runLambda/unknown"); status != 400 || !strings.Contains(body, "unknown") {
 		t.Errorf("unknown: %d %q", status, body)
-	}
-}
-
-func TestAdminIsForThisMachine(t *testing.T) {
-	t.Parallel()
-	cfg := simple()
-	cfg.AdminToken = "secret"
-	g, err := gateway.New(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(g.Close)
-	for name, tc := range map[string]struct {
-		remote, host string
-		header       [2]string
-		want         int
-	}{
-		"here":            {"127.0.0.1:5", "localhost:9080", [2]string{}, 200},
-		"here, IPv6":      {"[::1]:5", "[::1]:9080", [2]string{}, 200},
-		"elsewhere":       {"10.0.0.9:5", "gw", [2]string{}, 403},
-		"token":           {"10.0.0.9:5", "gw", [2]string{"Authorization", "Bearer secret"}, 200},
-		"wrong token":     {"10.0.0.9:5", "gw", [2]string{"Authorization", "Bearer secre"}, 403},
-		"through a proxy": {"127.0.0.1:5", "localhost", [2]string{"X-Forwarded-For", "10.0.0.9"}, 403},
-		"a web page":      {"127.0.0.1:5", "localhost", [2]string{"Origin", "https://evil.example"}, 403},
-		"rebound name":    {"127.0.0.1:5", "evil.example:9080", [2]string{}, 403},
-	} {
-		r := httptest.NewRequest(http.MethodPost, "/admin/workers/add?workers=http://127.0.0.1:1", nil)
-		r.RemoteAddr, r.Host = tc.remote, tc.host
-		if tc.header[0] != "" {
-			r.Header.Set(tc.header[0], tc.header[1])
-		}
-		w := httptest.NewRecorder()
-		g.Handler().ServeHTTP(w, r)
-		if w.Code != tc.want {
-			t.Errorf("%s: %d, want %d: %s", name, w.Code, tc.want, w.Body)
-		}
-	}
-	_, addr := start(t, simple())
-	for path, want := range map[string]int{
-		"/admin/workers/add": 400, "/admin/workers/add?workers=http://u@a": 400, "/admin/workers/add?workers=%3a": 400,
-		"/admin/workers/remove": 400, "/admin/workers/remove?workers=http://nobody:1": 200,
-	} {
-		if status, body := call(t, "POST", addr, path, nil); status != want {
-			t.Errorf("%s: %d %q, want %d", path, status, body, want)
-		}
-	}
-	if status, _ := get(t, addr, "/admin/workers/add?workers=http://a"); status != 405 {
-		t.Errorf("GET: %d", status)
 	}
 }
 

@@ -8,8 +8,6 @@ import (
 	"net"
 	"sync"
 	"time"
-
-	"github.com/rota-project/rota/gateway/internal/poll"
 )
 
 // upstream is a connection to a worker.
@@ -41,6 +39,8 @@ const (
 	// freshFor is how long a connection counts as fresh where nothing can prove
 	// later that a request on it was never read.
 	freshFor = time.Second
+	// keepAlive is how often the system asks whether a silent worker is there.
+	keepAlive = 30 * time.Second
 )
 
 func (p *pool) init() { p.idle = make([]*upstream, 0, 16) }
@@ -140,14 +140,14 @@ func (u *upstream) cut() {
 }
 
 func (w *worker) dialer() *net.Dialer {
-	return &net.Dialer{KeepAlive: 30 * time.Second, Resolver: w.resolver}
+	return &net.Dialer{KeepAlive: keepAlive, Resolver: w.resolver, ControlContext: w.control}
 }
 
 // errTLS says that the worker's TLS is not what it should be.
 var errTLS = errors.New("no TLS with the worker")
 
 // dial opens a connection to the worker. A failure means that nothing was sent.
-func (w *worker) dial(ctx context.Context, timeout time.Duration, waits *poll.Poller) (*upstream, error) {
+func (g *Gateway) dial(ctx context.Context, w *worker, timeout time.Duration) (*upstream, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	epoch := w.epoch.Load()
@@ -155,7 +155,7 @@ func (w *worker) dial(ctx context.Context, timeout time.Duration, waits *poll.Po
 	if err != nil {
 		return nil, err
 	}
-	nc = waits.Take(nc)
+	nc = g.poll.Take(nc)
 	if w.tls {
 		tc := tls.Client(nc, &tls.Config{ServerName: w.url.Hostname(), NextProtos: []string{"http/1.1"}})
 		if err := tc.HandshakeContext(ctx); err != nil {

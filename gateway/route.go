@@ -65,6 +65,7 @@ func (st *state) resolve(host, uri []byte) (t target) {
 		}
 		return t
 	}
+	own := isOwn(path)
 	if len(st.routes) > 0 {
 		if i := bytes.LastIndexByte(host, ':'); i >= 0 && bytes.IndexByte(host[i:], ']') < 0 {
 			host = host[:i]
@@ -72,6 +73,9 @@ func (st *state) resolve(host, uri []byte) (t target) {
 		host = bytes.TrimSuffix(host, []byte{'.'}) // the root's, which names the same host
 		for i := range st.routes {
 			r := &st.routes[i]
+			if own && r.Host == "" && len(st.cfg.AdminListen) == 0 {
+				continue // the gateway's own paths come before routes of every host
+			}
 			if !r.isFor(host) || !bytes.HasPrefix(path, []byte(r.Prefix)) {
 				continue
 			}
@@ -88,17 +92,21 @@ func (st *state) resolve(host, uri []byte) (t target) {
 			return t
 		}
 	}
-	switch string(path) {
-	case "/status", "/metrics", "/admin/workers/add", "/admin/workers/remove", "/api/v1/routes", "/api/v1/gateway", "/run", "/runLambda":
-		t.kind = toOwn
-		return t
-	}
-	if bytes.HasPrefix(path, []byte("/api/v1/routes/")) {
+	if own && len(st.cfg.AdminListen) == 0 {
 		t.kind = toOwn
 		return t
 	}
 	t.kind = toNowhere
 	return t
+}
+
+// isOwn says whether the gateway has an answer of its own for a path.
+func isOwn(path []byte) bool {
+	switch string(path) {
+	case "/status", "/metrics", "/admin/workers/add", "/admin/workers/remove", "/api/v1/routes", "/api/v1/gateway", "/run", "/runLambda":
+		return true
+	}
+	return bytes.HasPrefix(path, []byte("/api/v1/routes/"))
 }
 
 // isFor says whether the route is for calls of that host.

@@ -126,6 +126,9 @@ func (b *builder) worker(m Member, all bool) error {
 	if err != nil {
 		return fmt.Errorf("worker %s: url %q: want %w", m.Name, m.URL, err)
 	}
+	if err := b.cfg.mayBeWorker(u); err != nil {
+		return fmt.Errorf("worker %s: url %q: want %w", m.Name, m.URL, err)
+	}
 	if b.next.byName[m.Name] != nil {
 		return nil
 	}
@@ -136,6 +139,7 @@ func (b *builder) worker(m Member, all bool) error {
 	fresh := w == nil || w.incarnation != m.Incarnation || *w.url != *u
 	if fresh {
 		w = newWorker(m.Name, m.Incarnation, u, b.cfg.resolver)
+		w.control = b.g.mayConnect
 	}
 	w.weight.Store(int64(max(m.Weight, 0)))
 	if m.Weight == 0 {
@@ -357,13 +361,17 @@ func (g *Gateway) configured() []Worker {
 // AddWorkers adds workers by URL, as the admin path does. Those that are there
 // already stay as they are. They outlive a reload.
 func (g *Gateway) AddWorkers(urls ...string) error {
-	for _, u := range urls {
-		if _, err := parseWorkerURL(u); err != nil {
-			return fmt.Errorf("worker %q: want %w", u, err)
-		}
-	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	for _, s := range urls {
+		u, err := parseWorkerURL(s)
+		if err == nil {
+			err = g.cfg.mayBeWorker(u)
+		}
+		if err != nil {
+			return fmt.Errorf("worker %q: want %w", s, err)
+		}
+	}
 	for _, u := range urls {
 		delete(g.removed, u)
 		if !slices.ContainsFunc(g.configured(), func(w Worker) bool { return w.URL == u }) {

@@ -45,7 +45,7 @@ func newStream(m *muxed) *stream {
 func (s *stream) release() {
 	putBuffers(s.bufs)
 	s.again()
-	s.bufs, s.malformed, s.kept, s.peeked = nil, nil, nil, nil
+	s.bufs, s.malformed, s.kept, s.peeked, s.pageOrigin = nil, nil, nil, nil, nil
 	s.in, s.end, s.taken = s.in[:0], s.end[:0], 0
 	if cap(s.in) > inSize {
 		s.in = nil

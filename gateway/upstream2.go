@@ -119,6 +119,7 @@ func (x *exchange) attemptHTTP2(w *worker, t *target, mode bodyMode) (next, keep
 			}
 		}
 	}
+	x.allowPage()
 	err = x.forwardHTTP2(resp, n)
 	_ = resp.Body.Close()
 	body.stop()

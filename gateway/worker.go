@@ -29,6 +29,8 @@ type worker struct {
 	clients     clients
 	resolver    *net.Resolver // nil is the system's
 	health      health
+	control     control               // refuses addresses at which no worker may be
+	reply       atomic.Pointer[reply] // its last one to a check or to /status
 
 	weight atomic.Int64 // as in balance.Member
 	// ramping from when slow start began, in nanoseconds; 0 if not.

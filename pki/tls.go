@@ -81,6 +81,15 @@ func (s *Source) Expires() time.Time {
 	return cert.Leaf.NotAfter
 }
 
+// Hosts are the DNS names of this side's certificate.
+func (s *Source) Hosts() []string {
+	cert, _ := s.current()
+	if cert == nil || cert.Leaf == nil {
+		return nil
+	}
+	return cert.Leaf.DNSNames
+}
+
 func (s *Source) stamps() (out [4]stamp) {
 	for i, path := range []string{s.files.CA, s.files.Cert, s.files.Key, s.files.Revoked} {
 		if fi, err := os.Stat(path); err == nil {

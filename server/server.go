@@ -231,7 +231,11 @@ func (s *Server) startGateway(ctx context.Context) error {
 		return nil
 	}
 	s.members = cluster.New(s.sched.View())
-	gw, err := gateway.New(gateway.Config{Members: s.members, Logger: s.cfg.Scheduler.Logger})
+	cfg := gateway.Config{Members: s.members, Logger: s.cfg.Scheduler.Logger, Hosts: s.cfg.Hosts}
+	for _, ln := range s.cfg.Gateway {
+		cfg.Listen = append(cfg.Listen, ln.Addr().String())
+	}
+	gw, err := gateway.New(cfg)
 	if err != nil {
 		return err
 	}
@@ -340,6 +344,9 @@ func (s *Server) Scheduler() *scheduler.Scheduler { return s.sched }
 
 // Service answers the API within the process.
 func (s *Server) Service() *service.Service { return s.service }
+
+// Gateway is the node's gateway, nil if it has none.
+func (s *Server) Gateway() *gateway.Gateway { return s.gateway }
 
 // Relay passes the messages of programs on.
 func (s *Server) Relay() *link.Relay { return &s.relay }

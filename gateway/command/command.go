@@ -7,10 +7,9 @@
 package command
 
 import (
-	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -20,15 +19,16 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
-	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/rota-project/rota"
 	"github.com/rota-project/rota/gateway"
+	"github.com/rota-project/rota/gateway/admin"
 	"github.com/rota-project/rota/gateway/configfile"
 	"github.com/rota-project/rota/gateway/olscheduler"
 	"github.com/rota-project/rota/internal/logs"
+	"github.com/rota-project/rota/internal/userdir"
 )
 
 // Commands returns start, workers, gateway and route.
@@ -54,7 +54,7 @@ func fileFlag(cmd *cobra.Command, file *string) {
 }
 
 func startCommand() *cobra.Command {
-	var file string
+	var file, tokenFile string
 	var strict bool
 	var lf logFlags
 	cmd := &cobra.Command{
@@ -63,7 +63,8 @@ func startCommand() *cobra.Command {
 		Short:       "Run a gateway from an olscheduler file",
 		Long: "Run a gateway alone, no cluster needed, from the JSON file of an olscheduler.\n" +
 			"It proxies /runLambda/<name> and /run/<name> to the workers that the file lists,\n" +
-			"and answers /status and, on this machine only, /admin/workers/add and remove.\n" +
+			"and answers /status and, to programs of the same user on this machine or with the\n" +
+			"token that it leaves for them, /admin/workers/add and remove.\n" +
 			"Keys that mean nothing are warned of and passed over, unless --strict refuses them.\n" +
 			"SIGHUP has it read the file again.",
 		Args: cobra.NoArgs,
@@ -72,7 +73,16 @@ func startCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			cfg, err := loadOlscheduler(file, strict, log)
+			admit, err := admission(tokenFile)
+			if err != nil {
+				return err
+			}
+			load := func() (gateway.Config, error) {
+				cfg, err := loadOlscheduler(file, strict, log)
+				admit(&cfg)
+				return cfg, err
+			}
+			cfg, err := load()
 			if err != nil {
 				return err
 			}
@@ -82,14 +92,15 @@ func startCommand() *cobra.Command {
 			}
 			defer g.Close()
 			defer onHangup(func() {
-				cfg, err := loadOlscheduler(file, strict, log)
+				cfg, err := load()
 				configfile.Reload(file, g, cfg, err, log)
 			})()
-			return run(cmd, g)
+			return run(cmd, g, cfg)
 		},
 	}
 	fileFlag(cmd, &file)
 	cmd.Flags().BoolVar(&strict, "strict", false, "refuse a file with unknown keys")
+	cmd.Flags().StringVar(&tokenFile, "admin-token-file", "", "a `FILE` with the admin token; then nobody may add or remove workers on the port without it")
 	lf.add(cmd)
 	return cmd
 }
@@ -154,16 +165,78 @@ func (f *logFlags) logger(cmd *cobra.Command) (*slog.Logger, error) {
 	return logs.Logger(cmd.ErrOrStderr(), slog.LevelInfo, f.format), nil
 }
 
-// run listens, says where, and serves until the command's context ends.
-func run(cmd *cobra.Command, g *gateway.Gateway) error {
-	lns, err := g.Listen(cmd.Context())
+// admission says who may use the admin side of a gateway that rota start runs:
+// whoever has the token of the file, or, without one, whoever has a token that is
+// made here, and programs of this user.
+func admission(tokenFile string) (func(*gateway.Config), error) {
+	if tokenFile == "" {
+		token := rand.Text()
+		return func(c *gateway.Config) { c.LocalAdmin, c.AdminToken = true, token }, nil
+	}
+	token, err := userdir.Secret(tokenFile)
 	if err != nil {
+		return nil, usagef("admin-token-file: %w", err)
+	}
+	return func(c *gateway.Config) { c.AdminToken = token }, nil
+}
+
+// run listens, says where, and serves until the command's context ends.
+func run(cmd *cobra.Command, g *gateway.Gateway, cfg gateway.Config) error {
+	ctx := cmd.Context()
+	lns, err := g.Listen(ctx)
+	if err != nil {
+		return err
+	}
+	done, err := openAdmin(cmd, g, cfg, lns[0].Addr())
+	defer done()
+	if err != nil {
+		for _, ln := range lns {
+			_ = ln.Close()
+		}
 		return err
 	}
 	for _, ln := range lns {
 		fmt.Fprintf(cmd.ErrOrStderr(), "gateway on http://%s\n", ln.Addr()) //nolint:errcheck // nothing to be done
 	}
-	return g.ServeAll(cmd.Context(), lns)
+	return g.ServeAll(ctx, lns)
+}
+
+// openAdmin opens the ways to the admin side that the configuration asks for.
+func openAdmin(cmd *cobra.Command, g *gateway.Gateway, cfg gateway.Config, at net.Addr) (done func(), err error) {
+	var closers []func()
+	done = func() {
+		for _, c := range closers {
+			c()
+		}
+	}
+	_, port, err := net.SplitHostPort(at.String())
+	if err != nil {
+		return done, err
+	}
+	if cfg.AdminSocket != "none" {
+		stop, err := admin.Socket(cmd.Context(), g, cfg.AdminSocket, port, cfg.Logger)
+		if err != nil {
+			return done, &usageError{err}
+		}
+		closers = append(closers, stop)
+	}
+	if cfg.LocalAdmin {
+		remove, err := admin.Token(cfg.AdminToken, port)
+		if err != nil {
+			cfg.Logger.Warn("no file with the admin token", "error", err)
+		} else {
+			closers = append(closers, remove)
+		}
+	}
+	for i, addr := range cfg.AdminListen {
+		ln, err := new(net.ListenConfig).Listen(cmd.Context(), "tcp", addr)
+		if err != nil {
+			return done, fmt.Errorf("admin.listen[%d]: %w", i, err)
+		}
+		fmt.Fprintf(cmd.ErrOrStderr(), "admin on http://%s\n", ln.Addr()) //nolint:errcheck // nothing to be done
+		go func() { _ = g.ServeAdmin(ln) }()
+	}
+	return done, nil
 }
 
 func workersCommand() *cobra.Command {
@@ -193,7 +266,11 @@ func workersCommand() *cobra.Command {
 					}
 					q.Add("workers", a)
 				}
-				return ask(cmd.Context(), http.MethodPost, address(c.Host, c.Port), "/admin/workers/"+verb+"?"+q.Encode(), "", nil)
+				g, err := admin.Find(address(c.Host, c.Port), "")
+				if err != nil {
+					return err
+				}
+				return g.Ask(cmd.Context(), http.MethodPost, "/admin/workers/"+verb+"?"+q.Encode(), nil)
 			},
 		}
 		fileFlag(sub, &file)
@@ -209,40 +286,6 @@ func address(host string, port int) string {
 		host = "localhost"
 	}
 	return net.JoinHostPort(host, strconv.Itoa(port))
-}
-
-// ask sends a request to a running gateway. A status other than 200 is an error
-// with the gateway's own words.
-func ask(ctx context.Context, method, addr, path, token string, to io.Writer) error {
-	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, method, "http://"+addr+path, nil)
-	if err != nil {
-		return err
-	}
-	if token != "" {
-		req.Header.Set("Authorization", "Bearer "+token)
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		var ue *url.Error
-		if errors.As(err, &ue) {
-			err = ue.Err
-		}
-		return fmt.Errorf("gateway at %s: %w", addr, err)
-	}
-	defer resp.Body.Close() //nolint:errcheck // read to its end below
-	body, err := io.ReadAll(io.LimitReader(resp.Body, 64<<20))
-	if err != nil {
-		return fmt.Errorf("gateway at %s: %w", addr, err)
-	}
-	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("gateway at %s: %s: %s", addr, resp.Status, strings.TrimSpace(string(body)))
-	}
-	if to != nil {
-		_, err = to.Write(body)
-	}
-	return err
 }
 
 // fieldError says which key of a file is wrong.

@@ -20,6 +20,21 @@ import (
 	"github.com/rota-project/rota/gateway/command"
 )
 
+// TestMain has the commands find each other in a directory of the test's own.
+func TestMain(m *testing.M) {
+	os.Exit(func() int {
+		dir, err := os.MkdirTemp("", "rota-command-*")
+		if err != nil {
+			panic(err)
+		}
+		defer func() { _ = os.RemoveAll(dir) }()
+		if err := os.Setenv("XDG_STATE_HOME", dir); err != nil {
+			panic(err)
+		}
+		return m.Run()
+	}())
+}
+
 // output is a buffer that a command may write while a test reads.
 type output struct {
 	mu sync.Mutex

@@ -40,7 +40,7 @@ func gatewayCommand() *cobra.Command {
 			w := configfile.Watch(cmd.Context(), file, g, log)
 			defer w.Stop()
 			defer onHangup(w.Reload)()
-			return run(cmd, g)
+			return run(cmd, g, cfg)
 		},
 	}
 	cmd.Flags().StringVarP(&file, "config", "c", "gateway.yaml", "configuration `FILE`")

@@ -15,15 +15,16 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/rota-project/rota/gateway"
-	"github.com/rota-project/rota/internal/secretfile"
+	"github.com/rota-project/rota/gateway/admin"
+	"github.com/rota-project/rota/internal/userdir"
 )
 
 // routeFlags say which gateway to ask, and how to print.
 type routeFlags struct{ addr, tokenFile, output string }
 
 func (f *routeFlags) add(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&f.addr, "gateway", "localhost:9080", "`ADDRESS` of the gateway")
-	cmd.Flags().StringVar(&f.tokenFile, "gateway-token-file", "", "a `FILE` with the admin token, for a gateway on another machine")
+	cmd.Flags().StringVar(&f.addr, "gateway", "localhost:9080", "`ADDRESS` of the gateway: host:port, https://host:port, or unix:PATH of its admin socket")
+	cmd.Flags().StringVar(&f.tokenFile, "gateway-token-file", "", "a `FILE` with the admin token, for a gateway of another machine or user")
 	// The program may have the flag for all of its commands already.
 	if cmd.InheritedFlags().Lookup("output") == nil {
 		cmd.Flags().StringVarP(&f.output, "output", "o", "table", "table, json or jsonl")
@@ -34,15 +35,16 @@ func (f *routeFlags) add(cmd *cobra.Command) {
 func (f *routeFlags) ask(ctx context.Context, path string, to io.Writer) error {
 	token := ""
 	if f.tokenFile != "" {
-		b, err := secretfile.Read(f.tokenFile)
-		if err != nil {
-			return fmt.Errorf("gateway-token-file: %w", err)
-		}
-		if token = strings.TrimSpace(string(b)); token == "" {
-			return usagef("gateway-token-file: %q: want a file with a token; it is empty", f.tokenFile)
+		var err error
+		if token, err = userdir.Secret(f.tokenFile); err != nil {
+			return usagef("gateway-token-file: %w", err)
 		}
 	}
-	return ask(ctx, http.MethodGet, f.addr, path, token, to)
+	g, err := admin.Find(f.addr, token)
+	if err != nil {
+		return &usageError{err}
+	}
+	return g.Ask(ctx, http.MethodGet, path, to)
 }
 
 func (f *routeFlags) format(cmd *cobra.Command) (string, error) {

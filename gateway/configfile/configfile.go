@@ -29,7 +29,10 @@ type file struct {
 	Listen    any                 `yaml:"listen"`
 	TLS       *tlsFile            `yaml:"tls"`
 	Admin     adminFile           `yaml:"admin"`
+	Hosts     []string            `yaml:"hosts"`
+	CORS      corsFile            `yaml:"cors"`
 	Trusted   []string            `yaml:"trusted_proxies"`
+	Special   []string            `yaml:"special_workers"`
 	Workers   []workerFile        `yaml:"workers"`
 	Closed    bool                `yaml:"closed"`
 	Functions map[string]function `yaml:"functions"`
@@ -48,8 +51,19 @@ type tlsFile struct {
 }
 
 type adminFile struct {
+	Socket    string `yaml:"socket"`
+	Listen    any    `yaml:"listen"`
 	Token     string `yaml:"token"`
 	TokenFile string `yaml:"token_file"`
+}
+
+type corsFile struct {
+	Origins     []string      `yaml:"origins"`
+	Functions   bool          `yaml:"functions"`
+	Headers     []string      `yaml:"headers"`
+	Expose      []string      `yaml:"expose"`
+	Credentials bool          `yaml:"credentials"`
+	MaxAge      time.Duration `yaml:"max_age"`
 }
 
 type workerFile struct {
@@ -208,18 +222,25 @@ type files struct {
 	named []string
 }
 
+// at is where a file that the configuration names is.
 func (fs *files) at(name string) string {
 	if name != "" && !filepath.IsAbs(name) {
 		name = filepath.Join(fs.dir, name)
 	}
+	return name
+}
+
+// follow is at of a file that is read again when it changes.
+func (fs *files) follow(name string) string {
+	name = fs.at(name)
 	fs.named = append(fs.named, name)
 	return name
 }
 
-func (fs *files) read(name string) ([]byte, error) { return os.ReadFile(fs.at(name)) }
+func (fs *files) read(name string) ([]byte, error) { return os.ReadFile(fs.follow(name)) }
 
 // secret reads a file that nobody else may read.
-func (fs *files) secret(name string) ([]byte, error) { return secretfile.Read(fs.at(name)) }
+func (fs *files) secret(name string) ([]byte, error) { return secretfile.Read(fs.follow(name)) }
 
 func parse(raw []byte, from *files) (gateway.Config, error) {
 	var f file
@@ -234,22 +255,14 @@ func parse(raw []byte, from *files) (gateway.Config, error) {
 	}
 	cfg := gateway.Config{
 		AdminToken: f.Admin.Token, Closed: f.Closed, Drain: f.Drain, AccessLog: f.AccessLog, Trace: f.Trace, Functions: map[string]gateway.Function{},
-		Health: gateway.Health(f.Health), Limits: gateway.Limits(f.Limits),
+		Health: gateway.Health(f.Health), Limits: gateway.Limits(f.Limits), Hosts: f.Hosts, CORS: gateway.CORS(f.CORS),
 	}
-	switch l := f.Listen.(type) {
-	case nil:
-	case string:
-		cfg.Listen = []string{l}
-	case []any:
-		for i, a := range l {
-			s, ok := a.(string)
-			if !ok {
-				return cfg, fmt.Errorf("listen[%d]: want an address, host:port", i)
-			}
-			cfg.Listen = append(cfg.Listen, s)
-		}
-	default:
-		return cfg, errors.New("listen: want an address, host:port, or a list of them")
+	var err error
+	if cfg.Listen, err = addresses("listen", f.Listen); err != nil {
+		return cfg, err
+	}
+	if cfg.AdminListen, err = addresses("admin.listen", f.Admin.Listen); err != nil {
+		return cfg, err
 	}
 	if t := f.TLS; t != nil {
 		certPEM, err := from.read(t.Cert)
@@ -278,16 +291,14 @@ func parse(raw []byte, from *files) (gateway.Config, error) {
 		}
 		cfg.AdminToken = strings.TrimSpace(string(b))
 	}
-	for i, s := range f.Trusted {
-		p, err := netip.ParsePrefix(s)
-		if err != nil {
-			a, aerr := netip.ParseAddr(s)
-			if aerr != nil {
-				return cfg, fmt.Errorf("trusted_proxies[%d]: %q: want an address or a network, 10.0.0.0/8", i, s)
-			}
-			p = netip.PrefixFrom(a, a.BitLen())
-		}
-		cfg.TrustedProxies = append(cfg.TrustedProxies, p)
+	if cfg.AdminSocket = f.Admin.Socket; cfg.AdminSocket != "none" {
+		cfg.AdminSocket = from.at(cfg.AdminSocket)
+	}
+	if cfg.TrustedProxies, err = networks("trusted_proxies", f.Trusted); err != nil {
+		return cfg, err
+	}
+	if cfg.SpecialWorkers, err = networks("special_workers", f.Special); err != nil {
+		return cfg, err
 	}
 	for i, w := range f.Workers {
 		weight := 0
@@ -316,6 +327,42 @@ func parse(raw []byte, from *files) (gateway.Config, error) {
 		cfg.Routes = append(cfg.Routes, gateway.Route(r))
 	}
 	return cfg, nil
+}
+
+// addresses reads one address or a list of them.
+func addresses(key string, v any) (list []string, err error) {
+	switch l := v.(type) {
+	case nil:
+	case string:
+		list = []string{l}
+	case []any:
+		for i, a := range l {
+			s, ok := a.(string)
+			if !ok {
+				return nil, fmt.Errorf("%s[%d]: want an address, host:port", key, i)
+			}
+			list = append(list, s)
+		}
+	default:
+		return nil, fmt.Errorf("%s: want an address, host:port, or a list of them", key)
+	}
+	return list, nil
+}
+
+// networks reads a list of networks and addresses.
+func networks(key string, list []string) (out []netip.Prefix, err error) {
+	for i, s := range list {
+		p, err := netip.ParsePrefix(s)
+		if err != nil {
+			a, aerr := netip.ParseAddr(s)
+			if aerr != nil {
+				return nil, fmt.Errorf("%s[%d]: %q: want an address or a network, 10.0.0.0/8", key, i, s)
+			}
+			p = netip.PrefixFrom(a, a.BitLen())
+		}
+		out = append(out, p)
+	}
+	return out, nil
 }
 
 func oneLine(err error) string { return strings.Join(strings.Fields(err.Error()), " ") }

@@ -1,7 +1,6 @@
 package configfile_test
 
 import (
-	"bytes"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -147,7 +146,7 @@ func TestWatch(t *testing.T) {
 	t.Cleanup(configfile.Watch(t.Context(), path, g, log).Stop)
 	ask := func() string {
 		w := httptest.NewRecorder()
-		g.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/run/f", bytes.NewReader(nil)))
+		g.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "http://localhost/run/f", http.NoBody))
 		return w.Body.String()
 	}
 	until := func(what string, cond func() bool) { t.Helper(); until(t, what, cond) }

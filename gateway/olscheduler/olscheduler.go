@@ -162,10 +162,15 @@ func Start(ctx context.Context, c Config) error {
 	return g.ListenAndServe(ctx)
 }
 
-// Handler returns the gateway as a handler for an http.Server of your own. Close
-// the gateway when the server is done.
+// Handler returns the gateway as a handler for an http.Server of your own, under
+// whatever names that has. Close the gateway when the server is done.
 func Handler(c Config) (http.Handler, *gateway.Gateway, error) {
-	g, err := New(c)
+	cfg, err := c.Gateway()
+	if err != nil {
+		return nil, nil, err
+	}
+	cfg.Hosts = []string{"*"}
+	g, err := gateway.New(cfg)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -335,9 +335,7 @@ func TestBasePath(t *testing.T) {
 			t.Errorf("%q: the worker was asked for %s", base, got)
 		}
 		status := httptest.NewRecorder()
-		get := httptest.NewRequest(http.MethodGet, "/status", nil)
-		get.RemoteAddr = "127.0.0.1:1"
-		h.ServeHTTP(status, get)
+		g.AdminHandler().ServeHTTP(status, httptest.NewRequest(http.MethodGet, "http://localhost/status", http.NoBody))
 		if !strings.Contains(status.Body.String(), want+"/status") {
 			t.Errorf("%q: status says %s", base, status.Body.String())
 		}

@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/rota-project/rota/auth"
 	"github.com/rota-project/rota/config"
 	"github.com/rota-project/rota/internal/devcluster"
+	"github.com/rota-project/rota/internal/origin"
 	"github.com/rota-project/rota/pki"
 	"github.com/rota-project/rota/server"
 
@@ -24,7 +26,12 @@ const reloadEvery = 500 * time.Millisecond
 // secure fills in what a scheduler listens and asks with. Files are followed
 // until ctx ends.
 func secure(ctx context.Context, c *config.Scheduler, s *server.Config, log *slog.Logger) error {
-	s.Namespace, s.Hosts = c.Namespace, c.Hosts
+	s.Namespace, s.Hosts = c.Namespace, slices.Clone(c.Hosts)
+	for _, a := range []string{c.AdvertiseHTTP, c.AdvertiseGRPC} {
+		if a != "" {
+			s.Hosts = append(s.Hosts, origin.Name(a))
+		}
+	}
 	s.AdvertiseGRPC, s.AdvertiseHTTP = c.AdvertiseGRPC, c.AdvertiseHTTP
 	if c.TLS {
 		src, err := pki.Load(pki.Files{CA: c.TLSCA, Cert: c.TLSCert, Key: c.TLSKey, Revoked: c.TLSRevoked})
@@ -40,6 +47,7 @@ func secure(ctx context.Context, c *config.Scheduler, s *server.Config, log *slo
 			}
 		}
 		s.Dial = src.Credentials("")
+		s.Hosts = append(s.Hosts, src.Hosts()...) // whom a browser asks for by these has seen the certificate
 		followCertificates(ctx, log, src)
 	}
 	if c.Tokens == "" && c.OIDC.Issuer == "" {

@@ -7,9 +7,11 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"path/filepath"
 
 	"github.com/rota-project/rota"
 	"github.com/rota-project/rota/config"
+	"github.com/rota-project/rota/gateway/admin"
 	"github.com/rota-project/rota/internal/ending"
 	"github.com/rota-project/rota/ownership"
 	"github.com/rota-project/rota/scheduler"
@@ -130,7 +132,30 @@ func runNode(ctx context.Context, c *config.Scheduler, sc scheduler.Config, grpc
 		defer cancel()
 		err = errors.Join(err, n.server.Stop(last))
 	}()
+	defer serveAdmin(ctx, c, n, log)()
 	return f(n)
+}
+
+// serveAdmin serves the admin side of the node's gateway on a socket in its data
+// directory, where rota route finds it. A node without one is better than none.
+func serveAdmin(ctx context.Context, c *config.Scheduler, n *node, log *slog.Logger) (stop func()) {
+	g := n.server.Gateway()
+	if g == nil {
+		return func() {}
+	}
+	path := ""
+	if len(c.Etcd) == 0 {
+		path = filepath.Join(c.DataDir, "gateway.sock")
+	}
+	_, port, err := net.SplitHostPort(n.gateway)
+	if err == nil {
+		stop, err = admin.Socket(ctx, g, path, port, log)
+	}
+	if err != nil {
+		log.Warn("no admin socket: rota route cannot ask this gateway", "error", err)
+		return func() {}
+	}
+	return stop
 }
 
 // openStore connects to etcd, and goes on trying while it is not there.

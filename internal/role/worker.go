@@ -11,11 +11,13 @@ import (
 	"time"
 
 	"github.com/rota-project/rota"
+	"github.com/rota-project/rota/api"
 	"github.com/rota-project/rota/config"
 	"github.com/rota-project/rota/examples/elevator/lift"
 	"github.com/rota-project/rota/examples/wordcount/mapreduce"
 	"github.com/rota-project/rota/internal/ending"
 	"github.com/rota-project/rota/internal/logs"
+	"github.com/rota-project/rota/internal/origin"
 	"github.com/rota-project/rota/process"
 	"github.com/rota-project/rota/supervise"
 	"github.com/rota-project/rota/worker"
@@ -118,9 +120,13 @@ func Worker(ctx context.Context, c *config.Worker, logTo io.Writer) error {
 		if err != nil {
 			return err
 		}
+		guard, err := origin.New(origin.Config{Addrs: []string{l.Addr().String()}})
+		if err != nil {
+			return err
+		}
 		mux := http.NewServeMux()
 		mux.Handle("GET /readyz", w.ReadyHandler())
-		srv := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
+		srv := api.NewServer(guard.Handler(mux, nil))
 		go func() { _ = srv.Serve(l) }()
 		defer func() { _ = srv.Close() }()
 	}

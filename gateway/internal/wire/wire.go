@@ -89,6 +89,8 @@ const (
 	Via
 	Date
 	MaxForwards
+	Origin
+	FetchSite // Sec-Fetch-Site
 	// Alias is a name that some servers cannot tell from one of the above, because
 	// they take '_' for '-'. It is never passed on.
 	Alias
@@ -416,6 +418,9 @@ func (r *Response) HasBody(method []byte) bool {
 	return r.Status >= 200 && r.Status != 204 && r.Status != 304 && string(method) != "HEAD"
 }
 
+// IsName says whether b may be the name of a header.
+func IsName(b []byte) bool { return len(b) > 0 && all(b, token) }
+
 // Idempotent says whether a method may be repeated (RFC 9110, 9.2.2).
 func Idempotent(method []byte) bool {
 	switch string(method) {
@@ -544,8 +549,11 @@ func kind(name []byte) Kind {
 		}
 		return pick(name, "host", Host)
 	case 6:
-		if name[0]|0x20 == 'c' {
+		switch name[0] | 0x20 {
+		case 'c':
 			return pick(name, "cookie", Cookie)
+		case 'o':
+			return pick(name, "origin", Origin)
 		}
 		return pick(name, "expect", Expect)
 	case 7:
@@ -574,6 +582,9 @@ func kind(name []byte) Kind {
 		}
 		return pick(name, "content-type", ContentType)
 	case 14:
+		if name[0]|0x20 == 's' {
+			return pick(name, "sec-fetch-site", FetchSite)
+		}
 		return pick(name, "content-length", ContentLength)
 	case 15:
 		switch name[0] | 0x20 {

@@ -1,0 +1,81 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"net/url"
+	"strings"
+	"syscall"
+)
+
+// special are addresses at which no worker is by intent: those that mean "here" or
+// "everybody", those of one wire, among them 169.254.169.254, where clouds answer
+// with the machine's secrets, and those that were set aside.
+var special = func() (list []netip.Prefix) {
+	for _, s := range []string{
+		"0.0.0.0/8", "169.254.0.0/16", "192.0.0.0/24", "192.88.99.0/24", "224.0.0.0/4", "240.0.0.0/4", "100.100.100.200/32", "168.63.129.16/32",
+		"::/128", "fe80::/10", "fec0::/10", "ff00::/8", "100::/64", "fd00:ec2::254/128", "fd20:ce::254/128", "64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32",
+	} {
+		list = append(list, netip.MustParsePrefix(s))
+	}
+	return list
+}()
+
+// metadataNames are names under which clouds answer with the machine's secrets.
+var metadataNames = []string{"metadata", "metadata.google.internal", "metadata.goog", "instance-data", "instance-data.ec2.internal"}
+
+var errSpecial = errors.New("an address at which a worker may be; this one is link-local, multicast or otherwise special (special_workers allows it)")
+
+// mayBeWorker returns an error if the URL names a special address.
+func (c *Config) mayBeWorker(u *url.URL) error {
+	host := strings.TrimSuffix(strings.ToLower(u.Hostname()), ".")
+	for _, n := range metadataNames {
+		if host == n && len(c.SpecialWorkers) == 0 {
+			return errSpecial
+		}
+	}
+	ip, err := netip.ParseAddr(host)
+	if err != nil {
+		return nil //nolint:nilerr // a name: what it resolves to is looked at when it is dialled
+	}
+	return c.mayDial(ip)
+}
+
+func (c *Config) mayDial(ip netip.Addr) error {
+	ip = ip.Unmap().WithZone("")
+	if c.allowsSpecial(ip) {
+		return nil
+	}
+	for _, p := range special {
+		if p.Contains(ip) {
+			return errSpecial
+		}
+	}
+	return nil
+}
+
+func (c *Config) allowsSpecial(ip netip.Addr) bool {
+	for _, p := range c.SpecialWorkers {
+		if p.Contains(ip) {
+			return true
+		}
+	}
+	return false
+}
+
+// control is net.Dialer's.
+type control func(ctx context.Context, network, addr string, c syscall.RawConn) error
+
+// mayConnect refuses to connect to a special address: a name may resolve to one.
+func (g *Gateway) mayConnect(_ context.Context, _, addr string, _ syscall.RawConn) error {
+	at, err := netip.ParseAddrPort(addr)
+	if err != nil {
+		return err
+	}
+	if err := g.state.Load().cfg.mayDial(at.Addr()); err != nil {
+		return fmt.Errorf("%s: want %w", at.Addr(), err)
+	}
+	return nil
+}

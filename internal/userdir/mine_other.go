@@ -1,0 +1,7 @@
+//go:build !unix
+
+package userdir
+
+import "os"
+
+func mine(os.FileInfo, string) error { return nil }
