@@ -280,7 +280,7 @@ func TestSecondSignal(t *testing.T) {
 	if status := w.wait(t, 10*time.Second); status != 128+int(syscall.SIGINT) {
 		t.Errorf("status %d", status)
 	}
-	w.find(t, `rota: ended at once \(interrupt\): worker w ran 1 task`, time.Second)
+	w.find(t, `rota: ended at once \(interrupt\): worker w and all that it ran were killed`, time.Second)
 }
 
 // TestSecondSignalOfDev: its temporary directory goes, too.

@@ -155,8 +155,9 @@ func once(ctx context.Context, c Config) error {
 		return fmt.Errorf("worker %s: %w", c.Name, err)
 	}
 	defer func() { _ = alive.Close() }()
+	dir, _ := os.Getwd() // the worker's files may be named from here; "" is /
 	p, err := process.Start(ctx, process.Spec{
-		Argv: c.Argv, Env: append(slices.Clone(c.Env), IncarnationEnv+"="+incarnation, KeptEnv+"=yes"),
+		Argv: c.Argv, Dir: dir, Env: append(slices.Clone(c.Env), IncarnationEnv+"="+incarnation, KeptEnv+"=yes"),
 		Stdout: c.Stdout, Stderr: c.Stderr, Grace: c.Grace, Files: []*os.File{workerSays, workerLost}, Host: true,
 	})
 	_ = errors.Join(workerSays.Close(), workerLost.Close())

@@ -49,16 +49,21 @@ func (b *buffer) until(text string, n int) {
 func sh(script string) []string { return []string{"/bin/sh", "-c", script} }
 
 // TestOnce: without Restart it ends with the process, and the death is reported,
-// by the incarnation that the process was told.
+// by the incarnation that the process was told. The process works where the
+// supervisor does: files of its options may be named from there.
 func TestOnce(t *testing.T) {
 	t.Parallel()
 	out := newBuffer()
 	var told []string
-	err := supervise.Run(t.Context(), supervise.Config{
-		Name: "w", Argv: sh("echo $ROTA_INCARNATION $X; exit 4"), Env: []string{"X=y"}, Stdout: out, Stderr: out,
+	here, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = supervise.Run(t.Context(), supervise.Config{
+		Name: "w", Argv: sh("echo $ROTA_INCARNATION $X; pwd; exit 4"), Env: []string{"X=y"}, Stdout: out, Stderr: out,
 		Exited: func(_ context.Context, incarnation string) error { told = append(told, incarnation); return nil },
 	})
-	if err == nil || !strings.Contains(err.Error(), "exit status 4") || len(told) != 1 || out.String() != told[0]+" y\n" {
+	if err == nil || !strings.Contains(err.Error(), "exit status 4") || len(told) != 1 || out.String() != told[0]+" y\n"+here+"\n" {
 		t.Errorf("%v; told %v, it was told %q", err, told, out)
 	}
 	err = supervise.Run(t.Context(), supervise.Config{Name: "w", Argv: []string{"/does/not/exist"}, Restart: true})
