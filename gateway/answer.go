@@ -133,6 +133,7 @@ func (x *exchange) settle(err error) {
 	e := x.whose(x.fault.get())
 	switch {
 	case e != notEnded:
+		err = x.reason(e)
 	case errors.Is(err, errClient):
 		e = x.fault.note(clientLeft)
 	default:

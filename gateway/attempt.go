@@ -214,13 +214,21 @@ func (x *exchange) attempt(w *worker, t *target, mode bodyMode) (next, keep bool
 	}
 }
 
+// reason is what is known of an end that was noted.
+func (x *exchange) reason(e end) error {
+	if e.blame() == blameWorker {
+		return errors.New(e.text())
+	}
+	return x.upload.why
+}
+
 // broke ends an attempt that has no answer: e is what the worker has done, unless
 // somebody knows that it was not its fault. ran says that it may have run the call.
 // next is whether another worker is to be tried.
 func (x *exchange) broke(e end, err error, ran bool) (next, keep bool) {
 	c := &x.call
 	if f := x.whose(x.fault.get()); f != notEnded {
-		e = f
+		e, err = f, x.reason(f) // what the worker's connection says is only what came of it
 	}
 	last := x.rec.last()
 	last.ended, last.end, last.err = x.g.now(), e, err
@@ -233,7 +241,7 @@ func (x *exchange) broke(e end, err error, ran bool) (next, keep bool) {
 			return true, false
 		}
 		if f := x.fault.get(); f != notEnded { // the client's, meanwhile
-			e = f
+			e, err = f, x.reason(f)
 		}
 	}
 	return false, x.fail(e, err)

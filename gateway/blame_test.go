@@ -94,6 +94,10 @@ func sendHTTP1(t *testing.T, addr string, rnd *rand.Rand) string {
 		wire, what = chunked(rnd, size)
 		head = "POST /run/f HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
 	}
+	if rnd.IntN(4) == 0 {
+		head = strings.TrimSuffix(head, "\r\n") + "Expect: 100-continue\r\n\r\n"
+		what += ", expecting"
+	}
 	wire = append([]byte(head), wire...)
 	if rnd.IntN(2) == 0 {
 		wire, what = wire[:rnd.IntN(len(wire))], what+", cut short"
@@ -189,30 +193,50 @@ func sendHTTP2(t *testing.T, addr string, rnd *rand.Rand) string {
 // sent of their bodies and however they left, and no worker is blamed.
 func TestNothingIsLeftOfClientsThatHaveGone(t *testing.T) {
 	t.Parallel()
-	const calls = 60
 	for does, h := range uploads {
 		for worker, url := range workersOf(t, h) {
-			for client, way := range senders {
+			for client := range senders {
 				t.Run(client+" to "+worker+" that "+does, func(t *testing.T) {
 					t.Parallel()
-					cfg := simple(url)
-					cfg.Defaults.IdleTimeout, cfg.Defaults.QueueTimeout = time.Hour, time.Hour // no timer helps
-					cfg.Defaults.Attempts = 1
-					g, addr := way.serve(t, cfg)
-					seed := rand.Uint64()
-					rnd := rand.New(rand.NewPCG(seed, 0))
-					var did []string
-					for range calls {
-						did = append(did, way.send(t, addr, rnd))
-					}
-					eventually(t, fmt.Sprintf("nothing is left (seed %d)", seed), func() bool { return idle(g) && g.Status().Connections == 0 })
-					r, _ := g.Route("f")
-					if w := g.Status().Workers[0]; w.State != "ready" || w.Failures != 0 || len(r.Workers) > 0 && !r.Workers[0].May {
-						t.Errorf("the worker is blamed (seed %d): %+v, %q\n%+v", seed, w, did, r.Failures)
-					}
+					nothingIsLeft(t, client, url, rand.Uint64(), 60)
 				})
 			}
 		}
+	}
+}
+
+// FuzzNothingIsLeft is the same, one client after another.
+func FuzzNothingIsLeft(f *testing.F) {
+	for seed := range uint64(4) {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, seed uint64) {
+		for _, h := range uploads {
+			for _, url := range workersOf(t, h) {
+				for client := range senders {
+					nothingIsLeft(t, client, url, seed, 2)
+				}
+			}
+		}
+	})
+}
+
+func nothingIsLeft(t *testing.T, client, worker string, seed uint64, calls int) {
+	t.Helper()
+	cfg := simple(worker)
+	cfg.Defaults.IdleTimeout, cfg.Defaults.QueueTimeout = time.Hour, time.Hour // no timer helps
+	cfg.Defaults.Attempts = 1
+	way := senders[client]
+	g, addr := way.serve(t, cfg)
+	rnd := rand.New(rand.NewPCG(seed, 0))
+	var did []string
+	for range calls {
+		did = append(did, way.send(t, addr, rnd))
+	}
+	eventually(t, fmt.Sprintf("nothing is left (seed %d)", seed), func() bool { return idle(g) && g.Status().Connections == 0 })
+	r, _ := g.Route("f")
+	if w := g.Status().Workers[0]; w.State != "ready" || w.Failures != 0 || len(r.Workers) > 0 && !r.Workers[0].May {
+		t.Errorf("the worker is blamed (seed %d): %+v, %q\n%+v", seed, w, did, r.Failures)
 	}
 }
 

@@ -370,6 +370,16 @@ func (x *exchange) serveCall() (keep bool) {
 	return x.run(&t)
 }
 
+// unheard counts and logs a request whose head was so malformed that it gets no answer.
+func (x *exchange) unheard(err error) {
+	x.rec.begin(x.g.now())
+	x.call.f, x.call.st, x.call.ended = nil, x.g.state.Load(), 0
+	if x.rec.end, x.rec.err = clientMalformed, err; x.call.st.cfg.AccessLog >= 1 {
+		x.rec.log(&x.call)
+	}
+	x.conclude()
+}
+
 // misheard answers a request whose head cannot be understood.
 func (x *exchange) misheard(we *wire.Error) bool {
 	e := clientMalformed

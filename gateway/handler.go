@@ -24,13 +24,9 @@ func (g *Gateway) serveHTTP(w http.ResponseWriter, r *http.Request) {
 	h.g, h.client, h.peer, h.bufs = g, h, newPeer(r.RemoteAddr, at), getBuffers()
 	h.peer.isTLS, h.peer.mounted = r.TLS != nil, true
 	defer func() { putBuffers(h.bufs) }()
-	if err := h.take(); err != nil {
-		status := http.StatusBadRequest
-		if errors.Is(err, errHeadTooLarge) {
-			status = errHeadTooLarge.Status
-		}
-		http.Error(w, err.Error(), status)
-		return
+	var wrong *wire.Error
+	if err := h.take(); err != nil && !errors.As(err, &wrong) {
+		wrong = &wire.Error{Status: http.StatusBadRequest, Reason: err.Error()}
 	}
 	if !g.conns.add(h) {
 		http.Error(w, "shutting down", http.StatusServiceUnavailable)
@@ -38,7 +34,7 @@ func (g *Gateway) serveHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	defer g.conns.remove(h)
 	defer context.AfterFunc(r.Context(), h.abort)()
-	if !h.perform(nil) && !h.ended.Load() {
+	if !h.perform(wrong) && !h.ended.Load() {
 		panic(http.ErrAbortHandler) // the answer must not look whole
 	}
 }

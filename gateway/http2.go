@@ -186,6 +186,7 @@ func (m *muxed) request(ev *h2.Event) error {
 	if err := s.take(ev); err != nil {
 		m.g.malformed.Add(1)
 		if !errors.As(err, &s.malformed) || s.malformed.Status == 400 {
+			s.unheard(err)
 			s.release()
 			return m.sess.Refuse(ev.ID, h2.ProtocolError)
 		}

@@ -157,6 +157,18 @@ func TestWhatClientsBreakIsLogged(t *testing.T) {
 		held <- true
 		<-r.Context().Done()
 	})
+	t.Run("over HTTP/2", func(t *testing.T) {
+		t.Parallel()
+		cfg, log := logging(simple(up))
+		_, addr := start(t, cfg)
+		f := dialHTTP2(t, addr)
+		f.request(1, true, ":method", "GET", ":scheme", "http", ":authority", "a", ":path", "/run/f", "connection", "close")
+		f.await("RST_STREAM 1 PROTOCOL_ERROR")
+		eventually(t, "it is logged", func() bool { return len(log.calls(t)) == 1 })
+		if m := log.calls(t)[0]; m["status"] != 400.0 || m["cause"] != "client-malformed" {
+			t.Errorf("%v", m)
+		}
+	})
 	for name, tc := range map[string]struct {
 		send   string
 		held   bool

@@ -3,6 +3,7 @@ package gateway_test
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -41,12 +42,62 @@ func TestConfigurationsThatAreRefused(t *testing.T) {
 		"limits.head_bytes":        {Limits: gateway.Limits{HeadBytes: -1}},
 		"access_log":               {AccessLog: 2},
 		"listen[0]":                {Listen: []string{"x"}},
+		"drain":                    {Drain: -1},
 	} {
 		_, err := gateway.New(cfg)
 		var fe *rota.FieldError
 		if !errors.As(err, &fe) || fe.Field != field {
 			t.Errorf("%s: got %v", field, err)
 		}
+	}
+	for _, l := range []string{"unix:/run/x.sock", "a:b", "a:99999", "a", ":", "/x:80", "http://a:80"} {
+		if _, err := gateway.New(gateway.Config{Listen: []string{l}}); err == nil || !strings.Contains(err.Error(), "listen[0]") {
+			t.Errorf("listen %q: %v", l, err)
+		}
+	}
+	for _, u := range []string{"unix:/x", "unix:///x", "http://unix:/x", "http://", "a:80"} {
+		if _, err := gateway.New(gateway.Config{Workers: []gateway.Worker{{URL: u}}}); err == nil || !strings.Contains(err.Error(), "workers[0].url") {
+			t.Errorf("worker %q: %v", u, err)
+		}
+	}
+	for h, ok := range map[string]bool{
+		"*": false, "*.": false, "*.*.x": false, "a*.x": false, "x:80": false, "http://x": false, "a b": false, "x/": false, "x.": false, "-x": false, ".x": false,
+		"*.x": true, "x": true, "a-b.c_d.9": true, "127.0.0.1": true, "[::1]": true,
+	} {
+		g, err := gateway.New(gateway.Config{Routes: []gateway.Route{{Host: h, Prefix: "/", Function: "f"}}})
+		if err == nil {
+			g.Close()
+		}
+		if (err == nil) != ok || err != nil && !strings.Contains(err.Error(), "routes[0].host") {
+			t.Errorf("host %q: %v", h, err)
+		}
+	}
+}
+
+// Calls that do not end are cut off when the drain's time is over.
+func TestDrainIsBounded(t *testing.T) {
+	t.Parallel()
+	began := make(chan bool)
+	up := backend(t, func(_ http.ResponseWriter, r *http.Request) { began <- true; <-r.Context().Done() })
+	cfg := simple(up)
+	cfg.Drain, cfg.Logger, cfg.Listen = 50*time.Millisecond, quiet(), []string{"127.0.0.1:0"}
+	g, err := gateway.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lns, err := g.Listen(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- g.ServeAll(ctx, lns) }()
+	c := dial(t, lns[0].Addr().String())
+	c.send("GET /run/f HTTP/1.1\r\nHost: a\r\n\r\n")
+	<-began
+	stop()
+	if err := <-ended; !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("it ended with %v", err)
 	}
 }
 

@@ -20,6 +20,7 @@ type upload struct {
 	at      int    // what of kept this attempt has read
 	lines   []byte // its trailers
 	end     end    // of the body
+	why     error  // what is wrong with it, if the client has broken a rule
 	cutting atomic.Bool
 }
 
@@ -38,7 +39,7 @@ func (up *upload) begin(x *exchange) {
 
 // clear makes the upload ready for another call.
 func (up *upload) clear() {
-	up.begun, up.keeps, up.kept, up.at, up.end, up.lines = false, false, nil, 0, notEnded, nil
+	up.begun, up.keeps, up.kept, up.at, up.end, up.lines, up.why = false, false, nil, 0, notEnded, nil, nil
 	up.cutting.Store(false)
 }
 
@@ -77,8 +78,8 @@ func (up *upload) read(p []byte) (n int, err error) {
 	}
 	if e == endedWell {
 		up.lines = x.client.trailer()
-	} else {
-		e = x.fault.note(e)
+	} else if up.why = err; e != x.fault.note(e) {
+		e = x.fault.get()
 	}
 	up.end = e
 	return n, err
