@@ -99,7 +99,7 @@ func TestKept(t *testing.T) {
 		w.start()
 	}
 	await(t, 20*time.Second, "all workers are there", func() bool { return len(c.scheds[0].pids()) == 3 })
-	const tasks, jobs = 6, 0
+	const tasks, jobs = 6, 3
 	c.apply("a", tasks)
 	for range jobs {
 		c.job(t, "job", "run", "--rerun", "--grace", "100ms", "--", "sh", "-c",

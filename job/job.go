@@ -234,6 +234,27 @@ func (j Job) Unplace(g rota.Generation, reason string, now time.Time, wait time.
 	return j.requeue(now.Add(wait), reason), nil
 }
 
+// leftReason is why an attempt was stopped whose worker left in order.
+const leftReason = "worker left"
+
+// Leave says that the worker stopped the attempt because it leaves, and that it
+// has ended. The job is stopped, or queued again at once if its Spec says Rerun.
+func (j Job) Leave(g rota.Generation, s Spec, r Result, now time.Time) (Job, error) {
+	if a, ok := j.Current(); ok && a.Generation == g && a.State == Stopped {
+		return j, nil
+	}
+	r.State = Stopped
+	if r.Error == "" {
+		r.Error = leftReason
+	}
+	asked := j.StopAsked
+	j, err := j.End(g, s, r, now)
+	if err != nil || !s.Rerun || asked || j.Count >= MaxAttempts {
+		return j, err
+	}
+	return j.requeue(time.Time{}, leftReason), nil
+}
+
 // Lose says that the worker's lease has ended. The job is lost, or queued again
 // at once if its Spec says Rerun.
 func (j Job) Lose(g rota.Generation, s Spec, reason string, now time.Time) (Job, error) {

@@ -42,6 +42,8 @@ func script(t *testing.T, s Spec, steps string) []string {
 			j, err = j.End(g, s, Result{State: TimedOut, ExitCode: -1}, now)
 		case "stopped":
 			j, err = j.End(g, s, Result{State: Stopped, ExitCode: -1}, now)
+		case "leave":
+			j, err = j.Leave(g, s, Result{State: Stopped, ExitCode: -1}, now)
 		case "unplace":
 			j, err = j.Unplace(g, "full", now, 0)
 		case "lose":
@@ -108,6 +110,16 @@ func TestScripts(t *testing.T) {
 			"place:1 begin lose ready ok:1 place:2 ok:1 begin ok",
 			"starting running queued queued queued!stale starting starting!stale running succeeded",
 		},
+		{"its worker left", Spec{Retries: 3}, "place:1 begin leave leave", "starting running stopped stopped"},
+		{
+			"its worker left and it runs again",
+			Spec{Rerun: true},
+			"place:1 begin leave ready leave:1 place:2 leave:1 begin ok",
+			"starting running queued queued queued starting starting!stale running succeeded",
+		},
+		{"its worker left before its start was heard of", Spec{Rerun: true}, "place:1 leave begin:1", "starting queued queued!stale"},
+		{"stopped, and its worker left", Spec{Rerun: true}, "place:1 begin stop leave", "starting running running stopped"},
+		{"given up, then its worker said that it left", Spec{}, "place:1 begin lose leave", "starting running lost stopped"},
 		{"taken back", Spec{}, "place:1 unplace place:2 begin unplace", "starting queued starting running running!state"},
 		{"stopped in the queue", Spec{}, "stop place:1 stop", "stopped stopped!state stopped!state"},
 		{"stopped as it runs", Spec{Retries: 3, Rerun: true}, "place:1 begin stop fail stop", "starting running running stopped stopped!state"},

@@ -31,6 +31,9 @@ type Config struct {
 	// must do nothing more that another worker may do instead. It is called
 	// again after each lease. Nil is nothing.
 	LeaseEnded func()
+	// LeaveAfter, if not nil, is closed when what else runs here under the worker's
+	// session has ended and been told: an orderly leave ends the session only then.
+	LeaveAfter <-chan struct{}
 	// Guard, if not nil, ends this process if it stands still past its lease.
 	Guard Guard
 	// Connect replaces Schedulers: an embedded scheduler, or a test.

@@ -50,6 +50,7 @@ type loop struct {
 	guarded    ownership.Time // what the guard was told of the lease
 	aliveSince ownership.Time // since when another of our name is said to be alive
 	leaving    bool
+	leaveAfter <-chan struct{} // nil when nothing else runs under the session
 	left       bool
 	fuse       fuse
 	exclusive  int            // calls of exclusive instances
@@ -64,6 +65,7 @@ func (l *loop) init(w *Worker) {
 	l.orders = map[rota.Instance]Assigned{}
 	l.ttl = defaultTTL
 	l.aliveSince = -1
+	l.leaveAfter = w.cfg.LeaveAfter
 }
 
 // run is the worker's life.
@@ -111,6 +113,8 @@ func (l *loop) run() error {
 			l.fuse.at("leaving")
 			leave = nil
 			l.startLeaving()
+		case <-l.leaveAfter:
+			l.leaveAfter = nil
 		}
 	}
 }
@@ -137,9 +141,10 @@ func (l *loop) done() bool {
 	if len(l.calls) > 0 || !l.leaving && l.fatal == nil {
 		return false
 	}
-	// Without a session there is nobody to say farewell to, and without an
-	// answer the lease ends by itself.
-	return l.fatal != nil || l.left || l.session == 0 || l.holder.Empty() && l.w.now() >= l.leaveBy
+	// Without a session, and with none being asked for, there is nobody to say
+	// farewell to, and without an answer the lease ends by itself.
+	return l.fatal != nil || l.left || l.session == 0 && l.link == nil ||
+		l.holder.Empty() && l.leaveAfter == nil && l.w.now() >= l.leaveBy
 }
 
 // watchLease says once when the lease can no longer be trusted.
@@ -182,7 +187,7 @@ func (l *loop) hurry() {
 func (l *loop) arm(timer *time.Timer) {
 	now := l.w.now()
 	next := now + time.Hour
-	if l.leaving {
+	if l.leaving && (!l.holder.Empty() || l.leaveAfter == nil) {
 		next = min(next, max(l.leaveBy, now))
 	}
 	if at, ok := l.holder.Next(now); ok {
@@ -227,7 +232,7 @@ func (l *loop) flush() {
 	for acks := range slices.Chunk(l.holder.Acks(), ackChunk) {
 		l.link.send(&rotav1.FromWorker{Body: &rotav1.FromWorker_Acks{Acks: &rotav1.Acks{Acks: wire(acks)}}})
 	}
-	if l.leaving && l.holder.Empty() && !l.link.farewell {
+	if l.leaving && l.holder.Empty() && l.leaveAfter == nil && !l.link.farewell {
 		l.link.farewell = true
 		l.leaveBy = now + farewellTimeout
 		l.link.send(&rotav1.FromWorker{Body: &rotav1.FromWorker_Leave{Leave: &rotav1.Leave{Done: true}}})

@@ -133,6 +133,59 @@ func TestLeaving(t *testing.T) {
 	}
 }
 
+// TestLeaveAfter: what else runs under the session keeps it: the farewell waits.
+func TestLeaveAfter(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake(t)
+		f.full = []*rotav1.GrantItem{grant("ex", 1, rota.Exclusive, "")}
+		others := make(chan struct{})
+		w := start(t, f, worker.Config{LeaveAfter: others}, map[string]worker.TaskFunc{"k": wait})
+		stopped := make(chan error, 1)
+		go func() { stopped <- w.Stop(context.Background()) }()
+		synctest.Wait()
+		f.wants("ex", "stopped")
+		renewals := f.renewals
+		pass(time.Minute)
+		if f.farewell != 0 || f.renewals-renewals < 30 {
+			t.Errorf("farewell %d, %d renewals in a minute", f.farewell, f.renewals-renewals)
+		}
+		close(others)
+		if err := <-stopped; err != nil || f.farewell != 1 {
+			t.Errorf("%v, farewell %d", err, f.farewell)
+		}
+	})
+}
+
+// TestLeavingEarly: a worker that is asked to end before the answer to its hello
+// waits for that, so that no session is left; but not for ever.
+func TestLeavingEarly(t *testing.T) {
+	t.Parallel()
+	for name, answered := range map[string]bool{"answered": true, "never answered": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				f := newFake(t)
+				f.mute = true
+				w := start(t, f, worker.Config{}, map[string]worker.TaskFunc{"k": wait})
+				stopped := make(chan error, 1)
+				go func() { stopped <- w.Stop(context.Background()) }()
+				pass(time.Second)
+				f.set(func() { f.mute = !answered })
+				if answered {
+					f.say(&rotav1.ToWorker{Body: &rotav1.ToWorker_Welcome{Welcome: &rotav1.Welcome{
+						Session: 100, Lease: 101, TtlMs: ttl.Milliseconds(), Seq: f.hellos[0].GetSeq(),
+					}}})
+				}
+				began := time.Now()
+				if err := <-stopped; err != nil || (f.farewell == 1) != answered || time.Since(began) > 5*time.Second {
+					t.Errorf("%v, farewell %d after %v", err, f.farewell, time.Since(began))
+				}
+			})
+		})
+	}
+}
+
 // TestLeavingAlone: without a scheduler it leaves all the same.
 func TestLeavingAlone(t *testing.T) {
 	t.Parallel()

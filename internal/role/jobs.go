@@ -113,14 +113,13 @@ func (j *jobs) fence() {
 	}
 }
 
-// run serves jobs until ctx ends; done waits until they have ended.
-func (j *jobs) run(ctx context.Context) (done func() error) {
+// run serves jobs until ctx ends, and returns when they have ended and been told.
+func (j *jobs) run(ctx context.Context) (err error) {
 	if j == nil {
-		return func() error { return nil }
+		return nil
 	}
 	var wg sync.WaitGroup
-	wg.Go(func() { j.agent.Run(ctx, leaveTime(j.cfg)) })
-	var err error
+	wg.Go(func() { j.agent.Run(ctx, leaveTime(j.cfg)-handOver) })
 	if j.old != nil {
 		wg.Go(func() {
 			if err = j.serveOld(ctx); err != nil {
@@ -128,10 +127,8 @@ func (j *jobs) run(ctx context.Context) (done func() error) {
 			}
 		})
 	}
-	return func() error {
-		wg.Wait()
-		return err
-	}
+	wg.Wait()
+	return err
 }
 
 func (j *jobs) close() {

@@ -30,13 +30,16 @@ const startedAfter = 2 * time.Second
 // leaveTime is how long a worker that was asked to end hands over: its processes
 // have their grace. Then it ends and everything with it.
 func leaveTime(c *config.Worker) time.Duration {
-	const least, beside = 30 * time.Second, 5 * time.Second
+	const least = 30 * time.Second
 	longest := time.Duration(0)
 	for _, grace := range c.ExecGrace {
 		longest = max(longest, grace)
 	}
-	return max(least, longest+beside)
+	return max(least, longest+handOver)
 }
+
+// handOver is how much of its leaveTime a worker keeps for saying what has ended.
+const handOver = 5 * time.Second
 
 // Worker runs a worker until ctx ends, and hands over what it holds.
 func Worker(ctx context.Context, c *config.Worker, logTo io.Writer) error {
@@ -57,10 +60,11 @@ func Worker(ctx context.Context, c *config.Worker, logTo io.Writer) error {
 		followCertificates(ctx, log, to.source)
 	}
 	var jobs *jobs
+	jobsEnded := make(chan struct{})
 	w, err := worker.New(worker.Config{
 		Name: c.Name, Incarnation: os.Getenv(supervise.IncarnationEnv), Schedulers: c.Schedulers, DialTLS: to.dialTLS(), Zone: c.Zone,
 		Labels: c.Labels, Capacity: c.Capacity, MaxTasks: c.MaxTasks, Strength: c.Strength,
-		RestartGrace: c.RestartGrace, Calls: c.Calls, Guard: link, Logger: log, LeaseEnded: func() { jobs.fence() }, Exit: exit,
+		RestartGrace: c.RestartGrace, Calls: c.Calls, Guard: link, LeaveAfter: jobsEnded, Logger: log, LeaseEnded: func() { jobs.fence() }, Exit: exit,
 	})
 	if err != nil {
 		return err
@@ -156,9 +160,17 @@ func Worker(ctx context.Context, c *config.Worker, logTo io.Writer) error {
 			notify(ctx, log, func() bool { return true }) // a loop that hangs ends the process itself
 		}
 	}()
-	done := jobs.run(ctx)
+	jobsCtx, stopJobs := context.WithCancel(ctx)
+	defer stopJobs()
+	var jobsErr error
+	go func() {
+		jobsErr = jobs.run(jobsCtx)
+		close(jobsEnded)
+	}()
 	err = w.Run(ctx)
-	return errors.Join(err, done())
+	stopJobs() // the worker may have ended by itself
+	<-jobsEnded
+	return errors.Join(err, jobsErr)
 }
 
 // taskOutput writes what the processes of tasks write into the worker's log,

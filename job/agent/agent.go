@@ -149,17 +149,22 @@ func (a *Agent) Run(ctx context.Context, last time.Duration) {
 	wg.Wait()
 }
 
-// toldWait is how long a stopping worker waits until its last words are kept.
-const toldWait = time.Second
+// How long a stopping worker waits until its last words are kept: with a
+// connection, and for one.
+const (
+	toldWait    = 5 * time.Second
+	connectWait = time.Second
+)
 
 func (a *Agent) awaitTold(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, toldWait)
 	defer cancel()
+	unheard := time.Now().Add(connectWait)
 	for len(a.runner.Untold()) > 0 {
 		a.mu.Lock()
 		connected := a.link != nil
 		a.mu.Unlock()
-		if !connected {
+		if !connected && time.Now().After(unheard) {
 			return
 		}
 		select {
@@ -313,8 +318,11 @@ func (a *Agent) tell(r *rotav1.JobReport) {
 func reportOf(st runner.Status) *rotav1.JobReport {
 	r := st.Result
 	state := string(st.State)
-	if st.State == job.Lost {
+	switch {
+	case st.State == job.Lost:
 		state = "fenced"
+	case st.Left:
+		state = "left"
 	}
 	m := &rotav1.JobReport{
 		Id: st.ID, Generation: uint64(st.Generation), State: state, ExitCode: int64(r.ExitCode), Signal: r.Signal,

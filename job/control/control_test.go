@@ -481,6 +481,41 @@ func TestLost(t *testing.T) {
 	}
 }
 
+// TestLeft has a worker that leaves in order while its jobs take their time to
+// end: they have ended before they run again, which only those do that allow it.
+func TestLeft(t *testing.T) {
+	t.Parallel()
+	st := newStore(t)
+	n := newNodeWith(t, "s", st, control.Config{}, time.Minute)
+	h := newHost(t, "a", runner.Config{}, nil, n)
+	marks := filepath.Join(t.TempDir(), "marks")
+	script := `trap 'sleep 0.3; echo ended >>` + marks + `; exit 1' TERM; echo begun >>` + marks + `; while :; do sleep 0.01; done`
+	rerun := n.run(t, &rotav1.JobDefinition{Argv: []string{"sh", "-c", script}, Rerun: true})
+	n.state(t, rerun, "running")
+	stay := n.run(t, command("sh", "-c", "trap 'sleep 0.2; exit' TERM; while :; do sleep 0.01; done"))
+	n.state(t, stay, "running")
+	newHost(t, "b", runner.Config{}, nil, n)
+	for b, _ := os.ReadFile(marks); len(b) == 0; b, _ = os.ReadFile(marks) {
+		time.Sleep(time.Millisecond) // another process writes it
+	}
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		h.stop()
+	}()
+	second := n.until(t, rerun, func(j *rotav1.Job) bool { return j.GetState() == "running" && j.GetWorker() == "b" })
+	if second.GetAttempts() != 2 {
+		t.Errorf("%v", second)
+	}
+	if b, err := os.ReadFile(marks); err != nil || !strings.HasPrefix(string(b), "begun\nended\n") {
+		t.Errorf("the second began before the first had ended: %q, %v", b, err)
+	}
+	if j := n.state(t, stay, "stopped"); j.GetError() != "worker left" || j.GetAttempts() != 1 {
+		t.Errorf("%v", j)
+	}
+	<-stopped
+}
+
 // TestFound has a worker whose connections break, but whose lease does not end
 // before it is back; and one whose lease does.
 func TestFound(t *testing.T) {

@@ -37,6 +37,7 @@ const (
 const (
 	stateRefused = "refused"
 	stateFenced  = "fenced"
+	stateLeft    = "left"
 )
 
 // stream is a worker's job stream.
@@ -332,6 +333,8 @@ func (c *Control) report(s *stream, r *rotav1.JobReport) {
 				return j, nil
 			}
 			return j.Lose(g, spec, "worker "+s.worker+" could not trust its lease", now)
+		case stateLeft:
+			return j.Leave(g, spec, res, now)
 		}
 		return j.End(g, spec, res, now)
 	}

@@ -77,6 +77,7 @@ type record struct {
 	Signal    string        `json:"signal,omitempty"`
 	Error     string        `json:"error,omitempty"`
 	Permanent bool          `json:"permanent,omitempty"`
+	Left      bool          `json:"left,omitempty"`
 	Started   time.Time     `json:"started"`
 	Ended     time.Time     `json:"ended"`
 	Keep      time.Duration `json:"keep"`
@@ -85,7 +86,7 @@ type record struct {
 func (r *Runner) writeResult(a *attempt) error {
 	b, err := json.Marshal(record{
 		State: a.result.State, ExitCode: a.result.ExitCode, Signal: a.result.Signal, Error: a.result.Error,
-		Permanent: a.result.Permanent, Started: a.result.Started, Ended: a.result.Ended, Keep: a.keep,
+		Permanent: a.result.Permanent, Left: a.left, Started: a.result.Started, Ended: a.result.Ended, Keep: a.keep,
 	})
 	if err != nil {
 		return fmt.Errorf("runner: %w", err)
@@ -222,7 +223,7 @@ func (r *Runner) loadAttempt(k key) {
 	}
 	var rec record
 	if err == nil && json.Unmarshal(b, &rec) == nil && rec.State.Done() {
-		a.state, a.keep = rec.State, rec.Keep
+		a.state, a.keep, a.left = rec.State, rec.Keep, rec.Left
 		a.result = job.Result{
 			State: rec.State, ExitCode: rec.ExitCode, Signal: rec.Signal, Error: rec.Error,
 			Permanent: rec.Permanent, Started: rec.Started, Ended: rec.Ended,

@@ -76,6 +76,8 @@ type Status struct {
 	Generation rota.Generation
 	State      job.State // Starting, Running, or how it ended; Lost if it was fenced
 	Result     job.Result
+	// Left says that it was stopped because the runner was closed.
+	Left bool
 }
 
 type key struct {
@@ -93,6 +95,7 @@ type attempt struct {
 	stopped bool
 	fenced  bool
 	timeout bool
+	left    bool // stopped by Close
 	state   job.State
 	result  job.Result
 	told    bool
@@ -103,7 +106,7 @@ type attempt struct {
 }
 
 func (a *attempt) status() Status {
-	return Status{ID: a.id, Generation: a.generation, State: a.state, Result: a.result}
+	return Status{ID: a.id, Generation: a.generation, State: a.state, Result: a.result, Left: a.left && a.state == job.Stopped}
 }
 
 // Runner runs jobs. Its methods may be called from anywhere, at any time.
@@ -467,6 +470,7 @@ func (r *Runner) Close(ctx context.Context) {
 	r.closed = true
 	for _, a := range r.attempts {
 		if !a.state.Done() {
+			a.left = !a.stopped && !a.timeout
 			a.stopped = true
 			if a.process != nil {
 				a.process.Stop(a.spec.Grace)

@@ -196,7 +196,8 @@ type JobReport struct {
 	Id         string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	Generation uint64                 `protobuf:"varint,2,opt,name=generation,proto3" json:"generation,omitempty"`
 	// A state of the job, or "refused": it was not started and may go elsewhere,
-	// or "fenced": it was killed because the worker's lease ended.
+	// or "fenced": it was killed because the worker's lease ended, or "left": it
+	// was stopped because the worker leaves.
 	State         string `protobuf:"bytes,3,opt,name=state,proto3" json:"state,omitempty"`
 	ExitCode      int64  `protobuf:"varint,4,opt,name=exit_code,json=exitCode,proto3" json:"exit_code,omitempty"`
 	Signal        string `protobuf:"bytes,5,opt,name=signal,proto3" json:"signal,omitempty"`
