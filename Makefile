@@ -47,6 +47,10 @@ bench-balance: ## the picking rules beside a mutex and a locked ring
 bench-gateway: ## the gateway beside nginx, HAProxy, Caddy and httputil, by wrk and h2load
 	cd bench && go run ./gateway
 
+.PHONY: peers
+peers: ## docs/peers.md: who does what with the same bytes, the gateway, nginx, HAProxy or ReverseProxy
+	cd bench && go run ./peers ../docs/peers.md
+
 .PHONY: fuzz
 fuzz: ## every fuzzer for a while: FOR=20s
 	@for p in $$(grep -rl --include='*_test.go' 'func Fuzz' . | grep -v '^./bench/' | xargs -n1 dirname | sort -u); do \
