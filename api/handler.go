@@ -217,7 +217,7 @@ func newGateway(conn grpc.ClientConnInterface, admit runtime.Middleware) (http.H
 		runtime.WithErrorHandler(handleError),
 		runtime.WithRoutingErrorHandler(handleRoutingError),
 		runtime.WithDisablePathLengthFallback(),
-		runtime.WithOutgoingHeaderMatcher(noHeader),
+		runtime.WithOutgoingHeaderMatcher(ageHeaders),
 		runtime.WithOutgoingTrailerMatcher(noHeader),
 	)
 	ctx := context.Background()
@@ -235,6 +235,19 @@ func newGateway(conn grpc.ClientConnInterface, admit runtime.Middleware) (http.H
 		}
 	}
 	return mux, nil
+}
+
+// Headers of answers, of gRPC and of HTTP alike.
+const (
+	// AgeHeader says how old the picture is that an answer is from, in milliseconds.
+	AgeHeader = "rota-age-ms"
+	// StaleHeader is "true" if that is older than a lease: what runs may have changed.
+	StaleHeader = "rota-stale"
+)
+
+// ageHeaders lets only those through from the metadata of gRPC's answers.
+func ageHeaders(key string) (string, bool) {
+	return key, key == AgeHeader || key == StaleHeader
 }
 
 // noHeader keeps the metadata of gRPC answers out of HTTP's.

@@ -25,6 +25,7 @@ var (
 	descGrants = prometheus.NewDesc("rota_worker_grants", "Grants of a worker.", []string{"worker"}, nil)
 	descWorker = prometheus.NewDesc("rota_workers", "Living workers.", nil, nil)
 	descHere   = prometheus.NewDesc("rota_sessions", "Workers whose session is with this scheduler.", nil, nil)
+	descAge    = prometheus.NewDesc("rota_store_age_seconds", "How long ago this scheduler's picture was surely that of the store.", nil, nil)
 	descMoving = prometheus.NewDesc("rota_moves_under_way", "Moves under way, as far as this scheduler leads.", nil, nil)
 	descPasses = prometheus.NewDesc("rota_passes_total", "Passes of the planner by this scheduler.", nil, nil)
 	descMoves  = prometheus.NewDesc("rota_moves_total", "Moves planned by this scheduler.", nil, nil)
@@ -34,7 +35,7 @@ var (
 
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		descLeader, descEpoch, descTasks, descGrants, descWorker, descHere, descMoving, descPasses, descMoves, descTxns, descRefuse,
+		descLeader, descEpoch, descAge, descTasks, descGrants, descWorker, descHere, descMoving, descPasses, descMoves, descTxns, descRefuse,
 	} {
 		ch <- d
 	}
@@ -66,6 +67,8 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 			}
 		}
 	})
+	age, _ := s.Age()
+	gauge(descAge, age.Seconds())
 	gauge(descHere, float64(len(s.sessions.Workers())))
 	gauge(descMoving, float64(s.stats.moving.Load()))
 	count(descPasses, s.stats.passes.Load())

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/rota-project/rota/sessions"
 	"github.com/rota-project/rota/view"
@@ -129,3 +130,11 @@ func (s *Scheduler) Stop(ctx context.Context) error {
 
 // Ready returns when the scheduler has read the store.
 func (s *Scheduler) Ready(ctx context.Context) error { return s.view.Wait(ctx, 1) }
+
+// Age is how long ago this scheduler's picture was surely that of the store. It is
+// stale when that is longer ago than a lease: whatever is told of the cluster is as
+// of then, and what runs may have changed.
+func (s *Scheduler) Age() (age time.Duration, stale bool) {
+	age = time.Since(s.view.AsOf())
+	return age, age > s.cfg.Lease
+}

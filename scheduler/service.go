@@ -10,6 +10,6 @@ func (s *Scheduler) Service(version string) *service.Service {
 	}
 	return service.New(service.Config{
 		Store: s.cfg.Store, View: s.view, Placement: s.cfg.Placement, Sources: names,
-		LeaseLeft: s.sessions.LeaseLeft, Moving: s.stats.moving.Load, Version: version, Lease: s.cfg.Lease,
+		LeaseLeft: s.sessions.LeaseLeft, Moving: s.stats.moving.Load, Version: version, Lease: s.cfg.Lease, Age: s.Age,
 	})
 }

@@ -207,11 +207,7 @@ func Start(c Config) (*Server, error) {
 	if err := s.startGateway(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("server: %w", err), s.Stop(ctx))
 	}
-	go func() {
-		if sched.Ready(ctx) == nil {
-			s.health.SetServingStatus("", healthv1.HealthCheckResponse_SERVING)
-		}
-	}()
+	go s.tellHealth(ctx)
 	return s, nil
 }
 
@@ -276,6 +272,7 @@ type registrar struct {
 
 func (s *Server) newGRPC(opts ...grpc.ServerOption) *grpc.Server {
 	return grpc.NewServer(append(opts,
+		grpc.ChainUnaryInterceptor(s.dated), grpc.ChainStreamInterceptor(s.datedStream),
 		grpc.ConnectionTimeout(s.cfg.Patience), grpc.MaxConcurrentStreams(maxStreams),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 10 * time.Second, Timeout: 5 * time.Second, MaxConnectionIdle: idleTimeout}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
@@ -324,7 +321,7 @@ func (s *Server) handler() (http.Handler, error) {
 		return nil, err
 	}
 	return api.NewHandler(api.Config{
-		Conn: s.conn, Addr: s.cfg.HTTP.Addr().String(), Hosts: s.cfg.Hosts, Console: page, Metrics: s.sched.Metrics(), Ready: s.sched.Ready,
+		Conn: s.conn, Addr: s.cfg.HTTP.Addr().String(), Hosts: s.cfg.Hosts, Console: page, Metrics: s.sched.Metrics(), Ready: s.ready,
 		Jobs: jobscheduler.NewHandler(jobscheduler.HandlerConfig{Backends: []jobscheduler.Backend{s.old, s.jobs.Old()}, Admit: s.admitOld}),
 		Admit: func(r *http.Request, method string) (*auth.Pass, error) {
 			_, pass, err := s.admit(r, method)

@@ -21,6 +21,10 @@ func (s *Service) GetStatus(context.Context, *rotav1.GetStatusRequest) (*rotav1.
 	if s.cfg.Moving != nil {
 		out.Moving = s.cfg.Moving()
 	}
+	if s.cfg.Age != nil {
+		age, stale := s.cfg.Age()
+		out.AgeMs, out.Stale = age.Milliseconds(), stale
+	}
 	v := s.cfg.View
 	v.Read(func() {
 		if v.Leader != nil {

@@ -32,6 +32,8 @@ type Config struct {
 	Moving func() int64
 	// Lease is how long a program lives without a word from its scheduler function.
 	Lease time.Duration
+	// Age is how old the picture is, and whether that is too old. Nil says nothing.
+	Age func() (time.Duration, bool)
 	// Version is what the status says of the build.
 	Version string
 }

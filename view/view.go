@@ -136,6 +136,9 @@ func (v *View) clear() {
 // holds what this version cannot read (rota.ErrNewerVersion, table.ErrCorrupt) or has
 // gone back (store.ErrWentBack).
 func (v *View) Run(ctx context.Context) error {
+	v.mu.Lock()
+	v.asOf = time.Now() // from here on it should be heard of
+	v.mu.Unlock()
 	outer := ctx
 	ctx, stop := context.WithCancelCause(outer)
 	beaten := make(chan struct{})
@@ -205,7 +208,7 @@ func (v *View) confirm(ctx context.Context, stop context.CancelCauseFunc) {
 }
 
 // AsOf is the latest moment at which the picture is known to have been that of the
-// store; zero while there is none.
+// store; before the first, when Run was called.
 func (v *View) AsOf() time.Time {
 	v.mu.RLock()
 	defer v.mu.RUnlock()

@@ -16,6 +16,7 @@ import (
 	"log"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	"google.golang.org/grpc"
@@ -34,6 +35,9 @@ const (
 	ExitDone   = 0
 	ExitFailed = 1
 	ExitUsage  = 2
+	// ExitStale says that the answer is from a scheduler that does not hear of its
+	// store: it may not be true any more.
+	ExitStale = 3
 )
 
 // Env is what the commands have of the world.
@@ -72,7 +76,13 @@ func Run(ctx context.Context, args []string, env Env) int {
 	err := root.ExecuteContext(ctx)
 	a.close()
 	defer a.flush()
+	if a.stale > 0 {
+		_, _ = fmt.Fprintf(a.env.Stderr, "rota: the scheduler has heard nothing of its store for %v: this is as of then, and may not be true any more\n",
+			a.stale.Round(time.Second))
+	}
 	switch {
+	case err == nil && a.stale > 0:
+		return ExitStale
 	case err == nil:
 		return ExitDone
 	case a.running && ctx.Err() != nil && (errors.Is(err, context.Canceled) || status.Code(err) == codes.Canceled):
@@ -99,6 +109,8 @@ type app struct {
 	// running is true once arguments and flags were found right.
 	running bool
 	conn    *grpc.ClientConn
+	// stale is the age of an answer that was too old; zero if there was none.
+	stale time.Duration
 }
 
 func newApp(env Env) *app {

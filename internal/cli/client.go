@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -15,6 +16,7 @@ import (
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
 	"github.com/rota-project/rota/api"
@@ -136,7 +138,7 @@ func (a *app) dial(ctx context.Context, addr string) (*grpc.ClientConn, error) {
 			if err != nil {
 				return nil, err
 			}
-			return dialServer(ctx, addr, src.Credentials(""), grpc.WithPerRPCCredentials(auth.PerRPC(found.Token, true)))
+			return dialServer(ctx, addr, src.Credentials(""), a.noteAge(), grpc.WithPerRPCCredentials(auth.PerRPC(found.Token, true)))
 		}
 	}
 	creds, err := a.client.credentials()
@@ -148,10 +150,26 @@ func (a *app) dial(ctx context.Context, addr string) (*grpc.ClientConn, error) {
 		return nil, err
 	}
 	if token == "" {
-		return dialServer(ctx, addr, creds)
+		return dialServer(ctx, addr, creds, a.noteAge())
 	}
 	secure := a.client.ca != "" || auth.Loopback(addr)
-	return dialServer(ctx, addr, creds, grpc.WithPerRPCCredentials(auth.PerRPC(token, secure)))
+	return dialServer(ctx, addr, creds, a.noteAge(), grpc.WithPerRPCCredentials(auth.PerRPC(token, secure)))
+}
+
+// noteAge has each call note if its answer is from a picture that is too old.
+func (a *app) noteAge() grpc.DialOption {
+	return grpc.WithChainUnaryInterceptor(func(ctx context.Context, method string, req, reply any, conn *grpc.ClientConn,
+		invoke grpc.UnaryInvoker, opts ...grpc.CallOption,
+	) error {
+		var md metadata.MD
+		err := invoke(ctx, method, req, reply, conn, append(opts, grpc.Header(&md))...)
+		if age := md.Get(api.AgeHeader); len(age) > 0 && len(md.Get(api.StaleHeader)) > 0 {
+			if ms, err := strconv.ParseInt(age[0], 10, 64); err == nil {
+				a.stale = max(a.stale, time.Duration(ms)*time.Millisecond)
+			}
+		}
+		return err
+	})
 }
 
 func (c *clientFlags) credentials() (credentials.TransportCredentials, error) {

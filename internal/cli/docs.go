@@ -16,7 +16,8 @@ func Reference(w io.Writer) error {
 	b.WriteString("# The command line\n\n" +
 		"Made from the commands themselves by `go generate ./internal/cli`; do not edit.\n\n" +
 		"What was asked for goes to standard output, everything else to standard error. The exit status is 0 for done,\n" +
-		"1 for failed, 2 for wrong usage. `-o json` and `-o jsonl` print what the HTTP API answers, of a list its entries; those fields stay.\n" +
+		"1 for failed, 2 for wrong usage, 3 for an answer that may be out of date, as the scheduler does not hear of its store (standard\n" +
+		"error says for how long). `-o json` and `-o jsonl` print what the HTTP API answers, of a list its entries; those fields stay.\n" +
 		"A flag wins over the environment variable in brackets, that over the key of the configuration file beside it.\n" +
 		"`NO_COLOR` is obeyed.\n")
 	root := newApp(Env{}).root()

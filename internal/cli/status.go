@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/spf13/cobra"
 	"google.golang.org/grpc"
@@ -53,6 +54,12 @@ func statusText(w io.Writer, s *rotav1.Status) error {
 			text += ", fails: " + src.GetError()
 		}
 		t.add("source", text)
+	}
+	asOf := time.Duration(s.GetAgeMs()) * time.Millisecond
+	if s.GetStale() {
+		t.add("as of", fmt.Sprintf("%v ago: nothing has been heard of the store since", asOf.Round(time.Second)))
+	} else {
+		t.add("as of", fmt.Sprintf("%.1f s ago", asOf.Seconds()))
 	}
 	t.add("revision", fmt.Sprint(s.GetRevision()))
 	t.add("version", dash(s.GetVersion()))

@@ -1335,7 +1335,7 @@ type Worker struct {
 	Name        string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	Incarnation string                 `protobuf:"bytes,2,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
 	Pid         int64                  `protobuf:"varint,3,opt,name=pid,proto3" json:"pid,omitempty"`
-	// "ready", "cordoned", "draining", "lost".
+	// "ready", "cordoned", "draining", "lost", "away": left in order, and waited for.
 	State     string            `protobuf:"bytes,4,opt,name=state,proto3" json:"state,omitempty"`
 	Zone      string            `protobuf:"bytes,5,opt,name=zone,proto3" json:"zone,omitempty"`
 	Labels    map[string]string `protobuf:"bytes,6,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
@@ -1913,7 +1913,11 @@ type Status struct {
 	// The workers still wait for each other before the first plan.
 	Barrier bool `protobuf:"varint,10,opt,name=barrier,proto3" json:"barrier,omitempty"`
 	// Moves under way.
-	Moving        int64 `protobuf:"varint,11,opt,name=moving,proto3" json:"moving,omitempty"`
+	Moving int64 `protobuf:"varint,11,opt,name=moving,proto3" json:"moving,omitempty"`
+	// How old the store's last word to this scheduler is: the answer is as of then.
+	AgeMs int64 `protobuf:"varint,12,opt,name=age_ms,json=ageMs,proto3" json:"age_ms,omitempty"`
+	// It is older than a lease: what runs may have changed since.
+	Stale         bool `protobuf:"varint,13,opt,name=stale,proto3" json:"stale,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2025,6 +2029,20 @@ func (x *Status) GetMoving() int64 {
 	return 0
 }
 
+func (x *Status) GetAgeMs() int64 {
+	if x != nil {
+		return x.AgeMs
+	}
+	return 0
+}
+
+func (x *Status) GetStale() bool {
+	if x != nil {
+		return x.Stale
+	}
+	return false
+}
+
 type Scheduler struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -2094,10 +2112,11 @@ func (x *Scheduler) GetLeader() bool {
 }
 
 type WorkerCounts struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Ready         int64                  `protobuf:"varint,1,opt,name=ready,proto3" json:"ready,omitempty"`
-	Draining      int64                  `protobuf:"varint,2,opt,name=draining,proto3" json:"draining,omitempty"`
-	Lost          int64                  `protobuf:"varint,3,opt,name=lost,proto3" json:"lost,omitempty"`
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Ready    int64                  `protobuf:"varint,1,opt,name=ready,proto3" json:"ready,omitempty"`
+	Draining int64                  `protobuf:"varint,2,opt,name=draining,proto3" json:"draining,omitempty"`
+	// Those that left in order and are waited for, too.
+	Lost          int64 `protobuf:"varint,3,opt,name=lost,proto3" json:"lost,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2882,7 +2901,7 @@ const file_rota_v1_rota_proto_rawDesc = "" +
 	"\vWorkerEvent\x12\x12\n" +
 	"\x04type\x18\x01 \x01(\tR\x04type\x12'\n" +
 	"\x06worker\x18\x02 \x01(\v2\x0f.rota.v1.WorkerR\x06worker\"\x12\n" +
-	"\x10GetStatusRequest\"\xf7\x02\n" +
+	"\x10GetStatusRequest\"\xa4\x03\n" +
 	"\x06Status\x12\x16\n" +
 	"\x06leader\x18\x01 \x01(\tR\x06leader\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x03R\x05epoch\x122\n" +
@@ -2897,7 +2916,9 @@ const file_rota_v1_rota_proto_rawDesc = "" +
 	"\aversion\x18\t \x01(\tR\aversion\x12\x18\n" +
 	"\abarrier\x18\n" +
 	" \x01(\bR\abarrier\x12\x16\n" +
-	"\x06moving\x18\v \x01(\x03R\x06moving\"_\n" +
+	"\x06moving\x18\v \x01(\x03R\x06moving\x12\x15\n" +
+	"\x06age_ms\x18\f \x01(\x03R\x05ageMs\x12\x14\n" +
+	"\x05stale\x18\r \x01(\bR\x05stale\"_\n" +
 	"\tScheduler\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04grpc\x18\x02 \x01(\tR\x04grpc\x12\x12\n" +
