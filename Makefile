@@ -58,7 +58,7 @@ fuzz: ## every fuzzer for a while: FOR=20s
 	    echo "$$p $$f"; $(GOTEST) -run='^$$' -fuzz="^$$f$$" -fuzztime=$(or $(FOR),20s) $$p || exit 1; done; done
 
 .PHONY: bench
-bench: bench-placement bench-cluster bench-program bench-jobs bench-balance ## all figures but the gateway's, which needs other gateways installed; each beside what a user would take instead
+bench: bench-placement bench-cluster bench-program bench-jobs bench-balance bench-hostile ## all figures but the gateway's, which needs other gateways installed; each beside what a user would take instead
 
 .PHONY: lint
 lint: ## golangci-lint and the rules of imports
@@ -86,6 +86,10 @@ bench-cluster: ## a whole cluster: how long until tasks run, and run again
 .PHONY: bench-program
 bench-program: ## messages of programs beside core NATS and a grpc-go stream, and how long a gang takes to start
 	cd bench && go run ./program
+
+.PHONY: bench-hostile
+bench-hostile: ## what callers without credentials cost a scheduler: refused requests, and a thousand connections of each hostile kind
+	cd bench && go run ./hostile $(HOSTILE)
 
 .PHONY: bench-placement
 bench-placement: ## the planner beside franz-go's assignor

@@ -40,8 +40,9 @@ func readBody(w http.ResponseWriter, r *http.Request, pass *auth.Pass, to route)
 		tooLarge(w, r, to)
 		return false
 	case err != nil:
-		unread.Close(w, r)
-		if _, ok := status.FromError(err); !ok {
+		if _, ok := status.FromError(err); ok {
+			unread.Close(w, r)
+		} else {
 			err = status.Error(codes.InvalidArgument, "the body cannot be read: "+err.Error())
 		}
 	default:

@@ -21,7 +21,7 @@ func NewServer(h http.Handler) *http.Server {
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    MaxHeader,
 		HTTP2: &http.HTTP2Config{
-			MaxConcurrentStreams:          100,
+			MaxConcurrentStreams:          16,
 			MaxReceiveBufferPerConnection: 128 << 10, // of what nobody reads yet
 			MaxReceiveBufferPerStream:     64 << 10,
 		},

@@ -85,6 +85,7 @@ func (f *front) tap(ctx context.Context, info *tap.Info) (context.Context, error
 	if !f.guard.Knows(ctx) {
 		if f.asking.Add(1) > maxAsking {
 			f.asking.Add(-1)
+			a.cut() // gRPC would keep what hangs on the context while the connection lasts
 			f.door.Refused(addr)
 			return ctx, status.Errorf(codes.ResourceExhausted, "more than %d calls wait for the issuer of their credentials", maxAsking)
 		}
@@ -96,6 +97,7 @@ func (f *front) tap(ctx context.Context, info *tap.Info) (context.Context, error
 	stranger := pass.Who().Kind == auth.Anonymous
 	switch {
 	case err != nil && stranger:
+		a.cut()
 		f.door.Refused(addr)
 		return ctx, err
 	case err != nil:
@@ -104,6 +106,7 @@ func (f *front) tap(ctx context.Context, info *tap.Info) (context.Context, error
 	case stranger:
 		leave, ok := f.door.Enter(addr)
 		if !ok {
+			a.cut()
 			pass.End()
 			f.door.Refused(addr)
 			return ctx, status.Error(codes.ResourceExhausted, "too many calls at once without credentials")

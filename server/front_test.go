@@ -64,7 +64,7 @@ func TestRefusedBeforeTheBody(t *testing.T) {
 				if server.Policy()[m].Public {
 					continue
 				}
-				if i%50 == 49 { // a connection takes some refusals and no more
+				if i%20 == 19 { // a connection takes some refusals and no more
 					conn = c.dial(t, c.source(t, pki.Request{}).Credentials(""))
 				}
 				if err := c.open(t, conn, m, bearer); status.Code(err) != codes.Unauthenticated {

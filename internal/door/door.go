@@ -18,7 +18,6 @@ import (
 	"net"
 	"net/netip"
 	"sync"
-	"time"
 )
 
 // Limits of a Listener. Zero fields mean the defaults.
@@ -38,17 +37,12 @@ type Limits struct {
 // Defaults of Limits.
 const (
 	DefaultAll          = 20_000
-	DefaultStrangers    = 2000
-	DefaultPerAddress   = 1500
-	DefaultRefusals     = 100
-	DefaultCalls        = 16
+	DefaultStrangers    = 1000
+	DefaultPerAddress   = 600
+	DefaultRefusals     = 30
+	DefaultCalls        = 24
 	DefaultCallsPerConn = 4
 )
-
-// grace is how long a stranger is left alone after its connection began or asked
-// last: so that many who come at once, after a restart, do not push each other out
-// while they prove who they are.
-const grace = 100 * time.Millisecond
 
 // Listener accepts within limits. Make it with New.
 type Listener struct {
@@ -87,7 +81,6 @@ type conn struct {
 	host netip.Addr
 
 	stranger *list.Element // nil once it is known
-	asked    time.Time
 	refused  int
 	calls    int
 	closed   bool
@@ -100,7 +93,7 @@ func (l *Listener) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		c := &conn{Conn: raw, l: l, key: raw.RemoteAddr().String(), asked: time.Now()}
+		c := &conn{Conn: raw, l: l, key: raw.RemoteAddr().String()}
 		if at, err := netip.ParseAddrPort(c.key); err == nil {
 			c.host = at.Addr().Unmap()
 		}
@@ -121,10 +114,10 @@ func (l *Listener) admit(c *conn) (out *conn, ok bool) {
 	defer l.mu.Unlock()
 	switch {
 	case l.from[c.host] >= l.limits.PerAddress:
-		out = l.longest(c.asked, func(s *conn) bool { return s.host == c.host })
+		out = l.longest(func(s *conn) bool { return s.host == c.host })
 		ok = out != nil
 	case l.strangers.Len() >= l.limits.Strangers, len(l.conns) >= l.limits.All:
-		out = l.longest(c.asked, func(*conn) bool { return true })
+		out = l.longest(func(*conn) bool { return true })
 		ok = out != nil
 	default:
 		ok = true
@@ -140,14 +133,13 @@ func (l *Listener) admit(c *conn) (out *conn, ok bool) {
 	return out, ok
 }
 
-// longest is the stranger that asked nothing for longest, if its grace is over.
-func (l *Listener) longest(now time.Time, fits func(*conn) bool) *conn {
+// longest is the stranger that asked nothing for longest, of those that fit; nil
+// if there is none. With
+// a thousand places and a thousand new ones a second each has a second, and a
+// handshake and a question take milliseconds.
+func (l *Listener) longest(fits func(*conn) bool) *conn {
 	for e := l.strangers.Front(); e != nil; e = e.Next() {
-		c, _ := e.Value.(*conn)
-		if now.Sub(c.asked) < grace {
-			return nil // and so are all behind it
-		}
-		if fits(c) {
+		if c, _ := e.Value.(*conn); fits(c) {
 			return c
 		}
 	}
@@ -201,7 +193,6 @@ func (l *Listener) Asked(addr string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if c := l.conns[addr]; c != nil && c.stranger != nil {
-		c.asked = time.Now()
 		l.strangers.MoveToBack(c.stranger)
 	}
 }

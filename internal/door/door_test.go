@@ -136,7 +136,6 @@ func TestStrangers(t *testing.T) {
 					if c.do != nil {
 						c.do(l, i)
 					}
-					time.Sleep(grace)
 				}
 				for i, conn := range conns {
 					if want := slices.Contains(c.gone, i); gone(t, conn) != want {
@@ -153,32 +152,6 @@ func TestStrangers(t *testing.T) {
 
 func one(i int) string  { return "192.0.2.1:" + strconv.Itoa(1000+i) }
 func many(i int) string { return "192.0.2." + strconv.Itoa(i) + ":1000" }
-
-// TestGrace: those who come at once do not push each other out.
-func TestGrace(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		l, p := open(t, Limits{Strangers: 3})
-		var conns []net.Conn
-		for i := range 5 {
-			conns = append(conns, p.visit(one(i)))
-		}
-		for i, conn := range conns {
-			if want := i >= 3; gone(t, conn) != want {
-				t.Errorf("connection %d: gone is not %v", i, want)
-			}
-		}
-		for i := range 3 {
-			l.Known(one(i))
-		}
-		if last := p.visit(one(9)); gone(t, last) {
-			t.Error("there is no room beside known ones")
-		}
-		if all, strangers := l.Open(); all != 4 || strangers != 1 {
-			t.Errorf("%d are open, %d of them strangers'", all, strangers)
-		}
-	})
-}
 
 // TestCalls: a connection has few calls at once, and of all the oldest has to go.
 func TestCalls(t *testing.T) {
