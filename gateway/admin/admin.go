@@ -37,13 +37,13 @@ func Socket(ctx context.Context, g *gateway.Gateway, path, port string, log *slo
 		}
 		return stop, nil
 	}
-	stop, err = serveSocket(ctx, g, path)
+	closeSocket, err := serveSocket(ctx, g, path)
 	if err != nil || noName != nil { // it is served; it only has to be named to be found
-		return stop, err
+		return closeSocket, err
 	}
 	abs, err := filepath.Abs(path)
 	if err != nil {
-		stop()
+		closeSocket()
 		return nil, err
 	}
 	if to, err := os.Readlink(known); err == nil && to != abs || os.IsNotExist(err) {
@@ -51,7 +51,7 @@ func Socket(ctx context.Context, g *gateway.Gateway, path, port string, log *slo
 	}
 	linked := os.Symlink(abs, known) == nil // without it is served, too: it only cannot be found by its port
 	return func() {
-		stop()
+		closeSocket()
 		if to, err := os.Readlink(known); linked && err == nil && to == abs {
 			_ = os.Remove(known)
 		}
