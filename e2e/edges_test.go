@@ -27,35 +27,37 @@ type role struct {
 	args func(t *testing.T, addr string) []string
 	// ready is a path at addr that answers 200 when it serves.
 	ready string
+	// reloads says that SIGHUP has it read its configuration again.
+	reloads bool
 }
 
 func roles() []role {
 	return []role{
 		{"dev", func(_ *testing.T, addr string) []string {
 			return []string{"dev", "--http", addr, "--grpc", "127.0.0.1:0", "--gateway", "127.0.0.1:0", "--workers", "2", "--log-level", "info"}
-		}, "/readyz"},
+		}, "/readyz", false},
 		{"scheduler", func(t *testing.T, addr string) []string {
 			return []string{"scheduler", "--http", addr, "--grpc", "127.0.0.1:0", "--gateway", "", "--data-dir", t.TempDir()}
-		}, "/readyz"},
+		}, "/readyz", false},
 		{"worker", func(t *testing.T, addr string) []string {
 			return []string{
 				"worker", "--http", addr, "--schedulers", edgeScheduler(t).grpc, "--name", "w-" + strings.ReplaceAll(addr, ":", "-"),
 				"--exec", "hold=/bin/sleep 1000", "--job", "true", "--job-data", t.TempDir(),
 			}
-		}, "/readyz"},
+		}, "/readyz", false},
 		{"supervised worker", func(t *testing.T, addr string) []string {
 			return []string{
 				"worker", "--supervise", "--http", addr, "--schedulers", edgeScheduler(t).grpc, "--name", "w-" + strings.ReplaceAll(addr, ":", "-"),
 				"--exec", "hold=/bin/sleep 1000", "--job", "true", "--job-data", t.TempDir(),
 			}
-		}, "/readyz"},
+		}, "/readyz", false},
 		{"gateway", func(t *testing.T, addr string) []string {
 			file := filepath.Join(t.TempDir(), "gateway.yaml")
 			if err := os.WriteFile(file, []byte("listen: ["+addr+"]\nworkers: []\n"), 0o600); err != nil {
 				t.Fatal(err)
 			}
 			return []string{"gateway", "--config", file}
-		}, "/status"},
+		}, "/status", true},
 		{"olscheduler", func(t *testing.T, addr string) []string {
 			_, port, _ := net.SplitHostPort(addr)
 			file := filepath.Join(t.TempDir(), "ol.json")
@@ -63,7 +65,7 @@ func roles() []role {
 				t.Fatal(err)
 			}
 			return []string{"start", "-c", file}
-		}, "/status"},
+		}, "/status", true},
 	}
 }
 
@@ -240,7 +242,7 @@ func TestEdges(t *testing.T) {
 			check("stderr "+name, stderr, syscall.SIGTERM)
 		}
 		check("SIGINT", stderrs["file"], syscall.SIGINT)
-		if r.name != "gateway" && r.name != "olscheduler" { // those reload
+		if !r.reloads {
 			check("SIGHUP", stderrs["file"], syscall.SIGHUP)
 		}
 	}
@@ -341,11 +343,11 @@ func TestTaskOutput(t *testing.T) {
 	}
 }
 
-// TestServiceManager: a scheduler and a worker tell a service manager that they
-// are ready, alive and stopping, in this order.
+// TestServiceManager: each role but rota dev tells a service manager that it is
+// ready, alive, reloading where it can, and stopping, in this order.
 func TestServiceManager(t *testing.T) {
 	t.Parallel()
-	for _, r := range roles()[1:4] {
+	for _, r := range roles()[1:] {
 		t.Run(r.name, func(t *testing.T) {
 			t.Parallel()
 			socket := filepath.Join(shortDir(t), "notify")
@@ -369,16 +371,24 @@ func TestServiceManager(t *testing.T) {
 					t.Fatalf("%q, want %q", got, want)
 				}
 			}
-			if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
-				t.Fatal(err)
+			after := func(sig syscall.Signal, want ...string) {
+				if err := cmd.Process.Signal(sig); err != nil {
+					t.Fatal(err)
+				}
+				for _, want := range want {
+					got := next()
+					for got == "WATCHDOG=1" {
+						got = next()
+					}
+					if !strings.HasPrefix(got, want) {
+						t.Errorf("%q after %v, want %q", got, sig, want)
+					}
+				}
 			}
-			got := next()
-			for got == "WATCHDOG=1" {
-				got = next()
+			if r.reloads {
+				after(syscall.SIGHUP, "RELOADING=1\nMONOTONIC_USEC=", "READY=1")
 			}
-			if got != "STOPPING=1" {
-				t.Errorf("%q, want STOPPING=1", got)
-			}
+			after(syscall.SIGTERM, "STOPPING=1")
 			if status := ends(t, cmd, 60*time.Second); status != 0 {
 				t.Errorf("status %d", status)
 			}

@@ -28,6 +28,7 @@ import (
 	"github.com/rota-project/rota/gateway/configfile"
 	"github.com/rota-project/rota/gateway/olscheduler"
 	"github.com/rota-project/rota/internal/logs"
+	"github.com/rota-project/rota/internal/notify"
 	"github.com/rota-project/rota/internal/userdir"
 )
 
@@ -91,7 +92,7 @@ func startCommand() *cobra.Command {
 				return &olscheduler.FileError{File: file, Err: err}
 			}
 			defer g.Close()
-			defer onHangup(func() {
+			defer onHangup(log, func() {
 				cfg, err := load()
 				configfile.Reload(file, g, cfg, err, log)
 			})()
@@ -129,7 +130,7 @@ func loadOlscheduler(file string, strict bool, log *slog.Logger) (gateway.Config
 
 // onHangup calls do when the process is told to look at its files again (SIGHUP),
 // until stop is called.
-func onHangup(do func()) (stop func()) {
+func onHangup(log *slog.Logger, do func()) (stop func()) {
 	hangups := make(chan os.Signal, 1)
 	signal.Notify(hangups, syscall.SIGHUP)
 	ended, done := make(chan struct{}), make(chan struct{})
@@ -138,7 +139,7 @@ func onHangup(do func()) (stop func()) {
 		for {
 			select {
 			case <-hangups:
-				do()
+				notify.Reloading(log, do)
 			case <-ended:
 				return
 			}
@@ -197,6 +198,9 @@ func run(cmd *cobra.Command, g *gateway.Gateway, cfg gateway.Config) error {
 	}
 	for _, ln := range lns {
 		fmt.Fprintf(cmd.ErrOrStderr(), "gateway on http://%s\n", ln.Addr()) //nolint:errcheck // nothing to be done
+	}
+	if cfg.Logger != nil {
+		notify.Ready(ctx, cfg.Logger, func() bool { return true })
 	}
 	return g.ServeAll(ctx, lns)
 }

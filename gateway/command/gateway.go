@@ -39,7 +39,7 @@ func gatewayCommand() *cobra.Command {
 			}
 			w := configfile.Watch(cmd.Context(), file, g, log)
 			defer w.Stop()
-			defer onHangup(w.Reload)()
+			defer onHangup(log, w.Reload)()
 			return run(cmd, g, cfg)
 		},
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/rota-project/rota/config"
 	"github.com/rota-project/rota/gateway/admin"
 	"github.com/rota-project/rota/internal/ending"
+	"github.com/rota-project/rota/internal/notify"
 	"github.com/rota-project/rota/ownership"
 	"github.com/rota-project/rota/scheduler"
 	"github.com/rota-project/rota/server"
@@ -41,7 +42,7 @@ func Scheduler(ctx context.Context, c *config.Scheduler, logTo io.Writer) error 
 		log.Info("ready", "gateway", n.gateway, "http", httpL.Addr().String(), "grpc", grpcL.Addr().String(), "etcd", n.etcd)
 		go func() {
 			if n.server.Ready(ctx) == nil {
-				notify(ctx, log, func() bool { return !n.server.Scheduler().Late() })
+				notify.Ready(ctx, log, func() bool { return !n.server.Scheduler().Late() })
 			}
 		}()
 		select {

@@ -17,6 +17,7 @@ import (
 	"github.com/rota-project/rota/examples/wordcount/mapreduce"
 	"github.com/rota-project/rota/internal/ending"
 	"github.com/rota-project/rota/internal/logs"
+	"github.com/rota-project/rota/internal/notify"
 	"github.com/rota-project/rota/internal/origin"
 	"github.com/rota-project/rota/process"
 	"github.com/rota-project/rota/supervise"
@@ -157,7 +158,7 @@ func Worker(ctx context.Context, c *config.Worker, logTo io.Writer) error {
 	defer forget.Stop()
 	go func() {
 		if w.Joined(ctx) {
-			notify(ctx, log, func() bool { return true }) // a loop that hangs ends the process itself
+			notify.Ready(ctx, log, func() bool { return true }) // a loop that hangs ends the process itself
 		}
 	}()
 	jobsCtx, stopJobs := context.WithCancel(ctx)
