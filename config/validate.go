@@ -38,7 +38,7 @@ func (c *Scheduler) validate() (string, error) {
 	return first(
 		rule{"name", optionalName(c.Name)},
 		rule{"root", rootName(c.Root)},
-		rule{"gateway", optionalLoopback(c.Gateway)},
+		rule{"gateway", c.optionallyReachable(c.Gateway)},
 		rule{"tls", pair(c.TLS, c.TLSCert, c.TLSKey)},
 		rule{"tls-ca", readable(c.TLSCA)},
 		rule{"tls-revoked", readable(c.TLSRevoked)},
@@ -102,7 +102,7 @@ func (c *Worker) validate() (string, error) {
 		rule{"exec", commands(c.Exec)},
 		rule{"exec-grace", graces(c.ExecGrace, c.Exec)},
 		rule{"http", optionalLoopback(c.HTTP)},
-		rule{"calls", optionalLoopback(c.Calls)},
+		rule{"calls", c.mayAnswerCalls()},
 		rule{"function", servers(c.Functions)},
 		rule{"grpc-server-addr", optionalLoopback(c.Jobs.Addr)},
 		rule{"grpc-server-use-tls", pair(c.Jobs.TLS, c.Jobs.CertFile, c.Jobs.KeyFile)},
@@ -191,6 +191,21 @@ func (c *Scheduler) reachable(addr string) error {
 		return want(addr, "tls_ca too: workers show certificates of that authority")
 	}
 	return auth.CheckListen(addr, c.TLS, c.Tokens != "" || c.OIDC.Issuer != "")
+}
+
+func (c *Scheduler) optionallyReachable(addr string) error {
+	if addr == "" {
+		return nil
+	}
+	return c.reachable(addr)
+}
+
+// mayAnswerCalls: other machines call with certificates only.
+func (c *Worker) mayAnswerCalls() error {
+	if c.Calls == "" || c.TLSCA != "" && c.TLSCert != "" {
+		return optionalAddress(c.Calls)
+	}
+	return loopback(c.Calls)
 }
 
 func optionalAddress(addr string) error {

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"context"
 	"crypto/tls"
 	"fmt"
 	"log/slog"
@@ -73,6 +74,17 @@ type Config struct {
 	Trace bool
 	// Logger gets what operators should know. Nil means slog.Default.
 	Logger *slog.Logger
+	// MemberTLS makes the configuration of each connection to the member of that
+	// name, which is to verify that it is that member. Members on https are not
+	// called without it.
+	MemberTLS func(name string) *tls.Config
+	// RequireTLS refuses connections in the clear, but for those over loopback.
+	RequireTLS bool
+	// Admit decides who may call functions, but for those who call over loopback. It
+	// gets the Authorization of the call, which is not passed on then. Nil: all may.
+	Admit func(ctx context.Context, from netip.AddrPort, authorization []string) error
+	// DropAuthorization keeps Authorization from the workers.
+	DropAuthorization bool
 	// Members brings workers, functions and owners of tasks from a cluster.
 	Members Members
 

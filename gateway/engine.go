@@ -200,6 +200,9 @@ func (c *conn) greet() protocol {
 	}
 	c.w = n
 	c.phase.Store(phaseHead)
+	if c.g.state.Load().cfg.RequireTLS && in[0] != 22 && !c.peer.local {
+		return speaksNothing
+	}
 	if conf := c.g.tlsConf.Load(); conf != nil && in[0] == 22 {
 		tc := tls.Server(&prefixed{c.raw, bytes.Clone(in[:n])}, conf)
 		ctx, cancel := context.WithTimeout(c.g.ctx, c.g.state.Load().cfg.Limits.HeadTimeout)

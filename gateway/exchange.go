@@ -116,6 +116,7 @@ type peer struct {
 	remote netip.Addr
 	caller uint64
 	isTLS  bool
+	local  bool // it came in over loopback
 	// mounted says that another server than ours has taken the connection.
 	mounted bool
 	node    []byte // the address as X-Forwarded-For has it
@@ -125,6 +126,9 @@ func newPeer(addr string, at net.Addr) *peer {
 	p := &peer{addr: addr, at: at}
 	if ap, err := netip.ParseAddrPort(addr); err == nil {
 		p.remote = ap.Addr().Unmap().WithZone("")
+	}
+	if tcp, ok := at.(*net.TCPAddr); ok {
+		p.local = tcp.IP.IsLoopback()
 	}
 	p.node = []byte(p.remote.String())
 	p.caller = balance.HashBytes(p.node)
@@ -363,6 +367,9 @@ func (x *exchange) serveCall() (keep bool) {
 	}
 	if x.preflight(st) {
 		return x.answerPreflight(st)
+	}
+	if err := x.admitCaller(st); err != nil {
+		return x.refuse(err.Status, err.Text)
 	}
 	x.call.begin(g, st, f, x.rec.begun)
 	x.rec.fn = f.name

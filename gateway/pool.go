@@ -143,6 +143,14 @@ func (w *worker) dialer() *net.Dialer {
 	return &net.Dialer{KeepAlive: keepAlive, Resolver: w.resolver, ControlContext: w.control}
 }
 
+// tlsConfig is the configuration of one connection for HTTP/1.
+func (w *worker) tlsConfig() *tls.Config {
+	if w.member != nil {
+		return w.member(w.name)
+	}
+	return &tls.Config{ServerName: w.url.Hostname(), NextProtos: []string{"http/1.1"}, MinVersion: tls.VersionTLS12}
+}
+
 // errTLS says that the worker's TLS is not what it should be.
 var errTLS = errors.New("no TLS with the worker")
 
@@ -157,7 +165,7 @@ func (g *Gateway) dial(ctx context.Context, w *worker, timeout time.Duration) (*
 	}
 	nc = g.poll.Take(nc)
 	if w.tls {
-		tc := tls.Client(nc, &tls.Config{ServerName: w.url.Hostname(), NextProtos: []string{"http/1.1"}})
+		tc := tls.Client(nc, w.tlsConfig())
 		if err := tc.HandshakeContext(ctx); err != nil {
 			_ = nc.Close()
 			if ctx.Err() != nil {

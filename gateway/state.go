@@ -101,13 +101,13 @@ func (b *builder) workers() error {
 			fns[f] = nil
 		}
 		m := Member{Name: w.Name, URL: w.URL, Weight: w.Weight, MaxInFlight: w.MaxInFlight, Functions: fns}
-		errs = append(errs, b.worker(m, w.Functions == nil))
+		errs = append(errs, b.worker(m, w.Functions == nil, false))
 	}
 	if b.cfg.Members == nil {
 		return errors.Join(errs...)
 	}
 	for _, m := range b.cfg.Members.Members() {
-		if err := b.worker(m, m.Functions == nil); err != nil {
+		if err := b.worker(m, m.Functions == nil, true); err != nil {
 			errs = append(errs, err)
 			continue
 		}
@@ -121,7 +121,7 @@ func (b *builder) workers() error {
 }
 
 // worker takes over one worker: the one that there was, if it is the same.
-func (b *builder) worker(m Member, all bool) error {
+func (b *builder) worker(m Member, all, member bool) error {
 	u, err := parseWorkerURL(m.URL)
 	if err != nil {
 		return fmt.Errorf("worker %s: url %q: want %w", m.Name, m.URL, err)
@@ -140,6 +140,12 @@ func (b *builder) worker(m Member, all bool) error {
 	if fresh {
 		w = newWorker(m.Name, m.Incarnation, u, b.cfg.resolver)
 		w.control = b.g.mayConnect
+		if member {
+			if w.tls && b.cfg.MemberTLS == nil {
+				return fmt.Errorf("worker %s: url %q: want TLS here, too: its certificate cannot be checked", m.Name, m.URL)
+			}
+			w.member = b.cfg.MemberTLS
+		}
 	}
 	w.weight.Store(int64(max(m.Weight, 0)))
 	if m.Weight == 0 {

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptrace"
 	"net/textproto"
@@ -38,6 +39,12 @@ func (w *worker) transport() *http.Transport {
 			ForceAttemptHTTP2:   true,
 			TLSClientConfig:     &tls.Config{MinVersion: tls.VersionTLS12},
 		}
+		if w.member != nil && w.tls {
+			t.DialTLSContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+				d := tls.Dialer{NetDialer: w.dialer(), Config: w.tlsConfig()}
+				return d.DialContext(ctx, network, addr)
+			}
+		}
 		if w.h2c {
 			t.Protocols = &http.Protocols{}
 			t.Protocols.SetUnencryptedHTTP2(true)
@@ -62,8 +69,8 @@ func (c *clients) reset() {
 // needsHTTP2 says whether the call must reach that worker over HTTP/2: the worker
 // speaks nothing else, or it is gRPC, which needs HTTP/2 all the way.
 func (x *exchange) needsHTTP2(w *worker) bool {
-	if w.h2c || !w.tls {
-		return w.h2c
+	if w.h2c || !w.tls || w.member != nil {
+		return w.h2c // cluster's workers speak HTTP/1
 	}
 	for i := range x.req.Fields {
 		if f := &x.req.Fields[i]; f.Kind == wire.ContentType {

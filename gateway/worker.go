@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"crypto/tls"
 	"net"
 	"net/url"
 	"slices"
@@ -29,8 +30,9 @@ type worker struct {
 	clients     clients
 	resolver    *net.Resolver // nil is the system's
 	health      health
-	control     control               // refuses addresses at which no worker may be
-	reply       atomic.Pointer[reply] // its last one to a check or to /status
+	control     control                       // refuses addresses at which no worker may be
+	member      func(name string) *tls.Config // of a cluster's worker
+	reply       atomic.Pointer[reply]         // its last one to a check or to /status
 
 	weight atomic.Int64 // as in balance.Member
 	// ramping from when slow start began, in nanoseconds; 0 if not.

@@ -100,6 +100,7 @@ func newClosed(t *testing.T, cfg server.Config) *closed {
 	c.grpc, c.http = cfg.GRPC.Addr().String(), "https://"+cfg.HTTP.Addr().String()
 	cfg.Scheduler.Store, cfg.Scheduler.Name = st, "s"
 	cfg.TLS, cfg.HTTPTLS, cfg.Dial = grpcTLS, httpTLS, src.Credentials("")
+	cfg.CallTLS, cfg.GatewayTLS = src.CallClient, httpTLS
 	cfg.Authenticator = &auth.Authenticator{Tokens: c.tokens, Names: pki.Names, Verify: grpcTLS.VerifyConnection}
 	c.Server, err = server.Start(cfg)
 	if err != nil {

@@ -16,6 +16,10 @@ import (
 // programs; they share the port of gRPC and are no calls.
 const LinkMethod = "/rota.Link/Connect"
 
+// CallMethod is what the policy calls the calls of functions that come to the
+// gateway from other machines.
+const CallMethod = "/rota.HTTP/CallFunction"
+
 // Policy is who may call what: every gRPC method, and every HTTP route that is
 // no gRPC method, under a name of its own. What is not here nobody may call.
 func Policy() auth.Policy {
@@ -79,6 +83,7 @@ func Policy() auth.Policy {
 		reflectionv1.ServerReflection_ServerReflectionInfo_FullMethodName:      see,
 		reflectionv1alpha.ServerReflection_ServerReflectionInfo_FullMethodName: see,
 
+		CallMethod:        submit,
 		api.MetricsMethod: see,
 		api.ConsoleMethod: {Public: true}, // the page itself holds nothing; what it asks for is asked with a token
 		api.OpenAPIMethod: {Public: true},

@@ -15,6 +15,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -37,6 +38,7 @@ import (
 	"github.com/rota-project/rota/service"
 	"github.com/rota-project/rota/view"
 
+	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
@@ -46,6 +48,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/reflection"
+	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/test/bufconn"
 )
 
@@ -62,6 +65,10 @@ type Config struct {
 	AdvertiseGRPC, AdvertiseHTTP string
 	// TLS secures GRPC, HTTPTLS HTTP. Nil is none, which only loopback is for.
 	TLS, HTTPTLS *tls.Config
+	// GatewayTLS secures Gateway; off loopback it takes nothing else. CallTLS secures
+	// its calls to the worker of a name. Nil is none, which only loopback is for.
+	GatewayTLS *tls.Config
+	CallTLS    func(worker string) *tls.Config
 	// Authenticator finds out who calls. Nil takes everybody on this machine for
 	// an admin, which only loopback is for.
 	Authenticator *auth.Authenticator
@@ -228,6 +235,10 @@ func (s *Server) startGateway(ctx context.Context) error {
 	}
 	s.members = cluster.New(s.sched.View())
 	cfg := gateway.Config{Members: s.members, Logger: s.cfg.Scheduler.Logger, Hosts: s.cfg.Hosts}
+	cfg.TLS, cfg.MemberTLS, cfg.RequireTLS = s.cfg.GatewayTLS, s.cfg.CallTLS, s.cfg.GatewayTLS != nil
+	if s.cfg.Authenticator != nil {
+		cfg.Admit = s.admitCaller
+	}
 	for _, ln := range s.cfg.Gateway {
 		cfg.Listen = append(cfg.Listen, ln.Addr().String())
 	}
@@ -297,6 +308,20 @@ const (
 func (s *Server) peer(address string) (*grpc.ClientConn, error) {
 	return grpc.NewClient("passthrough:///"+address, grpc.WithTransportCredentials(s.cfg.Dial),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(bound.MaxAnswer), grpc.MaxCallSendMsgSize(bound.MaxMessage)))
+}
+
+// admitCaller decides about a call of a function from another machine.
+func (s *Server) admitCaller(ctx context.Context, from netip.AddrPort, authorization []string) error {
+	md := metadata.MD{}
+	if len(authorization) > 0 {
+		md["authorization"] = authorization
+	}
+	ctx = peer.NewContext(metadata.NewIncomingContext(ctx, md), &peer.Peer{Addr: net.TCPAddrFromAddrPort(from)})
+	_, err := s.guard.AdmitAudited(ctx, CallMethod)
+	if err == nil {
+		return nil
+	}
+	return &gateway.CallerError{Status: runtime.HTTPStatusFromCode(status.Code(err)), Text: status.Convert(err).Message()}
 }
 
 // admitLink decides about a connection for the messages of programs, by the same

@@ -3,6 +3,8 @@ package sessions
 import (
 	"context"
 	"log/slog"
+	"net"
+	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -10,11 +12,13 @@ import (
 	rotav1 "github.com/rota-project/rota/api/rota/v1"
 	"github.com/rota-project/rota/auth"
 	"github.com/rota-project/rota/internal/watchdog"
+	"github.com/rota-project/rota/offer"
 	"github.com/rota-project/rota/store"
 	"github.com/rota-project/rota/view"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 )
 
@@ -153,7 +157,13 @@ func (s *Server) Serve(ctx context.Context, stream Stream) error {
 	if err := auth.IsWorker(ctx, hello.GetInfo().GetName()); err != nil {
 		return err
 	}
-	c := newSession(s, hello.GetInfo(), cancel)
+	info := hello.GetInfo()
+	if info != nil {
+		if info.Labels, err = offer.Settle(info.GetLabels(), peerOf(ctx)); err != nil {
+			s.cfg.Logger.Warn("worker gets no calls", "worker", info.GetName(), "error", err)
+		}
+	}
+	c := newSession(s, info, cancel)
 	began := time.Now()
 	refusal, err := c.open(ctx, hello)
 	if err != nil {
@@ -356,4 +366,14 @@ func clusterState(v *view.View) *rotav1.ToWorker {
 // timeout bounds a call of the store.
 func timeout(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(ctx, storeTimeout)
+}
+
+// peerOf is where a stream comes from; within the process it is this machine.
+func peerOf(ctx context.Context) netip.Addr {
+	if p, ok := peer.FromContext(ctx); ok {
+		if tcp, ok := p.Addr.(*net.TCPAddr); ok {
+			return tcp.AddrPort().Addr()
+		}
+	}
+	return netip.AddrFrom4([4]byte{127, 0, 0, 1})
 }

@@ -27,6 +27,10 @@ type Config struct {
 	// DialTLS makes the configuration of each connection, where that may change
 	// while the worker runs. It goes before TLS.
 	DialTLS func() *tls.Config
+	// CallsTLS secures the port on which functions are called: it is to show this
+	// worker's certificate and to take none but schedulers' (pki.Source.CallServer).
+	// Nil listens in the clear, which gateways use on loopback only.
+	CallsTLS *tls.Config
 	// LeaseEnded is called when the worker can no longer trust its lease, and
 	// must do nothing more that another worker may do instead. It is called
 	// again after each lease. Nil is nothing.

@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"maps"
@@ -65,7 +66,8 @@ func (w *Worker) HandleCalls(h http.Handler) error {
 func (f *functions) any() bool { return len(f.handlers) > 0 || f.calls != nil }
 
 // serve listens for calls. It returns what ends it.
-func (f *functions) serve(addr string) (stop func(), err error) {
+// It listens with TLS if conf is not nil.
+func (f *functions) serve(addr string, conf *tls.Config) (stop func(), err error) {
 	if addr == "" {
 		addr = "127.0.0.1:0"
 	}
@@ -74,6 +76,10 @@ func (f *functions) serve(addr string) (stop func(), err error) {
 		return nil, fmt.Errorf("worker: listen for calls: %w", err)
 	}
 	f.url = "http://" + ln.Addr().String()
+	if conf != nil {
+		f.url = "https://" + ln.Addr().String()
+		ln = tls.NewListener(ln, conf)
+	}
 	mux := http.NewServeMux()
 	for name, h := range f.handlers {
 		mux.Handle("/run/"+name, h)

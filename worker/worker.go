@@ -126,7 +126,7 @@ func (w *Worker) Run(ctx context.Context) error {
 		return err
 	}
 	if w.functions.any() {
-		stopCalls, err := w.functions.serve(w.cfg.Calls)
+		stopCalls, err := w.functions.serve(w.cfg.Calls, w.cfg.CallsTLS)
 		if err != nil {
 			w.end(err)
 			w.mu.Unlock()

@@ -33,6 +33,7 @@ type file struct {
 	CORS      corsFile            `yaml:"cors"`
 	Trusted   []string            `yaml:"trusted_proxies"`
 	Special   []string            `yaml:"special_workers"`
+	Auth      string              `yaml:"authorization"`
 	Workers   []workerFile        `yaml:"workers"`
 	Closed    bool                `yaml:"closed"`
 	Functions map[string]function `yaml:"functions"`
@@ -46,8 +47,9 @@ type file struct {
 }
 
 type tlsFile struct {
-	Cert string `yaml:"cert"`
-	Key  string `yaml:"key"`
+	Require bool   `yaml:"require"`
+	Cert    string `yaml:"cert"`
+	Key     string `yaml:"key"`
 }
 
 type adminFile struct {
@@ -277,6 +279,7 @@ func parse(raw []byte, from *files) (gateway.Config, error) {
 		if err != nil {
 			return cfg, fmt.Errorf("tls: %s and %s: %w", t.Cert, t.Key, err)
 		}
+		cfg.RequireTLS = t.Require
 		cfg.TLS = &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
 	}
 	if f.Admin.Token != "" && from.path != "" {
@@ -296,6 +299,13 @@ func parse(raw []byte, from *files) (gateway.Config, error) {
 	}
 	if cfg.TrustedProxies, err = networks("trusted_proxies", f.Trusted); err != nil {
 		return cfg, err
+	}
+	switch f.Auth {
+	case "", "pass":
+	case "drop":
+		cfg.DropAuthorization = true
+	default:
+		return cfg, fmt.Errorf("authorization: %q: want pass or drop", f.Auth)
 	}
 	if cfg.SpecialWorkers, err = networks("special_workers", f.Special); err != nil {
 		return cfg, err

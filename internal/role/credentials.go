@@ -46,7 +46,10 @@ func secure(ctx context.Context, c *config.Scheduler, s *server.Config, log *slo
 				return err
 			}
 		}
-		s.Dial = src.Credentials("")
+		s.Dial, s.CallTLS = src.Credentials(""), src.CallClient
+		if s.GatewayTLS, err = src.Server(false, "h2", "http/1.1"); err != nil {
+			return err
+		}
 		s.Hosts = append(s.Hosts, src.Hosts()...) // whom a browser asks for by these has seen the certificate
 		followCertificates(ctx, log, src)
 	}

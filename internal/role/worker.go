@@ -2,6 +2,7 @@ package role
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -60,12 +61,18 @@ func Worker(ctx context.Context, c *config.Worker, logTo io.Writer) error {
 	if to.source != nil {
 		followCertificates(ctx, log, to.source)
 	}
+	var calls *tls.Config
+	if to.source != nil && c.TLSCert != "" {
+		if calls, err = to.source.CallServer(); err != nil {
+			return err
+		}
+	}
 	var jobs *jobs
 	jobsEnded := make(chan struct{})
 	w, err := worker.New(worker.Config{
 		Name: c.Name, Incarnation: os.Getenv(supervise.IncarnationEnv), Schedulers: c.Schedulers, DialTLS: to.dialTLS(), Zone: c.Zone,
 		Labels: c.Labels, Capacity: c.Capacity, MaxTasks: c.MaxTasks, Strength: c.Strength,
-		RestartGrace: c.RestartGrace, Calls: c.Calls, Guard: link, LeaveAfter: jobsEnded, Logger: log, LeaseEnded: func() { jobs.fence() }, Exit: exit,
+		RestartGrace: c.RestartGrace, Calls: c.Calls, CallsTLS: calls, Guard: link, LeaveAfter: jobsEnded, Logger: log, LeaseEnded: func() { jobs.fence() }, Exit: exit,
 	})
 	if err != nil {
 		return err

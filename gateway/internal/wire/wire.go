@@ -89,6 +89,7 @@ const (
 	Via
 	Date
 	MaxForwards
+	Authorization
 	Origin
 	FetchSite // Sec-Fetch-Site
 	// Alias is a name that some servers cannot tell from one of the above, because
@@ -581,6 +582,8 @@ func kind(name []byte) Kind {
 			return pick(name, "max-forwards", MaxForwards)
 		}
 		return pick(name, "content-type", ContentType)
+	case 13:
+		return pick(name, "authorization", Authorization)
 	case 14:
 		if name[0]|0x20 == 's' {
 			return pick(name, "sec-fetch-site", FetchSite)
