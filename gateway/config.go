@@ -228,8 +228,8 @@ type Limits struct {
 // nameForm is what function names look like (contract).
 var nameForm = regexp.MustCompile(`^[A-Za-z0-9.\-_]+$`)
 
-// hostForm is what the hosts of routes look like: names, and addresses.
-var hostForm = regexp.MustCompile(`^([A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?)*|\[[0-9A-Fa-f:.]+\])$`)
+// hostForm is what the hosts of routes look like: names, and IPv4 addresses.
+var hostForm = regexp.MustCompile(`^[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?)*$`)
 
 // isListenAddr says whether s is host:port, the port a number.
 func isListenAddr(s string) bool {

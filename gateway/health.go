@@ -122,7 +122,7 @@ func (g *Gateway) quarantine(w *worker, why error, away bool) {
 	}
 	if _, closed := w.setLocked(reasons, 0, why.Error()); closed {
 		g.log.Warn("worker left out", "worker", w.name, "for", wait, "error", why)
-		g.wg.Go(g.wakeAll) // who waits for it need not
+		g.wakeAll() // who waits for it need not
 	}
 }
 

@@ -66,7 +66,7 @@ func TestFailuresCountForOneFunction(t *testing.T) {
 			t.Parallel()
 			cfg := simple(picky(t, "bad", bad, "a"), named(t, "good"))
 			cfg.Health = gateway.Health{Quarantine: time.Hour, MaxQuarantine: time.Hour}
-			cfg.Defaults.Balancer = "random"
+			cfg.Defaults.Balancer, cfg.AdminToken = "random", "secret"
 			g, addr := start(t, cfg)
 			eventually(t, "it is left out for a", func() bool {
 				if status, body := get(t, addr, "/run/a"); status != 200 || body != "good" {
@@ -80,7 +80,9 @@ func TestFailuresCountForOneFunction(t *testing.T) {
 			if w := r.Workers[0]; w.May || w.State != "ready" || !strings.Contains(w.Why, "left out for this function") || w.Failures != 3 {
 				t.Errorf("%+v", w)
 			}
-			if _, text := get(t, addr, "/status"); !strings.Contains(text, "left out for a") {
+			c := dial(t, addr)
+			c.send("GET /status HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer secret\r\n\r\n")
+			if _, text := c.response("GET"); !strings.Contains(text, "left out for a") {
 				t.Errorf("status does not tell:\n%s", text)
 			}
 		})

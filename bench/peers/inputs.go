@@ -15,7 +15,9 @@ func get(lines string) string {
 	return "GET /run/f HTTP/1.1\r\nHost: a\r\n" + lines + "Connection: close\r\n\r\n"
 }
 
-func post(lines, body string) string { return "POST /run/f HTTP/1.1\r\nHost: a\r\n" + lines + "\r\n" + body }
+func post(lines, body string) string {
+	return "POST /run/f HTTP/1.1\r\nHost: a\r\n" + lines + "\r\n" + body
+}
 
 var fromClients = []input{
 	{name: "HTTP/1.2", send: "GET /run/f HTTP/1.2\r\nHost: a\r\nConnection: close\r\n\r\n"},
