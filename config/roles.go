@@ -201,8 +201,10 @@ type JobRules struct {
 	Memory    int    // bytes
 	CPUs      float64
 	Processes int
-	OpenFiles int
-	Cgroup    string
+	// AddressSpace, in bytes, and OpenFiles are of each process, UserProcesses of
+	// all of User.
+	AddressSpace, UserProcesses, OpenFiles int
+	Cgroup                                 string
 }
 
 // JobServer says where a worker answers the calls of the job protocol.
@@ -233,9 +235,11 @@ func NewWorker() (*Worker, *Options) {
 		{name: "job-timeout", value: durationValue(&c.Job.Timeout), help: "end jobs after this time, whatever they ask for; 0 for no limit"},
 		{name: "job-data", value: textValue(&c.Job.Data, "DIR"), help: "keep outputs of jobs here", def: "rota-data/jobs-NAME"},
 		{name: "job-output", value: countValue(&c.Job.Output), help: "keep so many bytes of a job's output, the newest"},
-		{name: "job-memory", value: countValue(&c.Job.Memory), help: "the bytes of memory of a job; 0 for no limit"},
-		{name: "job-cpus", value: amountValue(&c.Job.CPUs), help: "the processors' worth of time of a job; needs a cgroup; 0 for no limit"},
-		{name: "job-processes", value: countValue(&c.Job.Processes), help: "the processes of a job; 0 for no limit"},
+		{name: "job-memory", value: countValue(&c.Job.Memory), help: "bytes of memory of a job; needs --job-cgroup; 0 for no limit"},
+		{name: "job-cpus", value: amountValue(&c.Job.CPUs), help: "processors' worth of time of a job; needs --job-cgroup; 0 for no limit"},
+		{name: "job-processes", value: countValue(&c.Job.Processes), help: "processes and threads of a job; needs --job-cgroup; 0 for no limit"},
+		{name: "job-address-space", value: countValue(&c.Job.AddressSpace), help: "bytes that each process of a job may map (RLIMIT_AS); 0 for no limit"},
+		{name: "job-user-processes", value: countValue(&c.Job.UserProcesses), help: "processes and threads that --job-user may have, of all jobs and besides (RLIMIT_NPROC); 0 for no limit"},
 		{name: "job-open-files", value: countValue(&c.Job.OpenFiles), help: "the open files of a process of a job; 0 for no limit"},
 		{name: "job-cgroup", value: textValue(&c.Job.Cgroup, "DIR"), help: "a directory of cgroup v2, delegated to the worker, to keep the limits with"},
 		{name: "zone", value: textValue(&c.Zone, "NAME"), help: "where failures are shared"},

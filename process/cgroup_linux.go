@@ -66,6 +66,11 @@ func OpenCgroup(dir string) (*Cgroup, error) {
 	return c, nil
 }
 
+// keeps reports whether limits of a controller can be kept.
+func (c *Cgroup) keeps(controller string) bool {
+	return c != nil && slices.Contains(c.controllers, controller)
+}
+
 // Close removes the directory, if it is empty.
 func (c *Cgroup) Close() error {
 	if err := os.Remove(c.dir); err != nil && !errors.Is(err, os.ErrNotExist) {

@@ -62,6 +62,16 @@ type Cgroup struct{}
 // OpenCgroup says so.
 func OpenCgroup(string) (*Cgroup, error) { return nil, errors.ErrUnsupported }
 
+func (c *Cgroup) keeps(string) bool { return false }
+
+// Possible refuses limits: this system has no way to set those of a child.
+func (l Limits) Possible(cgroup *Cgroup, u *User) error {
+	if l != (Limits{}) {
+		return &rota.FieldError{Field: "limits", Value: "set", Want: "none on this system"}
+	}
+	return nil
+}
+
 // Close does nothing.
 func (c *Cgroup) Close() error { return nil }
 

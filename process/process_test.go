@@ -51,7 +51,7 @@ func TestRun(t *testing.T) {
 		{"unread stdin", Spec{Argv: []string{"true"}, Stdin: strings.NewReader(strings.Repeat("x", 1<<20))}, "exit status 0", "", ""},
 		{"a reader that never ends", Spec{Argv: []string{"true"}, Stdin: blocked{t.Context()}}, "exit status 0", "", ""},
 		{"open files", Spec{Argv: []string{"sh", "-c", "ulimit -n"}, Limits: Limits{OpenFiles: 17}}, "exit status 0", "17\n", ""},
-		{"memory", Spec{Argv: []string{"sh", "-c", "ulimit -v"}, Limits: Limits{Memory: 64 << 20}}, "exit status 0", "65536\n", ""},
+		{"address space", Spec{Argv: []string{"sh", "-c", "ulimit -v"}, Limits: Limits{AddressSpace: 64 << 20}}, "exit status 0", "65536\n", ""},
 		{"cpu time", Spec{Argv: []string{"sh", "-c", "ulimit -t"}, Limits: Limits{CPUTime: 1500 * time.Millisecond}}, "exit status 0", "2\n", ""},
 		{"cpu time over", Spec{Argv: []string{"sh", "-c", "while :; do :; done"}, Limits: Limits{CPUTime: time.Second}}, "signal: CPU time limit exceeded", "", ""},
 		{"file size", Spec{Argv: []string{"dd", "if=/dev/zero", "of=" + filepath.Join(dir, "big"), "bs=4096", "count=2"}, Limits: Limits{FileSize: 4096}}, "signal: file size limit exceeded", "", ""},
@@ -104,7 +104,11 @@ func TestSpecAtFault(t *testing.T) {
 		{"grace", Spec{Argv: []string{"true"}, Grace: -1}},
 		{"limits.memory", Spec{Argv: []string{"true"}, Limits: Limits{Memory: -1}}},
 		{"limits.cpus", Spec{Argv: []string{"true"}, Limits: Limits{CPUs: 1}}},
-		{"limits.processes", Spec{Argv: []string{"true"}, Limits: Limits{Processes: 1}, User: &User{}}},
+		{"limits.memory", Spec{Argv: []string{"true"}, Limits: Limits{Memory: 1}}},
+		{"limits.processes", Spec{Argv: []string{"true"}, Limits: Limits{Processes: 1}, User: &User{UID: 7}}},
+		{"limits.user_processes", Spec{Argv: []string{"true"}, Limits: Limits{UserProcesses: 1}}},
+		{"limits.user_processes", Spec{Argv: []string{"true"}, Limits: Limits{UserProcesses: 1}, User: &User{}}},
+		{"limits.address_space", Spec{Argv: []string{"true"}, Limits: Limits{AddressSpace: -1}}},
 	} {
 		_, err := Start(t.Context(), c.spec)
 		var field *rota.FieldError

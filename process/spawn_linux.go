@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"syscall"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -16,13 +15,13 @@ func (p *Process) spawn(spec Spec) error {
 	if spec.Host {
 		attr.Pdeathsig = syscall.SIGCONT
 	}
-	if u := spec.User; u != nil && (int(u.UID) != os.Geteuid() || int(u.GID) != os.Getegid() || len(u.Groups) > 0) {
+	if u := spec.User; u.switches() {
 		attr.Credential = &syscall.Credential{Uid: u.UID, Gid: u.GID, Groups: u.Groups}
 	}
 	if p.cgroup != nil {
 		attr.UseCgroupFD, attr.CgroupFD = true, int(p.cgroup.dir.Fd())
 	}
-	limits := spec.Limits.rlimits(p.cgroup != nil)
+	limits := spec.Limits.rlimits()
 	// A traced child stops at its exec, before its first instruction: that is
 	// when its limits can be set and nothing has escaped them.
 	attr.Ptrace = len(limits) > 0
@@ -42,28 +41,6 @@ func (p *Process) spawn(spec Spec) error {
 		}
 		return pid, nil
 	})
-}
-
-type rlimit struct {
-	resource int
-	value    uint64
-}
-
-func (l Limits) rlimits(cgroup bool) []rlimit {
-	var out []rlimit
-	add := func(resource int, v int64) {
-		if v > 0 {
-			out = append(out, rlimit{resource, uint64(v)})
-		}
-	}
-	if !cgroup {
-		add(unix.RLIMIT_AS, l.Memory)
-		add(unix.RLIMIT_NPROC, l.Processes)
-	}
-	add(unix.RLIMIT_NOFILE, l.OpenFiles)
-	add(unix.RLIMIT_FSIZE, l.FileSize)
-	add(unix.RLIMIT_CPU, int64((l.CPUTime+time.Second-1)/time.Second))
-	return out
 }
 
 // limitTraced sets the limits of a child that stopped at its exec and lets it go.

@@ -3,7 +3,6 @@ package process
 import (
 	"fmt"
 	"io"
-	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -61,23 +60,6 @@ type Spec struct {
 	Cgroup *Cgroup
 }
 
-// Limits bound a process. Zero fields mean no limit.
-type Limits struct {
-	// Memory in bytes: memory.max of the cgroup, else RLIMIT_AS of each process.
-	Memory int64
-	// CPUs is the number of processors' worth of time: cpu.max. It needs a cgroup.
-	CPUs float64
-	// Processes is the most processes and threads: pids.max of the cgroup, else
-	// RLIMIT_NPROC, which counts all of the user's and which root ignores.
-	Processes int64
-	// OpenFiles of each process (RLIMIT_NOFILE).
-	OpenFiles int64
-	// FileSize in bytes of each file that is written (RLIMIT_FSIZE).
-	FileSize int64
-	// CPUTime of each process (RLIMIT_CPU), in whole seconds, rounded up.
-	CPUTime time.Duration
-}
-
 // User is an identity of the machine.
 type User struct {
 	UID, GID uint32
@@ -122,39 +104,7 @@ func (s *Spec) Validate() error {
 	if s.Grace < 0 {
 		return &rota.FieldError{Field: "grace", Value: s.Grace.String(), Want: "zero or more"}
 	}
-	return s.Limits.validate(s.Cgroup != nil, s.User)
-}
-
-// Validate returns a *rota.FieldError for a limit that is out of range, or that
-// cannot be kept without a cgroup (cgroup says whether there is one) by user.
-func (l Limits) validate(cgroup bool, user *User) error {
-	for _, f := range []struct {
-		field string
-		value int64
-	}{
-		{"limits.memory", l.Memory},
-		{"limits.processes", l.Processes},
-		{"limits.open_files", l.OpenFiles},
-		{"limits.file_size", l.FileSize},
-		{"limits.cpu_time", int64(l.CPUTime)},
-	} {
-		if f.value < 0 {
-			return &rota.FieldError{Field: f.field, Value: f.value, Want: "zero or more"}
-		}
-	}
-	if math.IsNaN(l.CPUs) || math.IsInf(l.CPUs, 0) || l.CPUs < 0 {
-		return &rota.FieldError{Field: "limits.cpus", Value: l.CPUs, Want: "a finite number, zero or more"}
-	}
-	if cgroup {
-		return nil
-	}
-	if l.CPUs > 0 {
-		return &rota.FieldError{Field: "limits.cpus", Value: l.CPUs, Want: "a cgroup to keep it with; there is none"}
-	}
-	if root := user == nil && os.Geteuid() == 0 || user != nil && user.UID == 0; l.Processes > 0 && root {
-		return &rota.FieldError{Field: "limits.processes", Value: l.Processes, Want: "a cgroup, or a user other than root, to keep it with"}
-	}
-	return nil
+	return s.Limits.validate(s.Cgroup, s.User)
 }
 
 // environ returns the environment to hand over.

@@ -82,6 +82,7 @@ func runnerConfig(c *config.Worker) (runner.Config, error) {
 	}
 	limits := process.Limits{
 		Memory: int64(rules.Memory), CPUs: rules.CPUs, Processes: int64(rules.Processes), OpenFiles: int64(rules.OpenFiles),
+		AddressSpace: int64(rules.AddressSpace), UserProcesses: int64(rules.UserProcesses),
 	}
 	for _, text := range rules.Allow {
 		argv, err := words.Split(text)
@@ -110,6 +111,12 @@ func runnerConfig(c *config.Worker) (runner.Config, error) {
 func (j *jobs) fence() {
 	if j != nil {
 		j.agent.Fence()
+	}
+}
+
+func (j *jobs) die() {
+	if j != nil {
+		j.agent.Die()
 	}
 }
 

@@ -59,20 +59,19 @@ func KeepWorker(ctx context.Context, c *config.Worker, logTo io.Writer) error {
 // keeperGC keeps the heap of a keeper small: it has next to nothing on it.
 const keeperGC = 20
 
-// joinKeeper takes up the link to the keeper. When the keeper is gone, the worker
-// has died: all that it has started is killed, and it ends. Its lease tells.
-func joinKeeper(log *slog.Logger) (*supervise.Link, error) {
-	link, err := supervise.Join()
-	if err != nil || link == nil {
-		return nil, err
+// dieWithKeeper ends the worker when its keeper is gone. That is the worker's
+// death: all that it has started is killed, nothing is handed over, jobs are lost.
+func dieWithKeeper(link *supervise.Link, jobs *jobs, log *slog.Logger) {
+	if link == nil {
+		return
 	}
 	go func() {
 		<-link.Lost()
 		log.Error("the keeper is gone; the worker ends")
+		jobs.die()
 		process.KillAll()
 		os.Exit(1)
 	}()
-	return link, nil
 }
 
 // exitReporter tells whichever scheduler answers that a worker is dead.

@@ -50,7 +50,7 @@ func Worker(ctx context.Context, c *config.Worker, logTo io.Writer) error {
 		logs.Flush(logTo)
 		os.Exit(status)
 	}
-	link, err := joinKeeper(log)
+	link, err := supervise.Join()
 	if err != nil {
 		return err
 	}
@@ -81,6 +81,7 @@ func Worker(ctx context.Context, c *config.Worker, logTo io.Writer) error {
 		return err
 	}
 	defer jobs.close()
+	dieWithKeeper(link, jobs, log)
 	if n := process.Sweep(); n > 0 {
 		log.Warn("killed what workers that died have left behind", "processes", n)
 	}

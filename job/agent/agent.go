@@ -129,8 +129,11 @@ func (a *Agent) Fence() {
 		a.link.cancel()
 	}
 	a.mu.Unlock()
-	a.runner.Fence(false)
+	a.runner.Fence()
 }
+
+// Die kills all jobs, as lost; the worker calls it when it has to end at once.
+func (a *Agent) Die() { a.runner.Die() }
 
 // Run serves until ctx ends, then stops all jobs in order: their ends are told
 // if a scheduler is there, and by the next start if not. last bounds that.

@@ -128,8 +128,7 @@ func (c *command) check(field string, cgroup *process.Cgroup) error {
 	if c.Timeout < 0 {
 		return &rota.FieldError{Field: field + ".timeout", Value: c.Timeout.String(), Want: "zero or more"}
 	}
-	probe := process.Spec{Argv: c.Argv[:1], Limits: c.Limits, User: c.user, Cgroup: cgroup}
-	if err := probe.Validate(); err != nil {
+	if err := c.Limits.Possible(cgroup, c.user); err != nil {
 		var fe *rota.FieldError
 		if errors.As(err, &fe) {
 			return &rota.FieldError{Field: field + "." + fe.Field, Value: fe.Value, Want: fe.Want}

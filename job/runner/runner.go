@@ -373,17 +373,22 @@ func (r *Runner) Stop(id string, g rota.Generation, grace time.Duration) error {
 	return nil
 }
 
-// Fence kills every attempt whose job would be run again elsewhere (all says
-// whether the others too), and returns when they are dead. The worker calls it
-// at the end of its lease.
-func (r *Runner) Fence(all bool) {
+// Fence kills every attempt whose job would be run again elsewhere, and returns
+// when they are dead: they are lost. The worker calls it at the end of its lease.
+func (r *Runner) Fence() { r.kill(func(a *attempt) bool { return a.spec.Rerun }, true) }
+
+// Die kills every attempt and returns when they are dead: they are lost. The
+// worker calls it when it has to end at once.
+func (r *Runner) Die() { r.kill(func(*attempt) bool { return true }, true) }
+
+func (r *Runner) kill(which func(*attempt) bool, lost bool) {
 	r.mu.Lock()
 	var dying []*attempt
 	for _, a := range r.attempts {
-		if a.state.Done() || !all && !a.spec.Rerun {
+		if a.state.Done() || !which(a) {
 			continue
 		}
-		a.stopped, a.fenced = true, !all
+		a.stopped, a.fenced = true, a.fenced || lost
 		if a.process != nil {
 			a.process.Stop(0)
 		}
@@ -490,7 +495,7 @@ func (r *Runner) Close(ctx context.Context) {
 	select {
 	case <-ended:
 	case <-ctx.Done():
-		r.Fence(true)
+		r.kill(func(*attempt) bool { return true }, false)
 		<-ended
 	}
 	r.mu.Lock()

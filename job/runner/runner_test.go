@@ -175,7 +175,8 @@ func TestEnds(t *testing.T) {
 		{"timeout", func(s *job.Spec) { s.Timeout = 20 * time.Millisecond }, nil, job.TimedOut, "terminated"},
 		{"stop", nil, func(h *host) error { return h.Stop(id, 1, 0) }, job.Stopped, "terminated"},
 		{"stop of a stubborn one", func(s *job.Spec) { *s = sh(stubborn) }, func(h *host) error { return h.Stop(id, 1, 10*time.Millisecond) }, job.Stopped, "killed"},
-		{"fence", func(s *job.Spec) { s.Rerun = true }, func(h *host) error { h.Fence(false); return nil }, job.Lost, "killed"},
+		{"death", func(*job.Spec) {}, func(h *host) error { h.Die(); return nil }, job.Lost, "killed"},
+		{"fence", func(s *job.Spec) { s.Rerun = true }, func(h *host) error { h.Fence(); return nil }, job.Lost, "killed"},
 		{"close", nil, func(h *host) error { h.Close(context.Background()); return nil }, job.Stopped, "terminated"},
 		{"a signal of its own", func(s *job.Spec) { *s = sh("kill -9 $$") }, nil, job.Failed, "killed"},
 	} {
@@ -223,7 +224,7 @@ func TestFenceLeavesOthers(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.next(t, job.Running)
-	h.Fence(false)
+	h.Fence()
 	if h.Running() != 1 {
 		t.Error("a job that asked for nothing was killed")
 	}
