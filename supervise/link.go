@@ -49,6 +49,7 @@ func Join() (*Link, error) {
 		}
 	}
 	l := &Link{says: saysFD, lost: make(chan struct{})}
+	l.write(joined)
 	r := os.NewFile(lostFD, "keeper")
 	go func() {
 		_, _ = io.Copy(io.Discard, r) // ends with the keeper
@@ -79,9 +80,21 @@ func (l *Link) Hold() (release func()) {
 func (l *Link) Until(t time.Time) {
 	if l != nil {
 		at := monotonic() + time.Until(t).Nanoseconds()
-		l.change(func() { l.until = at })
+		l.change(func() {
+			if l.until == 0 {
+				l.write(leased)
+			}
+			l.until = at
+		})
 	}
 }
+
+// What a worker says once beside moments: that it says things, and that it has
+// trusted a lease.
+const (
+	joined = -1
+	leased = -2
+)
 
 // change tells the keeper what follows from a change: the end of the lease, by
 // the clock that both share, or 0 while nothing has to end by then.
@@ -97,7 +110,14 @@ func (l *Link) change(f func()) {
 		return
 	}
 	l.said = now
-	_, err := unix.Write(l.says, binary.NativeEndian.AppendUint64(nil, uint64(now)))
+	l.write(now)
+}
+
+func (l *Link) write(v int64) {
+	if l.says < 0 {
+		return
+	}
+	_, err := unix.Write(l.says, binary.NativeEndian.AppendUint64(nil, uint64(v)))
 	if err != nil && !errors.Is(err, unix.EINTR) {
 		// It has not read for an hour. Better no word than an old one.
 		_ = unix.Close(l.says)
@@ -113,9 +133,10 @@ func monotonic() int64 {
 	return ts.Nano()
 }
 
-// watch reads what a worker says until its end, and calls fence when a moment
-// has passed by which it should have said that nothing is left to end.
-func watch(says *os.File, fence func()) {
+// watch reads what a worker says until its end. It calls fence when a moment has
+// passed by which the worker should have said that nothing is left to end.
+// leaseless says that it would have told of a lease, and had none.
+func watch(says *os.File, fence func()) (leaseless bool) {
 	var until time.Time
 	late := false
 	for {
@@ -131,12 +152,17 @@ func watch(says *os.File, fence func()) {
 			late = true
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			fence()
-			return
+			return false
 		case err != nil:
-			return // it has ended
+			return leaseless // it has ended
 		default:
+			at := int64(binary.NativeEndian.Uint64(b[:]))
+			if at == joined || at == leased {
+				leaseless = at == joined
+				continue
+			}
 			until = time.Time{}
-			if at := int64(binary.NativeEndian.Uint64(b[:])); at != 0 {
+			if at != 0 {
 				until = time.Now().Add(time.Duration(at - monotonic()))
 			}
 			late = late && !until.IsZero() && time.Now().After(until)

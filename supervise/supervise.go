@@ -166,17 +166,27 @@ func once(ctx context.Context, c Config) error {
 	}
 	c.Logger.Info("worker process started", "worker", c.Name, "incarnation", incarnation, "pid", p.Pid())
 	var fenced atomic.Bool
-	go watch(says, func() {
-		c.Logger.Error("worker stands still past its lease; it is killed", "worker", c.Name, "pid", p.Pid())
-		fenced.Store(true)
-		p.Stop(0)
-	})
+	leaseless := make(chan bool, 1)
+	go func() {
+		leaseless <- watch(says, func() {
+			c.Logger.Error("worker stands still past its lease; it is killed", "worker", c.Name, "pid", p.Pid())
+			fenced.Store(true)
+			p.Stop(0)
+		})
+	}()
 	go passOn(c.Signals, p)
 	exit, err := p.Wait()
 	if err != nil {
 		c.Logger.Warn("what the worker left", "worker", c.Name, "error", err)
 	}
-	report(ctx, c, incarnation)
+	none := false
+	select {
+	case none = <-leaseless:
+	case <-time.After(time.Second): // something else was handed its end of the pipe
+	}
+	if !none || exit.Signal != 0 { // else nobody knows of it, as when its configuration is wrong
+		report(ctx, c, incarnation)
+	}
 	if exit.Success() || exit.Stopped && exit.Signal == syscall.SIGTERM { // asked to, before it had anything to hand over
 		return nil
 	}

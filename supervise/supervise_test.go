@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/rota-project/rota/supervise"
+	"github.com/rota-project/rota/worker"
 
 	"go.uber.org/goleak"
 )
@@ -143,5 +144,36 @@ func TestEnd(t *testing.T) {
 	cancel()
 	if err := <-ended; err != nil || reported != 1 || alive || !strings.Contains(out.String(), "bye") {
 		t.Errorf("%v; reported %d times, its child lived: %v; %q", err, reported, alive, out)
+	}
+}
+
+// TestSaid: what a worker says to its keeper of its lease.
+func TestSaid(t *testing.T) {
+	t.Parallel()
+	const past = `\001\000\000\000\000\000\000\000` // one nanosecond after the machine started
+	for name, c := range map[string]struct {
+		script string
+		status int
+		told   int
+	}{
+		"it never had a lease":              {`printf '\377\377\377\377\377\377\377\377' >&3; exit 4`, 4, 0},
+		"it had one":                        {`printf '\377\377\377\377\377\377\377\377\376\377\377\377\377\377\377\377' >&3; exit 4`, 4, 1},
+		"it says nothing":                   {`exit 4`, 4, 1},
+		"it was killed":                     {`printf '\377\377\377\377\377\377\377\377' >&3; kill -9 $$`, 137, 1},
+		"it stands still past its lease":    {`printf '` + past + `' >&3; sleep 1000`, worker.ExitFenced, 1},
+		"it is stopped past its lease":      {`printf '` + past + `' >&3; kill -STOP $$`, worker.ExitFenced, 1},
+		"nothing has to end with its lease": {`printf '` + past + `\000\000\000\000\000\000\000\000' >&3; exit 4`, 4, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			told := 0
+			err := supervise.Run(t.Context(), supervise.Config{
+				Name: "w", Argv: sh(c.script), Exited: func(context.Context, string) error { told++; return nil },
+			})
+			var ended *supervise.EndedError
+			if !errors.As(err, &ended) || ended.ExitStatus() != c.status || told != c.told {
+				t.Errorf("%v, told %d times", err, told)
+			}
+		})
 	}
 }
