@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"os"
 	"slices"
 	"time"
 
@@ -17,6 +16,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/rota-project/rota"
+	"github.com/rota-project/rota/internal/wholefile"
 )
 
 // JWTConfig says which JWTs are good and what they are good for.
@@ -128,7 +128,7 @@ func (p *patient) RoundTrip(r *http.Request) (*http.Response, error) {
 }
 
 func readPublicKey(path string) (crypto.PublicKey, error) {
-	b, err := os.ReadFile(path)
+	b, err := wholefile.Read(path, wholefile.Most)
 	if err != nil {
 		return nil, fmt.Errorf("oidc: %w", err)
 	}

@@ -156,7 +156,7 @@ func readTokenFile(path string) ([]Token, error) {
 		dec := json.NewDecoder(bytes.NewReader(line))
 		dec.DisallowUnknownFields()
 		if err := dec.Decode(&t); err != nil {
-			return nil, fmt.Errorf("tokens: %s:%d: %w", path, n, err)
+			return nil, fmt.Errorf("tokens: %s:%d: %s", path, n, clip(err.Error()))
 		}
 		if t.ID == "" || t.Hash == (Hash{}) {
 			return nil, fmt.Errorf("tokens: %s:%d: id or hash is missing", path, n)

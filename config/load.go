@@ -17,6 +17,9 @@ import (
 // MaxFile is the most bytes that a configuration file may have.
 const MaxFile = 1 << 20
 
+// maxMarks is linedoc.MaxMarks of a configuration file.
+const maxMarks = 1 << 14
+
 // Error says which value is wrong and where it stands. It is always one line.
 type Error struct {
 	// Where is "rota.toml:3", "ROTA_HTTP", "--http", or the file's name.
@@ -30,12 +33,20 @@ func (e *Error) Error() string {
 	text := address.Text(strings.Join(strings.Fields(e.Err.Error()), " "))
 	switch {
 	case e.Where == "":
-		return e.Key + ": " + text
+		text = e.Key + ": " + text
 	case e.Key == "" || !strings.Contains(e.Where, ":"):
-		return e.Where + ": " + text
+		text = e.Where + ": " + text
+	default:
+		text = e.Where + ": " + e.Key + ": " + text
 	}
-	return e.Where + ": " + e.Key + ": " + text
+	if len(text) > maxText {
+		return strings.ToValidUTF8(text[:maxText], "") + "..."
+	}
+	return text
 }
+
+// maxText is the longest error, in bytes: some quote what is wrong.
+const maxText = 2000
 
 func (e *Error) Unwrap() error { return e.Err }
 
@@ -143,7 +154,7 @@ func (o *Options) loadData(name string, data []byte) error {
 func parseFile(name string, data []byte) (linedoc.Value, error) {
 	switch strings.ToLower(filepath.Ext(name)) {
 	case ".yaml", ".yml", ".json":
-		docs, err := linedoc.YAML(data)
+		docs, err := linedoc.YAML(data, maxMarks)
 		switch {
 		case err != nil:
 			return linedoc.Value{}, err

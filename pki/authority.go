@@ -23,6 +23,7 @@ import (
 
 	"github.com/rota-project/rota"
 	"github.com/rota-project/rota/internal/secretfile"
+	"github.com/rota-project/rota/internal/wholefile"
 )
 
 // Role is what a certificate is for.
@@ -377,7 +378,7 @@ func authority(dir string, now time.Time) (*x509.Certificate, crypto.Signer, err
 }
 
 func readCert(path string) (*x509.Certificate, error) {
-	b, err := os.ReadFile(path)
+	b, err := wholefile.Read(path, wholefile.Most)
 	if err != nil {
 		return nil, fmt.Errorf("pki: %w", err)
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/rota-project/rota"
 	"github.com/rota-project/rota/internal/secretfile"
+	"github.com/rota-project/rota/internal/wholefile"
 )
 
 // checkEvery is how often files are looked at, at most.
@@ -125,7 +126,7 @@ func (s *Source) read() error {
 	}
 	var roots *x509.CertPool
 	if s.files.CA != "" {
-		b, err := os.ReadFile(s.files.CA)
+		b, err := wholefile.Read(s.files.CA, wholefile.Most)
 		if err != nil {
 			return fmt.Errorf("tls: authority: %w", err)
 		}
@@ -191,7 +192,7 @@ func verifyChain(chain []*x509.Certificate, list *revoked, now time.Time) error 
 // KeyPair reads a certificate, with what leads to its authority, and its key,
 // which nobody else may read.
 func KeyPair(cert, key string) (tls.Certificate, error) {
-	c, err := os.ReadFile(cert)
+	c, err := wholefile.Read(cert, wholefile.Most)
 	if err != nil {
 		return tls.Certificate{}, fmt.Errorf("tls: certificate: %w", err)
 	}

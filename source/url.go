@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"os"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -15,6 +14,7 @@ import (
 	"github.com/rota-project/rota"
 	"github.com/rota-project/rota/auth"
 	"github.com/rota-project/rota/internal/address"
+	"github.com/rota-project/rota/internal/wholefile"
 	"github.com/rota-project/rota/pki"
 )
 
@@ -126,7 +126,7 @@ func (a Access) token() (auth.Secret, error) {
 	if a.TokenFile == "" {
 		return "", nil
 	}
-	b, err := os.ReadFile(a.TokenFile)
+	b, err := wholefile.Read(a.TokenFile, wholefile.Most)
 	if err != nil {
 		return "", fmt.Errorf("tasks_token_file: %w", err)
 	}

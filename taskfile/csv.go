@@ -14,6 +14,9 @@ import (
 	"github.com/rota-project/rota/internal/linedoc"
 )
 
+// maxColumns is how many columns a file may have.
+const maxColumns = 1024
+
 // nested are the fields whose cell is JSON.
 var nested = map[string]bool{"resources": true, "require": true, "prefer": true, "affinity": true, "spread": true}
 
@@ -76,6 +79,9 @@ type part struct {
 type cells []cell
 
 func newCells(header []string, mapping map[string]string) (cells, error) {
+	if len(header) > maxColumns {
+		return nil, &rota.FieldError{Field: "columns", Value: len(header), Want: fmt.Sprintf("at most %d", maxColumns)}
+	}
 	columns := make(map[string]int, len(header))
 	for i, name := range header {
 		if _, twice := columns[name]; twice {

@@ -63,7 +63,7 @@ func isField(name string) bool {
 }
 
 func unknownField(name string) error {
-	return &rota.FieldError{Field: name, Value: unknown, Want: "one of " + strings.Join(fields, ", ")}
+	return &rota.FieldError{Field: shorten(name), Value: unknown, Want: "one of " + strings.Join(fields, ", ")}
 }
 
 // lineOf is the line of the field that the error names, or of the task.
@@ -98,7 +98,7 @@ func (d *decoder) wrong(field string, v linedoc.Value, want string) {
 	case linedoc.String:
 		found = shorten(v.Text)
 	case linedoc.Number:
-		found = word(v.Text)
+		found = word(shorten(v.Text))
 	case linedoc.Bool:
 		found = v.Bool
 	}
@@ -240,7 +240,7 @@ func (d *decoder) spread(path string, v linedoc.Value) *rota.Spread {
 }
 
 func (d *decoder) unknownIn(path string, f linedoc.Field, known string) {
-	d.field(path, f.Line, &rota.FieldError{Field: path + "." + f.Name, Value: unknown, Want: "one of " + known})
+	d.field(path, f.Line, &rota.FieldError{Field: path + "." + shorten(f.Name), Value: unknown, Want: "one of " + known})
 }
 
 func (d *decoder) text(field string, v linedoc.Value) string {

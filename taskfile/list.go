@@ -22,13 +22,17 @@ func (l *list) readYAML(data []byte) error {
 	if len(data) > MaxYAMLBytes {
 		return &Error{File: l.file, Err: fmt.Errorf("more than %d bytes of YAML; write it as JSON lines or CSV", MaxYAMLBytes)}
 	}
-	docs, err := linedoc.YAML(data)
+	docs, err := linedoc.YAML(data, linedoc.MaxMarks)
 	return l.addAll(docs, err)
 }
 
 func (l *list) readJSON(data []byte) error {
-	values, err := linedoc.JSON(data)
-	return l.addAll(values, err)
+	err := linedoc.JSONItems(data, "tasks", l.addItem, l.addDocument)
+	var own *Error
+	if err != nil && !errors.As(err, &own) {
+		return l.document(err)
+	}
+	return err
 }
 
 // addAll adds the tasks of each document.
@@ -84,14 +88,18 @@ func (l *list) addDocument(doc linedoc.Value) error {
 
 func (l *list) addItems(items linedoc.Value) error {
 	for _, item := range items.Items {
-		if item.Kind != linedoc.Table {
-			return &Error{File: l.file, Line: item.Line, Record: len(l.tasks) + 1, Err: fmt.Errorf("want a task, found %v", item.Kind)}
-		}
-		if err := l.add(item); err != nil {
+		if err := l.addItem(item); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func (l *list) addItem(item linedoc.Value) error {
+	if item.Kind != linedoc.Table {
+		return &Error{File: l.file, Line: item.Line, Record: len(l.tasks) + 1, Err: fmt.Errorf("want a task, found %v", item.Kind)}
+	}
+	return l.add(item)
 }
 
 // add adds the task that v is.

@@ -34,9 +34,9 @@ import (
 const (
 	// MaxBytes is the most bytes that a list may have.
 	MaxBytes = 512 << 20
-	// MaxYAMLBytes is the most bytes that a list in YAML may have: its tree
-	// takes many times the text. Longer lists are better written by programs,
-	// as JSON lines or CSV.
+	// MaxYAMLBytes is the most bytes that a list in YAML may have, within what
+	// linedoc.MaxMarks allows: its tree takes many times the text. Longer lists are
+	// better written by programs, as JSON lines or CSV, which are read task by task.
 	MaxYAMLBytes = 32 << 20
 	// MaxTasks is the most tasks that a list may have.
 	MaxTasks = 5_000_000

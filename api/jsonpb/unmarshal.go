@@ -26,8 +26,15 @@ func Unmarshal(b []byte, m proto.Message) error {
 	if err == nil {
 		return nil
 	}
-	return toError(err.Error())
+	text := err.Error()
+	if len(text) > maxText { // it quotes what it does not understand
+		text = strings.ToValidUTF8(text[:maxText], "") + "..."
+	}
+	return toError(text)
 }
+
+// maxText is the longest error, in bytes.
+const maxText = 500
 
 var (
 	position = regexp.MustCompile(`^\(line (\d+):(\d+)\): `)

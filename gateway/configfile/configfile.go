@@ -8,6 +8,7 @@ package configfile
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -21,7 +22,9 @@ import (
 	"go.yaml.in/yaml/v4"
 
 	"github.com/rota-project/rota/gateway"
+	"github.com/rota-project/rota/internal/linedoc"
 	"github.com/rota-project/rota/internal/secretfile"
+	"github.com/rota-project/rota/internal/wholefile"
 )
 
 // file is gateway.yaml as it is written.
@@ -197,7 +200,7 @@ func (p *policy) empty() bool { return *p == policy{} }
 
 // Load reads the file. The error names it, and the line and key where it can.
 func Load(path string) (gateway.Config, error) {
-	raw, err := os.ReadFile(path)
+	raw, err := wholefile.Read(path, maxFile)
 	if err != nil {
 		var pe *os.PathError
 		if errors.As(err, &pe) {
@@ -211,6 +214,9 @@ func Load(path string) (gateway.Config, error) {
 	}
 	return cfg, nil
 }
+
+// maxFile is the most bytes that a gateway.yaml, or a file that it names, may have.
+const maxFile = 4 << 20
 
 // Parse reads the text of a gateway.yaml. Files that it names are relative to dir.
 func Parse(raw []byte, dir string) (gateway.Config, error) {
@@ -239,12 +245,15 @@ func (fs *files) follow(name string) string {
 	return name
 }
 
-func (fs *files) read(name string) ([]byte, error) { return os.ReadFile(fs.follow(name)) }
+func (fs *files) read(name string) ([]byte, error) { return wholefile.Read(fs.follow(name), maxFile) }
 
 // secret reads a file that nobody else may read.
 func (fs *files) secret(name string) ([]byte, error) { return secretfile.Read(fs.follow(name)) }
 
 func parse(raw []byte, from *files) (gateway.Config, error) {
+	if err := linedoc.CheckYAML(raw, linedoc.MaxMarks); err != nil || len(raw) > maxFile {
+		return gateway.Config{}, cmp.Or(err, fmt.Errorf("more than %d bytes", maxFile))
+	}
 	var f file
 	dec := yaml.NewDecoder(bytes.NewReader(raw))
 	dec.KnownFields(true)

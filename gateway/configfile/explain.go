@@ -12,6 +12,17 @@ import (
 // explain says where in the file an error of the decoder is, and what is wanted
 // there, in the file's words: of Go's types nobody who writes it has heard.
 func explain(raw []byte, err error) error {
+	err = explained(raw, err)
+	if text := err.Error(); len(text) > maxText { // it quotes what is wrong
+		return errors.New(strings.ToValidUTF8(text[:maxText], "") + "...")
+	}
+	return err
+}
+
+// maxText is the longest error, in bytes.
+const maxText = 500
+
+func explained(raw []byte, err error) error {
 	var all *yaml.LoadErrors
 	if !errors.As(err, &all) || len(all.Errors) == 0 {
 		return errors.New(strings.TrimPrefix(oneLine(err), "yaml: "))

@@ -5,13 +5,13 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/rota-project/rota/gateway"
+	"github.com/rota-project/rota/internal/wholefile"
 )
 
 // pollEvery is how often the files are looked at. Looking at what they say works on
@@ -39,7 +39,7 @@ type Watcher struct {
 func Watch(ctx context.Context, path string, g *gateway.Gateway, log *slog.Logger) *Watcher {
 	ctx, cancel := context.WithCancel(ctx)
 	w := &Watcher{path: path, g: g, log: log, cancel: cancel, done: make(chan struct{})}
-	if raw, err := os.ReadFile(path); err == nil {
+	if raw, err := wholefile.Read(path, maxFile); err == nil {
 		_, _ = w.parse(raw) // for the files that it names: it is in force already
 	}
 	w.seen, _ = w.look()
@@ -88,7 +88,7 @@ func (w *Watcher) poll() {
 func (w *Watcher) look() (sum [sha256.Size]byte, whole bool) {
 	h := sha256.New()
 	for _, name := range append([]string{w.path}, w.named...) {
-		b, err := os.ReadFile(name)
+		b, err := wholefile.Read(name, maxFile)
 		if err != nil {
 			return sum, false
 		}
@@ -107,7 +107,7 @@ func (w *Watcher) parse(raw []byte) (gateway.Config, error) {
 
 // reload puts the files in force, or says in log and status why not.
 func (w *Watcher) reload() {
-	raw, err := os.ReadFile(w.path)
+	raw, err := wholefile.Read(w.path, maxFile)
 	var cfg gateway.Config
 	if err == nil {
 		cfg, err = w.parse(raw)

@@ -16,6 +16,7 @@ import (
 
 	"github.com/rota-project/rota/balance"
 	"github.com/rota-project/rota/gateway"
+	"github.com/rota-project/rota/internal/wholefile"
 )
 
 // FileError says what is wrong in a configuration file, in one line.
@@ -56,11 +57,11 @@ func (c Config) Strict(path string) error {
 // Load reads a configuration file and the registry that it names. The error is a
 // *FileError. Keys that mean nothing are passed over, and listed in Config.Unknown.
 func Load(path string) (Config, error) {
-	raw, err := os.ReadFile(path)
+	raw, err := wholefile.Read(path, wholefile.Most)
 	if err != nil {
 		return Config{}, &FileError{path, "", reason(err)}
 	}
-	return parse(path, raw, os.ReadFile)
+	return parse(path, raw, func(name string) ([]byte, error) { return wholefile.Read(name, 16*wholefile.Most) })
 }
 
 func reason(err error) error {

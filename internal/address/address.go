@@ -62,24 +62,46 @@ func (e *shownError) Unwrap() error { return e.err }
 func ends(r rune) bool { return r <= ' ' || strings.ContainsRune("\"'`<>\u00a0", r) }
 
 // word shows one word: addresses may stand in it one after another, divided by
-// commas, as in a list.
+// commas, as in a list, and one within another.
 func word(s string) string {
-	before, rest, ok := strings.Cut(s, "://")
-	if !ok {
+	if !strings.Contains(s, "://") {
 		return bare(s)
 	}
-	scheme := before[strings.LastIndexFunc(before, func(r rune) bool {
-		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && !strings.ContainsRune("+-.", r)
-	})+1:]
-	lead := bare(before[:len(before)-len(scheme)])
-	// The next address of a list begins after a comma.
-	next := ""
-	if i := strings.Index(rest, "://"); i >= 0 {
-		if j := strings.LastIndexByte(rest[:i], ','); j >= 0 {
-			rest, next = rest[:j], ","+word(rest[j+1:])
+	var b strings.Builder
+	from, at := 0, 0 // where the address begins, and the piece that is looked at
+	for piece := range strings.SplitAfterSeq(s, ",") {
+		if strings.Contains(piece, "://") && at > from {
+			one(&b, s[from:at])
+			from = at
+		}
+		at += len(piece)
+	}
+	one(&b, s[from:])
+	return b.String()
+}
+
+// one shows an address, and what stands before its scheme.
+func one(b *strings.Builder, s string) {
+	comma := strings.HasSuffix(s, ",")
+	s = strings.TrimSuffix(s, ",")
+	before, rest, ok := strings.Cut(s, "://")
+	if !ok {
+		b.WriteString(bare(s))
+	} else {
+		scheme := before[strings.LastIndexFunc(before, func(r rune) bool {
+			return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && !strings.ContainsRune("+-.", r)
+		})+1:]
+		b.WriteString(bare(before[:len(before)-len(scheme)]) + scheme)
+		for piece := range strings.SplitSeq(rest, "://") {
+			b.WriteString("://" + located(piece))
+			if strings.ContainsAny(piece, "?#") { // the rest is its query's
+				break
+			}
 		}
 	}
-	return lead + scheme + "://" + located(rest) + next
+	if comma {
+		b.WriteByte(',')
+	}
 }
 
 // located shows what follows the scheme.

@@ -29,6 +29,10 @@ func TestText(t *testing.T) {
 		"http://[::1]:80/x, unix:///a/b@c":   "http://[::1]:80/x, unix:///a/b@c",
 		"want http://host:port, or":          "want http://host:port, or",
 		"mailto:x is no address":             "mailto:x is no address",
+		"a://b://u:PW@h":                     "a://b://***@h",
+		"http://h?x=http://u:PW@h/PW":        "http://h?x=***",
+		"a://b://c,http://u:P,W@h,d":         "a://b://c,http://***@h,d",
+		"http://u:P://W@h":                   "http://***://***@h",
 		"http://h:1: no route":               "http://h:1: no route",
 	} {
 		if got := address.Text(in); got != want {

@@ -2,11 +2,17 @@
 // the line of everything, so that whoever reads a file into something typed can
 // say where it is wrong.
 //
+// Memory and time are proportional to the text, with a stated factor: texts are
+// scanned for what would cost more, before a library is given them.
+//
 // The readers of task files and of configuration call it. It knows nothing of
 // what the documents mean, and never follows anything outside of them.
 package linedoc
 
-import "fmt"
+import (
+	"fmt"
+	"strings"
+)
 
 // Kind is what a value is.
 type Kind uint8
@@ -31,8 +37,18 @@ const (
 	MaxDepth = 32
 	// MaxFields is how many names one table may have.
 	MaxFields = 1024
-	// maxExpanded is how many values the aliases of a YAML document may add.
-	maxExpanded = 1 << 20
+	// MaxMarks is how many line ends, colons, dashes before blanks, and, counted
+	// fourfold, commas and brackets a text in YAML may have: each may be a value, and
+	// a value takes up to 1 KB to read, between brackets 2.5 KB.
+	MaxMarks = 1 << 18
+	// MaxValues is how many values one item of a JSON text may have: a task, or a
+	// text that is no list.
+	MaxValues = 1 << 16
+	// The aliases of a YAML text may add a value for each of its bytes, and so many.
+	extraExpanded, maxExpanded = 2048, 1 << 18
+	// A text in TOML may have so many keys and headers, marks as above, and dots in
+	// one key: its library takes time by the square of keys.
+	maxTOMLKeys, maxTOMLMarks, maxTOMLDots = 1024, 1 << 14, 256
 )
 
 // Value is a node of the tree.
@@ -72,7 +88,16 @@ func (e *Error) Error() string {
 }
 
 func errorf(line int, format string, args ...any) *Error {
-	return &Error{line, fmt.Sprintf(format, args...)}
+	return &Error{line, shorten(fmt.Sprintf(format, args...))}
+}
+
+// shorten keeps what a text quotes from making an error as long as the text.
+func shorten(s string) string {
+	const most = 300
+	if len(s) <= most {
+		return s
+	}
+	return strings.ToValidUTF8(s[:most], "") + "..."
 }
 
 // add appends a field to a table and refuses a name that is there already.

@@ -17,6 +17,9 @@ import (
 // What the values are comes from the library's decoder. Only their lines come
 // from its parser, whose interface may change.
 func TOML(data []byte) (Value, error) {
+	if err := checkTOML(data); err != nil {
+		return Value{}, err
+	}
 	var m map[string]any
 	if err := toml.Unmarshal(data, &m); err != nil {
 		return Value{}, tomlError(err)
@@ -57,7 +60,7 @@ func tomlValue(x any, path string, lines map[string]int, depth int) (Value, erro
 	case toml.LocalDateTime:
 		v.Kind, v.Text = String, x.String()
 	case []any:
-		v.Kind = List
+		v.Kind, v.Items = List, make([]Value, 0, len(x))
 		for _, item := range x {
 			iv, err := tomlValue(item, path, lines, depth+1)
 			if err != nil {

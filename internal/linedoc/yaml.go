@@ -11,14 +11,21 @@ import (
 	"go.yaml.in/yaml/v4"
 )
 
-// YAML reads the documents of data. Aliases are followed; merge keys ("<<") are
+// YAML reads the documents of data, which may have so many marks (see MaxMarks;
+// zero means that). Aliases are followed; merge keys ("<<") are
 // names like any other, so whoever reads the tree refuses them.
 //
 // The library is the one that the YAML project itself keeps; its tree has the
 // line of each node.
-func YAML(data []byte) ([]Value, error) {
+func YAML(data []byte, marks int) ([]Value, error) {
+	if marks == 0 {
+		marks = MaxMarks
+	}
+	if err := checkMarks(data, marks); err != nil {
+		return nil, err
+	}
 	dec := yaml.NewDecoder(bytes.NewReader(data))
-	budget := maxExpanded
+	budget := min(len(data)+extraExpanded, maxExpanded)
 	var docs []Value
 	for {
 		var node yaml.Node
@@ -44,7 +51,7 @@ func yamlValue(n *yaml.Node, depth int, inAlias *yaml.Node, budget *int) (Value,
 	}
 	if inAlias != nil {
 		if *budget--; *budget < 0 {
-			return v, errorf(n.Line, "aliases add more than %d values", maxExpanded)
+			return v, errorf(n.Line, "aliases add more values than the text has bytes")
 		}
 	}
 	switch n.Kind { //nolint:exhaustive // the rest is scalars
@@ -56,7 +63,7 @@ func yamlValue(n *yaml.Node, depth int, inAlias *yaml.Node, budget *int) (Value,
 	case yaml.AliasNode:
 		return yamlValue(n.Alias, depth+1, n, budget)
 	case yaml.SequenceNode:
-		v.Kind = List
+		v.Kind, v.Items = List, make([]Value, 0, len(n.Content))
 		for _, c := range n.Content {
 			item, err := yamlValue(c, depth+1, inAlias, budget)
 			if err != nil {
@@ -119,6 +126,6 @@ func yamlError(err error) *Error {
 		out.Line, _ = strconv.Atoi(found[1]) // digits
 		text = yamlLine.ReplaceAllString(text, "")
 	}
-	out.Text = "no YAML: " + strings.Join(strings.Fields(text), " ")
+	out.Text = shorten("no YAML: " + strings.Join(strings.Fields(text), " "))
 	return out
 }

@@ -251,9 +251,12 @@ func RealDirs(dirs []string) (resolved []string, wrong string) {
 func quoted(arg string) string { return "argument " + strconv.Quote(Clip(arg)) }
 
 // Clip shortens text for errors.
-func Clip(s string) string {
-	if len(s) > 64 {
-		return strings.ToValidUTF8(s[:64], "") + "..."
+func Clip(s string) string { return ClipTo(s, 64) }
+
+// ClipTo shortens text to about so many bytes.
+func ClipTo(s string, most int) string {
+	if len(s) > most {
+		return strings.ToValidUTF8(s[:most], "") + "..."
 	}
 	return s
 }

@@ -26,15 +26,21 @@ type word struct {
 	typed    words.Word
 }
 
+// maxCommand bounds what the parser of templates is given, in bytes.
+const maxCommand = 64 << 10
+
 // parse checks the command of c.
 func parse(c Config) (*command, error) {
 	field := "exec." + c.Kind
+	if len(c.Command) > maxCommand {
+		return nil, &rota.FieldError{Field: field, Value: len(c.Command), Want: fmt.Sprintf("at most %d bytes", maxCommand)}
+	}
 	list, err := words.Split(c.Command)
 	if err != nil || len(list) == 0 || list[0] == "" {
-		return nil, &rota.FieldError{Field: field, Value: c.Command, Want: "a command: words, closed quotes"}
+		return nil, &rota.FieldError{Field: field, Value: words.Clip(c.Command), Want: "a command: words, closed quotes"}
 	}
 	if strings.Contains(list[0], "{{") || !words.IsLiteral(list[0]) {
-		return nil, &rota.FieldError{Field: field, Value: list[0], Want: "a program's name: no task may choose what is run"}
+		return nil, &rota.FieldError{Field: field, Value: words.Clip(list[0]), Want: "a program's name: no task may choose what is run"}
 	}
 	cmd := &command{wantsFile: strings.Contains(c.Command, "PayloadFile"), dir: c.dir()}
 	var wrong string
@@ -44,7 +50,7 @@ func parse(c Config) (*command, error) {
 	for _, s := range list {
 		w, err := parseWord(s)
 		if err != nil {
-			return nil, &rota.FieldError{Field: field, Value: s, Want: err.Error()}
+			return nil, &rota.FieldError{Field: field, Value: words.Clip(s), Want: words.ClipTo(err.Error(), 300)}
 		}
 		cmd.words = append(cmd.words, w)
 	}
