@@ -21,10 +21,6 @@ const (
 	lostFD = 4 // the worker reads
 )
 
-// lateBy is how long a keeper that finds itself late looks for what it has not
-// read yet: it may have stood still itself.
-const lateBy = 2 * time.Millisecond
-
 // Link is a worker's end of what joins it to its keeper. It is safe for
 // concurrent use; a nil Link is that of a worker that has none.
 type Link struct {
@@ -138,34 +134,50 @@ func monotonic() int64 {
 // leaseless says that it would have told of a lease, and had none.
 func watch(says *os.File, fence func()) (leaseless bool) {
 	var until time.Time
-	late := false
 	for {
-		wait := until
-		if late {
-			wait = time.Now().Add(lateBy)
-		}
-		_ = says.SetReadDeadline(wait)
+		_ = says.SetReadDeadline(until)
 		var b [8]byte
 		_, err := io.ReadFull(says, b[:])
-		switch {
-		case errors.Is(err, os.ErrDeadlineExceeded) && !late:
-			late = true
-		case errors.Is(err, os.ErrDeadlineExceeded):
-			fence()
-			return false
-		case err != nil:
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			// The keeper may have stood still itself: what has been said counts.
+			_ = says.SetReadDeadline(time.Time{})
+			if err = readNow(says, b[:]); errors.Is(err, unix.EAGAIN) {
+				fence()
+				return false
+			}
+		}
+		if err != nil {
 			return leaseless // it has ended
-		default:
-			at := int64(binary.NativeEndian.Uint64(b[:]))
-			if at == joined || at == leased {
-				leaseless = at == joined
-				continue
-			}
+		}
+		switch at := int64(binary.NativeEndian.Uint64(b[:])); at {
+		case joined, leased:
+			leaseless = at == joined
+		case 0:
 			until = time.Time{}
-			if at != 0 {
-				until = time.Now().Add(time.Duration(at - monotonic()))
-			}
-			late = late && !until.IsZero() && time.Now().After(until)
+		default:
+			until = time.Now().Add(time.Duration(at - monotonic()))
 		}
 	}
+}
+
+// readNow reads what is there without waiting: EAGAIN if nothing is. What is said
+// is written, and so read, whole.
+func readNow(f *os.File, b []byte) error {
+	conn, err := f.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var n int
+	var result error
+	err = conn.Read(func(fd uintptr) bool {
+		n, result = unix.Read(int(fd), b)
+		return true
+	})
+	switch {
+	case err != nil:
+		return err
+	case result == nil && n < len(b):
+		return io.EOF
+	}
+	return result
 }
