@@ -59,6 +59,21 @@ type target struct {
 	Body string `json:"body,omitempty"`
 }
 
+// program is where a program is that .ci/install gets. Without it the test is
+// skipped, and fails in CI.
+func program(t *testing.T, name string) string {
+	t.Helper()
+	path, err := exec.LookPath(name)
+	if err == nil {
+		return path
+	}
+	if os.Getenv("CI") == "true" {
+		t.Fatalf("%s is missing: .ci/install", name)
+	}
+	t.Skipf("SKIPPED for want of %s (.ci/install gets it)", name)
+	return ""
+}
+
 // spawn starts rota and ends it with the test.
 func spawn(t *testing.T, dir string, args ...string) {
 	t.Helper()
@@ -110,13 +125,7 @@ func fetchText(t *testing.T, method, url string) (status int, body string) {
 // TestAPageOfAnotherOrigin has a real browser visit a page that tries everything on
 // every port of rota dev, rota gateway and rota start.
 func TestAPageOfAnotherOrigin(t *testing.T) {
-	chromium, err := exec.LookPath("chromium")
-	if err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("chromium is missing: .ci/install")
-		}
-		t.Skip("SKIPPED for want of chromium (.ci/install gets it)")
-	}
+	chromium := program(t, "chromium")
 	dir := t.TempDir()
 	var ran, stolen atomic.Int64
 	up := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
