@@ -112,9 +112,9 @@ func (g *Guard) Enter(ctx context.Context, method string) (context.Context, *Pas
 	return context.WithValue(ctx, passKey{}, p), p, nil
 }
 
-// hold returns a context that also ends when the credentials do, with that as its
-// cause, whether or not anything is said meanwhile.
-func (g *Guard) hold(ctx context.Context, who Identity) context.Context {
+// Hold returns a context that also ends when the credentials do, with that as its
+// cause, whether or not anything is said meanwhile. ctx must end.
+func (g *Guard) Hold(ctx context.Context, who Identity) context.Context {
 	if who.Kind == Local || who.Kind == Anonymous {
 		return ctx // for good
 	}
@@ -133,7 +133,7 @@ func (g *Guard) AdmitAudited(ctx context.Context, method string) (context.Contex
 		audit(ctx, g.log, who, method, "", err)
 		return ctx, err
 	}
-	return g.hold(ctx, who), nil
+	return g.Hold(ctx, who), nil
 }
 
 // Unary is the interceptor of unary methods.
@@ -174,7 +174,7 @@ func (g *Guard) Stream() grpc.StreamServerInterceptor {
 		defer give()
 		s := &identifiedStream{ServerStream: ss, ctx: ctx, still: func() error { return g.who.Still(who) }}
 		if who.Kind == ByToken || who.Kind == ByJWT { // the end of a certificate closes the connection
-			s.ctx, s.ends = g.hold(ctx, who), true
+			s.ctx, s.ends = g.Hold(ctx, who), true
 		}
 		err = handler(srv, s)
 		if over := s.still(); over != nil {

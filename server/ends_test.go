@@ -21,6 +21,8 @@ import (
 
 	rotav1 "github.com/rota-project/rota/api/rota/v1"
 	"github.com/rota-project/rota/auth"
+	"github.com/rota-project/rota/job/agent"
+	"github.com/rota-project/rota/job/runner"
 	"github.com/rota-project/rota/pki"
 	"github.com/rota-project/rota/program/link"
 	"github.com/rota-project/rota/server"
@@ -30,7 +32,7 @@ import (
 
 // left is how long a certificate that ends in a test is good: longer than what is
 // opened with it takes, on a loaded machine too.
-const left = 5 * time.Second
+const left = 8 * time.Second
 
 // ending issues a worker's certificate that ends soon.
 func (c *closed) ending(t *testing.T, name string) (cert pki.Certificate, src *pki.Source) {
@@ -331,6 +333,8 @@ func TestBearersEnd(t *testing.T) {
 				t.Fatal(resp.Status)
 			}
 
+			follow := c.followed(t, bearer) // over the old calls
+
 			if revoked {
 				tok.Revoked = time.Now()
 				c.tokens.Update([]auth.Token{tok}, nil)
@@ -346,11 +350,85 @@ func TestBearersEnd(t *testing.T) {
 			if text, err := io.ReadAll(resp.Body); err == nil && !strings.Contains(string(text), "credentials") {
 				t.Errorf("the watch over HTTP ends with %q", text)
 			}
+			if err := <-follow; err == nil {
+				t.Error("the output over the old calls ends as if it were whole")
+			}
 			if _, err := rotav1.NewTasksClient(conn).ListTasks(ctx, &rotav1.ListTasksRequest{}); status.Code(err) != codes.Unauthenticated {
 				t.Errorf("a call afterwards: %v", err)
 			}
 		})
 	}
+}
+
+// followed has a worker run a job without an end and follows its output over the
+// old calls; the channel says how that ended.
+func (c *closed) followed(t *testing.T, bearer string) <-chan error {
+	t.Helper()
+	src := c.source(t, pki.Request{Role: pki.Worker, Name: "runs"})
+	w, err := worker.New(worker.Config{Name: "runs", Schedulers: []string{c.grpc}, DialTLS: func() *tls.Config { return src.Client("", "h2") }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.HandleTask("none", func(context.Context, worker.Assigned) error { return nil }); err != nil {
+		t.Fatal(err)
+	}
+	a, err := agent.New(agent.Config{
+		Name: "runs", Incarnation: w.Incarnation(), Runner: runner.Config{Dir: t.TempDir(), Allow: runner.Allow{Any: true}},
+		Connect: func(context.Context) (*grpc.ClientConn, error) {
+			return grpc.NewClient(c.grpc, grpc.WithTransportCredentials(src.Credentials("")))
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		a.Run(ctx, time.Second)
+	}()
+	w.Start()
+	t.Cleanup(func() {
+		cancel()
+		<-ended
+		_ = w.Stop(context.Background())
+	})
+	conn := c.dial(t, c.source(t, pki.Request{}).Credentials(""))
+	asked := metadata.AppendToOutgoingContext(t.Context(), "authorization", bearer)
+	j, err := rotav1.NewJobsClient(conn).RunJob(asked, &rotav1.RunJobRequest{Job: &rotav1.JobDefinition{Argv: []string{"sh", "-c", "echo begun; exec sleep 1000"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	watch, err := rotav1.NewJobsClient(conn).WatchJobs(asked, &rotav1.WatchJobsRequest{Id: j.GetId()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for state := ""; state != "running"; {
+		ev, err := watch.Recv()
+		if err != nil {
+			t.Fatal(err)
+		}
+		state = ev.GetJob().GetState()
+	}
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, c.http+"/stream?worker_id=runs&job_id="+j.GetId(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Authorization", bearer)
+	resp, err := (&http.Client{Transport: &http.Transport{TLSClientConfig: c.source(t, pki.Request{}).Client(""), DisableKeepAlives: true}}).Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if resp.StatusCode != http.StatusOK {
+		t.Fatal(resp.Status)
+	}
+	followed := make(chan error, 1)
+	go func() {
+		defer func() { _ = resp.Body.Close() }()
+		_, err := io.Copy(io.Discard, resp.Body)
+		followed <- err
+	}()
+	return followed
 }
 
 // TestServerRevoked: a client leaves a scheduler whose certificate is revoked, and

@@ -317,11 +317,12 @@ func (s *Server) admit(r *http.Request, method string) (context.Context, *auth.P
 	return ctx, pass, err
 }
 
-// admitOld is admit for the old job calls, whose bodies are paid for whole.
+// admitOld is admit for the old job calls, whose bodies are paid for whole. Its
+// context ends with the credentials, too: output may be followed for long.
 func (s *Server) admitOld(r *http.Request, method string) (context.Context, error) {
 	ctx, pass, err := s.admit(r, method)
 	if err == nil {
-		err = pass.Take(ctx, jobscheduler.MaxBody)
+		ctx, err = s.guard.Hold(ctx, pass.Who()), pass.Take(ctx, jobscheduler.MaxBody)
 	}
 	return ctx, err
 }
