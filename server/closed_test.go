@@ -5,13 +5,11 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/json"
-	"errors"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -151,65 +149,6 @@ func (c *closed) ask(t *testing.T, conf *tls.Config, method, path, body string, 
 		t.Fatal(err)
 	}
 	return resp.StatusCode, string(b)
-}
-
-// TestEveryMethod walks every method that the servers have, and fails on one
-// that the table does not list, or that somebody may call who should not.
-func TestEveryMethod(t *testing.T) {
-	t.Parallel()
-	c := newClosed(t, server.Config{})
-	policy := server.Policy()
-	methods := c.Methods()
-	if len(methods) < 30 {
-		t.Fatalf("only %d methods: %v", len(methods), methods)
-	}
-	ca := c.source(t, pki.Request{})
-	conn := c.dial(t, ca.Credentials(""))
-	worker := c.dial(t, c.source(t, pki.Request{Role: pki.Worker, Name: "w"}).Credentials(""))
-	call := func(conn *grpc.ClientConn, method string, secret auth.Secret) codes.Code {
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-		defer cancel()
-		if secret != "" {
-			ctx = metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+secret.Reveal())
-		}
-		s, err := conn.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true, ClientStreams: true}, method)
-		if err != nil {
-			return status.Code(err)
-		}
-		if err := s.SendMsg(&rotav1.WorkerRequest{}); err != nil && !errors.Is(err, io.EOF) {
-			return status.Code(err)
-		}
-		_ = s.CloseSend()
-		if err := s.RecvMsg(&rotav1.NotifyScheduleResponse{}); err != nil && !errors.Is(err, io.EOF) {
-			return status.Code(err)
-		}
-		return codes.OK
-	}
-	refused := []codes.Code{codes.Unauthenticated, codes.PermissionDenied}
-	for _, m := range methods {
-		rule, ok := policy[m]
-		if !ok {
-			t.Errorf("%s is in no table", m)
-			continue
-		}
-		if got := call(conn, m, ""); rule.Public == slices.Contains(refused, got) {
-			t.Errorf("%s without credentials: %v", m, got)
-		}
-		if got := call(worker, m, ""); !rule.Public && rule.Worker == slices.Contains(refused, got) && !strings.HasSuffix(m, "ReportExit") {
-			t.Errorf("%s by a worker: %v", m, got)
-		}
-		for r := auth.Viewer; r <= auth.Admin; r++ {
-			may := rule.Public || rule.Role != auth.Nobody && r >= rule.Role
-			if got := call(conn, m, c.secrets[r]); may == slices.Contains(refused, got) {
-				t.Errorf("%s by a %v: %v", m, r, got)
-			}
-		}
-	}
-	for m := range policy {
-		if !strings.Contains(m, ".HTTP/") && m != server.LinkMethod && !slices.Contains(methods, m) {
-			t.Errorf("%s is in the table, and nowhere else", m)
-		}
-	}
 }
 
 type route struct{ method, path string }

@@ -48,10 +48,14 @@ func (c *closed) ending(t *testing.T, name string) (cert pki.Certificate, src *p
 	return cert, src
 }
 
+func dialTLS(ctx context.Context, conf *tls.Config, addr string) (net.Conn, error) {
+	return (&tls.Dialer{Config: conf}).DialContext(ctx, "tcp", addr)
+}
+
 // linked connects a node for the messages of programs; the channel says how that ended.
 func (c *closed) linked(t *testing.T, conf *tls.Config, bearer string) <-chan error {
 	t.Helper()
-	k, err := (&tls.Dialer{Config: conf}).DialContext(t.Context(), "tcp", c.grpc)
+	k, err := dialTLS(t.Context(), conf, c.grpc)
 	if err != nil {
 		t.Fatal(err)
 	}
