@@ -6,7 +6,7 @@ import (
 )
 
 // ReadyHandler answers a readiness probe: 200 when this worker takes part in
-// the cluster and everything it was granted runs, or, with ?scope=cluster, when
+// the cluster by a lease that is good and everything it was granted runs, or, with ?scope=cluster, when
 // every task of the cluster runs; else 503 with a line that says why.
 func (w *Worker) ReadyHandler() http.Handler {
 	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
@@ -21,6 +21,8 @@ func (w *Worker) ReadyHandler() http.Handler {
 			return
 		case status != StatusLeftBarrier:
 			why = fmt.Sprintf("worker is %s", status)
+		case !w.Leased():
+			why = "the lease has ended, and no scheduler has renewed it"
 		case scope == "cluster" && !all:
 			why = "not every task of the cluster runs"
 		case held > n:

@@ -38,6 +38,32 @@ func TestReady(t *testing.T) {
 		f.cut()
 		wants("", 200, "") // a short break is none
 		pass(2 * ttl)
-		wants("", 503, "do not run")
+		wants("", 503, "lease has ended")
+	})
+}
+
+// TestReadyWithoutLease: a worker whose lease has ended is not ready, though it has
+// nothing that could not run, and is again with the next one.
+func TestReadyWithoutLease(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake(t)
+		w := start(t, f, worker.Config{}, map[string]worker.TaskFunc{"k": wait})
+		wants := func(code int) {
+			t.Helper()
+			rec := httptest.NewRecorder()
+			w.ReadyHandler().ServeHTTP(rec, httptest.NewRequest(http.MethodGet, "/readyz", http.NoBody))
+			if rec.Code != code {
+				t.Errorf("%d %s, want %d", rec.Code, rec.Body, code)
+			}
+		}
+		wants(200)
+		f.set(func() { f.down = true })
+		f.cut()
+		pass(2 * ttl)
+		wants(503)
+		f.set(func() { f.down = false })
+		pass(2 * ttl)
+		wants(200)
 	})
 }
