@@ -25,6 +25,7 @@ import (
 	"github.com/rota-project/rota/job/runner"
 	"github.com/rota-project/rota/pki"
 	"github.com/rota-project/rota/program/link"
+	"github.com/rota-project/rota/scheduler"
 	"github.com/rota-project/rota/server"
 	"github.com/rota-project/rota/view"
 	"github.com/rota-project/rota/worker"
@@ -87,7 +88,8 @@ func TestCertificatesEnd(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			c := newClosed(t, server.Config{})
+			// A lease that does not end before, for the worker here says nothing more.
+			c := newClosed(t, server.Config{Scheduler: scheduler.Config{Lease: time.Hour}})
 			cert, src := c.ending(t, "w")
 			if name != "expired" {
 				var err error
