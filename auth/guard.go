@@ -125,15 +125,13 @@ func (g *Guard) Hold(ctx context.Context, who Identity) context.Context {
 }
 
 // AdmitAudited is Admit for a route that is no gRPC method: what it refuses is
-// audited. What changes something its handler audits, see Audit. The context that
-// it returns ends with ctx, which must end, or with the credentials.
+// audited. What changes something its handler audits, see Audit.
 func (g *Guard) AdmitAudited(ctx context.Context, method string) (context.Context, error) {
 	ctx, who, err := g.Admit(ctx, method)
 	if err != nil {
 		audit(ctx, g.log, who, method, "", err)
-		return ctx, err
 	}
-	return g.Hold(ctx, who), nil
+	return ctx, err
 }
 
 // Unary is the interceptor of unary methods.

@@ -17,6 +17,8 @@ import (
 const (
 	// JobKind is the kind of all jobs.
 	JobKind = "job"
+	// CallKind is the kind of all calls of functions.
+	CallKind = "call"
 	// AllKinds is the kind of what concerns work of every kind, and the pattern
 	// that is good for it.
 	AllKinds = "*"

@@ -92,7 +92,7 @@ var targets = map[string]struct {
 	reflectionv1.ServerReflection_ServerReflectionInfo_FullMethodName:      {&reflectionv1.ServerReflectionRequest{}, ""},
 	reflectionv1alpha.ServerReflection_ServerReflectionInfo_FullMethodName: {}, // as the one before
 
-	server.LinkMethod: {}, api.MetricsMethod: {}, api.ConsoleMethod: {}, api.OpenAPIMethod: {}, api.AliveMethod: {}, api.ReadyMethod: {},
+	server.LinkMethod: {}, server.CallMethod: {}, api.MetricsMethod: {}, api.ConsoleMethod: {}, api.OpenAPIMethod: {}, api.AliveMethod: {}, api.ReadyMethod: {},
 }
 
 func twice(s string) string { return s + " " + s }

@@ -54,6 +54,7 @@ const (
 	open     = "yyyyyyyyy.." + "...y" + "yy" // a bearer that is no good is never ignored
 	toSee    = ".yyyy......" + "...." + "yy"
 	toJob    = "..yyy......" + "...." + ".y"
+	toCall   = "..yyy......" + "...." + ".." // no token that is limited to other kinds
 	toStop   = "..yyy......" + "...." + "yy" // of a program that has no tasks
 	toApply  = "...yy......" + "...." + ".." // a task of kind other
 	toSteer  = "...yy......" + "...." + ".."
@@ -124,6 +125,7 @@ var matrix = map[string]struct {
 	reflectionv1.ServerReflection_ServerReflectionInfo_FullMethodName:      {toSee, nil},
 	reflectionv1alpha.ServerReflection_ServerReflectionInfo_FullMethodName: {toSee, nil},
 
+	server.CallMethod: {toCall, nil}, // on the gateway's port, which has tests of its own
 	api.MetricsMethod: {toSee, nil},
 	api.ConsoleMethod: {open, nil},
 	api.OpenAPIMethod: {open, nil},

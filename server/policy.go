@@ -83,7 +83,7 @@ func Policy() auth.Policy {
 		reflectionv1.ServerReflection_ServerReflectionInfo_FullMethodName:      see,
 		reflectionv1alpha.ServerReflection_ServerReflectionInfo_FullMethodName: see,
 
-		CallMethod:        submit,
+		CallMethod:        {Role: auth.Submitter, Writes: true, Kind: auth.CallKind},
 		api.MetricsMethod: see,
 		api.ConsoleMethod: {Public: true}, // the page itself holds nothing; what it asks for is asked with a token
 		api.OpenAPIMethod: {Public: true},

@@ -334,10 +334,11 @@ func (s *Server) admitLink(ctx context.Context, c net.Conn, bearer []byte) (cont
 	ctx = metadata.NewIncomingContext(ctx, md)
 	ctx = peer.NewContext(ctx, &peer.Peer{Addr: c.RemoteAddr(), AuthInfo: link.AuthInfo(c)})
 	ctx, err := s.guard.AdmitAudited(ctx, LinkMethod)
-	if err == nil {
-		s.door.Known(c.RemoteAddr().String())
+	if err != nil {
+		return ctx, err
 	}
-	return ctx, err
+	s.door.Known(c.RemoteAddr().String())
+	return s.guard.Hold(ctx, auth.From(ctx)), nil
 }
 
 func (s *Server) handler() (http.Handler, error) {

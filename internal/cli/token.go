@@ -87,7 +87,7 @@ func (a *app) tokenCreate(file *string) *cobra.Command {
 	c.Flags().StringVar(&role, "role", "", "what it may do: viewer, submitter, operator or admin")
 	c.Flags().StringVar(&name, "name", "", "who or what uses it, for the audit")
 	c.Flags().StringSliceVar(&namespaces, "namespace", nil, "where it is good; else everywhere")
-	c.Flags().StringSliceVar(&kinds, "kinds", nil, "kinds of task that it may declare, * for any text (feed-*, program/*), and job for jobs; else all that its role may")
+	c.Flags().StringSliceVar(&kinds, "kinds", nil, "kinds of task that it may declare, * for any text (feed-*, program/*), job for jobs, call for functions; else all that its role may")
 	c.Flags().DurationVar(&life, "life", 0, "how long it is good; 0 for until it is revoked")
 	_ = c.RegisterFlagCompletionFunc("role", cobra.FixedCompletions([]string{"viewer", "submitter", "operator", "admin"}, cobra.ShellCompDirectiveNoFileComp))
 	return c
