@@ -53,6 +53,7 @@ type Scheduler struct {
 	EtcdKey, EtcdCA  string
 	EtcdUser         string
 	EtcdPasswordFile string
+	EtcdHistory      time.Duration
 	DataDir          string // of the embedded etcd
 	NoSync           bool   // do not wait for the disk: rota dev without a data directory
 	Root             string // what the keys of the cluster begin with
@@ -94,7 +95,7 @@ func NewScheduler() (*Scheduler, *Options) {
 	c := &Scheduler{
 		HTTP: DefaultHTTP, GRPC: DefaultGRPC, Gateway: DefaultGateway, DataDir: "rota-data", Root: store.DefaultRoot, Namespace: auth.DefaultNamespace,
 		Lease: 5 * time.Second, Interval: time.Minute, PassTimeout: 30 * time.Second, Debounce: 50 * time.Millisecond,
-		BarrierWait: 5 * time.Second, MaxMoves: 1000, TasksPoll: 30 * time.Second,
+		BarrierWait: 5 * time.Second, MaxMoves: 1000, TasksPoll: 30 * time.Second, EtcdHistory: 10 * time.Minute,
 		Log: Log{Level: "info", Format: "text"},
 	}
 	list := []*option{
@@ -125,6 +126,7 @@ func NewScheduler() (*Scheduler, *Options) {
 		{name: "etcd-key", value: textValue(&c.EtcdKey, "FILE"), help: "its key, PEM"},
 		{name: "etcd-ca", value: textValue(&c.EtcdCA, "FILE"), help: "who may vouch for etcd, PEM"},
 		{name: "etcd-user", value: textValue(&c.EtcdUser, "NAME"), help: "the user to be at etcd"},
+		{name: "etcd-history", value: durationValue(&c.EtcdHistory), help: "how much history of that etcd to keep: older is compacted, for all its users; 0 leaves it alone"},
 		{name: "etcd-password-file", value: textValue(&c.EtcdPasswordFile, "FILE"), help: "a file with that user's password"},
 		{name: "data-dir", value: textValue(&c.DataDir, "DIR"), help: "where the embedded etcd keeps its data"},
 		{name: "root", value: textValue(&c.Root, "NAME"), help: "the cluster's name: what its keys in etcd begin with"},

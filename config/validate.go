@@ -59,6 +59,7 @@ func (c *Scheduler) validate() (string, error) {
 		rule{"etcd-password-file", secret(c.EtcdPasswordFile)},
 		rule{"data-dir", needed(len(c.Etcd) > 0 || c.DataDir != "", "a directory, unless etcd is given")},
 		rule{"lease", leaseTime(c.Lease)},
+		rule{"etcd-history", needed(c.EtcdHistory >= 0, "zero or more")},
 		rule{"interval", positive(c.Interval)},
 		rule{"pass-timeout", positive(c.PassTimeout)},
 		rule{"max-moves", needed(c.MaxMoves > 0, "at least 1")},

@@ -60,6 +60,9 @@ type Config struct {
 	SlowStart time.Duration
 	// Placement is how tasks are placed.
 	Placement placement.Options
+	// History is how much of the store's history is kept: the leader compacts what is
+	// older, once a minute, for all users of that store. Zero leaves it alone.
+	History time.Duration
 	// ForgetLost is how long a lost worker stays in lists. Zero means 1 h.
 	ForgetLost time.Duration
 
@@ -95,6 +98,7 @@ func (c Config) normalize() (Config, error) {
 		{"barrier_wait", &c.BarrierWait, 30 * time.Second, 0},
 		{"slow_start", &c.SlowStart, 0, 0},
 		{"forget_lost", &c.ForgetLost, time.Hour, 0},
+		{"history", &c.History, 0, 0},
 	} {
 		if *d.value == 0 {
 			*d.value = d.zero

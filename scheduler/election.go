@@ -48,8 +48,16 @@ func (s *Scheduler) reign(parent context.Context) error {
 	if err != nil {
 		return err
 	}
-	if _, _, err := st.Txn(ctx, nil, []store.Op{{Key: store.SchedulerKey(s.cfg.Name), Value: value, Lease: lease}}); err != nil {
+	// The key of a namesake that lives, or died less than a lease ago, is left alone:
+	// it would go with this one's lease.
+	key := store.SchedulerKey(s.cfg.Name)
+	ok, _, err := st.Txn(ctx, []store.Cond{{Key: key, By: store.ByCreate}}, []store.Op{{Key: key, Value: value, Lease: lease}})
+	if err != nil {
 		return fmt.Errorf("register: %w", err)
+	}
+	if !ok {
+		sleep(ctx, s.cfg.Lease/5)
+		return fmt.Errorf("another scheduler of the name %q lives, or died less than a lease ago: each needs a name of its own", s.cfg.Name)
 	}
 	kept := make(chan struct{})
 	go func() {

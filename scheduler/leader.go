@@ -119,6 +119,7 @@ func (s *Scheduler) lead(parent context.Context, lease store.LeaseID, epoch int6
 	})
 	defer l.dog.Stop()
 	var sources sync.WaitGroup
+	sources.Go(func() { s.compact(ctx) })
 	for _, src := range s.cfg.Sources {
 		kick := make(chan struct{}, 1)
 		l.kicks = append(l.kicks, kick)

@@ -115,6 +115,8 @@ func unavailable(err error) error {
 	switch {
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return status.Error(codes.DeadlineExceeded, "the store did not answer in time; what was asked may be done or not, ask again")
+	case errors.Is(err, store.ErrNoSpace):
+		return status.Error(codes.ResourceExhausted, "the store is full; nothing was done (docs/etcd.md says how to make room)")
 	case errors.Is(err, store.ErrTooLarge):
 		return status.Error(codes.InvalidArgument, err.Error())
 	}

@@ -119,3 +119,9 @@ type Store interface {
 	// Revoke ends a lease and removes its keys. Ending one that has ended is no error.
 	Revoke(ctx context.Context, id LeaseID) error
 }
+
+// Compactor is a Store whose history can be forgotten: watches from before the
+// revision then end with ErrCompacted.
+type Compactor interface {
+	Compact(ctx context.Context, revision int64) error
+}

@@ -83,7 +83,7 @@ func TestStale(t *testing.T) {
 		if code, _, body := get("/readyz"); (code != http.StatusOK) != stale {
 			t.Errorf("/readyz: %d %s", code, body)
 		}
-		if _, header, body := get("/v1/status"); (header.Get("rota-stale") == "true") != stale || header.Get("rota-age-ms") == "" ||
+		if _, header, body := get("/v1/status"); (header.Get("Rota-Stale") == "true") != stale || header.Get("Rota-Age-Ms") == "" ||
 			strings.Contains(body, `"stale":true`) != stale {
 			t.Errorf("/v1/status: %v %s", header, body)
 		}

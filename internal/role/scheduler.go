@@ -109,6 +109,9 @@ func runNode(ctx context.Context, c *config.Scheduler, sc scheduler.Config, grpc
 	if err != nil {
 		return err
 	}
+	if len(c.Etcd) > 0 { // the embedded one does so by itself
+		sc.History = c.EtcdHistory
+	}
 	sc.Sources = append(sc.Sources, lists...)
 	sv := server.Config{Scheduler: sc, GRPC: grpcL, HTTP: httpL}
 	following, stopFollowing := context.WithCancel(context.WithoutCancel(ctx))

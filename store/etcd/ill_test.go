@@ -3,6 +3,7 @@ package etcd_test
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"net"
 	"strings"
 	"sync"
@@ -87,6 +88,32 @@ func TestSilentMember(t *testing.T) {
 	}
 	if err := s.Revoke(ctx, lease); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestCompact forgets history, and takes it for done if somebody else was faster.
+func TestCompact(t *testing.T) {
+	t.Parallel()
+	e, err := etcd.Embed(t.Context(), etcd.EmbedConfig{DataDir: t.TempDir(), NoSync: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = e.Stop() })
+	s := open(t, etcd.Config{Endpoints: e.Endpoints(), Root: "r/"})
+	var first, last int64
+	for range 5 {
+		if _, last, err = s.Txn(t.Context(), nil, []store.Op{{Key: "a"}}); err != nil {
+			t.Fatal(err)
+		}
+		first = max(first, last-4)
+	}
+	for _, revision := range []int64{last, last, first} {
+		if err := s.Compact(t.Context(), revision); err != nil {
+			t.Errorf("up to %d: %v", revision, err)
+		}
+	}
+	if b := <-s.Watch(t.Context(), "", 1); !errors.Is(b.Err, store.ErrCompacted) {
+		t.Errorf("a watch from before brings %+v", b)
 	}
 }
 
