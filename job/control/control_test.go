@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"net"
 	"os"
 	"path/filepath"
@@ -361,6 +362,12 @@ func TestBadInput(t *testing.T) {
 	refused := n.run(t, &rotav1.JobDefinition{Argv: []string{"echo", "x"}, Retries: 3})
 	if j := n.state(t, refused, "failed"); !strings.Contains(j.GetError(), "not allowed") || j.GetAttempts() != 1 {
 		t.Errorf("%v", j)
+	}
+	for _, retries := range []int64{-1, 1001, 1_000_000_000, 1<<32 + 1, math.MaxInt64, math.MinInt64} {
+		_, err := n.jobs.RunJob(t.Context(), &rotav1.RunJobRequest{Job: &rotav1.JobDefinition{Argv: []string{"echo", "1"}, Retries: retries}})
+		if status.Code(err) != codes.InvalidArgument || !strings.Contains(err.Error(), fmt.Sprint(retries)) {
+			t.Errorf("%d retries: %v", retries, err)
+		}
 	}
 	// Nobody runs this: it waits, and says why.
 	waiting := n.run(t, &rotav1.JobDefinition{Argv: []string{"echo", "1"}, Require: []string{"gpu"}})

@@ -303,11 +303,13 @@ func specOf(d *rotav1.JobDefinition) (job.Spec, error) {
 	s := job.Spec{
 		Argv: d.GetArgv(), Env: d.GetEnv(), Dir: d.GetDir(), Stdin: d.GetStdinBase64(), Timeout: ms(d.GetTimeoutMs()), Grace: ms(d.GetGraceMs()),
 		Resources: d.GetResources(), Worker: d.GetWorker(), Require: d.GetRequire(), Backoff: ms(d.GetBackoffMs()),
-		MaxBackoff: ms(d.GetMaxBackoffMs()), Rerun: d.GetRerun(), Keep: ms(d.GetKeepMs()), Retries: -1,
+		MaxBackoff: ms(d.GetMaxBackoffMs()), Rerun: d.GetRerun(), Keep: ms(d.GetKeepMs()),
 	}
-	if r := d.GetRetries(); r >= 0 && r <= job.MaxRetries {
-		s.Retries = int(r)
+	r := d.GetRetries()
+	if r < 0 || r > job.MaxRetries { // here, where it has not been narrowed
+		return s, &rota.FieldError{Field: "retries", Value: r, Want: fmt.Sprintf("0 to %d", job.MaxRetries)}
 	}
+	s.Retries = int(r)
 	if d.GetStdin() != "" {
 		if len(d.GetStdinBase64()) > 0 {
 			return s, &rota.FieldError{Field: "stdin", Value: "both", Want: "stdin or stdin_base64"}
