@@ -11,6 +11,7 @@ import (
 
 	"github.com/rota-project/rota"
 	rotav1 "github.com/rota-project/rota/api/rota/v1"
+	"github.com/rota-project/rota/internal/logs"
 	"github.com/rota-project/rota/internal/version"
 	"github.com/rota-project/rota/ownership"
 )
@@ -472,6 +473,8 @@ func (l *loop) act(actions []ownership.Action) {
 		case ownership.Die:
 			l.w.log().Error("task outlives its lease; the process ends",
 				"task", a.Instance.String(), "generation", a.Generation)
+			// The logger may be nobody's.
+			logs.Last("rota: worker %s: task %s outlives its lease; the process ends", l.w.cfg.Name, a.Instance)
 			l.w.cfg.Exit(ExitFenced)
 		}
 	}

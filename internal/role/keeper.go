@@ -15,6 +15,7 @@ import (
 	rotav1 "github.com/rota-project/rota/api/rota/v1"
 	"github.com/rota-project/rota/config"
 	"github.com/rota-project/rota/internal/ending"
+	"github.com/rota-project/rota/internal/logs"
 	"github.com/rota-project/rota/process"
 	"github.com/rota-project/rota/supervise"
 
@@ -68,6 +69,7 @@ func dieWithKeeper(link *supervise.Link, jobs *jobs, log *slog.Logger) {
 	go func() {
 		<-link.Lost()
 		log.Error("the keeper is gone; the worker ends")
+		logs.Last("rota: the keeper is gone; the worker ends") // the log's queue is not waited for
 		jobs.die()
 		process.KillAll()
 		os.Exit(1)
