@@ -61,10 +61,14 @@ fuzz: ## every fuzzer for a while: FOR=20s
 bench: bench-placement bench-cluster bench-program bench-jobs bench-balance bench-hostile ## all figures but the gateway's, which needs other gateways installed; each beside what a user would take instead
 
 .PHONY: lint
-lint: ## golangci-lint and the rules of imports
+lint: cross ## golangci-lint and the rules of imports
 	go run $(LINT) run ./...
 	go run ./internal/parts -check
 	cd bench && go vet ./...
+
+.PHONY: cross
+cross: ## everything builds for the systems that we cannot test on; on Windows no processes are started
+	@for os in windows darwin freebsd; do echo "GOOS=$$os"; GOOS=$$os CGO_ENABLED=0 go build ./... || exit 1; done
 
 .PHONY: supply
 supply: ## known vulnerabilities, licences, and the list of parts in bin/sbom.json (asks vuln.go.dev)

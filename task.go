@@ -239,7 +239,7 @@ func validName(field, s string, required bool) error {
 	case s == "" && required:
 		return &FieldError{field, s, "a name; it is missing"}
 	case len(s) > MaxIDLen:
-		return &FieldError{field, s[:32] + "...", fmt.Sprintf("at most %d bytes", MaxIDLen)}
+		return &FieldError{field, strings.ToValidUTF8(s[:32], "") + "...", fmt.Sprintf("at most %d bytes", MaxIDLen)}
 	case !plain(s) && (!utf8.ValidString(s) || strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) || unicode.IsSpace(r) })):
 		return &FieldError{field, s, "printable UTF-8 without white space"}
 	}

@@ -15,6 +15,8 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"github.com/rota-project/rota/internal/text"
 )
 
 // targetFields are the fields of a message that say what it is about, in the order
@@ -124,7 +126,7 @@ func whose(message protoreflect.Name) string {
 
 // quote makes a text one word of the audit's line, and short.
 func quote(s string) string {
-	s = clip(s)
+	s = text.Clip(s, text.Short)
 	if s == "" || strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r == '"' || r == '=' || !unicode.IsPrint(r) }) {
 		return strconv.Quote(s)
 	}

@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/rota-project/rota"
+	"github.com/rota-project/rota/internal/text"
 )
 
 // Kinds of work that are no kinds of task, for Rule.Kind and the patterns of
@@ -91,7 +92,7 @@ func checkKinds(patterns []string) error {
 	}
 	for _, p := range patterns {
 		if p == "" || len(p) > rota.MaxIDLen || strings.ContainsFunc(p, func(r rune) bool { return unicode.IsSpace(r) || !unicode.IsPrint(r) }) {
-			return &rota.FieldError{Field: "kinds", Value: clip(p), Want: fmt.Sprintf("kinds of at most %d bytes without white space, * for any text", rota.MaxIDLen)}
+			return &rota.FieldError{Field: "kinds", Value: text.Clip(p, text.Short), Want: fmt.Sprintf("kinds of at most %d bytes without white space, * for any text", rota.MaxIDLen)}
 		}
 	}
 	return nil

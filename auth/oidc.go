@@ -16,6 +16,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/rota-project/rota"
+	"github.com/rota-project/rota/internal/text"
 	"github.com/rota-project/rota/internal/wholefile"
 )
 
@@ -73,7 +74,7 @@ func NewJWT(ctx context.Context, c JWTConfig) (Verifier, error) {
 	v := &jwtVerifier{cfg: c}
 	if len(c.Keys) == 0 {
 		if at, err := url.Parse(c.Issuer); err != nil || at.Scheme != "https" && !Loopback(at.Host) {
-			return nil, &rota.FieldError{Field: "oidc.issuer", Value: clip(c.Issuer), Want: "https://...: whoever answers in its place could vouch for anybody"}
+			return nil, &rota.FieldError{Field: "oidc.issuer", Value: text.Clip(c.Issuer, text.Short), Want: "https://...: whoever answers in its place could vouch for anybody"}
 		}
 		if c.Client == nil {
 			c.Client = &http.Client{Timeout: issuerTimeout}

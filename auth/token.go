@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/rota-project/rota"
+	"github.com/rota-project/rota/internal/text"
 )
 
 // A token reads "rota_ID_SECRET_CHECK": the id names its record, the secret is
@@ -57,7 +58,7 @@ func (h Hash) MarshalText() ([]byte, error) { return []byte(hex.EncodeToString(h
 // UnmarshalText reads it in hexadecimal.
 func (h *Hash) UnmarshalText(b []byte) error {
 	if n, err := hex.Decode(h[:], b); err != nil || n != len(h) || len(b) != 2*len(h) {
-		return &rota.FieldError{Field: "hash", Value: clip(string(b)), Want: "64 hexadecimal digits"}
+		return &rota.FieldError{Field: "hash", Value: text.Clip(string(b), text.Short), Want: "64 hexadecimal digits"}
 	}
 	return nil
 }
@@ -83,7 +84,7 @@ func NewToken(t Token, now time.Time) (Token, Secret, error) {
 // Validate returns a *rota.FieldError for the first field that is wrong.
 func (t Token) Validate() error {
 	if t.Name == "" || len(t.Name) > rota.MaxIDLen || strings.ContainsFunc(t.Name, func(r rune) bool { return r < ' ' || r == 0x7f }) {
-		return &rota.FieldError{Field: "name", Value: clip(t.Name), Want: fmt.Sprintf("1 to %d printable bytes", rota.MaxIDLen)}
+		return &rota.FieldError{Field: "name", Value: text.Clip(t.Name, text.Short), Want: fmt.Sprintf("1 to %d printable bytes", rota.MaxIDLen)}
 	}
 	if t.Role == Nobody || t.Role > Admin {
 		return &rota.FieldError{Field: "role", Value: t.Role.String(), Want: "viewer, submitter, operator or admin"}
@@ -108,7 +109,7 @@ func CheckNamespace(field, s string) error {
 	if s == "" || len(s) > maxNamespace || strings.ContainsFunc(s, func(r rune) bool {
 		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '-' && r != '_'
 	}) {
-		return &rota.FieldError{Field: field, Value: clip(s), Want: fmt.Sprintf("1 to %d letters, digits, - and _", maxNamespace)}
+		return &rota.FieldError{Field: field, Value: text.Clip(s, text.Short), Want: fmt.Sprintf("1 to %d letters, digits, - and _", maxNamespace)}
 	}
 	return nil
 }
@@ -150,11 +151,4 @@ func (t Token) ended(now time.Time) error {
 		return ErrTokenExpired
 	}
 	return nil
-}
-
-func clip(s string) string {
-	if len(s) > 64 {
-		return s[:64] + "..."
-	}
-	return s
 }

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/rota-project/rota/internal/secretfile"
+	"github.com/rota-project/rota/internal/text"
 )
 
 // Tokens are the records of tokens by id. Looking one up takes no lock. The zero
@@ -156,7 +157,7 @@ func readTokenFile(path string) ([]Token, error) {
 		dec := json.NewDecoder(bytes.NewReader(line))
 		dec.DisallowUnknownFields()
 		if err := dec.Decode(&t); err != nil {
-			return nil, fmt.Errorf("tokens: %s:%d: %s", path, n, clip(err.Error()))
+			return nil, fmt.Errorf("tokens: %s:%d: %s", path, n, text.Clip(err.Error(), text.Short))
 		}
 		if t.ID == "" || t.Hash == (Hash{}) {
 			return nil, fmt.Errorf("tokens: %s:%d: id or hash is missing", path, n)

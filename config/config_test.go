@@ -199,9 +199,9 @@ func TestWorkerAndDevErrors(t *testing.T) {
 		}
 	}
 	for want, flags := range map[string][]string{
-		"--workers: want 1 to 1000":                  {"--workers=0"},
-		"--restart: \"often\": want never or always": {"--restart=often"},
-		"--tasks: open /not/there: no such file":     {"--tasks=/not/there"},
+		"--workers: want 1 to 1000":                           {"--workers=0"},
+		"--restart: \"often\": want never or ended or always": {"--restart=often"},
+		"--tasks: open /not/there: no such file":              {"--tasks=/not/there"},
 	} {
 		_, o := NewDev()
 		if err := load(t, o, "", "", nil, flags...); err == nil || !strings.HasPrefix(err.Error(), want) {

@@ -273,7 +273,7 @@ type Dev struct {
 	Tasks        string            // a list; empty: the flight routes
 	TasksColumns map[string]string // taskfile.Options.Columns
 	DataDir      string            // empty: nothing is kept
-	Restart      string            // never or always: what happens to a worker that died
+	Restart      string            // never, ended or always: which workers that died are started again
 	HTTP, GRPC   string
 	Gateway      string
 	ShowToken    bool // what is printed is read by this user only
@@ -288,7 +288,7 @@ type Dev struct {
 // NewDev returns the defaults and the table of options that fills them.
 func NewDev() (*Dev, *Options) {
 	c := &Dev{
-		Workers: 3, Restart: "never", HTTP: DefaultHTTP, GRPC: DefaultGRPC, Gateway: DefaultGateway, Lease: 5 * time.Second,
+		Workers: 3, Restart: "ended", HTTP: DefaultHTTP, GRPC: DefaultGRPC, Gateway: DefaultGateway, Lease: 5 * time.Second,
 		Log: Log{Level: "warn", Format: "text"},
 	}
 	list := []*option{
@@ -297,7 +297,7 @@ func NewDev() (*Dev, *Options) {
 		{name: "tasks-columns", value: pairsValue(&c.TasksColumns, "FIELD=TEXT,...", ","), help: "how fields are made of a CSV's columns: 'id={a}-{b},weight={n}'"},
 		{name: "data-dir", value: textValue(&c.DataDir, "DIR"), help: "keep the state here; else nothing stays"},
 		{name: "insecure", value: yesValue(&c.Insecure), help: "ask for no token and use no TLS: every user of this machine may do everything"},
-		{name: "restart", value: oneOf(&c.Restart, "never", "always"), help: "whether a worker that died is started again"},
+		{name: "restart", value: oneOf(&c.Restart, "never", "ended", "always"), help: "which workers that died are started again: those that ended by themselves (not by a signal), none or all"},
 		{name: "http", value: textValue(&c.HTTP, "ADDR"), help: "listen here for the HTTP API and the console"},
 		{name: "grpc", value: textValue(&c.GRPC, "ADDR"), help: "listen here for workers and the gRPC API"},
 		{name: "gateway", value: textValue(&c.Gateway, "ADDR"), help: "listen here for calls of functions; empty for no gateway"},

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"github.com/rota-project/rota/internal/text"
 	"sync"
 	"time"
 )
@@ -152,12 +153,7 @@ func (f *failures) list() []Failure {
 	return out
 }
 
-func clip(s string) string {
-	if len(s) > keptText {
-		return s[:keptText] + "..."
-	}
-	return s
-}
+func clip(s string) string { return text.Clip(s, keptText) }
 
 func millis(ns int64) float64 { return float64(ns/1000) / 1000 }
 

@@ -10,6 +10,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/rota-project/rota"
+	"github.com/rota-project/rota/internal/text"
 )
 
 // Limits of a Spec. They keep a job within one value of the store.
@@ -119,7 +120,7 @@ func (s Spec) Validate() error {
 	}
 	if s.Worker != "" {
 		if err := (rota.Worker{Name: s.Worker}).Validate(); err != nil {
-			return &rota.FieldError{Field: "worker", Value: clip(s.Worker), Want: "a worker's name"}
+			return &rota.FieldError{Field: "worker", Value: text.Clip(s.Worker, text.Short), Want: "a worker's name"}
 		}
 	}
 	return s.validateRules()
@@ -136,32 +137,32 @@ func (s Spec) validateCommand() error {
 		return &rota.FieldError{Field: "env", Value: len(s.Env), Want: fmt.Sprintf("at most %d entries", MaxEnv)}
 	}
 	bytes := 0
-	text := func(field, v string) error {
+	plain := func(field, v string) error {
 		bytes += len(v)
 		if strings.IndexByte(v, 0) >= 0 {
-			return &rota.FieldError{Field: field, Value: clip(v), Want: "no NUL byte"}
+			return &rota.FieldError{Field: field, Value: text.Clip(v, text.Short), Want: "no NUL byte"}
 		}
 		if !utf8.ValidString(v) {
-			return &rota.FieldError{Field: field, Value: clip(v), Want: "UTF-8"}
+			return &rota.FieldError{Field: field, Value: text.Clip(v, text.Short), Want: "UTF-8"}
 		}
 		return nil
 	}
 	for _, a := range s.Argv {
-		if err := text("argv", a); err != nil {
+		if err := plain("argv", a); err != nil {
 			return err
 		}
 	}
 	for _, k := range slices.Sorted(maps.Keys(s.Env)) {
 		if k == "" || strings.Contains(k, "=") {
-			return &rota.FieldError{Field: "env", Value: clip(k), Want: "a name without ="}
+			return &rota.FieldError{Field: "env", Value: text.Clip(k, text.Short), Want: "a name without ="}
 		}
 		for _, v := range []string{k, s.Env[k]} {
-			if err := text("env", v); err != nil {
+			if err := plain("env", v); err != nil {
 				return err
 			}
 		}
 	}
-	if err := text("dir", s.Dir); err != nil {
+	if err := plain("dir", s.Dir); err != nil {
 		return err
 	}
 	if bytes > MaxBytes {
@@ -179,20 +180,13 @@ func (s Spec) validateRules() error {
 	}
 	for _, r := range s.Require {
 		if r == "" || len(r) > rota.MaxIDLen || !utf8.ValidString(r) {
-			return &rota.FieldError{Field: "require", Value: clip(r), Want: "a label condition"}
+			return &rota.FieldError{Field: "require", Value: text.Clip(r, text.Short), Want: "a label condition"}
 		}
 	}
 	for _, k := range slices.Sorted(maps.Keys(s.Resources)) {
 		if v := s.Resources[k]; k == "" || math.IsNaN(v) || math.IsInf(v, 0) || v < 0 {
-			return &rota.FieldError{Field: "resources." + clip(k), Value: v, Want: "a finite number, zero or more"}
+			return &rota.FieldError{Field: "resources." + text.Clip(k, text.Short), Value: v, Want: "a finite number, zero or more"}
 		}
 	}
 	return nil
-}
-
-func clip(s string) string {
-	if len(s) > 64 {
-		return s[:64] + "..."
-	}
-	return s
 }

@@ -22,6 +22,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	jobschedulerv1 "github.com/rota-project/rota/api/jobscheduler/v1"
+	"github.com/rota-project/rota/internal/text"
 	"github.com/rota-project/rota/internal/uuid"
 )
 
@@ -183,15 +184,15 @@ func (r *Registry) DeregisterWorker(ctx context.Context, req *jobschedulerv1.Der
 func dialAddress(ctx context.Context, address string) (string, error) {
 	host, port, err := net.SplitHostPort(address)
 	if n, perr := strconv.ParseUint(port, 10, 16); err != nil || perr != nil || n == 0 {
-		return "", fmt.Errorf("address %q: want host:port", clip(address))
+		return "", fmt.Errorf("address %q: want host:port", text.Clip(address, text.Short))
 	}
 	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
 		p, ok := peer.FromContext(ctx)
 		if !ok {
-			return "", fmt.Errorf("address %q: want a host", clip(address))
+			return "", fmt.Errorf("address %q: want a host", text.Clip(address, text.Short))
 		}
 		if host, _, err = net.SplitHostPort(p.Addr.String()); err != nil {
-			return "", fmt.Errorf("address %q: want a host", clip(address))
+			return "", fmt.Errorf("address %q: want a host", text.Clip(address, text.Short))
 		}
 	}
 	return net.JoinHostPort(host, port), nil
@@ -390,11 +391,4 @@ func (r *Registry) Stream(ctx context.Context, workerID, jobID string, out func(
 			}
 		}
 	})
-}
-
-func clip(s string) string {
-	if len(s) > 64 {
-		return s[:64] + "..."
-	}
-	return s
 }

@@ -252,6 +252,16 @@ func (h *Holder) Returned(i rota.Instance, err string, now Time) []Action {
 	return h.step(it, now, nil)
 }
 
+// Failures answers how often in a row the function of an instance that is wanted
+// has returned, and how long after the last time it is called again.
+func (h *Holder) Failures(i rota.Instance) (n uint32, again time.Duration) {
+	it := h.items[i]
+	if it == nil || !it.wanted || it.retryAt == 0 {
+		return 0, 0
+	}
+	return it.restarts, it.backoff
+}
+
 // Acks answers what has changed since it was last asked.
 func (h *Holder) Acks() []Ack {
 	out := inOrder(h.acks)

@@ -23,6 +23,7 @@ import (
 
 	"github.com/rota-project/rota"
 	"github.com/rota-project/rota/internal/secretfile"
+	"github.com/rota-project/rota/internal/text"
 	"github.com/rota-project/rota/internal/wholefile"
 )
 
@@ -239,7 +240,7 @@ func (r Request) file() string { return string(r.Role) + "-" + url.PathEscape(r.
 
 func (r Request) checkName() error {
 	if err := (rota.Worker{Name: r.Name}).Validate(); err != nil || strings.ContainsAny(r.Name, "/\\") || r.Name == ".." {
-		return &rota.FieldError{Field: "name", Value: clip(r.Name), Want: "a name without white space or slashes"}
+		return &rota.FieldError{Field: "name", Value: text.Clip(r.Name, text.Short), Want: "a name without white space or slashes"}
 	}
 	return nil
 }
@@ -255,7 +256,7 @@ func (r Request) template(now time.Time) (*x509.Certificate, error) {
 		return nil, &rota.FieldError{Field: "life", Value: r.Life.String(), Want: fmt.Sprintf("1m to %v", MaxLife)}
 	}
 	t := &x509.Certificate{
-		SerialNumber: serial(), Subject: pkix.Name{CommonName: clip(r.Name), Organization: []string{"rota"}, OrganizationalUnit: []string{string(r.Role)}},
+		SerialNumber: serial(), Subject: pkix.Name{CommonName: text.Clip(r.Name, text.Short), Organization: []string{"rota"}, OrganizationalUnit: []string{string(r.Role)}},
 		NotBefore: now.Add(-backdate), NotAfter: now.Add(r.Life),
 		KeyUsage: x509.KeyUsageDigitalSignature, BasicConstraintsValid: true,
 	}
@@ -265,7 +266,7 @@ func (r Request) template(now time.Time) (*x509.Certificate, error) {
 		} else if validHost(h) {
 			t.DNSNames = append(t.DNSNames, h)
 		} else {
-			return nil, &rota.FieldError{Field: "hosts", Value: clip(h), Want: "DNS names and addresses"}
+			return nil, &rota.FieldError{Field: "hosts", Value: text.Clip(h, text.Short), Want: "DNS names and addresses"}
 		}
 	}
 	server, client := x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth
@@ -427,11 +428,4 @@ func serial() *big.Int {
 	_, _ = rand.Read(b[:]) // never fails (crypto/rand)
 	b[0] &= 0x7f
 	return new(big.Int).SetBytes(b[:])
-}
-
-func clip(s string) string {
-	if len(s) > 64 {
-		return s[:64]
-	}
-	return s
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/rota-project/rota"
+	"github.com/rota-project/rota/internal/text"
 )
 
 // CallServer is the configuration of a worker's port for calls: it shows the
@@ -60,7 +61,7 @@ func (s *Source) CallClient(worker string) *tls.Config {
 			return err
 		}
 		if name, _ := Names(leaf); name == "" || name != worker {
-			return fmt.Errorf("the certificate is not of worker %s", clip(worker))
+			return fmt.Errorf("the certificate is not of worker %s", text.Clip(worker, text.Short))
 		}
 		state.VerifiedChains = chains
 		return s.Verify(state)

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/rota-project/rota"
+	"github.com/rota-project/rota/internal/text"
 )
 
 // RevokedFile is the name of the list of revoked certificates in an authority's
@@ -55,7 +56,7 @@ func (r Revocation) String() string {
 func ParseSerial(s string) (string, error) {
 	digits := strings.TrimLeft(strings.TrimPrefix(strings.ToLower(strings.ReplaceAll(s, ":", "")), "0x"), "0")
 	if s == "" || len(digits) > 40 || strings.Trim(digits, "0123456789abcdef") != "" {
-		return "", &rota.FieldError{Field: "serial", Value: clip(s), Want: "up to 40 hexadecimal digits, as rota cert show prints them"}
+		return "", &rota.FieldError{Field: "serial", Value: text.Clip(s, text.Short), Want: "up to 40 hexadecimal digits, as rota cert show prints them"}
 	}
 	if digits == "" {
 		digits = "0"
@@ -155,7 +156,7 @@ func parseRevocation(line string) (e Revocation, ok bool, err error) {
 	switch role {
 	case Scheduler, Worker, Client, Etcd:
 	default:
-		return e, false, fmt.Errorf("%q: want serial, scheduler, worker, client or etcd", clip(words[0]))
+		return e, false, fmt.Errorf("%q: want serial, scheduler, worker, client or etcd", text.Clip(words[0], text.Short))
 	}
 	switch {
 	case len(words) == 2:
@@ -163,7 +164,7 @@ func parseRevocation(line string) (e Revocation, ok bool, err error) {
 	case len(words) == 4 && words[2] == "until":
 		until, err := time.Parse(time.RFC3339, words[3])
 		if err != nil || until.IsZero() {
-			return e, false, fmt.Errorf("%q: want a time, 2030-01-31T12:00:00Z", clip(words[3]))
+			return e, false, fmt.Errorf("%q: want a time, 2030-01-31T12:00:00Z", text.Clip(words[3], text.Short))
 		}
 		return Revocation{Role: role, Name: words[1], Until: until}, true, nil
 	}

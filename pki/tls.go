@@ -11,6 +11,7 @@ import (
 
 	"github.com/rota-project/rota"
 	"github.com/rota-project/rota/internal/secretfile"
+	"github.com/rota-project/rota/internal/text"
 	"github.com/rota-project/rota/internal/wholefile"
 )
 
@@ -180,10 +181,10 @@ func (s *Source) Verify(state tls.ConnectionState) error {
 func verifyChain(chain []*x509.Certificate, list *revoked, now time.Time) error {
 	for _, cert := range chain {
 		if now.After(cert.NotAfter) {
-			return fmt.Errorf("%w: %s on %s", ErrEnded, clip(cert.Subject.CommonName), cert.NotAfter.UTC().Format(time.RFC3339))
+			return fmt.Errorf("%w: %s on %s", ErrEnded, text.Clip(cert.Subject.CommonName, text.Short), cert.NotAfter.UTC().Format(time.RFC3339))
 		}
 		if list.has(cert) {
-			return fmt.Errorf("%w: %s, serial %s", ErrRevoked, clip(cert.Subject.CommonName), cert.SerialNumber.Text(16))
+			return fmt.Errorf("%w: %s, serial %s", ErrRevoked, text.Clip(cert.Subject.CommonName, text.Short), cert.SerialNumber.Text(16))
 		}
 	}
 	return nil

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/rota-project/rota"
+	"github.com/rota-project/rota/internal/text"
 )
 
 // drainDelay is how long output may still come when all processes have ended:
@@ -83,7 +84,7 @@ func Start(ctx context.Context, spec Spec) (*Process, error) {
 		return nil, err
 	}
 	if err := ctx.Err(); err != nil {
-		return nil, fmt.Errorf("process: start %s: %w", clip(spec.Argv[0]), err)
+		return nil, fmt.Errorf("process: start %s: %w", text.Clip(spec.Argv[0], text.Short), err)
 	}
 	p := &Process{grace: spec.Grace, done: make(chan struct{})}
 	if p.grace == 0 {
@@ -95,7 +96,7 @@ func Start(ctx context.Context, spec Spec) (*Process, error) {
 		return nil, err
 	}
 	if fi, err := os.Stat(spec.dir()); err != nil || !fi.IsDir() { //nolint:gosec // where to run it is the caller's to say
-		return nil, &rota.FieldError{Field: "dir", Value: clip(spec.dir()), Want: "a directory that exists"}
+		return nil, &rota.FieldError{Field: "dir", Value: text.Clip(spec.dir(), text.Short), Want: "a directory that exists"}
 	}
 	p.cmd = &exec.Cmd{
 		Path: path, Args: spec.Argv, Env: env, Dir: spec.dir(),
@@ -158,7 +159,7 @@ func (p *Process) launch(spec Spec) (err error) {
 		}
 	}
 	if err := p.spawn(spec); err != nil {
-		return fmt.Errorf("process: start %s: %w", clip(spec.Argv[0]), err)
+		return fmt.Errorf("process: start %s: %w", text.Clip(spec.Argv[0], text.Short), err)
 	}
 	if all.processes == nil {
 		all.processes = map[*Process]bool{}
@@ -213,8 +214,8 @@ func (p *Process) Stop(grace time.Duration) {
 		p.killLocked()
 	case !p.stopped:
 		p.stopped, p.killAt = true, at
-		_ = syscall.Kill(-p.pid, syscall.SIGTERM)
-		_ = syscall.Kill(-p.pid, syscall.SIGCONT) // one that is stopped cannot hear it
+		_ = signalGroup(p.pid, syscall.SIGTERM)
+		resume(p.pid) // one that is stopped cannot hear it
 		theHost.ask(p)
 		p.kill = time.AfterFunc(grace, func() {
 			p.mu.Lock()
@@ -241,7 +242,7 @@ func (p *Process) Signal(sig syscall.Signal) error {
 	if p.reaped {
 		return nil
 	}
-	if err := syscall.Kill(-p.pid, sig); err != nil {
+	if err := signalGroup(p.pid, sig); err != nil {
 		return fmt.Errorf("process: signal %v: %w", sig, err)
 	}
 	return nil
@@ -249,7 +250,7 @@ func (p *Process) Signal(sig syscall.Signal) error {
 
 func (p *Process) killLocked() {
 	if !p.reaped {
-		_ = syscall.Kill(-p.pid, syscall.SIGKILL)
+		_ = signalGroup(p.pid, syscall.SIGKILL)
 		p.cgroup.kill()
 	}
 }

@@ -116,3 +116,9 @@ func waitPoll(f *os.File) error {
 	}
 	return result
 }
+
+// signalGroup sends sig to the group of pid.
+func signalGroup(pid int, sig syscall.Signal) error { return syscall.Kill(-pid, sig) }
+
+// resume lets a group go on that is stopped and cannot hear a signal.
+func resume(pid int) { _ = syscall.Kill(-pid, syscall.SIGCONT) }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/rota-project/rota"
+	"github.com/rota-project/rota/internal/text"
 )
 
 // DefaultPath is the PATH of a process whose environment has none.
@@ -82,10 +83,10 @@ func (s *Spec) Validate() error {
 	}{{"argv", s.Argv}, {"env", s.Env}, {"dir", []string{s.Dir}}} {
 		for _, v := range list.values {
 			if strings.IndexByte(v, 0) >= 0 {
-				return &rota.FieldError{Field: list.field, Value: clip(v), Want: "no NUL byte"}
+				return &rota.FieldError{Field: list.field, Value: text.Clip(v, text.Short), Want: "no NUL byte"}
 			}
 			if len(v) > MaxArgBytes {
-				return &rota.FieldError{Field: list.field, Value: clip(v), Want: fmt.Sprintf("at most %d bytes", MaxArgBytes)}
+				return &rota.FieldError{Field: list.field, Value: text.Clip(v, text.Short), Want: fmt.Sprintf("at most %d bytes", MaxArgBytes)}
 			}
 			total += len(v) + 1
 		}
@@ -95,11 +96,11 @@ func (s *Spec) Validate() error {
 	}
 	for _, e := range s.Env {
 		if i := strings.IndexByte(e, '='); i <= 0 {
-			return &rota.FieldError{Field: "env", Value: clip(e), Want: "KEY=value"}
+			return &rota.FieldError{Field: "env", Value: text.Clip(e, text.Short), Want: "KEY=value"}
 		}
 	}
 	if s.Dir != "" && !filepath.IsAbs(s.Dir) {
-		return &rota.FieldError{Field: "dir", Value: clip(s.Dir), Want: "an absolute path"}
+		return &rota.FieldError{Field: "dir", Value: text.Clip(s.Dir, text.Short), Want: "an absolute path"}
 	}
 	if s.Grace < 0 {
 		return &rota.FieldError{Field: "grace", Value: s.Grace.String(), Want: "zero or more"}
@@ -139,7 +140,7 @@ func (s *Spec) program(env []string) (string, error) {
 			return p, nil
 		}
 	}
-	return "", &rota.FieldError{Field: "argv", Value: clip(name), Want: "a program in PATH " + clip(path)}
+	return "", &rota.FieldError{Field: "argv", Value: text.Clip(name, text.Short), Want: "a program in PATH " + text.Clip(path, text.Short)}
 }
 
 func (s *Spec) dir() string {
@@ -155,14 +156,7 @@ func executable(path string) error {
 		return fmt.Errorf("process: program: %w", err)
 	}
 	if fi.IsDir() || fi.Mode()&0o111 == 0 {
-		return &rota.FieldError{Field: "argv", Value: clip(path), Want: "an executable file"}
+		return &rota.FieldError{Field: "argv", Value: text.Clip(path, text.Short), Want: "an executable file"}
 	}
 	return nil
-}
-
-func clip(s string) string {
-	if len(s) > 64 {
-		return s[:64] + "..."
-	}
-	return s
 }

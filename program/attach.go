@@ -16,6 +16,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	rotav1 "github.com/rota-project/rota/api/rota/v1"
+	"github.com/rota-project/rota/internal/text"
 	"github.com/rota-project/rota/program/lifecycle"
 )
 
@@ -286,7 +287,7 @@ func (a *attach) news(last, now Status) bool {
 func (a *attach) report(s Status) *rotav1.FromProgram {
 	r := &rotav1.ProgramReport{Phase: string(s.Phase), Missing: s.Missing}
 	for _, t := range s.Tasks {
-		r.Tasks = append(r.Tasks, &rotav1.ProgramTask{Name: t.Name, State: string(t.State), Generation: t.Generation, Worker: t.Worker, Error: clip(t.Text)})
+		r.Tasks = append(r.Tasks, &rotav1.ProgramTask{Name: t.Name, State: string(t.State), Generation: t.Generation, Worker: t.Worker, Error: text.Clip(t.Text, textMax)})
 	}
 	a.mu.Lock()
 	r.Events, a.events = a.events, nil
@@ -303,7 +304,7 @@ func (a *attach) event(e Event) {
 	}
 	a.events = append(a.events, &rotav1.ProgramEvent{
 		Time: timestamppb.Now(), Kind: string(e.Kind), Task: e.Task, Generation: e.Generation, Worker: e.Worker,
-		Text: clip(e.Text), Stack: clip(e.Stack),
+		Text: text.Clip(e.Text, textMax), Stack: text.Clip(e.Stack, textMax),
 	})
 }
 

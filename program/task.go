@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"runtime/debug"
 
+	"github.com/rota-project/rota/internal/text"
 	"github.com/rota-project/rota/program/lifecycle"
 )
 
@@ -22,19 +23,12 @@ type status struct {
 const textMax = 64 << 10
 
 func (s status) encode() []byte {
-	s.Text, s.Stack, s.Note = clip(s.Text), clip(s.Stack), clip(s.Note)
+	s.Text, s.Stack, s.Note = text.Clip(s.Text, textMax), text.Clip(s.Stack, textMax), text.Clip(s.Note, textMax)
 	b, err := json.Marshal(s)
 	if err != nil { // strings only: it cannot fail
 		return []byte(`{}`)
 	}
 	return b
-}
-
-func clip(s string) string {
-	if len(s) > textMax {
-		return s[:textMax] + " [...]"
-	}
-	return s
 }
 
 // say tells the program how the task is, beside its messages.

@@ -17,6 +17,7 @@ import (
 	"github.com/rota-project/rota/api/convert"
 	rotav1 "github.com/rota-project/rota/api/rota/v1"
 	"github.com/rota-project/rota/auth"
+	"github.com/rota-project/rota/internal/text"
 	"github.com/rota-project/rota/placement"
 	"github.com/rota-project/rota/store"
 	"github.com/rota-project/rota/store/record"
@@ -144,8 +145,8 @@ func (a *attachment) open(ctx context.Context, hello *rotav1.ProgramHello) (time
 	}
 	a.lease = lease
 	value, err := record.Encode(&storepb.Program{
-		Version: record.Version, Name: a.name, Run: a.run, Policy: short(hello.GetPolicy(), rota.MaxIDLen),
-		Host: short(hello.GetHost(), rota.MaxIDLen), Pid: hello.GetPid(), SinceUnixMs: time.Now().UnixMilli(),
+		Version: record.Version, Name: a.name, Run: a.run, Policy: text.Clip(hello.GetPolicy(), rota.MaxIDLen),
+		Host: text.Clip(hello.GetHost(), rota.MaxIDLen), Pid: hello.GetPid(), SinceUnixMs: time.Now().UnixMilli(),
 		Lease: int64(lease), Phase: "waiting", Detached: hello.GetDetached(), Events: history,
 	})
 	if err != nil {

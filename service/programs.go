@@ -12,6 +12,7 @@ import (
 	"github.com/rota-project/rota/api/convert"
 	rotav1 "github.com/rota-project/rota/api/rota/v1"
 	"github.com/rota-project/rota/auth"
+	"github.com/rota-project/rota/internal/text"
 	"github.com/rota-project/rota/store"
 	"github.com/rota-project/rota/store/record"
 	"github.com/rota-project/rota/store/storepb"
@@ -174,29 +175,22 @@ func eventsToAPI(events []*storepb.ProgramEvent) (out []*rotav1.ProgramEvent) {
 
 // reported takes a report into the record.
 func reported(m *storepb.Program, r *rotav1.ProgramReport) {
-	m.Phase, m.Missing, m.Tasks = r.GetPhase(), short(r.GetMissing(), maxProgramText), nil
+	m.Phase, m.Missing, m.Tasks = r.GetPhase(), text.Clip(r.GetMissing(), maxProgramText), nil
 	for _, t := range r.GetTasks() {
 		if len(m.GetTasks()) == maxProgramTasks {
 			break
 		}
 		m.Tasks = append(m.Tasks, &storepb.ProgramTask{
-			Name: t.GetName(), State: t.GetState(), Generation: t.GetGeneration(), Worker: t.GetWorker(), Error: short(t.GetError(), maxProgramText),
+			Name: t.GetName(), State: t.GetState(), Generation: t.GetGeneration(), Worker: t.GetWorker(), Error: text.Clip(t.GetError(), maxProgramText),
 		})
 	}
 	for _, e := range r.GetEvents() {
 		m.Events = append(m.Events, &storepb.ProgramEvent{
 			UnixMs: e.GetTime().AsTime().UnixMilli(), Kind: e.GetKind(), Task: e.GetTask(), Generation: e.GetGeneration(),
-			Worker: e.GetWorker(), Text: short(e.GetText(), maxProgramText), Stack: short(e.GetStack(), maxProgramStack),
+			Worker: e.GetWorker(), Text: text.Clip(e.GetText(), maxProgramText), Stack: text.Clip(e.GetStack(), maxProgramStack),
 		})
 	}
 	if n := len(m.GetEvents()); n > maxProgramEvents {
 		m.Events = m.GetEvents()[n-maxProgramEvents:]
 	}
-}
-
-func short(s string, n int) string {
-	if len(s) <= n {
-		return s
-	}
-	return strings.ToValidUTF8(s[:n], "") + "..."
 }

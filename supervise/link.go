@@ -9,8 +9,6 @@ import (
 	"sync"
 	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // A keeper and its worker hold a pipe each way. On one the worker says by when
@@ -39,8 +37,7 @@ func Join() (*Link, error) {
 		return nil, nil //nolint:nilnil // documented
 	}
 	for _, fd := range []int{saysFD, lostFD} {
-		syscall.CloseOnExec(fd)
-		if err := syscall.SetNonblock(fd, true); err != nil {
+		if err := adopt(fd); err != nil {
 			return nil, fmt.Errorf("keeper: descriptor %d: %w", fd, err)
 		}
 	}
@@ -113,20 +110,12 @@ func (l *Link) write(v int64) {
 	if l.says < 0 {
 		return
 	}
-	_, err := unix.Write(l.says, binary.NativeEndian.AppendUint64(nil, uint64(v)))
-	if err != nil && !errors.Is(err, unix.EINTR) {
+	_, err := writeTo(l.says, binary.NativeEndian.AppendUint64(nil, uint64(v)))
+	if err != nil && !errors.Is(err, syscall.EINTR) {
 		// It has not read for an hour. Better no word than an old one.
-		_ = unix.Close(l.says)
+		_ = closeOf(l.says)
 		l.says = -1
 	}
-}
-
-// monotonic is the machine's clock that only goes forward, in nanoseconds: the
-// same for all processes.
-func monotonic() int64 {
-	var ts unix.Timespec
-	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts) // it cannot fail
-	return ts.Nano()
 }
 
 // watch reads what a worker says until its end. It calls fence when a moment has
@@ -141,7 +130,7 @@ func watch(says *os.File, fence func()) (leaseless bool) {
 		if errors.Is(err, os.ErrDeadlineExceeded) {
 			// The keeper may have stood still itself: what has been said counts.
 			_ = says.SetReadDeadline(time.Time{})
-			if err = readNow(says, b[:]); errors.Is(err, unix.EAGAIN) {
+			if err = readNow(says, b[:]); errors.Is(err, syscall.EAGAIN) {
 				fence()
 				return false
 			}
@@ -170,7 +159,7 @@ func readNow(f *os.File, b []byte) error {
 	var n int
 	var result error
 	err = conn.Read(func(fd uintptr) bool {
-		n, result = unix.Read(int(fd), b)
+		n, result = readFrom(int(fd), b)
 		return true
 	})
 	switch {

@@ -20,6 +20,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"slices"
@@ -28,6 +29,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/rota-project/rota"
 	"github.com/rota-project/rota/process"
 	"github.com/rota-project/rota/worker"
 )
@@ -79,8 +81,8 @@ type Config struct {
 	Stdout, Stderr io.Writer
 	// Signals are passed on to the worker. Nil is none.
 	Signals <-chan os.Signal
-	// Restart starts it again when it ends by itself, after a pause that grows.
-	Restart bool
+	// Restart says when it is started again, after a pause that grows.
+	Restart Restart
 	// Exited is told that an incarnation is dead and all of its processes with
 	// it. It is called again until it returns nil, or for ReportFor.
 	Exited func(ctx context.Context, incarnation string) error
@@ -88,6 +90,16 @@ type Config struct {
 	Grace  time.Duration
 	Logger *slog.Logger
 }
+
+// Restart is when a process that ended is started again.
+type Restart uint8
+
+// The ways to restart.
+const (
+	Never  Restart = iota
+	Ended          // if it ended by itself, not by a signal
+	Always         // whatever ended it
+)
 
 const (
 	// ReportFor is how long a death is reported for; the lease ends it anyhow.
@@ -97,8 +109,8 @@ const (
 )
 
 // Run keeps the process until ctx ends, then asks it to end and waits for it.
-// Without Restart it returns when the process ends by itself. An end that was
-// not well is an *EndedError.
+// Where Restart does not start it again it returns when the process has ended. An end
+// that was not well is an *EndedError.
 func Run(ctx context.Context, c Config) error {
 	if c.Grace == 0 {
 		c.Grace = 30 * time.Second
@@ -114,16 +126,22 @@ func Run(ctx context.Context, c Config) error {
 		switch died := errors.As(err, &ended); {
 		case ctx.Err() != nil && !died:
 			return nil // asked to end, and nothing runs
-		case ctx.Err() != nil || !c.Restart:
+		case ctx.Err() != nil:
 			return err
-		case died:
-			c.Logger.Warn("worker process ended by itself", "worker", c.Name, "status", ended.Error(), "restart", true)
-		case err == nil:
-			c.Logger.Warn("worker process ended by itself", "worker", c.Name, "status", "0", "restart", true)
-		case first:
+		case died || err == nil:
+			status, signalled := "exit status 0", false
+			if died {
+				status, signalled = ended.Error(), ended.Exit.Signal != 0
+			}
+			again := c.Restart == Always || c.Restart == Ended && !signalled
+			c.Logger.Warn("worker process ended", "worker", c.Name, "status", status, "again", again)
+			if !again {
+				return err
+			}
+		case c.Restart == Never || first && wrong(err):
 			return err
 		default:
-			// It could be started before: the machine is short of something.
+			// Nothing is wrong with the command: the machine is short of something.
 			c.Logger.Error("worker process not started", "worker", c.Name, "error", err)
 		}
 		if time.Since(began) > longestRest {
@@ -138,6 +156,11 @@ func Run(ctx context.Context, c Config) error {
 		}
 		pause = min(2*pause, longestRest)
 	}
+}
+
+// wrong reports whether a start failed by the command's own fault.
+func wrong(err error) bool {
+	return errors.As(err, new(*rota.FieldError)) || errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission)
 }
 
 // once keeps one incarnation from start to end. The error is nil, an *EndedError, or

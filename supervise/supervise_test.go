@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"log/slog"
 	"os"
 	"strconv"
 	"strings"
@@ -67,7 +68,7 @@ func TestOnce(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "exit status 4") || len(told) != 1 || out.String() != told[0]+" y\n"+here+"\n" {
 		t.Errorf("%v; told %v, it was told %q", err, told, out)
 	}
-	err = supervise.Run(t.Context(), supervise.Config{Name: "w", Argv: []string{"/does/not/exist"}, Restart: true})
+	err = supervise.Run(t.Context(), supervise.Config{Name: "w", Argv: []string{"/does/not/exist"}, Restart: supervise.Always})
 	if err == nil || !strings.Contains(err.Error(), "worker w") {
 		t.Errorf("what cannot be started: %v", err)
 	}
@@ -83,7 +84,7 @@ func TestRestart(t *testing.T) {
 	ended := make(chan error, 1)
 	go func() {
 		ended <- supervise.Run(ctx, supervise.Config{
-			Name: "w", Argv: sh("echo run"), Stdout: out, Stderr: out, Restart: true,
+			Name: "w", Argv: sh("echo run"), Stdout: out, Stderr: out, Restart: supervise.Always,
 			Exited: func(_ context.Context, incarnation string) error {
 				mu.Lock()
 				defer mu.Unlock()
@@ -131,7 +132,7 @@ func TestEnd(t *testing.T) {
 	go func() {
 		ended <- supervise.Run(ctx, supervise.Config{
 			Name: "w", Argv: sh(`trap "echo bye; exit 0" TERM; (trap "" TERM; while :; do sleep 0.05; done) & echo $! up; while :; do sleep 0.05; done`),
-			Stdout: out, Stderr: out, Restart: true, Grace: 200 * time.Millisecond,
+			Stdout: out, Stderr: out, Restart: supervise.Always, Grace: 200 * time.Millisecond,
 			Exited: func(ctx context.Context, _ string) error {
 				child, _, _ := strings.Cut(out.String(), " ")
 				alive = lives(child)
@@ -176,4 +177,56 @@ func TestSaid(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestEnded: what ends by itself is started again, what a signal ends is not.
+func TestEnded(t *testing.T) {
+	t.Parallel()
+	out := newBuffer()
+	file := t.TempDir() + "/n"
+	err := supervise.Run(t.Context(), supervise.Config{
+		Name: "w", Argv: sh("echo run; echo >> " + file + "; test $(wc -l < " + file + ") -lt 3 && exit 7; kill -9 $$"), Stdout: out, Stderr: out, Restart: supervise.Ended,
+	})
+	if err == nil || !strings.Contains(err.Error(), "killed") || strings.Count(out.String(), "run") != 3 {
+		t.Errorf("%v after %q", err, out)
+	}
+}
+
+// TestBusyAtStart: a first start that fails although nothing is wrong with the
+// command is tried again.
+func TestBusyAtStart(t *testing.T) {
+	t.Parallel()
+	script := t.TempDir() + "/script"
+	busy, err := os.OpenFile(script, os.O_CREATE|os.O_WRONLY, 0o700)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := busy.WriteString("#!/bin/sh\necho run; exec sleep 1000\n"); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended, failed := make(chan error, 1), make(chan string, 100)
+	out := newBuffer()
+	go func() {
+		ended <- supervise.Run(ctx, supervise.Config{
+			Name: "w", Argv: []string{script}, Stdout: out, Stderr: out, Restart: supervise.Ended,
+			Logger: slog.New(slog.NewTextHandler(said(failed), nil)),
+		})
+	}()
+	for !strings.Contains(<-failed, "not started") {
+	}
+	_ = busy.Close() // until now it was busy, as the system says
+	out.until("run", 1)
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
+// said hands over lines of a log.
+type said chan string
+
+func (s said) Write(p []byte) (int, error) {
+	s <- string(p)
+	return len(p), nil
 }

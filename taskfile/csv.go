@@ -12,6 +12,7 @@ import (
 
 	"github.com/rota-project/rota"
 	"github.com/rota-project/rota/internal/linedoc"
+	"github.com/rota-project/rota/internal/text"
 )
 
 // maxColumns is how many columns a file may have.
@@ -175,10 +176,10 @@ func (c cell) text(record []string) string {
 	return b.String()
 }
 
-func jsonCell(field, text string, line int) (linedoc.Value, error) {
-	values, err := linedoc.JSON([]byte(text))
+func jsonCell(field, cell string, line int) (linedoc.Value, error) {
+	values, err := linedoc.JSON([]byte(cell))
 	if err != nil || len(values) != 1 {
-		return linedoc.Value{}, &rota.FieldError{Field: field, Value: shorten(text), Want: "one value of JSON"}
+		return linedoc.Value{}, &rota.FieldError{Field: field, Value: text.Clip(cell, text.Short), Want: "one value of JSON"}
 	}
 	setLine(&values[0], line)
 	return values[0], nil

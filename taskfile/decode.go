@@ -10,6 +10,7 @@ import (
 
 	"github.com/rota-project/rota"
 	"github.com/rota-project/rota/internal/linedoc"
+	"github.com/rota-project/rota/internal/text"
 )
 
 // word is shown in an error without quotes.
@@ -63,7 +64,7 @@ func isField(name string) bool {
 }
 
 func unknownField(name string) error {
-	return &rota.FieldError{Field: shorten(name), Value: unknown, Want: "one of " + strings.Join(fields, ", ")}
+	return &rota.FieldError{Field: text.Clip(name, text.Short), Value: unknown, Want: "one of " + strings.Join(fields, ", ")}
 }
 
 // lineOf is the line of the field that the error names, or of the task.
@@ -96,21 +97,13 @@ func (d *decoder) wrong(field string, v linedoc.Value, want string) {
 	var found any = v.Kind
 	switch v.Kind { //nolint:exhaustive // the rest is named by its kind
 	case linedoc.String:
-		found = shorten(v.Text)
+		found = text.Clip(v.Text, text.Short)
 	case linedoc.Number:
-		found = word(shorten(v.Text))
+		found = word(text.Clip(v.Text, text.Short))
 	case linedoc.Bool:
 		found = v.Bool
 	}
 	d.field(field, v.Line, &rota.FieldError{Field: field, Value: found, Want: want})
-}
-
-func shorten(s string) string {
-	const most = 40
-	if len(s) <= most {
-		return s
-	}
-	return strings.ToValidUTF8(s[:most], "") + "..."
 }
 
 func (d *decoder) task(t *rota.Task, f linedoc.Field) {
@@ -240,7 +233,7 @@ func (d *decoder) spread(path string, v linedoc.Value) *rota.Spread {
 }
 
 func (d *decoder) unknownIn(path string, f linedoc.Field, known string) {
-	d.field(path, f.Line, &rota.FieldError{Field: path + "." + shorten(f.Name), Value: unknown, Want: "one of " + known})
+	d.field(path, f.Line, &rota.FieldError{Field: path + "." + text.Clip(f.Name, text.Short), Value: unknown, Want: "one of " + known})
 }
 
 func (d *decoder) text(field string, v linedoc.Value) string {

@@ -54,6 +54,7 @@ type loop struct {
 	leaveAfter <-chan struct{} // nil when nothing else runs under the session
 	left       bool
 	fuse       fuse
+	failing    failing
 	exclusive  int            // calls of exclusive instances
 	leaveBy    ownership.Time // when to stop waiting: for successors, then for the farewell
 	fatal      error
@@ -61,6 +62,7 @@ type loop struct {
 
 func (l *loop) init(w *Worker) {
 	l.w, l.fuse.w = w, w
+	l.failing.log = w.cfg.Logger
 	l.holder = ownership.NewHolder(ownership.DefaultTrust(defaultTTL))
 	l.calls = map[rota.Instance]*call{}
 	l.orders = map[rota.Instance]Assigned{}
@@ -522,6 +524,9 @@ func (l *loop) returned(i rota.Instance, text string) {
 	w.mu.Unlock()
 	now := w.now()
 	actions := l.holder.Returned(i, text, now)
+	if n, again := l.holder.Failures(i); n > 0 {
+		l.failing.note(time.Now(), i, text, n, again)
+	}
 	l.doubtful = append(l.doubtful, i)
 	l.act(actions)
 }

@@ -5,12 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
-	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/rota-project/rota"
 	rotav1 "github.com/rota-project/rota/api/rota/v1"
+	"github.com/rota-project/rota/internal/text"
 	"github.com/rota-project/rota/ownership"
 )
 
@@ -66,27 +66,23 @@ var ErrRevoked = errors.New("worker: grant ended")
 
 // invoke calls f and makes its end a text: the error's, or the panic's with its
 // stack. The text is there also where f ends its goroutine and invoke never returns.
-func invoke(ctx context.Context, f TaskFunc, a Assigned, text *string) {
+func invoke(ctx context.Context, f TaskFunc, a Assigned, said *string) {
 	defer func() {
 		if p := recover(); p != nil {
-			*text = fmt.Sprintf("panic: %v\n%s", p, debug.Stack())
+			*said = fmt.Sprintf("panic: %v\n%s", p, debug.Stack())
 		}
-		if len(*text) > maxErrorText {
-			*text = (*text)[:maxErrorText] + "..."
-		}
-		// What is not UTF-8, cut or foreign, no message can carry.
-		*text = strings.ToValidUTF8(*text, "\uFFFD")
+		*said = text.Clip(*said, maxErrorText)
 	}()
 	if f == nil {
-		*text = fmt.Sprintf("no function for kind %q on this worker", a.Task.Kind)
+		*said = fmt.Sprintf("no function for kind %q on this worker", a.Task.Kind)
 		return
 	}
-	*text = "the function ended its goroutine" // by runtime.Goexit, if it stays at that
+	*said = "the function ended its goroutine" // by runtime.Goexit, if it stays at that
 	if err := f(ctx, a); err != nil {
-		*text = err.Error()
+		*said = err.Error()
 		return
 	}
-	*text = "returned before its grant ended"
+	*said = "returned before its grant ended"
 }
 
 // maxErrorText is the most of an error that is sent and kept.

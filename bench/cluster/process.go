@@ -103,7 +103,7 @@ func kill(ctx context.Context, o options) (rows []row, err error) {
 		group.Go(func() {
 			_ = supervise.Run(supervised, supervise.Config{
 				Name: name, Argv: []string{self, "-worker", name, "-scheduler", l.addr}, Env: os.Environ(),
-				Stdout: os.Stderr, Restart: true,
+				Stdout: os.Stderr, Restart: supervise.Always,
 				Exited: func(ctx context.Context, incarnation string) error {
 					_, err := l.server.Scheduler().Sessions().ReportExit(ctx, &rotav1.ReportExitRequest{Name: name, Incarnation: incarnation})
 					return err

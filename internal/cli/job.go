@@ -164,16 +164,13 @@ func (a *app) waitFor(ctx context.Context, j *rotav1.Job) error {
 	}
 	watch, err := jobsOf(conn).WatchJobs(ctx, &rotav1.WatchJobsRequest{Id: j.GetId()})
 	if err != nil {
-		return err
+		return a.leaveJob(ctx, j, err)
 	}
 	read := uint64(0)
 	for {
 		if g := j.GetGeneration(); g > read {
 			if err := a.followOutput(ctx, jobsOf(conn), j.GetId(), g, 0, true); err != nil {
-				if ctx.Err() != nil {
-					_, _ = fmt.Fprintf(a.env.Stderr, "rota: the job goes on: rota job logs -f %s\n", j.GetId())
-				}
-				return err
+				return a.leaveJob(ctx, j, err)
 			}
 			read = g
 		}
@@ -183,13 +180,26 @@ func (a *app) waitFor(ctx context.Context, j *rotav1.Job) error {
 		ev, err := watch.Recv()
 		switch {
 		case err != nil:
-			return err
+			return a.leaveJob(ctx, j, err)
 		case ev.GetType() == "deleted":
 			return errors.New("the job was deleted")
 		case ev.GetType() == "set":
 			j = ev.GetJob()
 		}
 	}
+}
+
+// interrupted is the status of a wait that the user has ended, as a shell has it
+// for SIGINT: nothing is known of how the job ends.
+const interrupted = 128 + 2
+
+// leaveJob ends a wait for a job that has not ended.
+func (a *app) leaveJob(ctx context.Context, j *rotav1.Job, err error) error {
+	if ctx.Err() == nil {
+		return err
+	}
+	_, _ = fmt.Fprintf(a.env.Stderr, "rota: the job goes on: rota job logs -f %s\n", j.GetId())
+	return &exitError{interrupted}
 }
 
 func (a *app) endedAs(j *rotav1.Job) error {

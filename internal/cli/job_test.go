@@ -198,3 +198,35 @@ func TestCertAndTokenCommands(t *testing.T) {
 		t.Errorf("%s", out)
 	}
 }
+
+// TestJobWaitInterrupted: a wait that the user ends says so by its status: nothing
+// is known of how the job ends.
+func TestJobWaitInterrupted(t *testing.T) {
+	t.Parallel()
+	env := map[string]string{"ROTA_SERVER": jobCluster(t)}
+	ctx, cancel := context.WithCancel(t.Context())
+	var errs bytes.Buffer
+	ended, up := make(chan int, 1), make(toldWriter, 100)
+	go func() {
+		ended <- Run(ctx, []string{"job", "run", "--wait", "--", "sh", "-c", "echo up; exec sleep 1000"}, Env{
+			Stdout: up, Stderr: &errs, Lookup: func(k string) (string, bool) { v, ok := env[k]; return v, ok },
+		})
+	}()
+	select {
+	case <-up:
+	case status := <-ended:
+		t.Fatalf("status %d, %q", status, errs.String())
+	}
+	cancel()
+	if status := <-ended; status != 130 || !strings.Contains(errs.String(), "the job goes on") {
+		t.Errorf("status %d, %q", status, errs.String())
+	}
+}
+
+// toldWriter says when something is written.
+type toldWriter chan struct{}
+
+func (w toldWriter) Write(p []byte) (int, error) {
+	w <- struct{}{}
+	return len(p), nil
+}

@@ -125,27 +125,11 @@ func (a *app) taskGet() *cobra.Command {
 }
 
 func (a *app) taskDetail(w io.Writer, d *rotav1.TaskDetail) error {
-	def := d.GetTask()
 	t := newTable("FIELD", "VALUE")
-	for _, row := range [][2]string{
-		{"id", def.GetId()},
-		{"kind", def.GetKind()},
-		{"group", def.GetGroup()},
-		{"key", def.GetKey()},
-		{"weight", number(def.GetWeight())},
-		{"priority", number(def.GetPriority())},
-		{"replicas", fmt.Sprint(def.GetReplicas())},
-		{"mode", def.GetMode()},
-		{"source", d.GetSource()},
-		{"payload", payloadText(def)},
-		{"require", strings.Join(def.GetRequire(), ", ")},
-		{"gang", def.GetGang()},
-		{"pinned", def.GetPinned()},
-	} {
-		if row[1] != "" {
-			t.add(row[0], row[1])
-		}
+	for _, row := range fieldRows(d.GetTask().ProtoReflect()) {
+		t.add(row[0], row[1])
 	}
+	t.add("source", d.GetSource())
 	if err := t.write(w, nil); err != nil {
 		return err
 	}
@@ -157,13 +141,6 @@ func (a *app) taskDetail(w io.Writer, d *rotav1.TaskDetail) error {
 		return err
 	}
 	return in.write(w, a.paint())
-}
-
-func payloadText(def *rotav1.TaskDefinition) string {
-	if n := len(def.GetPayloadBase64()); n > 0 {
-		return plural(int64(n), "byte", "bytes")
-	}
-	return def.GetPayload()
 }
 
 func (a *app) taskApply() *cobra.Command {

@@ -104,7 +104,7 @@ func Dev(ctx context.Context, c *config.Dev, out, logTo io.Writer) error {
 					Name:   name,
 					Argv:   append(devWorker(self, name, grpcL.Addr().String(), dir, c.Log), flags...),
 					Env:    withoutOwn(os.Environ()),
-					Stdout: wholeLines(logTo), Stderr: wholeLines(logTo), Restart: c.Restart == "always", Logger: log,
+					Stdout: wholeLines(logTo), Stderr: wholeLines(logTo), Restart: restarts[c.Restart], Logger: log,
 					Exited: func(ctx context.Context, incarnation string) error {
 						_, err := n.server.Scheduler().Sessions().ReportExit(ctx, &rotav1.ReportExitRequest{Name: name, Incarnation: incarnation})
 						return err
@@ -135,6 +135,9 @@ func Dev(ctx context.Context, c *config.Dev, out, logTo io.Writer) error {
 		}
 	})
 }
+
+// restarts are the values of --restart.
+var restarts = map[string]supervise.Restart{"never": supervise.Never, "ended": supervise.Ended, "always": supervise.Always}
 
 // devJobs are what the workers of rota dev run as jobs: nothing that changes
 // anything.

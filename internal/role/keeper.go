@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
-	"syscall"
 	"time"
 
 	rotav1 "github.com/rota-project/rota/api/rota/v1"
@@ -39,7 +38,7 @@ func KeepWorker(ctx context.Context, c *config.Worker, logTo io.Writer) error {
 	}
 	defer closeConns()
 	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2)
+	signal.Notify(signals, passedOn...)
 	defer signal.Stop(signals)
 	defer ending.Left(func() string {
 		process.KillAll()
@@ -51,8 +50,12 @@ func KeepWorker(ctx context.Context, c *config.Worker, logTo io.Writer) error {
 		forgetStart()
 	})
 	defer forget.Stop()
+	again := supervise.Never
+	if c.Supervise {
+		again = supervise.Always
+	}
 	return supervise.Run(ctx, supervise.Config{
-		Name: c.Name, Argv: append([]string{self}, os.Args[1:]...), Env: os.Environ(), Stdout: os.Stdout, Stderr: os.Stderr, Restart: c.Supervise,
+		Name: c.Name, Argv: append([]string{self}, os.Args[1:]...), Env: os.Environ(), Stdout: os.Stdout, Stderr: os.Stderr, Restart: again,
 		Exited: report, Grace: leaveTime(c) + stopTimeout, Logger: logger(c.Log, logTo), Signals: signals,
 	})
 }

@@ -139,6 +139,7 @@ func Worker(ctx context.Context, c *config.Worker, logTo io.Writer) error {
 		}
 		mux := http.NewServeMux()
 		mux.Handle("GET /readyz", w.ReadyHandler())
+		mux.HandleFunc("GET /healthz", func(rw http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(rw, "ok\n") })
 		srv := api.NewServer(guard.Handler(mux, nil))
 		go func() { _ = srv.Serve(l) }()
 		defer func() { _ = srv.Close() }()

@@ -12,6 +12,7 @@ import (
 
 	"github.com/rota-project/rota"
 	rotav1 "github.com/rota-project/rota/api/rota/v1"
+	"github.com/rota-project/rota/internal/text"
 	"github.com/rota-project/rota/internal/uuid"
 	"github.com/rota-project/rota/job"
 	"github.com/rota-project/rota/store"
@@ -186,7 +187,7 @@ func (c *Control) get(id string) (*entry, error) {
 	defer c.mu.Unlock()
 	e := c.p.entries[id]
 	if e == nil || e.specMod == 0 {
-		return nil, fmt.Errorf("job %s: %w", clip(id), rota.ErrNotFound)
+		return nil, fmt.Errorf("job %s: %w", text.Clip(id, text.Short), rota.ErrNotFound)
 	}
 	return e, nil
 }
@@ -211,11 +212,4 @@ func (c *Control) find(ctx context.Context, id string) (*entry, error) {
 		return nil, err
 	}
 	return c.get(id)
-}
-
-func clip(s string) string {
-	if len(s) > 64 {
-		return s[:64] + "..."
-	}
-	return s
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/rota-project/rota"
+	"github.com/rota-project/rota/internal/text"
 	"github.com/rota-project/rota/job"
 	"github.com/rota-project/rota/store"
 )
@@ -141,7 +142,7 @@ func (b *batch) apply(u *update) error {
 	case u.declare != nil:
 		return b.declare(u, e)
 	case e == nil:
-		return fmt.Errorf("job %s: %w", clip(u.id), rota.ErrNotFound)
+		return fmt.Errorf("job %s: %w", text.Clip(u.id, text.Short), rota.ErrNotFound)
 	case u.remove:
 		if !e.job.State.Done() {
 			return &job.StateError{Asked: "delete", State: e.job.State}

@@ -19,6 +19,7 @@ import (
 	"github.com/rota-project/rota/api/convert"
 	rotav1 "github.com/rota-project/rota/api/rota/v1"
 	"github.com/rota-project/rota/auth"
+	"github.com/rota-project/rota/internal/text"
 )
 
 // Reasons why a read ends that the worker gives.
@@ -130,7 +131,7 @@ func (c *Control) attemptOf(ctx context.Context, req *rotav1.ReadOutputRequest) 
 			}
 		}
 		if want != 0 {
-			return "", 0, fmt.Errorf("attempt %d of job %s: %w", want, clip(req.GetId()), rota.ErrNotFound)
+			return "", 0, fmt.Errorf("attempt %d of job %s: %w", want, text.Clip(req.GetId(), text.Short), rota.ErrNotFound)
 		}
 		if !req.GetFollow() || e.job.State.Done() {
 			if req.GetOffset() > 0 {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/rota-project/rota"
+	"github.com/rota-project/rota/internal/text"
 	"github.com/rota-project/rota/job"
 	"github.com/rota-project/rota/placement"
 	"github.com/rota-project/rota/store"
@@ -49,7 +50,7 @@ func (w *candidate) why(s job.Spec, conditions []placement.Condition, u *usage) 
 	case w.Cordoned:
 		return "is cordoned"
 	case !w.any && !slices.Contains(w.commands, s.Argv[0]):
-		return "does not run " + clip(s.Argv[0])
+		return "does not run " + text.Clip(s.Argv[0], text.Short)
 	}
 	for _, c := range conditions {
 		if !c.Met(&w.Worker) {
@@ -209,9 +210,9 @@ func (c *Control) refuse(s job.Spec) error {
 	if s.Worker != "" {
 		switch {
 		case c.p.sessions[s.Worker] == nil && c.p.nodes[s.Worker] == nil:
-			return fmt.Errorf("worker %s: %w", clip(s.Worker), rota.ErrNotFound)
+			return fmt.Errorf("worker %s: %w", text.Clip(s.Worker, text.Short), rota.ErrNotFound)
 		case c.p.workers[s.Worker] != nil && !lists(s.Worker):
-			return fmt.Errorf("command %s: %w on worker %s: its own configuration does not list it", clip(s.Argv[0]), ErrNotAllowed, s.Worker)
+			return fmt.Errorf("command %s: %w on worker %s: its own configuration does not list it", text.Clip(s.Argv[0], text.Short), ErrNotAllowed, s.Worker)
 		}
 		return nil
 	}
@@ -221,7 +222,7 @@ func (c *Control) refuse(s job.Spec) error {
 		}
 	}
 	if len(c.p.workers) > 0 {
-		return fmt.Errorf("command %s: %w: no worker's own configuration lists it", clip(s.Argv[0]), ErrNotAllowed)
+		return fmt.Errorf("command %s: %w: no worker's own configuration lists it", text.Clip(s.Argv[0], text.Short), ErrNotAllowed)
 	}
 	return nil
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/rota-project/rota/api/convert"
 	rotav1 "github.com/rota-project/rota/api/rota/v1"
 	"github.com/rota-project/rota/auth"
+	"github.com/rota-project/rota/internal/text"
 	"github.com/rota-project/rota/internal/uuid"
 	"github.com/rota-project/rota/job"
 )
@@ -73,7 +74,7 @@ func (c *Control) Declare(ctx context.Context, id string, s job.Spec) (job.Job, 
 	if id == "" {
 		id = uuid.New(now)
 	} else if !uuid.Valid(id) {
-		return job.Job{}, &rota.FieldError{Field: "id", Value: clip(id), Want: "a UUID in lower case"}
+		return job.Job{}, &rota.FieldError{Field: "id", Value: text.Clip(id, text.Short), Want: "a UUID in lower case"}
 	}
 	if err := c.do(ctx, &update{id: id, declare: &s, created: now}); err != nil {
 		return job.Job{}, err
@@ -195,7 +196,7 @@ func (c *Control) ListJobs(_ context.Context, r *rotav1.ListJobsRequest) (*rotav
 	}
 	if r.GetState() != "" && !job.State(r.GetState()).Known() {
 		return nil, convert.Error(&rota.FieldError{
-			Field: "state", Value: clip(r.GetState()), Want: "queued, starting, running, succeeded, failed, stopped, timed-out or lost",
+			Field: "state", Value: text.Clip(r.GetState(), text.Short), Want: "queued, starting, running, succeeded, failed, stopped, timed-out or lost",
 		})
 	}
 	out := &rotav1.ListJobsResponse{}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"sync"
 	"time"
 
@@ -15,6 +14,7 @@ import (
 	"github.com/rota-project/rota"
 	rotav1 "github.com/rota-project/rota/api/rota/v1"
 	"github.com/rota-project/rota/auth"
+	"github.com/rota-project/rota/internal/text"
 	"github.com/rota-project/rota/job"
 	"github.com/rota-project/rota/store"
 	"github.com/rota-project/rota/store/record"
@@ -307,7 +307,7 @@ func (c *Control) drive(id string, old, next *entry) {
 func (c *Control) report(s *stream, r *rotav1.JobReport) {
 	g := rota.Generation(r.GetGeneration())
 	res := job.Result{
-		State: job.State(r.GetState()), ExitCode: int(r.GetExitCode()), Signal: clipText(r.GetSignal()), Error: clipText(r.GetError()),
+		State: job.State(r.GetState()), ExitCode: int(r.GetExitCode()), Signal: text.Clip(r.GetSignal(), maxErrorText), Error: text.Clip(r.GetError(), maxErrorText),
 		Permanent: r.GetPermanent(), Started: fromMicros(r.GetStartedUnixUs()), Ended: fromMicros(r.GetEndedUnixUs()),
 	}
 	ended := true
@@ -387,10 +387,5 @@ func (c *Control) outcome(u *update) error {
 	}
 }
 
-// clipText bounds an error's text to what a list can show.
-func clipText(s string) string {
-	if len(s) > 1000 {
-		s = s[:1000] + "..."
-	}
-	return strings.ToValidUTF8(s, "\uFFFD")
-}
+// maxErrorText is the most of an error that is kept of an attempt.
+const maxErrorText = 1000

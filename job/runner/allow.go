@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/rota-project/rota"
+	"github.com/rota-project/rota/internal/text"
 	"github.com/rota-project/rota/job"
 	"github.com/rota-project/rota/process"
 	"github.com/rota-project/rota/process/words"
@@ -164,7 +165,7 @@ func (p *policy) decide(s job.Spec) (decision, error) {
 		}
 		for k := range s.Env {
 			if !slices.Contains(c.Env, k) && !slices.Contains(c.Env, "*") {
-				return decision{}, &NotAllowedError{"env " + words.Clip(k), "not listed for this command"}
+				return decision{}, &NotAllowedError{"env " + text.Clip(k, text.Short), "not listed for this command"}
 			}
 		}
 		return c.decision(argv, dir, s), nil
@@ -175,7 +176,7 @@ func (p *policy) decide(s job.Spec) (decision, error) {
 	if nearest != nil {
 		return decision{}, nearest
 	}
-	return decision{}, &NotAllowedError{"command " + words.Clip(s.Argv[0]), "no --job of the worker lists it"}
+	return decision{}, &NotAllowedError{"command " + text.Clip(s.Argv[0], text.Short), "no --job of the worker lists it"}
 }
 
 func (c *command) decision(argv []string, dir string, s job.Spec) decision {
@@ -204,7 +205,7 @@ func (p *policy) dir(dir string) (string, error) {
 	}
 	if !filepath.IsAbs(dir) {
 		if len(p.dirs) == 0 {
-			return "", &NotAllowedError{"dir " + words.Clip(dir), "a relative path needs a directory of --job-dirs"}
+			return "", &NotAllowedError{"dir " + text.Clip(dir, text.Short), "a relative path needs a directory of --job-dirs"}
 		}
 		dir = filepath.Join(p.dirs[0], dir)
 	}
@@ -239,7 +240,7 @@ func (c *command) match(argv []string, dir string, dirs []string) ([]string, err
 			return out, nil
 		}
 		if i >= len(argv) {
-			return nil, &NotAllowedError{"command " + words.Clip(argv[0]), "argument " + w.String() + " is missing"}
+			return nil, &NotAllowedError{"command " + text.Clip(argv[0], text.Short), "argument " + w.String() + " is missing"}
 		}
 		v, err := w.Accept(argv[i], dir, dirs)
 		if err != nil {
@@ -248,7 +249,7 @@ func (c *command) match(argv []string, dir string, dirs []string) ([]string, err
 		out = append(out, v)
 	}
 	if len(argv) > len(c.words) {
-		return nil, &NotAllowedError{"command " + words.Clip(argv[0]), fmt.Sprintf("more than %d arguments", len(c.words)-1)}
+		return nil, &NotAllowedError{"command " + text.Clip(argv[0], text.Short), fmt.Sprintf("more than %d arguments", len(c.words)-1)}
 	}
 	return out, nil
 }

@@ -12,8 +12,8 @@ import (
 	"time"
 
 	"github.com/rota-project/rota"
+	"github.com/rota-project/rota/internal/text"
 	"github.com/rota-project/rota/job"
-	"github.com/rota-project/rota/process/words"
 )
 
 const (
@@ -25,7 +25,7 @@ const (
 // validID keeps ids from being more than one path element.
 func validID(id string) error {
 	if id == "" || len(id) > 64 || strings.Trim(id, "0123456789abcdefABCDEF-") != "" {
-		return &rota.FieldError{Field: "id", Value: words.Clip(id), Want: "a UUID"}
+		return &rota.FieldError{Field: "id", Value: text.Clip(id, text.Short), Want: "a UUID"}
 	}
 	return nil
 }

@@ -15,10 +15,10 @@ import (
 	"time"
 
 	"github.com/rota-project/rota"
+	"github.com/rota-project/rota/internal/text"
 	"github.com/rota-project/rota/job"
 	"github.com/rota-project/rota/job/output"
 	"github.com/rota-project/rota/process"
-	"github.com/rota-project/rota/process/words"
 )
 
 // Defaults of a Config.
@@ -359,9 +359,9 @@ func (r *Runner) Stop(id string, g rota.Generation, grace time.Duration) error {
 	a := r.attempts[key{id, g}]
 	switch {
 	case a == nil:
-		return fmt.Errorf("job %s: %w", words.Clip(id), rota.ErrNotFound)
+		return fmt.Errorf("job %s: %w", text.Clip(id, text.Short), rota.ErrNotFound)
 	case a.state.Done():
-		return fmt.Errorf("job %s: %w", words.Clip(id), ErrNotRunning)
+		return fmt.Errorf("job %s: %w", text.Clip(id, text.Short), ErrNotRunning)
 	}
 	if grace == 0 {
 		grace = a.spec.Grace
@@ -459,7 +459,7 @@ func (r *Runner) Output(id string, g rota.Generation) (*output.Log, error) {
 		return log, nil
 	}
 	if a == nil || !a.state.Done() {
-		return nil, fmt.Errorf("output of job %s: %w", words.Clip(id), rota.ErrNotFound)
+		return nil, fmt.Errorf("output of job %s: %w", text.Clip(id, text.Short), rota.ErrNotFound)
 	}
 	log, err := output.Open(r.path(a.key))
 	if errors.Is(err, os.ErrNotExist) {

@@ -25,6 +25,8 @@ import (
 	"strconv"
 	"strings"
 	"unicode"
+
+	"github.com/rota-project/rota/internal/text"
 )
 
 // Syntax says what a word may look like, for errors.
@@ -222,7 +224,7 @@ func (w Word) path(value, dir string, dirs []string) (string, error) {
 // is elsewhere get the same answer, a *RefusalError, so that nothing is told of the disk.
 func Below(what, path string, dirs []string) (string, error) {
 	if len(dirs) == 0 {
-		return "", &RefusalError{what + " " + Clip(path), "no directory is allowed: --job-dirs for jobs, --exec-dirs for tasks"}
+		return "", &RefusalError{what + " " + text.Clip(path, text.Short), "no directory is allowed: --job-dirs for jobs, --exec-dirs for tasks"}
 	}
 	resolved, err := filepath.EvalSymlinks(path)
 	if err == nil {
@@ -232,7 +234,7 @@ func Below(what, path string, dirs []string) (string, error) {
 			}
 		}
 	}
-	return "", &RefusalError{what + " " + Clip(path), "not there, or outside of the allowed directories"}
+	return "", &RefusalError{what + " " + text.Clip(path, text.Short), "not there, or outside of the allowed directories"}
 }
 
 // RealDirs resolves directories for Accept and Below. It answers which one is not
@@ -248,15 +250,10 @@ func RealDirs(dirs []string) (resolved []string, wrong string) {
 	return resolved, ""
 }
 
-func quoted(arg string) string { return "argument " + strconv.Quote(Clip(arg)) }
+func quoted(arg string) string { return "argument " + strconv.Quote(text.Clip(arg, text.Short)) }
 
 // Clip shortens text for errors.
-func Clip(s string) string { return ClipTo(s, 64) }
+func Clip(s string) string { return text.Clip(s, text.Short) }
 
-// ClipTo shortens text to about so many bytes.
-func ClipTo(s string, most int) string {
-	if len(s) > most {
-		return strings.ToValidUTF8(s[:most], "") + "..."
-	}
-	return s
-}
+// ClipTo shortens text to so many bytes.
+func ClipTo(s string, most int) string { return text.Clip(s, most) }

@@ -25,7 +25,7 @@ func sizeOfAck(a *Ack) int {
 func equalAcks(a, b *Ack) bool {
 	if a.Error != b.Error {
 		x, y := *a, *b
-		x.Error, y.Error = text(a.Error), text(b.Error)
+		x.Error, y.Error = kept(a.Error), kept(b.Error)
 		return x == y
 	}
 	return *a == *b
@@ -40,8 +40,8 @@ func encodeAcks(acks []Ack) ([]byte, error) {
 		b = appendString(b, 1, a.Instance.Task)
 		b = appendVarint(b, 2, uint64(a.Instance.Index))
 		b = appendVarint(b, 3, uint64(a.Generation))
-		b = appendString(b, 4, text(string(a.State)))
-		b = appendString(b, 5, text(a.Error))
+		b = appendString(b, 4, kept(string(a.State)))
+		b = appendString(b, 5, kept(a.Error))
 		b = appendVarint(b, 6, uint64(a.Restarts))
 		b = appendVarint(b, 7, uint64(a.Since))
 		if a.Load >= 0 {
@@ -64,7 +64,7 @@ func state(b []byte) ownership.State {
 	if s, ok := states[string(b)]; ok {
 		return s
 	}
-	return ownership.State(text(string(b)))
+	return ownership.State(kept(string(b)))
 }
 
 func decodeAcks(value []byte) ([]Ack, error) {

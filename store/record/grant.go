@@ -19,7 +19,7 @@ func sizeOfGrant(g *Grant) int { return len(g.Instance.Task) + min(len(g.Reason)
 func equalGrants(a, b *Grant) bool {
 	if a.Reason != b.Reason {
 		x, y := *a, *b
-		x.Reason, y.Reason = text(a.Reason), text(b.Reason)
+		x.Reason, y.Reason = kept(a.Reason), kept(b.Reason)
 		return x == y
 	}
 	return *a == *b
@@ -37,7 +37,7 @@ func encodeGrants(grants []Grant) ([]byte, error) {
 		b = appendVarint(b, 4, uint64(g.Session))
 		b = appendBool(b, 5, g.Revoked)
 		b = appendFixed(b, 6, g.Spec)
-		return appendString(b, 7, text(g.Reason)), nil
+		return appendString(b, 7, kept(g.Reason)), nil
 	})
 }
 

@@ -4,30 +4,23 @@ import (
 	"fmt"
 	"math"
 	"strings"
-	"unicode/utf8"
 
 	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/rota-project/rota"
+	"github.com/rota-project/rota/internal/text"
 )
 
 // maxText is the most bytes of a text for people that is kept: an error, a reason.
 const maxText = 4 << 10
 
-// text is s as it is kept: valid UTF-8 of at most maxText bytes.
-func text(s string) string {
+// kept is s as it is kept: valid UTF-8 of at most maxText bytes.
+func kept(s string) string {
+	s = strings.ToValidUTF8(s, "?") // one byte, so that the text grows no longer
 	if len(s) > maxText {
-		cut := maxText - len("...")
-		for cut > 0 && !utf8.RuneStart(s[cut]) {
-			cut--
-		}
-		s = s[:cut] + "..."
+		s = text.Clip(s, maxText-len("..."))
 	}
-	if utf8.ValidString(s) {
-		return s
-	}
-	// One byte, so that the text grows no longer.
-	return strings.ToValidUTF8(s, "?")
+	return s
 }
 
 // Fields of a page.

@@ -8,6 +8,7 @@ import (
 	"text/template"
 
 	"github.com/rota-project/rota"
+	"github.com/rota-project/rota/internal/text"
 	"github.com/rota-project/rota/process/words"
 )
 
@@ -135,11 +136,11 @@ func (w word) render(f Fields) (string, error) {
 	for _, first := range []string{"-", "/"} {
 		own := first == "/" && f.PayloadFile != "" && strings.HasPrefix(s, f.PayloadFile)
 		if strings.HasPrefix(s, first) && !strings.HasPrefix(w.source, first) && !own {
-			return "", &words.RefusalError{What: strconv.Quote(words.Clip(s)), Why: w.source + " must not begin with " + first + " for this task"}
+			return "", &words.RefusalError{What: strconv.Quote(text.Clip(s, text.Short)), Why: w.source + " must not begin with " + first + " for this task"}
 		}
 	}
 	if climbs(s) > climbs(w.source) {
-		return "", &words.RefusalError{What: strconv.Quote(words.Clip(s)), Why: w.source + " must not climb out of its directory"}
+		return "", &words.RefusalError{What: strconv.Quote(text.Clip(s, text.Short)), Why: w.source + " must not climb out of its directory"}
 	}
 	return s, nil
 }
@@ -189,7 +190,7 @@ func checked(name, value string) (string, error) {
 		return value, nil
 	}
 	return "", &words.RefusalError{
-		What: name + " " + strconv.Quote(words.Clip(value)),
+		What: name + " " + strconv.Quote(text.Clip(value, text.Short)),
 		Why: fmt.Sprintf("{{.%s}} must be letters, digits and ._-+@%%:, not beginning with -, and neither . nor ..; "+
 			"{%s:text} in the worker's command takes more", name, name),
 	}

@@ -1,10 +1,11 @@
+//go:build darwin || freebsd
+
 package process
 
 import (
 	"errors"
 	"os"
 	"syscall"
-	"unsafe"
 
 	"github.com/rota-project/rota"
 )
@@ -40,21 +41,11 @@ func (p *Process) spawn(spec Spec) error {
 	return nil
 }
 
-// waitExit returns when pid has ended, without reaping it.
-func waitExit(pid int) {
-	const (
-		pPid    = 1
-		wexited = 0x4
-		wnowait = 0x20
-	)
-	var info [128]byte // siginfo_t and more
-	for {
-		_, _, errno := syscall.Syscall6(syscall.SYS_WAITID, pPid, uintptr(pid), uintptr(unsafe.Pointer(&info[0])), wexited|wnowait, 0, 0)
-		if errno != syscall.EINTR {
-			return
-		}
-	}
-}
+// signalGroup sends sig to the group of pid.
+func signalGroup(pid int, sig syscall.Signal) error { return syscall.Kill(-pid, sig) }
+
+// resume lets a group go on that is stopped and cannot hear a signal.
+func resume(pid int) { _ = syscall.Kill(-pid, syscall.SIGCONT) }
 
 // Cgroup does not exist on this system.
 type Cgroup struct{}

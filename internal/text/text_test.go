@@ -1,0 +1,56 @@
+package text_test
+
+import (
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"github.com/rota-project/rota/internal/text"
+)
+
+func TestClip(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		in   string
+		most int
+		want string
+	}{
+		{"", 0, ""},
+		{"abc", 3, "abc"},
+		{"abcd", 3, "abc..."},
+		{"ab€", 5, "ab€"},
+		{"ab€d", 5, "ab€..."},
+		{"ab€", 4, "ab..."},
+		{"ab€", 3, "ab..."},
+		{"ab𝄞", 5, "ab..."},
+		{"𝄞", 3, "..."},
+		{"x", 0, "..."},
+		{"x", -1, "..."},
+		{"a\xff", 9, "a\uFFFD"},
+		{"a\xe2\x82zz", 3, "a\uFFFD..."},
+	} {
+		if got := text.Clip(c.in, c.most); got != c.want {
+			t.Errorf("%q to %d: %q, want %q", c.in, c.most, got, c.want)
+		}
+	}
+}
+
+func FuzzClip(f *testing.F) {
+	f.Add("aé€𝄞\xff", 4)
+	f.Fuzz(func(t *testing.T, s string, most int) {
+		got := text.Clip(s, most)
+		if !utf8.ValidString(got) {
+			t.Errorf("%q to %d: %q is not UTF-8", s, most, got)
+		}
+		if !utf8.ValidString(s) {
+			return
+		}
+		body, cut := strings.CutSuffix(got, "...")
+		if len(s) <= most {
+			body, cut = got, false
+		}
+		if !strings.HasPrefix(s, body) || cut && (len(body) > max(most, 0) || max(most, 0)-len(body) >= utf8.UTFMax) || !cut && body != s {
+			t.Errorf("%q to %d: %q", s, most, got)
+		}
+	})
+}
