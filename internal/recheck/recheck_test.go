@@ -2,6 +2,7 @@ package recheck_test
 
 import (
 	"errors"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -16,17 +17,17 @@ func TestSet(t *testing.T) {
 		var s recheck.Set
 		over := errors.New("over")
 		begin := time.Now()
-		add := func(life time.Duration) (ended, asked *int, remove func()) {
-			ended, asked = new(int), new(int)
+		add := func(life time.Duration) (ended, asked *atomic.Int32, remove func()) {
+			ended, asked = new(atomic.Int32), new(atomic.Int32)
 			return ended, asked, s.Add(func() error {
-				*asked++
+				asked.Add(1)
 				if time.Since(begin) > life {
 					return over
 				}
 				return nil
 			}, func(err error) {
 				if errors.Is(err, over) {
-					*ended++
+					ended.Add(1)
 				}
 			})
 		}
@@ -37,22 +38,22 @@ func TestSet(t *testing.T) {
 		short, askedShort, _ := add(2500 * time.Millisecond)
 		long, _, removeLong := add(time.Hour)
 		pass(2900 * time.Millisecond)
-		if *short != 0 {
+		if short.Load() != 0 {
 			t.Error("ended before its time")
 		}
 		pass(time.Second)
-		if *short != 1 || *askedShort != 3 || *long != 0 {
-			t.Errorf("ended %d and %d times, asked %d times", *short, *long, *askedShort)
+		if short.Load() != 1 || askedShort.Load() != 3 || long.Load() != 0 {
+			t.Errorf("ended %d and %d times, asked %d times", short.Load(), long.Load(), askedShort.Load())
 		}
 		removeLong()
 		removeLong()
 		pass(2 * time.Hour)
-		if *short != 1 || *askedShort != 3 || *long != 0 {
-			t.Errorf("later, ended %d and %d times, asked %d times", *short, *long, *askedShort)
+		if short.Load() != 1 || askedShort.Load() != 3 || long.Load() != 0 {
+			t.Errorf("later, ended %d and %d times, asked %d times", short.Load(), long.Load(), askedShort.Load())
 		}
 		again, _, _ := add(0) // after it was empty
 		pass(time.Second)
-		if *again != 1 {
+		if again.Load() != 1 {
 			t.Error("one that came later was not asked")
 		}
 	})
