@@ -1,6 +1,7 @@
 package view
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -57,7 +58,13 @@ func (v *View) take(events []store.Event, rev int64) (*Delta, error) {
 	}
 	d := &Delta{Jobs: in.jobs}
 	for _, e := range in.others {
-		if err := v.takeSingle(d, e); err != nil {
+		err := v.takeSingle(d, e)
+		if errors.Is(err, record.ErrMalformed) {
+			// It is set aside: what was known stays, and nobody ends for it.
+			v.log.Error("value cannot be read, set aside", "key", e.Key, "revision", e.Mod, "error", err)
+			err = nil
+		}
+		if err != nil {
 			return nil, fmt.Errorf("key %s: %w", e.Key, err)
 		}
 	}
@@ -181,11 +188,14 @@ func (v *View) takeSingle(d *Delta, e store.Event) error {
 		return v.takeLeader(d, e)
 	case store.ClusterKey:
 		d.Cluster = true
-		v.Cluster = &storepb.Cluster{}
-		if e.Deleted {
-			return nil
+		now := &storepb.Cluster{}
+		if !e.Deleted {
+			if err := record.Decode(e.Value, now); err != nil {
+				return err
+			}
 		}
-		return record.Decode(e.Value, v.Cluster)
+		v.Cluster = now
+		return nil
 	case store.KickKey:
 		d.Kick = true
 		return nil
@@ -258,12 +268,13 @@ func (v *View) takeLeader(d *Delta, e store.Event) error {
 		return nil
 	}
 	var m storepb.Leader
-	if err := record.Decode(e.Value, &m); err != nil {
+	err := record.Decode(e.Value, &m)
+	if err != nil && !errors.Is(err, record.ErrMalformed) {
 		return err
 	}
-	v.Leader = &Leader{Name: m.GetName(), Epoch: epoch}
+	v.Leader = &Leader{Name: m.GetName(), Epoch: epoch} // whatever its name, somebody has the key
 	d.Leader = true
-	return nil
+	return err
 }
 
 func (v *View) takeSession(d *Delta, name string, e store.Event) error {
@@ -274,7 +285,15 @@ func (v *View) takeSession(d *Delta, name string, e store.Event) error {
 		return nil
 	}
 	m := &storepb.Session{}
-	if err := record.Decode(e.Value, m); err != nil {
+	err := record.Decode(e.Value, m)
+	switch {
+	case errors.Is(err, record.ErrMalformed) && old != nil && old.ID == e.Create:
+		m = old.Session
+	case errors.Is(err, record.ErrMalformed):
+		// Somebody lives there, of whom nothing is known: it gets nothing, and what it
+		// has is moved in order.
+		m = &storepb.Session{Version: record.Version, Name: name, Leaving: true}
+	case err != nil:
 		return err
 	}
 	s := &Session{ID: e.Create, Mod: e.Mod, Session: m}
@@ -285,7 +304,7 @@ func (v *View) takeSession(d *Delta, name string, e store.Event) error {
 		old = nil
 	}
 	d.Sessions = append(d.Sessions, SessionChange{name, old, s})
-	return nil
+	return err
 }
 
 func (v *View) hold(i rota.Instance, worker string) {
