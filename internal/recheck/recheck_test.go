@@ -17,8 +17,8 @@ func TestSet(t *testing.T) {
 		var s recheck.Set
 		over := errors.New("over")
 		begin := time.Now()
-		add := func(life time.Duration) (ended, asked *atomic.Int32, remove func()) {
-			ended, asked = new(atomic.Int32), new(atomic.Int32)
+		add := func(life time.Duration) (*atomic.Int32, *atomic.Int32, func()) {
+			ended, asked := new(atomic.Int32), new(atomic.Int32)
 			return ended, asked, s.Add(func() error {
 				asked.Add(1)
 				if time.Since(begin) > life {
