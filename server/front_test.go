@@ -363,6 +363,8 @@ func TestFirstWords(t *testing.T) {
 		"gRPC's preface and no settings":    {c.grpc, "h2", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", ""},
 		"half a handshake":                  {c.grpc, "", "\x16\x03\x01\x01\x00\x01", ""},
 		"a handshake that goes on for ever": {c.grpc, "", "\x16\x03\x01\x40\x00\x01\x00\x3f\xfc", "\x00"},
+		"HTTP/2 without a request":          {strings.TrimPrefix(c.http, "https://"), "h2", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00", ""},
+		"HTTP/2 pings without a request":    {strings.TrimPrefix(c.http, "https://"), "h2", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00", "\x00\x00\x08\x06\x00\x00\x00\x00\x0012345678"},
 		"half a header":                     {strings.TrimPrefix(c.http, "https://"), "http/1.1", "GET / HTTP/1.1\r\nHost: ", ""},
 		"a header that goes on for ever":    {strings.TrimPrefix(c.http, "https://"), "http/1.1", "GET / HTTP/1.1\r\nX: ", "x"},
 	} {

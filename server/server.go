@@ -80,7 +80,7 @@ type Config struct {
 	Limits auth.Limits
 	Door   door.Limits
 	// Patience is how long a connection may take to say its first words: its
-	// handshake, the header of a request. Zero means DefaultPatience.
+	// handshake and the header of a request together. Zero means DefaultPatience.
 	Patience time.Duration
 	// Dial secures the connections to other schedulers and to old workers. Nil
 	// is none.
@@ -156,7 +156,9 @@ func Start(c Config) (*Server, error) {
 		handshake = pki.ServerCredentials(c.TLS)
 	}
 	s.relay.Authorize = s.admitLink
-	s.door, s.httpDoor = door.New(c.GRPC, c.Door), door.New(c.HTTP, c.Door)
+	s.door = door.New(c.GRPC, c.Door)
+	c.Door.Patience = c.Patience // net/http would give the handshake and the header one each
+	s.httpDoor = door.New(c.HTTP, c.Door)
 	s.peers = &peers{
 		TransportCredentials: link.Credentials(handshake, c.Patience, func(k net.Conn) {
 			if err := s.relay.Serve(context.Background(), k); err != nil {
@@ -184,7 +186,10 @@ func Start(c Config) (*Server, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("server: %w", err), s.undo(), s.conn.Close())
 	}
-	s.http = api.NewServer(handler)
+	s.http = api.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.httpDoor.Spoke(r.RemoteAddr)
+		handler.ServeHTTP(w, r)
+	}))
 	s.http.ReadHeaderTimeout = c.Patience
 	s.http.ErrorLog = slog.NewLogLogger(log.Handler(), slog.LevelDebug) // whoever connects can cause a line
 	go func() { _ = s.inner.Serve(within) }()

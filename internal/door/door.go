@@ -3,7 +3,8 @@
 // A server puts a Listener around its own and tells it what it finds out: Known
 // for a connection whose caller has proved who it is, Asked for one that was
 // answered without, Refused for each call that was refused, Enter around a call
-// that anybody may make. Whoever is not known is a stranger. When there are too
+// that anybody may make. Whoever is not known is a stranger. With a Patience it is
+// told Spoke, too, when a first request has come whole. When there are too
 // many strangers, the one that has asked nothing for longest is closed, so that
 // there is room for one more: a health probe, or somebody about to prove who they
 // are.
@@ -18,6 +19,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"time"
 )
 
 // Limits of a Listener. Zero fields mean the defaults.
@@ -32,6 +34,9 @@ type Limits struct {
 	// Calls is how many calls strangers may have under way, CallsPerConn how many
 	// of them on one connection.
 	Calls, CallsPerConn int
+	// Patience is how long a connection may take, handshake included, until Spoke.
+	// Zero is no limit.
+	Patience time.Duration
 }
 
 // Defaults of Limits.
@@ -67,6 +72,7 @@ func New(l net.Listener, limits Limits) *Listener {
 			Refusals:     cmp.Or(limits.Refusals, DefaultRefusals),
 			Calls:        cmp.Or(limits.Calls, DefaultCalls),
 			CallsPerConn: cmp.Or(limits.CallsPerConn, DefaultCallsPerConn),
+			Patience:     limits.Patience,
 		},
 		conns: map[string]*conn{}, strangers: list.New(), from: map[netip.Addr]int{}, calls: list.New(),
 	}
@@ -81,6 +87,7 @@ type conn struct {
 	host netip.Addr
 
 	stranger *list.Element // nil once it is known
+	first    *time.Timer   // closes it, until it has spoken; nil without a patience
 	refused  int
 	calls    int
 	closed   bool
@@ -129,6 +136,9 @@ func (l *Listener) admit(c *conn) (out *conn, ok bool) {
 		l.conns[c.key] = c
 		c.stranger = l.strangers.PushBack(c)
 		l.from[c.host]++
+		if l.limits.Patience > 0 {
+			c.first = time.AfterFunc(l.limits.Patience, func() { _ = c.Close() })
+		}
 	}
 	return out, ok
 }
@@ -154,6 +164,9 @@ func (l *Listener) drop(c *conn) {
 	c.closed = true
 	delete(l.conns, c.key)
 	l.introduce(c)
+	if c.first != nil {
+		c.first.Stop()
+	}
 }
 
 // introduce takes a connection out of the strangers.
@@ -178,6 +191,16 @@ func (c *conn) Close() error {
 
 // NetConn is the connection within, for those who look for a TCP connection.
 func (c *conn) NetConn() net.Conn { return c.Conn }
+
+// Spoke says that the connection at this address has brought a first request. How
+// long the next ones may take is the server's to bound.
+func (l *Listener) Spoke(addr string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if c := l.conns[addr]; c != nil && c.first != nil {
+		c.first.Stop()
+	}
+}
 
 // Known says that the caller at this address has proved who it is.
 func (l *Listener) Known(addr string) {

@@ -194,3 +194,28 @@ func TestCalls(t *testing.T) {
 		}
 	})
 }
+
+// TestPatience: a connection has one time for its first words, whatever it says
+// meanwhile and whoever else speaks.
+func TestPatience(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		l, p := open(t, Limits{Patience: 10 * time.Second})
+		silent, spoke, known := p.visit(one(0)), p.visit(one(1)), p.visit(one(2))
+		synctest.Wait()
+		time.Sleep(9 * time.Second)
+		l.Spoke(one(1))
+		l.Known(one(2)) // by its handshake; it has not asked yet
+		if gone(t, silent) || gone(t, spoke) || gone(t, known) {
+			t.Error("closed before its time")
+		}
+		time.Sleep(2 * time.Second)
+		if !gone(t, silent) || !gone(t, known) {
+			t.Error("open after its time")
+		}
+		time.Sleep(time.Hour)
+		if gone(t, spoke) {
+			t.Error("closed after it spoke")
+		}
+	})
+}
