@@ -160,12 +160,11 @@ func (g *Guard) Stream() grpc.StreamServerInterceptor {
 		}
 		defer p.End()
 		who := p.Who()
-		give, ok := func() {}, true
+		give := func() {}
 		if info.IsClientStream {
-			give, ok = g.limiter.upload(p)
+			give, err = g.limiter.upload(p)
 		}
-		if !ok {
-			err := status.Errorf(codes.ResourceExhausted, "more than %d streams to send on at once with these credentials", g.limiter.limits.Uploads)
+		if err != nil {
 			audit(ctx, g.log, who, info.FullMethod, "", err)
 			return err
 		}

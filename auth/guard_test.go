@@ -19,6 +19,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
+	"github.com/rota-project/rota/api/bound"
 	rotav1 "github.com/rota-project/rota/api/rota/v1"
 )
 
@@ -263,5 +264,46 @@ func TestRates(t *testing.T) {
 		t.Errorf("one stream too many: %v", err)
 	} else {
 		stop()
+	}
+}
+
+// TestUploads: streams on which clients go on sending are bounded for each identity
+// and for all, and what has ended makes room.
+func TestUploads(t *testing.T) {
+	t.Parallel()
+	l := newLimiter(Limits{Uploads: 2, AllUploads: 3})
+	begin := func(id string, counted bool) (func(), error) {
+		p, ok := l.enter("token/"+id, Identity{Kind: ByToken, ID: id}, counted, time.Now())
+		if !ok {
+			t.Fatal("not let in")
+		}
+		return l.upload(p)
+	}
+	end := map[int]func(){}
+	for i, c := range []struct {
+		id, refused string
+		ended       int // before; 0 is none
+	}{
+		0: {id: "a"}, 1: {id: "a"},
+		2: {id: "a", refused: "more than 2 streams to send on at once with these credentials"},
+		3: {id: "b"},
+		4: {id: "b", refused: "more than 3 streams to send on at once of all callers"},
+		5: {id: "b", ended: 1},
+		6: {id: "a", refused: "more than 3 streams to send on at once of all callers"},
+	} {
+		if c.ended > 0 {
+			end[c.ended]()
+		}
+		give, err := begin(c.id, true)
+		if end[i] = give; status.Code(err) == codes.OK != (c.refused == "") || status.Convert(err).Message() != c.refused {
+			t.Errorf("%d, of %s: %v, want %q", i, c.id, err, c.refused)
+		}
+	}
+	if _, err := begin("worker", false); err != nil {
+		t.Errorf("of a worker: %v", err)
+	}
+	l = newLimiter(Limits{})
+	if most := int64(l.limits.AllUploads) * bound.MaxMessage; most > l.limits.AllBytes {
+		t.Errorf("unpaid messages may hold %d bytes, all that are paid %d", most, l.limits.AllBytes)
 	}
 }

@@ -8,7 +8,9 @@ import (
 	"time"
 
 	"golang.org/x/time/rate"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/status"
 )
 
 // Limits of one identity. The zero value means the defaults.
@@ -17,8 +19,10 @@ type Limits struct {
 	Rate  float64
 	Burst int
 	// Streams is how many calls and streams (watches, logs) may be under way,
-	// Uploads how many streams on which the client goes on sending.
-	Streams, Uploads int
+	// Uploads how many streams on which the client goes on sending, AllUploads how
+	// many of all identities together. A message of such a stream is paid for when it
+	// has come, so each may hold one more.
+	Streams, Uploads, AllUploads int
 	// Bytes is how many bytes of memory the requests under way may hold, AllBytes
 	// how many those of all identities together.
 	Bytes, AllBytes int64
@@ -27,12 +31,13 @@ type Limits struct {
 // Defaults of Limits: far above what people and programs do, far below what
 // would hurt.
 const (
-	DefaultRate     = 2000
-	DefaultBurst    = 4000
-	DefaultStreams  = 1000
-	DefaultUploads  = 100
-	DefaultBytes    = 256 << 20
-	DefaultAllBytes = 512 << 20
+	DefaultRate       = 2000
+	DefaultBurst      = 4000
+	DefaultStreams    = 1000
+	DefaultUploads    = 64
+	DefaultAllUploads = 128
+	DefaultBytes      = 256 << 20
+	DefaultAllBytes   = 512 << 20
 )
 
 const (
@@ -52,6 +57,7 @@ type limiter struct {
 	mu      sync.Mutex
 	callers map[string]*caller
 	swept   time.Time
+	uploads int
 }
 
 type caller struct {
@@ -68,6 +74,7 @@ func newLimiter(l Limits) *limiter {
 	l.Burst = cmp.Or(l.Burst, max(int(l.Rate), DefaultBurst))
 	l.Streams = cmp.Or(l.Streams, DefaultStreams)
 	l.Uploads = cmp.Or(l.Uploads, min(DefaultUploads, l.Streams))
+	l.AllUploads = cmp.Or(l.AllUploads, max(DefaultAllUploads, l.Uploads))
 	l.Bytes = cmp.Or(l.Bytes, DefaultBytes)
 	l.AllBytes = cmp.Or(l.AllBytes, max(DefaultAllBytes, l.Bytes))
 	return &limiter{limits: l, bytes: budget{each: l.Bytes, all: l.AllBytes}, callers: map[string]*caller{}}
@@ -141,20 +148,25 @@ func (l *limiter) leave(p *Pass) {
 }
 
 // upload takes one of the streams on which the client of a pass goes on sending;
-// give returns it.
-func (l *limiter) upload(p *Pass) (give func(), ok bool) {
+// give returns it. The error is a status that says the limit.
+func (l *limiter) upload(p *Pass) (give func(), err error) {
 	if p == nil || !p.counted {
-		return func() {}, true
+		return func() {}, nil
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if p.c.uploads >= l.limits.Uploads {
-		return nil, false
+		return nil, status.Errorf(codes.ResourceExhausted, "more than %d streams to send on at once with these credentials", l.limits.Uploads)
+	}
+	if l.uploads >= l.limits.AllUploads {
+		return nil, status.Errorf(codes.ResourceExhausted, "more than %d streams to send on at once of all callers", l.limits.AllUploads)
 	}
 	p.c.uploads++
+	l.uploads++
 	return func() {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		p.c.uploads--
-	}, true
+		l.uploads--
+	}, nil
 }
