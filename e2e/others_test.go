@@ -9,7 +9,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"runtime"
@@ -397,32 +396,5 @@ func TestDevDoors(t *testing.T) {
 	}
 	if left, _ := filepath.Glob(filepath.Join(dir, ".cache", "rota", "*", "*")); len(left) > 2 { // the killed ones'
 		t.Errorf("left %v", left)
-	}
-}
-
-// TestConsoleInBrowser: the address that rota dev prints opens the console, live,
-// in a real browser; without the token the page asks for one.
-func TestConsoleInBrowser(t *testing.T) {
-	t.Parallel()
-	browser, err := exec.LookPath("chromium")
-	if err != nil {
-		t.Skip("no chromium is here")
-	}
-	dir := passable(t)
-	d := start(t, []string{"HOME=" + dir, "TMPDIR=" + dir}, rotaBin, "dev", "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--gateway", "", "--workers", "1")
-	address := d.find(t, `console   (http://\S+)`, 60*time.Second)[1]
-	plain, _, _ := strings.Cut(address, "#")
-	for url, want := range map[string]string{
-		address:                 `class="link live"`,
-		plain:                   `<form id="sign-in" class="note">`,
-		plain + "#token=rota_x": `<form id="sign-in" class="note">`,
-	} {
-		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
-		dom, err := exec.CommandContext(ctx, browser, "--headless", "--no-sandbox", "--disable-gpu", "--user-data-dir="+filepath.Join(dir, "profile"),
-			"--virtual-time-budget=5000", "--dump-dom", url).Output()
-		cancel()
-		if err != nil || !strings.Contains(string(dom), want) {
-			t.Errorf("%s: %v, no %s in\n%s", url, err, want, dom)
-		}
 	}
 }
