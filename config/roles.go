@@ -178,12 +178,14 @@ type Worker struct {
 	Exec         map[string]string        // kind → command line, split into words without a shell
 	ExecGrace    map[string]time.Duration // kind → how long its processes may take to end
 	ExecDirs     []string                 // that {NAME:path} of Exec is held to; the first is the working directory
-	HTTP         string                   // the address of /readyz; empty: none
-	Calls        string                   // where it answers calls of its functions; empty: a port on loopback
-	Functions    map[string]string        // function → URL of the server that answers it
-	Demo         bool                     // offer the built-in function for tasks of the default kind
-	Supervise    bool                     // started again whenever its process ends by itself
-	Log          Log
+	// NewPrivileges lets what it runs, of jobs and Exec, gain privileges by sudo and the like.
+	NewPrivileges bool
+	HTTP          string            // the address of /readyz; empty: none
+	Calls         string            // where it answers calls of its functions; empty: a port on loopback
+	Functions     map[string]string // function → URL of the server that answers it
+	Demo          bool              // offer the built-in function for tasks of the default kind
+	Supervise     bool              // started again whenever its process ends by itself
+	Log           Log
 
 	Job JobRules
 	// Jobs is the [grpc_server] of an older worker's file: where it serves jobs.
@@ -254,6 +256,7 @@ func NewWorker() (*Worker, *Options) {
 		{name: "exec", value: pairsValue(&c.Exec, "KIND=COMMAND", "\n"), help: "run tasks of this kind as processes, as 'feed --symbol {ID:word}'; types are those of --job, {{.ID}} is a template that takes words; may be repeated"},
 		{name: "exec-dirs", value: listValue(&c.ExecDirs, "DIR,..."), help: "{ID:path} and the like name files in and below these only; such tasks work in the first"},
 		{name: "exec-grace", value: durationsValue(&c.ExecGrace, "KIND=DURATION,..."), help: "time that processes of this kind have between SIGTERM and SIGKILL", def: "10s each"},
+		{name: "new-privileges", value: yesValue(&c.NewPrivileges), help: "let jobs, and processes of --exec, gain privileges by sudo and the like; else they run with no_new_privs"},
 		{name: "http", value: textValue(&c.HTTP, "ADDR"), help: "answer /readyz here; else nowhere"},
 		{name: "calls", value: textValue(&c.Calls, "ADDR"), help: "answer calls of functions here, on other machines' calls with certificates only; else on a port of loopback"},
 		{name: "function", value: pairsValue(&c.Functions, "NAME=URL", "\n"), help: "offer this function, answered by a server that is there; may be repeated"},

@@ -24,7 +24,8 @@ var theHost host
 type host struct {
 	mu     sync.Mutex
 	users  int
-	spawns chan func()
+	spawns chan func() // run on the spawner's thread
+	bound  chan func() // the same, and what it forks gains no privileges
 	wake   chan struct{}
 	quit   chan struct{}
 	own    map[int]*Process // started here and not buried, by pid
@@ -55,16 +56,23 @@ var nextToken atomic.Uint64
 // enter registers a process that is to be started; leave is called when all of
 // it has ended.
 func (h *host) enter(p *Process) error {
-	h.adopts.Do(func() { h.adoptError = unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) })
+	h.adopts.Do(func() {
+		if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+			h.adoptError = fmt.Errorf("adopt descendants: %w", err)
+		} else {
+			h.adoptError = keepFiles()
+		}
+	})
 	if h.adoptError != nil {
-		return fmt.Errorf("adopt descendants: %w", h.adoptError)
+		return h.adoptError
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.users == 0 {
-		h.spawns, h.wake, h.quit = make(chan func()), make(chan struct{}, 1), make(chan struct{})
+		h.spawns, h.bound, h.wake, h.quit = make(chan func()), make(chan func()), make(chan struct{}, 1), make(chan struct{})
 		h.own, h.tokens = map[int]*Process{}, map[uint64]bool{}
-		go spawner(h.spawns)
+		go spawner(h.spawns, false)
+		go spawner(h.bound, true)
 		go h.reap(h.wake, h.quit)
 	}
 	h.users++
@@ -82,25 +90,40 @@ func (h *host) leave(p *Process) {
 	}
 	if h.users--; h.users == 0 {
 		close(h.spawns)
+		close(h.bound)
 		close(h.quit)
 	}
 }
 
 // spawner runs what forks. The kernel sends the parent-death signal when the
 // *thread* that forked ends, and Go ends threads as it likes: so one goroutine,
-// locked to its thread, forks all children, and outlives them.
-func spawner(calls <-chan func()) {
+// locked to its thread, forks all children, and outlives them. One that is bound
+// takes from its thread, for good, and from all that this forks, what programs with
+// set-user-ID and the like would give them: its thread ends with it.
+func spawner(calls <-chan func(), bound bool) {
 	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
+	if !bound {
+		defer runtime.UnlockOSThread()
+	}
 	for call := range calls {
 		call()
 	}
 }
 
-// spawn calls start, which forks p and answers its pid, on the spawner's thread.
-func (h *host) spawn(p *Process, start func() (pid int, err error)) error {
+// spawn calls start, which forks p and answers its pid, on the thread of a spawner.
+func (h *host) spawn(p *Process, bound bool, start func() (pid int, err error)) error {
 	done := make(chan error, 1)
-	h.spawns <- func() {
+	spawns := h.spawns
+	if bound {
+		spawns = h.bound
+	}
+	spawns <- func() {
+		if bound {
+			if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+				done <- fmt.Errorf("no_new_privs: %w", err)
+				return
+			}
+		}
 		h.forking.Lock()
 		defer h.forking.Unlock()
 		done <- marking(newMark(os.Getpid(), p.token), func() error {

@@ -282,3 +282,69 @@ func TestSweepAfterAllDied(t *testing.T) {
 		t.Error("the program lives on")
 	}
 }
+
+// TestNewPrivileges: what is started gains no privileges, with limits, a user or
+// neither, nor do those that it starts; unless its spec says that it may.
+func TestNewPrivileges(t *testing.T) {
+	t.Parallel()
+	look := []string{"sh", "-c", "grep NoNewPrivs /proc/self/status"}
+	var me *User
+	if os.Getuid() == 0 {
+		me = &User{UID: 65534, GID: 65534}
+	}
+	for name, c := range map[string]struct {
+		spec Spec
+		want string
+	}{
+		"by default":  {Spec{}, "1"},
+		"with limits": {Spec{Limits: Limits{OpenFiles: 20}}, "1"},
+		"as a user":   {Spec{User: me}, "1"},
+		"if it may":   {Spec{NewPrivileges: true}, "0"},
+		"a host":      {Spec{Host: true}, "0"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c.spec.Argv = look
+			if _, out, _ := run(t, c.spec); out != "NoNewPrivs:\t"+c.want+"\n" {
+				t.Errorf("%q, want %s", out, c.want)
+			}
+		})
+	}
+}
+
+// TestInheritedFiles: what this process got from its parent reaches nothing that it
+// starts, whatever its number; what the spec hands over does.
+func TestInheritedFiles(t *testing.T) {
+	t.Parallel()
+	if os.Getenv("TEST_INHERITED") == "" {
+		f, err := os.Open("/etc/hostname")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = f.Close() }()
+		cmd := exec.CommandContext(t.Context(), "/proc/self/exe", "-test.run=^TestInheritedFiles$", "-test.v")
+		cmd.Env = append(os.Environ(), "TEST_INHERITED=yes")
+		for range 200 {
+			cmd.ExtraFiles = append(cmd.ExtraFiles, f)
+		}
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Errorf("%v\n%s", err, out)
+		}
+		return
+	}
+	given, err := os.Open("/etc/passwd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = given.Close() }()
+	for name, spec := range map[string]Spec{"plain": {}, "limited": {Limits: Limits{OpenFiles: 300}}, "host": {Host: true}, "given": {Files: []*os.File{given}}} {
+		want := ""
+		if name == "given" {
+			want = "3\n"
+		}
+		spec.Argv = []string{"sh", "-c", "cd /proc/$$/fd; for f in *; do [ $f -lt 3 ] || [ ! -e $f ] || readlink $f | grep -q /fd || echo $f; done"}
+		if _, out, _ := run(t, spec); out != want {
+			t.Errorf("%s: it has %q, want %q", name, out, want)
+		}
+	}
+}

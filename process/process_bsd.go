@@ -5,6 +5,7 @@ package process
 import (
 	"errors"
 	"os"
+	"sync"
 	"syscall"
 
 	"github.com/rota-project/rota"
@@ -18,12 +19,16 @@ func Sweep() int { return 0 }
 
 var theHost host
 
-type host struct{}
+type host struct{ keeps sync.Once }
 
-func (host) enter(*Process) error { return nil }
-func (host) leave(*Process)       {}
-func (host) end(*Process) int     { return 0 }
-func (host) ask(*Process)         {}
+func (h *host) enter(*Process) (err error) {
+	h.keeps.Do(func() { err = keepFiles() })
+	return err
+}
+
+func (*host) leave(*Process)   {}
+func (*host) end(*Process) int { return 0 }
+func (*host) ask(*Process)     {}
 
 func (p *Process) spawn(spec Spec) error {
 	if spec.Limits != (Limits{}) {

@@ -27,7 +27,7 @@ func (p *Process) spawn(spec Spec) error {
 	attr.Ptrace = len(limits) > 0
 	p.cmd.SysProcAttr = attr
 
-	return theHost.spawn(p, func() (int, error) {
+	return theHost.spawn(p, !spec.Host && !spec.NewPrivileges, func() (int, error) {
 		if err := p.cmd.Start(); err != nil {
 			return 0, err
 		}

@@ -52,7 +52,12 @@ type Spec struct {
 	// Grace is how long the process may take to end when ctx does. Zero means
 	// DefaultGrace.
 	Grace time.Duration
-	// Files are handed over as descriptors 3 and on.
+	// NewPrivileges lets the process gain privileges by programs with set-user-ID,
+	// set-group-ID or capabilities, such as sudo. Otherwise it runs with
+	// no_new_privs, where the system has that. A Host may always.
+	NewPrivileges bool
+	// Files are handed over as descriptors 3 and on. No other descriptor of the
+	// caller is.
 	Files []*os.File
 	// Host says that the process ends by itself, and in order, when this one
 	// dies: it is woken if it is stopped, but not killed.

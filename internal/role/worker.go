@@ -88,7 +88,7 @@ func Worker(ctx context.Context, c *config.Worker, logTo io.Writer) error {
 	takes := func(kind string) bool { return len(c.Kinds) == 0 || slices.Contains(c.Kinds, kind) }
 	kinds := 0
 	for kind, command := range c.Exec {
-		f, err := exec.New(exec.Config{Kind: kind, Command: command, Dirs: c.ExecDirs, Output: taskOutput(c.Log, logTo), Grace: c.ExecGrace[kind]})
+		f, err := exec.New(exec.Config{Kind: kind, Command: command, Dirs: c.ExecDirs, Output: taskOutput(c.Log, logTo), Grace: c.ExecGrace[kind], NewPrivileges: c.NewPrivileges})
 		if err != nil {
 			return err
 		}

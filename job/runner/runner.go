@@ -55,6 +55,8 @@ type Config struct {
 	Output output.Options
 	// Cgroup, if not nil, keeps the limits of jobs.
 	Cgroup *process.Cgroup
+	// NewPrivileges lets jobs gain privileges by sudo and the like.
+	NewPrivileges bool
 	// Hold, if not nil, is called before an attempt begins whose job would be run
 	// again elsewhere; what it answers is called when that has ended.
 	Hold func() (release func())
@@ -251,6 +253,7 @@ func (r *Runner) launch(a *attempt, d decision) error {
 		Argv: d.argv, Env: r.environ(a), Dir: dir, Stdin: stdin,
 		Stdout: log.Writer(output.Stdout), Stderr: log.Writer(output.Stderr),
 		Limits: d.limits, User: d.user, Grace: a.spec.Grace, Cgroup: r.cfg.Cgroup,
+		NewPrivileges: r.cfg.NewPrivileges,
 	})
 	if err != nil {
 		_ = log.Close()

@@ -57,6 +57,8 @@ type Config struct {
 	Grace time.Duration
 	// User runs the processes. Nil means the worker's own user.
 	User *process.User
+	// NewPrivileges lets the processes gain privileges by sudo and the like.
+	NewPrivileges bool
 }
 
 // New returns the task function of c, or a *rota.FieldError. A task whose values
@@ -104,7 +106,7 @@ func run(ctx context.Context, c Config, argv []string, f Fields, a worker.Assign
 	defer tail.close()
 	p, err := process.Start(ctx, process.Spec{
 		Argv: argv, Dir: c.dir(), Stdin: bytes.NewReader(a.Task.Payload), Stdout: out, Stderr: tail, Grace: c.Grace,
-		User: c.User,
+		User: c.User, NewPrivileges: c.NewPrivileges,
 		Env: append(append([]string{}, c.Env...),
 			"ROTA_TASK="+f.ID, "ROTA_INDEX="+strconv.Itoa(f.Index), "ROTA_KIND="+f.Kind, "ROTA_GROUP="+f.Group,
 			"ROTA_KEY="+f.Key, "ROTA_GENERATION="+strconv.FormatUint(f.Generation, 10)),
