@@ -1,9 +1,10 @@
 package gateway
 
 import (
-	"github.com/rota-project/rota/internal/text"
 	"sync"
 	"time"
+
+	"github.com/rota-project/rota/internal/text"
 )
 
 // maxAttempts is the most workers that one call is tried on.
