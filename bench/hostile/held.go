@@ -101,13 +101,24 @@ func held(ctx context.Context, s *process, o options, tell func(row)) error {
 		what := fmt.Sprintf("%d × %s, %s: ", o.conns, k.name, s.name)
 		tell(row{what: what + "memory", value: peak / 1e6, bar: barAll / 1e6, unit: "MB"})
 		tell(row{what: what + "probes", value: answered, bar: probes, least: true})
-		tell(row{what: what + "slowest probe", value: float64(slowest.Milliseconds()), unit: "ms"})
+		if o.times {
+			tell(row{what: what + "slowest probe", value: float64(slowest.Milliseconds()), unit: "ms"})
+		}
 	}
 	return nil
 }
 
 // probes is how many probes ask, half of them over HTTP and half over gRPC.
 const probes = 40
+
+// patience is how long a probe waits. On a machine that does other things, too, only
+// whether there is an answer says something.
+func (o options) patience() time.Duration {
+	if o.times {
+		return 5 * time.Second
+	}
+	return time.Minute
+}
 
 func holdKind(ctx context.Context, s *process, o options, k kind) (peak, answered float64, slowest time.Duration, err error) {
 	if err := s.resetPeak(); err != nil {
@@ -136,7 +147,7 @@ func holdKind(ctx context.Context, s *process, o options, k kind) (peak, answere
 	}
 	for n := range probes {
 		began := time.Now()
-		if err := probe(ctx, s, n%2 == 0); err == nil {
+		if err := probe(ctx, s, n%2 == 0, o.patience()); err == nil {
 			answered++
 		}
 		slowest = max(slowest, time.Since(began))
@@ -177,8 +188,8 @@ func (k kind) hold(ctx context.Context, c net.Conn) {
 }
 
 // probe asks after health once, on a connection of its own.
-func probe(ctx context.Context, s *process, overHTTP bool) error {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+func probe(ctx context.Context, s *process, overHTTP bool, patience time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	if overHTTP {
 		client := http.Client{Transport: &http.Transport{TLSClientConfig: s.tls, DisableKeepAlives: true}}

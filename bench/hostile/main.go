@@ -26,7 +26,7 @@ func run() error {
 	flag.IntVar(&o.requests, "requests", 1000, "how many requests of each size")
 	flag.IntVar(&o.conns, "conns", 1000, "how many connections of each kind")
 	flag.DurationVar(&o.hold, "hold", 5*time.Second, "how long they are held")
-	flag.BoolVar(&o.cpu, "cpu", true, "hold processor time to its bar, too: for a machine with nothing else to do")
+	flag.BoolVar(&o.times, "times", true, "measure processor time, and give probes 5 s: for a machine with nothing else to do")
 	flag.Parse()
 	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Minute)
 	defer cancel()
@@ -51,7 +51,7 @@ func run() error {
 type options struct {
 	requests, conns int
 	hold            time.Duration
-	cpu             bool
+	times           bool
 }
 
 // The bars.

@@ -38,30 +38,37 @@ func emptyTasks(n int, one string) []byte {
 
 // refused measures requests without credentials.
 func refused(ctx context.Context, s *process, o options, tell func(row)) error {
-	for _, size := range sizes {
+	for i, size := range sizes {
+		if !o.times && i%2 > 0 {
+			continue // memory does not depend on it
+		}
 		n := max(1, o.requests/atOnce) * atOnce
 		for _, kind := range []struct {
 			name string
 			do   func(context.Context, *process, int) (func() error, func(), error)
 		}{{"HTTP", overHTTP}, {"gRPC", overGRPC}} {
-			mem, cpu, err := flood(ctx, s, n, size, kind.do)
+			mem, cpu, err := flood(ctx, s, n, size, o.times, kind.do)
 			if err != nil {
 				return fmt.Errorf("%s, %d bytes: %w", kind.name, size, err)
 			}
 			what := fmt.Sprintf("refused, %s, %s, %d KiB: ", s.name, kind.name, size>>10)
+			tell(row{what: what + "peak memory", value: mem, bar: barMemory, unit: "B"})
+			if !o.times {
+				continue
+			}
 			bar := float64(barCPU)
-			if s.tls != nil || !o.cpu {
+			if s.tls != nil {
 				bar = 0 // most of it is the handshakes, of which a connection has one
 			}
-			tell(row{what: what + "peak memory", value: mem, bar: barMemory, unit: "B"})
 			tell(row{what: what + "processor", value: cpu, bar: bar, unit: "µs"})
 		}
 	}
 	return nil
 }
 
-// flood has n requests refused, and returns what each cost at the most.
-func flood(ctx context.Context, s *process, n, size int, prepare func(context.Context, *process, int) (func() error, func(), error)) (memory, cpu float64, err error) {
+// flood has n requests refused, and returns what each cost at the most. Only if timed
+// the processor time is what they cost.
+func flood(ctx context.Context, s *process, n, size int, timed bool, prepare func(context.Context, *process, int) (func() error, func(), error)) (memory, cpu float64, err error) {
 	ask, end, err := prepare(ctx, s, size)
 	if err != nil {
 		return 0, 0, err
@@ -77,9 +84,11 @@ func flood(ctx context.Context, s *process, n, size int, prepare func(context.Co
 	if err := s.resetPeak(); err != nil {
 		return 0, 0, err
 	}
-	idle, err := s.idle()
-	if err != nil {
-		return 0, 0, err
+	idle := 0.0
+	if timed {
+		if idle, err = s.idle(); err != nil {
+			return 0, 0, err
+		}
 	}
 	used, err := s.cpu()
 	if err != nil {
