@@ -202,6 +202,7 @@ type JobRules struct {
 	Timeout   time.Duration
 	Data      string // where outputs are kept; empty: rota-data/jobs-NAME
 	Output    int    // bytes of output kept of one attempt
+	Kept      int    // bytes of output kept of all that have ended
 	Memory    int    // bytes
 	CPUs      float64
 	Processes int
@@ -221,7 +222,7 @@ type JobServer struct {
 // NewWorker returns the defaults and the table of options that fills them.
 func NewWorker() (*Worker, *Options) {
 	c := &Worker{
-		Name: hostName(), Schedulers: []string{DefaultGRPC}, Strength: 1, Job: JobRules{Slots: 256, Output: 64 << 20},
+		Name: hostName(), Schedulers: []string{DefaultGRPC}, Strength: 1, Job: JobRules{Slots: 256, Output: 64 << 20, Kept: 8 << 30},
 		Log: Log{Level: "info", Format: "text"},
 	}
 	list := []*option{
@@ -239,6 +240,7 @@ func NewWorker() (*Worker, *Options) {
 		{name: "job-timeout", value: durationValue(&c.Job.Timeout), help: "end jobs after this time, whatever they ask for; 0 for no limit"},
 		{name: "job-data", value: textValue(&c.Job.Data, "DIR"), help: "keep outputs of jobs here", def: "rota-data/jobs-NAME"},
 		{name: "job-output", value: countValue(&c.Job.Output), help: "keep so many bytes of a job's output, the newest"},
+		{name: "job-output-kept", value: countValue(&c.Job.Kept), help: "keep so many bytes of output of all jobs that have ended; the oldest go"},
 		{name: "job-memory", value: countValue(&c.Job.Memory), help: "bytes of memory of a job; needs --job-cgroup; 0 for no limit"},
 		{name: "job-cpus", value: amountValue(&c.Job.CPUs), help: "processors' worth of time of a job; needs --job-cgroup; 0 for no limit"},
 		{name: "job-processes", value: countValue(&c.Job.Processes), help: "processes and threads of a job; needs --job-cgroup; 0 for no limit"},

@@ -100,6 +100,7 @@ func (c *Worker) validate() (string, error) {
 		rule{"tls-cert", pair(c.TLSCert != "", c.TLSCert, c.TLSKey)},
 		rule{"tls-cert", needed(c.TLSCert == "" || c.TLSCA != "", "tls_ca too: without it there is no TLS to show a certificate in")},
 		rule{"job-slots", needed(c.Job.Slots > 0, "at least 1")},
+		rule{"job-output-kept", needed(c.Job.Kept > 0, "at least 1")},
 		rule{"exec", commands(c.Exec)},
 		rule{"exec-grace", graces(c.ExecGrace, c.Exec)},
 		rule{"http", optionalLoopback(c.HTTP)},

@@ -14,6 +14,7 @@ import (
 	"github.com/rota-project/rota"
 	"github.com/rota-project/rota/internal/text"
 	"github.com/rota-project/rota/job"
+	"github.com/rota-project/rota/job/output"
 )
 
 const (
@@ -135,10 +136,12 @@ func (r *Runner) Remove(id string) error {
 
 // drop forgets an ended attempt now and removes it from the disk by and by.
 func (r *Runner) drop(k key) {
-	if a := r.attempts[k]; a.unwritten != nil {
+	a := r.attempts[k]
+	if a.unwritten != nil {
 		a.unwritten.Stop()
 		a.unwritten = nil
 	}
+	r.kept -= a.disk
 	delete(r.attempts, k)
 	r.wg.Go(func() {
 		path := r.path(k)
@@ -154,14 +157,17 @@ func (r *Runner) expire(now time.Time) {
 	if len(r.ended) > r.cfg.MaxEnded {
 		over = len(r.ended) - r.cfg.MaxEnded*9/10 // a tenth at once, so that it costs little each
 	}
-	if r.sweeper != nil && over == 0 || r.closed {
+	if r.sweeper != nil && over == 0 && r.kept <= r.cfg.MaxKept || r.closed {
 		return
 	}
-	next := time.Time{}
+	next, newest := time.Time{}, key{}
+	if len(r.ended) > 0 {
+		newest = r.ended[len(r.ended)-1]
+	}
 	r.ended = slices.DeleteFunc(r.ended, func(k key) bool {
 		a := r.attempts[k]
 		due := a.result.Ended.Add(a.keep)
-		if over > 0 || !now.Before(due) {
+		if over > 0 || r.kept > r.cfg.MaxKept && k != newest || !now.Before(due) {
 			over--
 			r.drop(k)
 			return true
@@ -235,6 +241,8 @@ func (r *Runner) loadAttempt(k key) {
 			a.result.Ended = fi.ModTime()
 		}
 	}
+	a.disk = output.Disk(path)
 	r.attempts[k] = a
 	r.ended = append(r.ended, k)
+	r.kept += a.disk
 }

@@ -25,6 +25,7 @@ import (
 const (
 	DefaultMaxRunning = 256
 	DefaultMaxEnded   = 20_000
+	DefaultMaxKept    = 8 << 30
 )
 
 // Errors by which a caller decides.
@@ -53,6 +54,10 @@ type Config struct {
 	MaxEnded int
 	// Output bounds each attempt's output.
 	Output output.Options
+	// MaxKept bounds the bytes of disk of all output of ended attempts, beside what
+	// those take that run: the oldest go. The newest stays in any case. Zero means
+	// DefaultMaxKept.
+	MaxKept int64
 	// Cgroup, if not nil, keeps the limits of jobs.
 	Cgroup *process.Cgroup
 	// NewPrivileges lets jobs gain privileges by sudo and the like.
@@ -102,6 +107,7 @@ type attempt struct {
 	result  job.Result
 	told    bool
 	keep    time.Duration
+	disk    int64 // bytes of its output, once it has ended
 	done    chan struct{}
 	// unwritten, if not nil, is when an end that nobody was told of is written.
 	unwritten *time.Timer
@@ -123,6 +129,7 @@ type Runner struct {
 	running  int
 	attempts map[key]*attempt
 	ended    []key // oldest first
+	kept     int64 // bytes of their output
 	sweeper  *time.Timer
 	wg       sync.WaitGroup
 }
@@ -143,6 +150,12 @@ func New(cfg Config) (*Runner, error) {
 	}
 	if cfg.MaxEnded == 0 {
 		cfg.MaxEnded = DefaultMaxEnded
+	}
+	if cfg.MaxKept == 0 {
+		cfg.MaxKept = DefaultMaxKept
+	}
+	if cfg.MaxKept < 0 {
+		return nil, &rota.FieldError{Field: "jobs.max_kept", Value: cfg.MaxKept, Want: "one or more"}
 	}
 	if cfg.MaxRunning < 0 || cfg.MaxEnded < 0 {
 		return nil, &rota.FieldError{Field: "jobs.max_running", Value: min(cfg.MaxRunning, cfg.MaxEnded), Want: "one or more"}
@@ -307,7 +320,7 @@ func (r *Runner) environ(a *attempt) []string {
 
 func (r *Runner) finish(a *attempt, exit process.Exit, err error) {
 	logErr := a.log.Close()
-	silent := a.log.Disk() == 0
+	disk := a.log.Disk()
 	res := job.Result{ExitCode: exit.Code, Ended: time.Now()}
 	if exit.Signal != 0 {
 		res.Signal = exit.Signal.String()
@@ -333,7 +346,7 @@ func (r *Runner) finish(a *attempt, exit process.Exit, err error) {
 	}
 	a.state, a.result, a.process, a.log, a.spec = res.State, res, nil, nil, job.Spec{}
 	r.running--
-	if silent {
+	if disk == 0 {
 		// Nothing of it is on disk. If a scheduler keeps its end soon, as is
 		// usual, nothing has to be.
 		a.unwritten = time.AfterFunc(untoldTime, func() {
@@ -345,6 +358,8 @@ func (r *Runner) finish(a *attempt, exit process.Exit, err error) {
 		a.result.Error = err.Error()
 	}
 	r.ended = append(r.ended, a.key)
+	a.disk = disk
+	r.kept += disk
 	r.expire(res.Ended)
 	close(a.done)
 	r.cfg.Notify(a.status())
