@@ -107,6 +107,9 @@ func (a *app) connect(ctx context.Context) (*grpc.ClientConn, error) {
 			a.conn = conn
 			return conn, nil
 		}
+		if errors.As(err, new(*usageError)) { // no server was asked yet
+			return nil, err
+		}
 		reasons = append(reasons, fmt.Sprintf("%s: %v", addr, err))
 	}
 	if err := ctx.Err(); err != nil {
@@ -143,11 +146,11 @@ func (a *app) dial(ctx context.Context, addr string) (*grpc.ClientConn, error) {
 	}
 	creds, err := a.client.credentials()
 	if err != nil {
-		return nil, err
+		return nil, usagef("%v", err)
 	}
 	token, err := auth.ClientToken(a.client.token, a.env.Lookup)
 	if err != nil {
-		return nil, err
+		return nil, usagef("%v", err)
 	}
 	if token == "" {
 		return dialServer(ctx, addr, creds, a.noteAge())

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/rota-project/rota/auth"
+	"github.com/rota-project/rota/internal/cli"
 	"github.com/rota-project/rota/pki"
 )
 
@@ -73,7 +74,7 @@ func TestOpenFiles(t *testing.T) {
 				env["ROTA_TOKEN_FILE"] = c.env
 			}
 			status, out, errs := run(t, "", env, strings.Fields(c.args)...)
-			if status == 0 || !strings.Contains(errs, "chmod 600 "+c.file) || strings.Count(errs, "\n") > 1 {
+			if status == 0 || !strings.Contains(errs, "chmod 600 "+c.file) || strings.Count(errs, "\n") > 1 || strings.Contains(errs, "no scheduler") {
 				t.Errorf("%s: %d %s%s", c.args, status, out, errs)
 			}
 		})
@@ -82,5 +83,36 @@ func TestOpenFiles(t *testing.T) {
 		if fi, err := os.Stat(made); err != nil || fi.Mode().Perm() != 0o600 {
 			t.Errorf("%s is made with %v, %v", made, fi.Mode(), err)
 		}
+	}
+}
+
+// TestOwnFiles: a file of the caller that is missing or of no use is what the error
+// is about, and not the scheduler that nobody has asked.
+func TestOwnFiles(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	for name, text := range map[string]string{"empty": "", "two": "rota_a rota_b", "text": "no certificate"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for args, want := range map[string]string{
+		"--token-file " + dir + "/none":                               "none: no such file",
+		"--token-file " + dir:                                         "is a directory",
+		"--token-file " + dir + "/empty":                              "want one token",
+		"--token-file " + dir + "/two":                                "want one token",
+		"--tls-ca " + dir + "/none":                                   "none: no such file",
+		"--tls-ca " + dir + "/text":                                   "text",
+		"--tls-cert " + dir + "/text --tls-key " + dir + "/text":      "--tls-ca: want it",
+		"--tls-revoked " + dir + "/none":                              "--tls-ca: want it",
+		"--server 127.0.0.1:1,127.0.0.1:2 --token-file " + dir + "/x": "x: no such file",
+	} {
+		t.Run(strings.ReplaceAll(args, dir, ""), func(t *testing.T) {
+			t.Parallel()
+			status, out, errs := run(t, "", nil, strings.Fields("status --server 127.0.0.1:1 "+args)...)
+			if status != cli.ExitUsage || out != "" || !strings.Contains(errs, want) || strings.Count(errs, "\n") != 1 || strings.Contains(errs, "no scheduler") {
+				t.Errorf("%d %s%s, want %s", status, out, errs, want)
+			}
+		})
 	}
 }

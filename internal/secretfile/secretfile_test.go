@@ -73,6 +73,11 @@ func TestOtherFiles(t *testing.T) {
 	if err := os.WriteFile(large, bytes.Repeat([]byte{'x'}, MaxSize+1), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	for _, err := range []error{Check(dir), func() error { _, err := Read(dir); return err }()} {
+		if !errors.Is(err, syscall.EISDIR) || errors.Is(err, ErrOpen) {
+			t.Errorf("a directory: %v", err)
+		}
+	}
 	if _, err := Read(large); err == nil || !strings.Contains(err.Error(), "more than") {
 		t.Errorf("large: %v", err)
 	}
