@@ -67,11 +67,17 @@ func program(t *testing.T, name string) string {
 	if err == nil {
 		return path
 	}
-	if os.Getenv("CI") == "true" {
-		t.Fatalf("%s is missing: .ci/install", name)
-	}
-	t.Skipf("SKIPPED for want of %s (.ci/install gets it)", name)
+	lacking(t, name+" (.ci/install gets it)")
 	return ""
+}
+
+// lacking skips a test for want of something of the machine. In CI it fails.
+func lacking(t *testing.T, what string) {
+	t.Helper()
+	if os.Getenv("CI") != "" {
+		t.Fatalf("in CI there must be %s", what)
+	}
+	t.Skipf("SKIPPED for want of %s", what)
 }
 
 // spawn starts rota and ends it with the test.

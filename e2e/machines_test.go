@@ -17,7 +17,7 @@ import (
 func TestCallsBetweenMachines(t *testing.T) {
 	ip, curl := program(t, "ip"), program(t, "curl")
 	if os.Geteuid() != 0 {
-		t.Skip("SKIPPED: network namespaces need root")
+		lacking(t, "root, for network namespaces")
 	}
 	dir := t.TempDir()
 	a, b := fmt.Sprintf("rota-a%d", os.Getpid()), fmt.Sprintf("rota-b%d", os.Getpid())

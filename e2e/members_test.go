@@ -51,12 +51,7 @@ func inNamespace(t *testing.T) bool {
 		ip(t, "link", "set", "lo", "up")
 		return true
 	}
-	if _, err := exec.LookPath("ip"); err != nil {
-		if os.Getuid() == 0 {
-			t.Fatal("ip is not there: install iproute2")
-		}
-		t.Skip("needs iproute2")
-	}
+	program(t, "ip")
 	cmd := exec.CommandContext(t.Context(), "/proc/self/exe", "-test.run=^"+t.Name()+"$", "-test.v")
 	cmd.Env = append(os.Environ(), "E2E_NAMESPACE="+t.Name(), "E2E_BINARIES="+filepath.Dir(rotaBin))
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
@@ -69,7 +64,7 @@ func inNamespace(t *testing.T) bool {
 	cmd.Stdout, cmd.Stderr = out, out
 	err := cmd.Start()
 	if errors.Is(err, syscall.EPERM) && os.Getuid() != 0 {
-		t.Skipf("no network namespace for this user: %v", err)
+		lacking(t, "network namespaces for this user")
 	}
 	if err == nil {
 		err = cmd.Wait()
