@@ -373,7 +373,7 @@ func (s *Session) windowUpdate(f *frame, ev *Event) error {
 	}
 	st := s.streams[f.id]
 	if st == nil {
-		return s.bother() // it may have been on its way when the stream ended
+		return s.updated() // who has much of it unread gives room for a while after a stream has ended
 	}
 	if n == 0 {
 		return s.broken(st, ProtocolError, ev)

@@ -483,6 +483,27 @@ func TestRoomForDataIsNoFlood(t *testing.T) {
 	}
 }
 
+// So may who has not read it yet when its stream is reset.
+func TestRoomAfterTheEndIsNoFlood(t *testing.T) {
+	t.Parallel()
+	p := newPeer(t)
+	p.request(1, true)
+	p.step()
+	const pieces = 5000
+	for range pieces {
+		p.s.Data(p.calls[1], make([]byte, 1000), false)
+		p.s.Out = p.s.Out[:0]
+	}
+	p.s.Reset(p.calls[1], h2.Cancel)
+	for range pieces {
+		p.fr.WriteWindowUpdate(0, 1000)
+		p.fr.WriteWindowUpdate(1, 1000)
+	}
+	if _, err := p.step(); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // Allowances fill up again.
 func TestCalmReturns(t *testing.T) {
 	t.Parallel()
