@@ -31,6 +31,9 @@ func (x *exchange) readHead(u *upstream, n int, pm **pump) (m int, err error) {
 				}
 				x.bufs.up = append(x.bufs.up, make([]byte, n)...)
 			}
+			if n > 0 { // it has begun to answer
+				x.touch(onWorker)
+			}
 			k, err := u.Read(x.bufs.up[n:])
 			if err != nil {
 				if n == 0 {
@@ -201,6 +204,7 @@ func (x *exchange) peekBody(u *upstream, n int) (int, error) {
 			x.peeked = body
 			return n, nil
 		}
+		x.awaitMore()
 		k, err := u.Read(x.bufs.up[n:])
 		if k > 0 {
 			n += k
@@ -251,7 +255,7 @@ func (x *exchange) sayContinue() bool {
 // interim passes on the informational head in resp. Who does not take it is cut off.
 func (x *exchange) interim() bool {
 	x.touch(onClient)
-	defer x.moved.Store(0)
+	defer x.moving.down.Store(onNobody)
 	return x.client.interim()
 }
 
@@ -296,7 +300,7 @@ func (x *exchange) whole(body []byte) bool {
 	}
 	x.resp.Length = int64(len(body))
 	x.touch(onClient)
-	defer x.moved.Store(0)
+	defer x.moving.down.Store(onNobody)
 	if !x.resp.HasBody(x.req.Method) {
 		x.head(framedNone)
 		return x.client.flush()

@@ -17,9 +17,9 @@ const (
 // run tries the call on workers until one has answered.
 func (x *exchange) run(t *target) (keep bool) {
 	c := &x.call
-	x.stall.Store(int64(c.p.IdleTimeout))
+	x.moving.most.Store(int64(c.p.IdleTimeout))
 	mode, err := x.client.body()
-	x.fed.Store(0)
+	x.moving.up.Store(onNobody)
 	if err != nil {
 		x.req.Close = true
 		return x.fail(x.fault.note(bodyEnd(err)), err)
@@ -186,7 +186,13 @@ func (x *exchange) attempt(w *worker, t *target, mode bodyMode) (next, keep bool
 			u, n, wrote, err = x.hedged(u, b)
 			w = c.w
 		default:
-			n, wrote, err = u.Ask(b, x.bufs.up)
+			if mode == bodyKept {
+				x.moving.ascend(c.sent, onWorker)
+			}
+			if wrote, err = u.Write(b); err == nil {
+				x.moving.up.Store(onNobody)
+				n, err = u.Read(x.bufs.up)
+			}
 		}
 		u.sent += uint64(wrote)
 		x.rec.last().sent += int64(wrote)

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"log/slog"
+	"math"
 	"net"
 	"net/netip"
 	"net/url"
@@ -179,11 +180,15 @@ type Policy struct {
 	// percentile to a second worker and takes the first answer.
 	Hedge bool
 	// ConnectTimeout, 0 means 1 s. HeaderTimeout is until the answer begins, 0
-	// for none. CallTimeout is for the whole call, 0 for none. IdleTimeout cuts
-	// off a body on which nothing moves; 0 means 60 s. Upgraded connections and
-	// answers that never end are only bound by IdleTimeout if it is set.
+	// for none. CallTimeout is for the whole call, 0 for none. IdleTimeout ends a
+	// call of whose bodies nothing moves in either direction, or a connection
+	// that has switched protocols; 0 means 60 s, Never that it may be silent for
+	// as long as it likes. While an answer is computed it does not count.
 	ConnectTimeout, HeaderTimeout, CallTimeout, IdleTimeout time.Duration
 }
+
+// Never is an IdleTimeout that ends no call.
+const Never time.Duration = math.MaxInt64
 
 // Health says when a worker is left out, and when it comes back.
 type Health struct {

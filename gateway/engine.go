@@ -138,19 +138,16 @@ func (c *conn) sweep(now int64) {
 			c.late.Store(true)
 			_ = c.raw.SetReadDeadline(longAgo)
 		}
-	case phaseBusy:
+	case phaseBusy, phaseFree:
+		if m := c.mux.Load(); m != nil {
+			m.sweep(now)
+			return
+		}
 		over, slow := c.exchange.sweep(now)
 		if slow {
 			c.cut()
 		}
 		if over {
-			c.abort()
-		}
-	case phaseFree:
-		if m := c.mux.Load(); m != nil {
-			m.sweep(now)
-		} else if e := c.stalled(now); e != notEnded {
-			c.fault.note(e)
 			c.abort()
 		}
 	}

@@ -39,10 +39,8 @@ type exchange struct {
 
 	// Shared with the sweeper.
 	deadline atomic.Int64 // what is over by then is cut off; 0 is never
-	moved    atomic.Int64 // stamp of when the last byte of a body moved; 0 while none has to
-	fed      atomic.Int64 // the same for a request's body that flows; until the answer begins
+	moving   movement
 	answered atomic.Bool  // it has begun
-	stall    atomic.Int64 // how long a body may stand still
 	waiting  atomic.Int64 // since when an answer is waited for; 0 if not
 	watch    atomic.Pointer[upstream]
 
@@ -185,10 +183,9 @@ func (x *exchange) cutWorker() {
 // again makes the exchange ready for another call of another client.
 func (x *exchange) again() {
 	x.deadline.Store(0)
-	x.moved.Store(0)
-	x.fed.Store(0)
+	x.moving.rest()
+	x.moving.most.Store(0)
 	x.answered.Store(false)
-	x.stall.Store(0)
 	x.waiting.Store(0)
 	x.fault.clear()
 	x.upload.clear()
@@ -205,15 +202,6 @@ func (x *exchange) again() {
 // after. Shorter calls find out when they answer.
 const goneAfter = 100 * time.Millisecond
 
-// A stamp is a time with the side that something is waited for since then, in its
-// lowest bit.
-const (
-	onClient = 0
-	onWorker = 1
-)
-
-func stamp(now, side int64) int64 { return now&^1 | side | 2 }
-
 // sweep cuts the call off where it has taken too long, and notes whose fault that
 // is. over says that the client is to be cut off too, or has gone; slow that who
 // reads its body is to return.
@@ -221,11 +209,11 @@ func (x *exchange) sweep(now int64) (over, slow bool) {
 	var e end
 	if d := x.deadline.Load(); d != 0 && now > d && x.deadline.CompareAndSwap(d, 0) {
 		e = workerLate
-		if f := x.fed.Load(); f != 0 && f&1 == onClient && !x.answered.Load() {
+		if x.moving.up.Load() == onClient && !x.answered.Load() {
 			e = clientSlow // the worker waits for the rest of the body, too
 		}
 	} else {
-		e = x.stalled(now)
+		e = x.moving.stalled(now)
 	}
 	if e != notEnded {
 		first := x.fault.note(e) == e
@@ -236,32 +224,20 @@ func (x *exchange) sweep(now int64) (over, slow bool) {
 	return over || since != 0 && now-since > int64(goneAfter) && x.client.gone(), slow
 }
 
-// stalled says whether a body has stood still for too long, and because of whom.
-func (x *exchange) stalled(now int64) end {
-	most := x.stall.Load()
-	if f := x.fed.Load(); f != 0 && now-f > most && !x.answered.Load() {
-		if f&1 == onWorker {
-			return workerStalled
-		}
-		return clientSlow
-	}
-	if m := x.moved.Load(); m != 0 && now-m > most {
-		if m&1 == onWorker {
-			return workerStalled
-		}
-		return clientDeaf
-	}
-	return notEnded
+// touch notes that the answer's body moved, and which side is to move the next of
+// it, for those who cut off what stands still.
+func (x *exchange) touch(side uint32) { x.moving.descend(x.g.now(), side) }
+
+// awaitMore notes that the worker is to send the next of the answer, and that the
+// client is missed if it goes meanwhile.
+func (x *exchange) awaitMore() {
+	now := x.g.now()
+	x.moving.descend(now, onWorker)
+	x.waiting.Store(now)
 }
 
-// touch notes that a body moved, and which side is to move the next of it, for
-// those who cut off what stands still.
-func (x *exchange) touch(side int64) {
-	if x.stall.Load() == 0 {
-		x.stall.Store(int64(time.Minute))
-	}
-	x.moved.Store(stamp(x.g.now(), side))
-}
+// feed notes that the request's body moved, and which side is to move the next of it.
+func (x *exchange) feed(side uint32) { x.moving.ascend(x.g.now(), side) }
 
 // perform answers the request in req, or says what is wrong with its head, and is
 // the one place where a call ends: there it is counted and logged. It reports
@@ -284,7 +260,7 @@ func (x *exchange) perform(wrong *wire.Error) (keep bool) {
 	} else {
 		keep = x.serveCall()
 	}
-	x.moved.Store(0)
+	x.moving.rest()
 	x.waiting.Store(0)
 	x.upload.close()
 	x.conclude()

@@ -60,7 +60,6 @@ func (x *exchange) forwardLength(u *upstream, body []byte) error {
 		return errClient
 	}
 	for left > 0 {
-		x.touch(onWorker)
 		n, err := x.readMore(u, x.bufs.up[:min(int64(len(x.bufs.up)), left)])
 		if n > 0 {
 			left -= int64(n)
@@ -73,12 +72,13 @@ func (x *exchange) forwardLength(u *upstream, body []byte) error {
 			return fmt.Errorf("%w: %w", errCutOff, err)
 		}
 	}
-	x.moved.Store(0)
+	x.moving.down.Store(onNobody)
 	return nil
 }
 
 // readMore reads more of an answer's body from the worker.
 func (x *exchange) readMore(u *upstream, p []byte) (int, error) {
+	x.awaitMore()
 	n, err := u.Read(p)
 	x.rec.last().read += int64(n)
 	return n, err
@@ -92,7 +92,6 @@ func (x *exchange) forwardRest(u *upstream, body []byte) error {
 		if len(body) > 0 && !x.data(body, false) || !x.client.flush() {
 			return errClient
 		}
-		x.silent()
 		n, err := x.readMore(u, x.bufs.up)
 		if n == 0 && err != nil {
 			if !errors.Is(err, io.EOF) {
@@ -143,7 +142,7 @@ func (x *exchange) forwardChunks(u *upstream, n int) error {
 				x.resp.Close = true
 			}
 			ok = ok && x.client.flush()
-			x.moved.Store(0)
+			x.moving.down.Store(onNobody)
 			return taken(ok)
 		}
 		if first {
@@ -153,7 +152,6 @@ func (x *exchange) forwardChunks(u *upstream, n int) error {
 		if !x.client.flush() {
 			return errClient
 		}
-		x.silent()
 		copy(up, up[at:n])
 		n -= at
 		at = 0
@@ -167,10 +165,6 @@ func (x *exchange) forwardChunks(u *upstream, n int) error {
 		n += k
 	}
 }
-
-// silent notes that the worker may be silent for as long as it likes, but that the
-// client is missed if it goes meanwhile.
-func (x *exchange) silent() { x.waiting.Store(x.moved.Swap(0)) }
 
 // slow notes the time to the answer's head, because its body takes longer: rules
 // that go by latency mean the former.

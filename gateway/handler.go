@@ -86,8 +86,8 @@ func (h *handled) take() error {
 // sweep and retire make it one of those whom the gateway looks after.
 func (h *handled) sweep(now int64) {
 	over, slow := h.exchange.sweep(now)
-	if slow {
-		h.cut()
+	if slow && !h.ended.Load() { // after its end net/http may have lost the connection
+		_ = h.rc.SetReadDeadline(longAgo)
 	}
 	if over {
 		h.abort()
@@ -113,7 +113,7 @@ func (h *handled) body() (mode bodyMode, err error) {
 		return bodyFlow, nil
 	}
 	h.kept = make([]byte, h.req.Length)
-	h.fed.Store(stamp(h.g.now(), onClient))
+	h.feed(onClient)
 	n, err := io.ReadFull(h.r.Body, h.kept)
 	if h.rec.in = int64(n); err != nil {
 		return 0, cutShort(err)
@@ -198,8 +198,8 @@ func (h *handled) head(f framing) {
 
 // data implements client.
 func (h *handled) data(p []byte, last bool) bool {
-	h.ended.Store(last)
 	_, err := h.w.Write(p)
+	h.ended.Store(last && err == nil)
 	return err == nil
 }
 
@@ -232,12 +232,7 @@ func (h *handled) upgrade(u *upstream, n int) {
 	b := h.appendResponse(h.bufs.out[:0])
 	b = append(b, "Connection: Upgrade\r\n\r\n"...)
 	b = append(b, h.bufs.up[h.respHead:n]...)
-	if _, err := nc.Write(b); err != nil {
-		h.lostUpgrade(u)
-		return
-	}
-	h.moved.Store(0)
-	h.tunnel(nc, u, buffered(rw.Reader))
+	h.tunnel(nc, u, b, buffered(rw.Reader))
 }
 
 // buffered is what a reader has read and not given out.

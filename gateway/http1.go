@@ -51,7 +51,7 @@ func (c *conn) body() (mode bodyMode, err error) {
 	}
 	c.rec.in = int64(c.kept)
 	for c.w < c.r+c.kept {
-		c.fed.Store(stamp(c.g.now(), onClient))
+		c.feed(onClient)
 		n, err := c.Read(c.bufs.in[c.w:])
 		if err != nil {
 			c.rec.in = int64(c.w - c.r)

@@ -37,7 +37,7 @@ func (x *exchange) startPump(u *upstream) *pump {
 		defer close(p.done)
 		defer p.over.Store(true) // after it, clean may be read
 		p.clean = p.carry(x, to)
-		x.fed.Store(0)
+		x.moving.up.Store(onNobody)
 		if x.upload.end.blame() != noBlame {
 			x.cutWorker() // it waits for what will not come
 		}
@@ -61,7 +61,7 @@ func (p *pump) carry(x *exchange, to *sock) bool {
 			}
 		}
 		if len(out) > 0 {
-			x.fed.Store(stamp(x.g.now(), onWorker))
+			x.feed(onWorker)
 			n, werr := to.Write(out)
 			if p.sent += int64(n); werr != nil {
 				return false

@@ -56,18 +56,14 @@ func (s *sock) Idle(l poll.Lender) (n int, err error) {
 	return n, nil
 }
 
-// copyTo writes to dst what comes, to its end. Where it can it has no buffer while
-// nothing comes.
-func (s *sock) copyTo(dst net.Conn) error {
-	if s.own == nil {
-		_, err := io.Copy(dst, s.nc)
-		return err
-	}
+// each calls do with what comes, to its end or do's error. Where it can it has no
+// buffer while nothing comes.
+func (s *sock) each(do func(p []byte) error) error {
 	var b borrowed
 	for {
-		n, err := s.own.Idle(&b)
+		n, err := s.take(&b)
 		if err == nil {
-			_, err = dst.Write((*b.buf)[:n])
+			err = do((*b.buf)[:n])
 			b.TakeBack()
 		}
 		if errors.Is(err, io.EOF) {
@@ -77,6 +73,18 @@ func (s *sock) copyTo(dst net.Conn) error {
 			return err
 		}
 	}
+}
+
+// take reads some of what comes into a buffer, which stays lent on success.
+func (s *sock) take(b *borrowed) (n int, err error) {
+	if s.own != nil {
+		return s.own.Idle(b)
+	}
+	if n, err = s.nc.Read(b.Lend()); n > 0 {
+		return n, nil // an error comes again
+	}
+	b.TakeBack()
+	return 0, err
 }
 
 // borrowed is a buffer of those for bodies, or none; it is its own poll.Lender.

@@ -128,7 +128,7 @@ func (s *stream) body() (mode bodyMode, err error) {
 		if len(b) == cap(b) {
 			b = slices.Grow(b, inSize)
 		}
-		s.fed.Store(stamp(s.g.now(), onClient))
+		s.feed(onClient)
 		n, err := s.read(b[len(b):cap(b)])
 		b = b[:len(b)+n]
 		s.rec.in = int64(len(b))

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"bytes"
 	"net"
 	"sync"
 )
@@ -10,41 +11,59 @@ func (c *conn) upgrade(u *upstream, n int) {
 	b := c.appendResponse(c.bufs.out[:0])
 	b = append(b, "Connection: Upgrade\r\n\r\n"...)
 	b = append(b, c.bufs.up[c.respHead:n]...)
-	if _, err := c.Write(b); err != nil {
-		c.lostUpgrade(u)
-		return
-	}
-	c.moved.Store(0)
-	c.phase.Store(phaseFree)
+	b = append([]byte(nil), b...)
 	early := append([]byte(nil), c.bufs.in[c.r:c.w]...)
 	c.r, c.w = 0, 0
+	c.keepHead()
 	c.release()
-	c.tunnel(c.nc, u, early)
+	c.phase.Store(phaseFree)
+	c.tunnel(c.nc, u, b, early)
+}
+
+// keepHead makes the request's head, which the log tells of, independent of buffers.
+func (x *exchange) keepHead() {
+	r := &x.req
+	r.Method, r.Target, r.Host = bytes.Clone(r.Method), bytes.Clone(r.Target), bytes.Clone(r.Host)
+	for i := range r.Fields {
+		f := &r.Fields[i]
+		f.Name, f.Value = bytes.Clone(f.Name), bytes.Clone(f.Value)
+	}
 }
 
 // tunnel carries bytes between a client and a worker that have switched
-// protocols until both directions have ended. early is what the client has sent
-// already.
-func (x *exchange) tunnel(nc net.Conn, u *upstream, early []byte) {
+// protocols until both directions have ended. head is the answer that says so,
+// early what the client has sent already.
+func (x *exchange) tunnel(nc net.Conn, u *upstream, head, early []byte) {
 	x.deadline.Store(0)
-	var both sync.WaitGroup
-	both.Go(func() {
-		if len(early) > 0 {
-			if _, err := u.nc.Write(early); err != nil {
-				u.close()
-				return
-			}
-		}
-		if !copyHalf(u.nc, nc) {
-			u.close()
-		}
-	})
-	if !copyHalf(nc, u.nc) {
-		_ = nc.Close()
+	// From here on both connections are cut off together.
+	both := &upstream{w: u.w, cancel: func(error) {
+		_ = u.nc.SetDeadline(longAgo)
+		_ = nc.SetDeadline(longAgo)
+	}}
+	if !x.watch.CompareAndSwap(u, both) {
+		both.cancel(nil) // the call was cut off meanwhile
 	}
-	both.Wait()
-	x.detach(u)
+	x.touch(onClient)
+	_, err := nc.Write(head)
+	if err == nil {
+		var up sync.WaitGroup
+		up.Go(func() {
+			way := oneWay{from: nc, to: u.nc, bytes: &x.rec.in, waits: x.feed, sender: onClient, taker: onWorker}
+			way.carry(early)
+		})
+		way := oneWay{from: u.nc, to: nc, bytes: &x.rec.out, waits: x.touch, sender: onWorker, taker: onClient}
+		way.carry(nil)
+		up.Wait()
+	}
+	x.detach(both)
 	u.close()
+	_ = nc.Close()
+	x.rec.last().sent += x.rec.in
+	x.rec.last().read += x.rec.out
+	if err != nil || x.fault.get() != notEnded {
+		x.settle(errClient)
+		return
+	}
 	x.settle(nil)
 }
 
@@ -56,15 +75,46 @@ func (x *exchange) lostUpgrade(u *upstream) {
 	x.settle(errClient)
 }
 
-// copyHalf carries one direction to its end and passes the end on. It reports
-// false if the other direction has to be cut off too.
-func copyHalf(dst, src net.Conn) bool {
-	var from sock
-	from.init(src)
-	if from.copyTo(dst) != nil {
-		_ = src.Close()
-		return false
+// oneWay is one direction of a tunnel.
+type oneWay struct {
+	from, to      net.Conn
+	bytes         *int64 // that were carried
+	waits         func(side uint32)
+	sender, taker uint32
+}
+
+// carry carries early, then what comes, to the end, and passes the end on. If it
+// cannot, the other direction is cut off too.
+func (w *oneWay) carry(early []byte) {
+	defer w.waits(onNobody)
+	if w.all(early) == nil {
+		if half, ok := w.to.(interface{ CloseWrite() error }); ok && half.CloseWrite() == nil {
+			return
+		}
 	}
-	half, ok := dst.(interface{ CloseWrite() error })
-	return ok && half.CloseWrite() == nil
+	_ = w.from.SetDeadline(longAgo)
+	_ = w.to.SetDeadline(longAgo)
+}
+
+func (w *oneWay) all(early []byte) error {
+	if len(early) > 0 {
+		if err := w.write(early); err != nil {
+			return err
+		}
+	}
+	var from sock
+	from.init(w.from)
+	w.waits(w.sender)
+	return from.each(func(p []byte) error {
+		err := w.write(p)
+		w.waits(w.sender)
+		return err
+	})
+}
+
+func (w *oneWay) write(p []byte) error {
+	w.waits(w.taker)
+	n, err := w.to.Write(p)
+	*w.bytes += int64(n)
+	return err
 }

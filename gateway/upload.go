@@ -57,9 +57,9 @@ func (up *upload) read(p []byte) (n int, err error) {
 		return 0, up.err()
 	}
 	x := up.x
-	x.fed.Store(stamp(x.g.now(), onClient))
+	x.feed(onClient)
 	n, err = x.client.read(p)
-	x.fed.Store(0)
+	x.feed(onWorker) // who has asked for it takes it
 	x.rec.in += int64(n)
 	if up.keeps && n > 0 {
 		if len(up.kept)+n > x.call.st.cfg.Limits.ReplayBytes {
@@ -112,6 +112,7 @@ func (up *upload) gather() bool {
 			up.at = len(up.kept)
 			_, _ = up.read(*bp) // how it ends is noted
 		}
+		up.x.moving.up.Store(onNobody)
 	}
 	return up.keeps && up.end == endedWell
 }

@@ -90,12 +90,17 @@ func (x *exchange) attemptHTTP2(w *worker, t *target, mode bodyMode) (next, keep
 		return x.broke(x.fault.note(clientLeft), errClient, false)
 	}
 	hints := &hints{x: x}
-	req, body, err := x.request(httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{Got1xxResponse: hints.pass}), w, t, mode)
+	body := &flowing{x: x}
+	trace := &httptrace.ClientTrace{Got1xxResponse: hints.pass, WroteRequest: body.wrote}
+	req, err := x.request(httptrace.WithClientTrace(ctx, trace), w, t, mode, body)
 	if err != nil {
 		c.dropped()
 		return false, x.fail(clientMalformed, err)
 	}
 	x.attach(u)
+	if mode == bodyKept {
+		x.moving.ascend(c.sent, onWorker)
+	}
 	resp, err := w.transport().RoundTrip(req)
 	hints.end()
 	if err == nil && (resp.StatusCode < 200 || resp.StatusCode > 999) { // net/http lets it pass
@@ -116,6 +121,7 @@ func (x *exchange) attemptHTTP2(w *worker, t *target, mode bodyMode) (next, keep
 	x.rec.last().status = resp.StatusCode
 	n := 0
 	if mayRefuse(resp.StatusCode) {
+		x.awaitMore()
 		n, _ = io.ReadFull(resp.Body, x.bufs.up[:refusalPeek]) // what breaks here breaks again
 		if x.refusal(x.bufs.up[:n]) {
 			body.stop()
@@ -138,14 +144,15 @@ func (x *exchange) attemptHTTP2(w *worker, t *target, mode bodyMode) (next, keep
 	return false, err == nil && !x.req.Close
 }
 
-// request makes what net/http sends of the head that other workers would get.
-func (x *exchange) request(ctx context.Context, w *worker, t *target, mode bodyMode) (*http.Request, *flowing, error) {
+// request makes what net/http sends of the head that other workers would get, with
+// body if it flows.
+func (x *exchange) request(ctx context.Context, w *worker, t *target, mode bodyMode, body *flowing) (*http.Request, error) {
 	kept := mode == bodyKept
 	b := x.appendRequest(x.bufs.out[:0], t, w, mode)
 	x.bufs.out = b
 	req, err := http.ReadRequest(bufio.NewReader(bytes.NewReader(b)))
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	req = req.WithContext(ctx)
 	req.RequestURI = ""
@@ -160,7 +167,7 @@ func (x *exchange) request(ctx context.Context, w *worker, t *target, mode bodyM
 	if _, ok := req.Header["User-Agent"]; !ok {
 		req.Header.Set("User-Agent", "") // do not let net/http add its own
 	}
-	body := &flowing{x: x, req: req}
+	body.req = req
 	switch {
 	case kept:
 		raw := x.appendBody(nil)
@@ -168,10 +175,10 @@ func (x *exchange) request(ctx context.Context, w *worker, t *target, mode bodyM
 			again := append(append([]byte(nil), b...), raw...)
 			whole, err := http.ReadRequest(bufio.NewReader(bytes.NewReader(again)))
 			if err != nil {
-				return nil, nil, err
+				return nil, err
 			}
 			if raw, err = io.ReadAll(whole.Body); err != nil {
-				return nil, nil, err
+				return nil, err
 			}
 			req.Trailer = whole.Trailer
 		}
@@ -186,7 +193,7 @@ func (x *exchange) request(ctx context.Context, w *worker, t *target, mode bodyM
 	default:
 		req.Body = http.NoBody
 	}
-	return req, body, nil
+	return req, nil
 }
 
 // hints passes informational answers on, until there is an answer.
@@ -250,7 +257,7 @@ func (x *exchange) forwardHTTP2(resp *http.Response, n int) error {
 		if n > 0 && !x.data(x.bufs.up[:n], false) || !x.client.flush() {
 			return errClient
 		}
-		x.silent()
+		x.awaitMore()
 		var err error
 		n, err = resp.Body.Read(x.bufs.up)
 		if x.rec.last().read += int64(n); err == nil {
@@ -260,7 +267,7 @@ func (x *exchange) forwardHTTP2(resp *http.Response, n int) error {
 			return fmt.Errorf("%w: %w", errCutOff, err)
 		}
 		x.touch(onClient)
-		defer x.moved.Store(0)
+		defer x.moving.down.Store(onNobody)
 		if n > 0 && !x.data(x.bufs.up[:n], false) {
 			return errClient
 		}
@@ -342,15 +349,24 @@ func (f *flowing) Close() error {
 
 // stop ends the reading.
 func (f *flowing) stop() {
-	if f.req.Body != f {
-		return
+	if f.req.Body == f {
+		_ = f.Close()
+		f.mu.Lock()
+		defer f.mu.Unlock()
 	}
-	_ = f.Close()
-	f.mu.Lock()
-	defer f.mu.Unlock()
 	f.cutting.Lock() // net/http may close it late
 	f.stopped = true
+	f.x.moving.up.Store(onNobody)
 	f.cutting.Unlock()
+}
+
+// wrote notes that the worker has taken all of the request.
+func (f *flowing) wrote(httptrace.WroteRequestInfo) {
+	f.cutting.Lock()
+	defer f.cutting.Unlock()
+	if !f.stopped {
+		f.x.moving.up.Store(onNobody)
+	}
 }
 
 // begun says that the worker may have got some of it.

@@ -191,7 +191,9 @@ func (p *policy) onto(to gateway.Policy) gateway.Policy {
 		set(&to.ConnectTimeout, t.Connect)
 		set(&to.HeaderTimeout, t.Header)
 		set(&to.CallTimeout, t.Call)
-		set(&to.IdleTimeout, t.Idle)
+		if set(&to.IdleTimeout, t.Idle); t.Idle != nil && *t.Idle == 0 {
+			to.IdleTimeout = gateway.Never
+		}
 	}
 	return to
 }

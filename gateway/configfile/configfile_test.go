@@ -71,6 +71,15 @@ func TestEveryKey(t *testing.T) {
 	g.Close()
 }
 
+// Zero is no limit where the page says so.
+func TestNoIdleTimeout(t *testing.T) {
+	t.Parallel()
+	c, err := configfile.Parse([]byte("functions: {events: {timeouts: {idle: 0s}}, other: {}}"), ".")
+	if err != nil || c.Functions["events"].Policy.IdleTimeout != gateway.Never || c.Defaults.IdleTimeout != 0 {
+		t.Errorf("%+v, %v", c, err)
+	}
+}
+
 func TestFilesThatAreRefused(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{
