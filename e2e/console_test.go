@@ -57,9 +57,9 @@ func browse(t *testing.T, profile string) *browser {
 	return &browser{to: to, from: bufio.NewReader(from)}
 }
 
-// do gives a command, of a tab where it has one, and reads the result into out.
-// What the browser tells otherwise is left out.
-func (b *browser) do(t *testing.T, tab, method string, params map[string]any, out any) {
+// do gives a command, of a tab where it has one, and reads the result into out. The
+// error is why the browser did not do it. What it tells otherwise is left out.
+func (b *browser) do(t *testing.T, tab, method string, params map[string]any, out any) error {
 	t.Helper()
 	b.last++
 	msg, err := json.Marshal(struct {
@@ -91,12 +91,12 @@ func (b *browser) do(t *testing.T, tab, method string, params map[string]any, ou
 			continue
 		}
 		if answer.Error != nil {
-			t.Fatalf("%s: %s", method, answer.Error)
+			return fmt.Errorf("%s: %s", method, answer.Error)
 		}
 		if err := json.Unmarshal(answer.Result, out); err != nil {
 			t.Fatalf("%s: %v", method, err)
 		}
-		return
+		return nil
 	}
 }
 
@@ -104,17 +104,24 @@ func (b *browser) do(t *testing.T, tab, method string, params map[string]any, ou
 func (b *browser) open(t *testing.T, url string) (tab string) {
 	t.Helper()
 	var target struct{ TargetID string }
-	b.do(t, "", "Target.createTarget", map[string]any{"url": url}, &target)
+	if err := b.do(t, "", "Target.createTarget", map[string]any{"url": url}, &target); err != nil {
+		t.Fatal(err)
+	}
 	var session struct{ SessionID string }
-	b.do(t, "", "Target.attachToTarget", map[string]any{"targetId": target.TargetID, "flatten": true}, &session)
+	if err := b.do(t, "", "Target.attachToTarget", map[string]any{"targetId": target.TargetID, "flatten": true}, &session); err != nil {
+		t.Fatal(err)
+	}
 	return session.SessionID
 }
 
-// look evaluates an expression whose value is text.
+// look evaluates an expression whose value is text. A page that is not there yet, or
+// just gives way to another, has none: what the browser says then is no such value.
 func (b *browser) look(t *testing.T, tab, expression string) string {
 	t.Helper()
 	var r struct{ Result struct{ Value string } }
-	b.do(t, tab, "Runtime.evaluate", map[string]any{"expression": expression, "returnByValue": true}, &r)
+	if err := b.do(t, tab, "Runtime.evaluate", map[string]any{"expression": expression, "returnByValue": true}, &r); err != nil {
+		return err.Error()
+	}
 	return r.Result.Value
 }
 
@@ -136,10 +143,7 @@ func TestConsoleInBrowser(t *testing.T) {
 		plain:                   fmt.Sprintf("link dead, sign-in shown, %s", plain),
 		plain + "#token=rota_x": fmt.Sprintf("link dead, sign-in shown, %s", plain),
 	} {
-		tab, got := b.open(t, url), ""
-		await(t, 2*time.Minute, "the page of "+url+" to say "+want, func() bool {
-			got = b.look(t, tab, now)
-			return got == want
-		})
+		tab := b.open(t, url)
+		await(t, 2*time.Minute, "the page of "+url+" says "+want, func() bool { return b.look(t, tab, now) == want })
 	}
 }
