@@ -182,6 +182,12 @@ func TestErrors(t *testing.T) {
 func TestWorkerAndDevErrors(t *testing.T) {
 	t.Parallel()
 	for want, flags := range map[string][]string{
+		"--job-output: want at least 1048576":                               {"--job-output=0"},
+		"--job-output: \"1GB\": want a whole number":                        {"--job-output=1GB"},
+		"--job-output-total: want at least job_output, which is 67108864":   {"--job-output-total=0"},
+		"--job-output-total: want at least job_output, which is 2097152":    {"--job-output=2097152", "--job-output-total=2097151"},
+		"--job-output-total: \"-1\": want a whole number":                   {"--job-output-total=-1"},
+		"--job-output-total: \"9223372036854775808\": want a whole number":  {"--job-output-total=9223372036854775808"},
 		"--strength: want a number above zero":                              {"--strength=0"},
 		"--name: \"a b\": want printable UTF-8 without white space":         {"--name=a b"},
 		"--labels: \"disk\": want name=value":                               {"--labels=disk"},

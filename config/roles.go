@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/rota-project/rota/auth"
+	"github.com/rota-project/rota/job/output"
 	"github.com/rota-project/rota/placement"
 	"github.com/rota-project/rota/store"
 )
@@ -194,18 +195,20 @@ type Worker struct {
 
 // JobRules say which jobs a worker runs, and how. The zero value is none.
 type JobRules struct {
-	Allow     []string // command lines with parameters, or "any"
-	Dirs      []string // in and below which jobs may work
-	Env       []string // variables that jobs may set
-	User      string
-	Slots     int
-	Timeout   time.Duration
-	Data      string // where outputs are kept; empty: rota-data/jobs-NAME
-	Output    int    // bytes of output kept of one attempt
-	Kept      int    // bytes of output kept of all that have ended
-	Memory    int    // bytes
-	CPUs      float64
-	Processes int
+	Allow   []string // command lines with parameters, or "any"
+	Dirs    []string // in and below which jobs may work
+	Env     []string // variables that jobs may set
+	User    string
+	Slots   int
+	Timeout time.Duration
+	Data    string // where outputs are kept; empty: rota-data/jobs-NAME
+	Output  int    // bytes of output kept of one attempt
+	// OutputTotal is the bytes of output kept of all attempts together.
+	OutputTotal int
+	Kept        int // bytes of output kept of all that have ended
+	Memory      int // bytes
+	CPUs        float64
+	Processes   int
 	// AddressSpace, in bytes, and OpenFiles are of each process, UserProcesses of
 	// all of User.
 	AddressSpace, UserProcesses, OpenFiles int
@@ -222,7 +225,8 @@ type JobServer struct {
 // NewWorker returns the defaults and the table of options that fills them.
 func NewWorker() (*Worker, *Options) {
 	c := &Worker{
-		Name: hostName(), Schedulers: []string{DefaultGRPC}, Strength: 1, Job: JobRules{Slots: 256, Output: 64 << 20, Kept: 8 << 30},
+		Name: hostName(), Schedulers: []string{DefaultGRPC}, Strength: 1,
+		Job: JobRules{Slots: 256, Output: output.DefaultMaxBytes, Kept: 8 << 30, OutputTotal: output.DefaultMaxTotal},
 		Log: Log{Level: "info", Format: "text"},
 	}
 	list := []*option{
@@ -241,6 +245,7 @@ func NewWorker() (*Worker, *Options) {
 		{name: "job-data", value: textValue(&c.Job.Data, "DIR"), help: "keep outputs of jobs here", def: "rota-data/jobs-NAME"},
 		{name: "job-output", value: countValue(&c.Job.Output), help: "keep so many bytes of a job's output, the newest"},
 		{name: "job-output-kept", value: countValue(&c.Job.Kept), help: "keep so many bytes of output of all jobs that have ended; the oldest go"},
+		{name: "job-output-total", value: countValue(&c.Job.OutputTotal), help: "keep so many bytes of output of all jobs, running and ended, those of earlier runs included; the oldest ended output goes first"},
 		{name: "job-memory", value: countValue(&c.Job.Memory), help: "bytes of memory of a job; needs --job-cgroup; 0 for no limit"},
 		{name: "job-cpus", value: amountValue(&c.Job.CPUs), help: "processors' worth of time of a job; needs --job-cgroup; 0 for no limit"},
 		{name: "job-processes", value: countValue(&c.Job.Processes), help: "processes and threads of a job; needs --job-cgroup; 0 for no limit"},

@@ -78,7 +78,8 @@ func runnerConfig(c *config.Worker) (runner.Config, error) {
 	rules := c.Job
 	rc := runner.Config{
 		Dir: cmp.Or(rules.Data, filepath.Join("rota-data", "jobs-"+c.Name)), MaxRunning: rules.Slots,
-		Output: output.Options{MaxBytes: int64(rules.Output)}, MaxKept: int64(rules.Kept), Allow: runner.Allow{Dirs: rules.Dirs}, NewPrivileges: c.NewPrivileges,
+		Output: output.Options{MaxBytes: int64(rules.Output)}, MaxKept: int64(rules.Kept), MaxOutput: int64(rules.OutputTotal),
+		Allow: runner.Allow{Dirs: rules.Dirs}, NewPrivileges: c.NewPrivileges,
 	}
 	limits := process.Limits{
 		Memory: int64(rules.Memory), CPUs: rules.CPUs, Processes: int64(rules.Processes), OpenFiles: int64(rules.OpenFiles),

@@ -17,6 +17,9 @@
 // Each stream is in the order in which the job wrote it; between the two it is
 // the order in which they were read, a pipe each.
 //
+// Total bounds many logs together: the oldest ended one goes first, and a reader
+// is told in the same way.
+//
 // A Write returns when the kernel has the bytes and the log's rate allows, so a
 // job that writes faster than that waits, and nobody else does. Readers never hold up the
 // writer. A torn tail, from a crash in the middle of a write, is cut off when

@@ -46,6 +46,8 @@ type Options struct {
 	// MaxRate is how many bytes a second the log takes; a job that writes faster
 	// waits. Zero means DefaultMaxRate, less is no limit.
 	MaxRate int64
+	// Total bounds the log and others together. Nil is no such bound.
+	Total *Total
 }
 
 // segment is one file. size is what is committed of it.
@@ -58,9 +60,10 @@ type segment struct {
 // Log is the output of one attempt of one job. Its methods may be called from
 // anywhere, at any time.
 type Log struct {
-	dir  string
-	max  int64
-	pace *rate.Limiter // nil is no limit
+	dir    string
+	max    int64
+	shared *Total        // nil is no such bound
+	pace   *rate.Limiter // nil is no limit
 
 	mu       sync.Mutex
 	segments []segment
@@ -84,20 +87,20 @@ func Create(dir string, o Options) (*Log, error) {
 	if o.MaxBytes < MinMaxBytes {
 		return nil, &rota.FieldError{Field: "max_bytes", Value: o.MaxBytes, Want: fmt.Sprintf("%d or more", MinMaxBytes)}
 	}
-	l := &Log{dir: dir, max: o.MaxBytes, grown: make(chan struct{})}
+	l := &Log{dir: dir, max: o.MaxBytes, shared: o.Total, grown: make(chan struct{})}
 	if o.MaxRate == 0 {
 		o.MaxRate = DefaultMaxRate
 	}
 	if o.MaxRate > 0 {
 		l.pace = rate.NewLimiter(rate.Limit(o.MaxRate), burst)
 	}
-	switch segments, err := list(dir); {
-	case errors.Is(err, os.ErrNotExist):
+	switch segments, err := find(dir); {
 	case err != nil:
 		return nil, err
 	case len(segments) > 0:
 		return nil, fmt.Errorf("output: %s: %w", dir, os.ErrExist)
 	}
+	l.shared.begin(l)
 	return l, nil
 }
 
@@ -107,7 +110,7 @@ func Empty() *Log { return &Log{max: math.MaxInt64, closed: true, grown: make(ch
 // Open opens a log that nobody writes any more: one that was closed, or whose
 // writer died. A torn tail is cut off.
 func Open(dir string) (*Log, error) {
-	segments, err := list(dir)
+	segments, err := find(dir)
 	if err != nil {
 		return nil, err
 	}
@@ -133,9 +136,12 @@ func Open(dir string) (*Log, error) {
 	return l, nil
 }
 
-// list finds the segments of dir in order.
-func list(dir string) ([]segment, error) {
+// find lists the segments of dir in order: none if it is not there.
+func find(dir string) ([]segment, error) {
 	entries, err := os.ReadDir(dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
 	if err != nil {
 		return nil, fmt.Errorf("output: %w", err)
 	}
@@ -150,6 +156,9 @@ func list(dir string) ([]segment, error) {
 			continue
 		}
 		fi, err := e.Info()
+		if errors.Is(err, os.ErrNotExist) {
+			continue // dropped since
+		}
 		if err != nil {
 			return nil, fmt.Errorf("output: %w", err)
 		}
@@ -232,14 +241,17 @@ func (w writer) ReadFrom(r io.Reader) (n int64, err error) {
 }
 
 func (l *Log) append(s Stream, data []byte) error {
+	size := int64(headerSize + len(data))
+	l.shared.reserve(size)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.closed {
+		l.shared.release(size)
 		return os.ErrClosed
 	}
 	full := func() bool {
 		last := &l.segments[len(l.segments)-1]
-		return last.size > 0 && last.size+int64(headerSize+len(data)) > l.max/segmentsPerLog
+		return last.size > 0 && last.size+size > min(l.max, l.shared.share())/segmentsPerLog
 	}
 	if len(l.segments) == 0 || full() {
 		if err := l.roll(); err != nil {
@@ -252,9 +264,11 @@ func (l *Log) append(s Stream, data []byte) error {
 	return nil
 }
 
-// write puts one record at the end of the last segment, or notes why it could not.
+// write puts one record, for which room is reserved, at the end of the last
+// segment, or notes why it could not.
 func (l *Log) write(h header, data []byte) {
 	if len(l.segments) == 0 {
+		l.shared.release(int64(headerSize + len(data)))
 		return
 	}
 	last := &l.segments[len(l.segments)-1]
@@ -262,6 +276,7 @@ func (l *Log) write(h header, data []byte) {
 	if _, err := l.file.WriteAt(l.buf, last.size); err != nil {
 		l.err = fmt.Errorf("output: %w", err)
 		_ = l.file.Truncate(last.size)
+		l.shared.release(int64(len(l.buf)))
 		return
 	}
 	last.size += int64(len(l.buf))
@@ -275,7 +290,7 @@ func (l *Log) roll() error {
 			return fmt.Errorf("output: %w", err)
 		}
 	}
-	path := filepath.Join(l.dir, fmt.Sprintf("%020d%s", l.next, suffix))
+	path := l.path()
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return fmt.Errorf("output: %w", err)
@@ -287,15 +302,40 @@ func (l *Log) roll() error {
 	}
 	l.file = f
 	l.segments = append(l.segments, segment{start: l.next, path: path})
-	for len(l.segments) > 1 && l.total > l.max-l.max/segmentsPerLog {
-		if err := os.Remove(l.segments[0].path); err != nil {
-			l.err = fmt.Errorf("output: %w", err)
-			break
-		}
-		l.total -= l.segments[0].size
-		l.segments = slices.Delete(l.segments, 0, 1)
+	for len(l.segments) > 1 && l.total > l.max-l.max/segmentsPerLog && l.dropFirst() {
 	}
 	return nil
+}
+
+// path is that of a segment which begins here.
+func (l *Log) path() string { return filepath.Join(l.dir, fmt.Sprintf("%020d%s", l.next, suffix)) }
+
+// dropFirst removes the oldest segment, unless the disk refuses.
+func (l *Log) dropFirst() bool {
+	first := l.segments[0]
+	if err := os.Remove(first.path); err != nil {
+		l.err = fmt.Errorf("output: %w", err)
+		return false
+	}
+	l.total -= first.size
+	l.shared.release(first.size)
+	l.segments = slices.Delete(l.segments, 0, 1)
+	return true
+}
+
+// shed drops the oldest segment of a log that is written, be it the only one,
+// and reports whether it did.
+func (l *Log) shed() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.segments) == 0 || !l.dropFirst() {
+		return false
+	}
+	if len(l.segments) == 0 {
+		_ = l.file.Close() // nobody reads what it may have had left to say
+		l.file = nil
+	}
+	return true
 }
 
 func (l *Log) wake() {
@@ -309,10 +349,23 @@ func (l *Log) wake() {
 // Close ends the log: readers that have read all of it get io.EOF. It returns
 // the last thing that the disk refused since the log was created. It is safe twice.
 func (l *Log) Close() error {
+	l.shared.reserve(headerSize)
+	err := l.close()
+	l.shared.end(l)
+	return err
+}
+
+func (l *Log) close() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.closed {
+		l.shared.release(headerSize)
 		return nil
+	}
+	if len(l.segments) == 0 && l.next > 0 { // all was dropped: say so
+		if err := l.roll(); err != nil {
+			l.err = err
+		}
 	}
 	l.write(header{offset: l.next, micros: time.Now().UnixMicro(), stream: end}, nil)
 	l.closed = true

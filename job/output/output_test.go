@@ -180,7 +180,7 @@ func TestBound(t *testing.T) {
 		}
 	}
 	var onDisk int64
-	segments, err := list(l.dir)
+	segments, err := find(l.dir)
 	if err != nil {
 		t.Fatal(err)
 	}

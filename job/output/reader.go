@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/rota-project/rota"
@@ -66,6 +67,9 @@ func (r *Reader) Next(ctx context.Context) (Chunk, error) {
 			return Chunk{}, err
 		}
 		grown, err := r.advance()
+		if errors.Is(err, io.EOF) {
+			return r.rest()
+		}
 		if err != nil {
 			return Chunk{}, err
 		}
@@ -104,12 +108,28 @@ func (r *Reader) Next(ctx context.Context) (Chunk, error) {
 	}
 }
 
+// rest is io.EOF, or first what an ended log has lost at its very end.
+func (r *Reader) rest() (Chunk, error) {
+	r.log.mu.Lock()
+	defer r.log.mu.Unlock()
+	missed := r.log.next - r.want
+	if !r.log.closed || missed <= 0 {
+		return Chunk{}, io.EOF
+	}
+	r.want = r.log.next
+	return Chunk{Offset: r.want, Time: time.Now(), Missed: missed}, nil
+}
+
 // advance puts the window on bytes that are committed and not yet read, or
 // returns what to wait for, or io.EOF.
 func (r *Reader) advance() (grown <-chan struct{}, err error) {
+	r.log.mu.Lock()
+	defer r.log.mu.Unlock()
+	return r.advanceLocked()
+}
+
+func (r *Reader) advanceLocked() (grown <-chan struct{}, err error) {
 	l := r.log
-	l.mu.Lock()
-	defer l.mu.Unlock()
 	at := r.segment()
 	if at >= 0 {
 		r.win.limit = l.segments[at].size
@@ -132,6 +152,11 @@ func (r *Reader) advance() (grown <-chan struct{}, err error) {
 		return l.grown, nil
 	}
 	f, err := os.Open(l.segments[next].path)
+	if l.closed && errors.Is(err, os.ErrNotExist) {
+		// An ended log was dropped while it is read.
+		l.segments = slices.Delete(l.segments, next, next+1)
+		return r.advanceLocked()
+	}
 	if err != nil {
 		return nil, fmt.Errorf("output: %w", err)
 	}

@@ -145,7 +145,7 @@ func (r *Runner) drop(k key) {
 	delete(r.attempts, k)
 	r.wg.Go(func() {
 		path := r.path(k)
-		_ = os.RemoveAll(path)
+		_ = r.cfg.Output.Total.Remove(path)
 		_ = os.Remove(filepath.Dir(path)) // if it was the last attempt
 	})
 }
@@ -159,6 +159,9 @@ func (r *Runner) expire(now time.Time) {
 	}
 	if r.sweeper != nil && over == 0 && r.kept <= r.cfg.MaxKept || r.closed {
 		return
+	}
+	if r.kept > r.cfg.MaxKept {
+		r.recount()
 	}
 	next, newest := time.Time{}, key{}
 	if len(r.ended) > 0 {
@@ -184,6 +187,16 @@ func (r *Runner) expire(now time.Time) {
 			r.sweeper = nil
 			r.expire(time.Now())
 		})
+	}
+}
+
+// recount finds out which outputs were dropped to keep to MaxOutput. r.mu is held.
+func (r *Runner) recount() {
+	for _, k := range r.ended {
+		a := r.attempts[k]
+		r.kept -= a.disk
+		a.disk = r.cfg.Output.Total.Size(r.path(k))
+		r.kept += a.disk
 	}
 }
 
@@ -214,6 +227,11 @@ func (r *Runner) load() error {
 	slices.SortFunc(r.ended, func(a, b key) int {
 		return r.attempts[a].result.Ended.Compare(r.attempts[b].result.Ended)
 	})
+	for _, k := range r.ended {
+		if err := r.cfg.Output.Total.Add(r.path(k)); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

@@ -10,6 +10,9 @@
 //	                 /told.json      once a scheduler has it in the store
 //	   /work                         where jobs work that name no directory; empty
 //
+// The outputs have a bound each and one for all (output.Total): the oldest ended
+// ones are emptied first, and how their jobs ended is still known.
+//
 // An attempt that wrote nothing, and whose end a scheduler keeps at once, leaves
 // nothing there.
 //

@@ -52,12 +52,15 @@ type Config struct {
 	// MaxEnded bounds the ended attempts whose output is kept, whatever time
 	// they may be kept. Zero means DefaultMaxEnded.
 	MaxEnded int
-	// Output bounds each attempt's output.
+	// Output bounds each attempt's output; its Total is the runner's own.
 	Output output.Options
 	// MaxKept bounds the bytes of disk of all output of ended attempts, beside what
 	// those take that run: the oldest go. The newest stays in any case. Zero means
 	// DefaultMaxKept.
 	MaxKept int64
+	// MaxOutput bounds the bytes of all outputs in Dir together, what earlier
+	// runners left included: see output.Total. Zero means output.DefaultMaxTotal.
+	MaxOutput int64
 	// Cgroup, if not nil, keeps the limits of jobs.
 	Cgroup *process.Cgroup
 	// NewPrivileges lets jobs gain privileges by sudo and the like.
@@ -166,6 +169,9 @@ func New(cfg Config) (*Runner, error) {
 	if cfg.Hold == nil {
 		cfg.Hold = func() func() { return func() {} }
 	}
+	if cfg.Output.Total, err = output.NewTotal(cfg.MaxOutput); err != nil {
+		return nil, err
+	}
 	p, err := cfg.Allow.compile(cfg.Cgroup)
 	if err != nil {
 		return nil, err
@@ -234,7 +240,7 @@ func (r *Runner) Start(j Job) error {
 	r.mu.Unlock()
 
 	if err := r.launch(a, d); err != nil {
-		_ = os.RemoveAll(r.path(a.key))
+		_ = r.cfg.Output.Total.Remove(r.path(a.key))
 		_ = os.Remove(filepath.Dir(r.path(a.key))) // if it was the only attempt
 		r.mu.Lock()
 		delete(r.attempts, a.key)
@@ -479,7 +485,7 @@ func (r *Runner) Output(id string, g rota.Generation) (*output.Log, error) {
 	if a == nil || !a.state.Done() {
 		return nil, fmt.Errorf("output of job %s: %w", text.Clip(id, text.Short), rota.ErrNotFound)
 	}
-	log, err := output.Open(r.path(a.key))
+	log, err := r.cfg.Output.Total.Open(r.path(a.key))
 	if errors.Is(err, os.ErrNotExist) {
 		return output.Empty(), nil // it wrote nothing
 	}

@@ -329,6 +329,77 @@ func TestKeep(t *testing.T) {
 	}
 }
 
+// TestTotalOutput has jobs whose outputs together are too much: the newest are
+// kept, with the end of each job, and another runner goes on with the same bound.
+func TestTotalOutput(t *testing.T) {
+	t.Parallel()
+	const size, most = 400_000, 1 << 20
+	dir := t.TempDir()
+	run := func(h *host, g rota.Generation) {
+		t.Helper()
+		s := sh(fmt.Sprintf("head -c %d /dev/zero", size))
+		if err := h.Start(Job{ID: id, Generation: g, Spec: s}); err != nil {
+			t.Fatal(err)
+		}
+		h.next(t, job.Running)
+		h.next(t, job.Succeeded)
+	}
+	check := func(h *host, newest rota.Generation) {
+		t.Helper()
+		for g := range newest {
+			g++
+			if st, ok := h.Status(id, g); !ok || st.State != job.Succeeded {
+				t.Errorf("attempt %d: %+v, %v", g, st, ok)
+			}
+			log, err := h.Output(id, g)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r, err := log.Reader(0, false)
+			if err != nil {
+				t.Fatal(err)
+			}
+			c, err := r.Next(t.Context())
+			_ = r.Close()
+			if want := g+1 < newest; err != nil || (c.Missed == size) != want {
+				t.Errorf("attempt %d of %d: missed %d, %v", g, newest, c.Missed, err)
+			}
+		}
+	}
+	h := newHost(t, Config{Dir: dir, MaxOutput: 64 << 20})
+	for g := range rota.Generation(5) {
+		run(h, g+1)
+	}
+	h.Close(t.Context())
+	// What was dropped is no part of what may be kept of ended ones.
+	h = newHost(t, Config{Dir: dir, MaxOutput: most, MaxKept: 2*size + 10_000})
+	check(h, 5)
+	for g := range rota.Generation(5) {
+		run(h, 6+g)
+		check(h, 6+g)
+	}
+	if n := len(h.Untold()); n != 10 {
+		t.Errorf("%d ends are to be told, not 10", n)
+	}
+	var bytes int64
+	files, err := filepath.Glob(filepath.Join(dir, id, "*", "*.out"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range files {
+		if fi, err := os.Stat(f); err == nil {
+			bytes += fi.Size()
+		}
+	}
+	if bytes < 2*size || bytes > most {
+		t.Errorf("%d bytes in %d files", bytes, len(files))
+	}
+	var fe *rota.FieldError
+	if _, err := New(Config{Dir: t.TempDir(), MaxOutput: -1}); !errors.As(err, &fe) || fe.Field != "max_total" {
+		t.Errorf("a bound of -1: %v", err)
+	}
+}
+
 // TestBackPressure has a job that writes without end: it neither grows beyond
 // its bound nor holds anything up.
 func TestBackPressure(t *testing.T) {
