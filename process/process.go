@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"slices"
-	"strconv"
 	"sync"
 	"syscall"
 	"time"
@@ -136,21 +135,6 @@ func Start(ctx context.Context, spec Spec) (*Process, error) {
 		close(p.done)
 	}()
 	return p, nil
-}
-
-// keepFiles keeps what this process has inherited from those that it starts. What
-// Go opens is kept anyway.
-func keepFiles() error {
-	open, err := os.ReadDir("/dev/fd")
-	if err != nil {
-		return fmt.Errorf("keep inherited files: %w", err)
-	}
-	for _, f := range open {
-		if fd, err := strconv.Atoi(f.Name()); err == nil && fd > 2 {
-			syscall.CloseOnExec(fd)
-		}
-	}
-	return nil
 }
 
 // launch forks p and makes it known.

@@ -34,18 +34,3 @@ func waitExit(pid int) {
 func signalGroup(int, syscall.Signal) error { return errors.ErrUnsupported }
 
 func resume(int) {}
-
-// Cgroup does not exist on this system.
-type Cgroup struct{}
-
-// OpenCgroup says so.
-func OpenCgroup(string) (*Cgroup, error) { return nil, errors.ErrUnsupported }
-
-// Close does nothing.
-func (c *Cgroup) Close() error { return nil }
-
-type cgroupChild struct{}
-
-func (c *Cgroup) child(uint64, Limits) (*cgroupChild, error) { return nil, errors.ErrUnsupported }
-func (c *cgroupChild) kill()                                 {}
-func (c *cgroupChild) remove()                               {}
