@@ -170,6 +170,8 @@ func knock(t *testing.T, addr string, conf *tls.Config) {
 	for _, path := range []string{
 		"/v1/status", "/v1/tasks", "/v1/workers", "/v1/jobs", "/v1/programs", "/v1/workers/w1:drain", "/v1/tasks:apply", "/v1/jobs:run", "/stream?id=x",
 		"/v2/keys", "/v3/kv/range", "/version", "/debug/pprof/",
+		"/admin/workers", "/admin/workers/add?workers=http://127.0.0.1:9", "/admin/workers/remove?workers=http://127.0.0.1:9",
+		"/api/v1/routes", "/api/v1/gateway",
 	} {
 		for _, method := range []string{http.MethodGet, http.MethodPost} {
 			req, err := http.NewRequestWithContext(t.Context(), method, scheme+"://"+addr+path, strings.NewReader("{}"))
