@@ -232,6 +232,7 @@ func (h *handled) upgrade(u *upstream, n int) {
 	b := h.appendResponse(h.bufs.out[:0])
 	b = append(b, "Connection: Upgrade\r\n\r\n"...)
 	b = append(b, h.bufs.up[h.respHead:n]...)
+	h.rec.out += int64(n - h.respHead)
 	h.tunnel(nc, u, b, buffered(rw.Reader))
 }
 

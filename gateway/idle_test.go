@@ -300,7 +300,7 @@ func TestStandstillEndsTunnels(t *testing.T) {
 						c := dialTunnel(t, addr, path)
 						tc.do(c)
 						m := endedBy(t, log, path, tc.cause, tc.blame)
-						if m["sent"] != 101.0 || i == 1 && (m["bytes_in"] != 5.0 || m["bytes_out"] != 5.0) {
+						if m["sent"] != 101.0 || i == 1 && (m["bytes_in"] != 5.0 || m["bytes_out"] != 10.0) {
 							t.Errorf("%v", m)
 						}
 						if _, err := io.Copy(io.Discard, c.r); errors.Is(err, os.ErrDeadlineExceeded) {

@@ -12,6 +12,7 @@ func (c *conn) upgrade(u *upstream, n int) {
 	b = append(b, "Connection: Upgrade\r\n\r\n"...)
 	b = append(b, c.bufs.up[c.respHead:n]...)
 	b = append([]byte(nil), b...)
+	c.rec.out += int64(n - c.respHead)
 	early := append([]byte(nil), c.bufs.in[c.r:c.w]...)
 	c.r, c.w = 0, 0
 	c.keepHead()
@@ -35,6 +36,7 @@ func (x *exchange) keepHead() {
 // early what the client has sent already.
 func (x *exchange) tunnel(nc net.Conn, u *upstream, head, early []byte) {
 	x.deadline.Store(0)
+	counted := x.rec.out // with the answer's head
 	// From here on both connections are cut off together.
 	both := &upstream{w: u.w, cancel: func(error) {
 		_ = u.nc.SetDeadline(longAgo)
@@ -59,7 +61,7 @@ func (x *exchange) tunnel(nc net.Conn, u *upstream, head, early []byte) {
 	u.close()
 	_ = nc.Close()
 	x.rec.last().sent += x.rec.in
-	x.rec.last().read += x.rec.out
+	x.rec.last().read += x.rec.out - counted
 	if err != nil || x.fault.get() != notEnded {
 		x.settle(errClient)
 		return
