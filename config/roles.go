@@ -205,7 +205,6 @@ type JobRules struct {
 	Output  int    // bytes of output kept of one attempt
 	// OutputTotal is the bytes of output kept of all attempts together.
 	OutputTotal int
-	Kept        int // bytes of output kept of all that have ended
 	Memory      int // bytes
 	CPUs        float64
 	Processes   int
@@ -226,7 +225,7 @@ type JobServer struct {
 func NewWorker() (*Worker, *Options) {
 	c := &Worker{
 		Name: hostName(), Schedulers: []string{DefaultGRPC}, Strength: 1,
-		Job: JobRules{Slots: 256, Output: output.DefaultMaxBytes, Kept: 8 << 30, OutputTotal: output.DefaultMaxTotal},
+		Job: JobRules{Slots: 256, Output: output.DefaultMaxBytes, OutputTotal: output.DefaultMaxTotal},
 		Log: Log{Level: "info", Format: "text"},
 	}
 	list := []*option{
@@ -244,7 +243,6 @@ func NewWorker() (*Worker, *Options) {
 		{name: "job-timeout", value: durationValue(&c.Job.Timeout), help: "end jobs after this time, whatever they ask for; 0 for no limit"},
 		{name: "job-data", value: textValue(&c.Job.Data, "DIR"), help: "keep outputs of jobs here", def: "rota-data/jobs-NAME"},
 		{name: "job-output", value: countValue(&c.Job.Output), help: "keep so many bytes of a job's output, the newest"},
-		{name: "job-output-kept", value: countValue(&c.Job.Kept), help: "keep so many bytes of output of all jobs that have ended; the oldest go"},
 		{name: "job-output-total", value: countValue(&c.Job.OutputTotal), help: "keep so many bytes of output of all jobs, running and ended, those of earlier runs included; the oldest ended output goes first"},
 		{name: "job-memory", value: countValue(&c.Job.Memory), help: "bytes of memory of a job; needs --job-cgroup; 0 for no limit"},
 		{name: "job-cpus", value: amountValue(&c.Job.CPUs), help: "processors' worth of time of a job; needs --job-cgroup; 0 for no limit"},

@@ -102,7 +102,6 @@ func (c *Worker) validate() (string, error) {
 		rule{"tls-cert", needed(c.TLSCert == "" || c.TLSCA != "", "tls_ca too: without it there is no TLS to show a certificate in")},
 		rule{"job-slots", needed(c.Job.Slots > 0, "at least 1")},
 		rule{"job-output", needed(c.Job.Output >= output.MinMaxBytes, fmt.Sprintf("at least %d", output.MinMaxBytes))},
-		rule{"job-output-kept", needed(c.Job.Kept > 0, "at least 1")},
 		rule{"job-output-total", needed(c.Job.OutputTotal >= c.Job.Output, fmt.Sprintf("at least job_output, which is %d", c.Job.Output))},
 		rule{"exec", commands(c.Exec)},
 		rule{"exec-grace", graces(c.ExecGrace, c.Exec)},

@@ -78,7 +78,7 @@ func runnerConfig(c *config.Worker) (runner.Config, error) {
 	rules := c.Job
 	rc := runner.Config{
 		Dir: cmp.Or(rules.Data, filepath.Join("rota-data", "jobs-"+c.Name)), MaxRunning: rules.Slots,
-		Output: output.Options{MaxBytes: int64(rules.Output)}, MaxKept: int64(rules.Kept), MaxOutput: int64(rules.OutputTotal),
+		Output: output.Options{MaxBytes: int64(rules.Output)}, MaxOutput: int64(rules.OutputTotal),
 		Allow: runner.Allow{Dirs: rules.Dirs}, NewPrivileges: c.NewPrivileges,
 	}
 	limits := process.Limits{

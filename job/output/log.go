@@ -396,20 +396,6 @@ func (l *Log) First() int64 {
 	return l.segments[0].start
 }
 
-// Disk is how many bytes of disk the log in dir takes; zero if there is none.
-func Disk(dir string) (bytes int64) {
-	files, err := filepath.Glob(filepath.Join(dir, "*"+suffix))
-	if err != nil {
-		return 0
-	}
-	for _, path := range files {
-		if fi, err := os.Stat(path); err == nil {
-			bytes += fi.Size()
-		}
-	}
-	return bytes
-}
-
 // Disk is how many bytes of disk the log takes.
 func (l *Log) Disk() int64 {
 	l.mu.Lock()

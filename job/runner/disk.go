@@ -14,7 +14,6 @@ import (
 	"github.com/rota-project/rota"
 	"github.com/rota-project/rota/internal/text"
 	"github.com/rota-project/rota/job"
-	"github.com/rota-project/rota/job/output"
 )
 
 const (
@@ -141,7 +140,6 @@ func (r *Runner) drop(k key) {
 		a.unwritten.Stop()
 		a.unwritten = nil
 	}
-	r.kept -= a.disk
 	delete(r.attempts, k)
 	r.wg.Go(func() {
 		path := r.path(k)
@@ -157,20 +155,14 @@ func (r *Runner) expire(now time.Time) {
 	if len(r.ended) > r.cfg.MaxEnded {
 		over = len(r.ended) - r.cfg.MaxEnded*9/10 // a tenth at once, so that it costs little each
 	}
-	if r.sweeper != nil && over == 0 && r.kept <= r.cfg.MaxKept || r.closed {
+	if r.sweeper != nil && over == 0 || r.closed {
 		return
 	}
-	if r.kept > r.cfg.MaxKept {
-		r.recount()
-	}
-	next, newest := time.Time{}, key{}
-	if len(r.ended) > 0 {
-		newest = r.ended[len(r.ended)-1]
-	}
+	next := time.Time{}
 	r.ended = slices.DeleteFunc(r.ended, func(k key) bool {
 		a := r.attempts[k]
 		due := a.result.Ended.Add(a.keep)
-		if over > 0 || r.kept > r.cfg.MaxKept && k != newest || !now.Before(due) {
+		if over > 0 || !now.Before(due) {
 			over--
 			r.drop(k)
 			return true
@@ -187,16 +179,6 @@ func (r *Runner) expire(now time.Time) {
 			r.sweeper = nil
 			r.expire(time.Now())
 		})
-	}
-}
-
-// recount finds out which outputs were dropped to keep to MaxOutput. r.mu is held.
-func (r *Runner) recount() {
-	for _, k := range r.ended {
-		a := r.attempts[k]
-		r.kept -= a.disk
-		a.disk = r.cfg.Output.Total.Size(r.path(k))
-		r.kept += a.disk
 	}
 }
 
@@ -259,8 +241,6 @@ func (r *Runner) loadAttempt(k key) {
 			a.result.Ended = fi.ModTime()
 		}
 	}
-	a.disk = output.Disk(path)
 	r.attempts[k] = a
 	r.ended = append(r.ended, k)
-	r.kept += a.disk
 }

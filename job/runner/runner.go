@@ -25,7 +25,6 @@ import (
 const (
 	DefaultMaxRunning = 256
 	DefaultMaxEnded   = 20_000
-	DefaultMaxKept    = 8 << 30
 )
 
 // Errors by which a caller decides.
@@ -54,10 +53,6 @@ type Config struct {
 	MaxEnded int
 	// Output bounds each attempt's output; its Total is the runner's own.
 	Output output.Options
-	// MaxKept bounds the bytes of disk of all output of ended attempts, beside what
-	// those take that run: the oldest go. The newest stays in any case. Zero means
-	// DefaultMaxKept.
-	MaxKept int64
 	// MaxOutput bounds the bytes of all outputs in Dir together, what earlier
 	// runners left included: see output.Total. Zero means output.DefaultMaxTotal.
 	MaxOutput int64
@@ -110,7 +105,6 @@ type attempt struct {
 	result  job.Result
 	told    bool
 	keep    time.Duration
-	disk    int64 // bytes of its output, once it has ended
 	done    chan struct{}
 	// unwritten, if not nil, is when an end that nobody was told of is written.
 	unwritten *time.Timer
@@ -132,7 +126,6 @@ type Runner struct {
 	running  int
 	attempts map[key]*attempt
 	ended    []key // oldest first
-	kept     int64 // bytes of their output
 	sweeper  *time.Timer
 	wg       sync.WaitGroup
 }
@@ -153,12 +146,6 @@ func New(cfg Config) (*Runner, error) {
 	}
 	if cfg.MaxEnded == 0 {
 		cfg.MaxEnded = DefaultMaxEnded
-	}
-	if cfg.MaxKept == 0 {
-		cfg.MaxKept = DefaultMaxKept
-	}
-	if cfg.MaxKept < 0 {
-		return nil, &rota.FieldError{Field: "jobs.max_kept", Value: cfg.MaxKept, Want: "one or more"}
 	}
 	if cfg.MaxRunning < 0 || cfg.MaxEnded < 0 {
 		return nil, &rota.FieldError{Field: "jobs.max_running", Value: min(cfg.MaxRunning, cfg.MaxEnded), Want: "one or more"}
@@ -364,8 +351,6 @@ func (r *Runner) finish(a *attempt, exit process.Exit, err error) {
 		a.result.Error = err.Error()
 	}
 	r.ended = append(r.ended, a.key)
-	a.disk = disk
-	r.kept += disk
 	r.expire(res.Ended)
 	close(a.done)
 	r.cfg.Notify(a.status())

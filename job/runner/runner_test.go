@@ -371,8 +371,7 @@ func TestTotalOutput(t *testing.T) {
 		run(h, g+1)
 	}
 	h.Close(t.Context())
-	// What was dropped is no part of what may be kept of ended ones.
-	h = newHost(t, Config{Dir: dir, MaxOutput: most, MaxKept: 2*size + 10_000})
+	h = newHost(t, Config{Dir: dir, MaxOutput: most})
 	check(h, 5)
 	for g := range rota.Generation(5) {
 		run(h, 6+g)
@@ -428,50 +427,4 @@ func TestBackPressure(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.next(t, job.Stopped)
-}
-
-// TestKeptOutput: outputs of ended attempts take no more disk than they may, the
-// oldest go, and a runner that begins on what another left holds to it as well.
-func TestKeptOutput(t *testing.T) {
-	t.Parallel()
-	dir := t.TempDir()
-	const most = 300_000
-	taken := func() (bytes int64) {
-		t.Helper()
-		generations, err := filepath.Glob(filepath.Join(dir, id, "*"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, g := range generations {
-			bytes += output.Disk(g)
-		}
-		return bytes
-	}
-	h := newHost(t, Config{Dir: dir, MaxKept: most})
-	for g := range rota.Generation(8) {
-		if err := h.Start(Job{ID: id, Generation: g + 1, Spec: sh("head -c 100000 /dev/zero")}); err != nil {
-			t.Fatal(err)
-		}
-		h.next(t, job.Running)
-		h.next(t, job.Succeeded)
-	}
-	for g, want := range map[rota.Generation]bool{5: false, 6: false, 7: true, 8: true} {
-		if _, ok := h.Status(id, g); ok != want {
-			t.Errorf("attempt %d: kept %v, want %v", g, ok, want)
-		}
-	}
-	h.Close(t.Context())
-	if n := taken(); n > most || n < 200_000 {
-		t.Errorf("they take %d bytes", n)
-	}
-	// Less is allowed now, and the newest stays, however large.
-	h = newHost(t, Config{Dir: dir, MaxKept: 1})
-	_, older := h.Status(id, 7)
-	if _, ok := h.Status(id, 8); !ok || older {
-		t.Errorf("kept: the newest %v, the one before %v", ok, older)
-	}
-	h.Close(t.Context())
-	if n := taken(); n > 101_000 {
-		t.Errorf("they take %d bytes", n)
-	}
 }
