@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"syscall"
@@ -20,11 +21,18 @@ const escape = `
 (setsid env -i PATH="$PATH" sh -c 'trap "" TERM HUP INT; "$@" & ' sh "$@" </dev/null >/dev/null 2>&1 &)
 exec sleep 100000`
 
+// startedPid is what a keeper says of the worker that it has started.
+const startedPid = `msg="worker process started".* pid=(\d+)\n`
+
 // pid is the process of the worker itself, as its keeper says.
 func (w *wrk) pid() int {
-	all := strings.Split(w.proc.out.String(), `msg="worker process started"`)
-	_, after, _ := strings.Cut(all[len(all)-1], " pid=")
-	pid, _ := strconv.Atoi(strings.Fields(after)[0])
+	w.c.t.Helper()
+	w.proc.find(w.c.t, startedPid, 20*time.Second) // it may just have been started
+	all := regexp.MustCompile(startedPid).FindAllStringSubmatch(w.proc.out.String(), -1)
+	pid, err := strconv.Atoi(all[len(all)-1][1])
+	if err != nil {
+		w.c.t.Fatal(err)
+	}
 	return pid
 }
 

@@ -59,7 +59,8 @@ func TestSockets(t *testing.T) {
 	if err := os.WriteFile(path, nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if l, err = userdir.Listen(t.Context(), path); err != nil {
+	last, err := userdir.Listen(t.Context(), path)
+	if err != nil {
 		t.Fatal(err)
 	}
 	next, err := userdir.Listen(t.Context(), filepath.Join(dir, "b.sock"))
@@ -69,7 +70,7 @@ func TestSockets(t *testing.T) {
 	if err := os.Rename(filepath.Join(dir, "b.sock"), path); err != nil {
 		t.Fatal(err)
 	}
-	_ = l.Close()
+	_ = last.Close()
 	if _, err := os.Stat(path); err != nil {
 		t.Errorf("it has removed another's: %v", err)
 	}
