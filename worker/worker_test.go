@@ -145,14 +145,20 @@ func TestLeaveAfter(t *testing.T) {
 		go func() { stopped <- w.Stop(context.Background()) }()
 		synctest.Wait()
 		f.wants("ex", "stopped")
-		renewals := f.renewals
+		said := func() (renewals, farewell int) {
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			return f.renewals, f.farewell
+		}
+		before, _ := said()
 		pass(time.Minute)
-		if f.farewell != 0 || f.renewals-renewals < 30 {
-			t.Errorf("farewell %d, %d renewals in a minute", f.farewell, f.renewals-renewals)
+		if renewals, farewell := said(); farewell != 0 || renewals-before < 30 {
+			t.Errorf("farewell %d, %d renewals in a minute", farewell, renewals-before)
 		}
 		close(others)
-		if err := <-stopped; err != nil || f.farewell != 1 {
-			t.Errorf("%v, farewell %d", err, f.farewell)
+		err := <-stopped
+		if _, farewell := said(); err != nil || farewell != 1 {
+			t.Errorf("%v, farewell %d", err, farewell)
 		}
 	})
 }

@@ -236,6 +236,9 @@ func (r *Runner) Start(j Job) error {
 		a.release()
 		close(a.done)
 		r.wg.Done()
+		if errors.Is(err, process.ErrClosed) || r.ctx.Err() != nil {
+			return ErrClosed // the worker ends: nothing of the job has begun, and it may elsewhere
+		}
 		return err
 	}
 	return nil
