@@ -33,7 +33,7 @@ seeds-jobs: ## jobs through histories of faults on a fake clock: N=10000 of them
 
 .PHONY: torture
 torture: ## real processes killed, stopped and cut off, for a time: FOR=10m
-	ROTA_TORTURE=$(or $(FOR),10m) $(GOTEST) -count=1 -timeout=0 -v -run='^TestTorture' ./e2e
+	ROTA_TORTURE=$(or $(FOR),10m) $(GOTEST) -count=1 -timeout=0 -v -run='^(TestTorture|TestKept)$$' ./e2e
 
 .PHONY: churn
 churn: ## the gateway under load while workers come and go: FOR=10m
