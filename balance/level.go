@@ -129,7 +129,7 @@ func (l *levels) vacate(level uint32) {
 
 // at reserves a place on a worker of the level. seen says that the level has bits.
 func (l *levels) at(level uint32, rnd uint64, c *Call) (w *Worker, seen bool) {
-	start := int(rnd>>32) * l.words >> 32
+	start := int((rnd >> 32) * uint64(l.words) >> 32) // of 64 bits on every system
 	turn := int(rnd & 63)
 	var best *Worker
 	var bestLoad, bestState uint64

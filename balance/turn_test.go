@@ -2,6 +2,7 @@ package balance_test
 
 import (
 	"fmt"
+	"math"
 	"testing"
 
 	"github.com/rota-project/rota/balance"
@@ -99,7 +100,7 @@ func TestTurnsWrapAround(t *testing.T) {
 func TestHugeWeightsAndLoads(t *testing.T) {
 	t.Parallel()
 	ms := members("strong", "weak")
-	ms[0].Weight, ms[1].Weight = 1<<62, 1
+	ms[0].Weight, ms[1].Weight = math.MaxInt/2, 1
 	s := setOf(ms)
 	var rnd splitmix
 	for _, r := range []string{"least-loaded", "smart", "p2c", "hashing-bounded"} {

@@ -11,7 +11,7 @@ import (
 	"testing"
 
 	"github.com/rota-project/rota/balance"
-	"github.com/rota-project/rota/balance/sim"
+	"github.com/rota-project/rota/balance/internal/sim"
 )
 
 var (
@@ -124,8 +124,8 @@ func TestSmartIsAhead(t *testing.T) {
 // TestReport rewrites the table and the picture with -update, and otherwise
 // holds both to having all scenarios and rules.
 func TestReport(t *testing.T) {
-	const doc, picture = "../../docs/policies.md", "../../docs/policies.svg"
-	const begin, end = "<!-- made by go test ./balance/sim -run Report -update -->\n", "<!-- end -->\n"
+	const doc, picture = "../../../docs/policies.md", "../../../docs/policies.svg"
+	const begin, end = "<!-- made by go test ./balance/internal/sim -run Report -update -->\n", "<!-- end -->\n"
 	text, err := os.ReadFile(doc)
 	if err != nil {
 		t.Fatal(err)
