@@ -1,0 +1,25 @@
+//go:build unix
+
+package process
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"syscall"
+)
+
+// keepFiles keeps what this process has inherited from those that it starts. What
+// Go opens is kept anyway.
+func keepFiles() error {
+	open, err := os.ReadDir("/dev/fd")
+	if err != nil {
+		return fmt.Errorf("keep inherited files: %w", err)
+	}
+	for _, f := range open {
+		if fd, err := strconv.Atoi(f.Name()); err == nil && fd > 2 {
+			syscall.CloseOnExec(fd)
+		}
+	}
+	return nil
+}
