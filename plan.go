@@ -51,12 +51,17 @@ type Move struct {
 	From, To string
 	Reason   string // for people: "worker w3 is gone", "evens load: w1 had 12% above the mean"
 	Forced   bool   // true if a rule or a loss demanded it, false if balance chose it
+	Code     ReasonCode
 }
 
 // Waiting is an instance that no worker may take, and why.
 type Waiting struct {
 	Instance Instance
-	Reason   string // for people, as counts: "3 workers: 2 lack kind gpu, 1 is draining"
+	Reason   string // for people, as counts and sums: "3 workers: 2 lack kind gpu, 1 is draining"
+	Code     ReasonCode
+	// Obstacle is what stands in the way on most workers, a code of package placement:
+	// "lacks-kind". Of NoPlace only.
+	Obstacle string
 }
 
 // Plan is what to change from the assignment that is to the one that should be.

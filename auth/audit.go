@@ -32,6 +32,8 @@ var targetFields = []struct {
 	{"ids", ""},
 	{"name", ""},
 	{"names", ""},
+	{"pools", ""},
+	{"engine", ""},
 	{"worker", ""},
 	{"worker_id", ""},
 	{"workerID", "worker"},
@@ -49,6 +51,7 @@ var targetFields = []struct {
 	{"id_prefix", ""},
 	{"reason", ""},
 	{"service", ""},
+	{"source", ""},
 	{"delete", "remove"},
 	{"incarnation", ""},
 	// Messages within the message, which are described in the same way.
@@ -118,6 +121,8 @@ func whose(message protoreflect.Name) string {
 	switch {
 	case strings.Contains(string(message), "Program"):
 		return "program"
+	case strings.Contains(string(message), "Pool"):
+		return "pool"
 	case strings.HasPrefix(string(message), "Worker"), message == "GetWorkerRequest", message == "ReportExitRequest", message == "JobHello":
 		return "worker"
 	}
@@ -140,8 +145,8 @@ func whence(ctx context.Context) string {
 	if !ok || p.Addr == nil {
 		return ""
 	}
-	if md, _ := metadata.FromIncomingContext(ctx); within(ctx) {
-		if said := md.Get("x-forwarded-for"); len(said) > 0 {
+	if within(ctx) {
+		if said := metadata.ValueFromIncomingContext(ctx, "x-forwarded-for"); len(said) > 0 {
 			list := strings.Split(said[len(said)-1], ",")
 			return strings.TrimSpace(list[len(list)-1])
 		}
@@ -153,7 +158,7 @@ type auditorKey struct{}
 
 // auditor is what Audit writes with: a call that a Guard has let in.
 type auditor struct {
-	log    *slog.Logger
+	trail  *trail
 	who    Identity
 	method string
 	writes bool
@@ -165,7 +170,7 @@ type auditor struct {
 // Behind no Guard it does nothing.
 func Audit(ctx context.Context, target string, err error) {
 	if a, ok := ctx.Value(auditorKey{}).(auditor); ok && a.writes {
-		audit(ctx, a.log, a.who, a.method, target, err)
+		a.trail.write(ctx, a.who, a.method, target, err)
 	}
 }
 
@@ -175,18 +180,20 @@ func within(ctx context.Context) bool {
 	return ok && p.Addr != nil && p.Addr.Network() == "bufconn"
 }
 
-// audit writes one line: who did what to which, and what came of it.
-func audit(ctx context.Context, log *slog.Logger, who Identity, method, target string, err error) {
-	attrs := []slog.Attr{
+// line is what a line of the audit says of a call.
+func line(ctx context.Context, who Identity, method, target string, err error) []slog.Attr {
+	return []slog.Attr{
 		slog.String("who", who.Name), slog.String("kind", string(who.Kind)), slog.String("credential", who.ID),
 		slog.String("method", method), slog.String("target", target),
 		slog.String("outcome", status.Code(err).String()), slog.String("from", whence(ctx)),
 	}
-	level := slog.LevelInfo
+}
+
+// refusal is why a call was refused; empty if it was not.
+func refusal(err error) string {
 	switch status.Code(err) {
 	case codes.Unauthenticated, codes.PermissionDenied, codes.ResourceExhausted:
-		level = slog.LevelWarn
-		attrs = append(attrs, slog.String("reason", status.Convert(err).Message()))
+		return status.Convert(err).Message()
 	}
-	log.LogAttrs(ctx, level, "audit", attrs...)
+	return ""
 }

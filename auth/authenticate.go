@@ -9,11 +9,9 @@ import (
 	"strings"
 	"time"
 
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/peer"
-	"google.golang.org/grpc/status"
 )
 
 // Verifier checks what is not one of our tokens: a JWT.
@@ -31,6 +29,11 @@ type Authenticator struct {
 	// Names reads who a verified client certificate belongs to. Nil means that
 	// certificates name nobody.
 	Names func(*x509.Certificate) (worker string, scheduler bool)
+	// Clients reads the name and the role of a verified client certificate that Names
+	// knows nobody by. Nil, and the role Nobody, mean that it is good for nothing.
+	Clients func(*x509.Certificate) (name string, role Role)
+	// Sessions finds who has signed in. Nil means that nobody has.
+	Sessions Sessions
 	// Verify is nil if what a handshake found out about a client is still good: its
 	// certificate has neither ended nor was revoked. Nil means that it is as long as
 	// its connection lasts; see pki.Source.Verify.
@@ -44,18 +47,20 @@ type Authenticator struct {
 
 // errCredentials is what a caller is told of credentials that are no good: not
 // which part of them.
-var errCredentials = status.Error(codes.Unauthenticated, "the credentials are not good: unknown, expired or revoked")
+var errCredentials = unauthenticated(ReasonBad, "the credentials are not good: unknown, expired or revoked")
 
 // Identify finds out who sent this call. The error is a status of
 // Unauthenticated. A bearer that is no good is never ignored in favour of
 // something else.
 func (a *Authenticator) Identify(ctx context.Context) (Identity, error) {
-	md, _ := metadata.FromIncomingContext(ctx)
-	if values := md.Get("authorization"); len(values) > 0 {
+	if values := metadata.ValueFromIncomingContext(ctx, "authorization"); len(values) > 0 {
 		if len(values) > 1 {
-			return Identity{}, status.Error(codes.Unauthenticated, "more than one authorization")
+			return Identity{}, unauthenticated(ReasonBad, "more than one authorization")
 		}
 		return a.Bearer(ctx, values[0])
+	}
+	if c, ok := sessionOf(ctx); ok && !a.OpenLocally {
+		return a.signedIn(ctx, c)
 	}
 	p, ok := peer.FromContext(ctx)
 	if !ok {
@@ -79,6 +84,14 @@ func (a *Authenticator) Identify(ctx context.Context) (Identity, error) {
 			}
 			return id, nil
 		}
+		if a.Clients != nil {
+			if name, role := a.Clients(leaf); role != Nobody {
+				return Identity{
+					Kind: ByClient, ID: leaf.SerialNumber.Text(16), Name: name, Role: role, Expires: leaf.NotAfter,
+					Chain: info.State.VerifiedChains[0], valid: valid,
+				}, nil
+			}
+		}
 	}
 	if loopback(p.Addr) {
 		return a.local(), nil
@@ -90,7 +103,7 @@ func (a *Authenticator) Identify(ctx context.Context) (Identity, error) {
 func (a *Authenticator) Bearer(ctx context.Context, header string) (Identity, error) {
 	scheme, value, ok := strings.Cut(header, " ")
 	if !ok || !strings.EqualFold(scheme, "bearer") {
-		return Identity{}, status.Error(codes.Unauthenticated, "authorization must be \"Bearer TOKEN\"")
+		return Identity{}, unauthenticated(ReasonBad, "authorization must be \"Bearer TOKEN\"")
 	}
 	bearer := Secret(strings.TrimSpace(value))
 	if IsToken(bearer) {
@@ -100,11 +113,11 @@ func (a *Authenticator) Bearer(ctx context.Context, header string) (Identity, er
 		t, err := a.Tokens.Find(bearer, a.now())
 		switch {
 		case errors.Is(err, ErrTokenShape):
-			return Identity{}, status.Error(codes.Unauthenticated, err.Error())
+			return Identity{}, unauthenticated(ReasonBad, err.Error())
 		case err != nil:
 			return Identity{}, errCredentials
 		}
-		return Identity{Kind: ByToken, ID: t.ID, Name: t.Name, Role: t.Role, Namespaces: t.Namespaces, Kinds: t.Kinds}, nil
+		return t.identity(), nil
 	}
 	if a.JWT == nil {
 		return Identity{}, errCredentials
@@ -119,9 +132,11 @@ func (a *Authenticator) Bearer(ctx context.Context, header string) (Identity, er
 // knows reports whether Identify can answer at once: it asks nobody but for the
 // keys of what looks like a JWT.
 func (a *Authenticator) knows(ctx context.Context) bool {
-	md, _ := metadata.FromIncomingContext(ctx)
-	values := md.Get("authorization")
-	if a.JWT == nil || len(values) != 1 {
+	if a.JWT == nil {
+		return true
+	}
+	values := metadata.ValueFromIncomingContext(ctx, "authorization")
+	if len(values) != 1 {
 		return true
 	}
 	_, value, _ := strings.Cut(values[0], " ")
@@ -132,7 +147,11 @@ func (a *Authenticator) knows(ctx context.Context) bool {
 // certificate has not been revoked, and its time is not over. A stream asks it
 // before each message, and whatever goes on without messages again and again.
 func (a *Authenticator) Still(who Identity) error {
+	if who.Session != "" {
+		return who.valid()
+	}
 	switch who.Kind {
+	case Anonymous, Local:
 	case ByToken:
 		if t, ok := a.Tokens.Get(who.ID); !ok || t.ended(a.now()) != nil {
 			return errCredentials
@@ -141,10 +160,12 @@ func (a *Authenticator) Still(who Identity) error {
 		if !who.Expires.IsZero() && !a.now().Before(who.Expires) {
 			return errCredentials
 		}
-	case ByCert:
+	case ByCert, ByClient:
 		if who.valid != nil {
 			return who.valid()
 		}
+	default:
+		return errCredentials
 	}
 	return nil
 }

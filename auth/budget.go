@@ -19,6 +19,7 @@ const bytesWait = 5 * time.Second
 // of all. A request is paid for before it is read; what is over waits for a while,
 // in order of arrival.
 type budget struct {
+	whose     string // all of them are
 	each, all int64
 
 	mu      sync.Mutex
@@ -112,7 +113,7 @@ func (b *budget) serve() {
 func (b *budget) exhausted(c *caller, n int64) error {
 	whose, limit, used := "these credentials", b.each, c.bytes
 	if c.bytes+n <= b.each {
-		whose, limit, used = "all callers", b.all, b.used
+		whose, limit, used = b.whose, b.all, b.used
 	}
 	return status.Error(codes.ResourceExhausted, fmt.Sprintf(
 		"requests of %s would hold %d bytes of memory, at most %d are allowed: %d are held now, and this one takes %d", whose, used+n, limit, used, n))
@@ -123,6 +124,7 @@ func (b *budget) exhausted(c *caller, n int64) error {
 type Pass struct {
 	who     Identity
 	limiter *limiter
+	budget  *budget
 	c       *caller
 	counted bool // as one of the calls at once
 
@@ -145,7 +147,7 @@ func (p *Pass) Take(ctx context.Context, n int) error {
 	if p == nil {
 		return nil
 	}
-	return p.keep(p.limiter.bytes.take(ctx, p.c, int64(n)), int64(n))
+	return p.keep(p.budget.take(ctx, p.c, int64(n)), int64(n))
 }
 
 // Try is Take without waiting: for a call that holds bytes already, which others
@@ -154,7 +156,7 @@ func (p *Pass) Try(n int) error {
 	if p == nil {
 		return nil
 	}
-	return p.keep(p.limiter.bytes.try(p.c, int64(n)), int64(n))
+	return p.keep(p.budget.try(p.c, int64(n)), int64(n))
 }
 
 func (p *Pass) keep(err error, n int64) error {
@@ -164,7 +166,7 @@ func (p *Pass) keep(err error, n int64) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.ended { // while it waited
-		p.limiter.bytes.give(p.c, n)
+		p.budget.give(p.c, n)
 		return status.Error(codes.Canceled, "the call has ended")
 	}
 	p.bytes += n
@@ -178,8 +180,11 @@ func (p *Pass) Give(n int) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.ended { // End gave them back
+		return
+	}
 	p.bytes -= int64(n)
-	p.limiter.bytes.give(p.c, int64(n))
+	p.budget.give(p.c, int64(n))
 }
 
 // End ends the call and gives everything back. It may be called twice.
@@ -193,7 +198,7 @@ func (p *Pass) End() {
 		return
 	}
 	p.ended = true
-	p.limiter.bytes.give(p.c, p.bytes)
+	p.budget.give(p.c, p.bytes)
 	p.bytes = 0
 	p.limiter.leave(p)
 }

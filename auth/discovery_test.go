@@ -8,9 +8,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -151,6 +153,86 @@ func TestDiscovery(t *testing.T) {
 		t.Errorf("an issuer in the clear: %v", err)
 	}
 }
+
+// TestIssuersAreHeldToTLS: whatever an issuer says that something is at, or sends on to, it
+// is asked over TLS only, and an answer that does not end is none.
+func TestIssuersAreHeldToTLS(t *testing.T) {
+	t.Parallel()
+	const away = "http://issuer.example"
+	var plain atomic.Int64
+	send := func(to string) http.HandlerFunc {
+		return func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, to, http.StatusTemporaryRedirect) }
+	}
+	endless := func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.WriteString(w, `{"keys":[`)
+		for r.Context().Err() == nil {
+			if _, err := io.WriteString(w, strings.Repeat(" ", 1<<20)); err != nil {
+				return
+			}
+		}
+	}
+	for name, c := range map[string]struct {
+		change func(doc map[string]any)
+		at     map[string]http.HandlerFunc
+		flow   bool // the code flow is refused, else the keys
+		want   string
+	}{
+		"keys in the clear":           {change: func(d map[string]any) { d["jwks_uri"] = away }, want: "want https://"},
+		"keys elsewhere in the clear": {at: map[string]http.HandlerFunc{"/keys": send(away)}, want: "want https://"},
+		"keys in a file":              {change: func(d map[string]any) { d["jwks_uri"] = "file:///etc/passwd" }, want: "want https://"},
+		"discovery in the clear":      {at: map[string]http.HandlerFunc{"/.well-known/openid-configuration": send(away)}, want: "want https://"},
+		"people in the clear":         {change: func(d map[string]any) { d["authorization_endpoint"] = away }, flow: true, want: "want https://"},
+		"people to a script":          {change: func(d map[string]any) { d["authorization_endpoint"] = "javascript:alert(1)" }, flow: true, want: "want https://"},
+		"the secret in the clear":     {change: func(d map[string]any) { d["token_endpoint"] = away }, flow: true, want: "want https://"},
+		"keys without end":            {at: map[string]http.HandlerFunc{"/keys": endless}, want: "longer than"},
+		"discovery without end":       {at: map[string]http.HandlerFunc{"/.well-known/openid-configuration": endless}, want: "longer than"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var s *httptest.Server
+			s = httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if h := c.at[r.URL.Path]; h != nil {
+					h(w, r)
+					return
+				}
+				doc := map[string]any{"issuer": s.URL, "jwks_uri": s.URL + "/keys", "authorization_endpoint": s.URL + "/auth", "token_endpoint": s.URL + "/token"}
+				if c.change != nil {
+					c.change(doc)
+				}
+				_ = json.NewEncoder(w).Encode(doc)
+			}))
+			defer s.Close()
+			over := s.Client().Transport
+			client := &http.Client{Timeout: time.Minute, Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
+				if r.URL.Scheme != "https" {
+					plain.Add(1)
+				}
+				return over.RoundTrip(r)
+			})}
+			conf := JWTConfig{Issuer: s.URL, Audience: "rota", Client: client}
+			var err error
+			if c.flow {
+				_, err = NewCodeFlow(t.Context(), conf, CodeFlowConfig{ClientID: "rota", RedirectURL: "https://console.example" + CallbackPath})
+			} else {
+				var v Verifier
+				if v, err = NewJWT(t.Context(), conf); err == nil {
+					claims := map[string]any{"iss": s.URL, "aud": "rota", "sub": "ada", "role": "operator", "exp": time.Now().Add(time.Hour).Unix()}
+					_, err = v.Verify(t.Context(), Secret(unsigned(t, map[string]string{"alg": "EdDSA", "kid": "k"}, claims)+"."+base64.RawURLEncoding.EncodeToString(make([]byte, 64))))
+				}
+			}
+			if err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("%v, want an error with %q", err, c.want)
+			}
+			if plain.Load() > 0 {
+				t.Error("somebody was asked in the clear")
+			}
+		})
+	}
+}
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
 // TestIssuerIsAskedSeldom: whoever makes up JWTs does not have the issuer asked
 // for each, and whose key is known does not wait for that.

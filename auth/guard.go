@@ -26,7 +26,7 @@ type Guard struct {
 	policy    Policy
 	namespace string
 	limiter   *limiter
-	log       *slog.Logger
+	trail     *trail
 	lasting   recheck.Set // what goes on for as long as its credentials
 }
 
@@ -53,7 +53,7 @@ func NewGuard(c GuardConfig) *Guard {
 	if c.Authenticator == nil {
 		c.Authenticator = &Authenticator{}
 	}
-	return &Guard{who: c.Authenticator, policy: c.Policy, namespace: c.Namespace, limiter: newLimiter(c.Limits), log: slog.New(newSampled(c.Audit.Handler()))}
+	return &Guard{who: c.Authenticator, policy: c.Policy, namespace: c.Namespace, limiter: newLimiter(c.Limits), trail: newTrail(c.Audit)}
 }
 
 // Admit decides about one call. On nil the context carries the identity.
@@ -62,10 +62,8 @@ func (g *Guard) Admit(ctx context.Context, method string) (context.Context, Iden
 	if err != nil {
 		return ctx, From(ctx), err
 	}
-	if md, ok := metadata.FromIncomingContext(ctx); ok {
-		if ns := md.Get(NamespaceKey); len(ns) > 0 && ns[0] != g.namespace {
-			return ctx, who, status.Errorf(codes.NotFound, "this cluster is the namespace %q", g.namespace)
-		}
+	if ns := metadata.ValueFromIncomingContext(ctx, NamespaceKey); len(ns) > 0 && ns[0] != g.namespace {
+		return ctx, who, status.Errorf(codes.NotFound, "this cluster is the namespace %q", g.namespace)
 	}
 	if err := g.policy.Allow(method, who, g.namespace); err != nil {
 		return ctx, who, err
@@ -73,21 +71,37 @@ func (g *Guard) Admit(ctx context.Context, method string) (context.Context, Iden
 	if g.limited(ctx, who, method) && !g.limiter.call(account(ctx, who), time.Now()) {
 		return ctx, who, status.Error(codes.ResourceExhausted, "too many calls a second with these credentials")
 	}
-	return context.WithValue(With(ctx, who), auditorKey{}, auditor{g.log, who, method, g.policy[method].Writes}), who, nil
+	return context.WithValue(With(ctx, who), auditorKey{}, auditor{g.trail, who, method, g.policy[method].Writes}), who, nil
 }
 
 // limited reports whether rates apply: not to the certificates of workers and
 // schedulers, which have things to say, nor to who is trusted with everything
-// anyway, which is where a whole cluster on one machine asks from; not to health
-// probes, which nobody's asking may make fail; nor to what the HTTP side passes
-// on, which it has counted.
+// anyway, which is where a whole cluster on one machine asks from; not to what is
+// marked as Unrated; nor to what the HTTP side passes on, which it has counted.
 func (g *Guard) limited(ctx context.Context, who Identity, method string) bool {
-	return who.Kind != Local && who.Kind != ByCert && !g.policy[method].Probe && !within(ctx)
+	return who.Kind != Local && who.Kind != ByCert && !g.policy[method].Unrated && !within(ctx)
 }
 
 // Knows reports whether Admit can decide about a call at once, without asking an
 // issuer for its keys.
 func (g *Guard) Knows(ctx context.Context) bool { return g.who.knows(ctx) }
+
+// Allowed lists the methods that the caller of ctx may call, in order.
+func (g *Guard) Allowed(ctx context.Context) []string {
+	return g.policy.Allowed(From(ctx), g.namespace)
+}
+
+// Public reports whether a method is open to anybody.
+func (g *Guard) Public(method string) bool { return g.policy[method].Public }
+
+// AuditSignIn writes a line of the audit about somebody who has signed in or out, or
+// may not, by a method that is open to anybody.
+func (g *Guard) AuditSignIn(ctx context.Context, who Identity, method string, err error) {
+	g.trail.write(ctx, who, method, "", err)
+}
+
+// Namespace is the one that is served.
+func (g *Guard) Namespace() string { return g.namespace }
 
 // Enter decides about a call before anything but its headers was read, and lets it
 // in: the context carries its Pass, which the caller ends. What it refuses is
@@ -106,10 +120,33 @@ func (g *Guard) Enter(ctx context.Context, method string) (context.Context, *Pas
 		}
 	}
 	if err != nil {
-		audit(ctx, g.log, who, method, "", err)
+		g.trail.write(ctx, who, method, "", err)
 		return ctx, &Pass{who: who, ended: true}, err
 	}
 	return context.WithValue(ctx, passKey{}, p), p, nil
+}
+
+// Connected returns a pass for what a connection holds beside its calls, of whoever
+// its certificate says. Its end ends it.
+func (g *Guard) Connected(ctx context.Context) (*Pass, error) {
+	who, err := g.who.Identify(ctx)
+	if err != nil {
+		return nil, err
+	}
+	p, _ := g.limiter.enter(account(ctx, who), who, false, time.Now())
+	return p, nil
+}
+
+// Waiting returns a pass for what waits here until somebody reads it, as messages of
+// programs do. It is paid for apart from requests, so that neither uses up the other's
+// bytes. Its end ends it.
+func (g *Guard) Waiting(ctx context.Context, who Identity) *Pass {
+	p, _ := g.limiter.enter("waiting/"+account(ctx, who), who, false, time.Now())
+	p.budget = &g.limiter.waiting
+	if who.Kind == ByCert {
+		p.budget = &g.limiter.clusterWaiting
+	}
+	return p
 }
 
 // Hold returns a context that also ends when the credentials do, with that as its
@@ -129,7 +166,7 @@ func (g *Guard) Hold(ctx context.Context, who Identity) context.Context {
 func (g *Guard) AdmitAudited(ctx context.Context, method string) (context.Context, error) {
 	ctx, who, err := g.Admit(ctx, method)
 	if err != nil {
-		audit(ctx, g.log, who, method, "", err)
+		g.trail.write(ctx, who, method, "", err)
 	}
 	return ctx, err
 }
@@ -145,7 +182,7 @@ func (g *Guard) Unary() grpc.UnaryServerInterceptor {
 		who := p.Who()
 		resp, err := handler(ctx, req)
 		if g.policy[info.FullMethod].Writes {
-			audit(ctx, g.log, who, info.FullMethod, Target(req), err)
+			g.trail.write(ctx, who, info.FullMethod, Target(req), err)
 		}
 		return resp, err
 	}
@@ -165,12 +202,12 @@ func (g *Guard) Stream() grpc.StreamServerInterceptor {
 			give, err = g.limiter.upload(p)
 		}
 		if err != nil {
-			audit(ctx, g.log, who, info.FullMethod, "", err)
+			g.trail.write(ctx, who, info.FullMethod, "", err)
 			return err
 		}
 		defer give()
 		s := &identifiedStream{ServerStream: ss, ctx: ctx, still: func() error { return g.who.Still(who) }}
-		if who.Kind == ByToken || who.Kind == ByJWT { // the end of a certificate closes the connection
+		if who.Kind == ByToken || who.Kind == ByJWT || who.Session != "" { // the end of a certificate closes the connection
 			s.ctx, s.ends = g.Hold(ctx, who), true
 		}
 		err = handler(srv, s)
@@ -178,7 +215,7 @@ func (g *Guard) Stream() grpc.StreamServerInterceptor {
 			err = over // whatever the handler made of it
 		}
 		if g.policy[info.FullMethod].Writes {
-			audit(ctx, g.log, who, info.FullMethod, s.target, err)
+			g.trail.write(ctx, who, info.FullMethod, s.target, err)
 		}
 		return err
 	}

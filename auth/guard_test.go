@@ -1,14 +1,13 @@
 package auth
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"log/slog"
 	"net"
 	"strings"
-	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"google.golang.org/grpc"
@@ -17,10 +16,12 @@ import (
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 
-	"github.com/rota-project/rota/api/bound"
 	rotav1 "github.com/rota-project/rota/api/rota/v1"
+	"github.com/rota-project/rota/internal/api/bound"
+	"github.com/rota-project/rota/internal/test/memo"
 )
 
 // tasks is a service behind the guard.
@@ -45,22 +46,13 @@ func (tasks) WatchTasks(_ *rotav1.WatchTasksRequest, s grpc.ServerStreamingServe
 }
 
 type syncBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (s *syncBuffer) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.Write(p)
+	memo.Buffer
 }
 
 func (s *syncBuffer) lines(t *testing.T) []map[string]any {
 	t.Helper()
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	var out []map[string]any
-	for l := range strings.Lines(s.b.String()) {
+	for l := range strings.Lines(s.String()) {
 		m := map[string]any{}
 		if err := json.Unmarshal([]byte(l), &m); err != nil {
 			t.Fatal(err)
@@ -306,4 +298,50 @@ func TestUploads(t *testing.T) {
 	if most := int64(l.limits.AllUploads) * bound.MaxMessage; most > l.limits.AllBytes {
 		t.Errorf("unpaid messages may hold %d bytes, all that are paid %d", most, l.limits.AllBytes)
 	}
+}
+
+// TestGivenBackOnce: what a call took is given back once, whatever comes after its end.
+func TestGivenBackOnce(t *testing.T) {
+	t.Parallel()
+	l := newLimiter(Limits{})
+	p, ok := l.enter("token/a", Identity{Kind: ByToken, ID: "a"}, true, time.Now())
+	if !ok {
+		t.Fatal("not let in")
+	}
+	if err := p.Take(t.Context(), 1000); err != nil {
+		t.Fatal(err)
+	}
+	p.End()
+	p.Give(1000)
+	p.End()
+	if used := p.budget.used; used != 0 || p.c.bytes != 0 {
+		t.Errorf("%d bytes are taken, %d by the caller", used, p.c.bytes)
+	}
+}
+
+// TestStrangersRate: from one address so many calls a second may be made without
+// credentials where anybody may, those of a page and no more; another address has its own.
+func TestStrangersRate(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		g := NewGuard(GuardConfig{Policy: Policy{"/open": {Public: true}}})
+		let := func(addr string) (n int) {
+			ctx := peer.NewContext(t.Context(), &peer.Peer{Addr: &net.TCPAddr{IP: net.ParseIP(addr), Port: 1}})
+			for range 5000 {
+				if _, _, err := g.Admit(ctx, "/open"); err == nil {
+					n++
+				}
+			}
+			return n
+		}
+		for _, addr := range []string{"10.0.0.1", "10.0.0.2"} {
+			if n := let(addr); n != 1000 {
+				t.Errorf("%s: %d of 5000 calls at once", addr, n)
+			}
+		}
+		time.Sleep(time.Second)
+		if n := let("10.0.0.1"); n != 100 {
+			t.Errorf("a second later: %d", n)
+		}
+	})
 }

@@ -2,6 +2,7 @@ package auth
 
 import (
 	"context"
+	"crypto/x509"
 	"slices"
 	"time"
 
@@ -19,6 +20,7 @@ const (
 	ByToken   Kind = "token"
 	ByJWT     Kind = "jwt"
 	ByCert    Kind = "certificate" // a worker or scheduler of the cluster
+	ByClient  Kind = "client"      // a person or program with a client certificate
 )
 
 // Identity is who calls.
@@ -35,9 +37,14 @@ type Identity struct {
 	// Kinds are patterns of the kinds of task that it may declare, see MatchKind.
 	// Empty: all that its role may.
 	Kinds   []string
-	Expires time.Time // of a JWT or a certificate; zero: it does not say
+	Expires time.Time // of the token, JWT, certificate or session; zero: it does not end
+	// Session is the id of the session that a browser has signed in to, which is no
+	// secret; empty without one.
+	Session string
+	// Chain is a client certificate and what vouches for it.
+	Chain []*x509.Certificate
 
-	valid func() error // whether the certificate is good still; nil: it is
+	valid func() error // whether the certificate or session is good still; nil: it is
 }
 
 // In reports whether the identity is good in the namespace.
@@ -52,7 +59,8 @@ func With(ctx context.Context, i Identity) context.Context {
 	return context.WithValue(ctx, identityKey{}, i)
 }
 
-// From returns the identity that an interceptor found; Anonymous if none did.
+// From returns the identity that an interceptor found; Anonymous, who may nothing, if
+// none did.
 func From(ctx context.Context) Identity {
 	if i, ok := ctx.Value(identityKey{}).(Identity); ok {
 		return i
@@ -60,12 +68,18 @@ func From(ctx context.Context) Identity {
 	return Identity{Kind: Anonymous, Name: string(Anonymous)}
 }
 
+// Inside returns a context of this process itself, which may do everything: it asks
+// in its own name, on nobody's behalf.
+func Inside(ctx context.Context) context.Context {
+	return With(ctx, Identity{Kind: Local, ID: "inside", Name: "this process", Role: Admin})
+}
+
 // IsWorker is nil if the caller may speak for the worker of this name: its
-// certificate is bound to it, or the caller is on this machine and no
-// credentials are asked for. Behind no Guard everybody may.
+// certificate is bound to it, or the caller is on this machine and no credentials
+// are asked for.
 func IsWorker(ctx context.Context, name string) error {
 	who := From(ctx)
-	if who.Worker == name || who.Worker == "" && (who.Kind == Local || who.Kind == Anonymous) {
+	if who.Worker == name && name != "" || who.Worker == "" && who.Kind == Local {
 		return nil
 	}
 	return status.Errorf(codes.PermissionDenied, "the certificate of %s is not one of worker %q", who.Name, name)

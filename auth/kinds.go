@@ -29,7 +29,8 @@ const (
 // delete one. Every way to do so asks it, about each task. Tasks of programs'
 // functions take the role submitter, or the certificate of the worker that runs
 // the program's scheduler function; all other tasks take the role operator. Who
-// is limited to some kinds must be good for this one. Behind no Guard everybody may.
+// is limited to some kinds must be good for this one. Behind no Guard nobody may, see
+// Inside.
 func MayDeclare(ctx context.Context, kind string) error {
 	if kind == "" {
 		kind = rota.DefaultKind
@@ -40,12 +41,25 @@ func MayDeclare(ctx context.Context, kind string) error {
 		least = Submitter
 	}
 	switch {
-	case who.Kind == Anonymous, who.Kind == Local:
+	case who.Kind == Local:
 		return nil
 	case who.Worker != "" && least == Submitter:
 		return nil
 	case who.Role < least:
 		return status.Errorf(codes.PermissionDenied, "%s may not declare tasks of kind %q: this takes the role %s", who.Name, kind, least)
+	}
+	return who.good(kind)
+}
+
+// MayStop is nil if the caller, who has the role that stopping a program takes, may
+// stop one whose scheduler function is a task of the kind.
+func MayStop(ctx context.Context, kind string) error {
+	who := From(ctx)
+	if who.Kind == Local {
+		return nil
+	}
+	if who.Role < Submitter {
+		return status.Errorf(codes.PermissionDenied, "%s may not stop a program: this takes the role %s", who.Name, Submitter)
 	}
 	return who.good(kind)
 }

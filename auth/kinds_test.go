@@ -66,7 +66,8 @@ func TestMayDeclare(t *testing.T) {
 		"worker":              {Identity{Kind: ByCert, Worker: "w"}, "f"},
 		"scheduler":           {Identity{Kind: ByCert, Scheduler: true}, ""},
 		"on this machine":     {Identity{Kind: Local, Role: Admin}, "ofs-"},
-		"within, no guard":    {Identity{Kind: Anonymous}, "ofs-"},
+		"without credentials": {Identity{Kind: Anonymous}, ""},
+		"nobody at all":       {Identity{}, ""},
 		"JWT, an operator's":  {Identity{Kind: ByJWT, Role: Operator}, "ofs-"},
 		"operator of nothing": {token(Operator, "none"), ""},
 	} {

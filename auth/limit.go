@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"net"
+	"strings"
 	"sync"
 	"time"
 
@@ -24,25 +25,32 @@ type Limits struct {
 	// has come, so each may hold one more.
 	Streams, Uploads, AllUploads int
 	// Bytes is how many bytes of memory the requests under way may hold, AllBytes
-	// how many those of all identities together.
-	Bytes, AllBytes int64
+	// how many those of all identities together, ClusterBytes how many those of all
+	// certificates of the cluster, which nobody else can use up. As many again may be
+	// held by what waits to be read; see Guard.Waiting.
+	Bytes, AllBytes, ClusterBytes int64
 }
 
 // Defaults of Limits: far above what people and programs do, far below what
 // would hurt.
 const (
-	DefaultRate       = 2000
-	DefaultBurst      = 4000
-	DefaultStreams    = 1000
-	DefaultUploads    = 64
-	DefaultAllUploads = 128
-	DefaultBytes      = 256 << 20
-	DefaultAllBytes   = 512 << 20
+	DefaultRate         = 2000
+	DefaultBurst        = 4000
+	DefaultStreams      = 1000
+	DefaultUploads      = 64
+	DefaultAllUploads   = 128
+	DefaultBytes        = 256 << 20
+	DefaultAllBytes     = 512 << 20
+	DefaultClusterBytes = 1 << 30 // a cluster of a million tasks says what it holds
 )
 
 const (
 	// idle is how long an identity is remembered that does nothing.
 	idle = 10 * time.Minute
+	// strangersRate and strangersBurst are how many calls a second, and at once, callers
+	// without credentials may make from one address where anybody may: none of them needs
+	// more than the files of a page.
+	strangersRate, strangersBurst = 100, 1000
 	// maxStrangers is how many addresses have an account of their own. The others
 	// share one.
 	maxStrangers = 10_000
@@ -51,8 +59,11 @@ const (
 // limiter counts what each identity does. Callers without credentials have an
 // account for each address.
 type limiter struct {
-	limits Limits
-	bytes  budget
+	limits  Limits
+	bytes   budget
+	cluster budget // of certificates
+	// What waits to be read is counted like requests, and apart from them.
+	waiting, clusterWaiting budget
 
 	mu      sync.Mutex
 	callers map[string]*caller
@@ -77,7 +88,13 @@ func newLimiter(l Limits) *limiter {
 	l.AllUploads = cmp.Or(l.AllUploads, max(DefaultAllUploads, l.Uploads))
 	l.Bytes = cmp.Or(l.Bytes, DefaultBytes)
 	l.AllBytes = cmp.Or(l.AllBytes, max(DefaultAllBytes, l.Bytes))
-	return &limiter{limits: l, bytes: budget{each: l.Bytes, all: l.AllBytes}, callers: map[string]*caller{}}
+	l.ClusterBytes = cmp.Or(l.ClusterBytes, max(DefaultClusterBytes, l.Bytes))
+	return &limiter{
+		limits: l, callers: map[string]*caller{},
+		bytes:   budget{whose: "all callers", each: l.Bytes, all: l.AllBytes},
+		cluster: budget{whose: "all certificates", each: l.Bytes, all: l.ClusterBytes},
+		waiting: budget{whose: "all callers", each: l.Bytes, all: l.AllBytes}, clusterWaiting: budget{whose: "all certificates", each: l.Bytes, all: l.ClusterBytes},
+	}
 }
 
 // account is whose account a call is on.
@@ -102,13 +119,16 @@ func (l *limiter) get(key string, now time.Time) *caller {
 			}
 		}
 	}
-	c := l.callers[key]
-	if c == nil && len(l.callers) >= maxStrangers && len(key) > len(Anonymous) && key[:len(Anonymous)] == string(Anonymous) {
+	c, stranger := l.callers[key], strings.HasPrefix(key, string(Anonymous))
+	if c == nil && len(l.callers) >= maxStrangers && stranger {
 		key = string(Anonymous)
 		c = l.callers[key]
 	}
 	if c == nil {
 		c = &caller{bucket: rate.NewLimiter(rate.Limit(l.limits.Rate), l.limits.Burst)}
+		if stranger {
+			c.bucket = rate.NewLimiter(rate.Limit(min(l.limits.Rate, strangersRate)), min(l.limits.Burst, strangersBurst))
+		}
 		l.callers[key] = c
 	}
 	c.seen = now
@@ -135,7 +155,11 @@ func (l *limiter) enter(key string, who Identity, counted bool, now time.Time) (
 		c.streams++
 	}
 	c.passes++
-	return &Pass{who: who, limiter: l, c: c, counted: counted}, true
+	p := &Pass{who: who, limiter: l, budget: &l.bytes, c: c, counted: counted}
+	if who.Kind == ByCert {
+		p.budget = &l.cluster
+	}
+	return p, true
 }
 
 func (l *limiter) leave(p *Pass) {

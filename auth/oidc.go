@@ -3,10 +3,12 @@ package auth
 import (
 	"context"
 	"crypto"
+	"crypto/subtle"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"slices"
@@ -16,6 +18,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/rota-project/rota"
+	"github.com/rota-project/rota/internal/address"
 	"github.com/rota-project/rota/internal/text"
 	"github.com/rota-project/rota/internal/wholefile"
 )
@@ -61,11 +64,20 @@ type jwtVerifier struct {
 // NewJWT returns a Verifier. With discovery it asks the issuer, and goes on to
 // fetch its keys as they change until ctx ends.
 func NewJWT(ctx context.Context, c JWTConfig) (Verifier, error) {
+	v, _, err := newJWT(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	return v, nil
+}
+
+// newJWT also returns what the issuer said of itself; nil where it was not asked.
+func newJWT(ctx context.Context, c JWTConfig) (*jwtVerifier, *oidc.Provider, error) {
 	if c.Issuer == "" {
-		return nil, &rota.FieldError{Field: "oidc.issuer", Value: "", Want: "the issuer's address; it is missing"}
+		return nil, nil, &rota.FieldError{Field: "oidc.issuer", Value: "", Want: "the issuer's address; it is missing"}
 	}
 	if c.Audience == "" {
-		return nil, &rota.FieldError{Field: "oidc.audience", Value: "", Want: "this cluster's client id; it is missing"}
+		return nil, nil, &rota.FieldError{Field: "oidc.audience", Value: "", Want: "this cluster's client id; it is missing"}
 	}
 	if c.RoleClaim == "" {
 		c.RoleClaim = "role"
@@ -73,36 +85,37 @@ func NewJWT(ctx context.Context, c JWTConfig) (Verifier, error) {
 	conf := &oidc.Config{ClientID: c.Audience, SupportedSigningAlgs: algorithms, Now: c.Now}
 	v := &jwtVerifier{cfg: c}
 	if len(c.Keys) == 0 {
-		if at, err := url.Parse(c.Issuer); err != nil || at.Scheme != "https" && !Loopback(at.Host) {
-			return nil, &rota.FieldError{Field: "oidc.issuer", Value: text.Clip(c.Issuer, text.Short), Want: "https://...: whoever answers in its place could vouch for anybody"}
+		if at, err := url.Parse(c.Issuer); err != nil || checkIssuerURL(at) != nil {
+			return nil, nil, &rota.FieldError{Field: "oidc.issuer", Value: text.Clip(c.Issuer, text.Short), Want: "https://...: whoever answers in its place could vouch for anybody"}
 		}
 		if c.Client == nil {
 			c.Client = &http.Client{Timeout: issuerTimeout}
 		}
 		client := *c.Client
-		client.Transport = newPatient(client.Transport)
+		client.Transport = limitedTransport(client.Transport, askEvery, askBurst)
 		ctx = oidc.ClientContext(ctx, &client)
 		p, err := oidc.NewProvider(ctx, c.Issuer)
 		if err != nil {
-			return nil, fmt.Errorf("oidc: ask the issuer: %w", err)
+			return nil, nil, fmt.Errorf("oidc: ask the issuer: %w", err)
 		}
 		v.verifier = p.VerifierContext(ctx, conf)
-		return v, nil
+		return v, p, nil
 	}
 	set := &oidc.StaticKeySet{}
 	for _, path := range c.Keys {
 		key, err := readPublicKey(path)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		set.PublicKeys = append(set.PublicKeys, key)
 	}
 	v.verifier = oidc.NewVerifier(c.Issuer, set, conf)
-	return v, nil
+	return v, nil, nil
 }
 
-// patient asks an issuer only so often. Whoever makes up a JWT with an unknown
-// key has its keys asked for.
+// patient asks an issuer only so often: whoever makes up a JWT with an unknown key has
+// its keys asked for. It asks over TLS only, wherever the issuer says that something is
+// or sends on to, and takes no answer that is too long to be one.
 type patient struct {
 	http.RoundTripper
 	bucket *rate.Limiter
@@ -114,18 +127,54 @@ const (
 	askBurst = 5
 )
 
-func newPatient(t http.RoundTripper) http.RoundTripper {
+// maxIssuerAnswer is the most bytes of an answer of an issuer: those with hundreds of keys
+// have a tenth of it.
+const maxIssuerAnswer = 1 << 20
+
+var errLongAnswer = fmt.Errorf("the issuer's answer is longer than %d bytes", maxIssuerAnswer)
+
+// limitedTransport asks an issuer over t; nil is the default one.
+func limitedTransport(t http.RoundTripper, every time.Duration, burst int) http.RoundTripper {
 	if t == nil {
 		t = http.DefaultTransport
 	}
-	return &patient{t, rate.NewLimiter(rate.Every(askEvery), askBurst)}
+	return &patient{t, rate.NewLimiter(rate.Every(every), burst)}
+}
+
+// checkIssuerURL refuses an address at which somebody else could answer for the issuer.
+func checkIssuerURL(at *url.URL) error {
+	if at.Scheme != "https" && (at.Scheme != "http" || !Loopback(at.Host)) {
+		return fmt.Errorf("the issuer names %s: want https://..., for whoever answers there could vouch for anybody", text.Clip(address.Text(at.String()), text.Short))
+	}
+	return nil
 }
 
 func (p *patient) RoundTrip(r *http.Request) (*http.Response, error) {
+	if err := checkIssuerURL(r.URL); err != nil {
+		return nil, err
+	}
 	if !p.bucket.Allow() {
 		return nil, errors.New("the issuer was asked a moment ago")
 	}
-	return p.RoundTripper.RoundTrip(r)
+	resp, err := p.RoundTripper.RoundTrip(r)
+	if err == nil {
+		resp.Body = &issuerAnswer{resp.Body, maxIssuerAnswer}
+	}
+	return resp, err
+}
+
+// issuerAnswer ends with an error where it is too long.
+type issuerAnswer struct {
+	io.ReadCloser
+	left int
+}
+
+func (a *issuerAnswer) Read(p []byte) (int, error) {
+	n, err := a.ReadCloser.Read(p)
+	if a.left -= n; a.left < 0 {
+		return 0, errLongAnswer
+	}
+	return n, err
 }
 
 func readPublicKey(path string) (crypto.PublicKey, error) {
@@ -153,9 +202,17 @@ func readPublicKey(path string) (crypto.PublicKey, error) {
 
 // Verify checks signature, issuer, audience and times, and reads the role.
 func (v *jwtVerifier) Verify(ctx context.Context, bearer Secret) (Identity, error) {
+	return v.verify(ctx, bearer, "")
+}
+
+// verify also checks the nonce, unless it is empty.
+func (v *jwtVerifier) verify(ctx context.Context, bearer Secret, nonce string) (Identity, error) {
 	t, err := v.verifier.Verify(ctx, bearer.Reveal())
 	if err != nil {
 		return Identity{}, fmt.Errorf("auth: %w", err)
+	}
+	if nonce != "" && subtle.ConstantTimeCompare([]byte(t.Nonce), []byte(nonce)) != 1 {
+		return Identity{}, errors.New("auth: the JWT is not the answer to what was asked")
 	}
 	claims := map[string]any{}
 	if err := t.Claims(&claims); err != nil {
@@ -176,7 +233,7 @@ func (v *jwtVerifier) Verify(ctx context.Context, bearer Secret) (Identity, erro
 		id.Role = max(id.Role, r)
 	}
 	if id.Role == Nobody {
-		return Identity{}, errors.New("auth: the JWT gives no role")
+		return Identity{}, ErrNoRole
 	}
 	if v.cfg.NamespaceClaim != "" {
 		id.Namespaces = texts(claims[v.cfg.NamespaceClaim])

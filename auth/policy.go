@@ -16,8 +16,10 @@ type Rule struct {
 	Role Role
 	// Public lets anybody call, without credentials.
 	Public bool
-	// Probe marks a question after health, which no rate applies to.
-	Probe bool
+	// Unrated marks what no rate applies to, so that nobody's asking makes another's fail:
+	// questions after health, and what costs little until a secret of the caller's own is
+	// found good.
+	Unrated bool
 	// Worker lets a worker's certificate call, for itself.
 	Worker bool
 	// Scheduler lets a scheduler's certificate call.
@@ -46,7 +48,7 @@ func (p Policy) Allow(method string, who Identity, namespace string) error {
 		r.Scheduler && who.Scheduler:
 		return nil
 	case who.Kind == Anonymous:
-		return status.Error(codes.Unauthenticated, "credentials are missing: send a token as \"authorization: Bearer ...\"")
+		return unauthenticated(ReasonMissing, "credentials are missing: send a token as \"authorization: Bearer ...\"")
 	case !who.In(namespace):
 		return status.Errorf(codes.PermissionDenied, "%s is not good in namespace %q", who.Name, namespace)
 	case who.Kind == Local && (r.Worker || r.Scheduler):
@@ -60,6 +62,17 @@ func (p Policy) Allow(method string, who Identity, namespace string) error {
 		return who.good(r.Kind)
 	}
 	return nil
+}
+
+// Allowed lists the methods that an identity may call, in order.
+func (p Policy) Allowed(who Identity, namespace string) []string {
+	var out []string
+	for _, m := range slices.Sorted(maps.Keys(p)) {
+		if p.Allow(m, who, namespace) == nil {
+			out = append(out, m)
+		}
+	}
+	return out
 }
 
 // Merge adds tables; a method in two of them is an error, and so is a rule that

@@ -114,6 +114,11 @@ func CheckNamespace(field, s string) error {
 	return nil
 }
 
+// identity is who shows the token.
+func (t Token) identity() Identity {
+	return Identity{Kind: ByToken, ID: t.ID, Name: t.Name, Role: t.Role, Namespaces: t.Namespaces, Kinds: t.Kinds, Expires: t.Expires}
+}
+
 func check(body string) string { return fmt.Sprintf("%08x", crc32.ChecksumIEEE([]byte(body))) }
 
 // splitToken takes the text of a token apart.

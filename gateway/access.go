@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/rota-project/rota/gateway/internal/local"
+	"github.com/rota-project/rota/gateway/internal/wire"
 	"github.com/rota-project/rota/internal/origin"
 )
 
@@ -55,20 +56,17 @@ func (g *Gateway) hasToken(r *http.Request) bool {
 	return token != "" && bearer && subtle.ConstantTimeCompare([]byte(given), []byte(token)) == 1
 }
 
-// speaksForOthers are headers that browsers and proxies add.
-var speaksForOthers = []string{
-	"Origin", "Referer", "Cookie", "Via", "Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Forwarded-Port",
-	"X-Forwarded-Server", "X-Real-Ip",
-}
+// fromOthers are further headers that browsers and proxies add.
+var fromOthers = []string{"Origin", "Referer", "Cookie", "Via"}
 
 // direct returns nil if a program of this user has made the call for itself.
 func (g *Gateway) direct(r *http.Request) error {
 	for name := range r.Header {
-		if strings.HasPrefix(name, "Sec-") || strings.HasPrefix(name, "X-Forwarded-") {
+		if f := wire.NewField([]byte(name), nil); strings.HasPrefix(name, "Sec-") || f.SpeaksForOthers() {
 			return local.ErrServes
 		}
 	}
-	for _, name := range speaksForOthers {
+	for _, name := range fromOthers {
 		if r.Header[name] != nil {
 			return local.ErrServes
 		}
@@ -87,10 +85,11 @@ func (g *Gateway) direct(r *http.Request) error {
 	return local.Caller(at, theirs)
 }
 
-// withLocalAddr says in a request's context where its connection came in.
-func withLocalAddr(ctx context.Context, at net.Addr) context.Context {
-	if at == nil {
+// withLocalAddr says in a request's context where its connection came in, if it is the
+// client's own: the system knows nothing of one that a proxy has only told of.
+func (x *exchange) withLocalAddr(ctx context.Context) context.Context {
+	if x.peer.at == nil || x.peer.proxied {
 		return ctx
 	}
-	return context.WithValue(ctx, http.LocalAddrContextKey, at)
+	return context.WithValue(ctx, http.LocalAddrContextKey, x.peer.at)
 }

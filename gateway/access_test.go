@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"net/url"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -278,19 +279,44 @@ func TestSpecialAddressesAreNoWorkers(t *testing.T) {
 		"http://[fe80::1]:80", "http://[ff02::1]:80", "http://[::ffff:169.254.169.254]", "http://[::ffff:0.0.0.0]:1", "http://[fd00:ec2::254]", "http://100.100.100.200",
 		"http://[64:ff9b::a9fe:a9fe]", "http://0.1.2.3", "http://240.0.0.1", "http://metadata.google.internal", "http://METADATA.google.internal.:80",
 		"https://169.254.169.254", "h2c://169.254.169.254",
+		// The same in forms that some read and others do not.
+		"http://2852039166", "http://2852039166:80/", "http://0xA9FEA9FE", "http://0Xa9fea9fe", "http://0xa9.0xfe.0xa9.0xfe", "http://0251.0376.0251.0376",
+		"http://025177524776", "http://169.254.43518", "http://169.16689662", "http://169.254.169.0xfe", "http://169.254.169.0376", "http://0169.254.169.254",
+		"http://169.254.169.254.", "http://169.254.169.254..", "http://127.0.0.1.", "http://127.1", "http://0", "http://0x", "http://1.2.3.4.5", "http://worker.1", "http://worker.0x7f",
+		"http://①⑥⑨.254.169.254", "http://１６９.２５４.１６９.２５４", "http://169。254。169。254", "http://%EF%BC%91%EF%BC%96%EF%BC%99.254.169.254", "http://169%2e254.169.254",
+		"http://metadata。google。internal", "http://ｍetadata.google.internal", "http://a..b", "http://.", "http://a b", "http://a,b",
+		"http://[::ffff:a9fe:a9fe]", "http://[0:0:0:0:0:ffff:169.254.169.254]:80", "http://[::169.254.169.254]", "http://[::a9fe:a9fe]", "http://[::ffff:0:169.254.169.254]",
+		"http://[64:ff9b::169.254.169.254]", "http://[64:ff9b:1::a9fe:a9fe]", "http://[2002:a9fe:a9fe::1]", "http://[2001:0:a9fe:a9fe::1]", "http://[fd00::5efe:a9fe:a9fe]", "http://[fd00::200:5efe:a9fe:a9fe]",
+		"http://[fe80::1%25eth0]", "http://[169.254.169.254]", "http://[::ffff:2852039166]", "169.254.169.254", "2852039166:80",
 	}
 	members := &gateway.MemoryMembers{}
 	g := newGateway(t, gateway.Config{Members: members})
 	for _, u := range special {
-		if w := ask(g.AdminHandler(), "POST", "/admin/workers/add?workers="+u); w.Code != 400 {
+		if w := ask(g.AdminHandler(), "POST", "/admin/workers/add?workers="+url.QueryEscape(u)); w.Code != 400 {
 			t.Errorf("%s is added: %d", u, w.Code)
 		}
 		if _, err := gateway.New(simple(u)); err == nil || !strings.Contains(err.Error(), "workers[0].url") {
 			t.Errorf("%s is taken from a configuration: %v", u, err)
 		}
 	}
+	// A name may turn out to be of one when it is dialled.
+	n := &names{}
+	n.set("169.254.169.254")
+	cfg := simple("http://worker.test:80")
+	cfg.Defaults.Attempts = 1
+	cfg.ResolveWith(n.resolver(t))
+	_, addr := start(t, cfg)
+	if status, _ := get(t, addr, "/run/f"); status < 500 {
+		t.Errorf("a name of a special address: %d", status)
+	}
+	// A member with one is left out, and is no reason to refuse anything else.
 	members.Set(gateway.Member{Name: "evil", URL: "http://169.254.169.254"}, gateway.Member{Name: "good", URL: "http://127.0.0.1:1"})
 	eventually(t, "the members", func() bool { return len(g.Status().Workers) == 1 })
+	cfg = simple("http://127.0.0.1:1")
+	cfg.Members = members
+	if _, addr := start(t, cfg); addr == "" {
+		t.Error("no gateway beside such a member")
+	}
 	allowed := gateway.Config{SpecialWorkers: []netip.Prefix{netip.MustParsePrefix("169.254.7.0/24")}}
 	allowed.Workers = []gateway.Worker{{URL: "http://169.254.7.1"}}
 	newGateway(t, allowed)
@@ -298,13 +324,10 @@ func TestSpecialAddressesAreNoWorkers(t *testing.T) {
 	if _, err := gateway.New(allowed); err == nil {
 		t.Error("more is allowed than was said")
 	}
-	// A name may turn out to be one when it is dialled. This one the system reads as
-	// the address that it is in decimal.
-	cfg := simple("http://2852039166:80")
-	cfg.Defaults.Attempts = 1
-	_, addr := start(t, cfg)
-	if status, _ := get(t, addr, "/run/f"); status < 500 {
-		t.Errorf("a name of a special address: %d", status)
+	for _, u := range []string{"http://worker", "http://Worker-1.example.org.:80", "http://node_2", "http://10.0.0.1", "http://[fd00::1]:80", "http://[::1]", "http://127.0.0.9:1", "http://0a.b0x", "http://3f2a9c", "http://1.2.3.4.example", "http://xn--bcher-kva.example/base"} {
+		if w := ask(g.AdminHandler(), "POST", "/admin/workers/add?workers="+url.QueryEscape(u)); w.Code != 200 {
+			t.Errorf("%s is refused: %s", u, w.Body)
+		}
 	}
 }
 

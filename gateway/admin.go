@@ -14,11 +14,12 @@ import (
 	"github.com/rota-project/rota/balance"
 )
 
-// metricsHandler answers with what Prometheus wants to know.
+// metricsHandler answers with what Prometheus wants to know, exemplars to those who ask
+// for OpenMetrics.
 func (g *Gateway) metricsHandler() http.Handler {
 	reg := prometheus.NewRegistry()
-	reg.MustRegister(collector{g}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	return promhttp.HandlerFor(reg, promhttp.HandlerOpts{})
+	reg.MustRegister(g.Collector(), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return promhttp.HandlerFor(reg, promhttp.HandlerOpts{EnableOpenMetrics: true})
 }
 
 // ownPaths are the paths that the gateway answers itself: to whoever has shown
@@ -33,10 +34,11 @@ func (g *Gateway) ownPaths(metrics http.Handler, admitted bool) http.Handler {
 	}
 	mux.HandleFunc("/status", func(w http.ResponseWriter, r *http.Request) { g.serveStatus(w, r, admitted) })
 	mux.Handle("GET /metrics", metrics)
-	admin("POST /admin/workers/add", true, func(w http.ResponseWriter, r *http.Request) { g.serveWorkers(w, r, g.AddWorkers) })
-	admin("POST /admin/workers/remove", true, func(w http.ResponseWriter, r *http.Request) { g.serveWorkers(w, r, g.RemoveWorkers) })
+	admin("POST /admin/workers/add", true, func(w http.ResponseWriter, r *http.Request) { g.serveWorkers(w, r, g.AddWorkers, true) })
+	admin("POST /admin/workers/remove", true, func(w http.ResponseWriter, r *http.Request) { g.serveWorkers(w, r, g.RemoveWorkers, false) })
 	admin("GET /api/v1/routes", false, g.serveRoutes)
 	admin("GET /api/v1/routes/{function}", false, g.serveRoute)
+	admin("GET /api/v1/failures", false, g.serveFailures)
 	admin("GET /api/v1/gateway", false, func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, g.Status()) })
 	noName := func(w http.ResponseWriter, _ *http.Request) {
 		http.Error(w, "a function's name is missing", http.StatusBadRequest)
@@ -46,7 +48,7 @@ func (g *Gateway) ownPaths(metrics http.Handler, admitted bool) http.Handler {
 	return mux
 }
 
-func (g *Gateway) serveWorkers(w http.ResponseWriter, r *http.Request, change func(...string) error) {
+func (g *Gateway) serveWorkers(w http.ResponseWriter, r *http.Request, change func(...string) error, adds bool) {
 	urls := r.URL.Query()["workers"]
 	if len(urls) == 0 {
 		http.Error(w, "workers: the query has no value of it", http.StatusBadRequest)
@@ -54,6 +56,9 @@ func (g *Gateway) serveWorkers(w http.ResponseWriter, r *http.Request, change fu
 	}
 	for i, u := range urls {
 		full, err := WorkerURL(u)
+		if scheme, _, _ := strings.Cut(full, ":"); adds && (scheme == schemeUnix || scheme == schemeH2CUnix) {
+			err = errNoSockets // such as those of other programs, which trust whoever gets as far
+		}
 		if err != nil {
 			http.Error(w, fmt.Sprintf("workers: %q: want %v", u, err), http.StatusBadRequest)
 			return
@@ -70,12 +75,15 @@ func (g *Gateway) serveWorkers(w http.ResponseWriter, r *http.Request, change fu
 // WorkerURL returns the URL of a worker that is named with or without a scheme.
 // The error says what was expected.
 func WorkerURL(s string) (string, error) {
-	if !strings.Contains(s, "://") {
+	if !strings.Contains(s, "://") && !strings.HasPrefix(s, schemeUnix+":/") && !strings.HasPrefix(s, schemeH2CUnix+":/") {
 		s = "http://" + s
 	}
 	u, err := parseWorkerURL(s)
 	if err != nil {
 		return "", err
+	}
+	if isSocket(u) {
+		return u.String(), nil
 	}
 	u.Path, u.RawPath = strings.TrimRight(u.Path, "/"), strings.TrimRight(u.RawPath, "/")
 	return u.String(), nil
@@ -181,6 +189,10 @@ type RouteStatus struct {
 	Workers []RouteWorker `json:"workers"`
 	// Failures are the last calls that did not go well, the last first.
 	Failures []Failure `json:"failures,omitempty"`
+	// Split says how its calls are shared with another function.
+	Split *SplitStatus `json:"split,omitempty"`
+	// Guard says in a line who may call: with what keys, or who is asked.
+	Guard string `json:"guard,omitempty"`
 }
 
 // RouteWorker says whether a worker may get a function's calls.
@@ -219,11 +231,21 @@ func (g *Gateway) route(st *state, f *function) RouteStatus {
 		InFlight: f.inflight.Load(), Waiting: f.queue.waiting.Load() + f.group.Load().queue.waiting.Load(),
 		Retries: f.retries.Load(), Refused: f.refused.Load(),
 		P50MS: float64(f.times.quantile(.5, 1)) / 1e6, P99MS: float64(f.times.quantile(.99, 1)) / 1e6, Workers: []RouteWorker{},
-		Failures: f.failures.list(),
+		Failures: f.recent(), Split: f.split.status(), Guard: st.guards.of([]byte(f.name)).describe(),
+	}
+	if st.guards.byRoute[f.name] {
+		r.Paths = nil
 	}
 	for _, rt := range st.routes {
 		if rt.Function == f.name {
-			r.Paths = append(r.Paths, rt.Host+rt.Prefix)
+			path := rt.Host + rt.Prefix
+			if len(rt.Methods) > 0 {
+				path = strings.Join(rt.Methods, ",") + ":" + path
+			}
+			if rt.guard != nil {
+				path += " (" + rt.guard.describe() + ")"
+			}
+			r.Paths = append(r.Paths, path)
 		}
 	}
 	for class := range f.status {
@@ -271,6 +293,13 @@ func (g *Gateway) offered(f *function) map[*balance.Worker]bool {
 		offered[m.Worker] = true
 	}
 	return offered
+}
+
+// serveFailures answers which calls have failed, those of a function or with an id if
+// it is asked for them.
+func (g *Gateway) serveFailures(w http.ResponseWriter, r *http.Request) {
+	q := r.URL.Query()
+	writeJSON(w, g.Failures(q.Get("function"), q.Get("id")))
 }
 
 func (g *Gateway) serveRoutes(w http.ResponseWriter, _ *http.Request) { writeJSON(w, g.Routes()) }

@@ -18,9 +18,10 @@ import (
 // readHead reads until a final response head is in resp; 1xx are passed on. n
 // counts what is in bufs.up, and is the same on return but for 1xx heads.
 func (x *exchange) readHead(u *upstream, n int, pm **pump) (m int, err error) {
+	patience := wire.Patience{}
 	for {
 		hn, err := 0, wire.ErrIncomplete
-		if n > 0 {
+		if n > 0 && (patience.Over(x.bufs.up[:n]) || n > keepSize) {
 			hn, err = x.resp.Parse(x.bufs.up[:n])
 		}
 		switch {
@@ -35,6 +36,7 @@ func (x *exchange) readHead(u *upstream, n int, pm **pump) (m int, err error) {
 				x.touch(onWorker)
 			}
 			k, err := u.Read(x.bufs.up[n:])
+			x.rec.last().read += int64(k)
 			if err != nil {
 				if n == 0 {
 					return n, fmt.Errorf("%w: %w", errNothing, err)
@@ -58,6 +60,7 @@ func (x *exchange) readHead(u *upstream, n int, pm **pump) (m int, err error) {
 			}
 			copy(x.bufs.up, x.bufs.up[hn:n])
 			n -= hn
+			patience = wire.Patience{}
 			if x.req.Continue && *pm == nil && x.resp.Status == 100 {
 				*pm = x.startPump(u)
 			}
@@ -71,9 +74,9 @@ func (x *exchange) judge(u *upstream, w *worker, n int, pm *pump, mode bodyMode)
 	c := &x.call
 	x.answering()
 	x.rec.last().status = x.resp.Status
-	if mayRefuse(x.resp.Status) {
+	if most := c.st.refusalsOf(x.resp.Status); most > 0 {
 		var err error
-		if n, err = x.peekBody(u, n); err == nil && x.refusal(x.peeked) {
+		if n, err = x.peekBody(u, n, most); err == nil && c.st.refusal(x.resp.Status, x.peeked) != nil {
 			pm.stop(x, u)
 			if !x.upload.begun || x.upload.gather() {
 				if x.refusedBy(x.peeked) {
@@ -87,6 +90,7 @@ func (x *exchange) judge(u *upstream, w *worker, n int, pm *pump, mode bodyMode)
 	}
 	if x.resp.Status == 101 {
 		x.rec.answered = 101
+		x.changeResponse()
 		x.client.upgrade(u, n)
 		return false, false
 	}
@@ -112,7 +116,7 @@ func (x *exchange) judge(u *upstream, w *worker, n int, pm *pump, mode bodyMode)
 	}
 	mine := x.detach(u)
 	x.settle(err)
-	if reusable && mine {
+	if reusable && mine && !u.worn(&c.st.cfg.Limits, c.ended) {
 		u.since = c.ended
 		w.pool.put(u)
 	} else {
@@ -130,7 +134,10 @@ func (x *exchange) settle(err error) {
 	last := x.rec.last()
 	if err == nil {
 		x.call.settled(x.resp.Status)
-		last.ended, last.end = x.call.ended, endedWell
+		last.ended = x.call.ended
+		if last.end == notEnded { // else it has refused, and nobody else is asked
+			last.end, last.verdict = endedWell, answered
+		}
 		return
 	}
 	e := x.whose(x.fault.get())
@@ -142,8 +149,10 @@ func (x *exchange) settle(err error) {
 	default:
 		e = workerEnd(err)
 	}
+	last.verdict = needless
 	if e.blame() == blameWorker {
 		x.call.failed(e, err, true)
+		last.verdict = answered
 	} else {
 		x.call.dropped()
 	}
@@ -151,21 +160,15 @@ func (x *exchange) settle(err error) {
 	x.rec.end, x.rec.err = e, err
 }
 
-// refusal says whether the answer in resp that begins so says that the worker has
-// not run the call, or perhaps not.
-func (x *exchange) refusal(body []byte) bool {
-	refused, _, _ := refusals(x.resp.Status, body)
-	return refused
-}
-
-// refusedBy says whether the worker has refused the call with the answer in resp
-// that begins so, and another one is to be tried. If nobody else is, the caller
+// refusedBy ends the attempt that the worker has refused with the answer in resp that
+// begins so, and says whether another one is to be tried. If nobody else is, the caller
 // gets this answer.
 func (x *exchange) refusedBy(body []byte) bool {
-	_, blame, ran := refusals(x.resp.Status, body)
+	r := x.call.st.refusal(x.resp.Status, body)
 	last := x.rec.last()
 	last.ended, last.end, last.err = x.g.now(), workerRefused, fmt.Errorf("%w: %d %s", errRefused, x.resp.Status, body)
-	return x.call.refusedBy(blame, ran, last.err) == again
+	last.verdict = x.call.refusedBy(r.Failing, r.MayHaveRun, last.err)
+	return last.verdict == again
 }
 
 const (
@@ -176,8 +179,9 @@ const (
 	earlyEnd = 100 * time.Millisecond
 )
 
-// peekBody reads until the beginning of the answer's body is in peeked.
-func (x *exchange) peekBody(u *upstream, n int) (int, error) {
+// peekBody reads until the beginning of the answer's body is in peeked, most bytes of it
+// or more.
+func (x *exchange) peekBody(u *upstream, n, most int) (int, error) {
 	for {
 		body := x.bufs.up[x.respHead:n]
 		done := false
@@ -200,13 +204,14 @@ func (x *exchange) peekBody(u *upstream, n int) (int, error) {
 		case x.resp.Length >= 0:
 			done = int64(len(body)) >= x.resp.Length
 		}
-		if done || len(body) >= refusalPeek || n == len(x.bufs.up) || !x.resp.HasBody(x.req.Method) {
+		if done || len(body) >= most || n == len(x.bufs.up) || !x.resp.HasBody(x.req.Method) {
 			x.peeked = body
 			return n, nil
 		}
 		x.awaitMore()
 		k, err := u.Read(x.bufs.up[n:])
 		if k > 0 {
+			x.rec.last().read += int64(k)
 			n += k
 			continue
 		}
@@ -279,7 +284,7 @@ func (x *exchange) answer(r *refusal) bool {
 	if r.retryAfter > 0 {
 		x.add("Retry-After", strconv.FormatInt(int64(max(1, (r.retryAfter+time.Second-1)/time.Second)), 10))
 	}
-	if r.status == 405 {
+	if r.status == 405 && len(r.fields) == 0 {
 		x.add("Allow", allowed)
 	}
 	return x.whole(append([]byte(r.text), '\n'))
@@ -295,7 +300,7 @@ func (x *exchange) add(name, value string) {
 }
 
 func (x *exchange) whole(body []byte) bool {
-	if x.rec.logged {
+	if x.rec.logged || x.rec.failed() {
 		x.add("X-Request-Id", x.requestID())
 	}
 	x.resp.Length = int64(len(body))
@@ -312,6 +317,7 @@ func (x *exchange) whole(body []byte) bool {
 // head and data pass the answer on to the client, and count it.
 func (x *exchange) head(f framing) {
 	x.rec.answered = x.resp.Status
+	x.changeResponse()
 	x.client.head(f)
 }
 
@@ -331,7 +337,7 @@ func (x *exchange) own(uri []byte) bool {
 	r := (&http.Request{
 		Method: string(x.req.Method), URL: u, RequestURI: string(uri), Host: string(x.req.Host), Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 		Header: http.Header{}, Body: http.NoBody, RemoteAddr: x.peer.addr,
-	}).WithContext(withLocalAddr(ctx, x.peer.at))
+	}).WithContext(x.withLocalAddr(ctx))
 	for _, f := range x.req.Fields {
 		r.Header.Add(string(f.Name), string(f.Value))
 	}
@@ -376,6 +382,7 @@ func (r *recorder) Write(b []byte) (int, error) {
 // show sends a page of the gateway's own.
 func (x *exchange) show(rec *recorder) bool {
 	x.begin(rec.status)
+	x.allowPage()
 	names := make([]string, 0, len(rec.header))
 	for n := range rec.header {
 		if n != "Content-Length" {

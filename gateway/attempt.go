@@ -18,8 +18,16 @@ const (
 func (x *exchange) run(t *target) (keep bool) {
 	c := &x.call
 	x.moving.most.Store(int64(c.p.IdleTimeout))
+	most := x.maxBody()
+	if most > 0 && x.req.Length > most {
+		return x.fail(clientTooLarge, errBodyTooLarge)
+	}
 	mode, err := x.client.body()
 	x.moving.up.Store(onNobody)
+	if err == nil && most > 0 && mode == bodyKept && x.rec.in > most {
+		x.client.closed(true)
+		return x.fail(clientTooLarge, errBodyTooLarge)
+	}
 	if err != nil {
 		x.req.Close = true
 		return x.fail(x.fault.note(bodyEnd(err)), err)
@@ -27,7 +35,7 @@ func (x *exchange) run(t *target) (keep bool) {
 	if mode != bodyNone {
 		x.req.UpgradeTo = nil // the body's end would be the new protocol's beginning
 	}
-	x.waiting.Store(c.begun) // from here on the client is missed if it goes
+	x.waiting.Store(c.begun) // from here on a disconnect is noticed
 	if r := c.admit(x); r != nil {
 		return x.refused(r)
 	}
@@ -39,7 +47,7 @@ func (x *exchange) run(t *target) (keep bool) {
 		if r != nil {
 			return x.refused(r)
 		}
-		x.rec.try(w, c.sent)
+		x.try(w, c.sent)
 		var next bool
 		if x.needsHTTP2(w) {
 			next, keep = x.attemptHTTP2(w, t, mode)
@@ -57,10 +65,15 @@ func (x *exchange) run(t *target) (keep bool) {
 
 // refused ends a call that was not tried, or no more.
 func (x *exchange) refused(r *refusal) (keep bool) {
+	last := x.rec.last()
+	if last.verdict == again { // it was to be
+		last.verdict = nobodyLeft
+	}
 	if e := x.fault.get(); e != notEnded || x.left() {
+		last.verdict = needless
 		return x.fail(x.whose(e), nil)
 	}
-	if last := x.rec.last(); last.end.blame() == blameWorker && r.status != 412 {
+	if last.end.blame() == blameWorker && r.status != 412 {
 		return x.fail(last.end, last.err) // there is none left to try: this is why
 	}
 	return x.reply(r)
@@ -86,13 +99,13 @@ func (x *exchange) connect(w *worker, mode bodyMode, fresh bool) (*upstream, err
 		case mode == bodyFlow:
 			within = 0 // cannot be sent again: take no chances
 		case c.idempotent:
-		case canProveUnread:
+		case w.proves():
 			within = w.keepsFor(c.sent)
 		default:
 			within = min(freshFor, w.keepsFor(c.sent))
 		}
 		if within > 0 {
-			if u := w.pool.get(c.sent, within); u != nil {
+			if u := x.idle(w, within); u != nil {
 				u.reused = true
 				return u, nil
 			}
@@ -170,6 +183,8 @@ func (x *exchange) attempt(w *worker, t *target, mode bodyMode) (next, keep bool
 		}
 		x.bufs.out = b
 		before := u.sent
+		u.carried++
+		x.rec.last().reused = u.reused
 		x.attach(u)
 		var n, wrote int
 		var pm *pump
@@ -192,13 +207,16 @@ func (x *exchange) attempt(w *worker, t *target, mode bodyMode) (next, keep bool
 			if wrote, err = u.Write(b); err == nil {
 				x.moving.up.Store(onNobody)
 				n, err = u.Read(x.bufs.up)
+			} else if w.tls {
+				err = u.lastWord(err)
 			}
 		}
 		u.sent += uint64(wrote)
-		x.rec.last().sent += int64(wrote)
+		last := x.rec.last()
+		last.sent += int64(wrote)
+		last.read += int64(n)
 		if err == nil {
-			n, err = x.readHead(u, n, &pm)
-			if x.rec.last().read += int64(n); err == nil {
+			if n, err = x.readHead(u, n, &pm); err == nil {
 				return x.judge(u, w, n, pm, mode)
 			}
 		} else {
@@ -216,7 +234,14 @@ func (x *exchange) attempt(w *worker, t *target, mode bodyMode) (next, keep bool
 			fresh = true
 			continue
 		}
-		return x.broke(workerEnd(err), err, ran || pm != nil)
+		e := workerEnd(err)
+		if before == 0 && n == 0 {
+			if why := w.untrusted(err); why != nil {
+				e, err = workerUnreachable, why
+				ran = ran && !alerted(err) // it has read nothing of the call
+			}
+		}
+		return x.broke(e, err, ran || pm != nil)
 	}
 }
 
@@ -237,15 +262,16 @@ func (x *exchange) broke(e end, err error, ran bool) (next, keep bool) {
 		e, err = f, x.reason(f) // what the worker's connection says is only what came of it
 	}
 	last := x.rec.last()
-	last.ended, last.end, last.err = x.g.now(), e, err
+	last.ended, last.end, last.err, last.verdict = x.g.now(), e, err, needless
 	if e.blame() != blameWorker {
 		c.dropped()
 		return false, x.fail(e, err)
 	}
-	if c.failed(e, err, ran) == again {
+	if last.verdict = c.failed(e, err, ran); last.verdict == again {
 		if !x.upload.begun || x.upload.gather() {
 			return true, false
 		}
+		last.verdict = needless
 		if f := x.fault.get(); f != notEnded { // the client's, meanwhile
 			e, err = f, x.reason(f)
 		}

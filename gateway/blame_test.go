@@ -55,10 +55,9 @@ var senders = map[string]struct {
 	serve func(testing.TB, gateway.Config) (*gateway.Gateway, string)
 	send  sender
 }{
-	"HTTP/1":            {start, sendHTTP1},
-	"HTTP/1 in a crowd": {startCrowded, sendHTTP1},
-	"HTTP/2":            {startHTTP2, sendHTTP2},
-	"HTTP/2 over TLS":   {startHTTP2TLS, sendHTTP2},
+	"HTTP/1":          {start, sendHTTP1},
+	"HTTP/2":          {startHTTP2, sendHTTP2},
+	"HTTP/2 over TLS": {startHTTP2TLS, sendHTTP2},
 }
 
 // bodySize is from 1 B to 1 MB, small ones as often as large ones.

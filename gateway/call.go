@@ -1,9 +1,7 @@
 package gateway
 
 import (
-	"bytes"
 	"context"
-	"errors"
 	"slices"
 	"time"
 
@@ -43,7 +41,7 @@ type call struct {
 	again      bool // the last worker tried has not run the call: it may be tried on any once more
 }
 
-// caller is whom a call that waits is waited for.
+// caller is the client that a queued call belongs to.
 type caller interface {
 	// context is done when it has gone.
 	context() context.Context
@@ -247,14 +245,6 @@ func (c *call) acquireOwner(who caller) (*worker, *refusal) {
 	return nil, r
 }
 
-// verdict is what to do after an attempt.
-type verdict uint8
-
-const (
-	giveUp verdict = iota
-	again
-)
-
 // settled ends the attempt well: the worker has answered status.
 func (c *call) settled(status int) {
 	now := c.g.now()
@@ -285,7 +275,7 @@ func (c *call) failed(e end, err error, ran bool) verdict {
 	c.released()
 	c.g.passive(w, c.f, e, err)
 	if e == workerLate || e == workerStalled {
-		return giveUp
+		return outOfTime
 	}
 	return c.more(w, ran)
 }
@@ -309,12 +299,15 @@ func (c *call) refusedBy(blame bool, ran bool, why error) verdict {
 	return c.more(w, ran)
 }
 
+// more says whether the call is to be tried on another worker than this one, or why not.
 func (c *call) more(w *worker, ran bool) verdict {
-	if c.attempt+1 >= c.p.Attempts || c.task != "" && ran && !c.idempotent {
-		return giveUp
-	}
-	if ran && (!c.idempotent || c.p.RetryBudget < 0 || !c.f.budget.spend()) {
-		return giveUp
+	switch {
+	case ran && !c.idempotent:
+		return notRepeated
+	case c.attempt+1 >= c.p.Attempts:
+		return triedEnough
+	case ran && (c.p.RetryBudget < 0 || !c.f.budget.spend()):
+		return overBudget
 	}
 	c.bal.Tried[min(c.attempt, len(c.bal.Tried)-1)] = w.bal
 	c.attempt++
@@ -339,35 +332,3 @@ func (c *call) leave() {
 		c.f.exit()
 	}
 }
-
-// What a current OpenLambda worker says when it has not run a call, or perhaps
-// not. A function may itself answer with these status codes: the body decides.
-var (
-	lambdaQueueFull   = []byte("lambda function queue is full")
-	instanceQueueFull = []byte("lambda instance queue is full")
-	noSandbox         = []byte("could not create Sandbox:")
-	roundTripFailed   = []byte("RoundTrip failed:")
-)
-
-// refusalPeek is how many bytes of a body tell such answers apart.
-const refusalPeek = 29
-
-// mayRefuse says whether an answer of that status may be one that the worker
-// gave without having run the call.
-func mayRefuse(status int) bool { return status == 429 || status == 500 || status == 502 }
-
-// refusals tells such answers apart: kind says whether it is one, blame whether
-// it counts against the worker, ran whether the call may have been run.
-func refusals(status int, body []byte) (refused, blame, ran bool) {
-	switch {
-	case status == 429 && (bytes.HasPrefix(body, lambdaQueueFull) || bytes.HasPrefix(body, instanceQueueFull)):
-		return true, false, false
-	case status == 500 && bytes.HasPrefix(body, noSandbox):
-		return true, true, false
-	case status == 502 && bytes.HasPrefix(body, roundTripFailed):
-		return true, true, true
-	}
-	return false, false, false
-}
-
-var errRefused = errors.New("the worker refused the call")

@@ -13,9 +13,9 @@ import (
 	"github.com/rota-project/rota/gateway"
 )
 
-// Callers from other machines are asked who they are, and what they say of that
-// stops at the gateway.
-func TestCallersFromOtherMachines(t *testing.T) {
+// Callers are asked who they are, those over loopback too: a proxy on this machine calls
+// so for strangers. What they say of that stops at the gateway.
+func TestCallersAreAsked(t *testing.T) {
 	t.Parallel()
 	up := backend(t, func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "got ", r.Header["Authorization"]) })
 	cfg := simple(up)
@@ -41,7 +41,9 @@ func TestCallersFromOtherMachines(t *testing.T) {
 		{"10.0.0.1", "", "401 who are you"},
 		{"10.0.0.1", "Bearer bad", "401 who are you"},
 		{"10.0.0.1", "Bearer good", "200 got []"},
-		{"127.0.0.1", "Basic x", "200 got [Basic x]"},
+		{"127.0.0.1", "", "401 who are you"},
+		{"127.0.0.1", "Basic x", "401 who are you"},
+		{"127.0.0.1", "Bearer good", "200 got []"},
 	} {
 		if got := call(g, tc[0], tc[1]); got != tc[2] {
 			t.Errorf("%q at %s: %s, want %s", tc[1], tc[0], got, tc[2])
@@ -49,6 +51,9 @@ func TestCallersFromOtherMachines(t *testing.T) {
 	}
 	cfg = simple(up)
 	cfg.DropAuthorization = true
+	if got := call(newGateway(t, simple(up)), "127.0.0.1", "Basic x"); got != "200 got [Basic x]" {
+		t.Errorf("where nobody is asked: %s", got)
+	}
 	if got := call(newGateway(t, cfg), "127.0.0.1", "Basic x"); got != "200 got []" {
 		t.Errorf("dropped: %s", got)
 	}

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/rota-project/rota/gateway"
+	"github.com/rota-project/rota/internal/test/ports"
 )
 
 // fleet is a set of workers that are killed, restarted, drained, added and
@@ -36,10 +37,7 @@ type member struct {
 
 func (f *fleet) add() *member {
 	m := &member{f: f}
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		f.t.Fatal(err)
-	}
+	ln := ports.Listen(f.t)
 	m.addr = ln.Addr().String()
 	m.serve(ln)
 	return m

@@ -8,7 +8,6 @@ import (
 	"math"
 	"net"
 	"net/netip"
-	"net/url"
 	"regexp"
 	"strconv"
 	"strings"
@@ -18,6 +17,8 @@ import (
 	"github.com/rota-project/rota/auth"
 	"github.com/rota-project/rota/balance"
 	"github.com/rota-project/rota/internal/origin"
+
+	"go.opentelemetry.io/otel/trace"
 )
 
 // Config is what a gateway goes by. The zero value serves nothing on the default
@@ -50,11 +51,23 @@ type Config struct {
 	// SpecialWorkers are networks in which workers may be although they are not
 	// for that: link-local addresses, where clouds keep their secrets, and others.
 	SpecialWorkers []netip.Prefix
-	// TrustedProxies are the networks whose Forwarded and X-Forwarded-* headers
-	// are believed and added to. From anybody else they are replaced.
+	// TrustedProxies are the networks of proxies that are believed what they say of
+	// their clients: their Forwarded and X-Forwarded-For are added to, and other such
+	// headers passed on. From anybody else all of them are dropped.
 	TrustedProxies []netip.Prefix
+	// ProxyProtocol are the networks of proxies that begin each connection with a PROXY
+	// header, version 1 or 2, which says whose it is. Those of them that do not are
+	// closed; from anybody else the header is no HTTP.
+	ProxyProtocol []netip.Prefix
 	// Workers are those that are known beforehand. Members may bring more.
 	Workers []Worker
+	// WorkerTLS is how workers on https are reached that have no TLS of their own: whom
+	// to trust, by what name, and what to show. Nil trusts the system's roots. Members
+	// have MemberTLS.
+	WorkerTLS *tls.Config
+	// WorkerRefusals are the answers by which workers say that they have not run a
+	// call. Package compat/olscheduler has those of OpenLambda's.
+	WorkerRefusals []WorkerRefusal
 	// Functions are the functions that are known. With Closed, calls of others
 	// are refused with 400; otherwise any name may be called.
 	Functions map[string]Function
@@ -73,6 +86,12 @@ type Config struct {
 	// Trace begins a W3C trace for calls that come without one; a trace that is
 	// there is always passed on.
 	Trace bool
+	// TracerProvider makes the spans of calls and of their attempts. Nil makes none.
+	TracerProvider trace.TracerProvider
+	// TraceCallers takes the word of whoever calls on whether the trace that the call
+	// belongs to is recorded, as that of TrustedProxies always is. The provider's sampler
+	// sees others' as not recorded yet.
+	TraceCallers bool
 	// Logger gets what operators should know. Nil means slog.Default.
 	Logger *slog.Logger
 	// MemberTLS makes the configuration of each connection to the member of that
@@ -81,8 +100,9 @@ type Config struct {
 	MemberTLS func(name string) *tls.Config
 	// RequireTLS refuses connections in the clear, but for those over loopback.
 	RequireTLS bool
-	// Admit decides who may call functions, but for those who call over loopback. It
-	// gets the Authorization of the call, which is not passed on then. Nil: all may.
+	// Admit decides who may call functions. It gets the Authorization of the call, which
+	// is not passed on then. Nil: all may. Who calls over loopback is asked, too: that
+	// may be a proxy with calls of strangers.
 	Admit func(ctx context.Context, from netip.AddrPort, authorization []string) error
 	// DropAuthorization keeps Authorization from the workers.
 	DropAuthorization bool
@@ -90,7 +110,8 @@ type Config struct {
 	Members Members
 
 	resolver *net.Resolver // of workers' names, in tests
-	guard    *origin.Guard // made of Listen, Hosts, Routes and CORS
+	guards   *guards
+	guard    *origin.Guard // of pages; made of Listen, Hosts, Routes and CORS
 	// mounted is that of Handler: whoever serves it knows by what name, unless
 	// Listen or Hosts says.
 	mounted *origin.Guard
@@ -98,8 +119,9 @@ type Config struct {
 
 // Worker is a server that answers calls.
 type Worker struct {
-	// URL is http://host:port, https://host:port or h2c://host:port. A path after
-	// it is put before that of each call.
+	// URL is http://host:port, https://host:port or h2c://host:port, and a path after
+	// it is put before that of each call; or unix:/path or h2c+unix:/path, a socket on
+	// which a worker speaks HTTP/1, or HTTP/2.
 	URL string
 	// Name is how logs, metrics and Members call it. Empty means URL.
 	Name string
@@ -110,6 +132,8 @@ type Worker struct {
 	MaxInFlight int
 	// Functions are those that it offers. Nil means all.
 	Functions []string
+	// TLS, of a worker on https, is used instead of Config.WorkerTLS.
+	TLS *tls.Config
 }
 
 // NoWeight is the Weight of a worker whose weight is none.
@@ -121,6 +145,8 @@ type Function struct {
 	Packages []string
 	// Policy, if not nil, is used instead of the defaults.
 	Policy *Policy
+	// Split, if not nil, shares the calls with another function.
+	Split *Split
 }
 
 // Route sends calls of a host and a path to a function.
@@ -132,8 +158,13 @@ type Route struct {
 	Prefix string
 	// Function is the function's name.
 	Function string
-	// Strip removes the prefix before the call is passed on.
+	// Strip removes the prefix before the call is passed on; the worker hears of it in
+	// X-Forwarded-Prefix.
 	Strip bool
+	// Methods are those of the calls that it is for, GET with HEAD; none means all.
+	// Others that no route is for are answered 405.
+	Methods []string
+	Rules   Rules
 }
 
 type (
@@ -185,6 +216,7 @@ type Policy struct {
 	// that has switched protocols; 0 means 60 s, Never that it may be silent for
 	// as long as it likes. While an answer is computed it does not count.
 	ConnectTimeout, HeaderTimeout, CallTimeout, IdleTimeout time.Duration
+	Rules                                                   Rules
 }
 
 // Never is an IdleTimeout that ends no call.
@@ -228,6 +260,15 @@ type Limits struct {
 	ReplayBytes int
 	// Connections is the most client connections at once; 0 means no limit.
 	Connections int
+	// ConnectionAge is how old a client connection may become, and ConnectionCalls how
+	// many calls it may carry, before the client is told to open another one; 0 means no
+	// limit. Calls under way are finished, and what was upgraded goes on. Those of
+	// Handler are its server's.
+	ConnectionAge   time.Duration
+	ConnectionCalls int
+	// WorkerConnectionAge and WorkerConnectionCalls are those of connections to workers.
+	WorkerConnectionAge   time.Duration
+	WorkerConnectionCalls int
 }
 
 // nameForm is what function names look like (contract).
@@ -277,6 +318,9 @@ func (c Config) normalize() (Config, error) {
 	if c.AccessLog < 0 || c.AccessLog > 1 {
 		return c, &rota.FieldError{Field: "access_log", Value: c.AccessLog, Want: "0 to 1"}
 	}
+	if err := checkRefusals(c.WorkerRefusals); err != nil {
+		return c, err
+	}
 	if c.Drain < 0 {
 		return c, &rota.FieldError{Field: "drain", Value: c.Drain, Want: "zero or more"}
 	}
@@ -289,12 +333,12 @@ func (c Config) normalize() (Config, error) {
 	for i := range c.Workers {
 		w := &c.Workers[i]
 		field := "workers[" + strconv.Itoa(i) + "]"
-		u, err := parseWorkerURL(w.URL)
+		u, err := c.workerURL(w.URL)
 		if err != nil {
 			return c, &rota.FieldError{Field: field + ".url", Value: w.URL, Want: err.Error()}
 		}
-		if err := c.mayBeWorker(u); err != nil {
-			return c, &rota.FieldError{Field: field + ".url", Value: w.URL, Want: err.Error()}
+		if w.TLS != nil && u.Scheme != "https" {
+			return c, &rota.FieldError{Field: field + ".tls", Value: w.URL, Want: "a worker on https"}
 		}
 		orElse(&w.Name, w.URL)
 		if j, twice := names[w.Name]; twice {
@@ -324,23 +368,19 @@ func (c Config) normalize() (Config, error) {
 			}
 			f.Policy = &p
 		}
+		if f.Split != nil {
+			if err := f.Split.normalize(name, &c); err != nil {
+				return c, err
+			}
+		}
 		fns[name] = f
 	}
 	c.Functions = fns
-	for i, r := range c.Routes {
-		field := "routes[" + strconv.Itoa(i) + "]"
-		if name := strings.TrimPrefix(r.Host, "*."); r.Host != "" && !hostForm.MatchString(name) {
-			return c, &rota.FieldError{Field: field + ".host", Value: r.Host, Want: "a host name without a port, img.example or *.example"}
-		}
-		if !strings.HasPrefix(r.Prefix, "/") {
-			return c, &rota.FieldError{Field: field + ".prefix", Value: r.Prefix, Want: "a path that begins with /"}
-		}
-		if !nameForm.MatchString(r.Function) {
-			return c, &rota.FieldError{Field: field + ".function", Value: r.Function, Want: "a function's name"}
-		}
-		if _, known := c.Functions[r.Function]; c.Closed && !known {
-			return c, &rota.FieldError{Field: field + ".function", Value: r.Function, Want: "a function that is listed"}
-		}
+	if err := c.checkRoutes(); err != nil {
+		return c, err
+	}
+	if c.guards, err = c.newGuards(); err != nil {
+		return c, err
 	}
 	if c.Health, err = c.Health.normalize(); err != nil {
 		return c, err
@@ -357,25 +397,77 @@ func (c Config) normalize() (Config, error) {
 		}
 	}
 	l := &c.Limits
-	for _, f := range []struct {
-		field string
-		v     int
-	}{
-		{"limits.head_bytes", l.HeadBytes},
-		{"limits.replay_bytes", l.ReplayBytes},
-		{"limits.connections", l.Connections},
-		{"limits.head_timeout", int(l.HeadTimeout)},
-		{"limits.idle_timeout", int(l.IdleTimeout)},
-	} {
-		if f.v < 0 {
-			return c, &rota.FieldError{Field: f.field, Value: f.v, Want: "zero or more"}
-		}
+	if err := notNegative("limits", []amount{
+		count("head_bytes", l.HeadBytes),
+		count("replay_bytes", l.ReplayBytes),
+		count("connections", l.Connections),
+		count("connection_calls", l.ConnectionCalls),
+		count("worker_connection_calls", l.WorkerConnectionCalls),
+		span("connection_age", l.ConnectionAge),
+		span("worker_connection_age", l.WorkerConnectionAge),
+		span("head_timeout", l.HeadTimeout),
+		span("idle_timeout", l.IdleTimeout),
+	}); err != nil {
+		return c, err
 	}
 	orElse(&l.HeadBytes, 64<<10)
 	orElse(&l.ReplayBytes, 64<<10)
 	orElse(&l.HeadTimeout, 10*time.Second)
 	orElse(&l.IdleTimeout, 2*time.Minute)
 	return c, nil
+}
+
+// checkRoutes returns a *rota.FieldError for the first field of a route that is wrong.
+func (c *Config) checkRoutes() error {
+	for i, r := range c.Routes {
+		field := "routes[" + strconv.Itoa(i) + "]"
+		if name := strings.TrimPrefix(r.Host, "*."); r.Host != "" && !hostForm.MatchString(name) {
+			return &rota.FieldError{Field: field + ".host", Value: r.Host, Want: "a host name without a port, img.example or *.example"}
+		}
+		if !strings.HasPrefix(r.Prefix, "/") {
+			return &rota.FieldError{Field: field + ".prefix", Value: r.Prefix, Want: "a path that begins with /"}
+		}
+		if !nameForm.MatchString(r.Function) {
+			return &rota.FieldError{Field: field + ".function", Value: r.Function, Want: "a function's name"}
+		}
+		if _, known := c.Functions[r.Function]; c.Closed && !known {
+			return &rota.FieldError{Field: field + ".function", Value: r.Function, Want: "a function that is listed"}
+		}
+		if err := r.checkMethods(field); err != nil {
+			return err
+		}
+		if err := r.Rules.normalize(field); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Validate returns a *rota.FieldError for the first field that is wrong. Fields are
+// named as gateway.yaml has them.
+func (c Config) Validate() error {
+	_, err := c.normalize()
+	return err
+}
+
+// amount is a number that a field has, as it is and as it is shown.
+type amount struct {
+	field string
+	n     float64
+	shown any
+}
+
+func count(field string, n int) amount          { return amount{field, float64(n), n} }
+func span(field string, d time.Duration) amount { return amount{field, float64(d), d} }
+
+// notNegative returns a *rota.FieldError for the first that is below zero.
+func notNegative(field string, all []amount) error {
+	for _, a := range all {
+		if !(a.n >= 0) {
+			return &rota.FieldError{Field: field + "." + a.field, Value: a.shown, Want: "zero or more"}
+		}
+	}
+	return nil
 }
 
 func (p Policy) normalize(field string) (Policy, error) {
@@ -388,30 +480,28 @@ func (p Policy) normalize(field string) (Policy, error) {
 	if p.Balancer == "sticky" && p.StickyHeader == "" && p.StickyCookie == "" && p.StickyQuery == "" {
 		return p, &rota.FieldError{Field: field + ".sticky", Value: "", Want: "a header, cookie or query key to go by"}
 	}
-	for _, f := range []struct {
-		field string
-		v     float64
-	}{
-		{"max_in_flight", float64(p.MaxInFlight)},
-		{"rate", p.Rate},
-		{"burst", float64(p.Burst)},
-		{"attempts", float64(p.Attempts)},
-		{"queue_timeout", float64(p.QueueTimeout)},
-		{"restart_wait", float64(p.RestartWait)},
-		{"connect_timeout", float64(p.ConnectTimeout)},
-		{"header_timeout", float64(p.HeaderTimeout)},
-		{"call_timeout", float64(p.CallTimeout)},
-		{"idle_timeout", float64(p.IdleTimeout)},
-	} {
-		if !(f.v >= 0) {
-			return p, &rota.FieldError{Field: field + "." + f.field, Value: f.v, Want: "zero or more"}
-		}
+	if err := notNegative(field, []amount{
+		count("max_in_flight", p.MaxInFlight),
+		{"rate.per_second", p.Rate, p.Rate},
+		count("rate.burst", p.Burst),
+		count("retries.attempts", p.Attempts),
+		span("queue.timeout", p.QueueTimeout),
+		span("queue.restart", p.RestartWait),
+		span("timeouts.connect", p.ConnectTimeout),
+		span("timeouts.header", p.HeaderTimeout),
+		span("timeouts.call", p.CallTimeout),
+		span("timeouts.idle", p.IdleTimeout),
+	}); err != nil {
+		return p, err
+	}
+	if err := p.Rules.normalize(field); err != nil {
+		return p, err
 	}
 	if p.Attempts > 5 {
-		return p, &rota.FieldError{Field: field + ".attempts", Value: p.Attempts, Want: "1 to 5"}
+		return p, &rota.FieldError{Field: field + ".retries.attempts", Value: p.Attempts, Want: "1 to 5"}
 	}
-	if p.RetryBudget > 1 {
-		return p, &rota.FieldError{Field: field + ".retry_budget", Value: p.RetryBudget, Want: "at most 1"}
+	if p.RetryBudget > 1 || math.IsNaN(p.RetryBudget) {
+		return p, &rota.FieldError{Field: field + ".retries.budget", Value: p.RetryBudget, Want: "at most 1"}
 	}
 	orElse(&p.Queue, 1000)
 	orElse(&p.QueueTimeout, 5*time.Second)
@@ -424,21 +514,16 @@ func (p Policy) normalize(field string) (Policy, error) {
 }
 
 func (h Health) normalize() (Health, error) {
-	for _, f := range []struct {
-		field string
-		v     float64
-	}{
-		{"interval", float64(h.Interval)},
-		{"timeout", float64(h.Timeout)},
-		{"failures", float64(h.Failures)},
-		{"panic", h.Panic},
-		{"quarantine", float64(h.Quarantine)},
-		{"max_quarantine", float64(h.MaxQuarantine)},
-		{"slow_start", float64(h.SlowStart)},
-	} {
-		if !(f.v >= 0) {
-			return h, &rota.FieldError{Field: "health." + f.field, Value: f.v, Want: "zero or more"}
-		}
+	if err := notNegative("health", []amount{
+		span("interval", h.Interval),
+		span("timeout", h.Timeout),
+		count("failures", h.Failures),
+		{"panic", h.Panic, h.Panic},
+		span("quarantine", h.Quarantine),
+		span("max_quarantine", h.MaxQuarantine),
+		span("slow_start", h.SlowStart),
+	}); err != nil {
+		return h, err
 	}
 	if h.Panic > 1 {
 		return h, &rota.FieldError{Field: "health.panic", Value: h.Panic, Want: "0 to 1"}
@@ -453,30 +538,4 @@ func (h Health) normalize() (Health, error) {
 	orElse(&h.MaxQuarantine, 30*time.Second)
 	orElse(&h.Panic, 0.5)
 	return h, nil
-}
-
-// parseWorkerURL accepts scheme://host[:port][/base] and nothing more. The error
-// says what was expected.
-func parseWorkerURL(s string) (*url.URL, error) {
-	const want = "http://host:port, https://host:port or h2c://host:port, with or without a base path, without query or user"
-	u, err := url.Parse(s)
-	if err != nil {
-		return nil, fmt.Errorf("%s", want)
-	}
-	switch u.Scheme {
-	case "http", "https", "h2c":
-	default:
-		return nil, fmt.Errorf("%s", want)
-	}
-	if u.Hostname() == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" || u.Opaque != "" {
-		return nil, fmt.Errorf("%s", want)
-	}
-	if p := u.Port(); p != "" {
-		if n, err := strconv.Atoi(p); err != nil || n < 1 || n > 65535 {
-			return nil, fmt.Errorf("%s, the port 1 to 65535", want)
-		}
-	} else if strings.HasSuffix(u.Host, ":") {
-		return nil, fmt.Errorf("%s", want)
-	}
-	return u, nil
 }

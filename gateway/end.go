@@ -52,6 +52,7 @@ const (
 	gatewayFull     // the queue is full
 	gatewayWaited   // no worker became free in time
 	gatewayNoWorker // there is no worker for the call
+	gatewayAuth     // who was asked about the caller did not answer
 	gatewayLoop     // the call has come back to the gateway
 	gatewayFailed   // it could not answer for itself
 	gatewayClosing  // the gateway shuts down
@@ -85,6 +86,7 @@ var ends = [endCount]struct {
 	gatewayFull:       {"gateway-full", blameGateway, 503, "no worker is free and the queue is full"},
 	gatewayWaited:     {"gateway-waited", blameGateway, 503, "no worker became free in time"},
 	gatewayNoWorker:   {"gateway-no-worker", blameGateway, 503, "no worker"},
+	gatewayAuth:       {"gateway-auth", blameGateway, 503, "whether this call may be made could not be found out"},
 	gatewayLoop:       {"gateway-loop", blameGateway, 508, "the call has come back to the gateway"},
 	gatewayFailed:     {"gateway-failed", blameGateway, 500, "the gateway failed"},
 	gatewayClosing:    {"gateway-closing", blameGateway, 503, "the gateway shuts down"},

@@ -31,9 +31,10 @@ type conn struct {
 	flow  flow // a body that is not kept
 	chunk bool // the answer is sent in chunks
 
-	phase    atomic.Int32
-	requests atomic.Uint64 // not yet counted
-	late     atomic.Bool   // the request's head took too long
+	phase   atomic.Int32
+	late    atomic.Bool // the request's head took too long
+	born    int64
+	carried int // calls
 }
 
 // Phases of a connection.
@@ -63,13 +64,13 @@ var bufferPool = sync.Pool{New: func() any {
 	return &buffers{in: make([]byte, inSize), up: make([]byte, upSize), out: make([]byte, 0, outSize)}
 }}
 
-// Lend implements poll.Lender.
+// Lend implements tcp.Lender.
 func (c *conn) Lend() []byte {
 	c.bufs = getBuffers()
 	return c.bufs.in
 }
 
-// TakeBack implements poll.Lender.
+// TakeBack implements tcp.Lender.
 func (c *conn) TakeBack() { c.release() }
 
 func getBuffers() *buffers {
@@ -88,7 +89,8 @@ func putBuffers(b *buffers) {
 func newConn(g *Gateway, nc net.Conn) *conn {
 	c := &conn{raw: nc}
 	c.g, c.client, c.peer = g, c, newPeer(nc.RemoteAddr().String(), nc.LocalAddr())
-	c.deadline.Store(g.now() + int64(g.state.Load().cfg.Limits.HeadTimeout))
+	c.born = g.now()
+	c.deadline.Store(c.born + int64(g.state.Load().cfg.Limits.HeadTimeout))
 	return c
 }
 
@@ -113,24 +115,16 @@ func (c *conn) retire() {
 	}
 }
 
-// count adds the requests that there were since it was last called to the gateway's.
-func (c *conn) count() {
-	if n := c.requests.Swap(0); n > 0 {
-		c.g.single.Add(n)
-	}
-}
-
 // longAgo is a deadline that is over: it wakes whoever reads or writes.
 var longAgo = time.Unix(1, 0)
 
 // sweep cuts the connection off where it has taken too long.
 func (c *conn) sweep(now int64) {
-	c.count()
 	d := c.deadline.Load()
 	late := d != 0 && now > d
 	switch c.phase.Load() {
 	case phaseIdle:
-		if late {
+		if late || c.aged(now) && now > d-int64(c.g.state.Load().cfg.Limits.IdleTimeout)+int64(quietFor) {
 			c.abort()
 		}
 	case phaseHead:
@@ -159,7 +153,6 @@ func (c *conn) serve() {
 		c.release()
 		c.abort()
 		c.g.conns.remove(c)
-		c.count()
 	}()
 	switch c.greet() {
 	case speaksHTTP1:
@@ -193,6 +186,9 @@ func (c *conn) greet() protocol {
 	in := c.bufs.in[:inSize] // not more, lest what follows the preface is more than muxed can take
 	n, err := c.Read(in)
 	if err != nil {
+		return speaksNothing
+	}
+	if n, err = c.unwrap(n); err != nil {
 		return speaksNothing
 	}
 	c.w = n
@@ -270,9 +266,9 @@ func (c *conn) await() bool {
 		}
 	}
 	c.phase.Store(phaseHead)
-	headBegan := false
+	headBegan, patience := false, wire.Patience{}
 	for {
-		if c.w > 0 {
+		if c.w > 0 && (patience.Over(c.bufs.in[:c.w]) || c.w > cfg.Limits.HeadBytes) {
 			n, err := c.req.Parse(c.bufs.in[:c.w])
 			switch {
 			case err == nil && n <= cfg.Limits.HeadBytes:
@@ -325,7 +321,7 @@ func (c *conn) malformed(err error) bool {
 func (c *conn) one() (keep bool) {
 	c.phase.Store(phaseBusy)
 	c.deadline.Store(0)
-	c.requests.Add(1)
+	c.carried++
 	c.rest, c.kept = bodyUnread, 0
 	keep = c.perform(nil)
 	if c.rest == bodyBroken {

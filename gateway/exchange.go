@@ -11,6 +11,8 @@ import (
 
 	"github.com/rota-project/rota/balance"
 	"github.com/rota-project/rota/gateway/internal/wire"
+
+	"go.opentelemetry.io/otel/trace"
 )
 
 // exchange is one call between a client and the workers that it is tried on. It
@@ -31,9 +33,12 @@ type exchange struct {
 	peeked   []byte
 	// pageOrigin is the origin of the page that has made the call and may, else nil.
 	pageOrigin []byte
-	peekBuf    [refusalPeek + 3]byte
+	peekBuf    [maxBegins + 3]byte
 	upload     upload
 	rec        record
+	span       trace.Span // of the call, nil if no spans are made
+	traceAt    int        // where the request's trace context begins in bufs.out
+	rules      [2]*rules  // of the function and the route
 
 	fault fault // whose it is that the call cannot go on, once somebody knows
 
@@ -115,6 +120,8 @@ type peer struct {
 	caller uint64
 	isTLS  bool
 	local  bool // it came in over loopback
+	// proxied says that a PROXY header told of it, or could not.
+	proxied bool
 	// mounted says that another server than ours has taken the connection.
 	mounted bool
 	node    []byte // the address as X-Forwarded-For has it
@@ -246,14 +253,13 @@ func (x *exchange) perform(wrong *wire.Error) (keep bool) {
 	x.fault.clear()
 	x.upload.clear()
 	x.rec.begin(x.g.now())
-	x.pageOrigin = nil
+	x.pageOrigin, x.rules, x.span = nil, [2]*rules{}, nil
 	c := &x.call
 	c.f, c.st, c.ended = nil, x.g.state.Load(), 0
-	if c.rnd == 0 {
-		c.rnd = x.peer.caller ^ x.g.accepted.Load()<<32 ^ uint64(x.rec.begun)
-	}
+	x.seed()
 	if share := c.st.cfg.AccessLog; share > 0 && (share >= 1 || c.random()>>11 <= uint64(share*(1<<53))) {
-		x.rec.log(c)
+		x.rec.logged = true
+		x.rec.identify(c)
 	}
 	if wrong != nil {
 		keep = x.misheard(wrong)
@@ -265,6 +271,13 @@ func (x *exchange) perform(wrong *wire.Error) (keep bool) {
 	x.upload.close()
 	x.conclude()
 	return keep && !x.req.Close
+}
+
+// seed begins the call's own random numbers, if that was not done before.
+func (x *exchange) seed() {
+	if c := &x.call; c.rnd == 0 {
+		c.rnd = x.peer.caller ^ x.g.accepted.Load()<<32 ^ uint64(x.rec.begun)
+	}
 }
 
 // conclude counts the call and logs it.
@@ -280,12 +293,20 @@ func (x *exchange) conclude() {
 	if c.f != nil {
 		c.leave()
 		c.f.count(x.g, r)
+		x.exemplify()
 	}
+	x.endSpan()
 	x.g.ends[r.end].Add(1)
-	if r.end != endedWell {
-		x.g.failed(x)
+	for i := range r.tries[:r.n] {
+		if t := &r.tries[i]; t.end != endedWell {
+			x.g.badTries[t.end][t.verdict].Add(1)
+		}
 	}
-	x.log()
+	failed := r.failed()
+	if failed || r.end != endedWell {
+		x.g.keep(x, failed)
+	}
+	x.log(failed)
 	c.f = nil
 }
 
@@ -314,7 +335,7 @@ func (x *exchange) serveCall() (keep bool) {
 		if host, uri, ok = absolute(uri); !ok {
 			return x.misread("malformed request target")
 		}
-		req.Host = host
+		req.Host, req.Target = host, uri // whoever is told of the call is told where it goes
 	}
 	if !wire.IsHost(host) {
 		return x.misread("malformed host")
@@ -322,7 +343,7 @@ func (x *exchange) serveCall() (keep bool) {
 	if options && x.lastHop() {
 		return x.describe()
 	}
-	t := st.resolve(host, uri)
+	t := st.resolve(host, uri, x.wanted())
 	if r := x.admitPage(st, host, t.kind == toFunction); r != nil {
 		return x.refusePage(r)
 	}
@@ -336,8 +357,14 @@ func (x *exchange) serveCall() (keep bool) {
 		}
 	case toBad:
 		return x.misread("a function's name is missing or malformed")
+	case toUnclear:
+		return x.misread("a worker may take this path for one that is guarded")
 	case toNowhere:
 		return x.refuse(404, "not found")
+	case toOther:
+		return x.reply(&refusal{
+			end: clientRefused, status: 405, text: "this path is for other methods", fields: []wire.Field{{Name: []byte("Allow"), Value: []byte(t.allow)}},
+		})
 	case toOwn:
 		return x.own(uri)
 	}
@@ -347,19 +374,30 @@ func (x *exchange) serveCall() (keep bool) {
 	if err := x.admitCaller(st); err != nil {
 		return x.refuse(err.Status, err.Text)
 	}
+	x.rec.fn = f.name
+	x.disbelieve()
+	if t.named > 0 && st.guards.byRoute[string(t.fn)] {
+		return x.refuse(403, "this function is called by its routes only")
+	}
+	if keep, ok := x.admitBy(&t); !ok {
+		return keep
+	}
+	f = x.share(f, &t)
 	x.call.begin(g, st, f, x.rec.begun)
 	x.rec.fn = f.name
+	x.beginSpan(&t)
 	x.inspect(&t, uri)
+	x.abide(&t)
 	return x.run(&t)
 }
 
 // unheard counts and logs a request whose head was so malformed that it gets no answer.
 func (x *exchange) unheard(err error) {
 	x.rec.begin(x.g.now())
+	x.span = nil
 	x.call.f, x.call.st, x.call.ended = nil, x.g.state.Load(), 0
-	if x.rec.end, x.rec.err = clientMalformed, err; x.call.st.cfg.AccessLog >= 1 {
-		x.rec.log(&x.call)
-	}
+	x.seed()
+	x.rec.end, x.rec.err, x.rec.logged = clientMalformed, err, x.call.st.cfg.AccessLog >= 1
 	x.conclude()
 }
 

@@ -11,9 +11,6 @@ func (c *Config) ResolveWith(r *net.Resolver) { c.resolver = r }
 // JudgeOutliers does at once what happens at the end of each window.
 func (g *Gateway) JudgeOutliers() { g.outliers(g.state.Load()) }
 
-// Crowd has loops wait for the connections from now on, as if processors were scarce.
-func (g *Gateway) Crowd() { g.poll.Sample(1<<62, 1<<60) }
-
 // QuarantineFor leaves a worker out as its next failure would, says for how long,
 // and brings it back.
 func (g *Gateway) QuarantineFor(worker int) time.Duration {

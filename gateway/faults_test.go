@@ -84,14 +84,11 @@ func TestLoadReturnsWhenTheClientLeaves(t *testing.T) {
 	}
 }
 
-// deadURL is the URL of a port that nobody listens on.
+// deadURL is a URL at which nobody listens.
 func deadURL(t testing.TB) string {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	return "http://" + ln.Addr().String()
+	t.Helper()
+	url, _ := down(t)
+	return url
 }
 
 func TestConnectionsToWorkersAreKept(t *testing.T) {
@@ -168,8 +165,9 @@ func TestWorkersComeAndGo(t *testing.T) {
 	}
 }
 
-// What a current OpenLambda worker answers when it has not run a call.
-func TestOpenLambdaAnswers(t *testing.T) {
+// An answer by which a worker says that it has not run a call has it tried on another
+// one; what begins in another way, or has another status, is the function's.
+func TestWorkerRefusals(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
 		status  int
@@ -177,17 +175,19 @@ func TestOpenLambdaAnswers(t *testing.T) {
 		method  string
 		retried bool
 	}{
-		{429, "lambda function queue is full\n", "POST", true},
-		{429, "lambda instance queue is full", "POST", true},
-		{429, "lambda instance queue is full", "GET", true},
+		{429, "busy\n", "POST", true},
+		{429, "busy", "POST", true},
+		{429, "bus", "POST", false},
+		{429, "my queue is full", "POST", true},
+		{429, "my queue is full", "GET", true},
 		{429, "slow down, says the function", "POST", false},
-		{500, "could not create Sandbox: out of memory", "POST", true},
+		{500, "did not begin: out of memory", "POST", true},
 		{500, "the function's own error", "GET", false},
-		{502, "RoundTrip failed: EOF", "GET", true},
-		{502, "RoundTrip failed: EOF", "POST", false},
+		{502, "lost on the way: EOF", "GET", true},
+		{502, "lost on the way: EOF", "POST", false},
 		{502, "the function's own 502", "GET", false},
 		{405, "method not allowed", "POST", false},
-		{503, "lambda function queue is full", "GET", false},
+		{503, "busy", "GET", false},
 	} {
 		for _, chunked := range []bool{false, true} {
 			for name, serve := range ways {
@@ -231,13 +231,13 @@ func TestAllWorkersRefuse(t *testing.T) {
 	full := func() string {
 		return backend(t, func(w http.ResponseWriter, _ *http.Request) {
 			w.WriteHeader(http.StatusTooManyRequests)
-			fmt.Fprint(w, "lambda function queue is full")
+			fmt.Fprint(w, "busy")
 		})
 	}
 	cfg := simple(full(), full())
 	cfg.Defaults.Attempts = 2
 	_, addr := start(t, cfg)
-	if status, body := call(t, "POST", addr, "/run/f", nil); status != 429 || body != "lambda function queue is full" {
+	if status, body := call(t, "POST", addr, "/run/f", nil); status != 429 || body != "busy" {
 		t.Errorf("%d %q", status, body)
 	}
 }
@@ -387,13 +387,8 @@ func TestSlowStartAfterJoining(t *testing.T) {
 
 func TestQuarantineAndReturn(t *testing.T) {
 	t.Parallel()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	at := ln.Addr().String()
-	ln.Close()
-	cfg := simple("http://"+at, named(t, "other"))
+	at, listen := down(t)
+	cfg := simple(at, named(t, "other"))
 	cfg.Health.Quarantine = 10 * time.Millisecond
 	g, addr := start(t, cfg)
 	for range 20 {
@@ -404,12 +399,8 @@ func TestQuarantineAndReturn(t *testing.T) {
 	if s := g.Status().Workers[0]; s.State != "quarantined" || s.Failures != 1 {
 		t.Errorf("%+v, want quarantined after one refused connection", s)
 	}
-	ln, err = net.Listen("tcp", at)
-	if err != nil {
-		t.Fatalf("the port was taken meanwhile: %v", err)
-	}
 	s := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "back") })}
-	go s.Serve(ln)
+	go s.Serve(listen())
 	t.Cleanup(func() { s.Close() })
 	eventually(t, "the worker is back", func() bool { return g.Status().Workers[0].State == "ready" })
 	seen := map[string]bool{}
@@ -449,13 +440,8 @@ func TestPanicThreshold(t *testing.T) {
 // All workers restarting: calls wait for one instead of failing.
 func TestCallsWaitForAWorker(t *testing.T) {
 	t.Parallel()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	at := ln.Addr().String()
-	ln.Close()
-	cfg := simple("http://" + at)
+	at, listen := down(t)
+	cfg := simple(at)
 	cfg.Health.Quarantine = 10 * time.Millisecond
 	cfg.Defaults.QueueTimeout, cfg.Defaults.RestartWait = patience, patience
 	g, addr := start(t, cfg)
@@ -465,12 +451,8 @@ func TestCallsWaitForAWorker(t *testing.T) {
 		answer <- fmt.Sprint(status, body)
 	}()
 	eventually(t, "the call waits", func() bool { return waiting(g) == 1 })
-	ln, err = net.Listen("tcp", at)
-	if err != nil {
-		t.Fatalf("the port was taken meanwhile: %v", err)
-	}
 	s := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "up") })}
-	go s.Serve(ln)
+	go s.Serve(listen())
 	t.Cleanup(func() { s.Close() })
 	if got := <-answer; got != "200up" && got != "200 up" {
 		t.Errorf("got %s", got)

@@ -27,33 +27,38 @@ type function struct {
 	members    []balance.Member
 	everywhere bool
 
+	split splitter
+
 	inflight atomic.Int64
 	queue    queue
 	budget   budget
 
-	failures failures
-	times    histogram
-	status   [6]atomic.Uint64 // by class: 0 is no answer
-	retries  atomic.Uint64
-	hedges   atomic.Uint64
-	refused  atomic.Uint64 // 429 and 503 of our own
+	failures     failures // that were a worker's or the gateway's fault
+	clientFaults failures // that were a client's
+	times        histogram
+	examples     examples
+	status       [6]atomic.Uint64 // by class: 0 is no answer
+	retries      atomic.Uint64
+	hedges       atomic.Uint64
+	refused      atomic.Uint64 // 429 and 503 of our own
 }
 
 // policy is a Policy with what is made from it.
 type policy struct {
 	Policy
-	rule balance.Rule
+	rule  balance.Rule
+	rules *rules
 }
 
 func newPolicy(p Policy) *policy {
 	if p.Picker != nil {
-		return &policy{Policy: p, rule: balance.Custom{Picker: p.Picker}}
+		return &policy{Policy: p, rule: balance.Custom{Picker: p.Picker}, rules: p.Rules.compile()}
 	}
 	rule, err := balance.RuleByName(p.Balancer, p.LoadThreshold)
 	if err != nil {
 		rule = balance.Smart{} // normalize has refused it before
 	}
-	return &policy{Policy: p, rule: rule}
+	return &policy{Policy: p, rule: rule, rules: p.Rules.compile()}
 }
 
 // group is a set of workers that offer the same functions, and the calls that

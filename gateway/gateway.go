@@ -15,7 +15,11 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/rota-project/rota/gateway/internal/poll"
+	"github.com/rota-project/rota/internal/listener"
+	"github.com/rota-project/rota/internal/logs"
+	"github.com/rota-project/rota/internal/tracing"
+
+	"go.opentelemetry.io/otel/trace"
 )
 
 // Gateway proxies calls. Create it with New; all methods are safe for concurrent
@@ -29,6 +33,7 @@ type Gateway struct {
 	cfg     Config
 	added   []Worker
 	removed map[string]bool
+	faults  string    // what is wrong with members
 	leaving []*worker // removed, with calls in flight
 	// reloadErr is why the last reload was refused, for status.
 	reloadErr error
@@ -48,7 +53,7 @@ type Gateway struct {
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 
-	poll    poll.Poller
+	tracer  trace.Tracer // nil if no spans are made
 	conns   connSet
 	serving sync.Mutex
 	lns     map[net.Listener]struct{}
@@ -56,16 +61,20 @@ type Gateway struct {
 	tlsConf atomic.Pointer[tls.Config]
 
 	accepted  atomic.Uint64
-	single    atomic.Uint64 // requests of HTTP/1, with the delay of a tick
 	malformed atomic.Uint64 // requests refused as HTTP
 	reloads   atomic.Uint64
 	via       []byte // what the gateway calls itself, like no other
 	dated     atomic.Pointer[[]byte]
 	datedAt   int64                   // in seconds; the maintaining goroutine's
 	ends      [endCount]atomic.Uint64 // calls by how they ended
-	self      http.Handler            // the gateway's own paths, as anybody may ask for them
-	admin     http.Handler            // and as those may who have got as far as AdminHandler
+	badTries  [endCount][verdictCount]atomic.Uint64
+	failures  failures // of all functions
+	sampler   *logs.Sampler[kindOfFailure]
+	self      http.Handler // the gateway's own paths, as anybody may ask for them
+	admin     http.Handler // and as those may who have got as far as AdminHandler
 	asking    asking
+	askers    askers
+	unproxied unproxied
 	looking   sync.Mutex // held while it is found out which process calls
 }
 
@@ -78,7 +87,10 @@ func New(cfg Config) (*Gateway, error) {
 	}
 	g := &Gateway{
 		log: cfg.Logger, base: time.Now(), cfg: cfg, listens: cfg.Listen, removed: map[string]bool{},
-		everywhere: &group{}, all: &group{}, lns: map[net.Listener]struct{}{},
+		everywhere: &group{}, all: &group{}, lns: map[net.Listener]struct{}{}, sampler: newSampler(),
+	}
+	if cfg.TracerProvider != nil {
+		g.tracer = tracing.Tracer(cfg.TracerProvider)
 	}
 	g.via = fmt.Appendf(nil, "rota-%016x", rand.Uint64())
 	g.tellDate()
@@ -113,9 +125,7 @@ func (g *Gateway) now() int64 { return int64(time.Since(g.base)) + 1 }
 // Refresh takes in the members as they are now. They are followed in any case, a
 // moment later.
 func (g *Gateway) Refresh() {
-	if err := g.rebuild(); err != nil {
-		g.log.Warn("members", "error", err)
-	}
+	_ = g.rebuild() // the configuration was good before
 }
 
 // follow rebuilds the state whenever the members change.
@@ -132,7 +142,7 @@ func (g *Gateway) follow(ctx context.Context, m Members) {
 }
 
 // Reload puts another configuration in force, without dropping a connection or
-// a stream. What it says of Listen and Members takes effect at the next start
+// a stream. What it says of Listen, Members and spans takes effect at the next start
 // only. On an error the old configuration stays, and Status shows the error.
 func (g *Gateway) Reload(cfg Config) error {
 	cfg, err := cfg.normalize()
@@ -142,7 +152,7 @@ func (g *Gateway) Reload(cfg Config) error {
 		g.reloadErr = err
 		return err
 	}
-	cfg.Members = g.cfg.Members
+	cfg.Members, cfg.TracerProvider, cfg.TraceCallers = g.cfg.Members, g.cfg.TracerProvider, g.cfg.TraceCallers
 	g.pending = ""
 	if !slices.Equal(cfg.Listen, g.listens) {
 		g.pending = fmt.Sprintf("listen: %s takes a restart, %s stays until then", strings.Join(cfg.Listen, ", "), strings.Join(g.listens, ", "))
@@ -159,6 +169,7 @@ func (g *Gateway) Reload(cfg Config) error {
 	g.other.policy.Store(p)
 	g.tasks.policy.Store(p)
 	g.tlsConf.Store(withALPN(cfg.TLS))
+	g.askers.reset()
 	g.reloadErr = nil
 	g.reloads.Add(1)
 	return nil
@@ -185,38 +196,18 @@ func (g *Gateway) ListenAndServe(ctx context.Context) error {
 }
 
 // Listen opens the configured addresses. For localhost those are both of its
-// addresses, where there are two.
+// addresses, where the machine has two.
 func (g *Gateway) Listen(ctx context.Context) ([]net.Listener, error) {
 	var lns []net.Listener
-	var lc net.ListenConfig
-	fail := func(err error) ([]net.Listener, error) {
-		for _, ln := range lns {
-			_ = ln.Close()
-		}
-		return nil, err
-	}
 	for _, addr := range g.state.Load().cfg.Listen {
-		host, port, err := net.SplitHostPort(addr)
+		some, err := listener.All(ctx, addr)
 		if err != nil {
-			return fail(err)
-		}
-		if host != "localhost" {
-			ln, err := lc.Listen(ctx, "tcp", addr)
-			if err != nil {
-				return fail(err)
+			for _, ln := range lns {
+				_ = ln.Close()
 			}
-			lns = append(lns, ln)
-			continue
+			return nil, err
 		}
-		ln, err := lc.Listen(ctx, "tcp4", net.JoinHostPort("127.0.0.1", port))
-		if err != nil {
-			return fail(err)
-		}
-		lns = append(lns, ln)
-		_, port, _ = net.SplitHostPort(ln.Addr().String())
-		if ln6, err := lc.Listen(ctx, "tcp6", net.JoinHostPort("::1", port)); err == nil {
-			lns = append(lns, ln6)
-		}
+		lns = append(lns, some...)
 	}
 	return lns, nil
 }
@@ -258,7 +249,8 @@ func (g *Gateway) Close() {
 	for _, w := range g.state.Load().workers {
 		w.close()
 	}
-	g.poll.Close()
+	g.askers.reset()
+	g.tellRest(time.Now().Add(failureEvery))
 }
 
 // stopListening closes the listeners, those too that Serve is about to be given.

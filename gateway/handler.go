@@ -34,7 +34,9 @@ func (g *Gateway) serveHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	defer g.conns.remove(h)
 	defer context.AfterFunc(r.Context(), h.abort)()
-	if !h.perform(wrong) && !h.ended.Load() {
+	keep := h.perform(wrong)
+	h.stopReading()
+	if !keep && !h.ended.Load() {
 		panic(http.ErrAbortHandler) // the answer must not look whole
 	}
 }
@@ -42,12 +44,14 @@ func (g *Gateway) serveHTTP(w http.ResponseWriter, r *http.Request) {
 // handled is a call that net/http has taken: the client of its exchange.
 type handled struct {
 	exchange
-	w     http.ResponseWriter
-	r     *http.Request
-	rc    *http.ResponseController
-	kept  []byte
-	lines []byte      // trailers
-	ended atomic.Bool // the answer is whole
+	w      http.ResponseWriter
+	r      *http.Request
+	rc     *http.ResponseController
+	kept   []byte
+	flow   inflow
+	unread bool        // the body was not read to its end
+	lines  []byte      // trailers
+	ended  atomic.Bool // the answer is whole
 }
 
 var _ client = (*handled)(nil)
@@ -71,7 +75,9 @@ func (h *handled) take() error {
 			}
 		}
 	}
-	h.req.Take(h.r.Header)
+	if err := h.req.Take(h.r.Header); err != nil {
+		return err
+	}
 	h.req.Length = h.r.ContentLength
 	h.req.Chunked = h.r.ContentLength < 0
 	if h.r.Body == nil || h.r.Body == http.NoBody {
@@ -109,7 +115,7 @@ func (h *handled) body() (mode bodyMode, err error) {
 	switch {
 	case h.req.Length <= 0 && !h.req.Chunked:
 		return bodyNone, nil
-	case h.req.Continue, h.req.Chunked, h.req.Length > int64(h.call.st.cfg.Limits.ReplayBytes):
+	case h.req.Continue, h.req.Chunked, h.req.Length > int64(h.call.st.cfg.Limits.ReplayBytes), !endsReads(h.w):
 		return bodyFlow, nil
 	}
 	h.kept = make([]byte, h.req.Length)
@@ -125,11 +131,14 @@ func (h *handled) body() (mode bodyMode, err error) {
 func (h *handled) appendKept(b []byte) []byte { return append(b, h.kept...) }
 
 // open implements client. Answers may come before the body has ended.
-func (h *handled) open() { _ = h.rc.EnableFullDuplex() }
+func (h *handled) open() {
+	_ = h.rc.EnableFullDuplex()
+	h.flow.begin(h.r.Body)
+}
 
 // read implements client.
 func (h *handled) read(p []byte) (int, error) {
-	n, err := h.r.Body.Read(p)
+	n, err := h.flow.read(p)
 	if err != nil && !errors.Is(err, io.EOF) && h.r.ProtoMajor == 1 && strings.Contains(err.Error(), "chunk") {
 		err = &wire.Error{Status: 400, Reason: "malformed chunk"} // net/http has no type for it
 	}
@@ -149,20 +158,49 @@ func (h *handled) read(p []byte) (int, error) {
 func (h *handled) trailer() []byte { return h.lines }
 
 // cut implements client.
-func (h *handled) cut() {
-	if h.ended.Load() {
-		_ = h.rc.Flush() // net/http takes a read that fails for the client's end
-	}
-	_ = h.rc.SetReadDeadline(longAgo)
-}
+func (h *handled) cut() { h.flow.leave(true) }
 
-// resume implements client: after a deadline net/http reads no more.
-func (h *handled) resume() bool { return false }
+// resume implements client.
+func (h *handled) resume() bool {
+	h.flow.leave(false)
+	return true
+}
 
 // closed implements client.
 func (h *handled) closed(whole bool) {
-	if whole {
+	if h.unread = !whole; whole {
 		_ = h.rc.SetReadDeadline(time.Time{})
+	}
+}
+
+// stopReading ends the reading of a body that nobody wants the rest of, when the call has
+// its answer: net/http takes a read that fails for the client's end, and without a
+// deadline would read on and stumble over it.
+func (h *handled) stopReading() {
+	if !h.unread {
+		return
+	}
+	if h.ended.Load() {
+		_ = h.rc.Flush()
+	}
+	if h.rc.SetReadDeadline(longAgo) != nil {
+		panic(http.ErrAbortHandler) // only the end of the connection ends the read
+	}
+	h.flow.stop()
+}
+
+// endsReads says whether a read of the body can be cut short by a deadline. Middleware may
+// hide that behind a ResponseWriter without Unwrap.
+func endsReads(w http.ResponseWriter) bool {
+	for {
+		switch is := w.(type) {
+		case interface{ SetReadDeadline(time.Time) error }:
+			return true
+		case interface{ Unwrap() http.ResponseWriter }:
+			w = is.Unwrap()
+		default:
+			return false
+		}
 	}
 }
 
@@ -191,6 +229,9 @@ func (h *handled) head(f framing) {
 	h.copyHeader()
 	if h.resp.Length >= 0 && h.resp.Status != 204 && f != framedUnknown {
 		h.w.Header().Set("Content-Length", string(h.appendLength(nil)))
+	}
+	if h.req.Close && h.r.ProtoMajor == 1 { // of the body some is left
+		h.w.Header().Set("Connection", "close")
 	}
 	h.w.WriteHeader(h.resp.Status)
 	h.ended.Store(f == framedNone)

@@ -23,15 +23,21 @@ func unreachable(err error) (ok, certain bool) {
 	var dns *net.DNSError
 	var header tls.RecordHeaderError
 	var cert *tls.CertificateVerificationError
-	var alert tls.AlertError
 	switch {
-	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, errTLS),
-		errors.As(err, &header), errors.As(err, &cert), errors.As(err, &alert):
+	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, errTLS), noSocket(err),
+		errors.As(err, &header), errors.As(err, &cert), alerted(err):
 		return true, true
 	case errors.As(err, &dns):
 		return true, dns.IsNotFound
 	}
 	return errors.As(err, &op) && op.Op == "dial", false
+}
+
+// noSocket says that there is no socket at the path where the worker should be, or that
+// it is not for us.
+func noSocket(err error) bool {
+	var op *net.OpError
+	return errors.As(err, &op) && op.Op == "dial" && op.Net == "unix" && !op.Timeout() && !errors.Is(err, syscall.EAGAIN)
 }
 
 // passive learns from a call of f that failed on a worker. What a function's calls
@@ -169,17 +175,18 @@ func (g *Gateway) maintain(ctx context.Context) {
 	lastActive, lastWindow, lastPools := g.now(), g.now(), g.now()
 	lastNames := -int64(resolveEvery)
 	for {
+		var at time.Time
 		select {
 		case <-ctx.Done():
 			return
-		case <-t.C:
+		case at = <-t.C:
 		}
 		now := g.now()
 		g.tellDate()
 		g.sweepConns(now)
 		g.readmit(now)
+		g.tellRest(at)
 		st := g.state.Load()
-		g.poll.Sample(now, g.single.Load())
 		h := &st.cfg.Health
 		active := h.Interval > 0 && now-lastActive >= int64(h.Interval)
 		if active {
@@ -211,7 +218,7 @@ func (g *Gateway) maintain(ctx context.Context) {
 		if now-lastNames >= int64(resolveEvery) {
 			lastNames = now
 			for _, w := range st.workers {
-				if !w.resolving.Load() && net.ParseIP(w.url.Hostname()) == nil {
+				if w.named() && !w.resolving.Load() {
 					w.resolving.Store(true)
 					g.wg.Go(func() {
 						defer w.resolving.Store(false)
@@ -302,13 +309,13 @@ func (g *Gateway) fetch(ctx context.Context, w *worker, path string) (status int
 	if w.tls {
 		scheme = "https"
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, scheme+"://"+w.url.Host+w.base+path, nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, scheme+"://"+w.host+w.base+path, nil)
 	if err != nil {
 		return 0, "", err
 	}
 	req.Header.Set("User-Agent", "rota-gateway-check")
 	req.Header.Set("Via", "1.1 "+string(g.via)) // a worker may be this gateway
-	resp, err := w.transport().RoundTrip(req)
+	resp, err := w.transport(&g.state.Load().cfg.Limits).RoundTrip(req)
 	if err != nil {
 		return 0, "", err
 	}

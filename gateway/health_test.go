@@ -162,7 +162,12 @@ func TestWorkersWhoseTLSFails(t *testing.T) {
 // whole, if the first has not run the call or it does no harm.
 func TestSmallChunkedBodiesAreSentAgain(t *testing.T) {
 	t.Parallel()
-	for kind := range map[string]bool{"http": true, "h2c": true} {
+	for _, kind := range []string{"http", "h2c", "http, by net/http", "h2c, by net/http"} {
+		kind, mounted := strings.CutSuffix(kind, ", by net/http")
+		serve := start
+		if mounted {
+			serve = startHandler
+		}
 		for name, tc := range map[string]struct {
 			method string
 			first  func(w http.ResponseWriter, r *http.Request, begun func())
@@ -170,7 +175,7 @@ func TestSmallChunkedBodiesAreSentAgain(t *testing.T) {
 		}{
 			"refused at once": {"POST", func(w http.ResponseWriter, _ *http.Request, begun func()) {
 				w.WriteHeader(http.StatusTooManyRequests)
-				fmt.Fprint(w, "lambda function queue is full")
+				fmt.Fprint(w, "busy")
 				begun()
 			}, true},
 			"broken in between": {"PUT", func(_ http.ResponseWriter, r *http.Request, begun func()) {
@@ -189,7 +194,7 @@ func TestSmallChunkedBodiesAreSentAgain(t *testing.T) {
 				panic(http.ErrAbortHandler)
 			}, false},
 		} {
-			t.Run(kind+"/"+name, func(t *testing.T) {
+			t.Run(fmt.Sprintf("%s/mounted %v/%s", kind, mounted, name), func(t *testing.T) {
 				t.Parallel()
 				begun := make(chan bool, 10)
 				h := func(w http.ResponseWriter, r *http.Request) { tc.first(w, r, func() { begun <- true }) }
@@ -198,7 +203,7 @@ func TestSmallChunkedBodiesAreSentAgain(t *testing.T) {
 					b, err := io.ReadAll(r.Body)
 					fmt.Fprintf(w, "%s %v %v", b, err, r.Trailer)
 				})
-				_, addr := start(t, simple(first, second))
+				_, addr := serve(t, simple(first, second))
 				c := dial(t, addr)
 				c.send(tc.method + " /run/f HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n3\r\nabc\r\n")
 				<-begun

@@ -32,11 +32,11 @@ func (x *exchange) hedged(u *upstream, request []byte) (*upstream, int, int, err
 	}
 	answers := make(chan asked, 2)
 	request = append([]byte(nil), request...) // the loser may still be writing it
-	ask := func(u *upstream, buf []byte) {
+	ask := func(u *upstream, request, buf []byte) {
 		n, wrote, err := u.Ask(request, buf)
 		answers <- asked{u, buf, n, wrote, err}
 	}
-	go ask(u, make([]byte, upSize))
+	go ask(u, request, make([]byte, upSize))
 	timer := time.NewTimer(after)
 	defer timer.Stop()
 	var first asked
@@ -50,19 +50,22 @@ func (x *exchange) hedged(u *upstream, request []byte) (*upstream, int, int, err
 	if second == nil {
 		return x.takeAnswer(<-answers)
 	}
-	go ask(second, make([]byte, upSize))
+	go ask(second, x.retraced(request), make([]byte, upSize))
 	first = <-answers
 	if first.err != nil { // whoever breaks off first has lost
 		broken := first
+		x.rec.brokeOff(x.g.now(), broken, broken.u == u)
 		if broken.u == u && !x.watch.CompareAndSwap(u, second) {
 			second.close() // it did not break, it was cut off, and the call with it
 		}
 		first = <-answers
 		if first.err != nil {
+			x.rec.brokeOff(x.g.now(), first, first.u == u)
 			first = broken
 			x.watch.CompareAndSwap(second, u)
 		}
 	}
+	x.rec.hedged(x.g.now(), first.u == u)
 	loser := u
 	if first.u == u {
 		loser = second
@@ -110,9 +113,21 @@ func (x *exchange) askSecond(s *second) *upstream {
 			return nil
 		}
 	}
+	x.try(s.w, x.g.now())
+	x.rec.last().reused = u.reused
 	u.reused = false // its failure is not to be taken for a stale connection's
 	c.f.hedges.Add(1)
 	return u
+}
+
+// brokeOff notes that one of two attempts that are made at once, the first or the
+// second, has ended without an answer.
+func (r *record) brokeOff(now int64, a asked, first bool) {
+	t := &r.tries[r.n-1]
+	if first {
+		t = &r.tries[r.n-2]
+	}
+	t.ended, t.sent, t.read, t.end, t.err, t.verdict = now, int64(a.wrote), int64(a.n), workerEnd(a.err), a.err, again
 }
 
 func (x *exchange) takeAnswer(a asked) (*upstream, int, int, error) {

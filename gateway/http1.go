@@ -29,7 +29,7 @@ func (c *conn) body() (mode bodyMode, err error) {
 	case req.Continue:
 		return bodyFlow, nil
 	case req.Chunked:
-		size, err := wholeChunks(c.bufs.in[c.r:c.w])
+		size, data, err := wholeChunks(c.bufs.in[c.r:c.w])
 		switch {
 		case err != nil:
 			return 0, err
@@ -37,7 +37,7 @@ func (c *conn) body() (mode bodyMode, err error) {
 			return bodyFlow, nil
 		}
 		c.kept = size
-		c.rec.in = int64(size)
+		c.rec.in = int64(data)
 		return bodyKept, nil
 	case req.Length > int64(c.call.st.cfg.Limits.ReplayBytes):
 		return bodyFlow, nil
@@ -64,20 +64,21 @@ func (c *conn) body() (mode bodyMode, err error) {
 }
 
 // wholeChunks is the size of the chunked body at the beginning of b, 0 if it has
-// not yet come in full.
-func wholeChunks(b []byte) (size int, err error) {
+// not yet come in full, and that of what is in the chunks.
+func wholeChunks(b []byte) (size, data int, err error) {
 	var ch wire.Chunks
 	for !ch.Done() {
-		_, _, n, err := ch.Next(b[size:])
+		d, _, n, err := ch.Next(b[size:])
 		if err != nil {
-			return 0, err
+			return 0, 0, err
 		}
 		if n == 0 && !ch.Done() {
-			return 0, nil
+			return 0, 0, nil
 		}
 		size += n
+		data += len(d)
 	}
-	return size, nil
+	return size, data, nil
 }
 
 // appendKept implements client.
@@ -264,7 +265,7 @@ func (c *conn) head(f framing) {
 	// An answer without a body may say how long it would be.
 	unknown := f == framedUnknown || f == framedNone && resp.Chunked && string(c.req.Method) == "HEAD"
 	c.chunk = f == framedUnknown && c.req.Minor == 1
-	if f == framedUnknown && c.req.Minor == 0 || c.g.closing.Load() {
+	if f == framedUnknown && c.req.Minor == 0 || c.g.closing.Load() || c.worn() {
 		c.req.Close = true // the end of the connection is the end of the body
 	}
 	switch {
@@ -341,7 +342,7 @@ func (c *conn) skipBody() bool {
 	case c.req.Continue:
 		return c.req.Length <= 0 && !c.req.Chunked
 	case c.req.Chunked:
-		size, err := wholeChunks(c.bufs.in[c.r:c.w])
+		size, _, err := wholeChunks(c.bufs.in[c.r:c.w])
 		if err != nil || size == 0 {
 			return false
 		}

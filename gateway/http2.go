@@ -30,6 +30,7 @@ type muxed struct {
 	began    int64 // since when a head is incomplete, 0 if none is
 	quiet    int64 // since when there is no call
 	retiring uint8 // steps of a shutdown
+	carried  int   // calls
 
 	borrowed // by the reader, while there is something in it
 }
@@ -68,8 +69,15 @@ func (m *muxed) serve(early []byte) {
 	err := m.read(n)
 	m.mu.Lock()
 	if err != nil && !m.broken {
+		m.loseAll()
 		m.sess.Fail(err)
-		m.flushLocked()
+		for (len(m.sess.Out) > 0 || m.flushing) && !m.broken { // the client is to hear why
+			if m.flushing {
+				m.crowded = true
+				m.reading.Wait()
+			}
+			m.flushLocked()
+		}
 	}
 	m.mu.Unlock()
 	m.abort()
@@ -192,6 +200,11 @@ func (m *muxed) request(ev *h2.Event) error {
 		}
 	}
 	m.sess.Accept(ev, &s.st, s.req.Length)
+	m.carried++
+	if most := m.g.state.Load().cfg.Limits.ConnectionCalls; most > 0 && m.carried >= most && m.retiring == 0 {
+		m.sess.Warn()
+		m.retiring = 1 // sweep does the rest
+	}
 	s.at = len(m.live)
 	m.live = append(m.live, s)
 	go s.serve()
@@ -280,6 +293,11 @@ func (m *muxed) abort() {
 	defer m.mu.Unlock()
 	m.broken = true
 	m.reading.Broadcast()
+	m.loseAll()
+}
+
+// loseAll ends all calls; m.mu is held.
+func (m *muxed) loseAll() {
 	for _, s := range m.live {
 		s.lost(notEnded)
 		s.cond.Broadcast()
@@ -305,12 +323,13 @@ func (m *muxed) sweep(now int64) {
 	}
 	over := m.writing != 0 && now-m.writing > int64(cfg.Defaults.IdleTimeout) ||
 		m.began != 0 && now-m.began > int64(cfg.Limits.HeadTimeout)
+	old := m.retiring > 0 || m.c.aged(now)
 	idle := len(m.live) == 0 && (m.retiring > 1 || now-m.quiet > int64(cfg.Limits.IdleTimeout))
 	m.mu.Unlock()
 	switch {
 	case over:
 		m.c.abort()
-	case idle:
+	case idle, old:
 		m.retire()
 	default:
 		m.flushAside()

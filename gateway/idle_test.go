@@ -161,58 +161,85 @@ func TestStandstillEndsEveryFraming(t *testing.T) {
 		for _, way := range []string{"HTTP/1", "HTTP/2", "HTTP/2 over TLS", "net/http"} {
 			t.Run(way+" to "+worker, func(t *testing.T) {
 				t.Parallel()
-				cfg, log := logging(simple(url))
-				cfg.Defaults.IdleTimeout = 700 * time.Millisecond
-				g, addr := ways[way](t, cfg)
-				client, base := reach(addr)
-				var calls sync.WaitGroup
-				defer calls.Wait()
-				for i, tc := range cases {
-					if worker == "h2c" && tc.framing == "the connection's end" {
-						continue // there is no such thing
-					}
-					if i == len(cases)-1 {
-						calls.Wait()
-					}
-					path := fmt.Sprintf("/run/f%d/%s/%s", i, tc.framing, tc.does)
-					calls.Go(func() {
-						ctx, cancel := context.WithCancel(t.Context())
-						defer cancel()
-						method, body := "GET", tc.body(ctx)
-						if body != http.NoBody {
-							method = "POST"
+				judged(t, func(standstill time.Duration, wrong func(string, ...any)) {
+					cfg, log := logging(simple(url))
+					cfg.Defaults.IdleTimeout = standstill
+					g, addr := ways[way](t, cfg)
+					client, base := reach(addr)
+					var calls sync.WaitGroup
+					defer calls.Wait()
+					for i, tc := range cases {
+						if worker == "h2c" && tc.framing == "the connection's end" {
+							continue // there is no such thing
 						}
-						req := request(t, method, base+strings.ReplaceAll(path, " ", "%20"), body).WithContext(ctx)
-						done := make(chan bool)
-						go func() {
-							defer close(done)
-							resp, err := client.Do(req)
-							if err != nil {
-								t.Logf("%s: %v", path, err)
-								return
+						if i == len(cases)-1 {
+							calls.Wait()
+						}
+						path := fmt.Sprintf("/run/f%d/%s/%s", i, tc.framing, tc.does)
+						calls.Go(func() {
+							ctx, cancel := context.WithCancel(t.Context())
+							defer cancel()
+							method, body := "GET", tc.body(ctx)
+							if body != http.NoBody {
+								method = "POST"
 							}
-							defer resp.Body.Close()
-							if !tc.reads {
-								<-ctx.Done()
-							}
-							if _, err := io.Copy(io.Discard, resp.Body); err == nil && resp.StatusCode < 300 {
-								t.Errorf("%s: the answer looks whole", path)
-							}
-						}()
-						endedBy(t, log, path, tc.cause, tc.blame)
-						cancel()
-						<-done
-					})
-				}
-				calls.Wait()
-				eventually(t, "nothing is in flight", func() bool { return idle(g) })
+							req := request(t, method, base+strings.ReplaceAll(path, " ", "%20"), body).WithContext(ctx)
+							done := make(chan bool)
+							go func() {
+								defer close(done)
+								resp, err := client.Do(req)
+								if err != nil {
+									t.Logf("%s: %v", path, err)
+									return
+								}
+								defer resp.Body.Close()
+								if !tc.reads {
+									<-ctx.Done()
+								}
+								if _, err := io.Copy(io.Discard, resp.Body); err == nil && resp.StatusCode < 300 {
+									t.Errorf("%s: the answer looks whole", path)
+								}
+							}()
+							endedBy(t, log, path, tc.cause, tc.blame, wrong)
+							cancel()
+							<-done
+						})
+					}
+					calls.Wait()
+					eventually(t, "nothing is in flight", func() bool { return idle(g) })
+				})
 			})
 		}
 	}
 }
 
-// endedBy waits for the end of the call of a path, and looks at its only line.
-func endedBy(t *testing.T, log *accessLog, path, cause, blame string) map[string]any {
+// judged has calls stand still, and end otherwise than they should nowhere. Who gets no
+// processor for as long as standstill is blamed for it, rightly; which a busy machine
+// does to tests: then all is tried once more with a time that is no such pause.
+func judged(t *testing.T, try func(standstill time.Duration, wrong func(string, ...any))) {
+	t.Helper()
+	times := []time.Duration{700 * time.Millisecond, 6 * time.Second}
+	for n, standstill := range times {
+		var mu sync.Mutex
+		var all []string
+		try(standstill, func(format string, args ...any) {
+			mu.Lock()
+			defer mu.Unlock()
+			all = append(all, fmt.Sprintf(format, args...))
+		})
+		for _, text := range all {
+			if t.Logf("within %s: %s", standstill, text); n == len(times)-1 {
+				t.Fail()
+			}
+		}
+		if len(all) == 0 {
+			return
+		}
+	}
+}
+
+// endedBy waits for the end of the call of a path, and says what is wrong with its only line.
+func endedBy(t *testing.T, log *accessLog, path, cause, blame string, wrong func(string, ...any)) map[string]any {
 	t.Helper()
 	path = strings.ReplaceAll(path, " ", "%20")
 	lines := func() (out []map[string]any) {
@@ -226,7 +253,7 @@ func endedBy(t *testing.T, log *accessLog, path, cause, blame string) map[string
 	eventually(t, path+" is logged", func() bool { return len(lines()) > 0 })
 	got := lines()
 	if m := got[0]; len(got) != 1 || m["cause"] != cause || m["blame"] != blame {
-		t.Errorf("%v, want one line of %s", got, cause)
+		wrong("%v, want one line of %s", got, cause)
 	}
 	return got[0]
 }
@@ -254,7 +281,6 @@ func dialTunnel(t *testing.T, addr, path string) *client {
 func tunnels() map[string]func(testing.TB, gateway.Config) (*gateway.Gateway, string) {
 	out := maps.Clone(ways)
 	delete(out, "HTTP/2")
-	delete(out, "HTTP/2 over TLS in a crowd")
 	out["HTTP/1 over TLS"] = out["HTTP/2 over TLS"] // whose client asks for nothing else
 	delete(out, "HTTP/2 over TLS")
 	return out
@@ -278,38 +304,40 @@ func TestStandstillEndsTunnels(t *testing.T) {
 		for way, serve := range tunnels() {
 			t.Run(way+" to "+worker, func(t *testing.T) {
 				t.Parallel()
-				cfg, log := logging(simple(url))
-				cfg.Defaults.IdleTimeout = 700 * time.Millisecond
-				g, addr := serve(t, cfg)
-				var calls sync.WaitGroup
-				defer calls.Wait()
-				for i, tc := range []struct {
-					idler        string
-					do           func(*client)
-					cause, blame string
-				}{
-					{"is silent", func(*client) {}, "client-slow", "client"},
-					{"echoes", func(c *client) { c.send("hello") }, "client-slow", "client"},
-					{"is silent", end, "worker-stalled", "worker"},
-					{"never ends", func(*client) {}, "client-deaf", "client"},
-					{"is silent", write, "worker-stalled", "worker"},
-					{"echoes", write, "client-deaf", "client"},
-				} {
-					path := fmt.Sprintf("/run/f%d/another protocol/%s", i, tc.idler)
-					calls.Go(func() {
-						c := dialTunnel(t, addr, path)
-						tc.do(c)
-						m := endedBy(t, log, path, tc.cause, tc.blame)
-						if m["sent"] != 101.0 || i == 1 && (m["bytes_in"] != 5.0 || m["bytes_out"] != 10.0) {
-							t.Errorf("%v", m)
-						}
-						if _, err := io.Copy(io.Discard, c.r); errors.Is(err, os.ErrDeadlineExceeded) {
-							t.Errorf("%s: the client's connection is open", path)
-						}
-					})
-				}
-				calls.Wait()
-				eventually(t, "nothing is in flight", func() bool { return idle(g) })
+				judged(t, func(standstill time.Duration, wrong func(string, ...any)) {
+					cfg, log := logging(simple(url))
+					cfg.Defaults.IdleTimeout = standstill
+					g, addr := serve(t, cfg)
+					var calls sync.WaitGroup
+					defer calls.Wait()
+					for i, tc := range []struct {
+						idler        string
+						do           func(*client)
+						cause, blame string
+					}{
+						{"is silent", func(*client) {}, "client-slow", "client"},
+						{"echoes", func(c *client) { c.send("hello") }, "client-slow", "client"},
+						{"is silent", end, "worker-stalled", "worker"},
+						{"never ends", func(*client) {}, "client-deaf", "client"},
+						{"is silent", write, "worker-stalled", "worker"},
+						{"echoes", write, "client-deaf", "client"},
+					} {
+						path := fmt.Sprintf("/run/f%d/another protocol/%s", i, tc.idler)
+						calls.Go(func() {
+							c := dialTunnel(t, addr, path)
+							tc.do(c)
+							m := endedBy(t, log, path, tc.cause, tc.blame, wrong)
+							if m["sent"] != 101.0 || i == 1 && (m["bytes_in"] != 5.0 || m["bytes_out"] != 10.0) {
+								wrong("%v", m)
+							}
+							if _, err := io.Copy(io.Discard, c.r); errors.Is(err, os.ErrDeadlineExceeded) {
+								t.Errorf("%s: the client's connection is open", path)
+							}
+						})
+					}
+					calls.Wait()
+					eventually(t, "nothing is in flight", func() bool { return idle(g) })
+				})
 			})
 		}
 	}

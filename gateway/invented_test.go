@@ -7,6 +7,9 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
+
+	"github.com/rota-project/rota/gateway"
 )
 
 // Names that callers invent share one label and little memory, whether workers answer
@@ -32,8 +35,9 @@ func TestInventedNamesAreBounded(t *testing.T) {
 			var before, after runtime.MemStats
 			runtime.GC()
 			runtime.ReadMemStats(&before)
-			const names = 5000
+			const names = 2000
 			for i := range names {
+				_ = c.SetDeadline(time.Now().Add(patience)) // of this call, not of all
 				c.send(fmt.Sprintf("GET /run/invented-%s-%d HTTP/1.1\r\nHost: a\r\n\r\n", strings.Repeat("x", i%200), i))
 				c.response("GET")
 			}
@@ -86,5 +90,41 @@ func TestCountsOfInventedNamesNeverFall(t *testing.T) {
 		if !strings.Contains(metrics, want) {
 			t.Errorf("metrics lack %s", want)
 		}
+	}
+}
+
+// Functions of routes are known by their names like those that are listed: whatever else
+// callers invent, they are guarded, counted and told of.
+func TestFunctionsOfRoutesAreNotInvented(t *testing.T) {
+	t.Parallel()
+	long := strings.Repeat("long", 60)
+	for way, serve := range ways {
+		t.Run(way, func(t *testing.T) {
+			t.Parallel()
+			cfg := simple(named(t, "a"))
+			for _, name := range []string{"routed", long} {
+				cfg.Routes = append(cfg.Routes, gateway.Route{Prefix: "/" + name, Function: name, Rules: gateway.Rules{Guard: keyed("", "alice")}})
+			}
+			g, addr := serve(t, cfg)
+			for i := range 1100 {
+				if i%2 == 0 && i < 200 { // those of which there are too many, and those that are too long
+					get(t, addr, fmt.Sprintf("/run/%s-%d", strings.Repeat("x", 128), i))
+				}
+				get(t, addr, fmt.Sprintf("/run/invented-%d", i))
+			}
+			for _, name := range []string{"routed", long} {
+				for _, path := range []string{"/run/" + name, "/run/" + name + "/x", "/runLambda/" + name} {
+					if status, body := get(t, addr, path); status != http.StatusForbidden {
+						t.Errorf("%s: %d %q", path, status, body)
+					}
+				}
+				if status, body := get(t, addr, "/"+name); status != http.StatusUnauthorized {
+					t.Errorf("/%s: %d %q", name, status, body)
+				}
+				if r, ok := g.Route(name); !ok || len(r.Paths) != 1 {
+					t.Errorf("%s: %v %q", name, ok, r.Paths)
+				}
+			}
+		})
 	}
 }

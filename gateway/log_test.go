@@ -2,43 +2,41 @@ package gateway_test
 
 import (
 	"bufio"
-	"bytes"
 	"encoding/json"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/rota-project/rota/gateway"
+	"github.com/rota-project/rota/internal/test/memo"
 )
 
 // accessLog is a log of which the lines of calls are read.
 type accessLog struct {
-	mu sync.Mutex
-	b  bytes.Buffer
+	memo.Buffer
 }
 
-func (l *accessLog) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
+// lines are all lines, calls those of calls.
+func (l *accessLog) lines(t *testing.T) (out []map[string]any) {
+	t.Helper()
+	for line := range strings.Lines(l.String()) {
+		var m map[string]any
+		if err := json.Unmarshal([]byte(line), &m); err != nil {
+			t.Fatalf("%q: %v", line, err)
+		}
+		out = append(out, m)
+	}
+	return out
 }
 
 func (l *accessLog) calls(t *testing.T) (out []map[string]any) {
 	t.Helper()
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, line := range strings.Split(strings.TrimSpace(l.b.String()), "\n") {
-		var m map[string]any
-		if err := json.Unmarshal([]byte(line), &m); err == nil && m["msg"] == "call" {
-			out = append(out, m)
-		}
-	}
-	return out
+	return slices.DeleteFunc(l.lines(t), func(m map[string]any) bool { return m["msg"] != "call" })
 }
 
 // logging is a configuration that logs all calls.

@@ -12,6 +12,9 @@ import (
 // configuration.
 type collector struct{ g *Gateway }
 
+// Collector shows the gateway's counters to Prometheus.
+func (g *Gateway) Collector() prometheus.Collector { return collector{g} }
+
 func desc(name, help string, labels ...string) *prometheus.Desc {
 	return prometheus.NewDesc("rota_"+name, help, labels, nil)
 }
@@ -21,6 +24,7 @@ var (
 	secondsDesc     = desc("gateway_call_seconds", "Time from a call's head to the end of its answer.", "function")
 	callFlightDesc  = desc("gateway_calls_in_flight", "Calls in flight by function.", "function")
 	endsDesc        = desc("gateway_call_ends_total", "Calls by how they ended and whose fault that was, those too that name no function.", "cause", "blame")
+	badTriesDesc    = desc("gateway_attempts_failed_total", "Attempts of calls that did not go well, by how they ended and what came of it.", "cause", "verdict")
 	waitingDesc     = desc("gateway_calls_waiting", "Calls that wait for a place of their function.", "function")
 	retriesDesc     = desc("gateway_retries_total", "Calls tried on a further worker.", "function")
 	hedgesDesc      = desc("gateway_hedges_total", "Calls sent to a second worker because the first was slow.", "function")
@@ -38,7 +42,7 @@ var (
 
 func (c collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		callsDesc, secondsDesc, callFlightDesc, endsDesc, waitingDesc, retriesDesc, hedgesDesc, refusedDesc, workerCallsDesc, workerFailsDesc,
+		callsDesc, secondsDesc, callFlightDesc, endsDesc, badTriesDesc, waitingDesc, retriesDesc, hedgesDesc, refusedDesc, workerCallsDesc, workerFailsDesc,
 		workerLoadDesc, workerUpDesc, connsDesc, acceptedDesc, malformedDesc, reloadsDesc, reloadBadDesc,
 	} {
 		ch <- d
@@ -54,7 +58,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
 	}
 	classes := [...]string{"0xx", "1xx", "2xx", "3xx", "4xx", "5xx"}
-	show := func(name string, t *tally) {
+	show := func(name string, t *tally, of *examples) {
 		for i, n := range t.status {
 			if n > 0 {
 				count(callsDesc, n, name, classes[i])
@@ -68,7 +72,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 				buckets[bucketBound(i).Seconds()] = sum
 			}
 		}
-		ch <- prometheus.MustNewConstHistogram(secondsDesc, sum, float64(t.nanos)/1e9, buckets, name)
+		ch <- of.with(prometheus.MustNewConstHistogram(secondsDesc, sum, float64(t.nanos)/1e9, buckets, name))
 		gauge(callFlightDesc, float64(t.inflight), name)
 		gauge(waitingDesc, float64(t.waiting), name)
 		count(retriesDesc, t.retries, name)
@@ -89,15 +93,20 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 		t.add(f)
 		t.now(f)
 		t.without(&f.before)
-		show(f.name, &t)
+		show(f.name, &t, &f.examples)
 	}
-	show(g.other.name, &others)
+	show(g.other.name, &others, &g.other.examples)
 	var tasks tally
 	tasks.add(g.tasks)
 	tasks.now(g.tasks)
-	show(g.tasks.name, &tasks)
+	show(g.tasks.name, &tasks, &g.tasks.examples)
 	for e := endedWell; e < endCount; e++ {
 		count(endsDesc, g.ends[e].Load(), e.String(), e.blame().String())
+		for v := answered; v < verdictCount; v++ {
+			if n := g.badTries[e][v].Load(); n > 0 {
+				count(badTriesDesc, n, e.String(), v.String())
+			}
+		}
 	}
 	for _, w := range st.workers {
 		count(workerCallsDesc, w.calls.Load(), w.name)

@@ -2,12 +2,10 @@ package gateway_test
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
 	"strings"
@@ -23,26 +21,26 @@ import (
 func TestConfigurationsThatAreRefused(t *testing.T) {
 	t.Parallel()
 	for field, cfg := range map[string]gateway.Config{
-		"workers[0].url":           {Workers: []gateway.Worker{{URL: "http://a/path?x=1"}}},
-		"workers[1].url":           {Workers: []gateway.Worker{{URL: "http://a"}, {URL: "http://user@b"}}},
-		"workers[1]":               {Workers: []gateway.Worker{{URL: "http://a"}, {URL: "http://a"}}},
-		"workers[0].weight":        {Workers: []gateway.Worker{{URL: "http://a", Weight: -2}}},
-		"workers[0].max_in_flight": {Workers: []gateway.Worker{{URL: "http://a", MaxInFlight: -1}}},
-		"defaults.balancer":        {Defaults: gateway.Policy{Balancer: "fastest"}},
-		"defaults.sticky":          {Defaults: gateway.Policy{Balancer: "sticky"}},
-		"defaults.attempts":        {Defaults: gateway.Policy{Attempts: 6}},
-		"defaults.retry_budget":    {Defaults: gateway.Policy{RetryBudget: 2}},
-		"defaults.call_timeout":    {Defaults: gateway.Policy{CallTimeout: -1}},
-		"functions.f.balancer":     {Functions: map[string]gateway.Function{"f": {Policy: &gateway.Policy{Balancer: "x"}}}},
-		"functions":                {Functions: map[string]gateway.Function{"a b": {}}},
-		"routes[0].prefix":         {Routes: []gateway.Route{{Prefix: "x", Function: "f"}}},
-		"routes[0].function":       {Closed: true, Routes: []gateway.Route{{Prefix: "/x", Function: "f"}}},
-		"health.panic":             {Health: gateway.Health{Panic: 2}},
-		"health.path":              {Health: gateway.Health{Path: "x"}},
-		"limits.head_bytes":        {Limits: gateway.Limits{HeadBytes: -1}},
-		"access_log":               {AccessLog: 2},
-		"listen[0]":                {Listen: []string{"x"}},
-		"drain":                    {Drain: -1},
+		"workers[0].url":            {Workers: []gateway.Worker{{URL: "http://a/path?x=1"}}},
+		"workers[1].url":            {Workers: []gateway.Worker{{URL: "http://a"}, {URL: "http://user@b"}}},
+		"workers[1]":                {Workers: []gateway.Worker{{URL: "http://a"}, {URL: "http://a"}}},
+		"workers[0].weight":         {Workers: []gateway.Worker{{URL: "http://a", Weight: -2}}},
+		"workers[0].max_in_flight":  {Workers: []gateway.Worker{{URL: "http://a", MaxInFlight: -1}}},
+		"defaults.balancer":         {Defaults: gateway.Policy{Balancer: "fastest"}},
+		"defaults.sticky":           {Defaults: gateway.Policy{Balancer: "sticky"}},
+		"defaults.retries.attempts": {Defaults: gateway.Policy{Attempts: 6}},
+		"defaults.retries.budget":   {Defaults: gateway.Policy{RetryBudget: 2}},
+		"defaults.timeouts.call":    {Defaults: gateway.Policy{CallTimeout: -1}},
+		"functions.f.balancer":      {Functions: map[string]gateway.Function{"f": {Policy: &gateway.Policy{Balancer: "x"}}}},
+		"functions":                 {Functions: map[string]gateway.Function{"a b": {}}},
+		"routes[0].prefix":          {Routes: []gateway.Route{{Prefix: "x", Function: "f"}}},
+		"routes[0].function":        {Closed: true, Routes: []gateway.Route{{Prefix: "/x", Function: "f"}}},
+		"health.panic":              {Health: gateway.Health{Panic: 2}},
+		"health.path":               {Health: gateway.Health{Path: "x"}},
+		"limits.head_bytes":         {Limits: gateway.Limits{HeadBytes: -1}},
+		"access_log":                {AccessLog: 2},
+		"listen[0]":                 {Listen: []string{"x"}},
+		"drain":                     {Drain: -1},
 	} {
 		_, err := gateway.New(cfg)
 		var fe *rota.FieldError
@@ -55,7 +53,7 @@ func TestConfigurationsThatAreRefused(t *testing.T) {
 			t.Errorf("listen %q: %v", l, err)
 		}
 	}
-	for _, u := range []string{"unix:/x", "unix:///x", "http://unix:/x", "http://", "a:80"} {
+	for _, u := range []string{"unix:x", "unix://x", "http://unix:/x", "http://", "a:80"} {
 		if _, err := gateway.New(gateway.Config{Workers: []gateway.Worker{{URL: u}}}); err == nil || !strings.Contains(err.Error(), "workers[0].url") {
 			t.Errorf("worker %q: %v", u, err)
 		}
@@ -484,9 +482,8 @@ func TestMetricsLogAndTrace(t *testing.T) {
 	traces := make(chan string, 1)
 	up := backend(t, func(_ http.ResponseWriter, r *http.Request) { traces <- r.Header.Get("Traceparent") })
 	cfg := simple(up)
-	var mu sync.Mutex
-	var log bytes.Buffer
-	cfg.Logger = slog.New(slog.NewTextHandler(lockedWriter{&mu, &log}, nil))
+	var log logBuffer
+	cfg.Logger = log.logger()
 	cfg.AccessLog, cfg.Trace = 1, true
 	_, addr := start(t, cfg)
 	get(t, addr, "/run/hello?x")
@@ -495,8 +492,6 @@ func TestMetricsLogAndTrace(t *testing.T) {
 		t.Errorf("trace %q %q %q %q", version, trace, span, flags)
 	}
 	eventually(t, "the call is logged", func() bool {
-		mu.Lock()
-		defer mu.Unlock()
 		return strings.Contains(log.String(), "function=hello") && strings.Contains(log.String(), "status=200")
 	})
 	// The log's line is the last that happens to a call.
@@ -509,17 +504,6 @@ func TestMetricsLogAndTrace(t *testing.T) {
 			t.Errorf("metrics lack %s", want)
 		}
 	}
-}
-
-type lockedWriter struct {
-	mu *sync.Mutex
-	w  io.Writer
-}
-
-func (l lockedWriter) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.w.Write(b)
 }
 
 func TestOutliersAreLeftOut(t *testing.T) {

@@ -2,10 +2,6 @@ package gateway
 
 import (
 	"context"
-	"crypto/tls"
-	"errors"
-	"fmt"
-	"net"
 	"sync"
 	"time"
 )
@@ -14,12 +10,17 @@ import (
 type upstream struct {
 	sock
 	w *worker
+	// below is the connection below TLS, if there is TLS: what can be looked at.
+	below sock
 	// reused says that it has carried a call before.
 	reused bool
 	// since is when it was last used, in nanoseconds.
 	since int64
 	sent  uint64 // bytes written to it
-	epoch uint32 // of the worker when it was made
+	// born is when it was made, and carried how many calls it has carried.
+	born    int64
+	carried int
+	epoch   uint32 // of the worker when it was made
 	// cancel ends a call over HTTP/2, which has no connection of its own.
 	cancel context.CancelCauseFunc
 }
@@ -39,8 +40,6 @@ const (
 	// freshFor is how long a connection counts as fresh where nothing can prove
 	// later that a request on it was never read.
 	freshFor = time.Second
-	// keepAlive is how often the system asks whether a silent worker is there.
-	keepAlive = 30 * time.Second
 )
 
 func (p *pool) init() { p.idle = make([]*upstream, 0, 16) }
@@ -63,7 +62,7 @@ func (p *pool) get(now int64, within time.Duration) *upstream {
 			p.put(u) // this one and all below it are too old for this call
 			return nil
 		}
-		if u.Alive() {
+		if u.alive() {
 			return u
 		}
 		u.w.drops(now, now-u.since)
@@ -122,6 +121,15 @@ func (p *pool) flush() {
 	}
 }
 
+// alive looks, without waiting, whether an idle connection is still open. What a worker
+// says below TLS while it is idle can only be that it closes.
+func (u *upstream) alive() bool {
+	if u.below.nc != nil {
+		return u.below.Alive()
+	}
+	return u.Alive()
+}
+
 func (u *upstream) close() {
 	if u.cancel != nil {
 		u.cancel(context.Canceled)
@@ -137,45 +145,4 @@ func (u *upstream) cut() {
 		return
 	}
 	_ = u.nc.SetDeadline(longAgo)
-}
-
-func (w *worker) dialer() *net.Dialer {
-	return &net.Dialer{KeepAlive: keepAlive, Resolver: w.resolver, ControlContext: w.control}
-}
-
-// tlsConfig is the configuration of one connection for HTTP/1.
-func (w *worker) tlsConfig() *tls.Config {
-	if w.member != nil {
-		return w.member(w.name)
-	}
-	return &tls.Config{ServerName: w.url.Hostname(), NextProtos: []string{"http/1.1"}, MinVersion: tls.VersionTLS12}
-}
-
-// errTLS says that the worker's TLS is not what it should be.
-var errTLS = errors.New("no TLS with the worker")
-
-// dial opens a connection to the worker. A failure means that nothing was sent.
-func (g *Gateway) dial(ctx context.Context, w *worker, timeout time.Duration) (*upstream, error) {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	epoch := w.epoch.Load()
-	nc, err := w.dialer().DialContext(ctx, "tcp", w.addr)
-	if err != nil {
-		return nil, err
-	}
-	nc = g.poll.Take(nc)
-	if w.tls {
-		tc := tls.Client(nc, w.tlsConfig())
-		if err := tc.HandshakeContext(ctx); err != nil {
-			_ = nc.Close()
-			if ctx.Err() != nil {
-				return nil, err
-			}
-			return nil, fmt.Errorf("%w: %w", errTLS, err)
-		}
-		nc = tc
-	}
-	u := &upstream{w: w, epoch: epoch}
-	u.init(nc)
-	return u, nil
 }

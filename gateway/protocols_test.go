@@ -587,3 +587,22 @@ func TestOwnAnswersInEveryWay(t *testing.T) {
 		}
 	})
 }
+
+// Where the answer comes before the body's end, the client is told that the connection
+// ends with it, whatever the worker speaks.
+func TestEarlyAnswersSayThatTheyAreTheLast(t *testing.T) {
+	t.Parallel()
+	h := func(w http.ResponseWriter, _ *http.Request) {
+		_ = http.NewResponseController(w).EnableFullDuplex() // or net/http reads on
+		w.Header().Set("Connection", "close")                // or it stumbles over the rest
+		fmt.Fprint(w, "early")
+	}
+	for kind, worker := range workersOf(t, h) {
+		_, addr := start(t, simple(worker))
+		c := dial(t, addr)
+		c.send("POST /run/f HTTP/1.1\r\nHost: a\r\nContent-Length: 200000\r\n\r\n" + strings.Repeat("x", 100_000))
+		if resp, body := c.response(http.MethodPost); resp.StatusCode != http.StatusOK || body != "early" || !resp.Close {
+			t.Errorf("%s: %d %q, close %v", kind, resp.StatusCode, body, resp.Close)
+		}
+	}
+}

@@ -1,17 +1,12 @@
 package gateway
 
-import (
-	"sync"
-	"time"
-
-	"github.com/rota-project/rota/internal/text"
-)
+import "go.opentelemetry.io/otel/trace"
 
 // maxAttempts is the most workers that one call is tried on.
 const maxAttempts = 5
 
 // record is what is known of a call when it is over. The access log, the metrics
-// and the failures that routes show are made from it.
+// and the failures that are kept are made from it.
 type record struct {
 	begun    int64 // by the gateway's clock, as all times here
 	ended    int64
@@ -21,26 +16,15 @@ type record struct {
 	err      error // what the end is about, if anybody knows
 	in, out  int64 // bytes of the bodies: from the client, to the client
 	fn       string
+	key      string  // the name of the API key that was shown
 	worker   *worker // the last that was tried
-	tries    [maxAttempts]try
-	n        int // of tries
-	logged   bool
-	id       requestID // of a call that is logged and came without one
-}
-
-// requestID is what the lines of a call in the logs of all who had it share.
-type requestID [32]byte
-
-// log has the call logged when it is over.
-func (r *record) log(c *call) {
-	const digits = "0123456789abcdef"
-	r.logged = true
-	for i := 0; i < len(r.id); i += 16 {
-		v := c.random()
-		for j := range 16 {
-			r.id[i+j] = digits[v>>(4*j)&15]
-		}
-	}
+	// tries are the last attempts, n of them, and all is how many there were. The one
+	// under way is the last.
+	tries  [maxAttempts + 1]try
+	n, all int
+	logged bool      // by the access log
+	id     requestID // of a call that is logged, or failed, and came without one
+	trace  traceID   // of a call that has begun one here
 }
 
 // try is one attempt of a call.
@@ -49,25 +33,84 @@ type try struct {
 	begun, ended int64
 	sent, read   int64 // bytes to the worker, and from it before the attempt ended
 	status       int   // that it answered, 0 if it did not
+	reused       bool  // the connection had carried calls before
 	end          end
+	verdict      verdict
 	err          error
+	span         trace.Span // nil if none is recorded
+}
+
+// verdict is what came of an attempt.
+type verdict uint8
+
+const (
+	undecided   verdict = iota
+	answered            // the client got the worker's answer, or as much as there was
+	again               // another attempt was made
+	overtaken           // a second worker, asked because this one was slow, was quicker
+	notRepeated         // the call may have run, and what may not run twice is not tried again
+	overBudget          // the call may have run, and no more calls may be repeated now
+	triedEnough         // it was the last attempt that the call may have
+	outOfTime           // there was no time for another
+	nobodyLeft          // there was no other worker to try
+	needless            // the call was over: its client, or the gateway, has ended it
+	verdictCount
+)
+
+func (v verdict) String() string {
+	return [verdictCount]string{
+		answered: "answered", again: "tried again", overtaken: "overtaken", notRepeated: "may have run", overBudget: "retry budget spent",
+		triedEnough: "last attempt", outOfTime: "out of time", nobodyLeft: "no other worker", needless: "call was over",
+	}[min(v, verdictCount-1)]
+}
+
+// requestID is what the lines of a call in the logs of all who had it share, and
+// traceID is what its parts in a trace share.
+type (
+	requestID [32]byte
+	traceID   [32]byte
+)
+
+// invent makes an id.
+func invent(id *[32]byte, c *call) {
+	for i := 0; i < len(id); i += 16 {
+		appendHex(id[i:i:i+16], c.random())
+	}
+}
+
+// appendHex appends a number in 16 digits.
+func appendHex(b []byte, v uint64) []byte {
+	const digits = "0123456789abcdef"
+	for s := 60; s >= 0; s -= 4 {
+		b = append(b, digits[v>>s&15])
+	}
+	return b
+}
+
+// identify gives the call an id, if it has none.
+func (r *record) identify(c *call) {
+	if r.id[0] == 0 {
+		invent((*[32]byte)(&r.id), c)
+	}
 }
 
 func (r *record) begin(now int64) {
 	n := r.n
 	clear(r.tries[:n])
 	r.begun, r.ended, r.answered, r.own, r.end, r.err, r.in, r.out = now, 0, 0, false, notEnded, nil, 0, 0
-	r.fn, r.worker, r.n, r.logged = "", nil, 0, false
+	r.fn, r.key, r.worker, r.n, r.all, r.logged = "", "", nil, 0, 0, false
+	r.id[0], r.trace[0] = 0, 0
 }
 
 // try begins an attempt.
 func (r *record) try(w *worker, now int64) {
 	r.worker = w
-	if r.n == len(r.tries) { // who waited may be tried again and again: the last counts
-		r.n--
+	if r.n == len(r.tries) { // who waited may be tried again and again
+		r.n = copy(r.tries[:], r.tries[1:])
 	}
 	r.tries[r.n] = try{w: w, begun: now}
 	r.n++
+	r.all++
 }
 
 // last is the attempt that is under way, or was last.
@@ -76,6 +119,19 @@ func (r *record) last() *try {
 		return &try{}
 	}
 	return &r.tries[r.n-1]
+}
+
+// hedged notes that the last two attempts were made at once, and which of them counts:
+// that one is the last from here on.
+func (r *record) hedged(now int64, first bool) {
+	one, two := &r.tries[r.n-2], &r.tries[r.n-1]
+	if first {
+		*one, *two = *two, *one
+	}
+	if r.worker = two.w; one.verdict == undecided {
+		one.ended, one.verdict = now, overtaken
+	}
+	two.sent, two.read, two.end, two.err, two.verdict = 0, 0, notEnded, nil, undecided // that is yet to be found out
 }
 
 // status is what counts for the call: what the client was answered, unless that was
@@ -87,96 +143,16 @@ func (r *record) status() int {
 	return r.answered
 }
 
-// Attempt is one try of a call on a worker.
-type Attempt struct {
-	Worker string  `json:"worker"`
-	TookMS float64 `json:"took_ms"`
-	// Sent and Read are bytes to the worker and from it.
-	Sent int64 `json:"sent"`
-	Read int64 `json:"read"`
-	// Status is what it answered, 0 if it did not.
-	Status int `json:"status,omitempty"`
-	// Cause is how the attempt ended and Blame whose fault that was: "client",
-	// "worker" or "gateway"; nobody's if it went well.
-	Cause string `json:"cause"`
-	Blame string `json:"blame,omitempty"`
-	Error string `json:"error,omitempty"`
-}
-
-// Failure is a call that did not go well.
-type Failure struct {
-	Time   time.Time `json:"time"`
-	TookMS float64   `json:"took_ms"`
-	Method string    `json:"method"`
-	Target string    `json:"target"`
-	// Status is what counts for the call: what the client was answered, or would
-	// have been if it had waited, or if the answer had not begun.
-	Status   int       `json:"status"`
-	Cause    string    `json:"cause"`
-	Blame    string    `json:"blame"`
-	Error    string    `json:"error,omitempty"`
-	Attempts []Attempt `json:"attempts,omitempty"`
-}
-
-// failures are the last calls of a function that did not go well.
-type failures struct {
-	mu   sync.Mutex
-	ring []Failure
-	next int
-}
-
-const (
-	// keptFailures is how many of them a function keeps.
-	keptFailures = 8
-	// keptText is how much is kept of a target or an error.
-	keptText = 120
-)
-
-func (f *failures) add(one Failure) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if len(f.ring) < keptFailures {
-		f.ring = append(f.ring, one)
-		return
+// failed says whether the call has failed: by a worker's or the gateway's fault, or with
+// a worker's answer that says as much: that it has not run the call, or 502 to 504. What
+// clients do is no failure, and other answers are the function's own.
+func (r *record) failed() bool {
+	switch r.end.blame() {
+	case blameWorker, blameGateway:
+		return true
+	case blameClient:
+		return false
 	}
-	f.ring[f.next] = one
-	f.next = (f.next + 1) % keptFailures
-}
-
-// list is the failures, the last first.
-func (f *failures) list() []Failure {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	out := make([]Failure, 0, len(f.ring))
-	for i := range f.ring {
-		out = append(out, f.ring[(f.next+len(f.ring)-1-i)%len(f.ring)])
-	}
-	return out
-}
-
-func clip(s string) string { return text.Clip(s, keptText) }
-
-func millis(ns int64) float64 { return float64(ns/1000) / 1000 }
-
-// failure is what is kept of a call that did not go well.
-func (x *exchange) failure() Failure {
-	r := &x.rec
-	f := Failure{
-		Time: x.g.base.Add(time.Duration(r.begun)), TookMS: millis(r.ended - r.begun), Method: clip(string(x.req.Method)),
-		Target: clip(string(x.req.Target)), Status: r.status(), Cause: r.end.String(), Blame: r.end.blame().String(), Error: errText(r.err),
-	}
-	for _, t := range r.tries[:r.n] {
-		f.Attempts = append(f.Attempts, Attempt{
-			Worker: t.w.name, TookMS: millis(max(t.ended, t.begun) - t.begun), Sent: t.sent, Read: t.read, Status: t.status,
-			Cause: t.end.String(), Blame: t.end.blame().String(), Error: errText(t.err),
-		})
-	}
-	return f
-}
-
-func errText(err error) string {
-	if err == nil {
-		return ""
-	}
-	return firstLine(err.Error())
+	s := r.answered
+	return s >= 502 && s <= 504 || s >= 500 && r.last().end == workerRefused
 }

@@ -1,10 +1,24 @@
 package gateway
 
 import (
+	"bytes"
 	"strconv"
 
 	"github.com/rota-project/rota/gateway/internal/wire"
 )
+
+// disbelieve drops what the call says of others than whoever brings it, unless that is
+// a trusted proxy. What the operator sets comes later, and stays.
+func (x *exchange) disbelieve() {
+	if x.call.st.trusts(x.peer.remote) {
+		return
+	}
+	for i := range x.req.Fields {
+		if f := &x.req.Fields[i]; f.SpeaksForOthers() {
+			f.Drop = true
+		}
+	}
+}
 
 // appendRequest appends the request's head as the worker gets it.
 func (x *exchange) appendRequest(b []byte, t *target, w *worker, mode bodyMode) []byte {
@@ -20,9 +34,8 @@ func (x *exchange) appendRequest(b []byte, t *target, w *worker, mode bodyMode) 
 		b = append(b, w.host...)
 	}
 	b = append(b, "\r\n"...)
-	trusted := x.call.st.trusts(x.peer.remote)
-	traced := false
-	var xff []byte
+	traced, told := false, false
+	var xff, outer []byte
 	for i := range req.Fields {
 		f := &req.Fields[i]
 		if f.Drop {
@@ -32,18 +45,17 @@ func (x *exchange) appendRequest(b []byte, t *target, w *worker, mode bodyMode) 
 		case wire.Host, wire.ContentLength, wire.Expect:
 			continue
 		case wire.XForwardedFor:
-			if trusted {
-				if xff != nil {
-					xff = append(append(xff[:len(xff):len(xff)], ", "...), f.Value...)
-				} else {
-					xff = f.Value
-				}
+			if xff != nil {
+				xff = append(append(xff[:len(xff):len(xff)], ", "...), f.Value...)
+			} else {
+				xff = f.Value
 			}
 			continue
-		case wire.Forwarded, wire.XForwardedOther, wire.XForwardedUnknown:
-			if !trusted {
-				continue
-			}
+		case wire.XForwardedOther:
+			told = true
+		case wire.ForwardedPrefix:
+			outer = f.Value
+			continue
 		case wire.Generation:
 			if len(t.task) > 0 {
 				continue
@@ -60,7 +72,7 @@ func (x *exchange) appendRequest(b []byte, t *target, w *worker, mode bodyMode) 
 		b = append(b, ", "...)
 	}
 	b = append(b, x.peer.node...)
-	if !trusted || !has(req.Fields, wire.XForwardedOther) {
+	if !told {
 		b = append(b, "\r\nX-Forwarded-Host: "...)
 		b = append(b, req.Host...)
 		if x.peer.isTLS {
@@ -68,6 +80,10 @@ func (x *exchange) appendRequest(b []byte, t *target, w *worker, mode bodyMode) 
 		} else {
 			b = append(b, "\r\nX-Forwarded-Proto: http"...)
 		}
+	}
+	if len(t.prefix) > 0 || len(outer) > 0 { // what was taken off the path, here and before
+		b = append(b, "\r\nX-Forwarded-Prefix: "...)
+		b = append(append(b, bytes.TrimRight(outer, "/")...), t.prefix...)
 	}
 	b = append(b, "\r\nForwarded: for="...)
 	if x.peer.remote.Is6() {
@@ -94,9 +110,7 @@ func (x *exchange) appendRequest(b []byte, t *target, w *worker, mode bodyMode) 
 		b = append(b, x.rec.id[:]...)
 		b = append(b, "\r\n"...)
 	}
-	if !traced && x.call.st.cfg.Trace {
-		b = x.appendTrace(b)
-	}
+	b = x.appendTrace(b, traced)
 	if req.UpgradeTo != nil {
 		b = append(b, "Connection: Upgrade\r\nUpgrade: "...)
 		b = append(b, req.UpgradeTo...)
@@ -130,22 +144,6 @@ func appendField(b []byte, f *wire.Field) []byte {
 	b = append(b, ": "...)
 	b = append(b, f.Value...)
 	return append(b, "\r\n"...)
-}
-
-// appendTrace appends a W3C trace context that begins here.
-func (x *exchange) appendTrace(b []byte) []byte {
-	const digits = "0123456789abcdef"
-	b = append(b, "traceparent: 00-"...)
-	for i := range 3 {
-		v := x.call.random() | 1
-		for s := 60; s >= 0; s -= 4 {
-			b = append(b, digits[v>>s&15])
-		}
-		if i == 1 {
-			b = append(b, '-')
-		}
-	}
-	return append(b, "-01\r\n"...)
 }
 
 // appendStatus appends a status line.

@@ -15,6 +15,22 @@ type target struct {
 	fn   []byte // the function's name
 	task []byte
 	path []byte // what to ask the worker for, with query
+	// named is where in path the function's name is, 0 if it is not.
+	named  int
+	prefix []byte // that was taken off the path
+	rules  *rules // of the route
+	guard  *guard // of the route
+	allow  string // toOther: methods that a route of this path is for
+}
+
+// route is a Route with what is made from it.
+type route struct {
+	Route
+	rules *rules
+	guard *guard
+	// canonical is the prefix as it begins canonical paths.
+	canonical string
+	behind    []*route // with Strip: those that a worker might take its calls for, and guards them otherwise
 }
 
 type targetKind uint8
@@ -24,10 +40,12 @@ const (
 	toOwn                 // the gateway's own paths
 	toNowhere             // 404
 	toBad                 // 400
+	toOther               // 405
+	toUnclear             // 400: a worker might read the path as one that is guarded
 )
 
 // resolve finds out what a request is for. uri is in origin form.
-func (st *state) resolve(host, uri []byte) (t target) {
+func (st *state) resolve(host, uri, method []byte) (t target) {
 	path := uri
 	if i := bytes.IndexByte(uri, '?'); i >= 0 {
 		path = uri[:i]
@@ -39,14 +57,14 @@ func (st *state) resolve(host, uri []byte) (t target) {
 	}
 	switch {
 	case bytes.HasPrefix(path, []byte("/run/")):
-		t.fn = path[len("/run/"):]
+		t.fn, t.named = path[len("/run/"):], len("/run/")
 		if i := bytes.IndexByte(t.fn, '/'); i >= 0 {
 			t.fn = t.fn[:i]
 		}
 		t.check()
 		return t
 	case bytes.HasPrefix(path, []byte("/runLambda/")):
-		t.fn = path[len("/runLambda/"):]
+		t.fn, t.named = path[len("/runLambda/"):], len("/runLambda/")
 		t.check()
 		return t
 	case bytes.HasPrefix(path, []byte("/t/")):
@@ -55,13 +73,15 @@ func (st *state) resolve(host, uri []byte) (t target) {
 		if end < 0 {
 			end = len(rest)
 		}
-		t.task, t.path = rest[:end], rest[end:]
+		t.task, t.path, t.prefix = rest[:end], rest[end:], uri[:len("/t/")+end]
 		t.kind = toFunction
-		if len(t.task) == 0 {
-			t.kind = toBad
-		}
 		if len(t.path) == 0 || t.path[0] != '/' {
 			t.path = append([]byte{'/'}, t.path...)
+		}
+		if len(t.task) == 0 {
+			t.kind = toBad
+		} else if st.evades(&t, -1, host, path, method) {
+			t.kind = toUnclear
 		}
 		return t
 	}
@@ -76,18 +96,25 @@ func (st *state) resolve(host, uri []byte) (t target) {
 			if own && r.Host == "" && len(st.cfg.AdminListen) == 0 {
 				continue // the gateway's own paths come before routes of every host
 			}
-			if !r.isFor(host) || !bytes.HasPrefix(path, []byte(r.Prefix)) {
+			if !covers(r.Prefix, path) || !r.isFor(host) {
 				continue
 			}
-			if len(path) > len(r.Prefix) && r.Prefix[len(r.Prefix)-1] != '/' && path[len(r.Prefix)] != '/' {
+			if !r.serves(method) {
+				if t.allow != "" {
+					t.allow += ", "
+				}
+				t.allow += strings.Join(r.Methods, ", ")
 				continue
 			}
-			t.fn = []byte(r.Function)
+			t.fn, t.rules, t.guard = []byte(r.Function), r.rules, r.guard
 			if r.Strip {
-				t.path = uri[len(r.Prefix):]
+				t.path, t.prefix = uri[len(r.Prefix):], bytes.TrimRight(uri[:len(r.Prefix)], "/")
 				if len(t.path) == 0 || t.path[0] != '/' {
 					t.path = append([]byte{'/'}, t.path...)
 				}
+			}
+			if st.evades(&t, i, host, path, method) {
+				t.kind = toUnclear
 			}
 			return t
 		}
@@ -96,14 +123,16 @@ func (st *state) resolve(host, uri []byte) (t target) {
 		t.kind = toOwn
 		return t
 	}
-	t.kind = toNowhere
+	if t.kind = toNowhere; t.allow != "" {
+		t.kind = toOther
+	}
 	return t
 }
 
 // isOwn says whether the gateway has an answer of its own for a path.
 func isOwn(path []byte) bool {
 	switch string(path) {
-	case "/status", "/metrics", "/admin/workers/add", "/admin/workers/remove", "/api/v1/routes", "/api/v1/gateway", "/run", "/runLambda":
+	case "/status", "/metrics", "/admin/workers/add", "/admin/workers/remove", "/api/v1/routes", "/api/v1/failures", "/api/v1/gateway", "/run", "/runLambda":
 		return true
 	}
 	return bytes.HasPrefix(path, []byte("/api/v1/routes/"))

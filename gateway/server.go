@@ -8,6 +8,9 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/rota-project/rota/gateway/internal/tcp"
+	"github.com/rota-project/rota/internal/backoff"
 )
 
 // Serve accepts connections until the listener closes or the gateway does.
@@ -26,7 +29,7 @@ func (g *Gateway) Serve(ln net.Listener) error {
 		g.serving.Unlock()
 		_ = ln.Close()
 	}()
-	pause := 5 * time.Millisecond
+	pause := backoff.Backoff{First: 5 * time.Millisecond, Most: time.Second}
 	for {
 		nc, err := ln.Accept()
 		if err != nil {
@@ -35,23 +38,20 @@ func (g *Gateway) Serve(ln net.Listener) error {
 			}
 			if mayPass(err) {
 				// Out of file descriptors: wait for some to come free.
-				select {
-				case <-time.After(pause):
-					pause = min(2*pause, time.Second)
-					continue
-				case <-g.ctx.Done():
+				if pause.Wait(g.ctx) != nil {
 					return ErrClosed
 				}
+				continue
 			}
 			return err
 		}
-		pause = 5 * time.Millisecond
+		pause.Reset()
 		g.accepted.Add(1)
 		if most := g.state.Load().cfg.Limits.Connections; most > 0 && g.conns.len() >= most {
 			_ = nc.Close()
 			continue
 		}
-		c := newConn(g, g.poll.Take(nc))
+		c := newConn(g, tcp.Take(nc))
 		if !g.conns.add(c) {
 			_ = c.raw.Close()
 			return ErrClosed

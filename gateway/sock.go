@@ -5,19 +5,19 @@ import (
 	"io"
 	"net"
 
-	"github.com/rota-project/rota/gateway/internal/poll"
+	"github.com/rota-project/rota/gateway/internal/tcp"
 )
 
 // sock is a connection with what the engine asks of it besides.
 type sock struct {
 	nc    net.Conn
-	own   polled // nil: package poll does not wait for it, or TLS is in between
+	own   looker // nil: it is not of package tcp, or TLS is in between
 	first [1]byte
 }
 
-// polled is what a connection can that package poll waits for.
-type polled interface {
-	Idle(l poll.Lender) (int, error)
+// looker is what a connection can that package tcp has taken over.
+type looker interface {
+	Idle(l tcp.Lender) (int, error)
 	Silent() bool
 	Gone() bool
 	Acked() (uint64, bool)
@@ -25,7 +25,7 @@ type polled interface {
 
 func (s *sock) init(nc net.Conn) {
 	s.nc = nc
-	s.own, _ = nc.(polled)
+	s.own, _ = nc.(looker)
 }
 
 func (s *sock) Read(p []byte) (int, error)  { return s.nc.Read(p) }
@@ -43,7 +43,7 @@ func (s *sock) Ask(out, in []byte) (n, wrote int, err error) {
 // Idle waits for the first bytes of a request. It takes a buffer from l when
 // something has come, or where that cannot be known but by reading. On success the
 // buffer stays lent and holds n bytes.
-func (s *sock) Idle(l poll.Lender) (n int, err error) {
+func (s *sock) Idle(l tcp.Lender) (n int, err error) {
 	if s.own != nil {
 		return s.own.Idle(l)
 	}
@@ -87,16 +87,16 @@ func (s *sock) take(b *borrowed) (n int, err error) {
 	return 0, err
 }
 
-// borrowed is a buffer of those for bodies, or none; it is its own poll.Lender.
+// borrowed is a buffer of those for bodies, or none; it is its own tcp.Lender.
 type borrowed struct{ buf *[]byte }
 
-// Lend implements poll.Lender.
+// Lend implements tcp.Lender.
 func (b *borrowed) Lend() []byte {
 	b.buf = getPumpBuffer()
 	return *b.buf
 }
 
-// TakeBack implements poll.Lender.
+// TakeBack implements tcp.Lender.
 func (b *borrowed) TakeBack() {
 	pumpBuffers.Put(b.buf)
 	b.buf = nil
@@ -104,7 +104,12 @@ func (b *borrowed) TakeBack() {
 
 // Alive looks, without waiting, whether an idle connection is still open and has
 // nothing to say. Where that cannot be known it is believed to be.
-func (s *sock) Alive() bool { return s.own == nil || s.own.Silent() }
+func (s *sock) Alive() bool {
+	if s.own == nil {
+		return tcp.Silent(s.nc)
+	}
+	return s.own.Silent()
+}
 
 // Acked is how many bytes the peer's system has acknowledged on this connection.
 // What it has not acknowledged, the peer's program cannot have read. ok is false
@@ -119,6 +124,6 @@ func (s *sock) Acked() (bytes uint64, ok bool) {
 // gone looks, without waiting, whether the peer has closed the connection, as far
 // as that can be known. It may be called while somebody reads.
 func gone(nc net.Conn) bool {
-	p, ok := nc.(polled)
+	p, ok := nc.(looker)
 	return ok && p.Gone()
 }

@@ -17,6 +17,7 @@ var special = func() (list []netip.Prefix) {
 	for _, s := range []string{
 		"0.0.0.0/8", "169.254.0.0/16", "192.0.0.0/24", "192.88.99.0/24", "224.0.0.0/4", "240.0.0.0/4", "100.100.100.200/32", "168.63.129.16/32",
 		"::/128", "fe80::/10", "fec0::/10", "ff00::/8", "100::/64", "fd00:ec2::254/128", "fd20:ce::254/128", "64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32",
+		"::/96", "::ffff:0:0:0/96", // an address of IPv4 within, in forms of old
 	} {
 		list = append(list, netip.MustParsePrefix(s))
 	}
@@ -27,6 +28,17 @@ var special = func() (list []netip.Prefix) {
 var metadataNames = []string{"metadata", "metadata.google.internal", "metadata.goog", "instance-data", "instance-data.ec2.internal"}
 
 var errSpecial = errors.New("an address at which a worker may be; this one is link-local, multicast or otherwise special (special_workers allows it)")
+
+// workerURL is the one way from what somebody gives as a worker's URL, in a file, to
+// the admin side or as a member of the cluster, to a URL. The error says what was
+// expected.
+func (c *Config) workerURL(s string) (*url.URL, error) {
+	u, err := parseWorkerURL(s)
+	if err != nil {
+		return nil, err
+	}
+	return u, c.mayBeWorker(u)
+}
 
 // mayBeWorker returns an error if the URL names a special address.
 func (c *Config) mayBeWorker(u *url.URL) error {
@@ -45,8 +57,11 @@ func (c *Config) mayBeWorker(u *url.URL) error {
 
 func (c *Config) mayDial(ip netip.Addr) error {
 	ip = ip.Unmap().WithZone("")
-	if c.allowsSpecial(ip) {
+	if ip.IsLoopback() || c.allowsSpecial(ip) {
 		return nil
+	}
+	if b := ip.As16(); ip.Is6() && b[8]&^2 == 0 && b[9] == 0 && b[10] == 0x5e && b[11] == 0xfe { // ISATAP: one of IPv4 within
+		return errSpecial
 	}
 	for _, p := range special {
 		if p.Contains(ip) {

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"maps"
@@ -21,18 +22,16 @@ type state struct {
 	// everywhere are the members that offer all functions.
 	everywhere []balance.Member
 	defaults   *policy
-	invented   int     // of fns: names that nobody has listed
-	routes     []Route // those with a host before those without, then the longest prefix first
+	invented   int // of fns: names that nobody has listed
+	guards     *guards
+	plain      bool     // the prefixes of all routes are canonical
+	behind     []*route // those that a worker might take a task's call for
+	routes     []route  // those with a host before those without, then the longest prefix first
 }
 
 // trusts says whether the forwarding headers of that peer are believed.
 func (st *state) trusts(peer netip.Addr) bool {
-	for _, p := range st.cfg.TrustedProxies {
-		if p.Contains(peer) {
-			return true
-		}
-	}
-	return false
+	return contains(st.cfg.TrustedProxies, peer)
 }
 
 // Names that nobody has listed may be invented by whoever calls, so what an open
@@ -58,12 +57,14 @@ func (g *Gateway) rebuild() error {
 func (g *Gateway) rebuildLocked() error {
 	old, cfg := g.state.Load(), g.cfg
 	b := builder{
-		g: g, old: old, cfg: cfg, next: &state{cfg: cfg, byName: map[string]*worker{}, fns: map[string]*function{}},
+		g: g, old: old, cfg: cfg, next: &state{cfg: cfg, guards: cfg.guards, byName: map[string]*worker{}, fns: map[string]*function{}},
 		offers: map[string][]string{}, packages: map[string][]string{},
 	}
 	err := b.workers()
 	b.functions()
-	b.next.routes = sortedRoutes(cfg.Routes)
+	b.next.routes = sortedRoutes(cfg.Routes, cfg.guards)
+	b.hide()
+	b.next.plain = !slices.ContainsFunc(b.next.routes, func(r route) bool { return r.canonical != r.Prefix })
 	g.all.set.Update(members(b.next.workers))
 	if old != nil {
 		for _, w := range old.workers {
@@ -92,7 +93,9 @@ type builder struct {
 	packages  map[string][]string // function → packages, as members say
 }
 
-// workers takes over the workers of the configuration and the members.
+// workers takes over the workers of the configuration and the members. The error is
+// about the configuration: what a member says of itself is nobody's fault here, and
+// such a member is told of and left out.
 func (b *builder) workers() error {
 	var errs []error
 	for _, w := range b.g.configured() {
@@ -101,14 +104,19 @@ func (b *builder) workers() error {
 			fns[f] = nil
 		}
 		m := Member{Name: w.Name, URL: w.URL, Weight: w.Weight, MaxInFlight: w.MaxInFlight, Functions: fns}
-		errs = append(errs, b.worker(m, w.Functions == nil, false))
+		trust := w.TLS
+		if trust == nil {
+			trust = b.cfg.WorkerTLS
+		}
+		errs = append(errs, b.worker(m, w.Functions == nil, trust, false))
 	}
 	if b.cfg.Members == nil {
 		return errors.Join(errs...)
 	}
+	var faults []error
 	for _, m := range b.cfg.Members.Members() {
-		if err := b.worker(m, m.Functions == nil, true); err != nil {
-			errs = append(errs, err)
+		if err := b.worker(m, m.Functions == nil, nil, true); err != nil {
+			faults = append(faults, err)
 			continue
 		}
 		for f, pkgs := range m.Functions {
@@ -117,17 +125,31 @@ func (b *builder) workers() error {
 			}
 		}
 	}
+	b.g.tellFaults(errors.Join(faults...))
 	return errors.Join(errs...)
 }
 
-// worker takes over one worker: the one that there was, if it is the same.
-func (b *builder) worker(m Member, all, member bool) error {
-	u, err := parseWorkerURL(m.URL)
+// tellFaults says what is wrong with members, when that has changed.
+func (g *Gateway) tellFaults(err error) {
+	text := ""
+	if err != nil {
+		text = err.Error()
+	}
+	if text != "" && text != g.faults {
+		g.log.Warn("workers of the cluster are left out", "error", err)
+	}
+	g.faults = text
+}
+
+// worker takes over one worker: the one that there was, if it is the same. trust is
+// for TLS with those that are no members.
+func (b *builder) worker(m Member, all bool, trust *tls.Config, member bool) error {
+	u, err := b.cfg.workerURL(m.URL)
 	if err != nil {
 		return fmt.Errorf("worker %s: url %q: want %w", m.Name, m.URL, err)
 	}
-	if err := b.cfg.mayBeWorker(u); err != nil {
-		return fmt.Errorf("worker %s: url %q: want %w", m.Name, m.URL, err)
+	if member && isSocket(u) { // whoever may join the cluster must not have the gateway open what is here
+		return fmt.Errorf("worker %s: url %q: want %w", m.Name, m.URL, errNoSockets)
 	}
 	if b.next.byName[m.Name] != nil {
 		return nil
@@ -146,6 +168,9 @@ func (b *builder) worker(m Member, all, member bool) error {
 			}
 			w.member = b.cfg.MemberTLS
 		}
+	}
+	if w.tls && !member {
+		b.g.retrust(w, trust)
 	}
 	w.weight.Store(int64(max(m.Weight, 0)))
 	if m.Weight == 0 {
@@ -172,12 +197,18 @@ func (b *builder) worker(m Member, all, member bool) error {
 	return nil
 }
 
-// functions takes over the functions: those listed, those offered, and those
-// that calls have named.
+// functions takes over the functions: those that the configuration names, those
+// offered, and those that calls have named.
 func (b *builder) functions() {
-	names := map[string]bool{}
+	names := map[string]bool{} // the value is whether it is known
 	for f := range b.cfg.Functions {
 		names[f] = true
+		if s := b.cfg.Functions[f].Split; s != nil {
+			names[s.To] = true
+		}
+	}
+	for _, r := range b.cfg.Routes {
+		names[r.Function] = true
 	}
 	for _, fns := range b.offers {
 		for _, f := range fns {
@@ -186,8 +217,8 @@ func (b *builder) functions() {
 	}
 	if b.old != nil && !b.cfg.Closed {
 		for f, fn := range b.old.fns {
-			if !fn.known.Load() {
-				names[f] = true
+			if _, listed := names[f]; !listed && !fn.known.Load() {
+				names[f] = false
 			}
 		}
 	}
@@ -202,8 +233,8 @@ func (b *builder) functions() {
 		b.g.regroupLocked(other)
 	}
 	defaults := newPolicy(b.cfg.Defaults)
-	for name := range names {
-		f := b.function(name, defaults, everywhere)
+	for name, known := range names {
+		f := b.function(name, known, defaults, everywhere)
 		if b.next.fns[name] = f; !f.known.Load() {
 			b.next.invented++
 		}
@@ -211,8 +242,8 @@ func (b *builder) functions() {
 	b.next.defaults = defaults
 }
 
-func (b *builder) function(name string, p *policy, everywhere []balance.Member) *function {
-	listed, isListed := b.cfg.Functions[name]
+func (b *builder) function(name string, known bool, p *policy, everywhere []balance.Member) *function {
+	listed := b.cfg.Functions[name]
 	pkgs := listed.Packages
 	if pkgs == nil {
 		pkgs = b.packages[name]
@@ -227,7 +258,8 @@ func (b *builder) function(name string, p *policy, everywhere []balance.Member) 
 			special = append(special, members([]*worker{w})...)
 		}
 	}
-	f.known.Store(isListed || len(special) > len(everywhere))
+	f.split.rule.Store(listed.Split)
+	f.known.Store(known)
 	f.members, f.everywhere = special, len(special) == len(everywhere)
 	b.g.regroupLocked(f)
 	return f
@@ -243,9 +275,16 @@ func members(ws []*worker) []balance.Member {
 }
 
 // sortedRoutes are the routes in the order in which they are tried.
-func sortedRoutes(routes []Route) []Route {
-	routes = slices.Clone(routes)
-	slices.SortStableFunc(routes, func(a, b Route) int {
+func sortedRoutes(from []Route, guards *guards) []route {
+	routes := make([]route, 0, len(from))
+	for i, r := range from {
+		canonical := r.Prefix
+		if !unclear([]byte(canonical)) { // else no path has it
+			canonical = string(appendCanonical(nil, []byte(canonical)))
+		}
+		routes = append(routes, route{r, r.Rules.compile(), guards.routes[i], canonical, nil})
+	}
+	slices.SortStableFunc(routes, func(a, b route) int {
 		if by := a.special() - b.special(); by != 0 {
 			return -by
 		}
@@ -370,11 +409,7 @@ func (g *Gateway) AddWorkers(urls ...string) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for _, s := range urls {
-		u, err := parseWorkerURL(s)
-		if err == nil {
-			err = g.cfg.mayBeWorker(u)
-		}
-		if err != nil {
+		if _, err := g.cfg.workerURL(s); err != nil {
 			return fmt.Errorf("worker %q: want %w", s, err)
 		}
 	}

@@ -61,6 +61,9 @@ func (up *upload) read(p []byte) (n int, err error) {
 	n, err = x.client.read(p)
 	x.feed(onWorker) // who has asked for it takes it
 	x.rec.in += int64(n)
+	if most := x.maxBody(); most > 0 && x.rec.in > most {
+		n, err = 0, errBodyTooLarge
+	}
 	if up.keeps && n > 0 {
 		if len(up.kept)+n > x.call.st.cfg.Limits.ReplayBytes {
 			up.keeps, up.kept, up.at = false, nil, 0

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -15,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/rota-project/rota/gateway/internal/wire"
 )
@@ -22,28 +22,37 @@ import (
 // clients is a worker's client of net/http: for calls that it wants over HTTP/2, and
 // for active checks. It is made when it is first needed.
 type clients struct {
-	mu  sync.Mutex
-	now *http.Transport
+	mu      sync.Mutex
+	now     *http.Transport
+	made    time.Time
+	carried int // calls
+}
+
+// worn says whether the client's connections are to be used no more.
+func (c *clients) worn(l *Limits) bool {
+	return c.now != nil && (l.WorkerConnectionCalls > 0 && c.carried >= l.WorkerConnectionCalls || l.WorkerConnectionAge > 0 && time.Since(c.made) > l.WorkerConnectionAge)
 }
 
 // transport is the client of the worker as it is reached now.
-func (w *worker) transport() *http.Transport {
+func (w *worker) transport(l *Limits) *http.Transport {
 	w.clients.mu.Lock()
 	defer w.clients.mu.Unlock()
+	if w.clients.worn(l) {
+		w.clients.now.CloseIdleConnections()
+		w.clients.now = nil
+	}
+	w.clients.carried++
 	if w.clients.now == nil {
+		w.clients.made, w.clients.carried = time.Now(), 1
 		t := &http.Transport{
-			DialContext:         w.dialer().DialContext,
+			DialContext:         func(ctx context.Context, _, _ string) (net.Conn, error) { return w.connect(ctx) },
 			MaxIdleConnsPerHost: 256,
 			IdleConnTimeout:     idleFor,
 			DisableCompression:  true, // bodies pass as they are
 			ForceAttemptHTTP2:   true,
-			TLSClientConfig:     &tls.Config{MinVersion: tls.VersionTLS12},
 		}
-		if w.member != nil && w.tls {
-			t.DialTLSContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
-				d := tls.Dialer{NetDialer: w.dialer(), Config: w.tlsConfig()}
-				return d.DialContext(ctx, network, addr)
-			}
+		if w.tls {
+			t.DialTLSContext = w.connectTLS
 		}
 		if w.h2c {
 			t.Protocols = &http.Protocols{}
@@ -90,41 +99,54 @@ func (x *exchange) attemptHTTP2(w *worker, t *target, mode bodyMode) (next, keep
 		return x.broke(x.fault.note(clientLeft), errClient, false)
 	}
 	hints := &hints{x: x}
-	body := &flowing{x: x}
-	trace := &httptrace.ClientTrace{Got1xxResponse: hints.pass, WroteRequest: body.wrote}
+	body := &flowing{x: x, over: make(chan struct{})}
+	trace := &httptrace.ClientTrace{
+		Got1xxResponse: hints.pass, GotConn: body.got, WroteHeaders: body.wroteHead, WroteRequest: body.wrote,
+	}
 	req, err := x.request(httptrace.WithClientTrace(ctx, trace), w, t, mode, body)
 	if err != nil {
-		c.dropped()
-		return false, x.fail(clientMalformed, err)
+		return x.broke(clientMalformed, err, false)
 	}
 	x.attach(u)
 	if mode == bodyKept {
 		x.moving.ascend(c.sent, onWorker)
 	}
-	resp, err := w.transport().RoundTrip(req)
+	resp, err := w.transport(&c.st.cfg.Limits).RoundTrip(req)
 	hints.end()
+	last := x.rec.last()
+	last.reused = body.reused.Load()
 	if err == nil && (resp.StatusCode < 200 || resp.StatusCode > 999) { // net/http lets it pass
 		_ = resp.Body.Close()
 		err = errAnswer
 	}
 	if err != nil {
 		body.stop()
+		last.sent = body.sent.Load()
 		x.detach(u)
 		e := workerEnd(err)
-		if ok, _ := unreachable(err); ok {
+		ok, _ := unreachable(err)
+		ran := body.begun() || !notRun(err) // a verdict is about another connection
+		if !ok && w.asks.Load() && x.fault.get() == notEnded {
+			if why := w.verdict(ctx); why != nil {
+				ok, err = true, why
+			}
+		}
+		if ok {
 			e = workerUnreachable
 		}
-		return x.broke(e, err, body.begun() || !notRun(err))
+		return x.broke(e, err, ran)
 	}
 	x.answering()
 	x.take(resp)
-	x.rec.last().status = resp.StatusCode
+	last.status = resp.StatusCode
 	n := 0
-	if mayRefuse(resp.StatusCode) {
+	if most := c.st.refusalsOf(resp.StatusCode); most > 0 {
 		x.awaitMore()
-		n, _ = io.ReadFull(resp.Body, x.bufs.up[:refusalPeek]) // what breaks here breaks again
-		if x.refusal(x.bufs.up[:n]) {
+		n, _ = io.ReadFull(resp.Body, x.bufs.up[:most]) // what breaks here breaks again
+		last.read += int64(n)
+		if c.st.refusal(resp.StatusCode, x.bufs.up[:n]) != nil {
 			body.stop()
+			last.sent = body.sent.Load()
 			if (!x.upload.begun || x.upload.gather()) && x.refusedBy(x.bufs.up[:n]) {
 				x.detach(u)
 				_ = resp.Body.Close()
@@ -132,10 +154,14 @@ func (x *exchange) attemptHTTP2(w *worker, t *target, mode bodyMode) (next, keep
 			}
 		}
 	}
+	if mode == bodyFlow && !body.endsWithin(earlyAnswer) {
+		x.req.Close = true // the answer came before the body's end: say that this is the last
+	}
 	x.allowPage()
 	err = x.forwardHTTP2(resp, n)
 	_ = resp.Body.Close()
 	body.stop()
+	last.sent = body.sent.Load()
 	x.detach(u)
 	x.settle(err)
 	if !x.upload.begun {
@@ -156,7 +182,7 @@ func (x *exchange) request(ctx context.Context, w *worker, t *target, mode bodyM
 	}
 	req = req.WithContext(ctx)
 	req.RequestURI = ""
-	req.URL.Scheme, req.URL.Host = "http", w.url.Host
+	req.URL.Scheme, req.URL.Host = "http", w.host
 	if w.tls {
 		req.URL.Scheme = "https"
 	}
@@ -167,7 +193,7 @@ func (x *exchange) request(ctx context.Context, w *worker, t *target, mode bodyM
 	if _, ok := req.Header["User-Agent"]; !ok {
 		req.Header.Set("User-Agent", "") // do not let net/http add its own
 	}
-	body.req = req
+	body.req, body.head = req, int64(len(b))
 	switch {
 	case kept:
 		raw := x.appendBody(nil)
@@ -184,6 +210,7 @@ func (x *exchange) request(ctx context.Context, w *worker, t *target, mode bodyM
 		}
 		req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(raw)), nil }
 		req.Body, _ = req.GetBody()
+		body.kept = int64(len(raw))
 		if req.ContentLength = int64(len(raw)); len(req.Trailer) > 0 {
 			req.ContentLength = -1
 		}
@@ -303,7 +330,13 @@ type flowing struct {
 	req    *http.Request
 	mu     sync.Mutex // held while it is read
 	reads  bool       // it was read from
+	whole  bool       // and to its end
 	closed atomic.Bool
+	over   chan struct{} // closed when it was read to its end, or cannot be
+
+	head, kept int64        // how long the head is, as HTTP/1 has it, and a body that is kept
+	sent       atomic.Int64 // of those, and of the body that flows
+	reused     atomic.Bool  // the connection had carried calls before
 
 	cutting sync.Mutex
 	stopped bool // the call goes on without it, and is not to be touched
@@ -319,6 +352,14 @@ func (f *flowing) Read(p []byte) (int, error) {
 	f.reads = true
 	up := &f.x.upload
 	n, err := up.read(p)
+	if err != nil && !f.whole {
+		f.whole = errors.Is(err, io.EOF)
+		select {
+		case <-f.over:
+		default:
+			close(f.over)
+		}
+	}
 	if errors.Is(err, io.EOF) {
 		for name, value := range wire.Lines(up.lines) {
 			if f.req.Trailer == nil {
@@ -327,7 +368,7 @@ func (f *flowing) Read(p []byte) (int, error) {
 			f.req.Trailer.Add(string(name), string(value))
 		}
 	}
-	f.x.rec.last().sent += int64(n)
+	f.sent.Add(int64(n))
 	return n, err
 }
 
@@ -360,12 +401,35 @@ func (f *flowing) stop() {
 	f.cutting.Unlock()
 }
 
+// got notes over what connection the request goes.
+func (f *flowing) got(info httptrace.GotConnInfo) { f.reused.Store(info.Reused) }
+
+// wroteHead notes that the request's head was sent.
+func (f *flowing) wroteHead() { f.sent.Store(f.head) }
+
 // wrote notes that the worker has taken all of the request.
-func (f *flowing) wrote(httptrace.WroteRequestInfo) {
+func (f *flowing) wrote(info httptrace.WroteRequestInfo) {
+	if info.Err == nil {
+		f.sent.Add(f.kept)
+	}
 	f.cutting.Lock()
 	defer f.cutting.Unlock()
 	if !f.stopped {
 		f.x.moving.up.Store(onNobody)
+	}
+}
+
+// endsWithin waits for the body's end for so long, and says whether it was read whole.
+func (f *flowing) endsWithin(d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-f.over:
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		return f.whole
+	case <-t.C:
+		return false
 	}
 }
 

@@ -20,7 +20,8 @@ type worker struct {
 	name        string
 	incarnation string
 	url         *url.URL
-	addr        string // host:port to dial
+	network     string // tcp or unix
+	addr        string // host:port to dial, or the path of a socket
 	host        string // what an active check sends as Host
 	base        string // of paths; empty, or /... without a slash at the end
 	tls         bool
@@ -29,9 +30,12 @@ type worker struct {
 	pool        pool
 	clients     clients
 	resolver    *net.Resolver // nil is the system's
+	asks        atomic.Bool   // for a certificate of ours
+	unshown     atomic.Bool   // and none was for it
 	health      health
 	control     control                       // refuses addresses at which no worker may be
 	member      func(name string) *tls.Config // of a cluster's worker
+	trust       atomic.Pointer[tls.Config]    // of others on https; nil is the system's
 	reply       atomic.Pointer[reply]         // its last one to a check or to /status
 
 	weight atomic.Int64 // as in balance.Member
@@ -42,8 +46,8 @@ type worker struct {
 	// dropsAfter after how long, in nanoseconds.
 	dropped, dropsAfter atomic.Int64
 
-	// epoch is how often the worker's name has moved to other addresses; connections
-	// of an older one are not kept.
+	// epoch is how often connections were to be made anew, because the worker's name has
+	// moved or other certificates are in force; those of an older one are not kept.
 	epoch     atomic.Uint32
 	addrs     []string // where the name led; resolve's
 	resolving atomic.Bool
@@ -55,8 +59,14 @@ type worker struct {
 }
 
 func newWorker(name, incarnation string, u *url.URL, resolver *net.Resolver) *worker {
-	w := &worker{name: name, resolver: resolver, incarnation: incarnation, url: u, base: strings.TrimRight(u.EscapedPath(), "/"), host: u.Host, addr: u.Host, tls: u.Scheme == "https", h2c: u.Scheme == "h2c"}
-	if u.Port() == "" {
+	w := &worker{
+		name: name, resolver: resolver, incarnation: incarnation, url: u, network: "tcp", host: u.Host, addr: u.Host,
+		base: strings.TrimRight(u.EscapedPath(), "/"), tls: u.Scheme == "https", h2c: u.Scheme == "h2c" || u.Scheme == schemeH2CUnix,
+	}
+	switch {
+	case isSocket(u):
+		w.network, w.addr, w.host, w.base = "unix", u.Opaque, "localhost", ""
+	case u.Port() == "":
 		port := "80"
 		if w.tls {
 			port = "443"
@@ -68,6 +78,13 @@ func newWorker(name, incarnation string, u *url.URL, resolver *net.Resolver) *wo
 	w.pool.init()
 	return w
 }
+
+// proves says that it can be told of the worker's connections what of them the worker
+// has not read.
+func (w *worker) proves() bool { return canProveUnread && !w.tls && w.network == "tcp" }
+
+// named says that the worker is at a name, which may move.
+func (w *worker) named() bool { return w.network == "tcp" && net.ParseIP(w.url.Hostname()) == nil }
 
 // resolveEvery is how often the names of workers are looked up anew.
 const resolveEvery = 5 * time.Second
@@ -88,10 +105,15 @@ func (w *worker) resolve(ctx context.Context) {
 	slices.Sort(addrs)
 	if !slices.Equal(addrs, w.addrs) { // at first too: nobody knows where the first ones went
 		w.addrs = addrs
-		w.epoch.Add(1)
-		w.pool.flush()
-		w.clients.reset()
+		w.renew()
 	}
+}
+
+// renew has new connections made: those that there are end when they are idle.
+func (w *worker) renew() {
+	w.epoch.Add(1)
+	w.pool.flush()
+	w.clients.reset()
 }
 
 // close closes the worker's idle connections, and later ones when they become idle.

@@ -136,7 +136,7 @@ func BenchmarkHolderGiveTake(b *testing.B) {
 		}
 		for _, o := range orders {
 			h.Take(o.Instance, gen, 0)
-			h.Returned(o.Instance, "", 0)
+			h.Returned(o.Instance, "", ownership.Exit{}, 0)
 		}
 		if got := h.Acks(); len(got) != n || !h.Empty() {
 			b.Fatalf("%d acknowledged", len(got))
@@ -167,7 +167,7 @@ func BenchmarkHolderRestartOneOfMany(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		renew()
-		h.Returned(orders[0].Instance, "failed", now)
+		h.Returned(orders[0].Instance, "failed", ownership.Exit{}, now)
 		at, ok := h.Next(now)
 		if !ok {
 			b.Fatal("nothing is waited for")

@@ -73,7 +73,22 @@ type Ack struct {
 	Generation rota.Generation
 	State      State
 	Error      string // the function's last error
+	Exit       Exit   // of the process that it is about
 	Restarts   uint32
+}
+
+// Exit is the exit status of a process that has ended by itself. The zero value is none.
+type Exit struct {
+	Known  bool
+	Status int32
+}
+
+// ExitOf is the Exit of a status. One below zero is none: a signal has ended the process.
+func ExitOf(status int64) Exit {
+	if status < 0 || status > math.MaxInt32 {
+		return Exit{}
+	}
+	return Exit{Known: true, Status: int32(status)}
 }
 
 // Holder is a worker's account of what it holds. It is not safe for concurrent
@@ -109,6 +124,7 @@ type item struct {
 	retryAt  Time // while in Backoff
 	backoff  time.Duration
 	err      string
+	exit     Exit
 	restarts uint32
 
 	moment Time // when it is to be looked at
@@ -204,6 +220,21 @@ func (h *Holder) Give(orders []Order, now Time) []Action {
 	return out
 }
 
+// Update says that other things than what is to be run have changed of an instance
+// under the grant that it has. What runs goes on; one that waits after a failure is
+// called soon, for the change may be its remedy.
+func (h *Holder) Update(i rota.Instance, gen rota.Generation, priority float64, now Time) {
+	it := h.items[i]
+	if it == nil || it.order.Generation != gen {
+		return
+	}
+	it.order.Priority = priority
+	if !it.calling && now < it.retryAt {
+		it.retryAt = min(it.retryAt, now+h.trust.Backoff)
+		h.schedule(it, now)
+	}
+}
+
 // Take revokes a grant. Revoking what is not held is acknowledged at once.
 func (h *Holder) Take(i rota.Instance, gen rota.Generation, now Time) []Action {
 	it := h.items[i]
@@ -228,8 +259,8 @@ func (h *Holder) Called(i rota.Instance, now Time) {
 }
 
 // Returned says that the call of an instance has returned, with its error or
-// panic as text.
-func (h *Holder) Returned(i rota.Instance, err string, now Time) []Action {
+// panic as text, and the exit status of the process that it was, if it was one.
+func (h *Holder) Returned(i rota.Instance, err string, exit Exit, now Time) []Action {
 	it := h.items[i]
 	if it == nil || !it.calling {
 		return nil
@@ -243,7 +274,7 @@ func (h *Holder) Returned(i rota.Instance, err string, now Time) []Action {
 		}
 		it.backoff = min(max(2*it.backoff, h.trust.Backoff), h.trust.BackoffMax)
 		it.retryAt = now + it.backoff
-		it.err = err
+		it.err, it.exit = err, exit
 		it.restarts++
 	}
 	if it.wanted {
@@ -297,7 +328,7 @@ func (h *Holder) step(it *item, now Time, out []Action) []Action {
 			out = append(out, Action{Die, i, it.order.Generation})
 		}
 	case !it.wanted:
-		h.acks[i] = Ack{Instance: i, Generation: it.order.Generation, State: Stopped, Error: it.err, Restarts: it.restarts}
+		h.acks[i] = Ack{Instance: i, Generation: it.order.Generation, State: Stopped, Error: it.err, Exit: it.exit, Restarts: it.restarts}
 		delete(h.items, i)
 	case it.exclusive() && end != trusting, now < it.retryAt:
 	default:
@@ -350,7 +381,7 @@ func (h *Holder) say(it *item, now Time) {
 		s = Backoff
 	}
 	h.acks[it.order.Instance] = Ack{
-		Instance: it.order.Instance, Generation: it.order.Generation, State: s, Error: it.err, Restarts: it.restarts,
+		Instance: it.order.Instance, Generation: it.order.Generation, State: s, Error: it.err, Exit: it.exit, Restarts: it.restarts,
 	}
 }
 

@@ -27,9 +27,9 @@ func TestHolderForgets(t *testing.T) {
 		i, gen := rota.Instance{Task: fmt.Sprint("t", n)}, rota.Generation(n+1)
 		h.Give([]ownership.Order{{Instance: i, Generation: gen}}, now)
 		h.Called(i, now)
-		h.Returned(i, "failed", now)
+		h.Returned(i, "failed", ownership.Exit{}, now)
 		h.Take(i, gen, now)
-		h.Returned(i, "", now)
+		h.Returned(i, "", ownership.Exit{}, now)
 		if acks := h.Acks(); len(acks) != 1 || acks[0].State != ownership.Stopped {
 			t.Fatalf("%v: acknowledged %v", i, acks)
 		}
@@ -43,4 +43,44 @@ func TestHolderForgets(t *testing.T) {
 	if renewed != 100 {
 		t.Fatalf("%d renewals", renewed)
 	}
+}
+
+// TestHolderUpdate: what has changed beside what is to be run ends nothing and begins
+// nothing, but is the order in which instances start, and shortens the pause after a
+// failure, to no less than the first one.
+func TestHolderUpdate(t *testing.T) {
+	t.Parallel()
+	trust := ownership.DefaultTrust(5 * time.Second)
+	h := ownership.NewHolder(trust)
+	a, b := rota.Instance{Task: "a"}, rota.Instance{Task: "b"}
+	h.Give([]ownership.Order{{Instance: a, Generation: 1, Priority: 2}, {Instance: b, Generation: 2, Priority: 1}}, 0)
+	h.Update(b, 1, 9, 0) // of the past
+	h.Update(rota.Instance{Task: "c"}, 1, 9, 0)
+	h.Update(b, 2, 3, 0)
+	h.Sent(1, 0)
+	if did := h.Renewed(1, time.Hour, 0); len(did) != 2 || did[0].Instance != b || did[1].Instance != a {
+		t.Fatalf("it starts %v", did)
+	}
+	h.Called(a, 0)
+	h.Acks()
+	if h.Update(a, 1, 7, time.Second); len(h.Acks()) != 0 || len(h.Tick(time.Second)) != 0 {
+		t.Error("a change is something to do, or to say, of what runs")
+	}
+	for range 6 { // the pauses grow
+		now := ownership.Time(0)
+		h.Returned(b, "failed", ownership.Exit{}, now)
+		h.Returned(b, "failed", ownership.Exit{}, now)
+		if _, again := h.Failures(b); again > 2*trust.Backoff {
+			h.Update(b, 2, 3, now)
+			if did := h.Tick(now + trust.Backoff - 1); len(did) != 0 {
+				t.Errorf("it does %v before the first pause is over", did)
+			}
+			if did := h.Tick(now + trust.Backoff); len(did) != 1 || did[0].Do != ownership.Start {
+				t.Errorf("after the first pause it does %v", did)
+			}
+			return
+		}
+		h.Tick(now + time.Minute)
+	}
+	t.Error("the pauses do not grow")
 }

@@ -13,8 +13,10 @@ type Grant struct {
 	Generation rota.Generation
 	// Session is the worker's session that it was given to.
 	Session int64
-	// Revoked asks the worker to stop.
+	// Revoked asks the worker to stop, and To is the worker that is to have the
+	// instance then, as it was planned at that time; empty for none.
 	Revoked bool
+	To      string
 	// Spec is the task's Target.Spec when it was granted, and Reason its
 	// Target.Reason.
 	Spec   uint64
@@ -99,6 +101,7 @@ type entry struct {
 	// from and to of the move under way that this entry is counted for.
 	from, to string
 	running  bool // counted as running where it should
+	hurried  bool // others wait for its move to end: no limit holds it up
 	// The queue in which it waits for room, and where in it.
 	queue *queue[*entry]
 	pos   int
@@ -242,8 +245,36 @@ func (l *Ledger) Target(i rota.Instance, t Target) {
 		return
 	}
 	l.moves.leave(e) // its place in the queue goes by its priority
-	e.target = t
+	e.target, e.hurried = t, false
 	l.touch(e)
+}
+
+// Hurry has the move of an instance to its present target begin whatever the limits
+// are: others wait for the room that it leaves. It reports whether that is new.
+func (l *Ledger) Hurry(i rota.Instance) bool {
+	e := l.entries[i]
+	if e == nil || e.hurried {
+		return false
+	}
+	e.hurried = true
+	l.moves.leave(e)
+	l.touch(e)
+	return true
+}
+
+// Aboard are the instances that a worker may be running under its living session, in
+// order of name: those that it has been granted, but for what has stopped.
+func (l *Ledger) Aboard(worker string) []rota.Instance {
+	out := make([]rota.Instance, 0, len(l.holds[worker]))
+	for e := range l.holds[worker] {
+		for _, h := range e.holds {
+			if h.worker == worker && l.lives(h) && h.state != Stopped {
+				out = append(out, e.instance)
+			}
+		}
+	}
+	slices.SortFunc(out, rota.Instance.Compare)
+	return out
 }
 
 // Aim is the worker of an instance's target; empty if it should be nowhere.

@@ -129,9 +129,9 @@ func (a *admission) next() *entry {
 }
 
 // admits begins the move of e away from a worker, if the limits allow it. One
-// that is counted already, or was begun just now, is admitted again.
+// that is counted already, was begun just now or is hurried is admitted.
 func (a *admission) admits(e *entry, from string) bool {
-	if e.from != "" {
+	if e.from != "" || e.hurried {
 		return true
 	}
 	if a == nil {

@@ -243,7 +243,7 @@ func (s *script) worker(h *ownership.Holder, a *args, out *strings.Builder) {
 		if len(a.words) > 0 {
 			text = a.word()
 		}
-		actions = h.Returned(i, text, now)
+		actions = h.Returned(i, text, ownership.Exit{}, now)
 	case "tick":
 		actions = h.Tick(now)
 	case "held":

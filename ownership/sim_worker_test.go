@@ -388,5 +388,5 @@ func (w *simWorker) release() {
 func (w *simWorker) ended(i rota.Instance, err string) {
 	w.sim.trace("%s      %v has returned %q", w.name, i, err)
 	delete(w.calls, i)
-	w.act(w.holder.Returned(i, err, w.clock()))
+	w.act(w.holder.Returned(i, err, ownership.Exit{}, w.clock()))
 }

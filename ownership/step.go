@@ -65,7 +65,9 @@ func (l *Ledger) step(e *entry, gen rota.Generation, a *admission, out *Effects)
 		case started == 0:
 			continue // its successor does not run yet
 		}
-		out.Revoke = append(out.Revoke, h.held(e.instance))
+		g := h.held(e.instance)
+		g.To = t.Worker
+		out.Revoke = append(out.Revoke, g)
 		v = busy
 	}
 	switch {

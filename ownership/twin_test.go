@@ -240,7 +240,9 @@ func (t *twin) one(i rota.Instance, gen rota.Generation, out *ownership.Effects,
 		switch {
 		case t.fits(i, g) && (!t.lives(g) || g.state == ownership.Stopped && session == 0):
 		case !t.lives(g) || g.state == ownership.Stopped:
-			out.Release = append(out.Release, g.Held)
+			h := g.Held
+			h.To = "" // nobody needs it any more
+			out.Release = append(out.Release, h)
 			atTarget = atTarget || g.Worker == target.Worker
 			done = true
 		default:
@@ -266,7 +268,9 @@ func (t *twin) one(i rota.Instance, gen rota.Generation, out *ownership.Effects,
 				return !done
 			}
 		}
-		out.Revoke = append(out.Revoke, g.Held)
+		h := g.Held
+		h.To = target.Worker
+		out.Revoke = append(out.Revoke, h)
 		done = true
 	}
 	if target.Worker == "" || session == 0 || atTarget || len(keep) > 0 && !available || slices.ContainsFunc(keep, fit) {

@@ -12,5 +12,6 @@
 //	replica 3 ─┘
 //
 // It decides nothing itself, and it listens nowhere: ReadyHandler is for the
-// service to serve.
+// service to serve, Node.Cluster answers who runs what, and rota --etcd --root looks
+// into a cluster from outside. docs/peer.md is for users of the old escheduler.
 package peer

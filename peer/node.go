@@ -1,6 +1,7 @@
 package peer
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,14 +11,14 @@ import (
 
 	"github.com/rota-project/rota"
 	"github.com/rota-project/rota/scheduler"
-	"github.com/rota-project/rota/source"
+	"github.com/rota-project/rota/scheduler/source"
 	"github.com/rota-project/rota/store"
 	"github.com/rota-project/rota/store/etcd"
 	"github.com/rota-project/rota/worker"
 )
 
-// ErrWorkerNumExceedMaximum is what Run returns when the cluster has
-// Config.MaxNumNodes replicas already.
+// ErrWorkerNumExceedMaximum is what Err says while the cluster has Config.MaxNumNodes
+// replicas already, and what Run returns after Config.JoinWait.
 var ErrWorkerNumExceedMaximum = rota.ErrTooManyWorkers
 
 // sourceName is the name under which the generator's tasks are kept.
@@ -32,7 +33,7 @@ type Node struct {
 	ran    bool
 	cancel context.CancelFunc
 	ended  chan struct{}
-	err    error
+	err    error                // what Run has returned, or why there is no store yet
 	sched  *scheduler.Scheduler // nil until the store is open
 	store  store.Store
 }
@@ -46,7 +47,7 @@ func New(c Config) (*Node, error) {
 	n := &Node{cfg: c, ended: make(chan struct{})}
 	n.worker, err = worker.New(worker.Config{
 		Name: c.Name, Zone: c.Zone, Labels: c.Labels, Capacity: c.Capacity, MaxTasks: c.MaxTasks, Strength: c.Strength,
-		Connect: n.connect, Logger: c.Logger,
+		Connect: n.connect, RoomWait: cmp.Or(c.JoinWait, -1), Exit: c.Exit, Logger: c.Logger,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("peer: %w", err)
@@ -69,14 +70,21 @@ func (n *Node) connect(ctx context.Context, _ []string) (worker.Stream, error) {
 func (n *Node) HandleTask(kind string, f worker.TaskFunc) error { return n.worker.HandleTask(kind, f) }
 
 // WatchTask gives a channel of events, a task given or taken away, in place of
-// HandleTask; it is called once, before Run. See worker.Worker.Watch.
+// HandleTask; it is called once, before Run. A task counts as stopped as soon as its
+// event was received; see worker.Worker.Watch.
 func (n *Node) WatchTask() (<-chan worker.Event, error) { return n.worker.Watch() }
+
+// WatchTaskUntilDone is WatchTask for tasks that must never run twice at once: each
+// event of a task that was taken is answered by its Done; see
+// worker.Worker.WatchUntilDone.
+func (n *Node) WatchTaskUntilDone() (<-chan worker.Event, error) { return n.worker.WatchUntilDone() }
 
 // Run takes part until ctx ends or Stop is called, then leaves in order: what
 // runs here is handed over first. While etcd is not there it tries again. It
 // returns nil after leaving, else an error that says why it cannot take part:
-// ErrWorkerNumExceedMaximum, rota.ErrNameAlive, a *rota.FieldError,
-// rota.ErrNewerVersion. It can be called once.
+// ErrWorkerNumExceedMaximum (after Config.JoinWait), rota.ErrNameAlive, a
+// *rota.FieldError, rota.ErrNewerVersion, worker.ErrOutlived (see Config.Exit). It can
+// be called once.
 func (n *Node) Run(ctx context.Context) error {
 	n.mu.Lock()
 	if n.ran {
@@ -105,13 +113,13 @@ func (n *Node) run(ctx context.Context) (err error) {
 	sched, err := scheduler.New(scheduler.Config{
 		Store: st, Name: c.Name, Lease: c.TTL, Interval: c.Interval, Timeout: c.Timeout, Debounce: c.ReBalanceWait,
 		MaxWorkers: c.MaxNumNodes, BarrierWorkers: c.Gather, BarrierWait: c.GatherWait, Placement: c.Placement,
-		Sources: []*source.Source{source.Func(sourceName, c.Generator)}, Logger: c.Logger,
+		Sources: []*source.Source{source.Func(sourceName, c.Generator)}, Hold: cmp.Or(c.Hold, 1), HoldFor: c.HoldFor, Logger: c.Logger,
 	})
 	if err != nil {
 		return fmt.Errorf("peer: %w", err)
 	}
 	n.mu.Lock()
-	n.sched, n.store = sched, st
+	n.sched, n.store, n.err = sched, st, nil
 	n.mu.Unlock()
 
 	// The scheduler outlives the worker: it is what the worker says farewell to.
@@ -149,10 +157,13 @@ func (n *Node) open(ctx context.Context) (st store.Store, closer func() error, e
 			return nil, nil, fmt.Errorf("peer: %w", err)
 		}
 		n.cfg.Logger.Error("etcd is not there, trying again", "error", err)
+		n.mu.Lock()
+		n.err = fmt.Errorf("peer: %w", err)
+		n.mu.Unlock()
 	}
 }
 
-// Start is Run in the background.
+// Start is Run in the background; Err and Done tell what becomes of it.
 func (n *Node) Start() { go func() { _ = n.Run(context.Background()) }() }
 
 // Stop has the replica leave in order and waits for it, or for ctx. It may be
@@ -174,6 +185,24 @@ func (n *Node) Stop(ctx context.Context) error {
 		return n.err
 	case <-ctx.Done():
 		return fmt.Errorf("peer: stop: %w", ctx.Err())
+	}
+}
+
+// Done is closed when Run has returned.
+func (n *Node) Done() <-chan struct{} { return n.ended }
+
+// Err says why the replica does not take part: what Run has returned or, while it
+// goes on trying, that etcd is not there, ErrWorkerNumExceedMaximum, rota.ErrNameAlive
+// or worker.ErrLeaseEnded. It is nil while all is well, and after an orderly end.
+func (n *Node) Err() error {
+	n.mu.Lock()
+	err := n.err
+	n.mu.Unlock()
+	select {
+	case <-n.ended:
+		return err
+	default:
+		return cmp.Or(err, n.worker.Err())
 	}
 }
 

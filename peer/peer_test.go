@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -13,6 +14,8 @@ import (
 	"time"
 
 	"github.com/rota-project/rota"
+	"github.com/rota-project/rota/internal/store/faulty"
+	"github.com/rota-project/rota/ownership"
 	"github.com/rota-project/rota/peer"
 	"github.com/rota-project/rota/store"
 	"github.com/rota-project/rota/store/etcd"
@@ -111,6 +114,8 @@ func TestReplicas(t *testing.T) {
 			if got := len(n.Tasks()); got != 10 {
 				t.Errorf("%s runs %d, want 10", n.Name(), got)
 			}
+			synctest.Wait()
+			wholeCluster(t, n, r)
 			if n.Leads() {
 				leaders++
 			}
@@ -124,12 +129,12 @@ func TestReplicas(t *testing.T) {
 			t.Errorf("%d leaders", leaders)
 		}
 
-		late := newNode(t, st, "late", &l, peer.Config{MaxNumNodes: 3})
+		late := newNode(t, st, "late", &l, peer.Config{MaxNumNodes: 3, JoinWait: time.Second})
 		if err := late.HandleTask("", r.on("late")); err != nil {
 			t.Fatal(err)
 		}
-		if err := late.Run(t.Context()); !errors.Is(err, peer.ErrWorkerNumExceedMaximum) {
-			t.Errorf("a fourth replica of three: %v", err)
+		if err := late.Run(t.Context()); !errors.Is(err, peer.ErrWorkerNumExceedMaximum) || !errors.Is(late.Err(), err) {
+			t.Errorf("a fourth replica of three: %v, %v", err, late.Err())
 		}
 
 		// A list that cannot be had leaves everything as it is.
@@ -173,6 +178,25 @@ func TestReplicas(t *testing.T) {
 	})
 }
 
+// wholeCluster checks that a replica knows who runs what in all of them.
+func wholeCluster(t *testing.T, n *peer.Node, r *runs) {
+	t.Helper()
+	c, err := n.Cluster()
+	if err != nil || c.Leader == "" || len(c.Replicas) != 3 || !c.AllRunning || time.Since(c.AsOf) > time.Second || len(c.Instances) != r.total() {
+		t.Errorf("%s knows of the cluster: %+v, %v", n.Name(), c, err)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, p := range c.Instances {
+		if p.Replica != r.by[p.Task] || p.State != ownership.Running || p.Generation == 0 {
+			t.Errorf("%s knows of %s: %+v, and it runs on %s", n.Name(), p.Task, p, r.by[p.Task])
+		}
+	}
+	if key := n.ElectionKey(); key != "rota/peers/test/leader" {
+		t.Errorf("election key %q", key)
+	}
+}
+
 func TestWatchTask(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -198,7 +222,6 @@ func TestWatchTask(t *testing.T) {
 					taken++
 				}
 				mu.Unlock()
-				e.Done()
 			}
 		}()
 		if !n.TryLeaveBarrier(time.Minute) {
@@ -227,6 +250,9 @@ func TestBadConfig(t *testing.T) {
 		"max_num_nodes": func(c *peer.Config) { c.MaxNumNodes = -1 },
 		"ttl":           func(c *peer.Config) { c.TTL = -1 },
 		"gather":        func(c *peer.Config) { c.Gather = -1 },
+		"join_wait":     func(c *peer.Config) { c.JoinWait = -1 },
+		"hold":          func(c *peer.Config) { c.Hold = 2 },
+		"hold_for":      func(c *peer.Config) { c.HoldFor = -1 },
 		"name":          func(c *peer.Config) { c.Name = "two words" },
 	} {
 		c := good
@@ -259,5 +285,162 @@ func TestStopBeforeStart(t *testing.T) {
 	}
 	if err := n.NotifySchedule(t.Context(), ""); err == nil {
 		t.Error("notified without running")
+	}
+	if c, err := n.Cluster(); err == nil {
+		t.Errorf("knows of the cluster without running: %+v", c)
+	}
+}
+
+// TestReplacement: where the cluster is full, the replacement of a replica that was
+// killed says why it does not take part, and does when the lease of the other is over.
+func TestReplacement(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		st := memory.New()
+		t.Cleanup(func() { st.Close() })
+		var l list
+		l.n.Store(4)
+		broken := faulty.New(st, nil) // the way to the store of the one that is killed
+		t.Cleanup(broken.Close)
+		var nodes []*peer.Node
+		for i, s := range []store.Store{st, broken} {
+			n := newNode(t, s, fmt.Sprintf("r%d", i), &l, peer.Config{MaxNumNodes: 2})
+			if err := n.HandleTask("", func(ctx context.Context, _ worker.Assigned) error { <-ctx.Done(); return nil }); err != nil {
+				t.Fatal(err)
+			}
+			n.Start()
+			nodes = append(nodes, n)
+		}
+		for _, n := range nodes {
+			if !n.TryLeaveBarrier(time.Minute) || n.Err() != nil {
+				t.Fatalf("%s: %v", n.Name(), n.Err())
+			}
+		}
+		broken.Set(faulty.Down) // kill -9
+		began := time.Now()
+		next := newNode(t, st, "r2", &l, peer.Config{MaxNumNodes: 2})
+		if err := next.HandleTask("", func(ctx context.Context, _ worker.Assigned) error { <-ctx.Done(); return nil }); err != nil {
+			t.Fatal(err)
+		}
+		next.Start()
+		time.Sleep(time.Second)
+		if err := next.Err(); !errors.Is(err, peer.ErrWorkerNumExceedMaximum) || next.Status() != worker.StatusNew {
+			t.Errorf("while the other's lease lasts: %s, %v", next.Status(), err)
+		}
+		for next.Status() != worker.StatusLeftBarrier && time.Since(began) < time.Minute {
+			time.Sleep(100 * time.Millisecond)
+		}
+		if d := time.Since(began); d > 6*time.Second || next.Err() != nil {
+			t.Errorf("it joined after %v: %v", d, next.Err())
+		}
+		time.Sleep(time.Second)
+		if n := len(next.Tasks()); n != 2 || !next.IsAllRunning() {
+			t.Errorf("the replacement runs %d; all run: %v", n, next.IsAllRunning())
+		}
+		select {
+		case <-next.Done():
+			t.Error("it is done before it has ended")
+		default:
+		}
+		broken.Set(faulty.Up)
+	})
+}
+
+// TestOutlived: a replica whose tasks do not stop when its lease ends says so, and
+// the service decides what becomes of the process.
+func TestOutlived(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		under := memory.New()
+		t.Cleanup(func() { under.Close() })
+		st := faulty.New(under, nil)
+		t.Cleanup(st.Close)
+		var l list
+		l.n.Store(1)
+		var code atomic.Int64
+		n, err := peer.New(peer.Config{Store: st, Root: "r", Generator: l.generate, Exit: func(c int) { code.Store(int64(c)) }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		free := make(chan struct{})
+		if err := n.HandleTask("", func(context.Context, worker.Assigned) error { <-free; return nil }); err != nil {
+			t.Fatal(err)
+		}
+		n.Start()
+		if !n.TryLeaveBarrier(time.Minute) {
+			t.Fatal("not all tasks run")
+		}
+		st.Set(faulty.Down)
+		<-n.Done()
+		if err := n.Err(); !errors.Is(err, worker.ErrOutlived) || code.Load() != worker.ExitFenced || n.Status() != worker.StatusDead {
+			t.Errorf("%s: %v, status %d", n.Status(), err, code.Load())
+		}
+		close(free)
+	})
+}
+
+// TestShrunkList: what the generator says is taken, however little is left, unless the
+// service asks for such lists to be held.
+func TestShrunkList(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		hold float64
+		want int
+	}{"as it is": {0, 0}, "held": {0.5, 10}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				st := memory.New()
+				t.Cleanup(func() { st.Close() })
+				var l list
+				l.n.Store(10)
+				r := &runs{t: t, by: map[string]string{}}
+				n := newNode(t, st, "r", &l, peer.Config{Hold: c.hold, HoldFor: time.Hour})
+				if err := n.HandleTask("", r.on("r")); err != nil {
+					t.Fatal(err)
+				}
+				n.Start()
+				if !n.TryLeaveBarrier(time.Minute) {
+					t.Fatal("not all tasks run")
+				}
+				l.n.Store(0)
+				if err := n.NotifySchedule(t.Context(), "a test"); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(5 * time.Second)
+				if got := r.total(); got != c.want {
+					t.Errorf("%d tasks run, want %d", got, c.want)
+				}
+				time.Sleep(2 * time.Hour)
+				if got := r.total(); got != 0 {
+					t.Errorf("after the time of holding %d tasks run", got)
+				}
+			})
+		})
+	}
+}
+
+// TestNoEtcd: a replica that does not find its etcd says so, goes on trying, and can
+// be stopped.
+func TestNoEtcd(t *testing.T) {
+	t.Parallel()
+	var l list
+	n, err := peer.New(peer.Config{
+		Etcd: etcd.Config{Endpoints: []string{"127.0.0.1:1"}, DialTimeout: 20 * time.Millisecond}, Root: "r", Generator: l.generate,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.Start()
+	for deadline := time.Now().Add(30 * time.Second); n.Err() == nil; time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("it does not say that etcd is not there")
+		}
+	}
+	if text := n.Err().Error(); !strings.Contains(text, "no answer from 127.0.0.1:1") || n.Status() != worker.StatusNew || n.IsAllRunning() {
+		t.Errorf("%s: %s", n.Status(), text)
+	}
+	if err := n.Stop(t.Context()); err != nil || n.Err() != nil {
+		t.Errorf("Stop: %v, then Err: %v", err, n.Err())
 	}
 }

@@ -1,6 +1,10 @@
 package placement
 
-import "slices"
+import (
+	"slices"
+
+	"github.com/rota-project/rota"
+)
 
 // balance moves instances from workers above the mean to workers below it, one
 // at a time, while that makes the fuller of the two emptier. The sum of squared
@@ -61,7 +65,7 @@ func (s *pass) relieve(mean, slack float64) {
 		if weight, equal := p.equalWeights(); equal && s.sameStrength && !s.gains(d, r, weight, mean) {
 			break // nor would a less full worker gain
 		}
-		if !s.give(d, r, mean, evensLoad) && !s.giveByDomain(d, mean) && !s.swapAway(d, mean) {
+		if !s.give(d, r, mean, rota.EvensLoad) && !s.giveByDomain(d, mean) && !s.swapAway(d, mean) {
 			high.hold(leaf)
 		}
 	}
@@ -87,7 +91,7 @@ func (s *pass) giveByDomain(d int32, mean float64) bool {
 	for _, n := range domains {
 		tr := s.emptiest(n)
 		tr.restore(p.level)
-		if r, _ := tr.best(); r != none && r != d && s.give(d, r, mean, evensLoad) {
+		if r, _ := tr.best(); r != none && r != d && s.give(d, r, mean, rota.EvensLoad) {
 			return true
 		}
 	}
@@ -117,7 +121,7 @@ func (s *pass) fill(mean, slack float64) {
 				}
 				break
 			}
-			if done = s.give(d, r, mean, fillsUp); done {
+			if done = s.give(d, r, mean, rota.FillsUp); done {
 				break
 			}
 			high.hold(giver)
@@ -146,7 +150,7 @@ func (s *pass) gains(d, r int32, weight, mean float64) bool {
 }
 
 // give moves the instance that suits best from d to r, if one may go.
-func (s *pass) give(d, r int32, mean float64, code reasonCode) bool {
+func (s *pass) give(d, r int32, mean float64, code rota.ReasonCode) bool {
 	if d == r || !s.mayMoveAt(d, 1) || !s.mayMoveAt(r, 1) {
 		return false
 	}
@@ -156,7 +160,7 @@ func (s *pass) give(d, r int32, mean float64, code reasonCode) bool {
 	}
 	p := s.p
 	arg := d
-	if code == fillsUp {
+	if code == rota.FillsUp {
 		arg = r
 	}
 	t := &p.tasks[p.insts[i].task]
@@ -294,7 +298,7 @@ func (s *pass) mayGo(t *task, i, d, r int32) bool {
 			if !p.feasible(j, r) {
 				return false
 			}
-			s.move(j, r, cause{evensLoad, d})
+			s.move(j, r, cause{rota.EvensLoad, d})
 		}
 		return true
 	})

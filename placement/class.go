@@ -41,19 +41,19 @@ func (d *domain) set(w int32, in bool) {
 }
 
 // admits evaluates the rules for one worker and names the one in the way.
-func (d *domain) admits(w *rota.Worker) (ok bool, rule string) {
+func (d *domain) admits(w *rota.Worker) (ok bool, o Obstacle) {
 	if d.pinned != "" && d.pinned != w.Name {
-		return false, "are not " + d.pinned + ", to which it is pinned"
+		return false, Obstacle{Code: NotNamed, Name: d.pinned}
 	}
 	if (w.Kinds != nil || rota.IsProgramKind(d.kind)) && !slices.Contains(w.Kinds, d.kind) {
-		return false, "lack kind " + d.kind
+		return false, Obstacle{Code: LacksKind, Name: d.kind}
 	}
 	for _, c := range d.require {
 		if !c.Met(w) {
-			return false, "do not meet " + c.String()
+			return false, Obstacle{Code: FailsLabel, Name: c.String()}
 		}
 	}
-	return true, ""
+	return true, o
 }
 
 // class is what tasks with the same kind and rules share.
@@ -286,7 +286,9 @@ func (p *Planner) demandOf(resources map[string]float64) int32 {
 			p.resources = append(p.resources, name)
 			p.resourceByName[name] = n
 			for i := range p.workers {
-				p.workers[i].room = append(p.workers[i].room, p.workers[i].roomFor(name))
+				r := p.workers[i].roomFor(name)
+				r.used = p.claims[p.workers[i].name].taken[name]
+				p.workers[i].room = append(p.workers[i].room, r)
 			}
 		}
 		if a := toAmount(v); a != (amount{}) {

@@ -21,7 +21,7 @@ func (p *Planner) Clone() *Planner {
 		c.workers[i].list = slices.Clone(p.workers[i].list)
 		c.workers[i].room = slices.Clone(p.workers[i].room)
 	}
-	c.byName, c.strays = maps.Clone(p.byName), maps.Clone(p.strays)
+	c.byName, c.strays, c.claims = maps.Clone(p.byName), maps.Clone(p.strays), maps.Clone(p.claims)
 	c.groups, c.keys, c.gangs = p.groups.clone(), p.keys.clone(), p.gangs.clone()
 	c.watch, c.followed, c.shyCount = maps.Clone(p.watch), maps.Clone(p.followed), maps.Clone(p.shyCount)
 	c.shunned = maps.Clone(p.shunned)

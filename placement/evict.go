@@ -1,6 +1,10 @@
 package placement
 
-import "slices"
+import (
+	"slices"
+
+	"github.com/rota-project/rota"
+)
 
 // look turns suspects into workers that have to be looked through.
 func (p *Planner) look() {
@@ -37,7 +41,7 @@ func (s *pass) evict() {
 		k := &p.workers[w]
 		if k.gone {
 			for len(k.list) > 0 {
-				s.move(k.list[len(k.list)-1].inst, none, cause{workerGone, w})
+				s.move(k.list[len(k.list)-1].inst, none, cause{rota.WorkerGone, w})
 			}
 			continue
 		}
@@ -61,7 +65,7 @@ func (s *pass) drain(w int32) {
 		if s.mayTake(e.inst) {
 			s.countTake(e.inst, 1)
 			s.from(e.inst, w)
-			s.move(e.inst, none, cause{workerDrains, w})
+			s.move(e.inst, none, cause{rota.WorkerDrains, w})
 		}
 	}
 }
@@ -84,16 +88,16 @@ func (s *pass) sift(w int32) {
 		t := &p.tasks[p.insts[i].task]
 		switch {
 		case !p.domains[p.classes[t.class].domain].has(w):
-			s.move(i, none, cause{ruleForbids, w})
+			s.move(i, none, cause{rota.RuleForbids, w})
 		case p.twin(t, i, w):
-			s.move(i, none, cause{hasTwin, w})
+			s.move(i, none, cause{rota.ReplicaThere, w})
 		case p.split(t, i) && s.keyHome(t, i-t.first) != w:
 			s.split = append(s.split, i)
 		}
 	}
 	for k := len(list) - 1; k >= 0 && p.overfull(w); k-- {
 		if i := list[k].inst; p.insts[i].worker == w && p.relieves(i, w) {
-			s.move(i, none, cause{overCapacity, w})
+			s.move(i, none, cause{rota.OverCapacity, w})
 		}
 	}
 }
@@ -109,10 +113,10 @@ func (s *pass) gather() {
 			continue
 		}
 		mark := len(s.steps)
-		s.move(i, none, cause{keyTogether, t.key})
+		s.move(i, none, cause{rota.KeepsKeyTogether, t.key})
 		if !s.settleKey(t, i) {
 			s.undo(mark)
-			s.waiting = append(s.waiting, waiting{i, "stays on " + p.workers[w].name + " for now: " + p.countRules(i)})
+			s.waiting = append(s.waiting, waiting{i, rota.StaysForNow, why{reason: "stays on " + p.workers[w].name + " for now: " + p.countRules(i).reason}})
 		}
 	}
 	s.split = s.split[:0]

@@ -8,7 +8,7 @@ func (p *Planner) feasible(i, w int32) bool {
 		return false
 	}
 	return p.fits(t, w) && !p.twin(t, i, w) &&
-		(len(p.shunned) == 0 && !p.classes[t.class].complex || p.company(t, i, w) == "")
+		(len(p.shunned) == 0 && !p.classes[t.class].complex || !p.company(t, i, w).stands())
 }
 
 // fits reports whether w has room for one more instance of t.
@@ -26,7 +26,7 @@ func (w *worker) full() bool { return len(w.list) >= int(w.max) }
 func (p *Planner) lacks(t *task, w int32) int32 {
 	k := &p.workers[w]
 	for _, n := range p.demands[t.demand].amounts {
-		if r := &k.room[n.resource]; r.counted && r.capacity.less(r.used.plus(n.amount)) {
+		if !k.room[n.resource].fits(n.amount) {
 			return n.resource
 		}
 	}
@@ -83,32 +83,47 @@ func (p *Planner) sibling(m, index int32) int32 {
 	return none
 }
 
-// inTheWay names the rule that keeps i from w in words that follow a number of
-// workers, or "" if there is none.
-func (p *Planner) inTheWay(i, w int32) string {
+// inTheWay is what keeps i from w, or none.
+func (p *Planner) inTheWay(i, w int32) Obstacle {
 	t := &p.tasks[p.insts[i].task]
 	k := &p.workers[w]
 	switch {
 	case k.gone:
-		return "are gone"
+		return Obstacle{Code: Gone}
 	case k.spec.Draining:
-		return "are draining"
+		return Obstacle{Code: Draining}
 	case k.spec.Cordoned:
-		return "are cordoned"
+		return Obstacle{Code: Cordoned}
 	}
-	if ok, rule := p.domains[p.classes[t.class].domain].admits(&k.spec); !ok {
-		return rule
+	if ok, o := p.domains[p.classes[t.class].domain].admits(&k.spec); !ok {
+		return o
 	}
 	switch {
 	case p.twin(t, i, w):
-		return "hold another instance of it"
+		return Obstacle{Code: HoldsReplica}
 	case k.full():
-		return "hold as many tasks as they take"
+		return Obstacle{Code: TasksFull}
 	}
 	if t.demand != none {
 		if r := p.lacks(t, w); r != none {
-			return "have too little " + p.resources[r] + " left"
+			return k.room[r].lack(p.resources[r], p.needs(t, r))
 		}
 	}
-	return p.company(t, i, w)
+	c := p.company(t, i, w)
+	if !c.stands() {
+		return Obstacle{}
+	}
+	return Obstacle{Code: c.code, Name: c.of.String()}
+}
+
+// needs is how much t needs of a resource.
+func (p *Planner) needs(t *task, resource int32) amount {
+	if t.demand != none {
+		for _, n := range p.demands[t.demand].amounts {
+			if n.resource == resource {
+				return n.amount
+			}
+		}
+	}
+	return amount{}
 }

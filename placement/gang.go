@@ -1,6 +1,10 @@
 package placement
 
-import "slices"
+import (
+	"slices"
+
+	"github.com/rota-project/rota"
+)
 
 // settleGang places all of a gang that is nowhere, or nothing; then what runs of
 // it stops: all of these or none.
@@ -23,10 +27,15 @@ func (s *pass) settleGang(g int32) bool {
 			}
 		}
 		if len(again) == len(left) {
-			reason := text("gang %s of %d: %s fits nowhere: %s", p.gangs.all[g].name, len(absent)+len(present), p.instance(again[0].inst), s.whyNowhere(again[0].inst))
+			i := again[0].inst
+			reason := text("gang %s of %d: %s fits nowhere", p.gangs.all[g].name, len(absent)+len(present), p.instance(i))
+			if with := len(absent) - len(left); with > 0 {
+				reason += text(" beside %s of it", plural(with, "other"))
+			}
+			reason += ": " + p.countRules(i).reason
 			s.undo(mark)
 			s.displaced = s.displaced[:displaced]
-			s.gangs[g] = reason
+			s.gangs[g] = reason + s.sumsOf(absent)
 			break
 		}
 		left = again
@@ -41,6 +50,37 @@ func (s *pass) settleGang(g int32) bool {
 		}
 	}
 	return false
+}
+
+// sumsOf says of which resources some instances, which are nowhere, need more
+// together than all workers have left.
+func (s *pass) sumsOf(list []entry) string {
+	p := s.p
+	need := map[int32]amount{}
+	for _, e := range list {
+		if d := p.tasks[p.insts[e.inst].task].demand; d != none {
+			for _, n := range p.demands[d].amounts {
+				need[n.resource] = need[n.resource].plus(n.amount)
+			}
+		}
+	}
+	said := ""
+	for _, r := range sortedBy(need, func(r int32) string { return p.resources[r] }) {
+		var left amount
+		counted := true
+		for _, w := range s.ready {
+			room := &p.workers[w].room[r]
+			if !room.counted {
+				counted = false
+			} else if room.used.less(room.capacity) {
+				left = left.plus(room.capacity.minus(room.used))
+			}
+		}
+		if counted && left.less(need[r]) {
+			said += text("; together they need %s %s, all workers have %s left", amountText(need[r].float()), p.resources[r], amountText(left.float()))
+		}
+	}
+	return said
 }
 
 // gang returns what of a gang is nowhere and what is somewhere, in the order of
@@ -73,7 +113,7 @@ func (s *pass) breakGang(g int32) {
 	}
 	for _, e := range present {
 		s.waiting = slices.DeleteFunc(s.waiting, func(w waiting) bool { return w.inst == e.inst })
-		s.waiting = append(s.waiting, waiting{e.inst, s.gangs[g]})
-		s.move(e.inst, none, cause{gangBroken, g})
+		s.waiting = append(s.waiting, waiting{e.inst, rota.GangWaits, why{reason: s.gangs[g]}})
+		s.move(e.inst, none, cause{rota.GangBroken, g})
 	}
 }

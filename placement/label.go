@@ -108,6 +108,9 @@ func ParseCondition(s string) (Condition, error) {
 	return Condition{label: label, op: op, values: slices.Compact(values)}, nil
 }
 
+// Label is the label that the condition is about.
+func (c Condition) Label() string { return c.label }
+
 // String returns the condition in its plainest form; parsing that gives the
 // same condition again.
 func (c Condition) String() string {

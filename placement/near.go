@@ -4,6 +4,8 @@ import (
 	"math"
 	"slices"
 	"strings"
+
+	"github.com/rota-project/rota"
 )
 
 // target is what an affinity names: a task or a group.
@@ -132,9 +134,16 @@ func (p *Planner) waits(x target, t *task) bool {
 	return true
 }
 
-// company reports which required affinity stands between i and w, in words
-// that follow a number of workers, or "".
-func (p *Planner) company(t *task, i, w int32) string {
+// bar is a required affinity that stands between an instance and a worker.
+type bar struct {
+	code Code
+	of   target
+}
+
+func (b bar) stands() bool { return b.code != "" }
+
+// company reports which required affinity stands between i and w, if any.
+func (p *Planner) company(t *task, i, w int32) bar {
 	for _, a := range p.classes[t.class].affinity {
 		if !a.required {
 			continue
@@ -142,13 +151,13 @@ func (p *Planner) company(t *task, i, w int32) string {
 		there := p.on(a.target, w, i) > 0
 		switch {
 		case a.anti && there:
-			return "hold " + a.String() + ", which it keeps away from"
+			return bar{KeptApart, a.target}
 		case !a.anti && !there && (p.waits(a.target, t) || p.anywhere(a.target, i)):
-			return "do not hold " + a.String() + ", which it has to be with"
+			return bar{LacksCompany, a.target}
 		}
 	}
 	if len(p.shunned) == 0 {
-		return ""
+		return bar{}
 	}
 	group := ""
 	if t.group != none {
@@ -164,11 +173,11 @@ func (p *Planner) company(t *task, i, w int32) string {
 				n--
 			}
 			if n > 0 {
-				return "hold what keeps away from " + x.String()
+				return bar{KeepsAway, x}
 			}
 		}
 	}
-	return ""
+	return bar{}
 }
 
 func (x target) String() string {
@@ -335,7 +344,7 @@ func (s *pass) reunite() bool {
 		t := &p.tasks[n]
 		for i := t.first; i < t.first+t.n; i++ {
 			w := p.insts[i].worker
-			if w == none || p.workers[w].gone || p.company(t, i, w) == "" || s.parted[i] {
+			if w == none || p.workers[w].gone || !p.company(t, i, w).stands() || s.parted[i] {
 				continue
 			}
 			apart := false
@@ -352,13 +361,13 @@ func (s *pass) reunite() bool {
 			}
 			s.parted[i] = true // once a pass, so that two cannot chase each other
 			mark := len(s.steps)
-			s.move(i, none, cause{company, w})
+			s.move(i, none, cause{rota.WrongCompany, w})
 			if crowded := p.crowded(t, i, w); crowded || s.settleOne(p.entryOf(i)) {
 				found = found || crowded
 				continue
 			}
 			s.undo(mark)
-			s.waiting = append(s.waiting, waiting{i, "stays on " + p.workers[w].name + " for now: " + p.countRules(i)})
+			s.waiting = append(s.waiting, waiting{i, rota.StaysForNow, why{reason: "stays on " + p.workers[w].name + " for now: " + p.countRules(i).reason}})
 		}
 	}
 	return found
@@ -371,7 +380,7 @@ func (p *Planner) crowded(t *task, i, w int32) bool {
 			return true
 		}
 	}
-	return strings.HasPrefix(p.company(t, i, w), "hold what")
+	return p.company(t, i, w).code == KeepsAway
 }
 
 // from remembers where a running instance goes back to if nothing else may

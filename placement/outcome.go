@@ -45,8 +45,8 @@ func (s *pass) finals(steps []step) []step {
 		}
 		if f.from == none {
 			f.why = cause{} // it was nowhere, whatever happened on the way
-		} else if !f.why.code.forced() {
-			if c, ok := s.evicted[f.inst]; ok && c.code.forced() {
+		} else if !forced(f.why.code) {
+			if c, ok := s.evicted[f.inst]; ok && forced(c.code) {
 				f.why = c // it had to go; balance only chose where to
 			}
 		}
@@ -84,7 +84,7 @@ func (s *pass) finish(before, after float64) rota.Plan {
 		if f.to != none {
 			m.To = p.workers[f.to].name
 		}
-		m.Reason, m.Forced = s.words(f.why), f.why.code.forced()
+		m.Reason, m.Forced, m.Code = s.words(f.why), forced(f.why.code), f.why.code
 	}
 	for i := range plan.Moves {
 		switch m := &plan.Moves[i]; {
@@ -101,7 +101,7 @@ func (s *pass) finish(before, after float64) rota.Plan {
 	if len(s.waiting) > 0 {
 		plan.Waiting = make([]rota.Waiting, len(s.waiting))
 		for k, w := range s.waiting {
-			plan.Waiting[k] = rota.Waiting{Instance: p.instance(w.inst), Reason: w.reason}
+			plan.Waiting[k] = rota.Waiting{Instance: p.instance(w.inst), Reason: w.reason, Code: w.code, Obstacle: string(w.most)}
 		}
 	}
 	p.last = lastPlan{version: p.version, finals: finals, stops: stops}
@@ -132,7 +132,7 @@ const large = 1 << 14
 // stops are the moves of instances that no task declares.
 func (s *pass) stops(moves []rota.Move) []rota.Move {
 	for i, st := range s.p.strays {
-		moves = append(moves, rota.Move{Instance: i, From: st.worker, Reason: st.reason, Forced: true})
+		moves = append(moves, rota.Move{Instance: i, From: st.worker, Reason: st.reason, Forced: true, Code: rota.Undeclared})
 	}
 	slices.SortFunc(moves, func(a, b rota.Move) int { return a.Instance.Compare(b.Instance) })
 	return moves
@@ -157,7 +157,7 @@ func (p *Planner) Commit(plan rota.Plan) {
 	_, equal := p.equalWeights() // then no worker both gives and takes
 	for _, f := range l.finals {
 		p.assign(f.inst, f.to)
-		if !equal && f.from != none && !f.why.code.forced() {
+		if !equal && f.from != none && !forced(f.why.code) {
 			if p.left == nil {
 				p.left = map[pair]struct{}{}
 			}

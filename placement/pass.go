@@ -53,7 +53,7 @@ type pass struct {
 	marks   []uint64
 	touched int32 // keeps reads for their own sake from being left out
 	reasons map[cause]string
-	whys    map[profile]string
+	whys    map[profile]why
 }
 
 // step is one tentative move.
@@ -64,13 +64,20 @@ type step struct {
 
 // cause is a reason before anybody asks for its words.
 type cause struct {
-	code reasonCode
+	code rota.ReasonCode
 	arg  int32 // a worker or a key, or what the code needs
 }
 
 type waiting struct {
-	inst   int32
+	inst int32
+	code rota.ReasonCode
+	why
+}
+
+// why is what keeps an instance from all workers, in words, and from most of them.
+type why struct {
 	reason string
+	most   Code
 }
 
 // begin looks at the workers.
@@ -310,7 +317,7 @@ func (s *pass) brake() {
 	}
 	s.inOrder(s.pending)
 	for _, e := range s.pending {
-		s.waiting = append(s.waiting, waiting{e.inst, reason})
+		s.waiting = append(s.waiting, waiting{e.inst, rota.Braked, why{reason: reason}})
 	}
 }
 

@@ -1,9 +1,13 @@
 package placement
 
 import (
+	"cmp"
+	"iter"
 	"math"
 	"slices"
 	"strings"
+
+	"github.com/rota-project/rota"
 )
 
 // place gives everything that is nowhere a worker, in the order of turns.
@@ -92,20 +96,22 @@ func (s *pass) stayNowhere(e entry) {
 	i := e.inst
 	t := &p.tasks[p.insts[i].task]
 	gang := p.classes[t.class].gang
+	code, y := rota.GangWaits, why{}
 	reason, ok := s.gangs[gang]
 	if !ok {
-		reason = s.whyNowhere(i)
+		code, y = rota.NoPlace, s.whyNowhere(i)
+		reason = y.reason
 	}
 	w, had := s.origin[i]
 	back := had && !p.crowded(t, i, w)
 	if back {
-		reason = "stays on " + p.workers[w].name + " for now: " + reason
+		code, y, reason = rota.StaysForNow, why{}, "stays on "+p.workers[w].name+" for now: "+reason
 	} else if had && gang != none {
 		s.breakGang(gang)
 	}
-	s.waiting = append(s.waiting, waiting{i, reason})
+	s.waiting = append(s.waiting, waiting{i, code, why{reason, y.most}})
 	if back {
-		s.move(i, w, cause{comesBack, w})
+		s.move(i, w, cause{rota.ComesBack, w})
 		return
 	}
 	if p.insts[i].pos == none {
@@ -220,20 +226,34 @@ func (s *pass) scan(t *task, i int32) int32 {
 }
 
 // settleKey places everything of i's key and index together: where the rest
-// of it is if that may be, else where the hash says, among the workers that
-// the weight still leaves below the mean (bounded loads, after Mirrokni,
-// Thorup, Zadimoghaddam 2018, over rendezvous hashing, Thaler, Ravishankar 1996).
+// of it is if that may be, else where keyPlaces says. Indices of a key can be in
+// each other's way, as no worker runs two instances of a task: if nothing else
+// helps, all are dealt anew.
 func (s *pass) settleKey(t *task, i int32) bool {
 	p := s.p
 	index := i - t.first
-	all := p.bundle(t, index)
-	weight := amount{}
-	for _, j := range all {
-		weight = weight.plus(toAmount(p.tasks[p.insts[j].task].weight))
-	}
 	if home := s.keyHome(t, index); home != none && p.workers[home].ready() && p.feasible(i, home) {
 		s.move(i, home, s.whyMoved(i))
 		return true
+	}
+	all := p.bundle(t, index)
+	for w := range s.keyPlaces(t, index, all) {
+		if s.moveTogether(all, w, t.key) {
+			return true
+		}
+	}
+	return s.redeal(t)
+}
+
+// keyPlaces goes through the workers for what has t's key and the index: as the
+// hash says, among those that its weight still leaves below the mean (bounded
+// loads, after Mirrokni, Thorup, Zadimoghaddam 2018, over rendezvous hashing,
+// Thaler, Ravishankar 1996); then the others, emptiest first.
+func (s *pass) keyPlaces(t *task, index int32, all []int32) iter.Seq[int32] {
+	p := s.p
+	weight := amount{}
+	for _, j := range all {
+		weight = weight.plus(toAmount(p.tasks[p.insts[j].task].weight))
 	}
 	type candidate struct {
 		w     int32
@@ -254,7 +274,7 @@ func (s *pass) settleKey(t *task, i int32) bool {
 		}
 		list = append(list, c)
 	}
-	before := func(a, b candidate) int {
+	compare := func(a, b candidate) int {
 		switch {
 		case a.over != b.over:
 			if b.over {
@@ -262,34 +282,98 @@ func (s *pass) settleKey(t *task, i int32) bool {
 			}
 			return 1
 		case a.level != b.level:
-			if a.level < b.level {
-				return -1
-			}
-			return 1
+			return cmp.Compare(a.level, b.level)
 		case a.score != b.score:
-			if a.score > b.score {
-				return -1
-			}
-			return 1
+			return cmp.Compare(b.score, a.score)
 		}
 		return strings.Compare(p.workers[a.w].name, p.workers[b.w].name)
 	}
-	for first := true; len(list) > 0; first = false {
-		// Nearly always the first will do; only then is sorting worth it.
-		if first {
-			k := 0
-			for j := range list {
-				if before(list[j], list[k]) < 0 {
-					k = j
-				}
-			}
-			list[0], list[k] = list[k], list[0]
+	return func(yield func(int32) bool) {
+		if len(list) == 0 {
+			return
 		}
-		if s.moveTogether(all, list[0].w, t.key) {
+		// Nearly always the first will do; only then is sorting worth it.
+		best := slices.MinFunc(list, compare)
+		if !yield(best.w) {
+			return
+		}
+		slices.SortFunc(list, compare)
+		for _, c := range list[1:] {
+			if !yield(c.w) {
+				return
+			}
+		}
+	}
+}
+
+// redeals is how many workers redeal tries for the indices of a key.
+const redeals = 200
+
+// redeal takes all that has t's key off its workers and places it index by index,
+// each where most of it was if that may be; or it changes nothing.
+func (s *pass) redeal(t *task) bool {
+	p := s.p
+	var bundles [][]int32
+	var homes []int32
+	for index := int32(0); ; index++ {
+		all := p.bundle(t, index)
+		if len(all) == 0 {
+			break
+		}
+		bundles, homes = append(bundles, all), append(homes, s.keyHome(t, index))
+	}
+	if len(bundles) < 2 {
+		return false
+	}
+	mark := len(s.steps)
+	for _, all := range bundles {
+		for _, j := range all {
+			if p.insts[j].worker != none {
+				s.move(j, none, cause{rota.KeepsKeyTogether, t.key})
+			}
+		}
+	}
+	tries := 0
+	var deal func(index int) bool
+	deal = func(index int) bool {
+		if index == len(bundles) {
 			return true
 		}
-		if list = list[1:]; first {
-			slices.SortFunc(list, before)
+		try := func(w int32) bool {
+			tries++
+			before := len(s.steps)
+			if !s.moveTogether(bundles[index], w, t.key) {
+				return false
+			}
+			if deal(index + 1) {
+				return true
+			}
+			s.undo(before)
+			return false
+		}
+		home := homes[index]
+		if home != none && p.workers[home].ready() && try(home) {
+			return true
+		}
+		for w := range s.keyPlaces(t, int32(index), bundles[index]) {
+			if tries >= redeals {
+				break
+			}
+			if w != home && try(w) {
+				return true
+			}
+		}
+		return false
+	}
+	if deal(0) {
+		return true
+	}
+	s.undo(mark)
+	for _, all := range bundles {
+		for _, j := range all {
+			if p.insts[j].worker != none {
+				delete(s.evicted, j)
+			}
 		}
 	}
 	return false
@@ -323,7 +407,7 @@ func (s *pass) moveTogether(all []int32, w, key int32) bool {
 			s.undo(mark)
 			return false
 		}
-		why := cause{keyTogether, key}
+		why := cause{rota.KeepsKeyTogether, key}
 		if s.p.insts[j].worker == none {
 			why = s.whyMoved(j)
 		}
@@ -333,7 +417,7 @@ func (s *pass) moveTogether(all []int32, w, key int32) bool {
 }
 
 // whyNowhere says in counts what keeps i from every worker.
-func (s *pass) whyNowhere(i int32) string {
+func (s *pass) whyNowhere(i int32) why {
 	p := s.p
 	t := &p.tasks[p.insts[i].task]
 	key := profile{t.class, t.demand}
@@ -342,7 +426,7 @@ func (s *pass) whyNowhere(i int32) string {
 	}
 	r := p.countRules(i)
 	if s.whys == nil {
-		s.whys = map[profile]string{}
+		s.whys = map[profile]why{}
 	}
 	s.whys[key] = r
 	return r
@@ -353,49 +437,16 @@ type profile struct{ class, demand int32 }
 
 // countRules says how many workers each rule keeps i from, but for the one it
 // is on.
-func (p *Planner) countRules(i int32) string {
-	var rules []string
-	count := map[string]int{}
-	total, free, at := 0, 0, p.insts[i].worker
+func (p *Planner) countRules(i int32) why {
+	var c tally
+	at := p.insts[i].worker
 	for _, w := range p.order {
-		if p.workers[w].gone || w == at {
-			continue
+		if !p.workers[w].gone && w != at {
+			c.add(p.inTheWay(i, w))
 		}
-		total++
-		rule := p.inTheWay(i, w)
-		if rule == "" {
-			free++
-			continue
-		}
-		if count[rule] == 0 {
-			rules = append(rules, rule)
-		}
-		count[rule]++
 	}
-	others := "worker"
 	if at != none && !p.workers[at].gone {
-		others = "other worker"
+		return c.why("other worker")
 	}
-	if total == 0 {
-		return "there are no " + others + "s"
-	}
-	slices.SortStableFunc(rules, func(a, b string) int {
-		if count[a] != count[b] {
-			return count[b] - count[a]
-		}
-		return strings.Compare(a, b)
-	})
-	var b strings.Builder
-	b.WriteString(plural(total, others))
-	sep := ": "
-	for _, r := range rules {
-		b.WriteString(sep)
-		b.WriteString(conjugate(count[r], r))
-		sep = ", "
-	}
-	if free > 0 {
-		b.WriteString(sep)
-		b.WriteString(conjugate(free, "could take it"))
-	}
-	return b.String()
+	return c.why("worker")
 }

@@ -26,6 +26,7 @@ type Planner struct {
 	order   []int32          // known workers by name
 	level   []float64        // by worker slot: load per strength
 	strays  map[rota.Instance]stray
+	claims  map[string]Use // what else takes of workers, see Claim
 
 	groups     names
 	keys       names

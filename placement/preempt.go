@@ -1,6 +1,10 @@
 package placement
 
-import "slices"
+import (
+	"slices"
+
+	"github.com/rota-project/rota"
+)
 
 // preempt makes room for i, whose rules let it displace what has a lower
 // priority, on the worker where the least important give way, and the fewest.
@@ -12,7 +16,7 @@ func (s *pass) preempt(t *task, i int32) int32 {
 		if s.spent > effort {
 			break
 		}
-		if !p.domains[p.classes[t.class].domain].has(w) || p.twin(t, i, w) || p.company(t, i, w) != "" {
+		if !p.domains[p.classes[t.class].domain].has(w) || p.twin(t, i, w) || p.company(t, i, w).stands() {
 			continue
 		}
 		victims := s.victims(t, w)
@@ -27,7 +31,7 @@ func (s *pass) preempt(t *task, i int32) int32 {
 		return none
 	}
 	for _, e := range give {
-		s.move(e.inst, none, cause{preempted, i})
+		s.move(e.inst, none, cause{rota.Preempted, i})
 		s.displaced = append(s.displaced, e)
 	}
 	return best
@@ -54,7 +58,7 @@ func (s *pass) victims(t *task, w int32) []entry {
 	mark := len(s.steps)
 	n := 0
 	for n < len(lower) && !p.fits(t, w) {
-		s.move(lower[n].inst, none, cause{preempted, none})
+		s.move(lower[n].inst, none, cause{rota.Preempted, none})
 		n++
 	}
 	lower = lower[:n]
@@ -65,9 +69,9 @@ func (s *pass) victims(t *task, w int32) []entry {
 	// Some may have been taken for nothing: the most important first stay.
 	keep := lower[:0:0]
 	for j := n - 1; j >= 0; j-- {
-		s.move(lower[j].inst, w, cause{preempted, none})
+		s.move(lower[j].inst, w, cause{rota.Preempted, none})
 		if !p.fits(t, w) {
-			s.move(lower[j].inst, none, cause{preempted, none})
+			s.move(lower[j].inst, none, cause{rota.Preempted, none})
 			keep = append(keep, lower[j])
 		}
 	}

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"testing"
 
 	"github.com/rota-project/rota"
@@ -16,13 +15,14 @@ type world struct {
 	tasks   map[string]rota.Task
 	workers map[string]rota.Worker
 	where   map[rota.Instance]string
+	claims  map[string]map[string]float64
 	opt     Options
 }
 
 func newWorld() *world {
 	return &world{
 		tasks: map[string]rota.Task{}, workers: map[string]rota.Worker{},
-		where: map[rota.Instance]string{},
+		where: map[rota.Instance]string{}, claims: map[string]map[string]float64{},
 	}
 }
 
@@ -88,7 +88,7 @@ func (w *world) change(t *rapid.T, p *Planner) {
 	id := fmt.Sprintf("t%d", rapid.IntRange(0, 11).Draw(t, "id"))
 	name := fmt.Sprintf("w%d", rapid.IntRange(0, 5).Draw(t, "name"))
 	i := rota.Instance{Task: id, Index: rapid.IntRange(0, 2).Draw(t, "index")}
-	switch rapid.SampledFrom([]string{"task", "task", "task", "worker", "worker", "delete", "gone", "assign", "unassign", "load", "options"}).Draw(t, "change") {
+	switch rapid.SampledFrom([]string{"task", "task", "task", "worker", "worker", "delete", "gone", "assign", "unassign", "load", "claim", "options"}).Draw(t, "change") {
 	case "task":
 		u := drawTask(t, id)
 		if err := p.SetTask(u); err != nil {
@@ -129,6 +129,13 @@ func (w *world) change(t *rapid.T, p *Planner) {
 		v := rapid.SampledFrom([]float64{-1, 0, 1, 5, 50}).Draw(t, "load")
 		p.SetLoad(i, name, v)
 		t.Logf("op load %s %s %v", i, name, v)
+	case "claim":
+		amounts := rapid.SampledFrom([]map[string]float64{nil, {"cpus": 0.2}, {"cpus": 0.9, "disk": 1}, {"mem": 7}, {"cpus": 5}}).Draw(t, "claim")
+		var u Use
+		u.Add(amounts)
+		p.Claim(name, u)
+		w.claims[name] = amounts
+		t.Logf("op claim %s %v", name, amounts)
 	case "options":
 		w.opt = Options{
 			BalanceGroups: rapid.Bool().Draw(t, "groups"),
@@ -152,6 +159,11 @@ func (w *world) change(t *rapid.T, p *Planner) {
 func (w *world) apply(t *rapid.T, plan rota.Plan) {
 	seen := map[rota.Instance]bool{}
 	t.Logf("op plan %v\nop waiting %v", plan.Moves, plan.Waiting)
+	for _, x := range plan.Waiting {
+		if (x.Code == rota.NoPlace) != slices.Contains(Obstacles(), Code(x.Obstacle)) {
+			t.Fatalf("%s: %q is no obstacle of %q", x.Code, x.Obstacle, x.Reason)
+		}
+	}
 	for _, m := range plan.Moves {
 		if seen[m.Instance] {
 			t.Fatalf("%s moves twice", m.Instance)
@@ -175,7 +187,7 @@ func (w *world) apply(t *rapid.T, plan rota.Plan) {
 func (w *world) budgets(t *rapid.T, plan rota.Plan) {
 	chosen, at, groups, zones := 0, map[string]int{}, map[string]int{}, map[string]int{}
 	for _, m := range plan.Moves {
-		drained := strings.Contains(m.Reason, "is draining")
+		drained := m.Code == rota.WorkerDrains
 		if m.From == "" || m.Forced && !drained {
 			continue
 		}
@@ -292,8 +304,8 @@ func (w *world) check(t *rapid.T, p *Planner, plan rota.Plan) {
 			t.Fatalf("%s holds %d, at most %d", name, n, v.MaxTasks)
 		}
 		for r, x := range used[name] {
-			if v.Capacity != nil && toAmount(v.Capacity[r]).less(x) {
-				t.Fatalf("%s gives %v of %s", name, x.float(), r)
+			if v.Capacity != nil && toAmount(v.Capacity[r]).less(x.plus(toAmount(w.claims[name][r]))) && x != (amount{}) {
+				t.Fatalf("%s gives %v of %s beside %v that others take", name, x.float(), r, w.claims[name][r])
 			}
 		}
 	}
@@ -312,6 +324,14 @@ func (w *world) rebuild(t *rapid.T, now *Planner) *Planner {
 	}
 	for _, v := range w.workers {
 		facts = append(facts, func() error { return p.SetWorker(v) })
+	}
+	for name, amounts := range w.claims {
+		facts = append(facts, func() error {
+			var u Use
+			u.Add(amounts)
+			p.Claim(name, u)
+			return nil
+		})
 	}
 	for i, at := range w.where {
 		later = append(later, func() error { return p.Assign(i, at) })
@@ -395,6 +415,9 @@ func verify(t *rapid.T, p *Planner) {
 		k := &p.workers[w]
 		load := amount{}
 		used := make([]amount, len(p.resources))
+		for r, name := range p.resources {
+			used[r] = p.claims[k.name].taken[name]
+		}
 		for pos, e := range k.list {
 			in := p.insts[e.inst]
 			if in.worker != w || in.pos != int32(pos) {

@@ -15,7 +15,7 @@ import (
 func TestPure(t *testing.T) {
 	t.Parallel()
 	allowed := []string{
-		"errors", "fmt", "maps", "math", "math/bits", "slices", "strconv", "strings", "unicode", "unicode/utf8",
+		"cmp", "errors", "fmt", "iter", "maps", "math", "math/bits", "slices", "strconv", "strings", "unicode", "unicode/utf8",
 		"github.com/rota-project/rota",
 	}
 	seen := 0

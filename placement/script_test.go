@@ -127,6 +127,12 @@ func (s *script) run(line string) error {
 		return s.p.SetWorker(workerOf(f[1], f[2:]))
 	case "gone":
 		s.p.RemoveWorker(f[1])
+	case "claim": // claim WORKER [RESOURCE:AMOUNT,...]
+		var u Use
+		if len(f) > 2 {
+			u.Add(amounts(f[2]))
+		}
+		s.p.Claim(f[1], u)
 	case "task", "tasks": // tasks N id-prefix ...
 		if f[0] == "task" {
 			return s.p.SetTask(taskOf(f[1], f[2:]))

@@ -1,6 +1,10 @@
 package placement
 
-import "math"
+import (
+	"math"
+
+	"github.com/rota-project/rota"
+)
 
 // spread levels out the values of a spread: an instance moves where, by shares, its
 // value is fuller than another would be with it.
@@ -40,7 +44,7 @@ func (s *pass) spreadOne(t *task, i int32) {
 		}
 	}
 	if best != none && least < here {
-		s.choose(i, d, best, cause{spreads, p.insts[i].task})
+		s.choose(i, d, best, cause{rota.Spreads, p.insts[i].task})
 	}
 }
 

@@ -1,6 +1,10 @@
 package placement
 
-import "slices"
+import (
+	"slices"
+
+	"github.com/rota-project/rota"
+)
 
 // Where no single move helps a worker that is too full, because all it holds
 // is too heavy or the others have no room, exchanging two may.
@@ -81,7 +85,7 @@ func (s *pass) swap(d, r int32, mean float64) bool {
 		return 0
 	})
 	for _, x := range best[:min(len(best), 16)] {
-		if s.exchange(x.a, x.b, cause{evensLoad, d}) {
+		if s.exchange(x.a, x.b, cause{rota.EvensLoad, d}) {
 			return true
 		}
 	}
@@ -133,7 +137,7 @@ func (s *pass) exchange(a, b int32, why cause) bool {
 	s.countTake(b, 1)
 	s.move(b, none, why)
 	s.choose(a, d, r, why)
-	s.choose(b, r, d, cause{changesPlaces, a})
+	s.choose(b, r, d, cause{rota.ChangesPlaces, a})
 	return true
 }
 
@@ -186,7 +190,7 @@ func (s *pass) evenGroup(g int32, mean float64) bool {
 			continue
 		}
 		if s.gains(top, bottom, a.load, mean) && s.mayTake(a.inst) && s.mayGo(&p.tasks[p.insts[a.inst].task], a.inst, top, bottom) {
-			s.choose(a.inst, top, bottom, cause{evensGroup, g})
+			s.choose(a.inst, top, bottom, cause{rota.EvensGroup, g})
 			return true
 		}
 		if !s.mayChoose(2) || !s.mayMoveAt(top, 2) || !s.mayMoveAt(bottom, 2) {
@@ -202,7 +206,7 @@ func (s *pass) evenGroup(g int32, mean float64) bool {
 			b := get[k].inst
 			h := p.tasks[p.insts[b].task].group
 			s.spent++
-			if h != g && (h == none || p.groupCount[pair{h, bottom}] > p.groupCount[pair{h, top}]) && s.exchange(a.inst, b, cause{evensGroup, g}) {
+			if h != g && (h == none || p.groupCount[pair{h, bottom}] > p.groupCount[pair{h, top}]) && s.exchange(a.inst, b, cause{rota.EvensGroup, g}) {
 				return true
 			}
 		}

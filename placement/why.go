@@ -1,7 +1,6 @@
 package placement
 
 import (
-	"slices"
 	"strings"
 
 	"github.com/rota-project/rota"
@@ -19,19 +18,22 @@ type InstanceWhy struct {
 	Instance rota.Instance
 	Worker   string // where it is, empty for nowhere
 	Reason   string // one line for people
-	// Rules counts the other workers by what keeps the instance from them, the
-	// most frequent first. The empty rule counts those that could take it.
-	Rules []RuleCount
+	// Next is what the next pass does with it, nil for nothing.
+	Next *rota.Move
+	// Others are the workers that it is not on, by name, and what keeps it from
+	// each as things are now.
+	Others []WorkerWhy
 }
 
-// RuleCount is a rule that stands in the way, and of whom.
-type RuleCount struct {
-	Rule    string   // words that follow "workers that": "lack kind gpu"; empty: nothing stands in the way
-	Workers []string // by name
+// WorkerWhy is a worker and what keeps something from it.
+type WorkerWhy struct {
+	Worker   string
+	Obstacle Obstacle // its zero Code: nothing
 }
 
-// Why explains where the task's instances are. It costs a look at every worker
-// for each instance.
+// Why explains where the task's instances are, and what the next pass does with them
+// by the same rules: that is planned for it. It costs a plan, and a look at every
+// worker for each instance.
 func (p *Planner) Why(id string) Explanation {
 	e := Explanation{Task: id}
 	n := p.lookup(id)
@@ -39,38 +41,45 @@ func (p *Planner) Why(id string) Explanation {
 		return e
 	}
 	e.Known = true
+	plan := p.Plan()
 	t := &p.tasks[n]
 	for i := t.first; i < t.first+t.n; i++ {
-		e.Instances = append(e.Instances, p.whyInstance(i))
+		e.Instances = append(e.Instances, p.whyInstance(i, &plan))
 	}
 	return e
 }
 
-func (p *Planner) whyInstance(i int32) InstanceWhy {
+func (p *Planner) whyInstance(i int32, plan *rota.Plan) InstanceWhy {
 	why := InstanceWhy{Instance: p.instance(i)}
 	at := p.insts[i].worker
 	if at != none && p.workers[at].gone {
 		at = none
 	}
-	by := map[string][]string{}
 	for _, w := range p.order {
-		if w == at || p.workers[w].gone {
-			continue
+		if w != at && !p.workers[w].gone {
+			why.Others = append(why.Others, WorkerWhy{p.workers[w].name, p.inTheWay(i, w)})
 		}
-		rule := p.inTheWay(i, w)
-		by[rule] = append(by[rule], p.workers[w].name)
 	}
-	for rule, workers := range by {
-		why.Rules = append(why.Rules, RuleCount{rule, workers})
-	}
-	slices.SortFunc(why.Rules, func(a, b RuleCount) int {
-		if len(a.Workers) != len(b.Workers) {
-			return len(b.Workers) - len(a.Workers)
+	waits := ""
+	for k := range plan.Waiting {
+		if plan.Waiting[k].Instance == why.Instance {
+			waits = plan.Waiting[k].Reason
 		}
-		return strings.Compare(a.Rule, b.Rule)
-	})
+	}
+	for k := range plan.Moves {
+		if plan.Moves[k].Instance == why.Instance {
+			why.Next = &plan.Moves[k]
+		}
+	}
 	if at == none {
-		why.Reason = "nowhere: " + p.countRules(i)
+		switch {
+		case why.Next != nil && why.Next.To != "":
+			why.Reason = "nowhere; the next pass places it on " + why.Next.To
+		case waits != "":
+			why.Reason = "nowhere: " + waits
+		default:
+			why.Reason = "nowhere: " + p.countRules(i).reason
+		}
 		return why
 	}
 	k := &p.workers[at]
@@ -80,7 +89,7 @@ func (p *Planner) whyInstance(i int32) InstanceWhy {
 	var b strings.Builder
 	b.WriteString("on " + k.name + ", and what runs is not moved without need; ")
 	if mean := s.mean(); mean > 0 {
-		b.WriteString(text("%s carries %.3g, the mean is %.3g", k.name, p.level[at], mean))
+		b.WriteString(text("%s carries %s, the mean is %s", k.name, loadText(p.level[at]), loadText(mean)))
 	}
 	switch {
 	case k.spec.Draining:
@@ -88,7 +97,17 @@ func (p *Planner) whyInstance(i int32) InstanceWhy {
 	case k.spec.Cordoned:
 		b.WriteString("; " + k.name + " is cordoned: it gets nothing new")
 	}
-	b.WriteString("; " + p.countRules(i))
+	switch {
+	case why.Next != nil && why.Next.To == "":
+		b.WriteString("; the next pass stops it: " + why.Next.Reason)
+	case why.Next != nil:
+		b.WriteString("; the next pass moves it to " + why.Next.To + ": " + why.Next.Reason)
+	}
+	if waits != "" {
+		b.WriteString("; it " + waits)
+	} else {
+		b.WriteString("; " + p.countRules(i).reason)
+	}
 	why.Reason = b.String()
 	return why
 }

@@ -24,6 +24,9 @@ func (p *Planner) SetWorker(w rota.Worker) error {
 			p.level = append(p.level, 0)
 		}
 		p.workers[n] = worker{name: strings.Clone(w.Name), hash: hash64(w.Name), room: make([]room, len(p.resources))}
+		for r, name := range p.resources {
+			p.workers[n].room[r].used = p.claims[w.Name].taken[name]
+		}
 		p.byName[p.workers[n].name] = n
 		at, _ := slices.BinarySearchFunc(p.order, w.Name, func(k int32, name string) int { return strings.Compare(p.workers[k].name, name) })
 		p.order = slices.Insert(p.order, at, n)

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"sync"
@@ -13,11 +14,12 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	grpcstatus "google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	rotav1 "github.com/rota-project/rota/api/rota/v1"
 	"github.com/rota-project/rota/internal/text"
-	"github.com/rota-project/rota/program/lifecycle"
+	"github.com/rota-project/rota/program/internal/lifecycle"
 )
 
 // attach holds a program's stream to some scheduler: its tasks and their places,
@@ -30,14 +32,17 @@ type attach struct {
 
 	mu     sync.Mutex
 	truth  map[string]*rotav1.TaskDefinition // what is declared; nil for what was and is not
-	queue  []*rotav1.FromProgram             // to be said on the present stream
+	news   map[string]bool                   // ids of what was not said on the present stream
 	signal chan struct{}
 	events []*rotav1.ProgramEvent
-	ended  chan struct{}
-	known  []string // schedulers
+	ended  chan struct{} // closed when the cluster has ended the program
+	over   chan struct{} // closed when no stream will be opened any more
+	heard  time.Time     // when anything was, of the present stream
+	known  []string      // schedulers
 	ttl    time.Duration
 	// farewell is what is said last, once the program is over; nil before.
 	farewell []*rotav1.FromProgram
+	parted   bool // it was said on the present stream
 
 	conn   *grpc.ClientConn
 	stream grpc.BidiStreamingClient[rotav1.FromProgram, rotav1.ToProgram]
@@ -45,44 +50,71 @@ type attach struct {
 }
 
 func newAttach(p *Program, cfg ClusterConfig, h *clusterHost) *attach {
-	return &attach{p: p, cfg: cfg, host: h, id: rand.Text()[:12], truth: map[string]*rotav1.TaskDefinition{}, signal: make(chan struct{}, 1), ended: make(chan struct{}), ttl: 5 * time.Second}
+	return &attach{
+		p: p, cfg: cfg, host: h, id: rand.Text()[:12], truth: map[string]*rotav1.TaskDefinition{}, news: map[string]bool{},
+		signal: make(chan struct{}, 1), ended: make(chan struct{}), over: make(chan struct{}), ttl: 5 * time.Second,
+	}
 }
 
-// change queues a change of what is declared; it never waits.
+// change changes what is declared; it never waits.
 func (a *attach) change(c *rotav1.ProgramChange) {
 	a.mu.Lock()
 	for _, d := range c.GetSet() {
 		a.truth[d.GetId()] = d
+		a.news[d.GetId()] = true
 	}
 	for _, id := range c.GetDelete() {
 		a.truth[id] = nil
+		a.news[id] = true
 	}
-	a.queue = append(a.queue, changeMessage(c))
 	a.mu.Unlock()
 	a.wake()
 }
 
-func changeMessage(c *rotav1.ProgramChange) *rotav1.FromProgram {
-	return &rotav1.FromProgram{Body: &rotav1.FromProgram_Change{Change: c}}
-}
-
-// again queues all that is true, for a new stream: what was said on the old one
+// again has all that is true be said on a new stream: what was said on the old one
 // may not have been heard. a.mu is held.
 func (a *attach) again() {
-	c := &rotav1.ProgramChange{}
-	for id, d := range a.truth {
-		if d == nil {
-			c.Delete = append(c.Delete, id)
-		} else {
-			c.Set = append(c.Set, d)
+	for id := range a.truth {
+		a.news[id] = true
+	}
+	a.parted = false
+	a.wake()
+}
+
+// maxChange is about how many bytes of definitions go into one message.
+const maxChange = 1 << 20
+
+// next are the messages to be said now: what has changed since the last, however
+// often, in as few as will do.
+func (a *attach) next() (all []*rotav1.FromProgram) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	c, size := &rotav1.ProgramChange{}, 0
+	flush := func() {
+		if len(c.GetSet())+len(c.GetDelete()) > 0 {
+			all = append(all, &rotav1.FromProgram{Body: &rotav1.FromProgram_Change{Change: c}})
+			c, size = &rotav1.ProgramChange{}, 0
 		}
 	}
-	a.queue = nil
-	if len(a.truth) > 0 {
-		a.queue = append(a.queue, changeMessage(c))
+	for _, id := range slices.Sorted(maps.Keys(a.news)) {
+		if d := a.truth[id]; d == nil {
+			c.Delete = append(c.Delete, id)
+			size += len(id)
+		} else {
+			c.Set = append(c.Set, d)
+			size += proto.Size(d)
+		}
+		if size > maxChange {
+			flush()
+		}
 	}
-	a.queue = append(a.queue, a.farewell...)
-	a.wake()
+	flush()
+	clear(a.news)
+	if !a.parted && a.farewell != nil {
+		a.parted = true
+		all = append(all, a.farewell...)
+	}
+	return all
 }
 
 func endMessage(moves bool) *rotav1.FromProgram {
@@ -104,6 +136,9 @@ func (a *attach) first(ctx context.Context) (*rotav1.ProgramWelcome, error) {
 		w, err := a.open(ctx, address)
 		if err == nil {
 			return w, nil
+		}
+		if errors.Is(err, errStopped) {
+			return nil, err
 		}
 		switch grpcstatus.Code(err) {
 		case codes.AlreadyExists:
@@ -139,7 +174,8 @@ func (a *attach) open(ctx context.Context, address string) (_ *rotav1.ProgramWel
 	}
 	host, _ := os.Hostname()
 	err = stream.Send(&rotav1.FromProgram{Body: &rotav1.FromProgram_Hello{Hello: &rotav1.ProgramHello{
-		Name: a.p.name, Run: a.id, Policy: string(a.p.cfg.Policy), Host: host, Pid: int64(os.Getpid()), Detached: a.cfg.moving != nil,
+		Name: a.p.name, Run: a.id, Policy: string(a.p.cfg.Policy), Host: host, Pid: int64(os.Getpid()), Detached: a.cfg.detached,
+		Functions: a.host.functions(),
 	}}})
 	if err != nil {
 		_, err = stream.Recv() // says why
@@ -150,6 +186,9 @@ func (a *attach) open(ctx context.Context, address string) (_ *rotav1.ProgramWel
 		return nil, err
 	}
 	w := m.GetWelcome()
+	if m.GetEnded() != nil {
+		return nil, errStopped
+	}
 	if w == nil {
 		return nil, errors.New("no welcome")
 	}
@@ -172,17 +211,21 @@ const (
 // run serves one stream after another until ctx ends. A program that cannot
 // reach any scheduler for longer than its lease is over.
 func (a *attach) run(ctx context.Context) {
+	defer close(a.over)
 	for n := 0; ctx.Err() == nil; {
 		a.serve(ctx)
 		a.stop()
 		_ = a.conn.Close()
 		a.mu.Lock()
-		over := a.farewell != nil
 		addresses := slices.Concat(a.cfg.Addresses, a.known)
 		ttl := a.ttl
 		a.mu.Unlock()
-		if over || ctx.Err() != nil {
+		select {
+		case <-a.ended:
 			return
+		case <-ctx.Done():
+			return
+		default:
 		}
 		a.host.run.note(Event{Kind: Disconnected, Text: "no connection to a scheduler"})
 		deadline := time.Now().Add(ttl)
@@ -197,7 +240,7 @@ func (a *attach) run(ctx context.Context) {
 			if ctx.Err() != nil {
 				return
 			}
-			if grpcstatus.Code(err) == codes.AlreadyExists || time.Now().After(deadline) {
+			if grpcstatus.Code(err) == codes.AlreadyExists || errors.Is(err, errStopped) || time.Now().After(deadline) {
 				a.host.run.do(func(m *lifecycle.Machine) {
 					m.Stop("cut off from the cluster", fmt.Errorf("%w: cut off for longer than its lease: %w", errEnded, err))
 				})
@@ -221,6 +264,7 @@ func (a *attach) serve(ctx context.Context) {
 			if err != nil {
 				return
 			}
+			a.hear()
 			switch body := m.GetBody().(type) {
 			case *rotav1.ToProgram_Places:
 				a.host.places(body.Places)
@@ -243,11 +287,7 @@ func (a *attach) serve(ctx context.Context) {
 	defer report.Stop()
 	var last Status
 	for {
-		a.mu.Lock()
-		queue := a.queue
-		a.queue = nil
-		a.mu.Unlock()
-		for _, m := range queue {
+		for _, m := range a.next() {
 			if a.stream.Send(m) != nil {
 				a.stop()
 				<-broken
@@ -257,7 +297,7 @@ func (a *attach) serve(ctx context.Context) {
 		select {
 		case <-a.signal:
 		case <-report.C:
-			if now := a.p.Status(); a.news(last, now) {
+			if now := a.p.Status(); a.newer(last, now) {
 				last = now
 				_ = a.stream.Send(a.report(now)) // if it fails so does Recv
 			}
@@ -276,8 +316,8 @@ func (a *attach) serve(ctx context.Context) {
 // reportEvery is how often the cluster may hear how the program stands.
 const reportEvery = 200 * time.Millisecond
 
-// news reports whether there is something to say since the program stood as last.
-func (a *attach) news(last, now Status) bool {
+// newer reports whether there is something to say since the program stood as last.
+func (a *attach) newer(last, now Status) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return len(a.events) > 0 || !now.equal(last)
@@ -285,7 +325,7 @@ func (a *attach) news(last, now Status) bool {
 
 // report says how the program stands, and what has happened since the last report.
 func (a *attach) report(s Status) *rotav1.FromProgram {
-	r := &rotav1.ProgramReport{Phase: string(s.Phase), Missing: s.Missing}
+	r := &rotav1.ProgramReport{Phase: string(s.Phase), Missing: s.Missing, NowUnixUs: time.Now().UnixMicro()}
 	for _, t := range s.Tasks {
 		r.Tasks = append(r.Tasks, &rotav1.ProgramTask{Name: t.Name, State: string(t.State), Generation: t.Generation, Worker: t.Worker, Error: text.Clip(t.Text, textMax)})
 	}
@@ -310,18 +350,45 @@ func (a *attach) event(e Event) {
 
 const maxEventsReported = 100
 
-// finish says that the program is over and waits until the cluster knows.
-func (a *attach) finish(patience time.Duration, moves bool) {
+// finish says that the program is over and waits until its workers have let go of
+// its tasks and its name is free; or, if no scheduler says anything for two leases or
+// until the worker's ends, until both will be by themselves. It reports whether a
+// scheduler has confirmed it.
+func (a *attach) finish(moves bool) (confirmed bool) {
 	last := a.report(a.p.Status()) // how its tasks ended can be read afterwards
+	a.hear()
 	a.mu.Lock()
 	a.farewell = []*rotav1.FromProgram{last, endMessage(moves)}
-	a.queue = append(a.queue, a.farewell...)
 	a.mu.Unlock()
 	a.wake()
-	t := time.NewTimer(patience)
-	defer t.Stop()
-	select {
-	case <-a.ended:
-	case <-t.C:
+	for {
+		a.mu.Lock()
+		left := time.Until(a.heard.Add(2 * a.ttl))
+		a.mu.Unlock()
+		if left <= 0 {
+			return false
+		}
+		t := time.NewTimer(left)
+		select {
+		case <-a.ended:
+		case <-a.over:
+		case <-a.cfg.leaseEnds:
+		case <-t.C:
+			continue
+		}
+		t.Stop()
+		select {
+		case <-a.ended:
+			return true
+		default:
+			return false
+		}
 	}
+}
+
+// hear notes that a scheduler has said something.
+func (a *attach) hear() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.heard = time.Now()
 }

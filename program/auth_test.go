@@ -9,10 +9,10 @@ import (
 	"time"
 
 	"github.com/rota-project/rota/auth"
+	"github.com/rota-project/rota/internal/program/link"
 	"github.com/rota-project/rota/program"
-	"github.com/rota-project/rota/program/link"
 	"github.com/rota-project/rota/scheduler"
-	"github.com/rota-project/rota/server"
+	"github.com/rota-project/rota/scheduler/server"
 	"github.com/rota-project/rota/store/memory"
 )
 

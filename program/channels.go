@@ -20,10 +20,8 @@ type batchReceiver interface {
 	recv(ctx context.Context, into []Msg) (int, error)
 }
 
-// pumpIn moves messages into a channel until there are no more or ctx ends, and
-// closes it.
+// pumpIn moves messages into a channel until there are no more or ctx ends.
 func pumpIn(ctx context.Context, c batchReceiver, in chan<- Msg) {
-	defer close(in)
 	var batch [64]Msg
 	for {
 		n, err := c.recv(ctx, batch[:])
@@ -73,20 +71,36 @@ func pumpOut(out <-chan Msg, stop <-chan struct{}, send func(*Msg)) {
 	}
 }
 
+// When a function's in is closed.
+type closing bool
+
+const (
+	atEnd       closing = false // when no more will come: it is time to exit
+	afterReturn closing = true  // not while the function runs
+)
+
 // pumps runs f between the two pumps of a Conn. What f has sent when it returns
 // or panics is still handed on.
-func pumps(ctx context.Context, c batchReceiver, length int, send func(context.Context, *Msg), f func(in <-chan Msg, out chan<- Msg) error) error {
+func pumps(ctx context.Context, c batchReceiver, length int, when closing, send func(context.Context, *Msg), f func(in <-chan Msg, out chan<- Msg) error) error {
 	in, out := make(chan Msg, length), make(chan Msg, length)
 	stop := make(chan struct{})
 	inCtx, cancel := context.WithCancel(ctx)
 	var wg, reading sync.WaitGroup
-	reading.Go(func() { pumpIn(inCtx, c, in) })
+	reading.Go(func() {
+		pumpIn(inCtx, c, in)
+		if when == atEnd {
+			close(in)
+		}
+	})
 	wg.Go(func() { pumpOut(out, stop, func(m *Msg) { send(ctx, m) }) })
 	defer func() {
 		cancel()
 		close(stop)
 		wg.Wait()
 		reading.Wait()
+		if when == afterReturn {
+			close(in)
+		}
 	}()
 	return f(in, out)
 }
@@ -102,17 +116,15 @@ func taskChannels(f TaskFunc) ConnFunc {
 				t.bounce(err)
 			}
 		}
-		return pumps(ctx, t, taskChannel, send, func(in <-chan Msg, out chan<- Msg) (err error) {
+		return pumps(ctx, t, taskChannel, atEnd, send, func(in <-chan Msg, out chan<- Msg) (err error) {
 			// How it ended is told before what it sent is handed on: that may take long.
 			defer func() {
 				if v := recover(); v != nil {
-					t.say(panicked(v))
-					t.said.Store(true)
+					t.end(panicked(v))
 				}
 			}()
-			err = f(in, out, t.args, t.env)
-			t.say(returned(err))
-			t.said.Store(true)
+			err = f(in, out, append([]string{t.name}, t.args...), t.env)
+			t.end(returned(err))
 			return err
 		})
 	}
@@ -129,7 +141,7 @@ func schedChannels(f SchedFunc) ConnFunc {
 				s.run.note(Event{Kind: Error, Task: m.Task, Text: fmt.Sprintf("message not sent: %v", err)})
 			}
 		}
-		return pumps(ctx, s, schedChannel, send, func(in <-chan Msg, out chan<- Msg) error {
+		return pumps(ctx, s, schedChannel, afterReturn, send, func(in <-chan Msg, out chan<- Msg) error {
 			f(in, out, s.Events())
 			return nil
 		})

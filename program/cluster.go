@@ -20,10 +20,11 @@ import (
 	"github.com/rota-project/rota"
 	rotav1 "github.com/rota-project/rota/api/rota/v1"
 	"github.com/rota-project/rota/auth"
-	"github.com/rota-project/rota/internal/devcluster"
-	"github.com/rota-project/rota/pki"
-	"github.com/rota-project/rota/program/lifecycle"
-	"github.com/rota-project/rota/program/link"
+	"github.com/rota-project/rota/auth/pki"
+	"github.com/rota-project/rota/internal/auth/devcluster"
+	"github.com/rota-project/rota/internal/program/build"
+	"github.com/rota-project/rota/internal/program/link"
+	"github.com/rota-project/rota/program/internal/lifecycle"
 )
 
 // Cluster runs programs on the workers of a rota cluster. Addresses are the
@@ -62,17 +63,20 @@ type ClusterConfig struct {
 	// is only sent over TLS, or to this machine.
 	Token string
 
-	// moving is set where the scheduler function is a task of the cluster; it
-	// reports whether that was ended here to go on elsewhere.
-	moving func() bool
+	// detached is set where the scheduler function is a task of the cluster;
+	// leaseEnds then says when its worker's lease can be trusted no longer.
+	detached  bool
+	leaseEnds <-chan time.Time
 }
 
 // ClusterWith is Cluster with all choices.
 func ClusterWith(c ClusterConfig) Place { return &cluster{cfg: c} }
 
 type cluster struct {
-	cfg ClusterConfig
-	err error
+	cfg    ClusterConfig
+	err    error
+	opened bool // the cluster has taken the program up
+	ended  bool // and has said that it is over, without it going on elsewhere
 }
 
 func (c *ClusterConfig) check() error {
@@ -114,7 +118,8 @@ func (c *cluster) open(ctx context.Context, r *run) (host, error) {
 		return nil, err
 	}
 	h := &clusterHost{
-		run: r, wants: map[string]*peer{}, at: map[string]*rotav1.ProgramPlace{}, changed: make(chan struct{}),
+		in: c, run: r, wants: map[string]*peer{}, at: map[string]*rotav1.ProgramPlace{}, changed: make(chan struct{}),
+		began: map[string]build.Build{},
 	}
 	_, _ = rand.Read(h.key[:]) // never fails
 	h.ctx, h.cancel = context.WithCancel(context.Background())
@@ -139,6 +144,7 @@ func (c *cluster) open(ctx context.Context, r *run) (host, error) {
 		r.note(Event{Kind: Reregistered, Text: "another process ran the scheduler function before; what it was told is above, and all tasks start again"})
 	}
 	h.wg.Go(func() { h.attach.run(h.ctx) })
+	c.opened = true
 	return h, nil
 }
 
@@ -166,6 +172,7 @@ func dialer(conf func() *tls.Config, token bool) func(context.Context, string) (
 
 // clusterHost is a cluster while it runs a program.
 type clusterHost struct {
+	in     *cluster
 	run    *run
 	key    secret
 	relays *relays
@@ -179,9 +186,11 @@ type clusterHost struct {
 	wants   map[string]*peer // declared tasks by id
 	at      map[string]*rotav1.ProgramPlace
 	missing string
-	changed chan struct{} // closed when at or missing is new
-	stuck   error         // a change was rejected
-	lost    int           // workers, since the start
+	offers  map[string][]build.Offer // of each function; nil until the first are heard
+	began   map[string]build.Build   // in which the tasks of a function run
+	changed chan struct{}            // closed when any of them is new
+	stuck   error                    // a change was rejected
+	lost    int                      // workers, since the start
 }
 
 func (h *clusterHost) id(p *peer) string { return h.run.p.name + "/" + p.name }
@@ -190,47 +199,47 @@ func (h *clusterHost) wire(p *peer) (link.Outlet, error) {
 	return h.end.Open(h.key.addr(p.name, p.generation), p, h.run.window), nil
 }
 
-// definition is a peer as a task of the cluster. Where it is not placed yet it
-// is one of a gang; afterwards it stays where it is until the program decides.
-func (h *clusterHost) definition(p *peer, gang, pinned string) (*rotav1.TaskDefinition, error) {
-	if p.payload == nil { // the same for as long as it is this generation: another would be another grant
-		o := p.order(h.key, h.run.window)
-		o.Relays = h.relays.addresses()
-		payload, err := json.Marshal(o) //nolint:gosec // the order is for the worker, and needs the secret
-		if err != nil {
-			return nil, fmt.Errorf("writing the order of %s: %w", p.name, err)
-		}
-		p.payload = payload
+// write makes a peer's order. It is the same for as long as it is this generation:
+// another would be another grant.
+func (h *clusterHost) write(p *peer) error {
+	o := p.order(h.key, h.run.window)
+	o.Relays = h.relays.addresses()
+	payload, err := json.Marshal(o) //nolint:gosec // the order is for the worker, and needs the secret
+	if err != nil {
+		return fmt.Errorf("writing the order of %s: %w", p.name, err)
 	}
-	if len(p.payload) > rota.MaxPayload {
-		return nil, &rota.FieldError{
-			Field: p.spec.Name + ".args, env", Value: fmt.Sprintf("%d bytes", len(p.payload)),
+	if len(payload) > rota.MaxPayload {
+		return &rota.FieldError{
+			Field: p.spec.Name + ".args, env", Value: fmt.Sprintf("%d bytes", len(payload)),
 			Want: fmt.Sprintf("at most %d bytes together", rota.MaxPayload),
 		}
 	}
-	return &rotav1.TaskDefinition{
-		Id: h.id(p), Kind: TaskKind(p.spec.Name), Group: "program/" + h.run.p.name, Payload: string(p.payload),
-		Resources: p.spec.Resources.Map(), Gang: gang, Pinned: pinned,
-	}, nil
+	p.payload = payload
+	return nil
 }
 
-func (h *clusterHost) declare(peers []*peer, gang string, pinned func(*peer) string) error {
+// declare has peers be tasks of the cluster. Where they are not placed yet they are
+// a gang; afterwards each stays where it is until the program decides.
+func (h *clusterHost) declare(peers []*peer, gang string, pinned func(*peer) string) {
 	change := &rotav1.ProgramChange{}
 	for _, p := range peers {
-		d, err := h.definition(p, gang, pinned(p))
-		if err != nil {
-			return err
-		}
-		change.Set = append(change.Set, d)
+		change.Set = append(change.Set, &rotav1.TaskDefinition{
+			Id: h.id(p), Kind: TaskKind(p.spec.Name), Group: "program/" + h.run.p.name, Payload: string(p.payload),
+			Resources: p.spec.Resources.Map(), Gang: gang, Pinned: pinned(p), Require: p.require,
+		})
 	}
 	h.attach.change(change)
-	return nil
 }
 
 func (h *clusterHost) place(ctx context.Context, peers []*peer, missing func(string)) ([]string, error) {
 	gang := ""
 	if len(peers) > 1 {
 		gang = fmt.Sprintf("program/%s/%d", h.run.p.name, peers[0].generation)
+	}
+	for _, p := range peers {
+		if err := h.write(p); err != nil {
+			return nil, err
+		}
 	}
 	h.mu.Lock()
 	for _, p := range peers {
@@ -250,11 +259,15 @@ func (h *clusterHost) place(ctx context.Context, peers []*peer, missing func(str
 		if stuck != nil {
 			return nil, stuck
 		}
-		if lost != lostNow {
-			lost = lostNow
-			clear(pins)
-			if err := h.declare(peers, gang, func(*peer) string { return "" }); err != nil {
-				return nil, err
+		if at == nil || lost != lostNow {
+			lacking, anew, ok := h.choose(peers)
+			switch {
+			case !ok:
+				at, why = nil, lacking
+			case anew || lost != lostNow:
+				lost = lostNow
+				clear(pins)
+				h.declare(peers, gang, func(*peer) string { return "" })
 			}
 		}
 		switch {
@@ -262,9 +275,7 @@ func (h *clusterHost) place(ctx context.Context, peers []*peer, missing func(str
 			for i, p := range peers {
 				pins[p] = at[i].GetWorker()
 			}
-			if err := h.declare(peers, "", func(p *peer) string { return pins[p] }); err != nil {
-				return nil, err
-			}
+			h.declare(peers, "", func(p *peer) string { return pins[p] })
 		case at != nil && settled(at):
 			missing("")
 			workers := make([]string, len(peers))
@@ -333,6 +344,7 @@ func (h *clusterHost) places(m *rotav1.ProgramPlaces) {
 	var lost []gone
 	h.mu.Lock()
 	h.missing = m.GetMissing()
+	h.offers = offersOf(m.GetOffers())
 	h.lost += len(m.GetLostWorkers())
 	at := map[string]*rotav1.ProgramPlace{}
 	for _, p := range m.GetPlaces() {
@@ -372,9 +384,11 @@ func (h *clusterHost) rejected(text string) {
 
 func (h *clusterHost) event(e Event) { h.attach.event(e) }
 
-// close has the cluster forget the program.
-func (h *clusterHost) close() {
-	h.attach.finish(farewell, h.attach.cfg.moving != nil && h.attach.cfg.moving())
+// close has the cluster forget the program, unless it goes on elsewhere. One that had
+// come to an end of its own before the grant of its scheduler function ended is over.
+func (h *clusterHost) close(err error) {
+	moves := errors.Is(err, errMoves)
+	h.in.ended = h.attach.finish(moves) && !moves
 	h.cancel()
 	h.wg.Wait()
 	h.relays.close()
@@ -384,8 +398,7 @@ func (h *clusterHost) close() {
 // run the scheduler function.
 var errMoves = errors.New("program: its scheduler function moves to another worker")
 
-// farewell is how long the end of a program may take to reach the cluster; after
-// that its lease ends it.
-const farewell = 5 * time.Second
-
 var errEnded = errors.New("program: the cluster has ended the program")
+
+// errStopped says that it was stopped before it was lost, and does not begin again.
+var errStopped = errors.New("program: it was stopped")

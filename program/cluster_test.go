@@ -12,9 +12,10 @@ import (
 	"time"
 
 	rotav1 "github.com/rota-project/rota/api/rota/v1"
+	"github.com/rota-project/rota/auth"
 	"github.com/rota-project/rota/program"
 	"github.com/rota-project/rota/scheduler"
-	"github.com/rota-project/rota/server"
+	"github.com/rota-project/rota/scheduler/server"
 	"github.com/rota-project/rota/store/memory"
 	"github.com/rota-project/rota/worker"
 )
@@ -36,14 +37,27 @@ func listen(t testing.TB) net.Listener {
 // cluster is a scheduler on a store in memory.
 type cluster struct {
 	server *server.Server
+	store  *memory.Store
 	grpc   string
 }
 
 func startCluster(t testing.TB) *cluster {
 	t.Helper()
-	g, h := listen(t), listen(t)
+	return startClusterWith(t, 15*time.Second)
+}
+
+// startClusterWith is startCluster with another lease.
+func startClusterWith(t testing.TB, lease time.Duration) *cluster {
+	t.Helper()
+	return startClusterSlow(t, lease, time.Millisecond)
+}
+
+// startClusterSlow is startClusterWith with a leader that lets changes gather for a time.
+func startClusterSlow(t testing.TB, lease, debounce time.Duration) *cluster {
+	t.Helper()
+	g, h, st := listen(t), listen(t), memory.New()
 	s, err := server.Start(server.Config{
-		Scheduler: scheduler.Config{Store: memory.New(), Name: "s1", Lease: 3 * time.Second, Debounce: time.Millisecond},
+		Scheduler: scheduler.Config{Store: st, Name: "s1", Lease: lease, Debounce: debounce},
 		GRPC:      g, HTTP: h,
 	})
 	must(t, err)
@@ -53,34 +67,48 @@ func startCluster(t testing.TB) *cluster {
 		_ = s.Stop(ctx)
 	})
 	must(t, s.Ready(t.Context()))
-	return &cluster{server: s, grpc: g.Addr().String()}
+	return &cluster{server: s, store: st, grpc: g.Addr().String()}
 }
 
 // worker adds a worker with functions; kill ends it as a cut cable would.
 func (c *cluster) worker(t testing.TB, name string, capacity map[string]float64, fs map[string]program.ConnFunc) (w *worker.Worker, cut func()) {
 	t.Helper()
-	w, err := worker.New(worker.Config{Name: name, Schedulers: []string{c.grpc}, Capacity: capacity})
+	return c.workerWith(t, worker.Config{Name: name, Capacity: capacity}, fs)
+}
+
+// workerWith is worker with all choices.
+func (c *cluster) workerWith(t testing.TB, cfg worker.Config, fs map[string]program.ConnFunc) (w *worker.Worker, cut func()) {
+	t.Helper()
+	name := cfg.Name
+	cfg.Schedulers = []string{c.grpc}
+	w, err := worker.New(cfg)
 	must(t, err)
 	for name, f := range fs {
 		must(t, w.RegisterTaskConn(name, f))
 	}
 	w.Start()
-	for v := c.server.Scheduler().View(); ; { // it has joined
-		var there bool
-		v.Read(func() { there = v.Sessions[name] != nil })
-		if there {
-			break
-		}
-		must(t, v.Wait(t.Context(), v.Revision()+1))
-	}
+	c.joined(t, name)
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
 		must(t, w.Stop(ctx))
 	})
 	return w, func() {
-		_, err := c.server.Scheduler().Sessions().ReportExit(context.Background(), &rotav1.ReportExitRequest{Name: name, Incarnation: w.Incarnation()})
+		_, err := c.server.Scheduler().Sessions().ReportExit(auth.Inside(context.Background()), &rotav1.ReportExitRequest{Name: name, Incarnation: w.Incarnation()})
 		must(t, err)
+	}
+}
+
+// joined returns when a worker has joined.
+func (c *cluster) joined(t testing.TB, name string) {
+	t.Helper()
+	for v := c.server.Scheduler().View(); ; {
+		var there bool
+		v.Read(func() { there = v.Sessions[name] != nil })
+		if there {
+			return
+		}
+		must(t, v.Wait(t.Context(), v.Revision()+1))
 	}
 }
 
@@ -215,7 +243,7 @@ func TestClusterWaits(t *testing.T) {
 		for e := range events {
 			switch e.Kind {
 			case program.Waits:
-				if !strings.Contains(e.Text, "program/echo") {
+				if e.Text != "no worker offers echo" {
 					t.Errorf("waits: %s", e.Text)
 				}
 				if s := p.Status(); s.Missing != e.Text {
@@ -311,15 +339,15 @@ func TestClusterStop(t *testing.T) {
 	}})
 	p := program.New("stopped")
 	must(t, p.SpawnTask("stay", 2, program.Resources{}))
-	must(t, p.RegisterSchedFunc(func(in <-chan program.Msg, _ chan<- program.Msg, events <-chan program.Event) {
+	must(t, p.RegisterSchedFunc(func(_ <-chan program.Msg, _ chan<- program.Msg, events <-chan program.Event) {
 		for e := range events {
 			if e.Kind == program.TaskRunning {
-				_, err := c.server.Service().StopProgram(t.Context(), &rotav1.StopProgramRequest{Name: "stopped", Reason: "enough"})
+				_, err := c.server.Service().StopProgram(auth.Inside(t.Context()), &rotav1.StopProgramRequest{Name: "stopped", Reason: "enough"})
 				must(t, err)
 				break
 			}
 		}
-		for range in {
+		for range events {
 		}
 	}))
 	if err := p.Run(t.Context(), program.Cluster(c.grpc)); err == nil || !strings.Contains(err.Error(), "enough") {
@@ -327,7 +355,7 @@ func TestClusterStop(t *testing.T) {
 	}
 	<-closed
 	<-closed
-	if _, err := c.server.Service().StopProgram(t.Context(), &rotav1.StopProgramRequest{Name: "stopped"}); err == nil {
+	if _, err := c.server.Service().StopProgram(auth.Inside(t.Context()), &rotav1.StopProgramRequest{Name: "stopped"}); err == nil {
 		t.Error("stopped what does not run")
 	}
 	var shown *rotav1.Program
@@ -369,8 +397,8 @@ func TestClusterBadInput(t *testing.T) {
 	} {
 		p := program.New("bad")
 		must(t, p.SpawnTasks(program.Spec{Name: "echo", Count: 1, Args: f.args}))
-		must(t, p.RegisterSchedFunc(func(in <-chan program.Msg, _ chan<- program.Msg, _ <-chan program.Event) {
-			for range in {
+		must(t, p.RegisterSchedFunc(func(_ <-chan program.Msg, _ chan<- program.Msg, events <-chan program.Event) {
+			for range events {
 			}
 		}))
 		if err := p.Run(t.Context(), program.Cluster(f.addresses...)); err == nil || !strings.Contains(err.Error(), f.want) {
@@ -427,7 +455,7 @@ func TestDetached(t *testing.T) {
 		w.Start()
 		t.Cleanup(func() { must(t, w.Stop(context.Background())) })
 		cut[on] = func() {
-			_, err := c.server.Scheduler().Sessions().ReportExit(context.Background(), &rotav1.ReportExitRequest{Name: on, Incarnation: w.Incarnation()})
+			_, err := c.server.Scheduler().Sessions().ReportExit(auth.Inside(context.Background()), &rotav1.ReportExitRequest{Name: on, Incarnation: w.Incarnation()})
 			must(t, err)
 		}
 	}

@@ -9,7 +9,7 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"github.com/rota-project/rota/program/link"
+	"github.com/rota-project/rota/internal/program/link"
 )
 
 // Conn is a function's way to the rest of its program. It is safe for
@@ -218,6 +218,7 @@ type taskConn struct {
 	out       link.Outlet
 	self      *link.Pipe    // for messages that come back
 	said      atomic.Bool   // how it ended was told
+	withdrawn atomic.Bool   // its grant has ended
 	hard      chan struct{} // closed when it was told to exit at once
 	once      sync.Once
 	begin     chan struct{} // closed when the program wants it to begin

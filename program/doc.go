@@ -34,6 +34,13 @@
 // goroutines is its own affair: one that ignores both in and its context for the
 // program's grace is given up.
 //
+// # Whose functions
+//
+// On a cluster other workers may offer functions of the same names. A program means
+// those of its own module, and never two builds of a function at once, unless its
+// rules (Config.Require) say otherwise; package internal/program/build says how it is decided.
+// While it cannot be, the program waits, and tells who offers what.
+//
 // # Two forms
 //
 // The channel form (TaskFunc, SchedFunc) needs nothing but channels. The form

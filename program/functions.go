@@ -5,6 +5,7 @@ import (
 	"errors"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -13,7 +14,8 @@ import (
 
 // TaskFunc is a task in the channel form. In brings messages from the scheduler
 // function and is closed to tell the task to exit; out takes messages to it. The
-// task need not close out.
+// task need not close out. args[0] is the task's own name, "elevator-2", which
+// Index takes apart; what its Spec gives as Args follows.
 type TaskFunc func(in <-chan Msg, out chan<- Msg, args []string, env map[string]string) error
 
 // Task is a TaskFunc as a value.
@@ -27,12 +29,29 @@ type Task interface {
 type ConnFunc func(ctx context.Context, c Conn) error
 
 // SchedFunc is a scheduler function in the channel form. The program ends when
-// it returns. In and events are closed when nothing will come any more.
+// it returns. In is not closed while the function runs, so that a loop may read
+// it without asking whether it is closed. Events tells of Shutdown when the
+// program ends otherwise, and is closed when all tasks have ended; a function that
+// has not returned twice the program's grace after that is given up.
 type SchedFunc func(in <-chan Msg, out chan<- Msg, events <-chan Event)
 
 // SchedTask is a SchedFunc as a value.
 type SchedTask interface {
 	Run(in <-chan Msg, out chan<- Msg, events <-chan Event)
+}
+
+// Index takes the name of a task, "elevator-2", apart into the name of its
+// function and its index there.
+func Index(task string) (name string, index int, err error) {
+	at := strings.LastIndexByte(task, '-')
+	if at > 0 {
+		name = task[:at]
+		index, err = strconv.Atoi(task[at+1:])
+	}
+	if at <= 0 || err != nil || index < 0 || strconv.Itoa(index) != task[at+1:] {
+		return "", 0, &rota.FieldError{Field: "task", Value: task, Want: "the name of a function, -, and an index"}
+	}
+	return name, index, nil
 }
 
 // Registrar is what task functions can be registered with: Functions, or a

@@ -7,7 +7,7 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/rota-project/rota/program/link"
+	"github.com/rota-project/rota/internal/program/link"
 )
 
 // Host runs the tasks of programs in a worker of a cluster. Package worker is

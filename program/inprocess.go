@@ -8,7 +8,7 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/rota-project/rota/program/link"
+	"github.com/rota-project/rota/internal/program/link"
 )
 
 // PlaceOption changes InProcess and Local.
@@ -112,7 +112,7 @@ func (h *processHost) ended(p *peer) { h.room.give(p) }
 
 func (h *processHost) event(Event) {}
 
-func (h *processHost) close() {
+func (h *processHost) close(error) {
 	h.cancel(errToldToExit)
 	h.release()
 }

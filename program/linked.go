@@ -7,8 +7,8 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/rota-project/rota/program/link"
-	"github.com/rota-project/rota/program/link/flow"
+	"github.com/rota-project/rota/internal/program/flow"
+	"github.com/rota-project/rota/internal/program/link"
 )
 
 // secret is what the addresses of a program's ends are made from: who does not
@@ -83,7 +83,10 @@ func serveGranted(ctx context.Context, node *link.Node, fs *Functions, o order) 
 	defer cancel()
 	t, lane, end := bindOrder(own, node, o)
 	defer end.Close()
-	defer context.AfterFunc(ctx, func() { t.exitNow(context.Cause(ctx)) })()
+	defer context.AfterFunc(ctx, func() {
+		t.withdrawn.Store(true) // first: what the function answers to it is no end of its own
+		t.exitNow(context.Cause(ctx))
+	})()
 	select {
 	case <-t.begin:
 		_ = t.serveLane(ctx, lane, fs, o) // it fails if the end of the grant cut its last words short

@@ -15,9 +15,9 @@ import (
 	"time"
 
 	"github.com/rota-project/rota"
-	"github.com/rota-project/rota/program/lifecycle"
-	"github.com/rota-project/rota/program/link"
-	"github.com/rota-project/rota/program/link/flow"
+	"github.com/rota-project/rota/internal/program/flow"
+	"github.com/rota-project/rota/internal/program/link"
+	"github.com/rota-project/rota/program/internal/lifecycle"
 )
 
 // MaxLocal is the most worker processes that Local starts.
@@ -117,7 +117,7 @@ func (l *local) open(_ context.Context, r *run) (host, error) {
 	_, _ = rand.Read(h.key[:]) // never fails
 	h.ctx, h.cancel = context.WithCancel(context.Background())
 	if err := h.begin(l.n); err != nil {
-		h.close()
+		h.close(nil)
 		return nil, err
 	}
 	return h, nil
@@ -251,7 +251,7 @@ func (h *localHost) ended(p *peer) { h.room.give(p) }
 func (h *localHost) event(Event) {}
 
 // close ends the worker processes: their connection goes, and with it they.
-func (h *localHost) close() {
+func (h *localHost) close(error) {
 	h.mu.Lock()
 	h.closed = true
 	workers := h.workers

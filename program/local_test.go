@@ -28,7 +28,7 @@ func TestMain(m *testing.M) {
 	for name, f := range map[string]TaskFunc{
 		"echo": echo,
 		"env": func(_ <-chan Msg, out chan<- Msg, args []string, env map[string]string) error {
-			out <- Msg{Data: []byte(strings.Join(args, ",") + " " + env["K"] + " " + strconv.Itoa(os.Getpid()))}
+			out <- Msg{Data: []byte(strings.Join(args[1:], ",") + " " + env["K"] + " " + strconv.Itoa(os.Getpid()))}
 			return nil
 		},
 		"panic": func(in <-chan Msg, _ chan<- Msg, _ []string, _ map[string]string) error {
@@ -38,7 +38,7 @@ func TestMain(m *testing.M) {
 		"stuck": func(<-chan Msg, chan<- Msg, []string, map[string]string) error { select {} },
 		// numbered sends numbers for ever and checks those that it gets.
 		"numbered": func(in <-chan Msg, out chan<- Msg, args []string, _ map[string]string) error {
-			n, err := strconv.Atoi(args[0])
+			n, err := strconv.Atoi(args[1])
 			if err != nil {
 				return err
 			}

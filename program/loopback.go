@@ -7,7 +7,8 @@ import (
 	"net"
 	"sync"
 
-	"github.com/rota-project/rota/program/link"
+	"github.com/rota-project/rota/internal/listener"
+	"github.com/rota-project/rota/internal/program/link"
 )
 
 // WithLoopback has the messages of InProcess take the way that they take on a
@@ -30,9 +31,9 @@ type loopbackHost struct {
 func newLoopbackHost(p processHost) (*loopbackHost, error) {
 	h := &loopbackHost{processHost: p, sched: link.NewNode(link.NodeConfig{}), worker: link.NewNode(link.NodeConfig{})}
 	_, _ = rand.Read(h.key[:]) // never fails
-	l, err := new(net.ListenConfig).Listen(h.ctx, "tcp", "127.0.0.1:0")
+	l, err := listener.TCP(h.ctx, net.JoinHostPort(listener.Loopback(), "0"))
 	if err != nil {
-		h.processHost.close()
+		h.processHost.close(nil)
 		return nil, fmt.Errorf("listening on loopback: %w", err)
 	}
 	h.listener = l
@@ -64,8 +65,8 @@ func (h *loopbackHost) start(p *peer) error {
 	return nil
 }
 
-func (h *loopbackHost) close() {
-	h.processHost.close()
+func (h *loopbackHost) close(err error) {
+	h.processHost.close(err)
 	_ = h.listener.Close()
 	h.wg.Wait()
 }

@@ -4,8 +4,8 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/rota-project/rota/program/lifecycle"
-	"github.com/rota-project/rota/program/link"
+	"github.com/rota-project/rota/internal/program/link"
+	"github.com/rota-project/rota/program/internal/lifecycle"
 )
 
 // MaxMessage is the most bytes of one message: 1 MiB.

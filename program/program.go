@@ -11,7 +11,8 @@ import (
 	"time"
 
 	"github.com/rota-project/rota"
-	"github.com/rota-project/rota/program/lifecycle"
+	"github.com/rota-project/rota/placement"
+	"github.com/rota-project/rota/program/internal/lifecycle"
 )
 
 // MaxTasks is the most tasks of one program.
@@ -64,9 +65,13 @@ type Spec struct {
 	Count int
 	// Resources that each of them needs.
 	Resources Resources
-	// Args and Env are handed to the function.
+	// Args and Env are handed to the function. In the channel form the task's
+	// name comes before Args.
 	Args []string
 	Env  map[string]string
+	// Require are label conditions that the workers of these tasks must meet on a
+	// cluster, beside the program's: see Config.Require.
+	Require []string
 }
 
 func (s Spec) validate() error {
@@ -79,8 +84,28 @@ func (s Spec) validate() error {
 	if err := s.Resources.validate(); err != nil {
 		return fmt.Errorf("%s: %w", s.Name, err)
 	}
+	return validRules(s.Name+".require", s.Require)
+}
+
+// validRules checks label conditions.
+func validRules(field string, rules []string) error {
+	for _, r := range rules {
+		if _, err := placement.ParseCondition(r); err != nil {
+			fe := (*rota.FieldError)(nil)
+			if errors.As(err, &fe) {
+				return &rota.FieldError{Field: field, Value: r, Want: fe.Want}
+			}
+			return fmt.Errorf("%s: %w", field, err)
+		}
+	}
+	if len(rules) > maxRules {
+		return &rota.FieldError{Field: field, Value: len(rules), Want: fmt.Sprintf("at most %d", maxRules)}
+	}
 	return nil
 }
+
+// maxRules leaves room for those that say which build a task runs in.
+const maxRules = rota.MaxRules/2 - 1
 
 // Config are the choices of a program beyond its functions. The zero value is
 // the default.
@@ -93,6 +118,12 @@ type Config struct {
 	// Stall is how long a reader may read nothing, while messages wait, before it
 	// counts as stalled. Zero means 5 s.
 	Stall time.Duration
+	// Require are label conditions, as in rota.Rules, that a cluster's workers must
+	// meet to run tasks of the program: "zone=a", "program.set=lifts". Those about
+	// program.set and program.version say which build of its functions it means.
+	// Without them it means a build of its own module, its own executable's before
+	// others, and never two at once; package internal/program/build has the rules.
+	Require []string
 }
 
 // Program is a scheduler function and the tasks that it needs. Make one with
@@ -128,6 +159,7 @@ func New(name string, cfg ...Config) *Program {
 	if p.cfg.Grace < 0 || p.cfg.Stall < 0 {
 		p.note(&rota.FieldError{Field: "grace, stall", Value: min(p.cfg.Grace, p.cfg.Stall), Want: "zero or more"})
 	}
+	p.note(validRules("require", p.cfg.Require))
 	if p.cfg.Grace == 0 {
 		p.cfg.Grace = DefaultGrace
 	}
@@ -176,7 +208,7 @@ func (p *Program) SpawnTasks(specs ...Spec) error {
 		if total > MaxTasks {
 			return p.refuse(&rota.FieldError{Field: "count", Value: total, Want: fmt.Sprintf("at most %d tasks in one program", MaxTasks)})
 		}
-		s.Args, s.Env = slices.Clone(s.Args), maps.Clone(s.Env)
+		s.Args, s.Env, s.Require = slices.Clone(s.Args), maps.Clone(s.Env), slices.Clone(s.Require)
 		p.specs = append(p.specs, s)
 	}
 	return nil

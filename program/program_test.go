@@ -16,7 +16,7 @@ import (
 	"time"
 
 	"github.com/rota-project/rota"
-	"github.com/rota-project/rota/program/lifecycle"
+	"github.com/rota-project/rota/program/internal/lifecycle"
 )
 
 // must stops a test whose preparation failed.
@@ -100,7 +100,7 @@ func TestArgs(t *testing.T) {
 		out <- Msg{Task: "a-0"}
 	}))
 	must(t, p.Run(t.Context(), functions(t, map[string]TaskFunc{"a": task})))
-	if want := []string{"x", "y z", "red^blue", "a-0", "any ^ \x00\xff bytes", "a-0", ""}; !slices.Equal(got, want) {
+	if want := []string{"a-0", "x", "y z", "red^blue", "a-0", "any ^ \x00\xff bytes", "a-0", ""}; !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }
@@ -147,8 +147,6 @@ func TestFailures(t *testing.T) {
 			must(t, p.RegisterSchedFunc(func(in <-chan Msg, out chan<- Msg, ev <-chan Event) {
 				out <- Msg{Task: "bad-0"}
 				events = collect(ev)
-				for range in {
-				}
 			}))
 			err := p.Run(t.Context(), functions(t, map[string]TaskFunc{
 				"good": echo,
@@ -625,4 +623,117 @@ func TestNameTaken(t *testing.T) {
 	}))
 	must(t, p.Run(t.Context(), InProcess()))
 	must(t, p.Run(t.Context(), InProcess())) // one after the other is well
+}
+
+// TestTaskKnowsItsName has args[0] name each task of each kind, before what its
+// spec gives, and Index take the name apart.
+func TestTaskKnowsItsName(t *testing.T) {
+	t.Parallel()
+	p := New(t.Name())
+	must(t, p.SpawnTasks(
+		Spec{Name: "floor", Count: 3},
+		Spec{Name: "tall-lift", Count: 2, Args: []string{"x"}},
+	))
+	say := func(_ <-chan Msg, out chan<- Msg, args []string, _ map[string]string) error {
+		name, index, err := Index(args[0])
+		out <- Msg{Data: fmt.Appendf(nil, "%s %s %d %q", args[0], name, index, args[1:])}
+		return err
+	}
+	var got []string
+	must(t, p.RegisterSchedFunc(func(in <-chan Msg, _ chan<- Msg, _ <-chan Event) {
+		for range 5 {
+			m := <-in
+			if !strings.HasPrefix(string(m.Data), m.Task+" ") {
+				t.Errorf("%s calls itself %s", m.Task, m.Data)
+			}
+			got = append(got, string(m.Data))
+		}
+	}))
+	must(t, p.Run(t.Context(), functions(t, map[string]TaskFunc{"floor": say, "tall-lift": say})))
+	slices.Sort(got)
+	want := []string{
+		`floor-0 floor 0 []`, `floor-1 floor 1 []`, `floor-2 floor 2 []`,
+		`tall-lift-0 tall-lift 0 ["x"]`, `tall-lift-1 tall-lift 1 ["x"]`,
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %q", got)
+	}
+	for _, bad := range []string{"", "-", "-1", "floor", "floor-", "floor-x", "floor-+1", "floor-01"} {
+		if name, i, err := Index(bad); err == nil {
+			t.Errorf("Index(%q) is %q, %d", bad, name, i)
+		}
+	}
+}
+
+// TestOldLoopDoesNotSpin ends programs in each way beside a scheduler function
+// that reads in without asking whether it is closed: it reads nothing that no task
+// has sent, and in is closed only when the function has returned.
+func TestOldLoopDoesNotSpin(t *testing.T) {
+	t.Parallel()
+	for name, end := range map[string]func(p *Program, cancel func()){
+		"a task fails":      func(*Program, func()) {},
+		"stopped":           func(p *Program, _ func()) { p.Stop("enough") },
+		"the context ends":  func(_ *Program, cancel func()) { cancel() },
+		"all tasks are out": func(p *Program, _ func()) { must(t, p.Kill("bad-0")); must(t, p.Kill("good-0")) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := New("old-loop-"+strings.ReplaceAll(name, " ", "-"), Config{Grace: 20 * time.Millisecond})
+			must(t, p.SpawnTask("good", 1, Resources{}))
+			must(t, p.SpawnTask("bad", 1, Resources{}))
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			var kept <-chan Msg
+			must(t, p.RegisterSchedFunc(func(in <-chan Msg, out chan<- Msg, events <-chan Event) {
+				kept = in
+				over := make(chan struct{})
+				go func() {
+					ends := 0
+					for e := range events {
+						if e.Kind == TaskRunning && e.Task == "bad-0" {
+							out <- Msg{Task: "bad-0", Data: []byte(name)}
+							end(p, cancel)
+						}
+						if e.Final() {
+							ends++
+						}
+						if ends == 2 && name == "all tasks are out" {
+							break
+						}
+					}
+					close(over)
+				}()
+				for { // an old loop
+					select {
+					case m := <-in:
+						if m.Task == "" {
+							t.Error("in is closed while the function runs")
+							return
+						}
+					case <-over:
+						time.Sleep(30 * time.Millisecond) // beyond the grace, within twice of it
+						select {
+						case m, ok := <-in:
+							if !ok {
+								t.Errorf("in is closed while the function runs: %v", m)
+							}
+						default:
+						}
+						return
+					}
+				}
+			}))
+			_ = p.Run(ctx, functions(t, map[string]TaskFunc{
+				"good": echo,
+				"bad": func(in <-chan Msg, out chan<- Msg, _ []string, _ map[string]string) error {
+					if m := <-in; string(m.Data) == "a task fails" {
+						return errors.New("boom")
+					}
+					return nil
+				},
+			}))
+			for range kept { // whoever still reads it learns the end
+			}
+		})
+	}
 }

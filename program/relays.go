@@ -6,7 +6,7 @@ import (
 	"slices"
 	"sync"
 
-	"github.com/rota-project/rota/program/link"
+	"github.com/rota-project/rota/internal/program/link"
 )
 
 // relays keep a node connected to each relay that it hears of. Make them with

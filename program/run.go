@@ -8,9 +8,9 @@ import (
 	"sync"
 	"time"
 
-	"github.com/rota-project/rota/program/lifecycle"
-	"github.com/rota-project/rota/program/link"
-	"github.com/rota-project/rota/program/link/flow"
+	"github.com/rota-project/rota/internal/program/flow"
+	"github.com/rota-project/rota/internal/program/link"
+	"github.com/rota-project/rota/program/internal/lifecycle"
 )
 
 // host is a place while a program runs there.
@@ -27,8 +27,8 @@ type host interface {
 	ended(p *peer)
 	// event is told everything that the scheduler function is told.
 	event(e Event)
-	// close ends everything that still runs there.
-	close()
+	// close ends everything that still runs there. Err is what the run came to.
+	close(err error)
 }
 
 // run is one run of a program: it carries out what the lifecycle decides.
@@ -105,8 +105,8 @@ func (r *run) kill(task string) (err error) {
 }
 
 // main is the whole life of a run.
-func (r *run) main(ctx context.Context, where Place) error {
-	schedCtx, cancelSched := context.WithCancelCause(ctx)
+func (r *run) main(ctx context.Context, where Place) (err error) {
+	schedCtx, cancelSched := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer cancelSched(context.Canceled)
 	r.ctx, r.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	defer r.cancel()
@@ -115,7 +115,7 @@ func (r *run) main(ctx context.Context, where Place) error {
 		return err
 	}
 	r.host = h
-	defer r.host.close()
+	defer func() { r.host.close(err) }()
 	defer r.stopTimers()
 	var wg sync.WaitGroup
 	eventsCtx, stopEvents := context.WithCancel(context.Background())
@@ -124,6 +124,7 @@ func (r *run) main(ctx context.Context, where Place) error {
 	defer stopEvents()
 	defer context.AfterFunc(ctx, func() {
 		r.do(func(m *lifecycle.Machine) { m.Stop(context.Cause(ctx).Error(), context.Cause(ctx)) })
+		cancelSched(context.Cause(ctx)) // only now: that the function returns because of it is not its own end
 	})()
 	watchDone := make(chan struct{})
 	wg.Go(func() { r.watch(watchDone) })
@@ -359,7 +360,12 @@ func (r *run) status(p *peer, data []byte) {
 		r.note(Event{Kind: Error, Task: p.name, Generation: p.generation, Text: s.Note})
 	}
 	if e, ok := statusOf(s); ok {
-		r.do(func(m *lifecycle.Machine) { m.Ended(p.task, p.generation, e) })
+		r.do(func(m *lifecycle.Machine) {
+			if e.State == lifecycle.Lost {
+				m.Withdrawn(p.task, p.generation)
+			}
+			m.Ended(p.task, p.generation, e)
+		})
 	} else if s.State == lifecycle.Started {
 		r.do(func(m *lifecycle.Machine) { m.Started(p.task, p.generation) })
 	}

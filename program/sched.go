@@ -7,8 +7,8 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"github.com/rota-project/rota/program/lifecycle"
-	"github.com/rota-project/rota/program/link"
+	"github.com/rota-project/rota/internal/program/link"
+	"github.com/rota-project/rota/program/internal/lifecycle"
 )
 
 // peer is one generation of a task as the scheduler function's side sees it.
@@ -25,6 +25,7 @@ type peer struct {
 	drained    atomic.Bool   // nothing more will be read from it
 	local      *taskConn     // where it runs in this process
 	payload    []byte        // on a cluster: its order
+	require    []string      // on a cluster: what its worker must meet
 	grant      atomic.Uint64 // on a cluster: the generation of its grant, once it has a place
 }
 
@@ -256,7 +257,7 @@ func (q *eventQueue) run(ctx context.Context) {
 // statusOf turns a task's own word into an ending; ok is false if it is none.
 func statusOf(s status) (e lifecycle.Ending, ok bool) {
 	switch s.State {
-	case lifecycle.Finished, lifecycle.Failed, lifecycle.Killed:
+	case lifecycle.Finished, lifecycle.Failed, lifecycle.Killed, lifecycle.Lost:
 		return lifecycle.Ending{State: s.State, Text: s.Text, Stack: s.Stack}, true
 	default:
 		return e, false

@@ -7,7 +7,7 @@ import (
 	"runtime/debug"
 
 	"github.com/rota-project/rota/internal/text"
-	"github.com/rota-project/rota/program/lifecycle"
+	"github.com/rota-project/rota/program/internal/lifecycle"
 )
 
 // status is what a task says of itself to its program. It is JSON on the wire,
@@ -36,6 +36,19 @@ func (t *taskConn) say(s status) {
 	_ = t.out.Reply(context.WithoutCancel(t.ctx), kindStatus, s.encode()) // fails only if nobody is there
 }
 
+// end says how the task ended, unless that was said. A function that returns because
+// its grant has ended has neither finished nor failed: the program lost it, and starts
+// it elsewhere.
+func (t *taskConn) end(s status) {
+	if t.said.Swap(true) {
+		return
+	}
+	if t.withdrawn.Load() && s.Stack == "" {
+		s = status{State: lifecycle.Lost, Text: "its grant was withdrawn"}
+	}
+	t.say(s)
+}
+
 // serve runs a task function to its end: it says that it runs and how it ended,
 // beside its messages, so that it is known whether or not anybody reads those,
 // and marks in their order that the last one is out.
@@ -44,9 +57,7 @@ func (t *taskConn) serve(f ConnFunc) {
 	t.say(status{State: lifecycle.Started})
 	s := invoke(func() error { return f(t.ctx, t) })
 	t.inbox.Close()
-	if !t.said.Load() {
-		t.say(s)
-	}
+	t.end(s)
 	_ = t.out.Send(t.ctx, kindEnd, nil) // given up when the task is told to exit at once
 }
 

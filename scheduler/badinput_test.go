@@ -13,10 +13,10 @@ import (
 
 	"github.com/rota-project/rota"
 	rotav1 "github.com/rota-project/rota/api/rota/v1"
+	"github.com/rota-project/rota/internal/taskfile"
 	"github.com/rota-project/rota/scheduler"
-	"github.com/rota-project/rota/source"
+	"github.com/rota-project/rota/scheduler/source"
 	"github.com/rota-project/rota/store/memory"
-	"github.com/rota-project/rota/taskfile"
 	"github.com/rota-project/rota/worker"
 )
 

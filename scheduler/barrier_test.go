@@ -9,7 +9,7 @@ import (
 
 	"github.com/rota-project/rota"
 	"github.com/rota-project/rota/scheduler"
-	"github.com/rota-project/rota/source"
+	"github.com/rota-project/rota/scheduler/source"
 	"github.com/rota-project/rota/store"
 	"github.com/rota-project/rota/store/memory"
 	"github.com/rota-project/rota/worker"

@@ -5,11 +5,12 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/rota-project/rota"
+	"github.com/rota-project/rota/internal/store/table"
+	"github.com/rota-project/rota/scheduler/internal/record"
 	"github.com/rota-project/rota/store"
-	"github.com/rota-project/rota/store/record"
-	"github.com/rota-project/rota/store/table"
 )
 
 // edit is what changes in one worker's grants.
@@ -40,20 +41,37 @@ func (l *leader) execute(ctx context.Context) (wrote, whole bool, err error) {
 		d := editOf(ends, h.Worker)
 		d.set = append(d.set, record.Grant{Grant: g})
 	}
+	lost := l.lost()
+	waiting := false // for the end of a session whose grants cannot be read, or of moves
+	defer func() {
+		for worker, d := range begins {
+			for _, g := range d.set {
+				l.s.capacity.Written(g.Instance, worker)
+			}
+		}
+	}()
 	for _, h := range e.Grant {
+		if lost.mayHold(h.Instance) {
+			waiting = true
+			continue
+		}
+		ok, again := l.enter(h)
+		if waiting = waiting || again; !ok {
+			continue // it is looked at again when something there is gone
+		}
 		d := editOf(begins, h.Worker)
 		d.set = append(d.set, record.Grant{Grant: h.Grant})
 		d.session = h.Session
 	}
 	if done, err := l.atOnce(ctx, ends, begins); done || err != nil {
-		return done, done, err
+		return done, done && !waiting, err
 	}
 	wrote, whole, err = l.commit(ctx, ends)
 	if err != nil || !whole {
 		return wrote, false, err
 	}
 	began, whole, err := l.commit(ctx, begins)
-	return wrote || began, whole, err
+	return wrote || began, whole && !waiting, err
 }
 
 // atOnce writes what ends and what begins in one transaction, if all of it fits into
@@ -137,6 +155,10 @@ func (l *leader) stage(edits map[string]*edit) (units []table.Unit, whole bool, 
 				t = record.NewGrants(worker)
 			}
 			var staged []table.Unit
+			if t.Lost() { // it is removed as a whole, when nobody can go by it any more
+				whole = false
+				continue
+			}
 			if staged, err = t.Stage(d.set, d.del); err != nil {
 				err = fmt.Errorf("grants of %s: %w", worker, err)
 				return
@@ -162,9 +184,7 @@ func (l *leader) write(ctx context.Context, units []table.Unit) (ok bool, err er
 	if err != nil || !ok {
 		return false, err
 	}
-	if err := l.s.view.Applied(units, rev); err != nil {
-		return false, fmt.Errorf("own write: %w", err)
-	}
+	l.s.view.Applied(units, rev)
 	return true, nil
 }
 
@@ -176,8 +196,9 @@ func (l *leader) txn(ctx context.Context, conds []store.Cond, ops []store.Op) (o
 	defer cancel()
 	conds = append(conds[:len(conds):len(conds)], store.Cond{Key: store.LeaderKey, By: store.ByMod, Revision: l.fence})
 	ops = append(ops[:len(ops):len(ops)], store.Op{Key: store.LeaderKey, Value: l.value, Lease: l.lease})
-	ok, rev, err = l.s.cfg.Store.Txn(one, conds, ops)
-	l.s.stats.txns.Add(1)
+	began := time.Now()
+	ok, rev, err = l.s.store.Txn(one, conds, ops)
+	l.s.measures.commits.Observe(time.Since(began).Seconds())
 	switch {
 	case err == nil && ok:
 		l.fence = rev

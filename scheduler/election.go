@@ -6,10 +6,11 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/rota-project/rota/scheduler/internal/events"
+	"github.com/rota-project/rota/scheduler/internal/record"
+	"github.com/rota-project/rota/scheduler/internal/storepb"
+	"github.com/rota-project/rota/scheduler/internal/view"
 	"github.com/rota-project/rota/store"
-	"github.com/rota-project/rota/store/record"
-	"github.com/rota-project/rota/store/storepb"
-	"github.com/rota-project/rota/view"
 )
 
 // drift is the greatest difference in rate between this clock and the store's.
@@ -42,9 +43,7 @@ func (s *Scheduler) reign(parent context.Context) error {
 		return fmt.Errorf("make a lease: %w", err)
 	}
 	defer s.resign(lease) // whoever comes next need not wait for the lease
-	value, err := record.Encode(&storepb.Scheduler{
-		Version: record.Version, Name: s.cfg.Name, Grpc: s.cfg.GRPC, Http: s.cfg.HTTP,
-	})
+	value, err := record.Encode(s.itself())
 	if err != nil {
 		return err
 	}
@@ -59,6 +58,7 @@ func (s *Scheduler) reign(parent context.Context) error {
 		sleep(ctx, s.cfg.Lease/5)
 		return fmt.Errorf("another scheduler of the name %q lives, or died less than a lease ago: each needs a name of its own", s.cfg.Name)
 	}
+	s.lease.Store(int64(lease))
 	kept := make(chan struct{})
 	go func() {
 		defer close(kept)
@@ -78,10 +78,18 @@ func (s *Scheduler) reign(parent context.Context) error {
 			continue
 		}
 		s.log.Info("leading", "epoch", epoch)
+		s.events.Record(events.Event{Kind: events.LeaderElected, Text: fmt.Sprintf("%s leads, epoch %d", s.cfg.Name, epoch)})
 		err = s.lead(ctx, lease, epoch)
 		s.log.Info("no longer leading", "epoch", epoch, "reason", err)
+		s.events.Record(events.Event{Kind: events.LeaderResigned, Text: fmt.Sprintf("%s leads no longer, epoch %d: %v", s.cfg.Name, epoch, err)})
 		if !errors.Is(err, errDeposed) {
 			return err
+		}
+		// Its key may be there all the same: somebody else overwrote it, and its last
+		// write came after.
+		if _, _, err := st.Txn(ctx, []store.Cond{{Key: store.LeaderKey, By: store.ByCreate, Revision: epoch}},
+			[]store.Op{{Key: store.LeaderKey, Delete: true}}); err != nil {
+			return fmt.Errorf("abdicate: %w", err)
 		}
 	}
 	return ctx.Err()
@@ -136,10 +144,27 @@ func (s *Scheduler) campaign(ctx context.Context, lease store.LeaseID) (int64, e
 		return 0, fmt.Errorf("campaign: %w", err)
 	}
 	if !ok {
+		if err := s.removeStray(ctx); err != nil {
+			return 0, err
+		}
 		sleep(ctx, retryPause/10) // the view has the winner soon
 		return 0, nil
 	}
 	return rev, s.view.Wait(ctx, rev)
+}
+
+// removeStray removes a leader's key that has no lease: somebody else wrote it, and it
+// would stay for ever.
+func (s *Scheduler) removeStray(ctx context.Context) error {
+	kv, ok, _, err := s.cfg.Store.Get(ctx, store.LeaderKey)
+	if err != nil || !ok || kv.Lease != 0 {
+		return err
+	}
+	s.log.Error("the leader's key has no lease, and is removed", "revision", kv.Mod)
+	_, _, err = s.cfg.Store.Txn(ctx,
+		[]store.Cond{{Key: store.LeaderKey, By: store.ByMod, Revision: kv.Mod}},
+		[]store.Op{{Key: store.LeaderKey, Delete: true}})
+	return err
 }
 
 func (s *Scheduler) leaderValue() ([]byte, error) {

@@ -6,20 +6,24 @@ import (
 	"slices"
 	"time"
 
+	"github.com/rota-project/rota/scheduler/internal/record"
+	"github.com/rota-project/rota/scheduler/internal/storepb"
+	"github.com/rota-project/rota/scheduler/internal/view"
 	"github.com/rota-project/rota/store"
-	"github.com/rota-project/rota/store/record"
-	"github.com/rota-project/rota/store/storepb"
-	"github.com/rota-project/rota/view"
 )
 
 // clusterFacts are what the leader tells all.
-type clusterFacts struct{ started, allRunning bool }
-
-func factsOf(c *storepb.Cluster) clusterFacts {
-	return clusterFacts{c.GetStarted(), c.GetAllRunning()}
+type clusterFacts struct {
+	started, allRunning bool
+	epoch               int64 // of whoever says so: what was true of another's term may not be of this
 }
 
-// nodeWrites are changes to what is remembered of workers, not written yet.
+func factsOf(c *storepb.Cluster) clusterFacts {
+	return clusterFacts{c.GetStarted(), c.GetAllRunning(), c.GetEpoch()}
+}
+
+// nodeWrites are changes to what is remembered of workers, not written yet. A worker
+// is in one of them at the most: what became of it last.
 type nodeWrites struct {
 	gone  map[string]*storepb.Session // lost now; nil if nothing is known of it
 	went  map[string]bool             // left in order, or lost with nothing
@@ -35,6 +39,7 @@ func (o *nodeWrites) lost(name string, node *storepb.Node, last *storepb.Session
 		o.gone = map[string]*storepb.Session{}
 	}
 	o.gone[name] = last
+	delete(o.went, name)
 }
 
 // left notes a worker of whose life nothing is to be remembered.
@@ -43,6 +48,7 @@ func (o *nodeWrites) left(name string) {
 		o.went = map[string]bool{}
 	}
 	o.went[name] = true
+	delete(o.gone, name)
 }
 
 // over notes that nothing is to be written of a worker any more: it has been, or
@@ -85,6 +91,9 @@ func (o *nodeWrites) list(v *view.View, now time.Time, forget time.Duration) (ou
 	for _, name := range slices.Sorted(maps.Keys(v.Nodes)) {
 		n := v.Nodes[name]
 		lost := time.UnixMilli(n.GetLostUnixMs())
+		if _, again := o.gone[name]; again || o.went[name] {
+			continue
+		}
 		if n.GetLostUnixMs() != 0 && now.Sub(lost) > forget && !n.GetCordoned() && !n.GetDraining() {
 			out = append(out, nodeWrite{node: n, old: true})
 		}
@@ -97,20 +106,32 @@ func (o *nodeWrites) list(v *view.View, now time.Time, forget time.Duration) (ou
 func (l *leader) housekeep(ctx context.Context, now time.Time) (wrote, whole bool, err error) {
 	var conds []store.Cond
 	var ops []store.Op
-	facts := clusterFacts{started: true, allRunning: l.planAt.IsZero() && l.ledger.Running() == l.instances && l.listed()}
+	facts := clusterFacts{
+		started: true, allRunning: l.planAt.IsZero() && l.ledger.Running() == l.instances && l.listed(), epoch: l.epoch,
+	}
 	if facts != l.told {
-		value, err := record.Encode(&storepb.Cluster{Version: record.Version, Started: facts.started, AllRunning: facts.allRunning})
+		value, err := record.Encode(&storepb.Cluster{
+			Version: record.Version, Started: facts.started, AllRunning: facts.allRunning, Epoch: facts.epoch,
+		})
 		if err != nil {
 			return false, false, err
 		}
 		ops = append(ops, store.Op{Key: store.ClusterKey, Value: value})
+	}
+	suspected, err := l.suspectsOp()
+	if err != nil {
+		return false, false, err
+	}
+	if suspected.Value != nil {
+		ops, conds = append(ops, suspected), append(conds, store.Cond{Key: suspected.Key, By: store.ByMod, Revision: l.suspects.mod})
 	}
 	var nodes []nodeWrite
 	v := l.s.view
 	v.Read(func() {
 		nodes = l.owed.list(v, now, l.s.cfg.ForgetLost)
 		nodes = nodes[:min(len(nodes), store.MaxTxnOps/4)] // the rest the next time
-		for _, w := range nodes {
+		room := store.MaxTxnBytes*7/8 - suspected.Size()
+		for n, w := range nodes {
 			name := w.node.GetName()
 			op := store.Op{Key: store.NodeKey(name), Delete: !w.keep}
 			if w.keep {
@@ -119,22 +140,29 @@ func (l *leader) housekeep(ctx context.Context, now time.Time) (wrote, whole boo
 					return
 				}
 			}
-			ops = append(ops, op)
-			conds = append(conds, store.Cond{Key: op.Key, By: store.ByMod, Revision: v.Mod(op.Key)})
+			mine := []store.Cond{{Key: op.Key, By: store.ByMod, Revision: v.Mod(op.Key)}}
 			if !w.old {
-				conds = append(conds, store.Cond{Key: store.SessionKey(name), By: store.ByCreate, Revision: 0})
+				mine = append(mine, store.Cond{Key: store.SessionKey(name), By: store.ByCreate, Revision: 0})
 			}
+			if room -= op.Size(); n > 0 && room < 0 {
+				nodes = nodes[:n]
+				return
+			}
+			ops, conds = append(ops, op), append(conds, mine...)
 		}
 	})
 	if err != nil || len(ops) == 0 {
 		l.owed = nodeWrites{}
 		return false, true, err
 	}
-	ok, _, err := l.txn(ctx, conds, ops)
+	ok, rev, err := l.txn(ctx, conds, ops)
 	if err != nil || !ok {
 		return false, false, err
 	}
 	l.told = facts
+	if suspected.Value != nil {
+		l.suspects.written(rev)
+	}
 	for _, w := range nodes {
 		l.owed.over(w.node.GetName())
 	}

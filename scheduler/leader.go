@@ -9,13 +9,16 @@ import (
 	"time"
 
 	"github.com/rota-project/rota"
+	"github.com/rota-project/rota/internal/backoff"
+	"github.com/rota-project/rota/internal/store/table"
 	"github.com/rota-project/rota/internal/watchdog"
 	"github.com/rota-project/rota/ownership"
 	"github.com/rota-project/rota/placement"
+	"github.com/rota-project/rota/scheduler/internal/events"
+	"github.com/rota-project/rota/scheduler/internal/record"
+	"github.com/rota-project/rota/scheduler/internal/storepb"
+	"github.com/rota-project/rota/scheduler/internal/view"
 	"github.com/rota-project/rota/store"
-	"github.com/rota-project/rota/store/record"
-	"github.com/rota-project/rota/store/storepb"
-	"github.com/rota-project/rota/view"
 )
 
 // errDeposed ends a term: the leader's key is no longer ours.
@@ -32,13 +35,19 @@ type leader struct {
 	planner *placement.Planner
 	inbox   deltas
 	lists   chan sourceList
+	room    chan struct{}   // others than tasks took or left some of a worker's capacity
 	kicks   []chan struct{} // to ask sources
+	held    map[string]*heldList
+
+	suspects suspects
+	idle     idle
 
 	workers    map[string]bool // whose standing is to be looked at before the next plan
 	graceUntil map[string]time.Time
 	ramps      ramps              // slow start
 	ended      []*storepb.Program // that are to be kept for a while
 	orphans    bool               // tasks of programs that ended may be left
+	histories  bool               // so may what was kept of them
 	instances  int                // of all tasks
 	more       bool               // the last pass may have left something to the next
 	planAt     time.Time          // when the next pass is due; zero if nothing changed
@@ -49,21 +58,11 @@ type leader struct {
 	// What was planned since it was last told, and when that was.
 	plans, planned int
 	toldAt         time.Time
-	retry          retry
-}
-
-// retry is when to try again what could not be written as a whole: at once, then
-// less and less often.
-type retry struct {
-	wait time.Duration
-	at   time.Time // zero if there is nothing
-}
-
-const retryFirst, retryMost = 10 * time.Millisecond, time.Second
-
-func (r *retry) again(now time.Time) {
-	r.wait = min(max(2*r.wait, retryFirst), retryMost)
-	r.at = now.Add(r.wait)
+	// What could not be written as a whole is tried again then; zero if there is nothing.
+	retryAt time.Time
+	retries backoff.Backoff
+	moving  map[rota.Instance]string // where what moves is from
+	passes  passes
 }
 
 // deltas collects what the view says until the leader looks.
@@ -74,6 +73,9 @@ type deltas struct {
 }
 
 func (q *deltas) put(d *view.Delta) {
+	if !d.Current() {
+		return // what happened is nothing to go by
+	}
 	q.mu.Lock()
 	q.list = append(q.list, d)
 	q.mu.Unlock()
@@ -105,9 +107,12 @@ func (s *Scheduler) lead(parent context.Context, lease store.LeaseID, epoch int6
 	l := &leader{
 		s: s, lease: lease, epoch: epoch, fence: epoch, value: value, planner: planner,
 		ledger: ownership.Ledger{Limits: s.cfg.Moves}, inbox: deltas{signal: make(chan struct{}, 1)},
-		lists: make(chan sourceList), workers: map[string]bool{}, graceUntil: map[string]time.Time{},
-		ramps: newRamps(s.cfg.SlowStart, time.Now()),
+		lists: make(chan sourceList), room: make(chan struct{}, 1), held: map[string]*heldList{}, moving: map[rota.Instance]string{}, workers: map[string]bool{}, graceUntil: map[string]time.Time{},
+		retries: backoff.Backoff{First: 10 * time.Millisecond, Most: time.Second},
+		ramps:   newRamps(s.cfg.SlowStart, time.Now()), suspects: newSuspects(s.cfg.SuspectAfter, time.Now()),
+		idle: idle{m: s.measures, since: map[rota.Instance]idleSince{}}, passes: newPasses(s.cfg.TracerProvider),
 	}
+	defer l.passes.end()
 	if l.ledger.Limits.InAll < 0 {
 		l.ledger.Limits.InAll = 0
 	}
@@ -129,10 +134,17 @@ func (s *Scheduler) lead(parent context.Context, lease store.LeaseID, epoch int6
 		cancel()
 		sources.Wait()
 		s.stats.moving.Store(0)
+		s.measures.setWaiting(nil)
 	}()
 	if err := l.gather(ctx); err != nil {
 		return err
 	}
+	defer s.capacity.Notify(func() {
+		select {
+		case l.room <- struct{}{}:
+		default:
+		}
+	})()
 	sub := s.view.Subscribe(l.load, l.inbox.put)
 	defer sub.Close()
 	return l.run(ctx)
@@ -157,6 +169,7 @@ func (l *leader) run(ctx context.Context) error {
 		}
 		l.dog.At("planning")
 		now := time.Now()
+		l.weigh(now)
 		l.ramps.grow(now, func(name string) {
 			l.workers[name] = true
 			l.planAt = now
@@ -170,6 +183,9 @@ func (l *leader) run(ctx context.Context) error {
 		} else if l.graceEnds(now) || !l.planAt.IsZero() && !now.Before(l.planAt) {
 			l.pass(now)
 		}
+		if err := l.unhold(ctx, now); err != nil {
+			return err
+		}
 		l.dog.At("writing what programs left")
 		whole := true
 		if l.orphans {
@@ -177,14 +193,30 @@ func (l *leader) run(ctx context.Context) error {
 				return err
 			}
 		}
+		if l.histories {
+			all, err := l.endStopped(ctx)
+			if err != nil {
+				return err
+			}
+			whole = whole && all
+		}
 		if err := l.keepEnded(ctx); err != nil {
 			return err
+		}
+		l.dog.At("removing grants that nobody can read")
+		if all, err := l.forgetLost(ctx); err != nil {
+			return err
+		} else if !all {
+			whole = false
 		}
 		l.dog.At("writing grants")
 		var wrote, all bool
 		wrote, all, err = l.execute(ctx)
 		if err != nil {
 			return err
+		}
+		if wrote {
+			l.passes.wrote()
 		}
 		whole = whole && all
 		if !wrote && l.planAt.IsZero() { // what people are told comes after what is to run
@@ -196,9 +228,10 @@ func (l *leader) run(ctx context.Context) error {
 		}
 		switch {
 		case whole:
-			l.retry = retry{}
+			l.retryAt = time.Time{}
+			l.retries.Reset()
 		case !wrote:
-			l.retry.again(time.Now())
+			l.retryAt = time.Now().Add(l.retries.Next())
 		}
 		if wrote {
 			continue // there is news of our own
@@ -211,6 +244,10 @@ func (l *leader) run(ctx context.Context) error {
 		l.dog.Rest()
 		select {
 		case <-l.inbox.signal:
+		case <-l.room:
+			if l.s.capacity.News() {
+				l.soon()
+			}
 		case list := <-l.lists:
 			l.dog.At("taking in a list")
 			if err := l.reconcile(ctx, list); err != nil {
@@ -229,11 +266,19 @@ func (l *leader) wakeAt() time.Time {
 	if !l.planAt.IsZero() && l.planAt.Before(at) {
 		at = l.planAt
 	}
-	if !l.retry.at.IsZero() && l.retry.at.Before(at) {
-		at = l.retry.at
+	if !l.retryAt.IsZero() && l.retryAt.Before(at) {
+		at = l.retryAt
 	}
 	for _, t := range l.graceUntil {
 		if t.Before(at) {
+			at = t
+		}
+	}
+	if t, ok := l.suspects.next(); ok && t.Before(at) {
+		at = t
+	}
+	for _, h := range l.held {
+		if t, ok := h.due(); ok && t.Before(at) {
 			at = t
 		}
 	}
@@ -264,6 +309,7 @@ func (l *leader) graceEnds(now time.Time) (ended bool) {
 
 // soon asks for a pass after the debounce.
 func (l *leader) soon() {
+	l.passes.noteEvent()
 	if l.planAt.IsZero() {
 		l.planAt = time.Now().Add(l.s.cfg.Debounce)
 	}
@@ -284,17 +330,21 @@ func (l *leader) learn(d *view.Delta) error {
 			l.instances -= replicas(c.Old)
 		}
 		if c.New == nil {
+			l.suspects.docket.Deleted(c.Key)
 			l.planner.RemoveTask(c.Key)
 		} else {
 			l.setTask(c.New)
 		}
 		l.drop(c.Old, c.New)
+		l.tellTask(c)
 		l.soon()
 	}
 	for _, c := range d.Sessions {
 		id := int64(0)
 		if c.New != nil {
 			id = c.New.ID
+		} else if c.Old.GetDied() {
+			l.died(c.Old)
 		}
 		l.ledger.Session(c.Name, id)
 		if c.New != nil && c.New.GetLeaving() {
@@ -314,8 +364,11 @@ func (l *leader) learn(d *view.Delta) error {
 				}
 			}
 			l.ramps.leave(c.Name)
+			l.tellGone(c.Name, c.Old, c.Old.GetLeaving() && !returns)
+			l.s.measures.ended.WithLabelValues(howEnded(c.Old)).Inc()
 			l.s.log.Info("worker gone", "worker", c.Name, "left", c.Old.GetLeaving())
 		case c.Old == nil:
+			l.suspects.docket.Returned(l.suspects.clock(time.Now()), c.Name, c.New.GetIncarnation())
 			_, back := l.graceUntil[c.Name]
 			if !back && len(l.ledger.Awaiting(c.Name)) == 0 { // else it has its tasks still
 				l.ramps.join(c.Name, time.Now())
@@ -331,11 +384,7 @@ func (l *leader) learn(d *view.Delta) error {
 		l.workers[name] = true
 		l.soon()
 	}
-	for worker, changes := range d.Grants {
-		for _, c := range changes {
-			l.ledger.Record(worker, c.Last().Grant, c.New == nil)
-		}
-	}
+	l.recordGrants(d.Grants)
 	for worker, changes := range d.Acks {
 		for _, c := range changes {
 			if c.New != nil {
@@ -343,15 +392,47 @@ func (l *leader) learn(d *view.Delta) error {
 			}
 		}
 	}
-	if len(d.Programs) > 0 {
+	if d.Suspects {
+		l.released()
+	}
+	if len(d.Programs) > 0 || d.Unread { // some may be on a page that can be read again
 		l.orphans = true
 	}
+	for _, p := range d.Ended {
+		l.s.events.Record(events.Event{Kind: events.ProgramEnded, Subject: events.Subject{Program: p.GetName()}, Text: p.GetStop()})
+	}
+	v.Read(func() { l.idle.learn(v, d, time.Now()) })
 	l.ended = append(l.ended, d.Ended...)
+	l.histories = l.histories || len(d.Ended) > 0
 	if d.Kick {
 		l.ask()
 		l.soon()
 	}
 	return nil
+}
+
+// recordGrants takes in what was granted and what was taken back.
+func (l *leader) recordGrants(grants map[string][]table.Change[record.Grant]) {
+	for worker, changes := range grants {
+		for _, c := range changes {
+			l.ledger.Record(worker, c.Last().Grant, c.New == nil)
+		}
+	}
+	v := l.s.view
+	v.Read(func() {
+		for worker, changes := range grants {
+			l.tellGrants(worker, changes)
+			for _, c := range changes {
+				if c.Old != nil || c.New == nil {
+					continue
+				}
+				// One of a page that could not be read for a while is not acknowledged anew.
+				if a, ok := v.Ack(worker, c.New.Instance); ok && a.Generation == c.New.Generation {
+					l.ack(worker, a)
+				}
+			}
+		}
+	})
 }
 
 // ask has all sources read now. The pass does not wait for them: what they give
@@ -367,6 +448,10 @@ func (l *leader) ask() {
 
 func (l *leader) ack(worker string, a *record.Ack) {
 	l.ledger.Ack(worker, a.Instance, a.Generation, a.State)
+	l.passes.acknowledged(worker, a.Instance, a.State)
+	if a.State == ownership.Running {
+		l.suspects.docket.Runs(l.suspects.clock(time.Now()), a.Instance.Task)
+	}
 	if a.Load >= 0 {
 		l.planner.SetLoad(a.Instance, worker, float64(a.Load))
 	}
@@ -414,24 +499,32 @@ func (l *leader) pass(now time.Time) {
 		l.ask()
 	}
 	clear(l.workers)
+	for name, u := range l.s.capacity.Plan() {
+		l.planner.Claim(name, u)
+	}
 	plan := l.planner.Plan()
 	l.planner.Commit(plan)
+	if l.ledger.Moving() == 0 {
+		clear(l.moving) // what was planned before has come about, or never will
+	}
 	v.Read(func() {
 		for _, m := range plan.Moves {
 			t, ok := v.Tasks.Get(m.Instance.Task)
 			if m.To == "" || !ok {
-				l.ledger.Target(m.Instance, ownership.Target{Reason: m.Reason})
+				l.aim(m.Instance, ownership.Target{Reason: m.Reason})
 				continue
 			}
-			l.ledger.Target(m.Instance, target(t, m.To, m.Reason))
+			l.aim(m.Instance, target(t, m.To, m.Reason))
 		}
 	})
+	l.s.capacity.Planned(plan.Waiting)
 	// Budgets are per pass, and moves make room: when they are done, the next
 	// may go on.
 	l.more = len(plan.Moves) > 0 && (l.budgeted() || len(plan.Waiting) > 0)
-	l.s.stats.passes.Add(1)
-	l.s.stats.moves.Add(uint64(len(plan.Moves)))
+	l.s.measures.planned(plan, time.Since(now))
+	l.passes.planned(plan, now)
 	if len(plan.Moves) > 0 {
+		l.tellPass(plan, now)
 		l.tellPlan(plan, now)
 	}
 }

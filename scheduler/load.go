@@ -3,7 +3,8 @@ package scheduler
 import (
 	"time"
 
-	"github.com/rota-project/rota/store/record"
+	"github.com/rota-project/rota/scheduler/internal/events"
+	"github.com/rota-project/rota/scheduler/internal/record"
 )
 
 // load takes the whole picture in, when a term begins; the view stands still.
@@ -11,6 +12,10 @@ import (
 func (l *leader) load() {
 	l.inbox.take() // what came while workers gathered is in the picture
 	v, now := l.s.view, time.Now()
+	l.loadSuspects()
+	for name, u := range l.s.capacity.Lead() {
+		l.planner.Claim(name, u)
+	}
 	l.planner.Reserve(v.Tasks.Len())
 	for t := range v.Tasks.All() {
 		l.setTask(t)
@@ -23,11 +28,14 @@ func (l *leader) load() {
 	for name := range v.Grants {
 		for g := range v.Grants[name].All() {
 			l.ledger.Record(name, g.Grant, false)
+			if s, ok := l.suspects.docket.Of(g.Instance.Task); ok && s.Withheld() {
+				continue
+			}
 			if !l.keeps(name, g) || l.planner.Assign(g.Instance, name) != nil {
 				continue // it is placed like a new one
 			}
 			if t, ok := v.Tasks.Get(g.Instance.Task); ok && g.Instance.Index < t.Replicas {
-				l.ledger.Target(g.Instance, target(t, name, g.Reason))
+				l.aim(g.Instance, target(t, name, g.Reason))
 			}
 		}
 	}
@@ -37,8 +45,9 @@ func (l *leader) load() {
 		}
 	}
 	l.told = factsOf(v.Cluster)
-	l.orphans = true
+	l.orphans, l.histories = true, true
 	l.planAt = now
+	l.s.capacity.Open(l.epoch)
 }
 
 // loadAbsent takes in the workers that do not live: those that still hold grants
@@ -48,6 +57,11 @@ func (l *leader) loadAbsent(now time.Time) {
 	for name, held := range v.Grants {
 		if v.Sessions[name] != nil || held.Len() == 0 {
 			continue
+		}
+		if v.Nodes[name].GetLostUnixMs() == 0 {
+			l.s.events.Record(events.Event{
+				Kind: events.WorkerLost, Subject: events.Subject{Worker: name}, Text: "its lease ended while nobody led",
+			})
 		}
 		l.owed.lost(name, v.Nodes[name], nil)
 		if left := v.Grace(name, now); left > 0 {

@@ -4,38 +4,48 @@ import (
 	"net/http"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// Metrics serves what this scheduler counts, for Prometheus.
+// Metrics serves what this scheduler counts, for Prometheus: as OpenMetrics, with
+// exemplars, to those who ask for it.
 func (s *Scheduler) Metrics() http.Handler {
-	r := prometheus.NewRegistry()
-	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), &collector{s})
-	return promhttp.HandlerFor(r, promhttp.HandlerOpts{})
+	return promhttp.HandlerFor(s.measures.registry, promhttp.HandlerOpts{EnableOpenMetrics: true})
 }
+
+// Registry is where what else this node counts is registered.
+func (s *Scheduler) Registry() *prometheus.Registry { return s.measures.registry }
 
 // collector reads the view and the counters when it is asked.
 type collector struct{ s *Scheduler }
 
 var (
-	descLeader = prometheus.NewDesc("rota_leader", "1 if this scheduler leads.", nil, nil)
-	descEpoch  = prometheus.NewDesc("rota_leader_epoch", "Epoch of the leader, whoever it is.", nil, nil)
-	descTasks  = prometheus.NewDesc("rota_tasks", "Declared tasks.", nil, nil)
-	descGrants = prometheus.NewDesc("rota_worker_grants", "Grants of a worker.", []string{"worker"}, nil)
-	descWorker = prometheus.NewDesc("rota_workers", "Living workers.", nil, nil)
-	descHere   = prometheus.NewDesc("rota_sessions", "Workers whose session is with this scheduler.", nil, nil)
-	descAge    = prometheus.NewDesc("rota_store_age_seconds", "How long ago this scheduler's picture was surely that of the store.", nil, nil)
-	descMoving = prometheus.NewDesc("rota_moves_under_way", "Moves under way, as far as this scheduler leads.", nil, nil)
-	descPasses = prometheus.NewDesc("rota_passes_total", "Passes of the planner by this scheduler.", nil, nil)
-	descMoves  = prometheus.NewDesc("rota_moves_total", "Moves planned by this scheduler.", nil, nil)
-	descTxns   = prometheus.NewDesc("rota_leader_transactions_total", "Guarded transactions by this scheduler.", nil, nil)
-	descRefuse = prometheus.NewDesc("rota_leader_transactions_refused_total", "Guarded transactions whose conditions did not hold.", nil, nil)
+	descLeader  = prometheus.NewDesc("rota_leader", "1 if this scheduler leads.", nil, nil)
+	descEpoch   = prometheus.NewDesc("rota_leader_epoch", "Epoch of the leader, whoever it is.", nil, nil)
+	descTasks   = prometheus.NewDesc("rota_tasks", "Declared tasks.", nil, nil)
+	descGrants  = prometheus.NewDesc("rota_worker_grants", "Grants of a worker.", []string{"worker"}, nil)
+	descWorker  = prometheus.NewDesc("rota_workers", "Workers by state: ready, cordoned, draining, leaving, lost.", []string{"state"}, nil)
+	descState   = prometheus.NewDesc("rota_instances", "Instances of declared tasks by state: running, failing (the function has ended by itself and is called again), waiting.", []string{"state"}, nil)
+	descBalance = prometheus.NewDesc("rota_imbalance", "The fullest ready worker's weight, per strength, over the mean: 1 is even.", nil, nil)
+	descHere    = prometheus.NewDesc("rota_sessions", "Workers whose session is with this scheduler.", nil, nil)
+	descAge     = prometheus.NewDesc("rota_store_age_seconds", "How long ago this scheduler's picture was surely that of the store.", nil, nil)
+	descMoving  = prometheus.NewDesc("rota_moves_under_way", "Moves under way, as far as this scheduler leads.", nil, nil)
+	descUnread  = prometheus.NewDesc("rota_store_unread_values", "Values of the store that cannot be read and are set aside.", nil, nil)
+	descUp      = prometheus.NewDesc("rota_store_member_up", "1 if a member of etcd answers this scheduler.", []string{"endpoint"}, nil)
+	descDB      = prometheus.NewDesc("rota_store_db_bytes", "Size of a member's database.", []string{"endpoint"}, nil)
+	descQuota   = prometheus.NewDesc("rota_store_quota_bytes", "What a member's database may be, if it says.", []string{"endpoint"}, nil)
+	descAlarms  = prometheus.NewDesc("rota_store_alarms", "Alarms that a member has raised.", []string{"endpoint"}, nil)
+	descEvents  = prometheus.NewDesc("rota_events_recorded_total", "Events that this scheduler recorded.", nil, nil)
+	descLeftOut = prometheus.NewDesc("rota_events_left_out_total", "Events for which its budgets had no room.", nil, nil)
+	descEventTx = prometheus.NewDesc("rota_events_writes_total", "Transactions that wrote events.", nil, nil)
+	descEventB  = prometheus.NewDesc("rota_events_written_bytes_total", "Bytes of events that were written.", nil, nil)
+	descRefuse  = prometheus.NewDesc("rota_leader_transactions_refused_total", "Guarded transactions whose conditions did not hold.", nil, nil)
 )
 
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		descLeader, descEpoch, descAge, descTasks, descGrants, descWorker, descHere, descMoving, descPasses, descMoves, descTxns, descRefuse,
+		descLeader, descEpoch, descAge, descTasks, descGrants, descWorker, descHere, descMoving, descState, descBalance, descRefuse,
+		descUnread, descUp, descDB, descQuota, descAlarms, descEvents, descLeftOut, descEventTx, descEventB,
 	} {
 		ch <- d
 	}
@@ -59,20 +69,46 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 			}
 		}
 		gauge(descLeader, leads)
+		gauge(descUnread, float64(len(v.Unread())))
 		gauge(descTasks, float64(v.Tasks.Len()))
-		gauge(descWorker, float64(len(v.Sessions)))
+		gauge(descState, float64(v.Running()), "running")
+		gauge(descState, float64(v.Failing()), "failing")
+		gauge(descState, float64(max(0, v.Instances()-v.Running()-v.Failing())), "waiting")
+		states, most, sum, ready := v.WorkerStates()
+		for state, n := range states {
+			gauge(descWorker, float64(n), state)
+		}
+		if even := sum / max(1, float64(ready)); even > 0 {
+			gauge(descBalance, most/even)
+		} else {
+			gauge(descBalance, 1)
+		}
 		for name := range v.Sessions {
 			if g := v.Grants[name]; g != nil {
 				gauge(descGrants, float64(g.Len()), name)
 			}
 		}
 	})
+	for _, m := range s.StoreMembers() {
+		if m.Err != nil {
+			gauge(descUp, 0, m.Endpoint)
+			continue
+		}
+		gauge(descUp, 1, m.Endpoint)
+		gauge(descDB, float64(m.DBBytes), m.Endpoint)
+		if m.QuotaBytes > 0 {
+			gauge(descQuota, float64(m.QuotaBytes), m.Endpoint)
+		}
+		gauge(descAlarms, float64(len(m.Alarms)), m.Endpoint)
+	}
 	age, _ := s.Age()
 	gauge(descAge, age.Seconds())
 	gauge(descHere, float64(len(s.sessions.Workers())))
 	gauge(descMoving, float64(s.stats.moving.Load()))
-	count(descPasses, s.stats.passes.Load())
-	count(descMoves, s.stats.moves.Load())
-	count(descTxns, s.stats.txns.Load())
 	count(descRefuse, s.stats.refusedTxns.Load())
+	done := s.events.Counts()
+	count(descEvents, done.Recorded)
+	count(descLeftOut, done.LeftOut)
+	count(descEventTx, done.Writes)
+	count(descEventB, done.Bytes)
 }

@@ -9,8 +9,25 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/rota-project/rota/sessions"
-	"github.com/rota-project/rota/view"
+	"github.com/rota-project/rota"
+	"github.com/rota-project/rota/scheduler/internal/capacity"
+	"github.com/rota-project/rota/scheduler/internal/events"
+	"github.com/rota-project/rota/scheduler/internal/relay"
+	"github.com/rota-project/rota/scheduler/internal/sessions"
+	"github.com/rota-project/rota/scheduler/internal/view"
+	"github.com/rota-project/rota/store"
+)
+
+// DefaultLease is the lease of workers and schedulers.
+const DefaultLease = sessions.DefaultLease
+
+type (
+	// View is a picture of the whole store in memory, true up to a revision.
+	View = view.View
+	// Delta is what changed in a View at once.
+	Delta = view.Delta
+	// EventLimits are how much of what happened is kept.
+	EventLimits = events.Limits
 )
 
 // Scheduler is one control-plane node.
@@ -18,9 +35,18 @@ type Scheduler struct {
 	cfg      Config
 	log      *slog.Logger
 	view     *view.View
+	store    timed
+	measures *measures
 	sessions *sessions.Server
+	desk     *relay.Desk
+	peers    *relay.Peers
+	capacity *capacity.Account
+	happened *events.Log
+	events   *events.Recorder
 	stats    stats
-	late     atomic.Bool // a loop of the leader stood still
+	lease    atomic.Int64 // the latest that it has registered with; 0 before
+	late     atomic.Bool  // a loop of the leader stood still
+	members  atomic.Pointer[[]store.Member]
 
 	mu     sync.Mutex
 	ran    bool
@@ -31,8 +57,8 @@ type Scheduler struct {
 
 // stats are what the leader counts; they are zero while this node does not lead.
 type stats struct {
-	passes, moves, txns, refusedTxns atomic.Uint64 // since the start
-	moving                           atomic.Int64
+	refusedTxns atomic.Uint64 // since the start
+	moving      atomic.Int64
 }
 
 // Late reports whether the leader's loop was found standing still. Such a
@@ -45,14 +71,31 @@ func New(c Config) (*Scheduler, error) {
 	if err != nil {
 		return nil, err
 	}
-	v := view.New(c.Store, c.Logger)
-	return &Scheduler{
-		cfg: c, log: c.Logger, view: v, ended: make(chan struct{}),
-		sessions: sessions.New(sessions.Config{
-			Store: c.Store, View: v, Scheduler: c.Name, Lease: c.Lease, MaxWorkers: c.MaxWorkers, Logger: c.Logger,
-		}),
-	}, nil
+	m := newMeasures()
+	st := timed{c.Store, m.store}
+	v := view.New(st, c.Logger)
+	s := &Scheduler{
+		cfg: c, log: c.Logger, view: v, store: st, measures: m, capacity: capacity.New(v), ended: make(chan struct{}), desk: relay.NewDesk(), peers: relay.NewPeers(c.Peer),
+		happened: events.NewLog(c.Events, c.Logger),
+	}
+	s.happened.Follow(v)
+	s.events = events.NewRecorder(events.Config{Store: c.Store, Log: s.happened, Scheduler: c.Name, Leads: s.leads, Logger: c.Logger})
+	s.sessions = sessions.New(sessions.Config{
+		Store: st, View: v, Scheduler: c.Name, Lease: c.Lease, MaxWorkers: c.MaxWorkers, Desk: s.desk, Good: c.Good, Events: s.events,
+		Logger: c.Logger,
+	})
+	m.registry.MustRegister(&collector{s})
+	return s, nil
 }
+
+// leads reports whether this scheduler leads, as far as it knows.
+func (s *Scheduler) leads() (yes bool) {
+	s.view.Read(func() { yes = s.view.Leader != nil && s.view.Leader.Name == s.cfg.Name })
+	return yes
+}
+
+// Events is where what happens is recorded.
+func (s *Scheduler) Events() *events.Recorder { return s.events }
 
 // Name is the scheduler's name.
 func (s *Scheduler) Name() string { return s.cfg.Name }
@@ -60,12 +103,22 @@ func (s *Scheduler) Name() string { return s.cfg.Name }
 // View is the scheduler's picture of the store.
 func (s *Scheduler) View() *view.View { return s.view }
 
+// Capacity is the account of what is taken of workers, as far as this scheduler knows.
+func (s *Scheduler) Capacity() *capacity.Account { return s.capacity }
+
 // Sessions serves workers.
 func (s *Scheduler) Sessions() *sessions.Server { return s.sessions }
 
+// Desk is where workers hand in output that somebody reads.
+func (s *Scheduler) Desk() *relay.Desk { return s.desk }
+
+// Peers are the connections to other schedulers.
+func (s *Scheduler) Peers() *relay.Peers { return s.peers }
+
 // Run schedules until ctx ends or Stop is called, then resigns: another
-// scheduler leads at once, and the workers go to it. It returns an error only if
-// the store holds what this version cannot read. It can be called once.
+// scheduler leads at once, and the workers go to it. It returns an error if
+// the store has gone back (store.ErrWentBack), if at its start something in the store is
+// of a later version (rota.ErrNewerVersion), or if it was called before.
 func (s *Scheduler) Run(ctx context.Context) error {
 	s.mu.Lock()
 	if s.ran {
@@ -88,12 +141,34 @@ func (s *Scheduler) Run(ctx context.Context) error {
 		}
 		viewed <- err
 	}()
+	epoch := int64(0)
+	leaders := s.view.Subscribe(nil, func(*view.Delta) {
+		if l := s.view.Leader; l != nil && l.Epoch != epoch {
+			epoch = l.Epoch
+			s.measures.changes.Inc()
+		}
+	})
+	defer leaders.Close()
+	var mending sync.WaitGroup
+	var newer error
 	if s.view.Wait(ctx, 1) == nil {
+		newer = s.newer()
+	}
+	if newer == nil && ctx.Err() == nil {
+		mending.Go(func() { s.mend(ctx) })
+		mending.Go(func() { s.inspect(ctx) })
 		s.serve(ctx)
 	}
+	mending.Wait()
 	s.sessions.Close()
+	s.peers.Close()
+	s.capacity.Close()
+	s.events.Close()
 	stopView()
 	err := <-viewed
+	if err == nil {
+		err = newer
+	}
 	s.mu.Lock()
 	s.err = err
 	s.mu.Unlock()
@@ -102,6 +177,21 @@ func (s *Scheduler) Run(ctx context.Context) error {
 		return fmt.Errorf("scheduler: %w", err)
 	}
 	return nil
+}
+
+// newer is an error if something in the store was written by a newer version. Who
+// begins beside such schedulers would take what it cannot read for gone; who runs
+// already knows what was there, and sets it aside.
+func (s *Scheduler) newer() (err error) {
+	s.view.Read(func() {
+		for _, u := range s.view.Unread() {
+			if errors.Is(u.Err, rota.ErrNewerVersion) {
+				err = fmt.Errorf("key %q: %w", u.Key, u.Err)
+				return
+			}
+		}
+	})
+	return err
 }
 
 // Start is Run in the background.
@@ -115,6 +205,7 @@ func (s *Scheduler) Stop(ctx context.Context) error {
 		s.ran = true // it will never run
 		close(s.ended)
 		s.sessions.Close()
+		s.events.Close()
 	}
 	if s.cancel != nil {
 		s.cancel()

@@ -12,7 +12,7 @@ import (
 	rotav1 "github.com/rota-project/rota/api/rota/v1"
 	"github.com/rota-project/rota/placement"
 	"github.com/rota-project/rota/scheduler"
-	"github.com/rota-project/rota/source"
+	"github.com/rota-project/rota/scheduler/source"
 	"github.com/rota-project/rota/store"
 	"github.com/rota-project/rota/store/memory"
 	"github.com/rota-project/rota/worker"

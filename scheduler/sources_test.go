@@ -12,10 +12,11 @@ import (
 
 	"github.com/rota-project/rota"
 	rotav1 "github.com/rota-project/rota/api/rota/v1"
+	"github.com/rota-project/rota/auth"
+	"github.com/rota-project/rota/internal/store/faulty"
 	"github.com/rota-project/rota/scheduler"
-	"github.com/rota-project/rota/source"
+	"github.com/rota-project/rota/scheduler/source"
 	"github.com/rota-project/rota/store"
-	"github.com/rota-project/rota/store/faulty"
 	"github.com/rota-project/rota/store/memory"
 	"github.com/rota-project/rota/worker"
 )
@@ -86,7 +87,7 @@ func TestSources(t *testing.T) {
 
 		// Nobody can change its tasks but itself, and it cannot take others'.
 		apply := func(id string) error {
-			_, err := svc.ApplyTasks(t.Context(), &rotav1.ApplyTasksRequest{Tasks: []*rotav1.TaskDefinition{{Id: id}}})
+			_, err := svc.ApplyTasks(auth.Inside(t.Context()), &rotav1.ApplyTasksRequest{Tasks: []*rotav1.TaskDefinition{{Id: id}}})
 			return err
 		}
 		if err := apply("x"); err == nil || !strings.Contains(err.Error(), "source list") {
@@ -97,7 +98,7 @@ func TestSources(t *testing.T) {
 		}
 		set(list(rota.Task{ID: "mine"}))
 		check(5, "the API")
-		if _, err := svc.DeleteTasks(t.Context(), &rotav1.DeleteTasksRequest{Ids: []string{"mine"}}); err != nil {
+		if _, err := svc.DeleteTasks(auth.Inside(t.Context()), &rotav1.DeleteTasksRequest{Ids: []string{"mine"}}); err != nil {
 			t.Fatal(err)
 		}
 		check(3, "") // taken now, although the source has nothing new to say
@@ -121,8 +122,8 @@ func TestSources(t *testing.T) {
 		if readings != 1 {
 			t.Errorf("read %d times at once", readings)
 		}
-		set(func(context.Context) ([]rota.Task, error) { return nil, nil })
-		check(0, "")
+		set(func(context.Context) ([]rota.Task, error) { return tasks(1), nil })
+		check(1, "")
 	})
 }
 
@@ -186,7 +187,7 @@ func TestAvailableTaskChanges(t *testing.T) {
 		w.Start()
 		t.Cleanup(func() { _ = w.Stop(context.Background()) })
 		for _, payload := range []string{"one", "two", "three"} {
-			_, err := svc.ApplyTasks(t.Context(), &rotav1.ApplyTasksRequest{Tasks: []*rotav1.TaskDefinition{{Id: "a", Mode: "available", Payload: payload}}})
+			_, err := svc.ApplyTasks(auth.Inside(t.Context()), &rotav1.ApplyTasksRequest{Tasks: []*rotav1.TaskDefinition{{Id: "a", Mode: "available", Payload: payload}}})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -3,13 +3,33 @@ package scheduler
 import (
 	"github.com/rota-project/rota"
 	"github.com/rota-project/rota/ownership"
-	"github.com/rota-project/rota/store/record"
+	"github.com/rota-project/rota/scheduler/internal/blame"
+	"github.com/rota-project/rota/scheduler/internal/record"
 )
 
-// setTask tells the planner of a task, and the ledger of a changed spec.
+// setTask takes a task in.
 func (l *leader) setTask(t *record.Task) {
 	l.instances += replicas(t)
-	if err := l.planner.SetTask(t.Task()); err != nil {
+	if _, ok := l.suspects.docket.Of(t.ID); ok { // a digest of all that it runs takes time
+		l.suspects.docket.Declared(blame.Task{ID: t.ID, Spec: record.Spec(t)})
+	}
+	l.tellPlanner(t)
+}
+
+// tellPlanner tells the planner of a task, and the ledger of a changed spec. One that
+// is withheld is nowhere.
+func (l *leader) tellPlanner(t *record.Task) {
+	task := t.Task()
+	if s, ok := l.suspects.docket.Of(t.ID); ok && s.Withheld() {
+		l.planner.RemoveTask(t.ID)
+		for n := range replicas(t) {
+			l.aim(rota.Instance{Task: t.ID, Index: n}, ownership.Target{Reason: withheldReason})
+		}
+		return
+	} else if ok {
+		task = onTrial(task, s)
+	}
+	if err := l.planner.SetTask(task); err != nil {
 		l.s.log.Error("task cannot be placed", "task", t.ID, "error", err)
 		return
 	}
@@ -21,7 +41,7 @@ func (l *leader) setTask(t *record.Task) {
 			worker = l.ledger.Aim(i)
 		}
 		if worker != "" {
-			l.ledger.Target(i, target(t, worker, ""))
+			l.aim(i, target(t, worker, ""))
 		}
 	}
 }
@@ -38,11 +58,23 @@ func (l *leader) drop(was, is *record.Task) {
 		from = replicas(is)
 	}
 	for n := from; n < replicas(was); n++ {
-		l.ledger.Target(rota.Instance{Task: was.ID, Index: n}, ownership.Target{Reason: "no task declares it"})
+		l.aim(rota.Instance{Task: was.ID, Index: n}, ownership.Target{Reason: "no task declares it"})
 	}
 }
 
-func replicas(t *record.Task) int { return max(t.Replicas, 1) }
+// aim says where an instance should be, to the ledger and to the account of capacity.
+func (l *leader) aim(i rota.Instance, t ownership.Target) {
+	l.ledger.Target(i, t)
+	l.s.capacity.Aim(i, t.Worker)
+}
+
+// replicas is how many instances t has; nil has none.
+func replicas(t *record.Task) int {
+	if t == nil {
+		return 0
+	}
+	return max(t.Replicas, 1)
+}
 
 func target(t *record.Task, worker, reason string) ownership.Target {
 	return ownership.Target{

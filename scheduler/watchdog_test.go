@@ -1,7 +1,6 @@
 package scheduler_test
 
 import (
-	"bytes"
 	"context"
 	"log/slog"
 	"strings"
@@ -12,8 +11,9 @@ import (
 	"time"
 
 	"github.com/rota-project/rota"
+	"github.com/rota-project/rota/internal/test/memo"
 	"github.com/rota-project/rota/scheduler"
-	"github.com/rota-project/rota/source"
+	"github.com/rota-project/rota/scheduler/source"
 	"github.com/rota-project/rota/store"
 	"github.com/rota-project/rota/store/memory"
 	"github.com/rota-project/rota/worker"
@@ -36,24 +36,6 @@ func (s *stuckStore) Txn(ctx context.Context, conds []store.Cond, ops []store.Op
 	return s.Store.Txn(ctx, conds, ops)
 }
 
-// syncBuffer is a log that a test reads while it is written.
-type syncBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *syncBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *syncBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
-}
-
 // TestHungLeaderGivesUp: a leader whose loop stands still, while its lease is
 // renewed as ever, makes way for another.
 func TestHungLeaderGivesUp(t *testing.T) {
@@ -72,7 +54,7 @@ func TestHungLeaderGivesUp(t *testing.T) {
 			})}
 		}
 		o := newOwners(t)
-		log := &syncBuffer{}
+		log := &memo.Buffer{}
 		first := newScheduler(t, "s1", hung, scheduler.Config{Sources: src(), Interval: time.Second, Logger: slog.New(slog.NewTextHandler(log, nil))})
 		time.Sleep(time.Second) // it leads
 		second := newScheduler(t, "s2", st, scheduler.Config{Sources: src(), Interval: time.Second})

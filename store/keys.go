@@ -16,8 +16,9 @@ import (
 //	tasks/<page>            TaskPage   API, leader (sources)       all
 //	grants/<worker>/<page>  GrantPage  the leader                  all
 //	acks/<worker>/<page>    AckPage    the worker's scheduler      all         the worker's lease
-//	sources/<name>          Source     the leader                  API
+//	sources/<name>          Source     the leader, API (to confirm)  all
 //	cluster                 Cluster    the leader                  all
+//	suspects                Suspects   the leader, API (to release)  all
 //	programs/<name>         Program    the program's scheduler     all         the lease of its scheduler function
 //	ended/<name>            Program    the leader                  API         an hour after the program's end
 //	histories/<name>        ProgramHistory  the program's scheduler  the same
@@ -25,8 +26,16 @@ import (
 //	join                    (empty)    schedulers, to join workers one by one where their number is limited
 //	jobs/<id>               JobSpec    API                         schedulers  its time to keep
 //	jobstates/<id>          JobState   leader, worker's scheduler  schedulers  its time to keep
+//	jobfences/<scheduler>   (empty)    that scheduler, of its declarations of jobs  never
 //	jobworkers/<worker>     JobWorker  the worker's scheduler      schedulers  the worker's lease
 //	oldworkers/<id>         OldWorker  the scheduler it is at      schedulers  that scheduler, when the worker is gone
+//	logins/<hash>           SignIn     any scheduler               all         its lease, of its time at most
+//	logincodes/<hash>       SignIn     any scheduler               any         its lease, of a minute; its use
+//	events/<shelf>/<page>   EventPage  a scheduler, once           schedulers  its time to be kept: any scheduler that writes another, the leader
+//	pools/<name>            Pool       API                         schedulers  the API, when its workers are gone the leader
+//	poolstates/<name>       PoolState  the leader                  schedulers  its pool
+//	poolworkers/<worker>    PoolWorker  the leader, the scheduler that it joins at  schedulers  the leader, when the worker is gone
+//	engines                 Engines    the leader                  schedulers
 //
 // Every transaction of the leader compares the modification revision of leader
 // and writes it again: the key is fence and sequence in one. A transaction that
@@ -39,6 +48,7 @@ import (
 const (
 	LeaderKey        = "leader"
 	ClusterKey       = "cluster"
+	SuspectsKey      = "suspects"
 	KickKey          = "kick"
 	JoinKey          = "join"
 	SchedulersPrefix = "schedulers/"
@@ -53,8 +63,17 @@ const (
 	AcksPrefix       = "acks/"
 	JobsPrefix       = "jobs/"
 	JobStatesPrefix  = "jobstates/"
+	JobFencesPrefix  = "jobfences/"
 	JobWorkersPrefix = "jobworkers/"
 	OldWorkersPrefix = "oldworkers/"
+	SignInsPrefix    = "logins/"
+	SignInCodes      = "logincodes/"
+	EventsPrefix     = "events/"
+	PoolsPrefix      = "pools/"
+	PoolStatesPrefix = "poolstates/"
+	// PoolWorkersPrefix has workers that engines were asked to start.
+	PoolWorkersPrefix = "poolworkers/"
+	EnginesKey        = "engines"
 )
 
 // The roots of clusters on one etcd. No root is a prefix of another's, whatever the
@@ -105,11 +124,46 @@ func JobKey(id string) string { return JobsPrefix + escape(id) }
 // JobStateKey is the key of where a job is.
 func JobStateKey(id string) string { return JobStatesPrefix + escape(id) }
 
+// JobFenceKey is the key of a scheduler's fence of declarations of jobs.
+func JobFenceKey(scheduler string) string { return JobFencesPrefix + escape(scheduler) }
+
 // JobWorkerKey is the key of a worker that takes jobs.
 func JobWorkerKey(worker string) string { return JobWorkersPrefix + escape(worker) }
 
 // OldWorkerKey is the key of a worker of the protocol jobscheduler.
 func OldWorkerKey(id string) string { return OldWorkersPrefix + escape(id) }
+
+// SignInKey is the key of a session of somebody at a browser.
+func SignInKey(hash string) string { return SignInsPrefix + escape(hash) }
+
+// SignInCodeKey is the key of a code to sign in with.
+func SignInCodeKey(hash string) string { return SignInCodes + escape(hash) }
+
+// EventKey is the key of a page of events. The page's name is its own for ever.
+func EventKey(shelf, page string) string { return EventsPrefix + escape(shelf) + "/" + escape(page) }
+
+// IsEvent reports whether a key is of events.
+func IsEvent(key string) bool { return strings.HasPrefix(key, EventsPrefix) }
+
+// GoesWithLease reports whether a key says that somebody lives, and goes with the lease
+// of whoever that is: of a scheduler, a worker, a worker that takes jobs, or a program.
+func GoesWithLease(key string) bool {
+	for _, prefix := range []string{SchedulersPrefix, SessionsPrefix, JobWorkersPrefix, ProgramsPrefix} {
+		if strings.HasPrefix(key, prefix) {
+			return true
+		}
+	}
+	return false
+}
+
+// PoolKey is the key of what a pool is to be.
+func PoolKey(name string) string { return PoolsPrefix + escape(name) }
+
+// PoolStateKey is the key of what the leader remembers of a pool.
+func PoolStateKey(name string) string { return PoolStatesPrefix + escape(name) }
+
+// PoolWorkerKey is the key of a worker that an engine was asked to start.
+func PoolWorkerKey(worker string) string { return PoolWorkersPrefix + escape(worker) }
 
 // IsJob reports whether a key is of a job.
 func IsJob(key string) bool {

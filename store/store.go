@@ -4,7 +4,7 @@
 //
 // Store is the small part of etcd that rota needs. Package store/etcd keeps it
 // on an embedded node or on a cluster of the user's own, package store/memory in
-// memory for tests; package store/storetest holds both to the same behaviour.
+// memory for tests; package internal/store/storetest holds both to the same behaviour.
 // The keys and who writes them are documented in keys.go.
 //
 // Nothing in here knows what a task or a worker is.
@@ -57,6 +57,9 @@ type Cond struct {
 	// By says which revision Revision is. A key that is absent has both at 0.
 	By       By
 	Revision int64
+	// Final says that once the transaction is done its conditions never hold again,
+	// although that cannot be told from them: it may be asked twice.
+	Final bool
 }
 
 // By names a revision of a key.
@@ -118,6 +121,24 @@ type Store interface {
 	LeaseLeft(ctx context.Context, id LeaseID) (time.Duration, error)
 	// Revoke ends a lease and removes its keys. Ending one that has ended is no error.
 	Revoke(ctx context.Context, id LeaseID) error
+}
+
+// Member is one of the machines that keep a store, as it said of itself.
+type Member struct {
+	Endpoint string
+	Err      error // it did not answer, and the rest is empty
+	Version  string
+	// DBBytes is the size of its database, InUseBytes what of it is in use, QuotaBytes
+	// what it may be; 0 if the member does not say.
+	DBBytes, InUseBytes, QuotaBytes int64
+	Leader                          bool
+	Latency                         time.Duration
+	Alarms                          []string // NOSPACE, CORRUPT
+}
+
+// Inspector is a Store whose members can be asked how they are.
+type Inspector interface {
+	Inspect(ctx context.Context) []Member
 }
 
 // Compactor is a Store whose history can be forgotten: watches from before the

@@ -3,12 +3,15 @@ package worker
 import (
 	"crypto/rand"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"time"
 
 	"github.com/rota-project/rota"
+
+	"go.opentelemetry.io/otel/trace"
 )
 
 // Config says who a worker is and whom it serves. Only Name and one of
@@ -28,7 +31,7 @@ type Config struct {
 	// while the worker runs. It goes before TLS.
 	DialTLS func() *tls.Config
 	// CallsTLS secures the port on which functions are called: it is to show this
-	// worker's certificate and to take none but schedulers' (pki.Source.CallServer).
+	// worker's certificate and to take none but schedulers' (pki.Source.SchedulersOnly).
 	// Nil listens in the clear, which gateways use on loopback only.
 	CallsTLS *tls.Config
 	// LeaseEnded is called when the worker can no longer trust its lease, and
@@ -59,12 +62,23 @@ type Config struct {
 	// NameWait is how long to wait for a predecessor of the same name to be
 	// surely gone. Zero means 30 s.
 	NameWait time.Duration
+	// RoomWait is how long to wait for a place where the cluster has its most workers:
+	// one that was killed has its place until its lease ends. Zero means 30 s;
+	// negative is for ever.
+	RoomWait time.Duration
 
+	// TracerProvider makes the spans of calls, which functions find in the contexts of
+	// their requests. Nil makes none.
+	TracerProvider trace.TracerProvider
 	// Logger gets what happens to the worker and its instances. Nil is silent.
 	Logger *slog.Logger
-	// Exit ends the process when an exclusive instance outlives the lease. Nil
-	// means os.Exit; whatever is set must not return.
+	// Exit is called, with ExitFenced, when an exclusive instance outlives the lease:
+	// another worker may be running it by now. Nil means os.Exit, which is the safe
+	// choice. One that returns has Run return ErrOutlived at once, with what still
+	// runs left to itself: to end it, or the process, is then the caller's.
 	Exit func(code int)
+
+	exits string // what Exit does, for people
 }
 
 // Guard watches over a worker process from outside. Its methods must not block.
@@ -85,6 +99,14 @@ func (unguarded) Hold() func()    { return func() {} }
 // ExitFenced is the status that a process ends with when an exclusive task
 // ignored the end of its context and the lease could no longer be trusted.
 const ExitFenced = 75
+
+// ErrLeaseEnded is what Err says while the worker cannot trust its lease: no
+// scheduler that reaches the store has renewed it. It goes on asking for one.
+var ErrLeaseEnded = errors.New("the lease has ended, and no scheduler has renewed it")
+
+// ErrOutlived is what Run returns when an exclusive instance has outlived its lease
+// and Config.Exit has returned.
+var ErrOutlived = errors.New("a task outlives its lease")
 
 func (c Config) normalize() (Config, error) {
 	w := rota.Worker{
@@ -111,14 +133,18 @@ func (c Config) normalize() (Config, error) {
 	if c.NameWait == 0 {
 		c.NameWait = 30 * time.Second
 	}
+	if c.RoomWait == 0 {
+		c.RoomWait = 30 * time.Second
+	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
 	if c.Guard == nil {
 		c.Guard = unguarded{}
 	}
+	c.exits = "Config.Exit is called"
 	if c.Exit == nil {
-		c.Exit = os.Exit
+		c.Exit, c.exits = os.Exit, fmt.Sprintf("the process ends with status %d", ExitFenced)
 	}
 	c.Logger = c.Logger.With("worker", c.Name)
 	return c, nil

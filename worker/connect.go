@@ -8,7 +8,7 @@ import (
 	"time"
 
 	rotav1 "github.com/rota-project/rota/api/rota/v1"
-	"github.com/rota-project/rota/pki"
+	"github.com/rota-project/rota/auth/pki"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
@@ -20,6 +20,18 @@ import (
 type Stream interface {
 	Send(*rotav1.FromWorker) error
 	Recv() (*rotav1.ToWorker, error)
+}
+
+// Pusher is a Stream on whose connection output can be sent, too: what a scheduler asks
+// for by ReadLog.
+type Pusher interface {
+	PushOutput(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[rotav1.OutputPiece, rotav1.PushOutputResponse], error)
+}
+
+// session is a Stream over gRPC, and what else its connection carries.
+type session struct {
+	Stream
+	Pusher
 }
 
 // Connector makes a connection to some scheduler, another one at each call
@@ -51,7 +63,11 @@ func dialer(addresses []string, conf func() *tls.Config) Connector {
 			return nil, err
 		}
 		context.AfterFunc(ctx, func() { _ = conn.Close() })
-		return rotav1.NewSessionsClient(conn).Connect(ctx)
+		s, err := rotav1.NewSessionsClient(conn).Connect(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return session{s, rotav1.NewJobWorkClient(conn)}, nil
 	}
 }
 

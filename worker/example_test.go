@@ -7,7 +7,7 @@ import (
 
 	"github.com/rota-project/rota"
 	"github.com/rota-project/rota/scheduler"
-	"github.com/rota-project/rota/source"
+	"github.com/rota-project/rota/scheduler/source"
 	"github.com/rota-project/rota/store/memory"
 	"github.com/rota-project/rota/worker"
 )
@@ -54,14 +54,14 @@ func ExampleWorker_HandleTask() {
 	// stop ORD-LAX
 }
 
-func ExampleWorker_Watch() {
+func ExampleWorker_WatchUntilDone() {
 	connect, stop := embedded()
 	defer stop()
 	w, err := worker.New(worker.Config{Name: "w1", Connect: connect})
 	if err != nil {
 		panic(err)
 	}
-	events, err := w.Watch()
+	events, err := w.WatchUntilDone()
 	if err != nil {
 		panic(err)
 	}

@@ -35,6 +35,7 @@ type fake struct {
 	said     []string // states of acks of any instance, in order
 	loads    map[string]float64
 	renewals int
+	machine  *rotav1.Machine // of the last renewal
 	leaves   int
 	farewell int
 }
@@ -123,6 +124,7 @@ func (f *fake) answer(m *rotav1.FromWorker) (out []*rotav1.ToWorker) {
 			clusterState(f.barrier, false))
 	case *rotav1.FromWorker_Renew:
 		f.renewals++
+		f.machine = b.Renew.GetMachine()
 		out = append(out, &rotav1.ToWorker{Body: &rotav1.ToWorker_Renewed{Renewed: &rotav1.Renewed{
 			Seq: b.Renew.GetSeq(), TtlMs: ttl.Milliseconds(),
 		}}})

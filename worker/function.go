@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"maps"
 	"net"
 	"net/http"
 	"slices"
@@ -13,7 +12,12 @@ import (
 	"time"
 
 	"github.com/rota-project/rota"
-	"github.com/rota-project/rota/offer"
+	"github.com/rota-project/rota/internal/listener"
+	"github.com/rota-project/rota/internal/offer"
+	"github.com/rota-project/rota/internal/origin"
+	"github.com/rota-project/rota/internal/program/build"
+
+	"go.opentelemetry.io/otel/trace"
 )
 
 // functions are what the worker answers calls of.
@@ -67,11 +71,11 @@ func (f *functions) any() bool { return len(f.handlers) > 0 || f.calls != nil }
 
 // serve listens for calls. It returns what ends it.
 // It listens with TLS if conf is not nil.
-func (f *functions) serve(addr string, conf *tls.Config) (stop func(), err error) {
+func (f *functions) serve(addr string, conf *tls.Config, spans trace.TracerProvider) (stop func(), err error) {
 	if addr == "" {
-		addr = "127.0.0.1:0"
+		addr = net.JoinHostPort(listener.Loopback(), "0")
 	}
-	ln, err := new(net.ListenConfig).Listen(context.Background(), "tcp", addr)
+	ln, err := listener.TCP(context.Background(), addr)
 	if err != nil {
 		return nil, fmt.Errorf("worker: listen for calls: %w", err)
 	}
@@ -90,7 +94,16 @@ func (f *functions) serve(addr string, conf *tls.Config) (stop func(), err error
 	if f.calls != nil {
 		mux.Handle("/", f.calls)
 	}
-	srv := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
+	handler := traced(spans, mux)
+	if conf == nil { // over TLS nobody but schedulers gets as far
+		guard, err := origin.New(origin.Config{Addrs: []string{ln.Addr().String()}})
+		if err != nil {
+			_ = ln.Close()
+			return nil, err
+		}
+		handler = throughGateway(handler, guard)
+	}
+	srv := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second, MaxHeaderBytes: maxCallHeader}
 	go func() { _ = srv.Serve(ln) }()
 	return func() {
 		// The session has ended: gateways are just learning that nothing may be
@@ -104,6 +117,32 @@ func (f *functions) serve(addr string, conf *tls.Config) (stop func(), err error
 	}, nil
 }
 
+// maxCallHeader is the most bytes of a call's header: what a gateway takes by default, and
+// what it adds.
+const maxCallHeader = 96 << 10
+
+// throughGateway lets calls pass that a gateway brings, whatever Host and Origin they were
+// made with: it says so in Via, which no web page can set, and has asked its own guard.
+// All others are held to the worker's guard.
+func throughGateway(calls http.Handler, guard *origin.Guard) http.Handler {
+	direct := guard.Handler(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		ask := origin.Of(r)
+		ask.Acts = true // a function may do anything, whatever the method
+		if refusal := guard.Check(ask); refusal != nil {
+			http.Error(rw, refusal.Reason, refusal.Status)
+			return
+		}
+		calls.ServeHTTP(rw, r)
+	}), nil)
+	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		if len(r.Header["Via"]) > 0 {
+			calls.ServeHTTP(rw, r)
+			return
+		}
+		direct.ServeHTTP(rw, r)
+	})
+}
+
 // noticeTime is how long gateways may take to notice that a worker has left.
 const noticeTime = 100 * time.Millisecond
 
@@ -113,8 +152,14 @@ const callsGrace = 10 * time.Second
 // labels are the worker's own and those that offer its functions. The worker's
 // lock is held.
 func (w *Worker) labels() map[string]string {
-	if w.functions.url == "" {
-		return w.cfg.Labels
+	labels := w.cfg.Labels
+	if w.functions.url != "" {
+		labels = offer.Labels(labels, w.functions.url, w.functions.packages)
 	}
-	return offer.Labels(maps.Clone(w.cfg.Labels), w.functions.url, w.functions.packages)
+	for kind := range w.handlers {
+		if rota.IsProgramKind(kind) {
+			return build.Own().Labels(labels)
+		}
+	}
+	return labels
 }

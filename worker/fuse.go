@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"fmt"
 	"sync/atomic"
 	"time"
 
@@ -48,6 +49,9 @@ func (f *fuse) burn() {
 	if p := f.place.Load(); p != nil {
 		place = *p
 	}
-	logs.Last("rota: worker %s: its loop stands still at the end of the lease (%s), with exclusive tasks running; the process ends", f.w.cfg.Name, place)
+	logs.Last("rota: worker %s: its loop stands still at the end of the lease (%s), with exclusive tasks running; %s", f.w.cfg.Name, place, f.w.cfg.exits)
 	f.w.cfg.Exit(ExitFenced)
+	f.w.inbox.do(func() {
+		f.w.loop.abandon(fmt.Errorf("worker %s: %w: its loop stood still (%s)", f.w.cfg.Name, ErrOutlived, place))
+	})
 }

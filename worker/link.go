@@ -2,17 +2,18 @@ package worker
 
 import (
 	"context"
-	"math/rand/v2"
 	"sync"
 	"time"
 
 	rotav1 "github.com/rota-project/rota/api/rota/v1"
+	"github.com/rota-project/rota/internal/backoff"
 )
 
 // link is one connection to a scheduler. Its sender never blocks the loop.
 type link struct {
 	cancel  context.CancelFunc
 	timeout *time.Timer
+	pusher  Pusher // nil: nothing can be read here
 
 	// Owned by the loop.
 	welcomed bool
@@ -58,31 +59,21 @@ func (k *link) pump(ctx context.Context, s Stream) {
 // connect keeps a connection to some scheduler until ctx ends, and says why it
 // has none: at once, and then now and again.
 func (w *Worker) connect(ctx context.Context) {
-	pause := time.Duration(0)
+	pause := backoff.Backoff{First: firstPause, Most: lastPause, Jitter: true}
 	var told time.Time
 	for ctx.Err() == nil {
-		if pause > 0 {
-			// Jitter keeps workers of a scheduler that died from coming all at once.
-			timer := time.NewTimer(pause/2 + rand.N(pause))
-			select {
-			case <-timer.C:
-			case <-ctx.Done():
-				timer.Stop()
-				return
-			}
-		}
 		welcomed, asked, err := w.connectOnce(ctx)
 		if !welcomed && asked == 0 && ctx.Err() == nil && time.Since(told) >= tellEvery {
 			told = time.Now()
 			w.log().Warn("no scheduler takes this worker", "error", err)
 		}
-		switch {
-		case asked > 0:
-			pause = asked
-		case welcomed:
-			pause = firstPause
-		default:
-			pause = min(max(2*pause, firstPause), lastPause)
+		if welcomed {
+			pause.Reset()
+		}
+		if asked > 0 {
+			_ = backoff.Sleep(ctx, backoff.Jitter(asked)) // the loop asks ctx
+		} else {
+			_ = pause.Wait(ctx)
 		}
 	}
 }
@@ -104,6 +95,7 @@ func (w *Worker) connectOnce(parent context.Context) (welcomed bool, pause time.
 	if err != nil {
 		return false, 0, err
 	}
+	k.pusher, _ = s.(Pusher)
 	var pumping sync.WaitGroup
 	pumping.Go(func() { k.pump(ctx, s) })
 	w.inbox.do(func() { w.loop.attach(k) })
@@ -112,6 +104,12 @@ func (w *Worker) connectOnce(parent context.Context) (welcomed bool, pause time.
 		if m, err = s.Recv(); err != nil {
 			w.log().Debug("connection ended", "error", err)
 			break
+		}
+		if read := m.GetRead(); read != nil {
+			if k.pusher != nil {
+				pumping.Go(func() { w.pushLog(ctx, k.pusher, read) })
+			}
+			continue // none of the loop's business
 		}
 		w.inbox.do(func() { w.loop.receive(k, m) })
 	}

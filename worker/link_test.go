@@ -82,6 +82,43 @@ func TestFenced(t *testing.T) {
 	})
 }
 
+// TestOutlived: where Exit returns, Run does so, too, says why, and leaves alone what
+// does not end.
+func TestOutlived(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake(t)
+		f.full = []*rotav1.GrantItem{grant("a", 1, rota.Exclusive, ""), grant("b", 1, rota.Exclusive, "")}
+		w, err := worker.New(worker.Config{Name: "w", Connect: f.connect, Exit: func(int) {}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		free := make(chan struct{})
+		if err := w.HandleTask("k", func(context.Context, worker.Assigned) error {
+			<-free
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+		ended := make(chan error, 1)
+		go func() { ended <- w.Run(context.Background()) }()
+		synctest.Wait()
+		if err := w.Err(); err != nil {
+			t.Errorf("while all is well: %v", err)
+		}
+		f.set(func() { f.mute = true })
+		err = <-ended
+		if !errors.Is(err, worker.ErrOutlived) || !errors.Is(w.Err(), worker.ErrOutlived) || w.Status() != worker.StatusDead {
+			t.Errorf("Run: %v, Err: %v, %s", err, w.Err(), w.Status())
+		}
+		if err := w.Stop(t.Context()); !errors.Is(err, worker.ErrOutlived) {
+			t.Errorf("Stop: %v", err)
+		}
+		close(free)
+		synctest.Wait()
+	})
+}
+
 // stuckHandler is a log that takes nothing once it is stuck.
 type stuckHandler struct {
 	slog.Handler
@@ -161,7 +198,7 @@ func TestRefused(t *testing.T) {
 		want    error
 		after   time.Duration
 	}{
-		"too many":   {&rotav1.Refused{Code: rotav1.Refused_CODE_TOO_MANY_WORKERS, Text: "at most 3"}, rota.ErrTooManyWorkers, 0},
+		"too many":   {&rotav1.Refused{Code: rotav1.Refused_CODE_TOO_MANY_WORKERS, Text: "at most 3"}, rota.ErrTooManyWorkers, 30 * time.Second},
 		"invalid":    {&rotav1.Refused{Code: rotav1.Refused_CODE_INVALID, Text: "zone: bad"}, nil, 0},
 		"name alive": {&rotav1.Refused{Code: rotav1.Refused_CODE_NAME_ALIVE, Text: "pid 7", RetryAfterMs: 500}, rota.ErrNameAlive, 20 * time.Second},
 	} {
@@ -191,6 +228,39 @@ func TestRefused(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestRoom: where the cluster has its most workers it waits, says why, and joins when
+// there is room; for ever, if it is to.
+func TestRoom(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake(t)
+		f.refusal = &rotav1.Refused{Code: rotav1.Refused_CODE_TOO_MANY_WORKERS, Text: "at most 3", RetryAfterMs: 500}
+		w := start(t, f, worker.Config{RoomWait: -1}, map[string]worker.TaskFunc{"k": wait})
+		for range 3 {
+			pass(time.Hour)
+			if err := w.Err(); !errors.Is(err, rota.ErrTooManyWorkers) || w.Status() != worker.StatusNew {
+				t.Fatalf("%s: %v", w.Status(), err)
+			}
+		}
+		f.set(func() { f.refusal = nil })
+		pass(time.Second)
+		if err := w.Err(); err != nil || w.Status() != worker.StatusLeftBarrier {
+			t.Errorf("with room: %s, %v", w.Status(), err)
+		}
+		// Asked to end while it waits, it does so in order.
+		f.set(func() { f.refusal, f.down = &rotav1.Refused{Code: rotav1.Refused_CODE_TOO_MANY_WORKERS}, true })
+		f.say(&rotav1.ToWorker{Body: &rotav1.ToWorker_Refused{Refused: &rotav1.Refused{Code: rotav1.Refused_CODE_SESSION_LOST}}})
+		f.set(func() { f.down = false })
+		pass(time.Minute)
+		if err := w.Err(); !errors.Is(err, rota.ErrTooManyWorkers) {
+			t.Errorf("refused again: %v", err)
+		}
+		if err := w.Stop(t.Context()); err != nil || w.Err() != nil {
+			t.Errorf("Stop: %v, %v", err, w.Err())
+		}
+	})
 }
 
 // TestNameFree: it waits for its predecessor, and then joins.

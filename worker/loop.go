@@ -2,6 +2,7 @@ package worker
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -50,6 +51,7 @@ type loop struct {
 	heard      ownership.Time // when the scheduler last said anything
 	guarded    ownership.Time // what the guard was told of the lease
 	aliveSince ownership.Time // since when another of our name is said to be alive
+	fullSince  ownership.Time // since when the cluster is said to have its most workers
 	leaving    bool
 	leaveAfter <-chan struct{} // nil when nothing else runs under the session
 	left       bool
@@ -58,16 +60,17 @@ type loop struct {
 	exclusive  int            // calls of exclusive instances
 	leaveBy    ownership.Time // when to stop waiting: for successors, then for the farewell
 	fatal      error
+	abandoned  bool // what still runs is not waited for
 }
 
 func (l *loop) init(w *Worker) {
 	l.w, l.fuse.w = w, w
-	l.failing.log = w.cfg.Logger
+	l.failing = newFailing(w.cfg.Logger)
 	l.holder = ownership.NewHolder(ownership.DefaultTrust(defaultTTL))
 	l.calls = map[rota.Instance]*call{}
 	l.orders = map[rota.Instance]Assigned{}
 	l.ttl = defaultTTL
-	l.aliveSince = -1
+	l.aliveSince, l.fullSince = -1, -1
 	l.leaveAfter = w.cfg.LeaveAfter
 }
 
@@ -127,12 +130,19 @@ func (l *loop) settle() {
 	for _, i := range l.doubtful {
 		if !l.holder.Holds(i) {
 			delete(l.orders, i)
+			l.w.logs.Leave(i)
 		}
 	}
 	l.doubtful = l.doubtful[:0]
 	if l.sweep {
 		l.sweep = false
-		maps.DeleteFunc(l.orders, func(i rota.Instance, _ Assigned) bool { return !l.holder.Holds(i) })
+		maps.DeleteFunc(l.orders, func(i rota.Instance, _ Assigned) bool {
+			gone := !l.holder.Holds(i)
+			if gone {
+				l.w.logs.Leave(i)
+			}
+			return gone
+		})
 	}
 	l.w.mu.Lock()
 	l.w.held = len(l.orders)
@@ -141,6 +151,9 @@ func (l *loop) settle() {
 
 // done reports whether the worker holds nothing and is to end.
 func (l *loop) done() bool {
+	if l.abandoned {
+		return true
+	}
 	if len(l.calls) > 0 || !l.leaving && l.fatal == nil {
 		return false
 	}
@@ -153,8 +166,17 @@ func (l *loop) done() bool {
 // watchLease says once when the lease can no longer be trusted.
 func (l *loop) watchLease() {
 	l.sayUntil()
-	fenced, _ := l.holder.Fenced(l.w.now())
-	if !l.w.leased.Swap(!fenced) || !fenced {
+	now := l.w.now()
+	fenced, _ := l.holder.Fenced(now)
+	was, is := l.w.upToDate(), l.holder.Until()-l.ttl*2/5 // trust lasts 9/10 of a lease
+	l.w.fresh.Store(int64(is))
+	held := l.w.leased.Swap(!fenced)
+	if !was && l.w.upToDate() {
+		l.w.mu.Lock()
+		l.w.wake()
+		l.w.mu.Unlock()
+	}
+	if !held || !fenced {
 		return
 	}
 	l.hurry()
@@ -224,17 +246,15 @@ func (l *loop) flush() {
 		l.nextRenew = now + l.ttl/5
 		l.seq++
 		l.holder.Sent(l.seq, now)
-		l.link.send(&rotav1.FromWorker{Body: &rotav1.FromWorker_Renew{Renew: &rotav1.Renew{Seq: l.seq}}})
+		l.link.send(&rotav1.FromWorker{Body: &rotav1.FromWorker_Renew{Renew: &rotav1.Renew{Seq: l.seq, Machine: l.w.machine()}}})
 	}
 	if now >= l.nextLoad {
-		if items := l.w.loads.take(); items != nil {
+		for items := range slices.Chunk(l.w.loads.take(), chunk) {
 			l.nextLoad = now + loadEvery
 			l.link.send(&rotav1.FromWorker{Body: &rotav1.FromWorker_Load{Load: &rotav1.Load{Items: items}}})
 		}
 	}
-	for acks := range slices.Chunk(l.holder.Acks(), ackChunk) {
-		l.link.send(&rotav1.FromWorker{Body: &rotav1.FromWorker_Acks{Acks: &rotav1.Acks{Acks: wire(acks)}}})
-	}
+	sendAcks(l.link, l.holder.Acks())
 	if l.leaving && l.holder.Empty() && l.leaveAfter == nil && !l.link.farewell {
 		l.link.farewell = true
 		l.leaveBy = now + farewellTimeout
@@ -242,8 +262,15 @@ func (l *loop) flush() {
 	}
 }
 
-// ackChunk bounds the acknowledgements of one message.
-const ackChunk = 2000
+// chunk bounds the entries of one message: acknowledgements with ids and errors as
+// long as they may be take 2.5 MB.
+const chunk = 1000
+
+func sendAcks(k *link, all []ownership.Ack) {
+	for acks := range slices.Chunk(all, chunk) {
+		k.send(&rotav1.FromWorker{Body: &rotav1.FromWorker_Acks{Acks: &rotav1.Acks{Acks: wire(acks)}}})
+	}
+}
 
 func wire(acks []ownership.Ack) []*rotav1.Ack {
 	now := time.Now().UnixMilli()
@@ -252,6 +279,10 @@ func wire(acks []ownership.Ack) []*rotav1.Ack {
 		out[n] = &rotav1.Ack{
 			Task: a.Instance.Task, Index: int64(a.Instance.Index), Generation: uint64(a.Generation),
 			State: string(a.State), Error: a.Error, Restarts: a.Restarts, SinceUnixMs: now,
+		}
+		if a.Exit.Known {
+			code := int64(a.Exit.Status)
+			out[n].ExitCode = &code
 		}
 	}
 	return out
@@ -274,7 +305,8 @@ func (l *loop) startLeaving() {
 	l.sweep = true
 }
 
-// attach takes a new connection and says hello on it.
+// attach takes a new connection and says hello on it, and what the worker holds:
+// the newest with the hello, by which a scheduler sees that its store went back.
 func (l *loop) attach(k *link) {
 	now := l.w.now()
 	l.link = k
@@ -282,19 +314,26 @@ func (l *loop) attach(k *link) {
 	l.seq++
 	l.holder.Disconnected()
 	l.holder.Sent(l.seq, now)
+	held := l.holder.Held(now)
+	slices.SortFunc(held, func(a, b ownership.Ack) int { return cmp.Compare(b.Generation, a.Generation) })
+	first := min(len(held), chunk)
 	k.send(&rotav1.FromWorker{Body: &rotav1.FromWorker_Hello{Hello: &rotav1.Hello{
-		Info: l.info(), Session: l.session, Lease: l.lease, Held: wire(l.holder.Held(now)), Seq: l.seq,
+		Info: l.info(k), Session: l.session, Lease: l.lease, Held: wire(held[:first]), Seq: l.seq, Machine: l.w.machine(),
 	}}})
+	sendAcks(k, held[first:])
 }
 
 func (l *loop) detach(k *link) {
 	if l.link == k {
 		l.link = nil
 		l.holder.Disconnected()
+		l.w.mu.Lock()
+		l.w.all = false // nobody would say when it is over
+		l.w.mu.Unlock()
 	}
 }
 
-func (l *loop) info() *rotav1.WorkerInfo {
+func (l *loop) info(k *link) *rotav1.WorkerInfo {
 	w := l.w
 	host, _ := os.Hostname()
 	w.mu.Lock()
@@ -303,7 +342,7 @@ func (l *loop) info() *rotav1.WorkerInfo {
 		Name: w.cfg.Name, Incarnation: w.cfg.Incarnation, Pid: int64(os.Getpid()), Host: host, Zone: w.cfg.Zone,
 		Labels: w.labels(), Kinds: slices.Sorted(maps.Keys(w.handlers)), AnyKind: w.fallback != nil,
 		Capacity: w.cfg.Capacity, MaxTasks: int64(w.cfg.MaxTasks), Strength: w.cfg.Strength,
-		RestartGraceMs: w.cfg.RestartGrace.Milliseconds(), Version: version.String(),
+		RestartGraceMs: w.cfg.RestartGrace.Milliseconds(), Version: version.String(), Logs: k.pusher != nil,
 	}
 }
 
@@ -336,6 +375,7 @@ func (l *loop) welcome(k *link, m *rotav1.Welcome, now ownership.Time) {
 	ttl := time.Duration(m.GetTtlMs()) * time.Millisecond
 	if l.session != 0 && l.session != m.GetSession() {
 		l.act(l.holder.SessionLost(now))
+		l.watchLease() // before there is another
 		l.hurry()
 		l.sweep = true
 	}
@@ -347,8 +387,9 @@ func (l *loop) welcome(k *link, m *rotav1.Welcome, now ownership.Time) {
 		l.w.log().Info("session opened", "session", m.GetSession(), "lease", ttl)
 	}
 	l.session, l.lease = m.GetSession(), m.GetLease()
+	l.w.session.Store(l.session)
 	l.w.known.set(m.GetSchedulers())
-	l.aliveSince = -1
+	l.aliveSince, l.fullSince = -1, -1
 	l.nextRenew = now + ttl/5
 	k.welcomed = true
 	k.timeout.Stop()
@@ -357,6 +398,7 @@ func (l *loop) welcome(k *link, m *rotav1.Welcome, now ownership.Time) {
 		k.send(&rotav1.FromWorker{Body: &rotav1.FromWorker_Leave{Leave: &rotav1.Leave{}}})
 	}
 	l.w.mu.Lock()
+	l.w.err, l.w.joined = nil, true
 	if l.w.status == StatusNew {
 		l.w.set(StatusRegistered)
 	}
@@ -378,15 +420,9 @@ func (l *loop) refused(k *link, m *rotav1.Refused, now ownership.Time) {
 		}
 		l.w.mu.Unlock()
 	case rotav1.Refused_CODE_NAME_ALIVE:
-		if l.aliveSince < 0 {
-			l.aliveSince = now
-			l.w.log().Warn("waiting for the name", "reason", m.GetText())
-		}
-		if now-l.aliveSince > l.w.cfg.NameWait {
-			l.die(fmt.Errorf("worker %s: %w: %s", l.w.cfg.Name, rota.ErrNameAlive, m.GetText()), now)
-		}
+		l.wait(&l.aliveSince, l.w.cfg.NameWait, "the name", fmt.Errorf("worker %s: %w: %s", l.w.cfg.Name, rota.ErrNameAlive, m.GetText()), now)
 	case rotav1.Refused_CODE_TOO_MANY_WORKERS:
-		l.die(fmt.Errorf("worker %s: %w: %s", l.w.cfg.Name, rota.ErrTooManyWorkers, m.GetText()), now)
+		l.wait(&l.fullSince, l.w.cfg.RoomWait, "room", fmt.Errorf("worker %s: %w: %s", l.w.cfg.Name, rota.ErrTooManyWorkers, m.GetText()), now)
 	case rotav1.Refused_CODE_INVALID:
 		l.die(fmt.Errorf("worker %s: refused: %s", l.w.cfg.Name, m.GetText()), now)
 	default:
@@ -394,6 +430,21 @@ func (l *loop) refused(k *link, m *rotav1.Refused, now ownership.Time) {
 	}
 	k.cancel()
 	l.detach(k)
+}
+
+// wait goes on asking to be let in, at most for so long, if that is not negative;
+// meanwhile Err says why it is not.
+func (l *loop) wait(since *ownership.Time, most time.Duration, what string, why error, now ownership.Time) {
+	if *since < 0 {
+		*since = now
+		l.w.log().Warn("waiting for "+what, "reason", why, "at_most", most)
+	}
+	l.w.mu.Lock()
+	l.w.err = why
+	l.w.mu.Unlock()
+	if most >= 0 && now-*since > most {
+		l.die(why, now)
+	}
 }
 
 // die ends the worker with err as soon as nothing runs any more.
@@ -417,6 +468,7 @@ func (l *loop) grants(m *rotav1.Grants, now ownership.Time) {
 		a, o := assignedOf(g)
 		if old, ok := l.orders[o.Instance]; ok && old.Generation() >= o.Generation && l.holder.Holds(o.Instance) {
 			keep[o.Instance] = true
+			l.update(o.Instance, o.Generation, a.Task, now)
 			continue
 		}
 		o.Anew = l.changes(o.Instance, a)
@@ -430,6 +482,11 @@ func (l *loop) grants(m *rotav1.Grants, now ownership.Time) {
 		l.sweep = true
 	}
 	l.act(l.holder.Give(orders, now))
+	for _, u := range m.GetUpdate() {
+		l.update(rota.Instance{Task: u.GetTask(), Index: int(u.GetIndex())}, rota.Generation(u.GetGeneration()), rota.Task{
+			Group: u.GetGroup(), Key: u.GetKey(), Weight: u.GetWeight(), Priority: u.GetPriority(),
+		}, now)
+	}
 	if l.leaving {
 		l.sweep = true // nothing new was taken
 	}
@@ -469,16 +526,30 @@ func (l *loop) act(actions []ownership.Action) {
 				c.cancel(ErrRevoked)
 			}
 		case ownership.Adopt:
-			if c := l.calls[a.Instance]; c != nil {
+			if c, o := l.calls[a.Instance], l.orders[a.Instance]; c != nil {
 				c.assigned.generation.Store(uint64(a.Generation))
+				c.assigned.declared.update(o.Task)
+				o.generation, o.declared = c.assigned.generation, c.assigned.declared
+				l.orders[a.Instance] = o // of later updates the call hears, too
 			}
 		case ownership.Die:
-			l.w.log().Error("task outlives its lease; the process ends",
-				"task", a.Instance.String(), "generation", a.Generation)
+			l.w.log().Error("task outlives its lease; "+l.w.cfg.exits, "task", a.Instance.String(), "generation", a.Generation)
 			// The logger may be nobody's.
-			logs.Last("rota: worker %s: task %s outlives its lease; the process ends", l.w.cfg.Name, a.Instance)
+			logs.Last("rota: worker %s: task %s outlives its lease; %s", l.w.cfg.Name, a.Instance, l.w.cfg.exits)
 			l.w.cfg.Exit(ExitFenced)
+			l.abandon(fmt.Errorf("worker %s: %w: %s", l.w.cfg.Name, ErrOutlived, a.Instance))
 		}
+	}
+}
+
+// abandon ends the worker though something still runs: whoever set Exit answers for it.
+func (l *loop) abandon(err error) {
+	if l.abandoned {
+		return
+	}
+	l.abandoned, l.fatal = true, err
+	for _, c := range l.calls {
+		c.cancel(ErrRevoked)
 	}
 }
 
@@ -486,6 +557,7 @@ func (l *loop) act(actions []ownership.Action) {
 func (l *loop) start(i rota.Instance, gen rota.Generation) {
 	w := l.w
 	a := l.orders[i]
+	a.Task, _ = a.Current()
 	a.generation.Store(uint64(gen))
 	ctx, cancel := context.WithCancelCause(context.Background())
 	c := &call{cancel: cancel, release: func() {}}
@@ -496,21 +568,30 @@ func (l *loop) start(i rota.Instance, gen rota.Generation) {
 		l.sayUntil()
 		c.release = w.cfg.Guard.Hold()
 	}
+	run := w.logs.Begin(i, gen)
+	a.output = &output{run: run, log: w.cfg.Logger.With("task", i.String(), "generation", uint64(gen))}
 	c.assigned = a
 	l.calls[i] = c
 	w.mu.Lock()
 	w.tasks[i] = a
 	w.mu.Unlock()
+	w.starts.Add(1)
 	f := w.handler(a.Task.Kind)
 	l.holder.Called(i, w.now())
 	go func() {
-		var text string
-		defer func() { w.inbox.do(func() { l.returned(i, text) }) }()
-		invoke(ctx, f, a, &text)
+		var end end
+		defer func() { w.inbox.do(func() { l.returned(i, end) }) }()
+		defer func() {
+			if ctx.Err() == nil {
+				end.text = withLast(end.text, run.Last(maxLast))
+			}
+			run.End()
+		}()
+		invoke(ctx, f, a, &end)
 	}()
 }
 
-func (l *loop) returned(i rota.Instance, text string) {
+func (l *loop) returned(i rota.Instance, end end) {
 	w := l.w
 	c := l.calls[i]
 	c.cancel(nil)
@@ -523,9 +604,10 @@ func (l *loop) returned(i rota.Instance, text string) {
 	delete(w.tasks, i)
 	w.mu.Unlock()
 	now := w.now()
-	actions := l.holder.Returned(i, text, now)
+	actions := l.holder.Returned(i, end.text, end.exit, now)
 	if n, again := l.holder.Failures(i); n > 0 {
-		l.failing.note(time.Now(), i, text, n, again)
+		w.failures.Add(1)
+		l.failing.note(time.Now(), i, end.text, n, again)
 	}
 	l.doubtful = append(l.doubtful, i)
 	l.act(actions)

@@ -50,7 +50,7 @@ func (w *Worker) RegisterProgram(offered string, b program.Builder) error {
 	return w.handle(program.SchedulerKind(offered), func(ctx context.Context, a Assigned) error {
 		return program.RunSubmitted(ctx, program.ClusterConfig{
 			Addresses: slices.Concat(w.cfg.Schedulers, w.known.get()), TLS: w.dialTLS(),
-		}, b, a.Task.Payload)
+		}, b, a.Task.Payload, a.LeaseEnds())
 	})
 }
 

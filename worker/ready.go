@@ -6,12 +6,13 @@ import (
 )
 
 // ReadyHandler answers a readiness probe: 200 when this worker takes part in
-// the cluster by a lease that is good and everything it was granted runs, or, with ?scope=cluster, when
-// every task of the cluster runs; else 503 with a line that says why.
+// the cluster by a lease that is good and everything it was granted runs, and, with
+// ?scope=cluster, when every task of the cluster is known to run (AllRunning); else
+// 503 with a line that says why.
 func (w *Worker) ReadyHandler() http.Handler {
 	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		w.mu.Lock()
-		status, all, n, held := w.status, w.all, len(w.tasks), w.held
+		status, said, all, n, held := w.status, w.all, w.allRunning(), len(w.tasks), w.held
 		w.mu.Unlock()
 		scope := r.URL.Query().Get("scope")
 		why := ""
@@ -22,7 +23,9 @@ func (w *Worker) ReadyHandler() http.Handler {
 		case status != StatusLeftBarrier:
 			why = fmt.Sprintf("worker is %s", status)
 		case !w.Leased():
-			why = "the lease has ended, and no scheduler has renewed it"
+			why = ErrLeaseEnded.Error()
+		case scope == "cluster" && said && !all:
+			why = "whether every task of the cluster runs was last confirmed too long ago"
 		case scope == "cluster" && !all:
 			why = "not every task of the cluster runs"
 		case held > n:

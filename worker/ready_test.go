@@ -1,6 +1,7 @@
 package worker_test
 
 import (
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -57,13 +58,23 @@ func TestReadyWithoutLease(t *testing.T) {
 				t.Errorf("%d %s, want %d", rec.Code, rec.Body, code)
 			}
 		}
+		errIs := func(want error) {
+			t.Helper()
+			if err := w.Err(); !errors.Is(err, want) {
+				t.Errorf("Err: %v, want %v", err, want)
+			}
+		}
 		wants(200)
+		errIs(nil)
 		f.set(func() { f.down = true })
 		f.cut()
+		errIs(nil) // a short break is none
 		pass(2 * ttl)
 		wants(503)
+		errIs(worker.ErrLeaseEnded)
 		f.set(func() { f.down = false })
 		pass(2 * ttl)
 		wants(200)
+		errIs(nil)
 	})
 }

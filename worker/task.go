@@ -17,20 +17,23 @@ import (
 // TaskFunc runs one instance until ctx ends, which it does when the grant ends.
 // When it returns before that, with an error, by a panic or with nil, it is
 // called again after a pause that grows; the text of the error is shown by
-// `rota task get`.
+// `rota task get`. One with a method ExitCode() int, such as *exec.ExitError, has its
+// exit status in the event of the failure.
 type TaskFunc func(ctx context.Context, a Assigned) error
 
 // Assigned is an instance that this worker was granted.
 type Assigned struct {
-	// Task holds what the task declares of ID, Kind, Group, Key, Weight,
-	// Priority, Payload and Mode.
+	// Task holds what the task declared of ID, Kind, Group, Key, Weight,
+	// Priority, Payload and Mode when the function was called; see Current.
 	Task rota.Task
 	// Index tells the instances of a task apart.
 	Index int
 
 	generation *atomic.Uint64
+	declared   *declared
 	load       *load
 	hurry      <-chan time.Time
+	output     *output
 }
 
 // ID is the task's id.
@@ -64,9 +67,16 @@ type call struct {
 // ErrRevoked is the cause of a task's context that ended because the grant did.
 var ErrRevoked = errors.New("worker: grant ended")
 
-// invoke calls f and makes its end a text: the error's, or the panic's with its
-// stack. The text is there also where f ends its goroutine and invoke never returns.
-func invoke(ctx context.Context, f TaskFunc, a Assigned, said *string) {
+// end is how a call has ended.
+type end struct {
+	text string // the error's, or the panic's with its stack
+	exit ownership.Exit
+}
+
+// invoke calls f and says how it ended, also where f ends its goroutine and invoke never
+// returns.
+func invoke(ctx context.Context, f TaskFunc, a Assigned, end *end) {
+	said := &end.text
 	defer func() {
 		if p := recover(); p != nil {
 			*said = fmt.Sprintf("panic: %v\n%s", p, debug.Stack())
@@ -80,6 +90,10 @@ func invoke(ctx context.Context, f TaskFunc, a Assigned, said *string) {
 	*said = "the function ended its goroutine" // by runtime.Goexit, if it stays at that
 	if err := f(ctx, a); err != nil {
 		*said = err.Error()
+		// Of *exec.ExitError, and what wraps it.
+		if of := (interface{ ExitCode() int })(nil); errors.As(err, &of) {
+			end.exit = ownership.ExitOf(int64(of.ExitCode()))
+		}
 		return
 	}
 	*said = "returned before its grant ended"
@@ -98,6 +112,7 @@ func assignedOf(g *rotav1.GrantItem) (Assigned, ownership.Order) {
 		Index:      int(g.GetIndex()),
 		generation: new(atomic.Uint64),
 	}
+	a.declared = &declared{task: a.Task, changed: make(chan struct{})}
 	a.generation.Store(g.GetGeneration())
 	return a, ownership.Order{
 		Instance: a.Instance(), Generation: rota.Generation(g.GetGeneration()),

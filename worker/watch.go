@@ -14,8 +14,9 @@ type Event struct {
 	done  func()
 }
 
-// Done says that a taken instance has stopped. Until then nobody else is given
-// it. It may be called again, and on a given one, without effect.
+// Done says that a taken instance has stopped: WatchUntilDone waits for it before
+// anybody else is given the instance. It may be called again, on a given one, and
+// with Watch, without effect.
 func (e Event) Done() {
 	if e.done != nil {
 		e.done()
@@ -23,29 +24,71 @@ func (e Event) Done() {
 }
 
 // Watch is for programs that would rather be told what to run than register
-// functions: it offers every kind but those of programs, and sends an Event whenever an instance is
-// given or taken. It is called once, before Run, instead of HandleTask. The
-// receiver must keep receiving and call Done of every event with Given false. The
-// channel is closed when the worker has ended.
-func (w *Worker) Watch() (<-chan Event, error) {
+// functions: it offers every kind but those of programs, and sends an Event whenever
+// an instance is given or taken. It is called once, before Run, instead of HandleTask.
+// The receiver must keep receiving; an instance counts as stopped as soon as its end
+// was received, so that for a moment its old and its new owner may both be at it:
+// WatchUntilDone is for those to whom that matters. The channel is closed when the
+// worker has ended.
+func (w *Worker) Watch() (<-chan Event, error) { return w.watch(false) }
+
+// WatchUntilDone is Watch for exclusive work: each event with Given false is to be
+// answered by Done when the instance has stopped, and until then nobody else is given
+// it. One that is not, when the lease ends, ends the process; see Config.Exit.
+func (w *Worker) WatchUntilDone() (<-chan Event, error) { return w.watch(true) }
+
+func (w *Worker) watch(untilDone bool) (<-chan Event, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.ran || w.fallback != nil || len(w.handlers) > 0 {
 		return nil, errors.New("worker: Watch is called once, before Run, and instead of HandleTask")
 	}
-	events := make(chan Event)
-	w.events = events
+	w.events = &events{to: make(chan Event), ended: w.ended}
 	w.fallback = func(ctx context.Context, a Assigned) error {
-		select {
-		case events <- Event{Assigned: a, Given: true}:
-		case <-ctx.Done():
+		if !w.events.send(ctx.Done(), Event{Assigned: a, Given: true}) {
 			return nil // taken before the receiver heard of it
 		}
 		<-ctx.Done()
+		taken := Event{Assigned: a}
 		stopped := make(chan struct{})
-		events <- Event{Assigned: a, done: sync.OnceFunc(func() { close(stopped) })}
-		<-stopped
+		taken.done = sync.OnceFunc(func() { close(stopped) })
+		w.events.send(nil, taken)
+		if untilDone {
+			<-stopped
+		}
 		return nil
 	}
-	return events, nil
+	return w.events.to, nil
+}
+
+// events is a channel of events that is closed when no sender is left.
+type events struct {
+	to      chan Event
+	ended   <-chan struct{} // the worker's
+	sending sync.RWMutex
+}
+
+// send reports whether an event was received before give up or the worker's end.
+func (e *events) send(giveUp <-chan struct{}, event Event) bool {
+	e.sending.RLock()
+	defer e.sending.RUnlock()
+	select {
+	case <-e.ended:
+		return false // and the channel may be closed
+	default:
+	}
+	select {
+	case e.to <- event:
+		return true
+	case <-giveUp:
+	case <-e.ended:
+	}
+	return false
+}
+
+// close is called once, after the worker's end.
+func (e *events) close() {
+	e.sending.Lock()
+	defer e.sending.Unlock()
+	close(e.to)
 }

@@ -2,14 +2,18 @@ package worker_test
 
 import (
 	"context"
+	"errors"
+	"maps"
+	"sync"
 	"testing"
 	"testing/synctest"
 
 	"github.com/rota-project/rota"
+	rotav1 "github.com/rota-project/rota/api/rota/v1"
 	"github.com/rota-project/rota/worker"
 )
 
-func TestWatch(t *testing.T) {
+func TestWatchUntilDone(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := newFake(t)
@@ -17,7 +21,7 @@ func TestWatch(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		events, err := w.Watch()
+		events, err := w.WatchUntilDone()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -65,6 +69,88 @@ func TestWatch(t *testing.T) {
 		}
 		if err := <-done; err != nil {
 			t.Error(err)
+		}
+	})
+}
+
+// TestWatchWithoutDone: who only receives what is given and taken, as users of the
+// old escheduler do, takes part in full: moves, an orderly end, the end of a lease.
+func TestWatchWithoutDone(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake(t)
+		w, err := worker.New(worker.Config{Name: "w", Connect: f.connect, Exit: func(int) { t.Error("it ends the process") }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		events, err := w.Watch()
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.Start()
+		synctest.Wait()
+		var mu sync.Mutex
+		given, taken := map[string]int{}, map[string]int{}
+		received := make(chan struct{})
+		go func() {
+			defer close(received)
+			for e := range events {
+				mu.Lock()
+				if e.Given {
+					given[e.ID()]++
+				} else {
+					taken[e.ID()]++
+				}
+				mu.Unlock()
+			}
+		}()
+		f.grants(give(grant("a", 1, rota.Exclusive, ""), grant("b", 1, rota.Exclusive, "")))
+		f.wants("b", "running")
+		f.grants(revoke("a", 1))
+		f.wants("a", "stopped")
+		f.set(func() { f.mute = true })
+		pass(2 * ttl)
+		if got := w.Tasks(); len(got) != 0 {
+			t.Errorf("after the lease %v runs", got)
+		}
+		f.set(func() { f.mute, f.full = false, []*rotav1.GrantItem{grant("b", 2, rota.Exclusive, "")} })
+		pass(2 * ttl)
+		f.wants("b", "running")
+		if err := w.Stop(t.Context()); err != nil {
+			t.Error(err)
+		}
+		<-received
+		if given["a"] != 1 || given["b"] < 2 || !maps.Equal(given, taken) {
+			t.Errorf("given %v, taken %v: want all that was given taken", given, taken)
+		}
+	})
+}
+
+// TestWatchIsNotReceived: whoever does not receive what is taken outlives the lease.
+// The channel is closed all the same.
+func TestWatchIsNotReceived(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake(t)
+		w, err := worker.New(worker.Config{Name: "w", Connect: f.connect, Exit: func(int) {}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		events, err := w.Watch()
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.Start()
+		synctest.Wait()
+		f.grants(give(grant("a", 1, rota.Exclusive, "")))
+		<-events
+		f.set(func() { f.mute = true })
+		pass(2 * ttl)
+		if err := w.Err(); !errors.Is(err, worker.ErrOutlived) || w.Status() != worker.StatusDead {
+			t.Errorf("%s: %v", w.Status(), err)
+		}
+		if e, open := <-events; open {
+			t.Errorf("after the end: %+v", e)
 		}
 	})
 }

@@ -13,6 +13,7 @@ import (
 	rotav1 "github.com/rota-project/rota/api/rota/v1"
 	"github.com/rota-project/rota/ownership"
 	"github.com/rota-project/rota/program"
+	"github.com/rota-project/rota/worker/internal/tasklog"
 )
 
 // Status is where a worker is in its life.
@@ -34,22 +35,32 @@ type Worker struct {
 	birth time.Time
 	loads load
 
-	leased atomic.Bool // the lease was trusted when the loop last looked
+	// certificateEnds is when the certificate that schedulers are shown ends, in ms; 0: never.
+	certificateEnds atomic.Int64
+	leased          atomic.Bool  // the lease was trusted when the loop last looked
+	session         atomic.Int64 // of that lease, see Session
+	fresh           atomic.Int64 // until when what was said of the cluster is believed, an ownership.Time
 
 	mu        sync.Mutex
 	handlers  map[string]TaskFunc
 	functions functions
 	fallback  TaskFunc // for every kind: Watch
-	events    chan Event
+	events    *events
 	ran       bool
 	status    Status
 	changed   chan struct{} // closed at each change of status, allRunning or tasks
 	tasks     map[rota.Instance]Assigned
 	held      int  // instances on the account, running or not
-	all       bool // every task of the cluster runs
+	all       bool // every task of the cluster runs, the scheduler on the other end says
 	leave     chan struct{}
 	ended     chan struct{}
-	err       error
+	err       error // why it ended, or why it is not let in
+	joined    bool  // it has had a session
+
+	logs  *tasklog.Keeper
+	reads atomic.Int64 // how many are sent output
+
+	starts, failures atomic.Uint64 // of task functions
 
 	programs *program.Host // nil without task functions of programs
 
@@ -67,6 +78,7 @@ func New(c Config) (*Worker, error) {
 	w := &Worker{
 		cfg: c, birth: time.Now(), handlers: map[string]TaskFunc{}, status: StatusNew, changed: make(chan struct{}),
 		tasks: map[rota.Instance]Assigned{}, leave: make(chan struct{}), ended: make(chan struct{}),
+		logs: tasklog.New(c.Incarnation),
 	}
 	w.inbox.signal = make(chan struct{}, 1)
 	w.loop.init(w)
@@ -111,7 +123,7 @@ func (w *Worker) handle(kind string, f TaskFunc) error {
 // rota.ErrNameAlive, a *rota.FieldError's text). It can be called once.
 //
 // Run returns only when every function has returned: a function that still ran
-// could not be known to have stopped.
+// could not be known to have stopped. The exception is ErrOutlived; see Config.Exit.
 func (w *Worker) Run(ctx context.Context) error {
 	w.mu.Lock()
 	if w.ran {
@@ -126,7 +138,7 @@ func (w *Worker) Run(ctx context.Context) error {
 		return err
 	}
 	if w.functions.any() {
-		stopCalls, err := w.functions.serve(w.cfg.Calls, w.cfg.CallsTLS)
+		stopCalls, err := w.functions.serve(w.cfg.Calls, w.cfg.CallsTLS, w.cfg.TracerProvider)
 		if err != nil {
 			w.end(err)
 			w.mu.Unlock()
@@ -137,7 +149,10 @@ func (w *Worker) Run(ctx context.Context) error {
 	w.mu.Unlock()
 	stop := context.AfterFunc(ctx, w.askToLeave)
 	defer stop()
+	watching, ended := context.WithCancel(context.Background())
+	go w.watchCertificate(watching)
 	err := w.loop.run()
+	ended()
 	if w.programs != nil {
 		w.programs.Close()
 	}
@@ -151,10 +166,23 @@ func (w *Worker) Run(ctx context.Context) error {
 func (w *Worker) end(err error) {
 	w.err = err
 	w.set(StatusDead)
-	if w.events != nil {
-		close(w.events)
-	}
 	close(w.ended)
+	if w.events != nil {
+		w.events.close()
+	}
+}
+
+// Err says why the worker does not take part: what Run has returned or, while it
+// waits to be let in, what it was refused with (rota.ErrTooManyWorkers,
+// rota.ErrNameAlive), or ErrLeaseEnded. It is nil before the first session, while all
+// is well, and after an orderly leave.
+func (w *Worker) Err() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.err == nil && w.joined && w.status != StatusDead && !w.Leased() {
+		return ErrLeaseEnded
+	}
+	return w.err
 }
 
 // Start is Run in the background.
@@ -198,6 +226,17 @@ func (w *Worker) Name() string { return w.cfg.Name }
 // is called.
 func (w *Worker) Leased() bool { return w.leased.Load() }
 
+// LeasedFor reports whether the worker may trust the lease of a session, named by its
+// revision; 0 means whichever it has. What was ordered for an earlier session was that
+// lease's, and may run elsewhere by now.
+func (w *Worker) LeasedFor(session int64) bool {
+	return w.Leased() && (session == 0 || session == w.session.Load())
+}
+
+// Session is the worker's session, named by its revision, or the last one that it had; 0
+// before the first.
+func (w *Worker) Session() int64 { return w.session.Load() }
+
 // Incarnation names this start of the worker.
 func (w *Worker) Incarnation() string { return w.cfg.Incarnation }
 
@@ -208,23 +247,35 @@ func (w *Worker) Status() Status {
 	return w.status
 }
 
-// Tasks lists what runs here now.
+// Tasks lists what runs here now, with Task as it is declared now.
 func (w *Worker) Tasks() []Assigned {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	out := make([]Assigned, 0, len(w.tasks))
 	for _, a := range w.tasks {
+		a.Task, _ = a.Current()
 		out = append(out, a)
 	}
 	return out
 }
 
-// AllRunning reports whether every task of the cluster runs, on whichever
-// worker: what a rolling update waits for.
+// AllRunning reports whether every task of the cluster is known to run, on whichever
+// worker: what a rolling update waits for. It is false when that is not known: without
+// a scheduler or a leader, when this worker's lease or the scheduler's picture was last
+// confirmed more than half a lease ago, before a new leader has looked. A worker
+// that was killed counts as running what it had until its lease ends.
 func (w *Worker) AllRunning() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.all
+	return w.allRunning()
+}
+
+// allRunning is AllRunning; w.mu is held.
+func (w *Worker) allRunning() bool { return w.all && w.upToDate() }
+
+// upToDate reports whether what was last said of the cluster is still believed.
+func (w *Worker) upToDate() bool {
+	return w.Leased() && w.now() < ownership.Time(w.fresh.Load())
 }
 
 // TryLeaveBarrier waits for AllRunning, at most d, and reports it.
@@ -233,7 +284,7 @@ func (w *Worker) TryLeaveBarrier(d time.Duration) bool {
 	defer timer.Stop()
 	for {
 		w.mu.Lock()
-		all, changed := w.all, w.changed
+		all, changed := w.allRunning(), w.changed
 		w.mu.Unlock()
 		if all {
 			return true

@@ -5,7 +5,7 @@ import (
 	"context"
 	"os"
 
-	"github.com/rota-project/rota/internal/cli"
+	"github.com/rota-project/rota/cmd/rota/internal/cli"
 	"github.com/rota-project/rota/internal/ending"
 )
 

@@ -10,8 +10,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/rota-project/rota/examples/elevator/building"
-	"github.com/rota-project/rota/examples/elevator/lift"
+	"github.com/rota-project/rota/internal/program/demo/building"
+	"github.com/rota-project/rota/internal/program/demo/lift"
 	"github.com/rota-project/rota/program"
 )
 

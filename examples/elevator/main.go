@@ -22,8 +22,8 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/rota-project/rota/examples/elevator/lift"
-	"github.com/rota-project/rota/internal/devcluster"
+	"github.com/rota-project/rota/internal/auth/devcluster"
+	"github.com/rota-project/rota/internal/program/demo/lift"
 	"github.com/rota-project/rota/program"
 	"github.com/rota-project/rota/worker"
 )

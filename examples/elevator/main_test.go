@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/rota-project/rota/examples/elevator/lift"
+	"github.com/rota-project/rota/internal/program/demo/lift"
 	"github.com/rota-project/rota/program"
 )
 
@@ -27,13 +27,13 @@ func TestBuilding(t *testing.T) {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
 				var out bytes.Buffer
-				o := options{floors: 8, cars: 4, tick: 2 * time.Millisecond, lasts: 200 * time.Millisecond, seed: 7, plain: plain}
+				o := options{floors: 8, cars: 4, tick: 2 * time.Millisecond, lasts: 2 * time.Second, seed: 7, plain: plain}
 				o.name = strings.ReplaceAll(t.Name(), "/", "-")
 				s, err := operate(t.Context(), o, where, newView(&out, plain))
 				if err != nil {
 					t.Fatal(err)
 				}
-				if s.in < 10 || s.arrived != s.in {
+				if s.in < 5 || s.arrived != s.in {
 					t.Errorf("%s", s)
 				}
 				if n := bytes.Count(out.Bytes(), []byte("\n")); n < 20 {

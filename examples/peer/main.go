@@ -11,7 +11,10 @@
 //	go run ./examples/peer -etcd 127.0.0.1:2379 -http 127.0.0.1:8083
 //
 // Ctrl-C one and see its feeds go to the others. GET /readyz?scope=cluster is the
-// readiness probe for rolling updates: it answers 200 when every feed is read.
+// readiness probe for rolling updates: it answers 200 when every feed is known to be
+// read. A fourth terminal looks into the cluster:
+//
+//	rota --etcd 127.0.0.1:2379 --root example task list
 package main
 
 import (

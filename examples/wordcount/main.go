@@ -20,7 +20,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/rota-project/rota/examples/wordcount/mapreduce"
+	"github.com/rota-project/rota/internal/program/demo/mapreduce"
 	"github.com/rota-project/rota/program"
 )
 

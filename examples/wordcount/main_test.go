@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/rota-project/rota/examples/wordcount/mapreduce"
+	"github.com/rota-project/rota/internal/program/demo/mapreduce"
 	"github.com/rota-project/rota/program"
 )
 

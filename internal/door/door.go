@@ -7,18 +7,20 @@
 // told Spoke, too, when a first request has come whole. When there are too
 // many strangers, the one that has asked nothing for longest is closed, so that
 // there is room for one more: a health probe, or somebody about to prove who they
-// are.
+// are. One that goes on sending, but asks nothing, is closed.
 //
-// The scheduler's gRPC and HTTP ports use it. It never reads what a connection
-// says, and knows nothing of protocols and credentials.
+// The scheduler's gRPC and HTTP ports use it. It counts what a connection says and
+// reads none of it, and knows nothing of protocols and credentials.
 package door
 
 import (
 	"cmp"
 	"container/list"
+	"errors"
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -34,19 +36,41 @@ type Limits struct {
 	// Calls is how many calls strangers may have under way, CallsPerConn how many
 	// of them on one connection.
 	Calls, CallsPerConn int
+	// Bytes is how much a stranger's connection may bring at once, BytesPerSecond how
+	// much of that it may bring again each second, BytesPerCall with each call that is
+	// answered. A server has to read some of what follows a first header before it
+	// knows whose that is: Bytes must be more than its windows.
+	Bytes, BytesPerSecond, BytesPerCall int
+	// BytesEntered and BytesRefused are how much it may bring at once when a call of it was
+	// let in as anybody's is, or refused: nothing is to be read ahead any more but what is
+	// on its way until the other side hears of that. Zero means Bytes.
+	BytesEntered, BytesRefused int
 	// Patience is how long a connection may take, handshake included, until Spoke.
 	// Zero is no limit.
 	Patience time.Duration
+	// Segment is the most bytes of a segment that clients are asked to send. How much
+	// a client's kernel queues grows with it, up to 4 MiB on loopback, where segments
+	// are of 64 KiB; and when a connection is closed on what the client still sends,
+	// the kernel frees that queue in the time of this process, as both are on one
+	// machine. Zero leaves it to the system.
+	Segment int
 }
+
+// SmallSegment is a Segment as networks have it anyway.
+const SmallSegment = 1460
 
 // Defaults of Limits.
 const (
 	DefaultAll          = 20_000
-	DefaultStrangers    = 1000
-	DefaultPerAddress   = 600
+	DefaultStrangers    = 512
+	DefaultPerAddress   = 256
 	DefaultRefusals     = 30
 	DefaultCalls        = 24
 	DefaultCallsPerConn = 4
+
+	DefaultBytes          = 1280 << 10
+	DefaultBytesPerSecond = 16 << 10
+	DefaultBytesPerCall   = 4 << 10
 )
 
 // Listener accepts within limits. Make it with New.
@@ -63,6 +87,9 @@ type Listener struct {
 
 // New returns a Listener around l.
 func New(l net.Listener, limits Limits) *Listener {
+	if limits.Segment > 0 {
+		_ = segments(l, limits.Segment) // it saves time, and nothing depends on it
+	}
 	return &Listener{
 		Listener: l,
 		limits: Limits{
@@ -73,6 +100,12 @@ func New(l net.Listener, limits Limits) *Listener {
 			Calls:        cmp.Or(limits.Calls, DefaultCalls),
 			CallsPerConn: cmp.Or(limits.CallsPerConn, DefaultCallsPerConn),
 			Patience:     limits.Patience,
+
+			Bytes:          cmp.Or(limits.Bytes, DefaultBytes),
+			BytesPerSecond: cmp.Or(limits.BytesPerSecond, DefaultBytesPerSecond),
+			BytesPerCall:   cmp.Or(limits.BytesPerCall, DefaultBytesPerCall),
+			BytesEntered:   cmp.Or(limits.BytesEntered, limits.Bytes, DefaultBytes),
+			BytesRefused:   cmp.Or(limits.BytesRefused, limits.Bytes, DefaultBytes),
 		},
 		conns: map[string]*conn{}, strangers: list.New(), from: map[netip.Addr]int{}, calls: list.New(),
 	}
@@ -86,7 +119,12 @@ type conn struct {
 	key  string
 	host netip.Addr
 
+	known atomic.Bool // stranger is nil, for who does not hold the lock
+
 	stranger *list.Element // nil once it is known
+	credit   int           // bytes that it may bring
+	most     int           // that credit may be
+	heard    time.Time     // when it brought something
 	first    *time.Timer   // closes it, until it has spoken; nil without a patience
 	refused  int
 	calls    int
@@ -136,6 +174,7 @@ func (l *Listener) admit(c *conn) (out *conn, ok bool) {
 		l.conns[c.key] = c
 		c.stranger = l.strangers.PushBack(c)
 		l.from[c.host]++
+		c.credit, c.most, c.heard = l.limits.Bytes, l.limits.Bytes, time.Now()
 		if l.limits.Patience > 0 {
 			c.first = time.AfterFunc(l.limits.Patience, func() { _ = c.Close() })
 		}
@@ -144,9 +183,9 @@ func (l *Listener) admit(c *conn) (out *conn, ok bool) {
 }
 
 // longest is the stranger that asked nothing for longest, of those that fit; nil
-// if there is none. With
-// a thousand places and a thousand new ones a second each has a second, and a
-// handshake and a question take milliseconds.
+// if there is none. With 256 places and a thousand new ones a second each has a
+// quarter of a second, and a handshake and a question take milliseconds. A time
+// that nobody could be closed before would leave a probe outside while others come.
 func (l *Listener) longest(fits func(*conn) bool) *conn {
 	for e := l.strangers.Front(); e != nil; e = e.Next() {
 		if c, _ := e.Value.(*conn); fits(c) {
@@ -176,9 +215,37 @@ func (l *Listener) introduce(c *conn) {
 	}
 	l.strangers.Remove(c.stranger)
 	c.stranger = nil
+	c.known.Store(true)
 	if l.from[c.host]--; l.from[c.host] == 0 {
 		delete(l.from, c.host)
 	}
+}
+
+// errFlood is what a server reads from a stranger that goes on sending.
+var errFlood = errors.New("too much from somebody who asks nothing and is not known")
+
+// Read ends the connection of a stranger that brings too much.
+func (c *conn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if n > 0 && !c.known.Load() && !c.l.pays(c, n) {
+		_ = c.Close()
+		return 0, errFlood
+	}
+	return n, err
+}
+
+// pays reports whether a stranger may bring n more bytes.
+func (l *Listener) pays(c *conn, n int) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if c.stranger == nil {
+		return true
+	}
+	now := time.Now()
+	again := now.Sub(c.heard).Seconds() * float64(l.limits.BytesPerSecond)
+	c.credit = int(min(float64(c.most), float64(c.credit)+again)) - n
+	c.heard = now
+	return c.credit >= 0
 }
 
 // Close closes the connection and makes room.
@@ -202,12 +269,22 @@ func (l *Listener) Spoke(addr string) {
 	}
 }
 
-// Known says that the caller at this address has proved who it is.
+// Known says that the caller at this address has proved who it is. Its calls are none
+// of a stranger any more.
 func (l *Listener) Known(addr string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if c := l.conns[addr]; c != nil {
-		l.introduce(c)
+	c := l.conns[addr]
+	if c == nil {
+		return
+	}
+	l.introduce(c)
+	for e := l.calls.Front(); e != nil && c.calls > 0; {
+		next := e.Next()
+		if e.Value == c {
+			l.calls.Remove(e)
+		}
+		e = next
 	}
 }
 
@@ -217,6 +294,25 @@ func (l *Listener) Asked(addr string) {
 	defer l.mu.Unlock()
 	if c := l.conns[addr]; c != nil && c.stranger != nil {
 		l.strangers.MoveToBack(c.stranger)
+		c.limit(l.limits.BytesEntered)
+		c.credit = min(c.most, c.credit+l.limits.BytesPerCall)
+	}
+}
+
+// limit has the connection bring no more at once from now on. The lock is held.
+func (c *conn) limit(most int) {
+	c.most = min(c.most, most)
+	c.credit = min(c.credit, c.most)
+}
+
+// Undecided says that a stranger at this address has begun a call of which it is not known
+// yet whose it is: its connection may bring as much for it as for one that is refused.
+func (l *Listener) Undecided(addr string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if c := l.conns[addr]; c != nil && c.stranger != nil {
+		c.credit = min(l.limits.Bytes, c.credit+l.limits.BytesRefused)
+		c.most = max(c.most, c.credit)
 	}
 }
 
@@ -230,6 +326,7 @@ func (l *Listener) Refused(addr string) {
 		return
 	}
 	c.refused++
+	c.limit(l.limits.BytesRefused)
 	out := c.refused >= l.limits.Refusals
 	l.mu.Unlock()
 	if out {
@@ -237,9 +334,25 @@ func (l *Listener) Refused(addr string) {
 	}
 }
 
+// closeBusiest closes the stranger's connection with the most calls under way. It
+// stays among the calls until they have ended; l.mu is held.
+func (l *Listener) closeBusiest() {
+	var out *conn
+	var first *list.Element
+	for e := l.calls.Front(); e != nil; e = e.Next() {
+		if c, _ := e.Value.(*conn); out == nil || c.calls > out.calls {
+			out, first = c, e
+		}
+	}
+	l.drop(out)
+	l.calls.Remove(first)
+	go out.Close() //nolint:errcheck // as above
+}
+
 // Enter begins a call that anybody may make, by a stranger at this address. It
 // reports false if there are too many on its connection. If there are too many in
-// all, the connection of the oldest is closed. Leave ends the call.
+// all, the connection that has most of them is closed, and of several the one with the
+// oldest call: a probe has one call, which is soon answered. Leave ends the call.
 func (l *Listener) Enter(addr string) (leave func(), ok bool) {
 	l.Asked(addr)
 	l.mu.Lock()
@@ -252,10 +365,7 @@ func (l *Listener) Enter(addr string) (leave func(), ok bool) {
 		return nil, false
 	}
 	if l.calls.Len() >= l.limits.Calls {
-		oldest, _ := l.calls.Front().Value.(*conn)
-		l.drop(oldest)
-		l.calls.Remove(l.calls.Front())
-		go oldest.Close() //nolint:errcheck // as above
+		l.closeBusiest()
 	}
 	c.calls++
 	e := l.calls.PushBack(c)

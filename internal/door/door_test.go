@@ -153,6 +153,32 @@ func TestStrangers(t *testing.T) {
 func one(i int) string  { return "192.0.2.1:" + strconv.Itoa(1000+i) }
 func many(i int) string { return "192.0.2." + strconv.Itoa(i) + ":1000" }
 
+// TestBusiest: a probe, which has one call, stays while others have more, whenever
+// theirs began; of those that have as many the oldest has to go.
+func TestBusiest(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		l, p := open(t, Limits{Calls: 4, CallsPerConn: 3})
+		var all []net.Conn
+		for i := range 5 {
+			all = append(all, p.visit(one(i)))
+		}
+		synctest.Wait()
+		for n, step := range []struct {
+			enter, goes int // goes is negative if nobody does
+		}{{0, -1}, {1, -1}, {1, -1}, {1, -1}, {2, 1}, {3, -1}, {4, -1}, {4, 0}} {
+			if _, ok := l.Enter(one(step.enter)); !ok {
+				t.Fatalf("step %d: no call may begin", n)
+			}
+			for i, c := range all {
+				if got, want := gone(t, c), i == step.goes || i == 1 && n >= 4; got != want {
+					t.Errorf("step %d: connection %d is gone: %v", n, i, got)
+				}
+			}
+		}
+	})
+}
+
 // TestCalls: a connection has few calls at once, and of all the oldest has to go.
 func TestCalls(t *testing.T) {
 	t.Parallel()
@@ -195,6 +221,37 @@ func TestCalls(t *testing.T) {
 	})
 }
 
+// TestCallsOfSomebodyKnown: a call whose caller turns out to be somebody takes no place
+// among those of strangers any more, and is not closed to make room for one.
+func TestCallsOfSomebodyKnown(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		l, p := open(t, Limits{Calls: 2, CallsPerConn: 2})
+		var all []net.Conn
+		for i := range 4 {
+			all = append(all, p.visit(one(i)))
+		}
+		synctest.Wait()
+		for n, step := range []struct {
+			enter int
+			known bool
+			goes  int
+		}{{0, true, -1}, {1, false, -1}, {2, false, -1}, {3, false, 1}} {
+			if _, ok := l.Enter(one(step.enter)); !ok {
+				t.Fatalf("step %d: no call may begin", n)
+			}
+			if step.known {
+				l.Known(one(step.enter))
+			}
+			for i, c := range all {
+				if got, want := gone(t, c), i == step.goes; got != want {
+					t.Errorf("step %d: connection %d is gone: %v", n, i, got)
+				}
+			}
+		}
+	})
+}
+
 // TestPatience: a connection has one time for its first words, whatever it says
 // meanwhile and whoever else speaks.
 func TestPatience(t *testing.T) {
@@ -216,6 +273,94 @@ func TestPatience(t *testing.T) {
 		time.Sleep(time.Hour)
 		if gone(t, spoke) {
 			t.Error("closed after it spoke")
+		}
+	})
+}
+
+// TestFloods: a stranger's connection that goes on bringing bytes is closed, however
+// little they ask; one that is known, or brings them with its questions, is not.
+func TestFloods(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := newPipes()
+		defer p.Close()
+		l := New(p, Limits{Bytes: 1000, BytesEntered: 300, BytesRefused: 500, BytesPerSecond: 10, BytesPerCall: 100})
+		visit := func(addr string) (net.Conn, net.Conn) {
+			near := make(chan net.Conn)
+			go func() { near <- p.visit(addr) }()
+			far, err := l.Accept()
+			if err != nil {
+				t.Fatal(err)
+			}
+			return <-near, far
+		}
+		// sends reports how many messages of 100 bytes pass.
+		sends := func(near, far net.Conn, most int, each func()) (n int) {
+			defer near.Close()
+			defer far.Close()
+			go func() {
+				for range most {
+					if _, err := near.Write(make([]byte, 100)); err != nil {
+						return
+					}
+				}
+			}()
+			for ; n < most; n++ {
+				if _, err := io.ReadFull(far, make([]byte, 100)); err != nil {
+					return n
+				}
+				each()
+			}
+			return n
+		}
+		near, far := visit(one(0))
+		if n := sends(near, far, 50, func() {}); n != 10 {
+			t.Errorf("a flood: %d messages passed, want 10", n)
+		}
+		near, far = visit(one(1))
+		if n := sends(near, far, 50, func() { time.Sleep(5 * time.Second) }); n != 19 {
+			t.Errorf("half as fast again as it may: %d passed, want 19", n)
+		}
+		near, far = visit(one(2))
+		if n := sends(near, far, 50, func() { time.Sleep(10 * time.Second) }); n != 50 {
+			t.Errorf("as fast as it may: %d passed", n)
+		}
+		near, far = visit(one(3))
+		if n := sends(near, far, 50, func() { l.Asked(one(3)) }); n != 50 {
+			t.Errorf("with questions that are answered: %d passed", n)
+		}
+		near, far = visit(one(4))
+		l.Known(one(4))
+		if n := sends(near, far, 50, func() {}); n != 50 {
+			t.Errorf("of somebody known: %d passed", n)
+		}
+		for n, row := range []struct {
+			name            string
+			decide          func(addr string)
+			then, undecided int
+		}{
+			{"let in as anybody's is", func(addr string) { _, _ = l.Enter(addr) }, 3, 8},
+			{"refused", l.Refused, 5, 10},
+		} {
+			begin := func(i int) (near, far net.Conn, addr string) {
+				addr = many(1 + 3*n + i)
+				near, far = visit(addr)
+				row.decide(addr)
+				return near, far, addr
+			}
+			near, far, _ = begin(0)
+			if n := sends(near, far, 50, func() {}); n != row.then {
+				t.Errorf("after a call that was %s: %d passed, want %d", row.name, n, row.then)
+			}
+			near, far, addr := begin(1)
+			l.Undecided(addr)
+			if n := sends(near, far, 50, func() {}); n != row.undecided {
+				t.Errorf("after a call that was %s, and one that is not decided: %d passed, want %d", row.name, n, row.undecided)
+			}
+			near, far, _ = begin(2)
+			if n := sends(near, far, 50, func() { time.Sleep(10 * time.Second) }); n != 50 {
+				t.Errorf("after a call that was %s, as fast as it may: %d passed", row.name, n)
+			}
 		}
 	})
 }

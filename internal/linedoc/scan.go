@@ -1,55 +1,6 @@
 package linedoc
 
-import (
-	"bytes"
-
-	"go.yaml.in/yaml/v4"
-)
-
-// CheckYAML refuses a text that would cost more to read than its marks allow (see
-// MaxMarks). It is for those who give YAML to a library themselves; the error is
-// an *Error.
-func CheckYAML(data []byte, marks int) error {
-	if err := checkMarks(data, marks); err != nil {
-		return err
-	}
-	// The library compares the names of a table each with each.
-	dec := yaml.NewDecoder(bytes.NewReader(data))
-	for {
-		var node yaml.Node
-		if dec.Decode(&node) != nil {
-			return nil //nolint:nilerr // the end, or a fault, of which whoever reads it will tell
-		}
-		if err := checkNames(&node); err != nil {
-			return err
-		}
-	}
-}
-
-// maxNames is how many names a table may have that a library reads itself.
-const maxNames = 2048
-
-func checkNames(n *yaml.Node) error {
-	if n.Kind == yaml.MappingNode && len(n.Content) > 2*maxNames {
-		return errorf(n.Line, "more than %d names in one table", maxNames)
-	}
-	if n.Kind == yaml.MappingNode {
-		seen := make(map[string]bool, len(n.Content)/2)
-		for i := 0; i+1 < len(n.Content); i += 2 {
-			k := n.Content[i]
-			if k.Kind == yaml.ScalarNode && seen[k.Value] {
-				return errorf(k.Line, "%q is there twice", k.Value)
-			}
-			seen[k.Value] = true
-		}
-	}
-	for _, c := range n.Content {
-		if err := checkNames(c); err != nil {
-			return err
-		}
-	}
-	return nil
-}
+import "bytes"
 
 func checkMarks(data []byte, marks int) error {
 	// Values between brackets cost the library several times what others do.
@@ -57,15 +8,35 @@ func checkMarks(data []byte, marks int) error {
 	if n > marks {
 		return errorf(0, "more than %d line ends, colons and dashes, or commas and brackets that count fourfold", marks)
 	}
+	// The library keeps the tokens of a line until its end, and moves all of them for
+	// each one.
+	for line, rest := 1, data; len(rest) > 0; line++ {
+		end := bytes.IndexByte(rest, '\n') + 1
+		if end == 0 {
+			end = len(rest)
+		}
+		if n := count(rest[:end], ",[{?") + bytes.Count(rest[:end], []byte("- ")); n > maxOnLine {
+			return errorf(line, "more than %d commas, brackets and dashes on one line", maxOnLine)
+		}
+		rest = rest[end:]
+	}
 	return nil
 }
 
-// checkTOML refuses what would take time by the square, or too many values.
+// maxOnLine is how many values there may be on a line of YAML.
+const maxOnLine = 1024
+
+// checkTOML refuses what would take time by the square, too many values, or stack
+// without end: the library calls itself for each bracket within another.
 func checkTOML(data []byte) error {
-	keys, dots, line := 0, 0, 1
+	keys, dots, depth, line := 0, 0, 0, 1
 	begun := false // something is on this line
-	for _, c := range data {
-		switch c {
+	for i := 0; i < len(data); i++ {
+		switch c := data[i]; c {
+		case '#', '"', '\'':
+			end := i + tomlWord(data[i:])
+			line += bytes.Count(data[i:end], []byte("\n"))
+			i = end - 1
 		case '=':
 			keys++
 			dots = 0
@@ -73,12 +44,17 @@ func checkTOML(data []byte) error {
 			if dots++; dots > maxTOMLDots {
 				return errorf(line, "a key of more than %d parts", maxTOMLDots)
 			}
-		case '[':
-			if !begun {
+		case '[', '{':
+			if c == '[' && !begun {
 				keys++
 			}
 			dots = 0
-		case ',', '{':
+			if depth++; depth > MaxDepth {
+				return errorf(line, "nested deeper than %d", MaxDepth)
+			}
+		case ']', '}':
+			depth = max(0, depth-1)
+		case ',':
 			dots = 0
 		case '\n':
 			line++
@@ -96,6 +72,38 @@ func checkTOML(data []byte) error {
 		return errorf(0, "more than %d values", maxTOMLMarks)
 	}
 	return nil
+}
+
+// tomlWord is the length of the comment or the string that data begins with. One
+// that does not end goes to the end of its line, or of data if it may have lines.
+func tomlWord(data []byte) int {
+	if data[0] == '#' {
+		return lineEnd(data)
+	}
+	quote := data[:1]
+	lines := len(data) >= 3 && data[1] == data[0] && data[2] == data[0]
+	if lines {
+		quote = data[:3]
+	}
+	for i := len(quote); i < len(data); i++ {
+		switch {
+		case data[i] == '\\' && quote[0] == '"':
+			i++
+		case bytes.HasPrefix(data[i:], quote):
+			return i + len(quote)
+		case data[i] == '\n' && !lines:
+			return i
+		}
+	}
+	return len(data)
+}
+
+// lineEnd is where the first line of data ends.
+func lineEnd(data []byte) int {
+	if i := bytes.IndexByte(data, '\n'); i >= 0 {
+		return i
+	}
+	return len(data)
 }
 
 func count(data []byte, marks string) (n int) {

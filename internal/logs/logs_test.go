@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"os/exec"
 	"slices"
@@ -198,4 +199,45 @@ func TestLongLines(t *testing.T) {
 			t.Errorf("piece of %d bytes: %q...", len(s), s[:1])
 		}
 	}
+}
+
+// TestDurations: durations can be read in both formats, within groups too.
+func TestDurations(t *testing.T) {
+	t.Parallel()
+	for format, want := range map[string]string{"json": `"again_in":"1.5s","g":{"lease":"5s"}`, "text": "again_in=1.5s g.lease=5s"} {
+		var b bytes.Buffer
+		logs.Logger(&b, slog.LevelInfo, format).With("again_in", 1500*time.Millisecond).WithGroup("g").Warn("x", "lease", 5*time.Second)
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("%s: %s", format, b.String())
+		}
+	}
+}
+
+// TestKeep: the last whole lines are kept, those that nobody read in time included, and
+// not what others write.
+func TestKeep(t *testing.T) {
+	t.Parallel()
+	g := &gate{open: make(chan struct{})}
+	w := logs.NewWriter(g, 100, nil)
+	_, _ = io.WriteString(w, "before\n")
+	if got := w.Last(); len(got) > 0 {
+		t.Errorf("%q is kept, and nobody has asked for it", got)
+	}
+	w.Keep(50)
+	for i := range 1000 {
+		_, _ = fmt.Fprintf(w, "line %03d\n", i)
+		_, _ = io.WriteString(w.Half(), "other\n")
+		if got := w.Last(); len(got) > 50 || !bytes.HasSuffix(got, fmt.Appendf(nil, "line %03d\n", i)) {
+			t.Fatalf("%q is kept after line %d", got, i)
+		}
+	}
+	if got, want := string(w.Last()), "line 995\nline 996\nline 997\nline 998\nline 999\n"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	_, _ = io.WriteString(w, strings.Repeat("x", 200)+"\n")
+	if got := w.Last(); len(got) > 0 {
+		t.Errorf("%q: a line longer than all that is kept", got)
+	}
+	close(g.open)
+	w.Flush(time.Minute)
 }

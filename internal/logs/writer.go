@@ -33,6 +33,8 @@ type Writer struct {
 	total   uint64
 	writing bool
 	changed *sync.Cond
+	keep    int
+	last    []byte // whole lines, up to keep bytes, and up to as many again before they are cut
 }
 
 // NewWriter returns a Writer to dst whose queue holds limit bytes; 0 means
@@ -59,8 +61,45 @@ func (w *Writer) SetNotice(notice func(dropped uint64) []byte) {
 
 // Write takes p, or drops it. It always answers len(p) and nil.
 func (w *Writer) Write(p []byte) (int, error) {
+	w.remember(p)
 	w.put(p, w.limit)
 	return len(p), nil
+}
+
+// Keep has Last answer what is written from now on, so many bytes of it.
+func (w *Writer) Keep(bytes int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.keep = bytes
+}
+
+// Last is the end of what was written, in whole lines, what was dropped included; of
+// what came by Half it has nothing.
+func (w *Writer) Last() []byte {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return bytes.Clone(tail(w.last, w.keep))
+}
+
+func (w *Writer) remember(p []byte) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.keep <= 0 {
+		return
+	}
+	if w.last = append(w.last, p...); len(w.last) > 2*w.keep {
+		w.last = append(w.last[:0], tail(w.last, w.keep)...)
+	}
+}
+
+// tail is the last whole lines of b, at most so many bytes.
+func tail(b []byte, most int) []byte {
+	if len(b) <= most {
+		return b
+	}
+	b = b[len(b)-most-1:]
+	_, whole, _ := bytes.Cut(b, []byte{'\n'})
+	return whole
 }
 
 // Half is a writer to the same queue that may fill only half of it: for what

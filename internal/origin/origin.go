@@ -27,7 +27,8 @@ type Config struct {
 	// any address, and by the names among Addrs.
 	Addrs []string
 	// Hosts are further names, without port. "*.example.org" is every name below
-	// example.org, "*" every name.
+	// example.org, "*" every name. Pages may link to functions under them, unless a
+	// browser takes a name for its own machine.
 	Hosts []string
 	// Origins are those whose pages may call it, such as https://app.example.org.
 	// "*" is every one.
@@ -171,7 +172,7 @@ func (g *Guard) Knows(host []byte) bool {
 		host = host[:i]
 	}
 	_, ok := g.hosts[string(host)]
-	return ok
+	return ok || g.any && len(host) > 0 && host[0] != ':'
 }
 
 func (g *Guard) host(host string) (known source, refusal *RefusedError) {
@@ -179,6 +180,20 @@ func (g *Guard) host(host string) (known source, refusal *RefusedError) {
 		return own, errNoHost
 	}
 	name := Name(host)
+	known, refusal = g.named(name)
+	if loops(name) {
+		known = own // every page on this machine can ask for it: to be among Hosts is no leave to link here
+	}
+	return known, refusal
+}
+
+// loops says whether a browser takes a name or address for its own machine.
+func loops(name string) bool {
+	ip, err := netip.ParseAddr(name)
+	return err == nil && ip.Unmap().IsLoopback() || name == "localhost" || strings.HasSuffix(name, ".localhost")
+}
+
+func (g *Guard) named(name string) (known source, refusal *RefusedError) {
 	if known, ok := g.hosts[name]; ok {
 		return known, nil
 	}
@@ -195,6 +210,20 @@ func (g *Guard) host(host string) (known source, refusal *RefusedError) {
 		return own, nil
 	}
 	return own, errHost
+}
+
+// Own says that a page of the server's own origin has sent the request, by what the
+// browser says of it: one that says nothing of it has not. What only reads may also
+// come from the user, and from browsers that do not tell where from.
+func Own(r Request) bool {
+	if foreign(r) {
+		return false
+	}
+	switch r.Method {
+	case http.MethodGet, http.MethodHead:
+		return !r.Acts || len(r.Origin)+len(r.Site) > 0
+	}
+	return len(r.Site) == 1 && r.Site[0] == "same-origin" || len(r.Site) == 0 && len(r.Origin) == 1
 }
 
 // Trusts says whether the pages of an origin, the values of the header, may call.

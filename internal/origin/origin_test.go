@@ -142,6 +142,26 @@ func TestPagesOfOthers(t *testing.T) {
 	}
 }
 
+// TestPagesRunNothingHere: whatever is configured, a page of another origin runs nothing
+// under a name by which every browser reaches its own machine. Certificates name
+// localhost as a rule.
+func TestPagesRunNothingHere(t *testing.T) {
+	t.Parallel()
+	for _, addr := range []string{"127.0.0.1:9080", "0.0.0.0:9080", ":9080", "[::1]:9080"} {
+		for _, hosts := range [][]string{nil, {"localhost", "127.0.0.1", "::1", "127.0.0.2"}, {"LOCALHOST."}, {"app.localhost", "*.localhost"}, {"*"}} {
+			g := guard(t, origin.Config{Addrs: []string{addr}, Hosts: hosts})
+			for _, host := range []string{"localhost:9080", "LocalHost.:9080", "127.0.0.1:9080", "127.0.0.2:9080", "[::1]:9080", "[::ffff:127.0.0.1]:9080", "app.localhost:9080"} {
+				for name, header := range foreigners {
+					r := origin.Request{Method: http.MethodGet, Host: host, Origin: header["Origin"], Site: header["Sec-Fetch-Site"], Acts: true}
+					if g.Check(r) == nil {
+						t.Errorf("%s, with %q: a GET by %s runs something under %s", addr, hosts, name, host)
+					}
+				}
+			}
+		}
+	}
+}
+
 func TestMistakesAreNamed(t *testing.T) {
 	t.Parallel()
 	for _, h := range []string{"", "a:80", "http://a", "a/b", "*a", "a.*", "*.", "**", "a b", "[::1]:80"} {

@@ -2,7 +2,8 @@
 // find each other: sockets and secrets that no other user may see.
 //
 // A gateway puts its admin socket there, rota start its token, and the commands
-// that ask them look there. It must never use a directory or a file that another
+// that ask them look there. Data directories and authorities are held to the same
+// rule (Make). It must never use a directory or a file that another
 // user may write to or read.
 package userdir
 
@@ -35,7 +36,8 @@ func Path() (string, error) {
 }
 
 // Make makes a directory of this user alone, mode 0700, if it is not there, and
-// returns an error if others may get at it.
+// returns an error if others may write to it, as its owner may, who is neither this
+// user nor root.
 func Make(dir string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
@@ -47,7 +49,7 @@ func Make(dir string) error {
 	case !fi.IsDir():
 		return fmt.Errorf("%s is no directory", dir)
 	case fi.Mode().Perm()&0o022 != 0:
-		return fmt.Errorf("%s: others may write to it: chmod 700 %s", dir, dir)
+		return fmt.Errorf("%s: want a directory that nobody else may write to: chmod go-w %s", dir, dir)
 	}
 	return mine(fi, dir)
 }

@@ -37,11 +37,13 @@ type EmbedConfig struct {
 	// NoSync does not wait for the disk. A crash of the machine (not of the
 	// process) then loses data: for tests and throw-away clusters only.
 	NoSync bool
+	// Quorum makes it a member of several. Nil: it is alone.
+	Quorum *Quorum
 	// Logger gets what the server has to say. Nil means nobody.
 	Logger *slog.Logger
 }
 
-// How the node is tuned. It is alone: nobody's heartbeat is late, so an election
+// How a node is tuned that is alone: nobody's heartbeat is late, so an election
 // may be short, and what matters is how soon it is ready. Its ticks also bound
 // the shortest lease: one second.
 const (
@@ -56,42 +58,67 @@ const (
 	// A node that cannot start within it never will.
 	startTimeout = 30 * time.Second
 	lockFile     = "rota.lock"
+	// aloneName is what a node is called that is alone.
+	aloneName = "rota"
 )
 
 // Embedded is one etcd node in this process.
 type Embedded struct {
+	dir      string
 	etcd     *embed.Etcd
+	quorum   *quorum // nil if it is alone
 	grpc     *grpcServers
-	lock     *fileutil.LockedFile
+	lock     lock
 	socket   *socket // nil if it listens on an address
 	endpoint string
 	failed   *failure
 	stop     sync.Once
 }
 
-// Embed starts a node and waits until it is ready. An error wraps
-// ErrDataDirInUse if another node has the directory, or is a *rota.FieldError.
-// Nothing is left running after an error.
+// Embed starts a node and waits until it is ready: until ctx ends if it is a member of
+// several, as it waits for the others. An error wraps ErrDataDirInUse if another node
+// has the directory, or is a *rota.FieldError. Nothing is left running after an error.
 func Embed(ctx context.Context, cfg EmbedConfig) (*Embedded, error) {
-	ec, err := embedConfig(cfg)
+	e := &Embedded{dir: cfg.DataDir, failed: &failure{ch: make(chan struct{})}}
+	var me owner
+	if cfg.Quorum != nil {
+		var err error
+		if e.quorum, err = newQuorum(*cfg.Quorum); err != nil {
+			return nil, fmt.Errorf("etcd: %w", err)
+		}
+		me = owner{cfg.Quorum.Name, cfg.Quorum.Members[cfg.Quorum.Name]}
+	}
+	err := e.open(ctx, cfg, me)
 	if err != nil {
+		_ = errors.Join(e.quorum.stop(), e.socket.close(), e.lock.Close()) // the error of the start is the one that counts
 		return nil, err
 	}
+	return e, nil
+}
+
+// open takes the data directory and starts the node on it.
+func (e *Embedded) open(ctx context.Context, cfg EmbedConfig, me owner) error {
+	ec, err := embedConfig(cfg)
+	if err != nil {
+		return err
+	}
 	if err := ownDir(cfg.DataDir); err != nil {
-		return nil, err
+		return err
 	}
 	lock, err := fileutil.TryLockFile(filepath.Join(cfg.DataDir, lockFile), os.O_WRONLY|os.O_CREATE, 0o600)
 	if errors.Is(err, fileutil.ErrLocked) {
-		return nil, fmt.Errorf("etcd: %s: %w", cfg.DataDir, ErrDataDirInUse)
+		return fmt.Errorf("etcd: %s: %w", cfg.DataDir, ErrDataDirInUse)
 	} else if err != nil {
-		return nil, fmt.Errorf("etcd: data_dir: lock: %w", err)
+		return fmt.Errorf("etcd: data_dir: lock: %w", err)
 	}
-	e := &Embedded{lock: lock, failed: &failure{ch: make(chan struct{})}}
+	e.lock.LockedFile = lock
+	if err := claim(cfg.DataDir, me); err != nil {
+		return err
+	}
 	if err := e.start(ctx, cfg, ec); err != nil {
-		_ = errors.Join(e.socket.close(), lock.Close()) // the error of the start is the one that counts
-		return nil, fmt.Errorf("etcd: start in %s: %w", cfg.DataDir, err)
+		return fmt.Errorf("etcd: start in %s: %w", cfg.DataDir, err)
 	}
-	return e, nil
+	return nil
 }
 
 func (e *Embedded) start(ctx context.Context, cfg EmbedConfig, ec *embed.Config) (err error) {
@@ -108,16 +135,57 @@ func (e *Embedded) start(ctx context.Context, cfg EmbedConfig, ec *embed.Config)
 	servers := &grpcServers{}
 	ec.ServiceRegister = servers.add
 	ec.ZapLoggerBuilder = embed.NewZapLoggerBuilder(serverLogger(cfg.Logger, f))
-	ctx, cancel := context.WithTimeout(ctx, startTimeout)
-	defer cancel()
-	if e.etcd, err = start(ctx, ec, f); err != nil {
+	await := awaitAlone
+	if e.quorum != nil {
+		exists := false
+		if !started(cfg.DataDir) {
+			if exists, err = e.quorum.enter(ctx); err != nil {
+				return err
+			}
+		}
+		e.quorum.configure(ec, exists)
+		await = e.quorum.await
+	}
+	node, err := launch(ctx, ec, f)
+	if err != nil {
 		return err
 	}
-	e.grpc, e.endpoint = servers, ec.ListenClientUrls[0].String()
+	if e.quorum != nil {
+		e.quorum.port.serve(e.quorum.handler(node))
+	}
+	if err := await(ctx, node, f); err != nil {
+		if f.get() == nil {
+			node.Server.HardStop() // Close would wait for a node that is not ready
+			node.Close()
+		}
+		return err
+	}
+	e.etcd, e.grpc, e.endpoint = node, servers, ec.ListenClientUrls[0].String()
 	if e.socket == nil {
 		e.endpoint = "http://" + e.etcd.Clients[0].Addr().String() // the port may have been any
 	}
+	if e.quorum != nil {
+		go e.watchRemoval()
+	}
 	return nil
+}
+
+// watchRemoval has the node fail when the others have removed it.
+func (e *Embedded) watchRemoval() {
+	<-e.etcd.Server.StopNotify()
+	if e.etcd.Server.IsIDRemoved(uint64(e.etcd.Server.MemberID())) {
+		e.failed.set(errRemoved)
+	}
+}
+
+// lock is the data directory's, once it is held.
+type lock struct{ *fileutil.LockedFile }
+
+func (l lock) Close() error {
+	if l.LockedFile == nil {
+		return nil
+	}
+	return l.LockedFile.Close()
 }
 
 // Endpoints are what to open.
@@ -135,12 +203,12 @@ func (e *Embedded) Err() error { return e.failed.get() }
 func (e *Embedded) Stop() error {
 	var err error
 	e.stop.Do(func() {
-		if e.failed.get() == nil {
+		if why := e.failed.get(); why == nil || errors.Is(why, errRemoved) {
 			// Close would wait for open watches for seconds.
 			e.grpc.stop()
 			e.etcd.Close()
 		}
-		if err = errors.Join(e.socket.close(), e.lock.Close()); err != nil {
+		if err = errors.Join(e.quorum.stop(), e.socket.close(), e.lock.Close()); err != nil {
 			err = fmt.Errorf("etcd: unlock: %w", err)
 		}
 	})
@@ -178,7 +246,7 @@ func embedConfig(cfg EmbedConfig) (*embed.Config, error) {
 		}
 	}
 	ec := embed.NewConfig()
-	ec.Name = "rota"
+	ec.Name = aloneName
 	ec.Dir = cfg.DataDir
 	// There are no peers, so nothing listens for them; the address is a name.
 	ec.ListenPeerUrls = nil
@@ -194,34 +262,27 @@ func embedConfig(cfg EmbedConfig) (*embed.Config, error) {
 	return ec, nil
 }
 
-// start runs StartEtcd where it may end in any way that it likes: etcd gives up
+// launch runs StartEtcd where it may end in any way that it likes: etcd gives up
 // by log entries that panic or exit.
-func start(ctx context.Context, ec *embed.Config, f *failure) (*embed.Etcd, error) {
+func launch(ctx context.Context, ec *embed.Config, f *failure) (*embed.Etcd, error) {
 	type result struct {
 		node *embed.Etcd
 		err  error
 	}
 	done := make(chan result, 1)
 	go func() {
-		r := result{err: errors.New("it gave up")}
-		defer func() {
-			if p := recover(); p != nil {
-				r = result{err: fmt.Errorf("it gave up: %v", p)}
-			}
-			if err := f.get(); err != nil {
-				r.err = err
-			}
-			done <- r
-		}()
-		r.node, r.err = embed.StartEtcd(ec)
+		var r result
+		r.err = guard(f, func() (err error) {
+			r.node, err = embed.StartEtcd(ec)
+			return err
+		})
+		done <- r
 	}()
-	var node *embed.Etcd
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
 	select {
 	case r := <-done:
-		if r.err != nil {
-			return nil, r.err
-		}
-		node = r.node
+		return r.node, r.err
 	case <-ctx.Done():
 		go func() { // it holds what it holds until it comes back
 			if r := <-done; r.node != nil {
@@ -230,16 +291,40 @@ func start(ctx context.Context, ec *embed.Config, f *failure) (*embed.Etcd, erro
 		}()
 		return nil, ctx.Err()
 	}
+}
+
+// guard runs what gives up by log entries that panic or exit, and returns when it has.
+func guard(f *failure, run func() error) error {
+	done := make(chan error, 1)
+	go func() {
+		err := errors.New("it gave up")
+		defer func() {
+			if p := recover(); p != nil {
+				err = fmt.Errorf("it gave up: %v", p)
+			}
+			if why := f.get(); why != nil {
+				err = why
+			}
+			done <- err
+		}()
+		err = run()
+	}()
+	return <-done
+}
+
+// awaitAlone waits until a node that is alone is ready.
+func awaitAlone(ctx context.Context, node *embed.Etcd, f *failure) error {
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
 	select {
 	case <-node.Server.ReadyNotify():
-		return node, nil
-	case <-node.Server.StopNotify():
+		return nil
 	case <-f.ch:
-		return nil, f.get()
+		return f.get()
+	case <-node.Server.StopNotify():
 	case <-ctx.Done():
 	}
-	node.Close()
-	return nil, fmt.Errorf("it did not become ready: %w", context.Cause(ctx))
+	return fmt.Errorf("it did not become ready: %w", context.Cause(ctx))
 }
 
 // failure is the first fatal log entry of a node.
@@ -255,19 +340,25 @@ func (f *failure) get() error {
 	return f.err
 }
 
-// OnWrite implements zapcore.CheckWriteHook in place of exiting the process.
-func (f *failure) OnWrite(e *zapcore.CheckedEntry, fields []zapcore.Field) {
+// set has the node fail, unless it has failed before.
+func (f *failure) set(err error) {
 	f.mu.Lock()
+	defer f.mu.Unlock()
 	if f.err == nil {
-		f.err = errors.New(e.Message)
-		for _, field := range fields {
-			if err, ok := field.Interface.(error); ok {
-				f.err = fmt.Errorf("%s: %w", e.Message, err)
-			}
-		}
+		f.err = err
 		close(f.ch)
 	}
-	f.mu.Unlock()
+}
+
+// OnWrite implements zapcore.CheckWriteHook in place of exiting the process.
+func (f *failure) OnWrite(e *zapcore.CheckedEntry, fields []zapcore.Field) {
+	why := errors.New(e.Message)
+	for _, field := range fields {
+		if err, ok := field.Interface.(error); ok {
+			why = fmt.Errorf("%s: %w", e.Message, err)
+		}
+	}
+	f.set(why)
 	runtime.Goexit()
 }
 

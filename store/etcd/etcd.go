@@ -9,6 +9,7 @@ package etcd
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -27,9 +28,9 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/rota-project/rota"
+	"github.com/rota-project/rota/auth/pki"
 	"github.com/rota-project/rota/internal/address"
 	"github.com/rota-project/rota/internal/secretfile"
-	"github.com/rota-project/rota/pki"
 	"github.com/rota-project/rota/store"
 )
 
@@ -40,7 +41,7 @@ const (
 	DefaultPatience       = 500 * time.Millisecond
 )
 
-// Config says which etcd to use. Endpoints is all that is needed.
+// Config says which etcd to use. Endpoints, or Client, is all that is needed.
 type Config struct {
 	// Endpoints are the addresses of the members, "http://10.0.0.1:2379" or
 	// "10.0.0.1:2379"; https if there is any TLS file.
@@ -56,9 +57,17 @@ type Config struct {
 	RevokedFile string
 	// CertFile and KeyFile are the client's own certificate, both or neither.
 	CertFile, KeyFile string
+	// TLS secures the connections in place of those files, for programs that have
+	// certificates in memory.
+	TLS *tls.Config
 	// User and PasswordFile are for an etcd with authentication, both or neither.
-	// A newline at the end of the file is left aside.
-	User, PasswordFile string
+	// A newline at the end of the file is left aside. Password is the password itself,
+	// in place of a file.
+	User, PasswordFile, Password string
+	// Client is used in place of Endpoints, TLS and a user, by a program that has one
+	// already. It is not closed. It spreads its calls over its members as it does,
+	// so that one of them that is ill is noticed later than by a store of its own.
+	Client *clientv3.Client
 	// DialTimeout is how long Open tries. Zero means DefaultDialTimeout.
 	DialTimeout time.Duration
 	// RequestTimeout bounds each call, beside its context. After it the outcome of
@@ -68,6 +77,9 @@ type Config struct {
 	// too: about a tenth of the shortest lease that must survive the loss of a
 	// member. Zero means DefaultPatience.
 	Patience time.Duration
+	// Again has a single member that is late asked once more, as several are: it is one of
+	// a Quorum, and may have passed on to a leader that is gone what it was asked before.
+	Again bool
 	// Logger gets what the client has to say. Nil means nobody.
 	Logger *slog.Logger
 }
@@ -78,6 +90,7 @@ type Store struct {
 	root     string
 	timeout  time.Duration
 	patience time.Duration
+	again    bool            // see Config
 	ctx      context.Context //nolint:containedctx // the store's own: watches outlive calls
 	close    context.CancelFunc
 	// heard is the greatest revision that any member has told of.
@@ -100,15 +113,25 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, cc.DialTimeout)
 	defer cancel()
-	user, err := connect(ctx, cc, cfg.Root)
+	user := false
+	if cfg.Client != nil {
+		cfg.Endpoints = cfg.Client.Endpoints()
+		err = answers(ctx, cfg.Client, cfg.Root)
+	} else {
+		user, err = connect(ctx, cc, cfg.Root)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("etcd: no answer from %s within %v: %w", address.Text(strings.Join(cfg.Endpoints, ", ")), cc.DialTimeout, address.Error(err))
 	}
 	if !user {
 		cc.Username, cc.Password = "", ""
 	}
-	s := &Store{root: cfg.Root, timeout: cmp.Or(cfg.RequestTimeout, DefaultRequestTimeout), patience: cmp.Or(cfg.Patience, DefaultPatience)}
+	s := &Store{root: cfg.Root, timeout: cmp.Or(cfg.RequestTimeout, DefaultRequestTimeout), patience: cmp.Or(cfg.Patience, DefaultPatience), again: cfg.Again}
 	s.ctx, s.close = context.WithCancel(context.Background())
+	if cfg.Client != nil {
+		s.members = []*member{borrow(cfg.Client)}
+		return s, nil
+	}
 	for _, e := range cfg.Endpoints {
 		s.members = append(s.members, newMember(cc, e))
 	}
@@ -140,14 +163,18 @@ func connect(ctx context.Context, cc clientv3.Config, root string) (user bool, e
 	return true, probe(ctx, cc, root)
 }
 
-// probe reads until it gets an answer of some member, or an error that will not go
-// away.
+// probe reads by a client of its own.
 func probe(ctx context.Context, cc clientv3.Config, root string) error {
 	client, err := clientv3.New(cc)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = client.Close() }() // it is of no use any more
+	return answers(ctx, client, root)
+}
+
+// answers reads by a client until it gets an answer, or an error that will not go away.
+func answers(ctx context.Context, client *clientv3.Client, root string) error {
 	kv := etcdserverpb.NewKVClient(client.ActiveConnection())
 	var last error
 	for {
@@ -178,11 +205,12 @@ func clientConfig(cfg Config) (clientv3.Config, error) {
 		DialKeepAliveTimeout: 5 * time.Second,
 		DialOptions: []grpc.DialOption{grpc.WithConnectParams(grpc.ConnectParams{
 			// An etcd that was away a moment is back a moment later.
-			Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 3 * time.Second},
+			Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 500 * time.Millisecond},
 			MinConnectTimeout: 3 * time.Second,
 		})},
 		MaxUnaryRetries: 2, // of reads, and with a new token; then another member is asked
 		Username:        cfg.User,
+		Password:        cfg.Password,
 		Logger:          zap.NewNop(),
 	}
 	if cc.DialTimeout == 0 {
@@ -191,7 +219,11 @@ func clientConfig(cfg Config) (clientv3.Config, error) {
 	if cfg.Logger != nil {
 		cc.Logger = zapLogger(cfg.Logger)
 	}
-	if len(cfg.Endpoints) == 0 {
+	if cfg.Client != nil {
+		if len(cfg.Endpoints) > 0 || cfg.TLS != nil || cfg.CAFile+cfg.CertFile+cfg.KeyFile+cfg.RevokedFile+cfg.User+cfg.Password+cfg.PasswordFile != "" {
+			return cc, &rota.FieldError{Field: "client", Value: "", Want: "no endpoints, TLS or user beside it"}
+		}
+	} else if len(cfg.Endpoints) == 0 {
 		return cc, &rota.FieldError{Field: "endpoints", Value: "", Want: "the address of an etcd; it is missing"}
 	}
 	for _, e := range cfg.Endpoints {
@@ -202,7 +234,10 @@ func clientConfig(cfg Config) (clientv3.Config, error) {
 	if least := min(cfg.DialTimeout, cfg.RequestTimeout, cfg.Patience); least < 0 {
 		return cc, &rota.FieldError{Field: "timeout", Value: least, Want: "zero or more"}
 	}
-	if (cfg.User == "") != (cfg.PasswordFile == "") {
+	if cfg.Password != "" && (cfg.User == "" || cfg.PasswordFile != "") {
+		return cc, &rota.FieldError{Field: "password", Value: "", Want: "it with a user, and no password_file beside it"}
+	}
+	if cfg.Password == "" && (cfg.User == "") != (cfg.PasswordFile == "") {
 		return cc, &rota.FieldError{Field: "password_file", Value: cfg.PasswordFile, Want: "user and password_file together or neither"}
 	}
 	if cfg.PasswordFile != "" {
@@ -224,6 +259,12 @@ func clientConfig(cfg Config) (clientv3.Config, error) {
 // transport secures connections by files that are followed: each connection goes
 // by what they say then. Without any it is nil.
 func transport(cfg Config) (credentials.TransportCredentials, error) {
+	if cfg.TLS != nil {
+		if cfg.CAFile+cfg.CertFile+cfg.KeyFile+cfg.RevokedFile != "" {
+			return nil, &rota.FieldError{Field: "tls", Value: "", Want: "it or files of TLS, not both"}
+		}
+		return credentials.NewTLS(cfg.TLS), nil
+	}
 	if cfg.CAFile == "" && cfg.CertFile == "" && cfg.KeyFile == "" {
 		return nil, nil //nolint:nilnil // documented
 	}

@@ -3,6 +3,7 @@ package etcd_test
 import (
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"os"
@@ -17,9 +18,9 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/rota-project/rota"
+	"github.com/rota-project/rota/internal/store/storetest"
 	"github.com/rota-project/rota/store"
 	"github.com/rota-project/rota/store/etcd"
-	"github.com/rota-project/rota/store/storetest"
 )
 
 // node is the etcd of all tests; each has a root of its own.
@@ -163,17 +164,22 @@ func TestBadConfig(t *testing.T) {
 	}
 	at := []string{"127.0.0.1:1"}
 	for field, cfg := range map[string]etcd.Config{
-		"endpoints":           {},
-		"endpoints: \"\"":     {Endpoints: []string{""}},
-		"endpoints: \"http:":  {Endpoints: []string{"http://"}},
-		"timeout":             {Endpoints: at, DialTimeout: -1},
-		"password_file":       {Endpoints: at, User: "u"},
-		"password_file: open": {Endpoints: at, User: "u", PasswordFile: blank + "x"},
-		"password_file: \"/":  {Endpoints: at, User: "u", PasswordFile: blank},
-		"cert_file":           {Endpoints: at, KeyFile: blank},
-		"any PEM data":        {Endpoints: at, KeyFile: blank, CertFile: blank},
-		"authority: /":        {Endpoints: at, CAFile: blank},
-		"authority: open":     {Endpoints: at, CAFile: blank + "x"},
+		"endpoints":            {},
+		"endpoints: \"\"":      {Endpoints: []string{""}},
+		"endpoints: \"http:":   {Endpoints: []string{"http://"}},
+		"timeout":              {Endpoints: at, DialTimeout: -1},
+		"password_file":        {Endpoints: at, User: "u"},
+		"password_file: open":  {Endpoints: at, User: "u", PasswordFile: blank + "x"},
+		"password_file: \"/":   {Endpoints: at, User: "u", PasswordFile: blank},
+		"cert_file":            {Endpoints: at, KeyFile: blank},
+		"password: \"\"":       {Endpoints: at, Password: "p"},
+		"password_file beside": {Endpoints: at, User: "u", Password: "p", PasswordFile: blank},
+		"tls: ":                {Endpoints: at, TLS: &tls.Config{MinVersion: tls.VersionTLS13}, CAFile: blank},
+		"client: ":             {Endpoints: at, Client: &clientv3.Client{}},
+		"client":               {Client: &clientv3.Client{}, User: "u", Password: "p"},
+		"any PEM data":         {Endpoints: at, KeyFile: blank, CertFile: blank},
+		"authority: /":         {Endpoints: at, CAFile: blank},
+		"authority: open":      {Endpoints: at, CAFile: blank + "x"},
 	} {
 		if _, err := etcd.Open(t.Context(), cfg); err == nil || !strings.Contains(err.Error(), field) {
 			t.Errorf("%s: %v", field, err)

@@ -6,6 +6,7 @@ import (
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
+	"google.golang.org/protobuf/proto"
 )
 
 // zapLogger hands etcd's log to a slog.Logger. What etcd calls information is
@@ -53,10 +54,15 @@ func level(l zapcore.Level) slog.Level {
 	}
 }
 
+// attrs are the fields of a line, without messages: these are requests as they are
+// written to the store, with payloads and all.
 func attrs(fields []zapcore.Field) []slog.Attr {
 	enc := zapcore.NewMapObjectEncoder()
 	as := make([]slog.Attr, 0, len(fields))
 	for _, f := range fields {
+		if _, is := f.Interface.(proto.Message); is {
+			continue
+		}
 		f.AddTo(enc)
 		if v, ok := enc.Fields[f.Key]; ok {
 			as = append(as, slog.Any(f.Key, v))

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -25,6 +26,7 @@ type member struct {
 	mu       sync.Mutex
 	client   *clientv3.Client // made when it is needed: with a user it takes an answer
 	renewals *renewals
+	borrowed bool // the client is somebody else's to close
 	closed   bool
 
 	// ill is whether it was late or failed when it was last asked for something.
@@ -34,6 +36,19 @@ type member struct {
 func newMember(cc clientv3.Config, endpoint string) *member {
 	cc.Endpoints = []string{endpoint}
 	return &member{endpoint: endpoint, config: cc}
+}
+
+// endpoints are those that it stands for: its own, or all of a client of somebody else's.
+func (m *member) endpoints() []string {
+	if m.borrowed {
+		return m.client.Endpoints()
+	}
+	return []string{m.endpoint}
+}
+
+// borrow is all members as a client of somebody else's has them.
+func borrow(client *clientv3.Client) *member {
+	return &member{endpoint: strings.Join(client.Endpoints(), ", "), client: client, renewals: newRenewals(client), borrowed: true}
 }
 
 // errClosed says that the store was closed.
@@ -64,6 +79,9 @@ func (m *member) close() error {
 		return nil
 	}
 	m.renewals.close()
+	if m.borrowed {
+		return nil
+	}
 	if err := m.client.Close(); err != nil && !errors.Is(err, context.Canceled) {
 		return fmt.Errorf("etcd: close %s: %w", m.endpoint, err)
 	}
@@ -144,7 +162,9 @@ func ask[T any](ctx context.Context, s *Store, q question[T]) (T, error) {
 			answers <- a
 		}()
 	}
-	more := func() bool { return !q.once && asked < maxAttempts && len(s.members) > 1 && ctx.Err() == nil }
+	more := func() bool {
+		return !q.once && asked < maxAttempts && (len(s.members) > 1 || s.again) && ctx.Err() == nil
+	}
 	var zero T
 	var refusal *T
 	var errs []error

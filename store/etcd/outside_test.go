@@ -66,8 +66,11 @@ func TestUser(t *testing.T) {
 	} {
 		// Hashing passwords takes etcd seconds on a busy machine.
 		cfg := etcd.Config{Endpoints: e.Endpoints(), Root: c.root, User: c.user, DialTimeout: time.Minute, RequestTimeout: time.Minute}
-		if c.user != "" {
+		switch {
+		case c.user != "" && strings.HasSuffix(c.password, "\n"):
 			cfg.PasswordFile = file(c.password)
+		case c.user != "":
+			cfg.Password = c.password
 		}
 		s, err := etcd.Open(ctx, cfg)
 		if c.want != "" {
@@ -283,4 +286,74 @@ func BenchmarkTxn(b *testing.B) {
 			}
 		}
 	})
+}
+
+// TestClient opens a store by a client that is there already, and leaves it open.
+func TestClient(t *testing.T) {
+	t.Parallel()
+	client, err := clientv3.New(clientv3.Config{Endpoints: node.Endpoints(), Logger: zap.NewNop()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = client.Close() }()
+	s, err := etcd.Open(t.Context(), etcd.Config{Client: client, Root: "client/"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	lease, _, err := s.Grant(t.Context(), time.Minute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ok, revision, err := s.Txn(t.Context(), nil, []store.Op{{Key: "a", Value: []byte("1"), Lease: lease}})
+	if !ok || err != nil {
+		t.Fatal(ok, err)
+	}
+	if _, err := s.KeepAlive(t.Context(), lease); err != nil {
+		t.Error(err)
+	}
+	if b := <-s.Watch(t.Context(), "", revision); len(b.Events) != 1 {
+		t.Errorf("the watch brings %+v", b)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	if got, err := client.Get(t.Context(), "client/a"); err != nil || len(got.Kvs) != 1 {
+		t.Errorf("the client after the store was closed: %v, %v", got, err)
+	}
+	if _, err := s.KeepAlive(t.Context(), lease); err == nil {
+		t.Error("a closed store answers")
+	}
+}
+
+// TestInspectClient: each endpoint of a client of somebody else's is looked at by itself.
+func TestInspectClient(t *testing.T) {
+	t.Parallel()
+	up := node.Endpoints()[0]
+	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	down := "http://" + l.Addr().String()
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	client, err := clientv3.New(clientv3.Config{Endpoints: []string{up, down, up}, Logger: zap.NewNop()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = client.Close() }()
+	s, err := etcd.Open(t.Context(), etcd.Config{Client: client, Root: "inspect/"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = s.Close() }()
+	members := s.Inspect(t.Context())
+	if len(members) != 3 {
+		t.Fatalf("%d members: %+v", len(members), members)
+	}
+	for n, m := range members {
+		if want := []string{up, down, up}[n]; m.Endpoint != want || (m.Err == nil) != (want == up) || want == up && m.Version == "" {
+			t.Errorf("%+v, want %s", m, want)
+		}
+	}
 }

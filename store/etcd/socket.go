@@ -8,7 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/rota-project/rota"
+	"github.com/rota-project/rota/internal/userdir"
 )
 
 const (
@@ -22,15 +22,8 @@ const (
 // ownDir makes the data directory, which only this user may write to: whoever else
 // could would put files of their own in the place of ours.
 func ownDir(dir string) error {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return fmt.Errorf("etcd: data_dir: %w", err)
-	}
-	info, err := os.Stat(dir)
-	if err != nil {
-		return fmt.Errorf("etcd: data_dir: %w", err)
-	}
-	if info.Mode().Perm()&0o022 != 0 {
-		return &rota.FieldError{Field: "data_dir", Value: dir, Want: "a directory that nobody else may write to: chmod go-w " + dir}
+	if err := userdir.Make(dir); err != nil {
+		return fmt.Errorf("data_dir: %w", err)
 	}
 	return nil
 }

@@ -82,4 +82,14 @@ func TestSocket(t *testing.T) {
 	if _, err := etcd.Embed(t.Context(), etcd.EmbedConfig{DataDir: loose}); err == nil || !strings.Contains(err.Error(), "chmod go-w "+loose) {
 		t.Errorf("a directory that all may write to: %v", err)
 	}
+	if os.Geteuid() != 0 {
+		return // only root may give directories away; userdir's own tests know all owners
+	}
+	theirs := t.TempDir()
+	if err := os.Chown(theirs, 65534, 65534); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := etcd.Embed(t.Context(), etcd.EmbedConfig{DataDir: theirs}); err == nil || !strings.Contains(err.Error(), "data_dir: "+theirs+" belongs to user 65534") {
+		t.Errorf("a directory of another user: %v", err)
+	}
 }

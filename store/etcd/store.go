@@ -43,8 +43,17 @@ func wrap(err error, format string, args ...any) error {
 			return fmt.Errorf("etcd: %s: %w", what, t.to)
 		}
 	}
-	return fmt.Errorf("etcd: %s: %w", what, err)
+	return fmt.Errorf("etcd: %s: %w", what, cause{err})
 }
+
+// cause is an error of etcd's client, without the gRPC status that it may have: that is
+// etcd's answer, and is not to be taken for one of the API.
+type cause struct{ err error }
+
+func (c cause) Error() string { return c.err.Error() }
+
+// Is implements errors.Is.
+func (c cause) Is(target error) bool { return errors.Is(c.err, target) }
 
 // Range implements store.Store. A long listing is read in parts, all at one
 // revision.
@@ -166,6 +175,9 @@ func (s *Store) Txn(ctx context.Context, conds []store.Cond, ops []store.Op) (bo
 // ended, and then the transaction is refused.
 func guarded(conds []store.Cond, ops []store.Op) bool {
 	for _, c := range conds {
+		if c.Final {
+			return true
+		}
 		for _, o := range ops {
 			switch {
 			case o.Key != c.Key:

@@ -2,7 +2,7 @@ package etcd_test
 
 import (
 	"crypto/tls"
-	"net"
+	"crypto/x509"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -12,7 +12,8 @@ import (
 	"go.etcd.io/etcd/client/pkg/v3/transport"
 	"go.etcd.io/etcd/server/v3/embed"
 
-	"github.com/rota-project/rota/pki"
+	"github.com/rota-project/rota/auth/pki"
+	"github.com/rota-project/rota/internal/test/ports"
 	"github.com/rota-project/rota/store"
 	"github.com/rota-project/rota/store/etcd"
 )
@@ -78,14 +79,7 @@ func authority(t *testing.T, files etcd.Config) (dir string) {
 // the files are replaced, and nothing is opened anew.
 func TestTLSFiles(t *testing.T) {
 	t.Parallel()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := l.Addr().String()
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
+	addr := ports.Addr(t)
 	dir, data := t.TempDir(), t.TempDir()
 	cfg := etcd.Config{
 		Endpoints: []string{"https://" + addr}, Root: "x/", DialTimeout: 20 * time.Second, RequestTimeout: time.Second,
@@ -111,6 +105,24 @@ func TestTLSFiles(t *testing.T) {
 	}
 	if kv, ok, _, err := s.Get(t.Context(), "before"); err != nil || !ok || string(kv.Value) != "v" {
 		t.Errorf("%v, %v, %v", kv, ok, err)
+	}
+	// The same from memory.
+	pair, err := tls.LoadX509KeyPair(cfg.CertFile, cfg.KeyFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ca, err := os.ReadFile(cfg.CAFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(ca)
+	memory := open(t, etcd.Config{
+		Endpoints: cfg.Endpoints, Root: "x/", DialTimeout: 20 * time.Second,
+		TLS: &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{pair}, RootCAs: roots},
+	})
+	if kv, ok, _, err := memory.Get(t.Context(), "before"); err != nil || !ok || string(kv.Value) != "v" {
+		t.Errorf("by certificates in memory: %v, %v, %v", kv, ok, err)
 	}
 	// Without a certificate there is nothing.
 	bare := cfg

@@ -1,6 +1,6 @@
 // Package memory is the store's twin of etcd in memory: the same revisions,
 // leases, watches, compaction and limits, without a disk or a network. Tests and
-// simulations use it in place of package store/etcd; package store/storetest
+// simulations use it in place of package store/etcd; package internal/store/storetest
 // holds both to the same behaviour. It keeps nothing beyond the process, so no
 // cluster may run on it.
 //

@@ -7,9 +7,9 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/rota-project/rota/internal/store/storetest"
 	"github.com/rota-project/rota/store"
 	"github.com/rota-project/rota/store/memory"
-	"github.com/rota-project/rota/store/storetest"
 )
 
 func TestConformance(t *testing.T) {

@@ -479,7 +479,11 @@ type JobDetail struct {
 	Job        *Job                   `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
 	Definition *JobDefinition         `protobuf:"bytes,2,opt,name=definition,proto3" json:"definition,omitempty"`
 	// The first and the last ones.
-	Attempts      []*JobAttempt `protobuf:"bytes,3,rep,name=attempts,proto3" json:"attempts,omitempty"`
+	Attempts []*JobAttempt `protobuf:"bytes,3,rep,name=attempts,proto3" json:"attempts,omitempty"`
+	// While it is queued: each worker that takes jobs, and what speaks against it.
+	Workers []*WhyWorker `protobuf:"bytes,4,rep,name=workers,proto3" json:"workers,omitempty"`
+	// While it is queued: each pool, and whether it would help.
+	Pools         []*WhyPool `protobuf:"bytes,5,rep,name=pools,proto3" json:"pools,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -531,6 +535,20 @@ func (x *JobDetail) GetDefinition() *JobDefinition {
 func (x *JobDetail) GetAttempts() []*JobAttempt {
 	if x != nil {
 		return x.Attempts
+	}
+	return nil
+}
+
+func (x *JobDetail) GetWorkers() []*WhyWorker {
+	if x != nil {
+		return x.Workers
+	}
+	return nil
+}
+
+func (x *JobDetail) GetPools() []*WhyPool {
+	if x != nil {
+		return x.Pools
 	}
 	return nil
 }
@@ -593,8 +611,11 @@ type ListJobsRequest struct {
 	State  string                 `protobuf:"bytes,1,opt,name=state,proto3" json:"state,omitempty"`
 	Worker string                 `protobuf:"bytes,2,opt,name=worker,proto3" json:"worker,omitempty"`
 	// Newest first, at most so many; 0 for 100.
-	PageSize      int64  `protobuf:"varint,3,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
-	PageToken     string `protobuf:"bytes,4,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	PageSize  int64  `protobuf:"varint,3,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	PageToken string `protobuf:"bytes,4,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	// Only jobs with this text in their id, worker or a word of their command; upper and
+	// lower case are the same.
+	Text          string `protobuf:"bytes,5,opt,name=text,proto3" json:"text,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -657,10 +678,19 @@ func (x *ListJobsRequest) GetPageToken() string {
 	return ""
 }
 
+func (x *ListJobsRequest) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
 type ListJobsResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Jobs          []*Job                 `protobuf:"bytes,1,rep,name=jobs,proto3" json:"jobs,omitempty"`
 	NextPageToken string                 `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	// How many jobs there are on all pages together.
+	Total         int64 `protobuf:"varint,3,opt,name=total,proto3" json:"total,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -707,6 +737,13 @@ func (x *ListJobsResponse) GetNextPageToken() string {
 		return x.NextPageToken
 	}
 	return ""
+}
+
+func (x *ListJobsResponse) GetTotal() int64 {
+	if x != nil {
+		return x.Total
+	}
+	return 0
 }
 
 type GetJobRequest struct {
@@ -1173,7 +1210,7 @@ var File_rota_v1_job_proto protoreflect.FileDescriptor
 
 const file_rota_v1_job_proto_rawDesc = "" +
 	"\n" +
-	"\x11rota/v1/job.proto\x12\arota.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd6\x04\n" +
+	"\x11rota/v1/job.proto\x12\arota.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x12rota/v1/rota.proto\"\xd6\x04\n" +
 	"\rJobDefinition\x12\x12\n" +
 	"\x04argv\x18\x01 \x03(\tR\x04argv\x121\n" +
 	"\x03env\x18\x02 \x03(\v2\x1f.rota.v1.JobDefinition.EnvEntryR\x03env\x12\x10\n" +
@@ -1239,25 +1276,29 @@ const file_rota_v1_job_proto_rawDesc = "" +
 	" \x01(\tR\x06signal\x12\x14\n" +
 	"\x05error\x18\v \x01(\tR\x05errorB\f\n" +
 	"\n" +
-	"_exit_code\"\x94\x01\n" +
+	"_exit_code\"\xea\x01\n" +
 	"\tJobDetail\x12\x1e\n" +
 	"\x03job\x18\x01 \x01(\v2\f.rota.v1.JobR\x03job\x126\n" +
 	"\n" +
 	"definition\x18\x02 \x01(\v2\x16.rota.v1.JobDefinitionR\n" +
 	"definition\x12/\n" +
-	"\battempts\x18\x03 \x03(\v2\x13.rota.v1.JobAttemptR\battempts\"I\n" +
+	"\battempts\x18\x03 \x03(\v2\x13.rota.v1.JobAttemptR\battempts\x12,\n" +
+	"\aworkers\x18\x04 \x03(\v2\x12.rota.v1.WhyWorkerR\aworkers\x12&\n" +
+	"\x05pools\x18\x05 \x03(\v2\x10.rota.v1.WhyPoolR\x05pools\"I\n" +
 	"\rRunJobRequest\x12(\n" +
 	"\x03job\x18\x01 \x01(\v2\x16.rota.v1.JobDefinitionR\x03job\x12\x0e\n" +
-	"\x02id\x18\x02 \x01(\tR\x02id\"{\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\"\x8f\x01\n" +
 	"\x0fListJobsRequest\x12\x14\n" +
 	"\x05state\x18\x01 \x01(\tR\x05state\x12\x16\n" +
 	"\x06worker\x18\x02 \x01(\tR\x06worker\x12\x1b\n" +
 	"\tpage_size\x18\x03 \x01(\x03R\bpageSize\x12\x1d\n" +
 	"\n" +
-	"page_token\x18\x04 \x01(\tR\tpageToken\"\\\n" +
+	"page_token\x18\x04 \x01(\tR\tpageToken\x12\x12\n" +
+	"\x04text\x18\x05 \x01(\tR\x04text\"r\n" +
 	"\x10ListJobsResponse\x12 \n" +
 	"\x04jobs\x18\x01 \x03(\v2\f.rota.v1.JobR\x04jobs\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x1f\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12\x14\n" +
+	"\x05total\x18\x03 \x01(\x03R\x05total\"\x1f\n" +
 	"\rGetJobRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\" \n" +
 	"\x0eStopJobRequest\x12\x0e\n" +
@@ -1329,6 +1370,8 @@ var file_rota_v1_job_proto_goTypes = []any{
 	nil,                           // 16: rota.v1.JobDefinition.EnvEntry
 	nil,                           // 17: rota.v1.JobDefinition.ResourcesEntry
 	(*timestamppb.Timestamp)(nil), // 18: google.protobuf.Timestamp
+	(*WhyWorker)(nil),             // 19: rota.v1.WhyWorker
+	(*WhyPool)(nil),               // 20: rota.v1.WhyPool
 }
 var file_rota_v1_job_proto_depIdxs = []int32{
 	16, // 0: rota.v1.JobDefinition.env:type_name -> rota.v1.JobDefinition.EnvEntry
@@ -1344,31 +1387,33 @@ var file_rota_v1_job_proto_depIdxs = []int32{
 	1,  // 10: rota.v1.JobDetail.job:type_name -> rota.v1.Job
 	0,  // 11: rota.v1.JobDetail.definition:type_name -> rota.v1.JobDefinition
 	2,  // 12: rota.v1.JobDetail.attempts:type_name -> rota.v1.JobAttempt
-	0,  // 13: rota.v1.RunJobRequest.job:type_name -> rota.v1.JobDefinition
-	1,  // 14: rota.v1.ListJobsResponse.jobs:type_name -> rota.v1.Job
-	18, // 15: rota.v1.JobOutput.time:type_name -> google.protobuf.Timestamp
-	1,  // 16: rota.v1.JobEvent.job:type_name -> rota.v1.Job
-	4,  // 17: rota.v1.Jobs.RunJob:input_type -> rota.v1.RunJobRequest
-	5,  // 18: rota.v1.Jobs.ListJobs:input_type -> rota.v1.ListJobsRequest
-	7,  // 19: rota.v1.Jobs.GetJob:input_type -> rota.v1.GetJobRequest
-	8,  // 20: rota.v1.Jobs.StopJob:input_type -> rota.v1.StopJobRequest
-	9,  // 21: rota.v1.Jobs.RetryJob:input_type -> rota.v1.RetryJobRequest
-	10, // 22: rota.v1.Jobs.DeleteJob:input_type -> rota.v1.DeleteJobRequest
-	12, // 23: rota.v1.Jobs.ReadOutput:input_type -> rota.v1.ReadOutputRequest
-	14, // 24: rota.v1.Jobs.WatchJobs:input_type -> rota.v1.WatchJobsRequest
-	1,  // 25: rota.v1.Jobs.RunJob:output_type -> rota.v1.Job
-	6,  // 26: rota.v1.Jobs.ListJobs:output_type -> rota.v1.ListJobsResponse
-	3,  // 27: rota.v1.Jobs.GetJob:output_type -> rota.v1.JobDetail
-	1,  // 28: rota.v1.Jobs.StopJob:output_type -> rota.v1.Job
-	1,  // 29: rota.v1.Jobs.RetryJob:output_type -> rota.v1.Job
-	11, // 30: rota.v1.Jobs.DeleteJob:output_type -> rota.v1.DeleteJobResponse
-	13, // 31: rota.v1.Jobs.ReadOutput:output_type -> rota.v1.JobOutput
-	15, // 32: rota.v1.Jobs.WatchJobs:output_type -> rota.v1.JobEvent
-	25, // [25:33] is the sub-list for method output_type
-	17, // [17:25] is the sub-list for method input_type
-	17, // [17:17] is the sub-list for extension type_name
-	17, // [17:17] is the sub-list for extension extendee
-	0,  // [0:17] is the sub-list for field type_name
+	19, // 13: rota.v1.JobDetail.workers:type_name -> rota.v1.WhyWorker
+	20, // 14: rota.v1.JobDetail.pools:type_name -> rota.v1.WhyPool
+	0,  // 15: rota.v1.RunJobRequest.job:type_name -> rota.v1.JobDefinition
+	1,  // 16: rota.v1.ListJobsResponse.jobs:type_name -> rota.v1.Job
+	18, // 17: rota.v1.JobOutput.time:type_name -> google.protobuf.Timestamp
+	1,  // 18: rota.v1.JobEvent.job:type_name -> rota.v1.Job
+	4,  // 19: rota.v1.Jobs.RunJob:input_type -> rota.v1.RunJobRequest
+	5,  // 20: rota.v1.Jobs.ListJobs:input_type -> rota.v1.ListJobsRequest
+	7,  // 21: rota.v1.Jobs.GetJob:input_type -> rota.v1.GetJobRequest
+	8,  // 22: rota.v1.Jobs.StopJob:input_type -> rota.v1.StopJobRequest
+	9,  // 23: rota.v1.Jobs.RetryJob:input_type -> rota.v1.RetryJobRequest
+	10, // 24: rota.v1.Jobs.DeleteJob:input_type -> rota.v1.DeleteJobRequest
+	12, // 25: rota.v1.Jobs.ReadOutput:input_type -> rota.v1.ReadOutputRequest
+	14, // 26: rota.v1.Jobs.WatchJobs:input_type -> rota.v1.WatchJobsRequest
+	1,  // 27: rota.v1.Jobs.RunJob:output_type -> rota.v1.Job
+	6,  // 28: rota.v1.Jobs.ListJobs:output_type -> rota.v1.ListJobsResponse
+	3,  // 29: rota.v1.Jobs.GetJob:output_type -> rota.v1.JobDetail
+	1,  // 30: rota.v1.Jobs.StopJob:output_type -> rota.v1.Job
+	1,  // 31: rota.v1.Jobs.RetryJob:output_type -> rota.v1.Job
+	11, // 32: rota.v1.Jobs.DeleteJob:output_type -> rota.v1.DeleteJobResponse
+	13, // 33: rota.v1.Jobs.ReadOutput:output_type -> rota.v1.JobOutput
+	15, // 34: rota.v1.Jobs.WatchJobs:output_type -> rota.v1.JobEvent
+	27, // [27:35] is the sub-list for method output_type
+	19, // [19:27] is the sub-list for method input_type
+	19, // [19:19] is the sub-list for extension type_name
+	19, // [19:19] is the sub-list for extension extendee
+	0,  // [0:19] is the sub-list for field type_name
 }
 
 func init() { file_rota_v1_job_proto_init() }
@@ -1376,6 +1421,7 @@ func file_rota_v1_job_proto_init() {
 	if File_rota_v1_job_proto != nil {
 		return
 	}
+	file_rota_v1_rota_proto_init()
 	file_rota_v1_job_proto_msgTypes[1].OneofWrappers = []any{}
 	file_rota_v1_job_proto_msgTypes[2].OneofWrappers = []any{}
 	type x struct{}

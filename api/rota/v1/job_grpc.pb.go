@@ -37,7 +37,9 @@ const (
 type JobsClient interface {
 	// RunJob declares a job. When it answers, the job is kept and will run.
 	RunJob(ctx context.Context, in *RunJobRequest, opts ...grpc.CallOption) (*Job, error)
+	// ListJobs answers jobs, the newest first, a page at a time.
 	ListJobs(ctx context.Context, in *ListJobsRequest, opts ...grpc.CallOption) (*ListJobsResponse, error)
+	// GetJob answers a job with its attempts.
 	GetJob(ctx context.Context, in *GetJobRequest, opts ...grpc.CallOption) (*JobDetail, error)
 	// StopJob asks for a job's end.
 	StopJob(ctx context.Context, in *StopJobRequest, opts ...grpc.CallOption) (*Job, error)
@@ -165,7 +167,9 @@ type Jobs_WatchJobsClient = grpc.ServerStreamingClient[JobEvent]
 type JobsServer interface {
 	// RunJob declares a job. When it answers, the job is kept and will run.
 	RunJob(context.Context, *RunJobRequest) (*Job, error)
+	// ListJobs answers jobs, the newest first, a page at a time.
 	ListJobs(context.Context, *ListJobsRequest) (*ListJobsResponse, error)
+	// GetJob answers a job with its attempts.
 	GetJob(context.Context, *GetJobRequest) (*JobDetail, error)
 	// StopJob asks for a job's end.
 	StopJob(context.Context, *StopJobRequest) (*Job, error)

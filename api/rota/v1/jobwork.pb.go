@@ -27,6 +27,7 @@ type FromJobWorker struct {
 	//
 	//	*FromJobWorker_Hello
 	//	*FromJobWorker_Report
+	//	*FromJobWorker_Leaving
 	Body          isFromJobWorker_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -87,6 +88,15 @@ func (x *FromJobWorker) GetReport() *JobReport {
 	return nil
 }
 
+func (x *FromJobWorker) GetLeaving() *JobLeaving {
+	if x != nil {
+		if x, ok := x.Body.(*FromJobWorker_Leaving); ok {
+			return x.Leaving
+		}
+	}
+	return nil
+}
+
 type isFromJobWorker_Body interface {
 	isFromJobWorker_Body()
 }
@@ -99,9 +109,53 @@ type FromJobWorker_Report struct {
 	Report *JobReport `protobuf:"bytes,2,opt,name=report,proto3,oneof"`
 }
 
+type FromJobWorker_Leaving struct {
+	Leaving *JobLeaving `protobuf:"bytes,3,opt,name=leaving,proto3,oneof"`
+}
+
 func (*FromJobWorker_Hello) isFromJobWorker_Body() {}
 
 func (*FromJobWorker_Report) isFromJobWorker_Body() {}
+
+func (*FromJobWorker_Leaving) isFromJobWorker_Body() {}
+
+// JobLeaving says that the worker leaves in order and begins nothing any more. Once
+// the scheduler has sent every order that there will be it answers JobLeft.
+type JobLeaving struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JobLeaving) Reset() {
+	*x = JobLeaving{}
+	mi := &file_rota_v1_jobwork_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JobLeaving) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JobLeaving) ProtoMessage() {}
+
+func (x *JobLeaving) ProtoReflect() protoreflect.Message {
+	mi := &file_rota_v1_jobwork_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JobLeaving.ProtoReflect.Descriptor instead.
+func (*JobLeaving) Descriptor() ([]byte, []int) {
+	return file_rota_v1_jobwork_proto_rawDescGZIP(), []int{1}
+}
 
 type JobHello struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
@@ -113,14 +167,17 @@ type JobHello struct {
 	Any      bool     `protobuf:"varint,4,opt,name=any,proto3" json:"any,omitempty"`
 	Commands []string `protobuf:"bytes,5,rep,name=commands,proto3" json:"commands,omitempty"`
 	// How many jobs it runs at once.
-	Slots         int64 `protobuf:"varint,6,opt,name=slots,proto3" json:"slots,omitempty"`
+	Slots int64 `protobuf:"varint,6,opt,name=slots,proto3" json:"slots,omitempty"`
+	// The worker's session when it said this: what it held in an earlier one says nothing
+	// of what runs now. 0 is a worker that has none yet, or an older one's.
+	Session       int64 `protobuf:"varint,7,opt,name=session,proto3" json:"session,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *JobHello) Reset() {
 	*x = JobHello{}
-	mi := &file_rota_v1_jobwork_proto_msgTypes[1]
+	mi := &file_rota_v1_jobwork_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -132,7 +189,7 @@ func (x *JobHello) String() string {
 func (*JobHello) ProtoMessage() {}
 
 func (x *JobHello) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_jobwork_proto_msgTypes[1]
+	mi := &file_rota_v1_jobwork_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -145,7 +202,7 @@ func (x *JobHello) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobHello.ProtoReflect.Descriptor instead.
 func (*JobHello) Descriptor() ([]byte, []int) {
-	return file_rota_v1_jobwork_proto_rawDescGZIP(), []int{1}
+	return file_rota_v1_jobwork_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *JobHello) GetName() string {
@@ -190,12 +247,20 @@ func (x *JobHello) GetSlots() int64 {
 	return 0
 }
 
+func (x *JobHello) GetSession() int64 {
+	if x != nil {
+		return x.Session
+	}
+	return 0
+}
+
 // JobReport is what a worker says of an attempt.
 type JobReport struct {
 	state      protoimpl.MessageState `protogen:"open.v1"`
 	Id         string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	Generation uint64                 `protobuf:"varint,2,opt,name=generation,proto3" json:"generation,omitempty"`
-	// A state of the job, or "refused": it was not started and may go elsewhere,
+	// A state of the job ("starting" with a hello only: it is being begun), or
+	// "refused": it was not started, will not be, and may go elsewhere,
 	// or "fenced": it was killed because the worker's lease ended, or "left": it
 	// was stopped because the worker leaves.
 	State         string `protobuf:"bytes,3,opt,name=state,proto3" json:"state,omitempty"`
@@ -205,13 +270,16 @@ type JobReport struct {
 	Permanent     bool   `protobuf:"varint,7,opt,name=permanent,proto3" json:"permanent,omitempty"`
 	StartedUnixUs int64  `protobuf:"varint,8,opt,name=started_unix_us,json=startedUnixUs,proto3" json:"started_unix_us,omitempty"`
 	EndedUnixUs   int64  `protobuf:"varint,9,opt,name=ended_unix_us,json=endedUnixUs,proto3" json:"ended_unix_us,omitempty"`
+	// The worker's clock as this was said, by which the other times are. Zero: it
+	// is taken to be the scheduler's.
+	NowUnixUs     int64 `protobuf:"varint,10,opt,name=now_unix_us,json=nowUnixUs,proto3" json:"now_unix_us,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *JobReport) Reset() {
 	*x = JobReport{}
-	mi := &file_rota_v1_jobwork_proto_msgTypes[2]
+	mi := &file_rota_v1_jobwork_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -223,7 +291,7 @@ func (x *JobReport) String() string {
 func (*JobReport) ProtoMessage() {}
 
 func (x *JobReport) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_jobwork_proto_msgTypes[2]
+	mi := &file_rota_v1_jobwork_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -236,7 +304,7 @@ func (x *JobReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobReport.ProtoReflect.Descriptor instead.
 func (*JobReport) Descriptor() ([]byte, []int) {
-	return file_rota_v1_jobwork_proto_rawDescGZIP(), []int{2}
+	return file_rota_v1_jobwork_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *JobReport) GetId() string {
@@ -302,6 +370,13 @@ func (x *JobReport) GetEndedUnixUs() int64 {
 	return 0
 }
 
+func (x *JobReport) GetNowUnixUs() int64 {
+	if x != nil {
+		return x.NowUnixUs
+	}
+	return 0
+}
+
 type ToJobWorker struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Body:
@@ -313,6 +388,8 @@ type ToJobWorker struct {
 	//	*ToJobWorker_Read
 	//	*ToJobWorker_Refused
 	//	*ToJobWorker_Welcome
+	//	*ToJobWorker_Ask
+	//	*ToJobWorker_Left
 	Body          isToJobWorker_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -320,7 +397,7 @@ type ToJobWorker struct {
 
 func (x *ToJobWorker) Reset() {
 	*x = ToJobWorker{}
-	mi := &file_rota_v1_jobwork_proto_msgTypes[3]
+	mi := &file_rota_v1_jobwork_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -332,7 +409,7 @@ func (x *ToJobWorker) String() string {
 func (*ToJobWorker) ProtoMessage() {}
 
 func (x *ToJobWorker) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_jobwork_proto_msgTypes[3]
+	mi := &file_rota_v1_jobwork_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -345,7 +422,7 @@ func (x *ToJobWorker) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToJobWorker.ProtoReflect.Descriptor instead.
 func (*ToJobWorker) Descriptor() ([]byte, []int) {
-	return file_rota_v1_jobwork_proto_rawDescGZIP(), []int{3}
+	return file_rota_v1_jobwork_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *ToJobWorker) GetBody() isToJobWorker_Body {
@@ -418,6 +495,24 @@ func (x *ToJobWorker) GetWelcome() *JobWelcome {
 	return nil
 }
 
+func (x *ToJobWorker) GetAsk() *JobAsk {
+	if x != nil {
+		if x, ok := x.Body.(*ToJobWorker_Ask); ok {
+			return x.Ask
+		}
+	}
+	return nil
+}
+
+func (x *ToJobWorker) GetLeft() *JobLeft {
+	if x != nil {
+		if x, ok := x.Body.(*ToJobWorker_Left); ok {
+			return x.Left
+		}
+	}
+	return nil
+}
+
 type isToJobWorker_Body interface {
 	isToJobWorker_Body()
 }
@@ -452,6 +547,14 @@ type ToJobWorker_Welcome struct {
 	Welcome *JobWelcome `protobuf:"bytes,7,opt,name=welcome,proto3,oneof"`
 }
 
+type ToJobWorker_Ask struct {
+	Ask *JobAsk `protobuf:"bytes,8,opt,name=ask,proto3,oneof"`
+}
+
+type ToJobWorker_Left struct {
+	Left *JobLeft `protobuf:"bytes,9,opt,name=left,proto3,oneof"`
+}
+
 func (*ToJobWorker_Start) isToJobWorker_Body() {}
 
 func (*ToJobWorker_Stop) isToJobWorker_Body() {}
@@ -466,6 +569,100 @@ func (*ToJobWorker_Refused) isToJobWorker_Body() {}
 
 func (*ToJobWorker_Welcome) isToJobWorker_Body() {}
 
+func (*ToJobWorker_Ask) isToJobWorker_Body() {}
+
+func (*ToJobWorker_Left) isToJobWorker_Body() {}
+
+// JobAsk asks for a report of an attempt that the worker has said nothing of. One
+// that it has never begun it will never begin: it is "refused".
+type JobAsk struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Generation    uint64                 `protobuf:"varint,2,opt,name=generation,proto3" json:"generation,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JobAsk) Reset() {
+	*x = JobAsk{}
+	mi := &file_rota_v1_jobwork_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JobAsk) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JobAsk) ProtoMessage() {}
+
+func (x *JobAsk) ProtoReflect() protoreflect.Message {
+	mi := &file_rota_v1_jobwork_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JobAsk.ProtoReflect.Descriptor instead.
+func (*JobAsk) Descriptor() ([]byte, []int) {
+	return file_rota_v1_jobwork_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *JobAsk) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *JobAsk) GetGeneration() uint64 {
+	if x != nil {
+		return x.Generation
+	}
+	return 0
+}
+
+type JobLeft struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JobLeft) Reset() {
+	*x = JobLeft{}
+	mi := &file_rota_v1_jobwork_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JobLeft) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JobLeft) ProtoMessage() {}
+
+func (x *JobLeft) ProtoReflect() protoreflect.Message {
+	mi := &file_rota_v1_jobwork_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JobLeft.ProtoReflect.Descriptor instead.
+func (*JobLeft) Descriptor() ([]byte, []int) {
+	return file_rota_v1_jobwork_proto_rawDescGZIP(), []int{6}
+}
+
 type JobWelcome struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -474,7 +671,7 @@ type JobWelcome struct {
 
 func (x *JobWelcome) Reset() {
 	*x = JobWelcome{}
-	mi := &file_rota_v1_jobwork_proto_msgTypes[4]
+	mi := &file_rota_v1_jobwork_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -486,7 +683,7 @@ func (x *JobWelcome) String() string {
 func (*JobWelcome) ProtoMessage() {}
 
 func (x *JobWelcome) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_jobwork_proto_msgTypes[4]
+	mi := &file_rota_v1_jobwork_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -499,7 +696,7 @@ func (x *JobWelcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobWelcome.ProtoReflect.Descriptor instead.
 func (*JobWelcome) Descriptor() ([]byte, []int) {
-	return file_rota_v1_jobwork_proto_rawDescGZIP(), []int{4}
+	return file_rota_v1_jobwork_proto_rawDescGZIP(), []int{7}
 }
 
 type JobRefused struct {
@@ -511,7 +708,7 @@ type JobRefused struct {
 
 func (x *JobRefused) Reset() {
 	*x = JobRefused{}
-	mi := &file_rota_v1_jobwork_proto_msgTypes[5]
+	mi := &file_rota_v1_jobwork_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -523,7 +720,7 @@ func (x *JobRefused) String() string {
 func (*JobRefused) ProtoMessage() {}
 
 func (x *JobRefused) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_jobwork_proto_msgTypes[5]
+	mi := &file_rota_v1_jobwork_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -536,7 +733,7 @@ func (x *JobRefused) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobRefused.ProtoReflect.Descriptor instead.
 func (*JobRefused) Descriptor() ([]byte, []int) {
-	return file_rota_v1_jobwork_proto_rawDescGZIP(), []int{5}
+	return file_rota_v1_jobwork_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *JobRefused) GetText() string {
@@ -547,17 +744,22 @@ func (x *JobRefused) GetText() string {
 }
 
 type JobStart struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	Generation    uint64                 `protobuf:"varint,2,opt,name=generation,proto3" json:"generation,omitempty"`
-	Spec          *JobWorkSpec           `protobuf:"bytes,3,opt,name=spec,proto3" json:"spec,omitempty"`
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Id         string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Generation uint64                 `protobuf:"varint,2,opt,name=generation,proto3" json:"generation,omitempty"`
+	Spec       *JobWorkSpec           `protobuf:"bytes,3,opt,name=spec,proto3" json:"spec,omitempty"`
+	// The worker's session for which the job was placed: with its lease the order ends, and
+	// what may be run again elsewhere is. 0 is an older scheduler's.
+	Session int64 `protobuf:"varint,4,opt,name=session,proto3" json:"session,omitempty"`
+	// The trace that the job belongs to, as a W3C traceparent. Empty: none.
+	Trace         string `protobuf:"bytes,5,opt,name=trace,proto3" json:"trace,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *JobStart) Reset() {
 	*x = JobStart{}
-	mi := &file_rota_v1_jobwork_proto_msgTypes[6]
+	mi := &file_rota_v1_jobwork_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -569,7 +771,7 @@ func (x *JobStart) String() string {
 func (*JobStart) ProtoMessage() {}
 
 func (x *JobStart) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_jobwork_proto_msgTypes[6]
+	mi := &file_rota_v1_jobwork_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -582,7 +784,7 @@ func (x *JobStart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobStart.ProtoReflect.Descriptor instead.
 func (*JobStart) Descriptor() ([]byte, []int) {
-	return file_rota_v1_jobwork_proto_rawDescGZIP(), []int{6}
+	return file_rota_v1_jobwork_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *JobStart) GetId() string {
@@ -606,6 +808,20 @@ func (x *JobStart) GetSpec() *JobWorkSpec {
 	return nil
 }
 
+func (x *JobStart) GetSession() int64 {
+	if x != nil {
+		return x.Session
+	}
+	return 0
+}
+
+func (x *JobStart) GetTrace() string {
+	if x != nil {
+		return x.Trace
+	}
+	return ""
+}
+
 // JobWorkSpec is what the worker needs of a job.
 type JobWorkSpec struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -623,7 +839,7 @@ type JobWorkSpec struct {
 
 func (x *JobWorkSpec) Reset() {
 	*x = JobWorkSpec{}
-	mi := &file_rota_v1_jobwork_proto_msgTypes[7]
+	mi := &file_rota_v1_jobwork_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -635,7 +851,7 @@ func (x *JobWorkSpec) String() string {
 func (*JobWorkSpec) ProtoMessage() {}
 
 func (x *JobWorkSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_jobwork_proto_msgTypes[7]
+	mi := &file_rota_v1_jobwork_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -648,7 +864,7 @@ func (x *JobWorkSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobWorkSpec.ProtoReflect.Descriptor instead.
 func (*JobWorkSpec) Descriptor() ([]byte, []int) {
-	return file_rota_v1_jobwork_proto_rawDescGZIP(), []int{7}
+	return file_rota_v1_jobwork_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *JobWorkSpec) GetArgv() []string {
@@ -719,7 +935,7 @@ type JobStop struct {
 
 func (x *JobStop) Reset() {
 	*x = JobStop{}
-	mi := &file_rota_v1_jobwork_proto_msgTypes[8]
+	mi := &file_rota_v1_jobwork_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -731,7 +947,7 @@ func (x *JobStop) String() string {
 func (*JobStop) ProtoMessage() {}
 
 func (x *JobStop) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_jobwork_proto_msgTypes[8]
+	mi := &file_rota_v1_jobwork_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -744,7 +960,7 @@ func (x *JobStop) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobStop.ProtoReflect.Descriptor instead.
 func (*JobStop) Descriptor() ([]byte, []int) {
-	return file_rota_v1_jobwork_proto_rawDescGZIP(), []int{8}
+	return file_rota_v1_jobwork_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *JobStop) GetId() string {
@@ -778,7 +994,7 @@ type JobKept struct {
 
 func (x *JobKept) Reset() {
 	*x = JobKept{}
-	mi := &file_rota_v1_jobwork_proto_msgTypes[9]
+	mi := &file_rota_v1_jobwork_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -790,7 +1006,7 @@ func (x *JobKept) String() string {
 func (*JobKept) ProtoMessage() {}
 
 func (x *JobKept) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_jobwork_proto_msgTypes[9]
+	mi := &file_rota_v1_jobwork_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -803,7 +1019,7 @@ func (x *JobKept) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobKept.ProtoReflect.Descriptor instead.
 func (*JobKept) Descriptor() ([]byte, []int) {
-	return file_rota_v1_jobwork_proto_rawDescGZIP(), []int{9}
+	return file_rota_v1_jobwork_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *JobKept) GetId() string {
@@ -829,7 +1045,7 @@ type JobForget struct {
 
 func (x *JobForget) Reset() {
 	*x = JobForget{}
-	mi := &file_rota_v1_jobwork_proto_msgTypes[10]
+	mi := &file_rota_v1_jobwork_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -841,7 +1057,7 @@ func (x *JobForget) String() string {
 func (*JobForget) ProtoMessage() {}
 
 func (x *JobForget) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_jobwork_proto_msgTypes[10]
+	mi := &file_rota_v1_jobwork_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -854,7 +1070,7 @@ func (x *JobForget) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobForget.ProtoReflect.Descriptor instead.
 func (*JobForget) Descriptor() ([]byte, []int) {
-	return file_rota_v1_jobwork_proto_rawDescGZIP(), []int{10}
+	return file_rota_v1_jobwork_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *JobForget) GetId() string {
@@ -878,7 +1094,7 @@ type JobRead struct {
 
 func (x *JobRead) Reset() {
 	*x = JobRead{}
-	mi := &file_rota_v1_jobwork_proto_msgTypes[11]
+	mi := &file_rota_v1_jobwork_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -890,7 +1106,7 @@ func (x *JobRead) String() string {
 func (*JobRead) ProtoMessage() {}
 
 func (x *JobRead) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_jobwork_proto_msgTypes[11]
+	mi := &file_rota_v1_jobwork_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -903,7 +1119,7 @@ func (x *JobRead) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobRead.ProtoReflect.Descriptor instead.
 func (*JobRead) Descriptor() ([]byte, []int) {
-	return file_rota_v1_jobwork_proto_rawDescGZIP(), []int{11}
+	return file_rota_v1_jobwork_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *JobRead) GetRead() string {
@@ -945,21 +1161,29 @@ type OutputPiece struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// First: the id of the Read. Then nothing.
 	Read string `protobuf:"bytes,1,opt,name=read,proto3" json:"read,omitempty"`
-	// First, if it cannot be read: why. NOT_FOUND, OFFSET.
-	Error         string `protobuf:"bytes,2,opt,name=error,proto3" json:"error,omitempty"`
-	ErrorText     string `protobuf:"bytes,3,opt,name=error_text,json=errorText,proto3" json:"error_text,omitempty"`
-	Stream        uint32 `protobuf:"varint,4,opt,name=stream,proto3" json:"stream,omitempty"`
-	Offset        int64  `protobuf:"varint,5,opt,name=offset,proto3" json:"offset,omitempty"`
-	Missed        int64  `protobuf:"varint,6,opt,name=missed,proto3" json:"missed,omitempty"`
-	UnixUs        int64  `protobuf:"varint,7,opt,name=unix_us,json=unixUs,proto3" json:"unix_us,omitempty"`
-	Data          []byte `protobuf:"bytes,8,opt,name=data,proto3" json:"data,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	// First, if it cannot be read: why. NOT_FOUND, OFFSET, BUSY, NONE.
+	Error     string `protobuf:"bytes,2,opt,name=error,proto3" json:"error,omitempty"`
+	ErrorText string `protobuf:"bytes,3,opt,name=error_text,json=errorText,proto3" json:"error_text,omitempty"`
+	Stream    uint32 `protobuf:"varint,4,opt,name=stream,proto3" json:"stream,omitempty"`
+	Offset    int64  `protobuf:"varint,5,opt,name=offset,proto3" json:"offset,omitempty"`
+	Missed    int64  `protobuf:"varint,6,opt,name=missed,proto3" json:"missed,omitempty"`
+	UnixUs    int64  `protobuf:"varint,7,opt,name=unix_us,json=unixUs,proto3" json:"unix_us,omitempty"`
+	Data      []byte `protobuf:"bytes,8,opt,name=data,proto3" json:"data,omitempty"`
+	// First: the worker's clock, by which the times are. Zero: it is taken to be the
+	// scheduler's.
+	NowUnixUs int64 `protobuf:"varint,9,opt,name=now_unix_us,json=nowUnixUs,proto3" json:"now_unix_us,omitempty"`
+	// Of a task, in each piece: which log this is of, the grant's generation, and how often the
+	// function had been called before.
+	Log             string `protobuf:"bytes,10,opt,name=log,proto3" json:"log,omitempty"`
+	GrantGeneration uint64 `protobuf:"varint,11,opt,name=grant_generation,json=grantGeneration,proto3" json:"grant_generation,omitempty"`
+	Run             uint64 `protobuf:"varint,12,opt,name=run,proto3" json:"run,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *OutputPiece) Reset() {
 	*x = OutputPiece{}
-	mi := &file_rota_v1_jobwork_proto_msgTypes[12]
+	mi := &file_rota_v1_jobwork_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -971,7 +1195,7 @@ func (x *OutputPiece) String() string {
 func (*OutputPiece) ProtoMessage() {}
 
 func (x *OutputPiece) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_jobwork_proto_msgTypes[12]
+	mi := &file_rota_v1_jobwork_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -984,7 +1208,7 @@ func (x *OutputPiece) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OutputPiece.ProtoReflect.Descriptor instead.
 func (*OutputPiece) Descriptor() ([]byte, []int) {
-	return file_rota_v1_jobwork_proto_rawDescGZIP(), []int{12}
+	return file_rota_v1_jobwork_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *OutputPiece) GetRead() string {
@@ -1043,6 +1267,34 @@ func (x *OutputPiece) GetData() []byte {
 	return nil
 }
 
+func (x *OutputPiece) GetNowUnixUs() int64 {
+	if x != nil {
+		return x.NowUnixUs
+	}
+	return 0
+}
+
+func (x *OutputPiece) GetLog() string {
+	if x != nil {
+		return x.Log
+	}
+	return ""
+}
+
+func (x *OutputPiece) GetGrantGeneration() uint64 {
+	if x != nil {
+		return x.GrantGeneration
+	}
+	return 0
+}
+
+func (x *OutputPiece) GetRun() uint64 {
+	if x != nil {
+		return x.Run
+	}
+	return 0
+}
+
 type PushOutputResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -1051,7 +1303,7 @@ type PushOutputResponse struct {
 
 func (x *PushOutputResponse) Reset() {
 	*x = PushOutputResponse{}
-	mi := &file_rota_v1_jobwork_proto_msgTypes[13]
+	mi := &file_rota_v1_jobwork_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1063,7 +1315,7 @@ func (x *PushOutputResponse) String() string {
 func (*PushOutputResponse) ProtoMessage() {}
 
 func (x *PushOutputResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_jobwork_proto_msgTypes[13]
+	mi := &file_rota_v1_jobwork_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1076,25 +1328,29 @@ func (x *PushOutputResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PushOutputResponse.ProtoReflect.Descriptor instead.
 func (*PushOutputResponse) Descriptor() ([]byte, []int) {
-	return file_rota_v1_jobwork_proto_rawDescGZIP(), []int{13}
+	return file_rota_v1_jobwork_proto_rawDescGZIP(), []int{16}
 }
 
 var File_rota_v1_jobwork_proto protoreflect.FileDescriptor
 
 const file_rota_v1_jobwork_proto_rawDesc = "" +
 	"\n" +
-	"\x15rota/v1/jobwork.proto\x12\arota.v1\"p\n" +
+	"\x15rota/v1/jobwork.proto\x12\arota.v1\"\xa1\x01\n" +
 	"\rFromJobWorker\x12)\n" +
 	"\x05hello\x18\x01 \x01(\v2\x11.rota.v1.JobHelloH\x00R\x05hello\x12,\n" +
-	"\x06report\x18\x02 \x01(\v2\x12.rota.v1.JobReportH\x00R\x06reportB\x06\n" +
-	"\x04body\"\xac\x01\n" +
+	"\x06report\x18\x02 \x01(\v2\x12.rota.v1.JobReportH\x00R\x06report\x12/\n" +
+	"\aleaving\x18\x03 \x01(\v2\x13.rota.v1.JobLeavingH\x00R\aleavingB\x06\n" +
+	"\x04body\"\f\n" +
+	"\n" +
+	"JobLeaving\"\xc6\x01\n" +
 	"\bJobHello\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12 \n" +
 	"\vincarnation\x18\x02 \x01(\tR\vincarnation\x12&\n" +
 	"\x04held\x18\x03 \x03(\v2\x12.rota.v1.JobReportR\x04held\x12\x10\n" +
 	"\x03any\x18\x04 \x01(\bR\x03any\x12\x1a\n" +
 	"\bcommands\x18\x05 \x03(\tR\bcommands\x12\x14\n" +
-	"\x05slots\x18\x06 \x01(\x03R\x05slots\"\x86\x02\n" +
+	"\x05slots\x18\x06 \x01(\x03R\x05slots\x12\x18\n" +
+	"\asession\x18\a \x01(\x03R\asession\"\xa6\x02\n" +
 	"\tJobReport\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1e\n" +
 	"\n" +
@@ -1106,7 +1362,9 @@ const file_rota_v1_jobwork_proto_rawDesc = "" +
 	"\x05error\x18\x06 \x01(\tR\x05error\x12\x1c\n" +
 	"\tpermanent\x18\a \x01(\bR\tpermanent\x12&\n" +
 	"\x0fstarted_unix_us\x18\b \x01(\x03R\rstartedUnixUs\x12\"\n" +
-	"\rended_unix_us\x18\t \x01(\x03R\vendedUnixUs\"\xc8\x02\n" +
+	"\rended_unix_us\x18\t \x01(\x03R\vendedUnixUs\x12\x1e\n" +
+	"\vnow_unix_us\x18\n" +
+	" \x01(\x03R\tnowUnixUs\"\x95\x03\n" +
 	"\vToJobWorker\x12)\n" +
 	"\x05start\x18\x01 \x01(\v2\x11.rota.v1.JobStartH\x00R\x05start\x12&\n" +
 	"\x04stop\x18\x02 \x01(\v2\x10.rota.v1.JobStopH\x00R\x04stop\x12&\n" +
@@ -1114,19 +1372,29 @@ const file_rota_v1_jobwork_proto_rawDesc = "" +
 	"\x06forget\x18\x04 \x01(\v2\x12.rota.v1.JobForgetH\x00R\x06forget\x12&\n" +
 	"\x04read\x18\x05 \x01(\v2\x10.rota.v1.JobReadH\x00R\x04read\x12/\n" +
 	"\arefused\x18\x06 \x01(\v2\x13.rota.v1.JobRefusedH\x00R\arefused\x12/\n" +
-	"\awelcome\x18\a \x01(\v2\x13.rota.v1.JobWelcomeH\x00R\awelcomeB\x06\n" +
-	"\x04body\"\f\n" +
+	"\awelcome\x18\a \x01(\v2\x13.rota.v1.JobWelcomeH\x00R\awelcome\x12#\n" +
+	"\x03ask\x18\b \x01(\v2\x0f.rota.v1.JobAskH\x00R\x03ask\x12&\n" +
+	"\x04left\x18\t \x01(\v2\x10.rota.v1.JobLeftH\x00R\x04leftB\x06\n" +
+	"\x04body\"8\n" +
+	"\x06JobAsk\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1e\n" +
+	"\n" +
+	"generation\x18\x02 \x01(\x04R\n" +
+	"generation\"\t\n" +
+	"\aJobLeft\"\f\n" +
 	"\n" +
 	"JobWelcome\" \n" +
 	"\n" +
 	"JobRefused\x12\x12\n" +
-	"\x04text\x18\x01 \x01(\tR\x04text\"d\n" +
+	"\x04text\x18\x01 \x01(\tR\x04text\"\x94\x01\n" +
 	"\bJobStart\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1e\n" +
 	"\n" +
 	"generation\x18\x02 \x01(\x04R\n" +
 	"generation\x12(\n" +
-	"\x04spec\x18\x03 \x01(\v2\x14.rota.v1.JobWorkSpecR\x04spec\"\x9b\x02\n" +
+	"\x04spec\x18\x03 \x01(\v2\x14.rota.v1.JobWorkSpecR\x04spec\x12\x18\n" +
+	"\asession\x18\x04 \x01(\x03R\asession\x12\x14\n" +
+	"\x05trace\x18\x05 \x01(\tR\x05trace\"\x9b\x02\n" +
 	"\vJobWorkSpec\x12\x12\n" +
 	"\x04argv\x18\x01 \x03(\tR\x04argv\x12/\n" +
 	"\x03env\x18\x02 \x03(\v2\x1d.rota.v1.JobWorkSpec.EnvEntryR\x03env\x12\x10\n" +
@@ -1160,7 +1428,7 @@ const file_rota_v1_jobwork_proto_rawDesc = "" +
 	"generation\x18\x03 \x01(\x04R\n" +
 	"generation\x12\x16\n" +
 	"\x06offset\x18\x04 \x01(\x03R\x06offset\x12\x16\n" +
-	"\x06follow\x18\x05 \x01(\bR\x06follow\"\xcb\x01\n" +
+	"\x06follow\x18\x05 \x01(\bR\x06follow\"\xba\x02\n" +
 	"\vOutputPiece\x12\x12\n" +
 	"\x04read\x18\x01 \x01(\tR\x04read\x12\x14\n" +
 	"\x05error\x18\x02 \x01(\tR\x05error\x12\x1d\n" +
@@ -1170,7 +1438,12 @@ const file_rota_v1_jobwork_proto_rawDesc = "" +
 	"\x06offset\x18\x05 \x01(\x03R\x06offset\x12\x16\n" +
 	"\x06missed\x18\x06 \x01(\x03R\x06missed\x12\x17\n" +
 	"\aunix_us\x18\a \x01(\x03R\x06unixUs\x12\x12\n" +
-	"\x04data\x18\b \x01(\fR\x04data\"\x14\n" +
+	"\x04data\x18\b \x01(\fR\x04data\x12\x1e\n" +
+	"\vnow_unix_us\x18\t \x01(\x03R\tnowUnixUs\x12\x10\n" +
+	"\x03log\x18\n" +
+	" \x01(\tR\x03log\x12)\n" +
+	"\x10grant_generation\x18\v \x01(\x04R\x0fgrantGeneration\x12\x10\n" +
+	"\x03run\x18\f \x01(\x04R\x03run\"\x14\n" +
 	"\x12PushOutputResponse2\x89\x01\n" +
 	"\aJobWork\x12;\n" +
 	"\aConnect\x12\x16.rota.v1.FromJobWorker\x1a\x14.rota.v1.ToJobWorker(\x010\x01\x12A\n" +
@@ -1189,46 +1462,52 @@ func file_rota_v1_jobwork_proto_rawDescGZIP() []byte {
 	return file_rota_v1_jobwork_proto_rawDescData
 }
 
-var file_rota_v1_jobwork_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
+var file_rota_v1_jobwork_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
 var file_rota_v1_jobwork_proto_goTypes = []any{
 	(*FromJobWorker)(nil),      // 0: rota.v1.FromJobWorker
-	(*JobHello)(nil),           // 1: rota.v1.JobHello
-	(*JobReport)(nil),          // 2: rota.v1.JobReport
-	(*ToJobWorker)(nil),        // 3: rota.v1.ToJobWorker
-	(*JobWelcome)(nil),         // 4: rota.v1.JobWelcome
-	(*JobRefused)(nil),         // 5: rota.v1.JobRefused
-	(*JobStart)(nil),           // 6: rota.v1.JobStart
-	(*JobWorkSpec)(nil),        // 7: rota.v1.JobWorkSpec
-	(*JobStop)(nil),            // 8: rota.v1.JobStop
-	(*JobKept)(nil),            // 9: rota.v1.JobKept
-	(*JobForget)(nil),          // 10: rota.v1.JobForget
-	(*JobRead)(nil),            // 11: rota.v1.JobRead
-	(*OutputPiece)(nil),        // 12: rota.v1.OutputPiece
-	(*PushOutputResponse)(nil), // 13: rota.v1.PushOutputResponse
-	nil,                        // 14: rota.v1.JobWorkSpec.EnvEntry
+	(*JobLeaving)(nil),         // 1: rota.v1.JobLeaving
+	(*JobHello)(nil),           // 2: rota.v1.JobHello
+	(*JobReport)(nil),          // 3: rota.v1.JobReport
+	(*ToJobWorker)(nil),        // 4: rota.v1.ToJobWorker
+	(*JobAsk)(nil),             // 5: rota.v1.JobAsk
+	(*JobLeft)(nil),            // 6: rota.v1.JobLeft
+	(*JobWelcome)(nil),         // 7: rota.v1.JobWelcome
+	(*JobRefused)(nil),         // 8: rota.v1.JobRefused
+	(*JobStart)(nil),           // 9: rota.v1.JobStart
+	(*JobWorkSpec)(nil),        // 10: rota.v1.JobWorkSpec
+	(*JobStop)(nil),            // 11: rota.v1.JobStop
+	(*JobKept)(nil),            // 12: rota.v1.JobKept
+	(*JobForget)(nil),          // 13: rota.v1.JobForget
+	(*JobRead)(nil),            // 14: rota.v1.JobRead
+	(*OutputPiece)(nil),        // 15: rota.v1.OutputPiece
+	(*PushOutputResponse)(nil), // 16: rota.v1.PushOutputResponse
+	nil,                        // 17: rota.v1.JobWorkSpec.EnvEntry
 }
 var file_rota_v1_jobwork_proto_depIdxs = []int32{
-	1,  // 0: rota.v1.FromJobWorker.hello:type_name -> rota.v1.JobHello
-	2,  // 1: rota.v1.FromJobWorker.report:type_name -> rota.v1.JobReport
-	2,  // 2: rota.v1.JobHello.held:type_name -> rota.v1.JobReport
-	6,  // 3: rota.v1.ToJobWorker.start:type_name -> rota.v1.JobStart
-	8,  // 4: rota.v1.ToJobWorker.stop:type_name -> rota.v1.JobStop
-	9,  // 5: rota.v1.ToJobWorker.kept:type_name -> rota.v1.JobKept
-	10, // 6: rota.v1.ToJobWorker.forget:type_name -> rota.v1.JobForget
-	11, // 7: rota.v1.ToJobWorker.read:type_name -> rota.v1.JobRead
-	5,  // 8: rota.v1.ToJobWorker.refused:type_name -> rota.v1.JobRefused
-	4,  // 9: rota.v1.ToJobWorker.welcome:type_name -> rota.v1.JobWelcome
-	7,  // 10: rota.v1.JobStart.spec:type_name -> rota.v1.JobWorkSpec
-	14, // 11: rota.v1.JobWorkSpec.env:type_name -> rota.v1.JobWorkSpec.EnvEntry
-	0,  // 12: rota.v1.JobWork.Connect:input_type -> rota.v1.FromJobWorker
-	12, // 13: rota.v1.JobWork.PushOutput:input_type -> rota.v1.OutputPiece
-	3,  // 14: rota.v1.JobWork.Connect:output_type -> rota.v1.ToJobWorker
-	13, // 15: rota.v1.JobWork.PushOutput:output_type -> rota.v1.PushOutputResponse
-	14, // [14:16] is the sub-list for method output_type
-	12, // [12:14] is the sub-list for method input_type
-	12, // [12:12] is the sub-list for extension type_name
-	12, // [12:12] is the sub-list for extension extendee
-	0,  // [0:12] is the sub-list for field type_name
+	2,  // 0: rota.v1.FromJobWorker.hello:type_name -> rota.v1.JobHello
+	3,  // 1: rota.v1.FromJobWorker.report:type_name -> rota.v1.JobReport
+	1,  // 2: rota.v1.FromJobWorker.leaving:type_name -> rota.v1.JobLeaving
+	3,  // 3: rota.v1.JobHello.held:type_name -> rota.v1.JobReport
+	9,  // 4: rota.v1.ToJobWorker.start:type_name -> rota.v1.JobStart
+	11, // 5: rota.v1.ToJobWorker.stop:type_name -> rota.v1.JobStop
+	12, // 6: rota.v1.ToJobWorker.kept:type_name -> rota.v1.JobKept
+	13, // 7: rota.v1.ToJobWorker.forget:type_name -> rota.v1.JobForget
+	14, // 8: rota.v1.ToJobWorker.read:type_name -> rota.v1.JobRead
+	8,  // 9: rota.v1.ToJobWorker.refused:type_name -> rota.v1.JobRefused
+	7,  // 10: rota.v1.ToJobWorker.welcome:type_name -> rota.v1.JobWelcome
+	5,  // 11: rota.v1.ToJobWorker.ask:type_name -> rota.v1.JobAsk
+	6,  // 12: rota.v1.ToJobWorker.left:type_name -> rota.v1.JobLeft
+	10, // 13: rota.v1.JobStart.spec:type_name -> rota.v1.JobWorkSpec
+	17, // 14: rota.v1.JobWorkSpec.env:type_name -> rota.v1.JobWorkSpec.EnvEntry
+	0,  // 15: rota.v1.JobWork.Connect:input_type -> rota.v1.FromJobWorker
+	15, // 16: rota.v1.JobWork.PushOutput:input_type -> rota.v1.OutputPiece
+	4,  // 17: rota.v1.JobWork.Connect:output_type -> rota.v1.ToJobWorker
+	16, // 18: rota.v1.JobWork.PushOutput:output_type -> rota.v1.PushOutputResponse
+	17, // [17:19] is the sub-list for method output_type
+	15, // [15:17] is the sub-list for method input_type
+	15, // [15:15] is the sub-list for extension type_name
+	15, // [15:15] is the sub-list for extension extendee
+	0,  // [0:15] is the sub-list for field type_name
 }
 
 func init() { file_rota_v1_jobwork_proto_init() }
@@ -1239,8 +1518,9 @@ func file_rota_v1_jobwork_proto_init() {
 	file_rota_v1_jobwork_proto_msgTypes[0].OneofWrappers = []any{
 		(*FromJobWorker_Hello)(nil),
 		(*FromJobWorker_Report)(nil),
+		(*FromJobWorker_Leaving)(nil),
 	}
-	file_rota_v1_jobwork_proto_msgTypes[3].OneofWrappers = []any{
+	file_rota_v1_jobwork_proto_msgTypes[4].OneofWrappers = []any{
 		(*ToJobWorker_Start)(nil),
 		(*ToJobWorker_Stop)(nil),
 		(*ToJobWorker_Kept)(nil),
@@ -1248,6 +1528,8 @@ func file_rota_v1_jobwork_proto_init() {
 		(*ToJobWorker_Read)(nil),
 		(*ToJobWorker_Refused)(nil),
 		(*ToJobWorker_Welcome)(nil),
+		(*ToJobWorker_Ask)(nil),
+		(*ToJobWorker_Left)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -1255,7 +1537,7 @@ func file_rota_v1_jobwork_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_rota_v1_jobwork_proto_rawDesc), len(file_rota_v1_jobwork_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   15,
+			NumMessages:   18,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -33,7 +33,7 @@ type JobWorkClient interface {
 	// Connect: the worker says hello first, then what became of its jobs; the
 	// scheduler says what to start, to stop and to read.
 	Connect(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[FromJobWorker, ToJobWorker], error)
-	// PushOutput answers a Read. It says the read's id first; the scheduler takes
+	// PushOutput answers a Read, of a job here or of a task in its worker's session. It says the read's id first; the scheduler takes
 	// as fast as whoever reads does.
 	PushOutput(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[OutputPiece, PushOutputResponse], error)
 }
@@ -82,7 +82,7 @@ type JobWorkServer interface {
 	// Connect: the worker says hello first, then what became of its jobs; the
 	// scheduler says what to start, to stop and to read.
 	Connect(grpc.BidiStreamingServer[FromJobWorker, ToJobWorker]) error
-	// PushOutput answers a Read. It says the read's id first; the scheduler takes
+	// PushOutput answers a Read, of a job here or of a task in its worker's session. It says the read's id first; the scheduler takes
 	// as fast as whoever reads does.
 	PushOutput(grpc.ClientStreamingServer[OutputPiece, PushOutputResponse]) error
 	mustEmbedUnimplementedJobWorkServer()

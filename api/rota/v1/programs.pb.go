@@ -27,13 +27,14 @@ type Program struct {
 	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// New at each start.
 	Run string `protobuf:"bytes,2,opt,name=run,proto3" json:"run,omitempty"`
-	// "waiting", "running", "restarting", "stopping".
+	// "waiting", "running", "restarting", "stopping"; "moving" when its scheduler function was
+	// on a worker and is not on the next one yet; "ended".
 	Phase string `protobuf:"bytes,3,opt,name=phase,proto3" json:"phase,omitempty"`
 	// What is not there while it waits, in words.
 	Missing string `protobuf:"bytes,4,opt,name=missing,proto3" json:"missing,omitempty"`
 	// "stop-all", "restart-task" or "restart-all".
 	Policy string `protobuf:"bytes,5,opt,name=policy,proto3" json:"policy,omitempty"`
-	// Where its scheduler function runs.
+	// Where its scheduler function runs, and since when. Not set while it runs nowhere.
 	Host  string                 `protobuf:"bytes,6,opt,name=host,proto3" json:"host,omitempty"`
 	Pid   int64                  `protobuf:"varint,7,opt,name=pid,proto3" json:"pid,omitempty"`
 	Since *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=since,proto3" json:"since,omitempty"`
@@ -634,6 +635,7 @@ type ToProgram struct {
 	//	*ToProgram_Stop
 	//	*ToProgram_Rejected
 	//	*ToProgram_Ended
+	//	*ToProgram_Ending
 	Body          isToProgram_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -721,6 +723,15 @@ func (x *ToProgram) GetEnded() *ProgramEnded {
 	return nil
 }
 
+func (x *ToProgram) GetEnding() *ProgramEnding {
+	if x != nil {
+		if x, ok := x.Body.(*ToProgram_Ending); ok {
+			return x.Ending
+		}
+	}
+	return nil
+}
+
 type isToProgram_Body interface {
 	isToProgram_Body()
 }
@@ -746,6 +757,10 @@ type ToProgram_Ended struct {
 	Ended *ProgramEnded `protobuf:"bytes,5,opt,name=ended,proto3,oneof"`
 }
 
+type ToProgram_Ending struct {
+	Ending *ProgramEnding `protobuf:"bytes,6,opt,name=ending,proto3,oneof"`
+}
+
 func (*ToProgram_Welcome) isToProgram_Body() {}
 
 func (*ToProgram_Places) isToProgram_Body() {}
@@ -755,6 +770,8 @@ func (*ToProgram_Stop) isToProgram_Body() {}
 func (*ToProgram_Rejected) isToProgram_Body() {}
 
 func (*ToProgram_Ended) isToProgram_Body() {}
+
+func (*ToProgram_Ending) isToProgram_Body() {}
 
 type ProgramHello struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -766,7 +783,9 @@ type ProgramHello struct {
 	Pid    int64  `protobuf:"varint,5,opt,name=pid,proto3" json:"pid,omitempty"`
 	// The scheduler function is a task of the cluster: what happened is kept for
 	// the next one when it moves.
-	Detached      bool `protobuf:"varint,6,opt,name=detached,proto3" json:"detached,omitempty"`
+	Detached bool `protobuf:"varint,6,opt,name=detached,proto3" json:"detached,omitempty"`
+	// The task functions that it needs, with the label conditions of their workers.
+	Functions     []*ProgramFunction `protobuf:"bytes,7,rep,name=functions,proto3" json:"functions,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -843,6 +862,65 @@ func (x *ProgramHello) GetDetached() bool {
 	return false
 }
 
+func (x *ProgramHello) GetFunctions() []*ProgramFunction {
+	if x != nil {
+		return x.Functions
+	}
+	return nil
+}
+
+type ProgramFunction struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Require       []string               `protobuf:"bytes,2,rep,name=require,proto3" json:"require,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProgramFunction) Reset() {
+	*x = ProgramFunction{}
+	mi := &file_rota_v1_programs_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProgramFunction) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProgramFunction) ProtoMessage() {}
+
+func (x *ProgramFunction) ProtoReflect() protoreflect.Message {
+	mi := &file_rota_v1_programs_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProgramFunction.ProtoReflect.Descriptor instead.
+func (*ProgramFunction) Descriptor() ([]byte, []int) {
+	return file_rota_v1_programs_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *ProgramFunction) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ProgramFunction) GetRequire() []string {
+	if x != nil {
+		return x.Require
+	}
+	return nil
+}
+
 type ProgramWelcome struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// How long the program lives without being renewed.
@@ -858,7 +936,7 @@ type ProgramWelcome struct {
 
 func (x *ProgramWelcome) Reset() {
 	*x = ProgramWelcome{}
-	mi := &file_rota_v1_programs_proto_msgTypes[10]
+	mi := &file_rota_v1_programs_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -870,7 +948,7 @@ func (x *ProgramWelcome) String() string {
 func (*ProgramWelcome) ProtoMessage() {}
 
 func (x *ProgramWelcome) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_programs_proto_msgTypes[10]
+	mi := &file_rota_v1_programs_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -883,7 +961,7 @@ func (x *ProgramWelcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProgramWelcome.ProtoReflect.Descriptor instead.
 func (*ProgramWelcome) Descriptor() ([]byte, []int) {
-	return file_rota_v1_programs_proto_rawDescGZIP(), []int{10}
+	return file_rota_v1_programs_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ProgramWelcome) GetTtlMs() int64 {
@@ -918,7 +996,7 @@ type ProgramChange struct {
 
 func (x *ProgramChange) Reset() {
 	*x = ProgramChange{}
-	mi := &file_rota_v1_programs_proto_msgTypes[11]
+	mi := &file_rota_v1_programs_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -930,7 +1008,7 @@ func (x *ProgramChange) String() string {
 func (*ProgramChange) ProtoMessage() {}
 
 func (x *ProgramChange) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_programs_proto_msgTypes[11]
+	mi := &file_rota_v1_programs_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -943,7 +1021,7 @@ func (x *ProgramChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProgramChange.ProtoReflect.Descriptor instead.
 func (*ProgramChange) Descriptor() ([]byte, []int) {
-	return file_rota_v1_programs_proto_rawDescGZIP(), []int{11}
+	return file_rota_v1_programs_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ProgramChange) GetSet() []*TaskDefinition {
@@ -966,14 +1044,17 @@ type ProgramReport struct {
 	Missing string                 `protobuf:"bytes,2,opt,name=missing,proto3" json:"missing,omitempty"`
 	Tasks   []*ProgramTask         `protobuf:"bytes,3,rep,name=tasks,proto3" json:"tasks,omitempty"`
 	// Those since the last report.
-	Events        []*ProgramEvent `protobuf:"bytes,4,rep,name=events,proto3" json:"events,omitempty"`
+	Events []*ProgramEvent `protobuf:"bytes,4,rep,name=events,proto3" json:"events,omitempty"`
+	// The clock that the events' times are of, when the report was made: they are told
+	// by the scheduler's. 0: it is not known.
+	NowUnixUs     int64 `protobuf:"varint,5,opt,name=now_unix_us,json=nowUnixUs,proto3" json:"now_unix_us,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ProgramReport) Reset() {
 	*x = ProgramReport{}
-	mi := &file_rota_v1_programs_proto_msgTypes[12]
+	mi := &file_rota_v1_programs_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -985,7 +1066,7 @@ func (x *ProgramReport) String() string {
 func (*ProgramReport) ProtoMessage() {}
 
 func (x *ProgramReport) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_programs_proto_msgTypes[12]
+	mi := &file_rota_v1_programs_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -998,7 +1079,7 @@ func (x *ProgramReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProgramReport.ProtoReflect.Descriptor instead.
 func (*ProgramReport) Descriptor() ([]byte, []int) {
-	return file_rota_v1_programs_proto_rawDescGZIP(), []int{12}
+	return file_rota_v1_programs_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ProgramReport) GetPhase() string {
@@ -1029,6 +1110,13 @@ func (x *ProgramReport) GetEvents() []*ProgramEvent {
 	return nil
 }
 
+func (x *ProgramReport) GetNowUnixUs() int64 {
+	if x != nil {
+		return x.NowUnixUs
+	}
+	return 0
+}
+
 type ProgramRenew struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -1037,7 +1125,7 @@ type ProgramRenew struct {
 
 func (x *ProgramRenew) Reset() {
 	*x = ProgramRenew{}
-	mi := &file_rota_v1_programs_proto_msgTypes[13]
+	mi := &file_rota_v1_programs_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1049,7 +1137,7 @@ func (x *ProgramRenew) String() string {
 func (*ProgramRenew) ProtoMessage() {}
 
 func (x *ProgramRenew) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_programs_proto_msgTypes[13]
+	mi := &file_rota_v1_programs_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1062,7 +1150,7 @@ func (x *ProgramRenew) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProgramRenew.ProtoReflect.Descriptor instead.
 func (*ProgramRenew) Descriptor() ([]byte, []int) {
-	return file_rota_v1_programs_proto_rawDescGZIP(), []int{13}
+	return file_rota_v1_programs_proto_rawDescGZIP(), []int{14}
 }
 
 type ProgramEnd struct {
@@ -1075,7 +1163,7 @@ type ProgramEnd struct {
 
 func (x *ProgramEnd) Reset() {
 	*x = ProgramEnd{}
-	mi := &file_rota_v1_programs_proto_msgTypes[14]
+	mi := &file_rota_v1_programs_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1087,7 +1175,7 @@ func (x *ProgramEnd) String() string {
 func (*ProgramEnd) ProtoMessage() {}
 
 func (x *ProgramEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_programs_proto_msgTypes[14]
+	mi := &file_rota_v1_programs_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1100,7 +1188,7 @@ func (x *ProgramEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProgramEnd.ProtoReflect.Descriptor instead.
 func (*ProgramEnd) Descriptor() ([]byte, []int) {
-	return file_rota_v1_programs_proto_rawDescGZIP(), []int{14}
+	return file_rota_v1_programs_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ProgramEnd) GetMoves() bool {
@@ -1108,6 +1196,52 @@ func (x *ProgramEnd) GetMoves() bool {
 		return x.Moves
 	}
 	return false
+}
+
+// ProgramEnding says, again and again after a ProgramEnd, how many tasks workers
+// still hold; ProgramEnded comes when none does, or none that is held ends.
+type ProgramEnding struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Held          int64                  `protobuf:"varint,1,opt,name=held,proto3" json:"held,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProgramEnding) Reset() {
+	*x = ProgramEnding{}
+	mi := &file_rota_v1_programs_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProgramEnding) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProgramEnding) ProtoMessage() {}
+
+func (x *ProgramEnding) ProtoReflect() protoreflect.Message {
+	mi := &file_rota_v1_programs_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProgramEnding.ProtoReflect.Descriptor instead.
+func (*ProgramEnding) Descriptor() ([]byte, []int) {
+	return file_rota_v1_programs_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *ProgramEnding) GetHeld() int64 {
+	if x != nil {
+		return x.Held
+	}
+	return 0
 }
 
 type ProgramEnded struct {
@@ -1118,7 +1252,7 @@ type ProgramEnded struct {
 
 func (x *ProgramEnded) Reset() {
 	*x = ProgramEnded{}
-	mi := &file_rota_v1_programs_proto_msgTypes[15]
+	mi := &file_rota_v1_programs_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1130,7 +1264,7 @@ func (x *ProgramEnded) String() string {
 func (*ProgramEnded) ProtoMessage() {}
 
 func (x *ProgramEnded) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_programs_proto_msgTypes[15]
+	mi := &file_rota_v1_programs_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1143,7 +1277,7 @@ func (x *ProgramEnded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProgramEnded.ProtoReflect.Descriptor instead.
 func (*ProgramEnded) Descriptor() ([]byte, []int) {
-	return file_rota_v1_programs_proto_rawDescGZIP(), []int{15}
+	return file_rota_v1_programs_proto_rawDescGZIP(), []int{17}
 }
 
 // ProgramPlaces says where the tasks are, whenever that changes.
@@ -1153,14 +1287,16 @@ type ProgramPlaces struct {
 	// Workers that were lost since the last time.
 	LostWorkers []string `protobuf:"bytes,2,rep,name=lost_workers,json=lostWorkers,proto3" json:"lost_workers,omitempty"`
 	// Why tasks wait, in words.
-	Missing       string `protobuf:"bytes,3,opt,name=missing,proto3" json:"missing,omitempty"`
+	Missing string `protobuf:"bytes,3,opt,name=missing,proto3" json:"missing,omitempty"`
+	// The builds in which workers offer the functions that the program needs.
+	Offers        []*ProgramOffer `protobuf:"bytes,4,rep,name=offers,proto3" json:"offers,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ProgramPlaces) Reset() {
 	*x = ProgramPlaces{}
-	mi := &file_rota_v1_programs_proto_msgTypes[16]
+	mi := &file_rota_v1_programs_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1172,7 +1308,7 @@ func (x *ProgramPlaces) String() string {
 func (*ProgramPlaces) ProtoMessage() {}
 
 func (x *ProgramPlaces) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_programs_proto_msgTypes[16]
+	mi := &file_rota_v1_programs_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1185,7 +1321,7 @@ func (x *ProgramPlaces) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProgramPlaces.ProtoReflect.Descriptor instead.
 func (*ProgramPlaces) Descriptor() ([]byte, []int) {
-	return file_rota_v1_programs_proto_rawDescGZIP(), []int{16}
+	return file_rota_v1_programs_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ProgramPlaces) GetPlaces() []*ProgramPlace {
@@ -1209,6 +1345,118 @@ func (x *ProgramPlaces) GetMissing() string {
 	return ""
 }
 
+func (x *ProgramPlaces) GetOffers() []*ProgramOffer {
+	if x != nil {
+		return x.Offers
+	}
+	return nil
+}
+
+// ProgramOffer is one build that offers a function, on workers that meet the
+// program's conditions or on some that do not.
+type ProgramOffer struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Function string                 `protobuf:"bytes,1,opt,name=function,proto3" json:"function,omitempty"`
+	// From the workers' labels program.module, program.set and program.version.
+	Module  string `protobuf:"bytes,2,opt,name=module,proto3" json:"module,omitempty"`
+	Set     string `protobuf:"bytes,3,opt,name=set,proto3" json:"set,omitempty"`
+	Version string `protobuf:"bytes,4,opt,name=version,proto3" json:"version,omitempty"`
+	Meets   bool   `protobuf:"varint,5,opt,name=meets,proto3" json:"meets,omitempty"`
+	// How many workers offer it; ready are those that take new tasks.
+	Workers int64 `protobuf:"varint,6,opt,name=workers,proto3" json:"workers,omitempty"`
+	Ready   int64 `protobuf:"varint,7,opt,name=ready,proto3" json:"ready,omitempty"`
+	// Names of some of them.
+	Names         []string `protobuf:"bytes,8,rep,name=names,proto3" json:"names,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProgramOffer) Reset() {
+	*x = ProgramOffer{}
+	mi := &file_rota_v1_programs_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProgramOffer) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProgramOffer) ProtoMessage() {}
+
+func (x *ProgramOffer) ProtoReflect() protoreflect.Message {
+	mi := &file_rota_v1_programs_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProgramOffer.ProtoReflect.Descriptor instead.
+func (*ProgramOffer) Descriptor() ([]byte, []int) {
+	return file_rota_v1_programs_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *ProgramOffer) GetFunction() string {
+	if x != nil {
+		return x.Function
+	}
+	return ""
+}
+
+func (x *ProgramOffer) GetModule() string {
+	if x != nil {
+		return x.Module
+	}
+	return ""
+}
+
+func (x *ProgramOffer) GetSet() string {
+	if x != nil {
+		return x.Set
+	}
+	return ""
+}
+
+func (x *ProgramOffer) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+func (x *ProgramOffer) GetMeets() bool {
+	if x != nil {
+		return x.Meets
+	}
+	return false
+}
+
+func (x *ProgramOffer) GetWorkers() int64 {
+	if x != nil {
+		return x.Workers
+	}
+	return 0
+}
+
+func (x *ProgramOffer) GetReady() int64 {
+	if x != nil {
+		return x.Ready
+	}
+	return 0
+}
+
+func (x *ProgramOffer) GetNames() []string {
+	if x != nil {
+		return x.Names
+	}
+	return nil
+}
+
 type ProgramPlace struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The task's id in the cluster.
@@ -1229,7 +1477,7 @@ type ProgramPlace struct {
 
 func (x *ProgramPlace) Reset() {
 	*x = ProgramPlace{}
-	mi := &file_rota_v1_programs_proto_msgTypes[17]
+	mi := &file_rota_v1_programs_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1241,7 +1489,7 @@ func (x *ProgramPlace) String() string {
 func (*ProgramPlace) ProtoMessage() {}
 
 func (x *ProgramPlace) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_programs_proto_msgTypes[17]
+	mi := &file_rota_v1_programs_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1254,7 +1502,7 @@ func (x *ProgramPlace) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProgramPlace.ProtoReflect.Descriptor instead.
 func (*ProgramPlace) Descriptor() ([]byte, []int) {
-	return file_rota_v1_programs_proto_rawDescGZIP(), []int{17}
+	return file_rota_v1_programs_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ProgramPlace) GetId() string {
@@ -1315,7 +1563,7 @@ type ProgramStop struct {
 
 func (x *ProgramStop) Reset() {
 	*x = ProgramStop{}
-	mi := &file_rota_v1_programs_proto_msgTypes[18]
+	mi := &file_rota_v1_programs_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1327,7 +1575,7 @@ func (x *ProgramStop) String() string {
 func (*ProgramStop) ProtoMessage() {}
 
 func (x *ProgramStop) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_programs_proto_msgTypes[18]
+	mi := &file_rota_v1_programs_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1340,7 +1588,7 @@ func (x *ProgramStop) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProgramStop.ProtoReflect.Descriptor instead.
 func (*ProgramStop) Descriptor() ([]byte, []int) {
-	return file_rota_v1_programs_proto_rawDescGZIP(), []int{18}
+	return file_rota_v1_programs_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ProgramStop) GetReason() string {
@@ -1359,7 +1607,7 @@ type ProgramRejected struct {
 
 func (x *ProgramRejected) Reset() {
 	*x = ProgramRejected{}
-	mi := &file_rota_v1_programs_proto_msgTypes[19]
+	mi := &file_rota_v1_programs_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1371,7 +1619,7 @@ func (x *ProgramRejected) String() string {
 func (*ProgramRejected) ProtoMessage() {}
 
 func (x *ProgramRejected) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_programs_proto_msgTypes[19]
+	mi := &file_rota_v1_programs_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1384,7 +1632,7 @@ func (x *ProgramRejected) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProgramRejected.ProtoReflect.Descriptor instead.
 func (*ProgramRejected) Descriptor() ([]byte, []int) {
-	return file_rota_v1_programs_proto_rawDescGZIP(), []int{19}
+	return file_rota_v1_programs_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ProgramRejected) GetText() string {
@@ -1443,21 +1691,26 @@ const file_rota_v1_programs_proto_rawDesc = "" +
 	"\x06report\x18\x03 \x01(\v2\x16.rota.v1.ProgramReportH\x00R\x06report\x12-\n" +
 	"\x05renew\x18\x04 \x01(\v2\x15.rota.v1.ProgramRenewH\x00R\x05renew\x12'\n" +
 	"\x03end\x18\x05 \x01(\v2\x13.rota.v1.ProgramEndH\x00R\x03endB\x06\n" +
-	"\x04body\"\x8d\x02\n" +
+	"\x04body\"\xbf\x02\n" +
 	"\tToProgram\x123\n" +
 	"\awelcome\x18\x01 \x01(\v2\x17.rota.v1.ProgramWelcomeH\x00R\awelcome\x120\n" +
 	"\x06places\x18\x02 \x01(\v2\x16.rota.v1.ProgramPlacesH\x00R\x06places\x12*\n" +
 	"\x04stop\x18\x03 \x01(\v2\x14.rota.v1.ProgramStopH\x00R\x04stop\x126\n" +
 	"\brejected\x18\x04 \x01(\v2\x18.rota.v1.ProgramRejectedH\x00R\brejected\x12-\n" +
-	"\x05ended\x18\x05 \x01(\v2\x15.rota.v1.ProgramEndedH\x00R\x05endedB\x06\n" +
-	"\x04body\"\x8e\x01\n" +
+	"\x05ended\x18\x05 \x01(\v2\x15.rota.v1.ProgramEndedH\x00R\x05ended\x120\n" +
+	"\x06ending\x18\x06 \x01(\v2\x16.rota.v1.ProgramEndingH\x00R\x06endingB\x06\n" +
+	"\x04body\"\xc6\x01\n" +
 	"\fProgramHello\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
 	"\x03run\x18\x02 \x01(\tR\x03run\x12\x16\n" +
 	"\x06policy\x18\x03 \x01(\tR\x06policy\x12\x12\n" +
 	"\x04host\x18\x04 \x01(\tR\x04host\x12\x10\n" +
 	"\x03pid\x18\x05 \x01(\x03R\x03pid\x12\x1a\n" +
-	"\bdetached\x18\x06 \x01(\bR\bdetached\"x\n" +
+	"\bdetached\x18\x06 \x01(\bR\bdetached\x126\n" +
+	"\tfunctions\x18\a \x03(\v2\x18.rota.v1.ProgramFunctionR\tfunctions\"?\n" +
+	"\x0fProgramFunction\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
+	"\arequire\x18\x02 \x03(\tR\arequire\"x\n" +
 	"\x0eProgramWelcome\x12\x15\n" +
 	"\x06ttl_ms\x18\x01 \x01(\x03R\x05ttlMs\x12\x1e\n" +
 	"\n" +
@@ -1466,21 +1719,34 @@ const file_rota_v1_programs_proto_rawDesc = "" +
 	"\ahistory\x18\x03 \x03(\v2\x15.rota.v1.ProgramEventR\ahistory\"R\n" +
 	"\rProgramChange\x12)\n" +
 	"\x03set\x18\x01 \x03(\v2\x17.rota.v1.TaskDefinitionR\x03set\x12\x16\n" +
-	"\x06delete\x18\x02 \x03(\tR\x06delete\"\x9a\x01\n" +
+	"\x06delete\x18\x02 \x03(\tR\x06delete\"\xba\x01\n" +
 	"\rProgramReport\x12\x14\n" +
 	"\x05phase\x18\x01 \x01(\tR\x05phase\x12\x18\n" +
 	"\amissing\x18\x02 \x01(\tR\amissing\x12*\n" +
 	"\x05tasks\x18\x03 \x03(\v2\x14.rota.v1.ProgramTaskR\x05tasks\x12-\n" +
-	"\x06events\x18\x04 \x03(\v2\x15.rota.v1.ProgramEventR\x06events\"\x0e\n" +
+	"\x06events\x18\x04 \x03(\v2\x15.rota.v1.ProgramEventR\x06events\x12\x1e\n" +
+	"\vnow_unix_us\x18\x05 \x01(\x03R\tnowUnixUs\"\x0e\n" +
 	"\fProgramRenew\"\"\n" +
 	"\n" +
 	"ProgramEnd\x12\x14\n" +
-	"\x05moves\x18\x01 \x01(\bR\x05moves\"\x0e\n" +
-	"\fProgramEnded\"{\n" +
+	"\x05moves\x18\x01 \x01(\bR\x05moves\"#\n" +
+	"\rProgramEnding\x12\x12\n" +
+	"\x04held\x18\x01 \x01(\x03R\x04held\"\x0e\n" +
+	"\fProgramEnded\"\xaa\x01\n" +
 	"\rProgramPlaces\x12-\n" +
 	"\x06places\x18\x01 \x03(\v2\x15.rota.v1.ProgramPlaceR\x06places\x12!\n" +
 	"\flost_workers\x18\x02 \x03(\tR\vlostWorkers\x12\x18\n" +
-	"\amissing\x18\x03 \x01(\tR\amissing\"\xb8\x01\n" +
+	"\amissing\x18\x03 \x01(\tR\amissing\x12-\n" +
+	"\x06offers\x18\x04 \x03(\v2\x15.rota.v1.ProgramOfferR\x06offers\"\xca\x01\n" +
+	"\fProgramOffer\x12\x1a\n" +
+	"\bfunction\x18\x01 \x01(\tR\bfunction\x12\x16\n" +
+	"\x06module\x18\x02 \x01(\tR\x06module\x12\x10\n" +
+	"\x03set\x18\x03 \x01(\tR\x03set\x12\x18\n" +
+	"\aversion\x18\x04 \x01(\tR\aversion\x12\x14\n" +
+	"\x05meets\x18\x05 \x01(\bR\x05meets\x12\x18\n" +
+	"\aworkers\x18\x06 \x01(\x03R\aworkers\x12\x14\n" +
+	"\x05ready\x18\a \x01(\x03R\x05ready\x12\x14\n" +
+	"\x05names\x18\b \x03(\tR\x05names\"\xb8\x01\n" +
 	"\fProgramPlace\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
 	"\x06worker\x18\x02 \x01(\tR\x06worker\x12\x1e\n" +
@@ -1514,7 +1780,7 @@ func file_rota_v1_programs_proto_rawDescGZIP() []byte {
 	return file_rota_v1_programs_proto_rawDescData
 }
 
-var file_rota_v1_programs_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
+var file_rota_v1_programs_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
 var file_rota_v1_programs_proto_goTypes = []any{
 	(*Program)(nil),               // 0: rota.v1.Program
 	(*ProgramTask)(nil),           // 1: rota.v1.ProgramTask
@@ -1526,53 +1792,59 @@ var file_rota_v1_programs_proto_goTypes = []any{
 	(*FromProgram)(nil),           // 7: rota.v1.FromProgram
 	(*ToProgram)(nil),             // 8: rota.v1.ToProgram
 	(*ProgramHello)(nil),          // 9: rota.v1.ProgramHello
-	(*ProgramWelcome)(nil),        // 10: rota.v1.ProgramWelcome
-	(*ProgramChange)(nil),         // 11: rota.v1.ProgramChange
-	(*ProgramReport)(nil),         // 12: rota.v1.ProgramReport
-	(*ProgramRenew)(nil),          // 13: rota.v1.ProgramRenew
-	(*ProgramEnd)(nil),            // 14: rota.v1.ProgramEnd
-	(*ProgramEnded)(nil),          // 15: rota.v1.ProgramEnded
-	(*ProgramPlaces)(nil),         // 16: rota.v1.ProgramPlaces
-	(*ProgramPlace)(nil),          // 17: rota.v1.ProgramPlace
-	(*ProgramStop)(nil),           // 18: rota.v1.ProgramStop
-	(*ProgramRejected)(nil),       // 19: rota.v1.ProgramRejected
-	(*timestamppb.Timestamp)(nil), // 20: google.protobuf.Timestamp
-	(*TaskDefinition)(nil),        // 21: rota.v1.TaskDefinition
+	(*ProgramFunction)(nil),       // 10: rota.v1.ProgramFunction
+	(*ProgramWelcome)(nil),        // 11: rota.v1.ProgramWelcome
+	(*ProgramChange)(nil),         // 12: rota.v1.ProgramChange
+	(*ProgramReport)(nil),         // 13: rota.v1.ProgramReport
+	(*ProgramRenew)(nil),          // 14: rota.v1.ProgramRenew
+	(*ProgramEnd)(nil),            // 15: rota.v1.ProgramEnd
+	(*ProgramEnding)(nil),         // 16: rota.v1.ProgramEnding
+	(*ProgramEnded)(nil),          // 17: rota.v1.ProgramEnded
+	(*ProgramPlaces)(nil),         // 18: rota.v1.ProgramPlaces
+	(*ProgramOffer)(nil),          // 19: rota.v1.ProgramOffer
+	(*ProgramPlace)(nil),          // 20: rota.v1.ProgramPlace
+	(*ProgramStop)(nil),           // 21: rota.v1.ProgramStop
+	(*ProgramRejected)(nil),       // 22: rota.v1.ProgramRejected
+	(*timestamppb.Timestamp)(nil), // 23: google.protobuf.Timestamp
+	(*TaskDefinition)(nil),        // 24: rota.v1.TaskDefinition
 }
 var file_rota_v1_programs_proto_depIdxs = []int32{
-	20, // 0: rota.v1.Program.since:type_name -> google.protobuf.Timestamp
+	23, // 0: rota.v1.Program.since:type_name -> google.protobuf.Timestamp
 	1,  // 1: rota.v1.Program.tasks:type_name -> rota.v1.ProgramTask
 	2,  // 2: rota.v1.Program.events:type_name -> rota.v1.ProgramEvent
-	20, // 3: rota.v1.ProgramEvent.time:type_name -> google.protobuf.Timestamp
+	23, // 3: rota.v1.ProgramEvent.time:type_name -> google.protobuf.Timestamp
 	0,  // 4: rota.v1.ListProgramsResponse.programs:type_name -> rota.v1.Program
 	9,  // 5: rota.v1.FromProgram.hello:type_name -> rota.v1.ProgramHello
-	11, // 6: rota.v1.FromProgram.change:type_name -> rota.v1.ProgramChange
-	12, // 7: rota.v1.FromProgram.report:type_name -> rota.v1.ProgramReport
-	13, // 8: rota.v1.FromProgram.renew:type_name -> rota.v1.ProgramRenew
-	14, // 9: rota.v1.FromProgram.end:type_name -> rota.v1.ProgramEnd
-	10, // 10: rota.v1.ToProgram.welcome:type_name -> rota.v1.ProgramWelcome
-	16, // 11: rota.v1.ToProgram.places:type_name -> rota.v1.ProgramPlaces
-	18, // 12: rota.v1.ToProgram.stop:type_name -> rota.v1.ProgramStop
-	19, // 13: rota.v1.ToProgram.rejected:type_name -> rota.v1.ProgramRejected
-	15, // 14: rota.v1.ToProgram.ended:type_name -> rota.v1.ProgramEnded
-	2,  // 15: rota.v1.ProgramWelcome.history:type_name -> rota.v1.ProgramEvent
-	21, // 16: rota.v1.ProgramChange.set:type_name -> rota.v1.TaskDefinition
-	1,  // 17: rota.v1.ProgramReport.tasks:type_name -> rota.v1.ProgramTask
-	2,  // 18: rota.v1.ProgramReport.events:type_name -> rota.v1.ProgramEvent
-	17, // 19: rota.v1.ProgramPlaces.places:type_name -> rota.v1.ProgramPlace
-	3,  // 20: rota.v1.Programs.ListPrograms:input_type -> rota.v1.ListProgramsRequest
-	5,  // 21: rota.v1.Programs.GetProgram:input_type -> rota.v1.GetProgramRequest
-	6,  // 22: rota.v1.Programs.StopProgram:input_type -> rota.v1.StopProgramRequest
-	7,  // 23: rota.v1.Programs.AttachProgram:input_type -> rota.v1.FromProgram
-	4,  // 24: rota.v1.Programs.ListPrograms:output_type -> rota.v1.ListProgramsResponse
-	0,  // 25: rota.v1.Programs.GetProgram:output_type -> rota.v1.Program
-	0,  // 26: rota.v1.Programs.StopProgram:output_type -> rota.v1.Program
-	8,  // 27: rota.v1.Programs.AttachProgram:output_type -> rota.v1.ToProgram
-	24, // [24:28] is the sub-list for method output_type
-	20, // [20:24] is the sub-list for method input_type
-	20, // [20:20] is the sub-list for extension type_name
-	20, // [20:20] is the sub-list for extension extendee
-	0,  // [0:20] is the sub-list for field type_name
+	12, // 6: rota.v1.FromProgram.change:type_name -> rota.v1.ProgramChange
+	13, // 7: rota.v1.FromProgram.report:type_name -> rota.v1.ProgramReport
+	14, // 8: rota.v1.FromProgram.renew:type_name -> rota.v1.ProgramRenew
+	15, // 9: rota.v1.FromProgram.end:type_name -> rota.v1.ProgramEnd
+	11, // 10: rota.v1.ToProgram.welcome:type_name -> rota.v1.ProgramWelcome
+	18, // 11: rota.v1.ToProgram.places:type_name -> rota.v1.ProgramPlaces
+	21, // 12: rota.v1.ToProgram.stop:type_name -> rota.v1.ProgramStop
+	22, // 13: rota.v1.ToProgram.rejected:type_name -> rota.v1.ProgramRejected
+	17, // 14: rota.v1.ToProgram.ended:type_name -> rota.v1.ProgramEnded
+	16, // 15: rota.v1.ToProgram.ending:type_name -> rota.v1.ProgramEnding
+	10, // 16: rota.v1.ProgramHello.functions:type_name -> rota.v1.ProgramFunction
+	2,  // 17: rota.v1.ProgramWelcome.history:type_name -> rota.v1.ProgramEvent
+	24, // 18: rota.v1.ProgramChange.set:type_name -> rota.v1.TaskDefinition
+	1,  // 19: rota.v1.ProgramReport.tasks:type_name -> rota.v1.ProgramTask
+	2,  // 20: rota.v1.ProgramReport.events:type_name -> rota.v1.ProgramEvent
+	20, // 21: rota.v1.ProgramPlaces.places:type_name -> rota.v1.ProgramPlace
+	19, // 22: rota.v1.ProgramPlaces.offers:type_name -> rota.v1.ProgramOffer
+	3,  // 23: rota.v1.Programs.ListPrograms:input_type -> rota.v1.ListProgramsRequest
+	5,  // 24: rota.v1.Programs.GetProgram:input_type -> rota.v1.GetProgramRequest
+	6,  // 25: rota.v1.Programs.StopProgram:input_type -> rota.v1.StopProgramRequest
+	7,  // 26: rota.v1.Programs.AttachProgram:input_type -> rota.v1.FromProgram
+	4,  // 27: rota.v1.Programs.ListPrograms:output_type -> rota.v1.ListProgramsResponse
+	0,  // 28: rota.v1.Programs.GetProgram:output_type -> rota.v1.Program
+	0,  // 29: rota.v1.Programs.StopProgram:output_type -> rota.v1.Program
+	8,  // 30: rota.v1.Programs.AttachProgram:output_type -> rota.v1.ToProgram
+	27, // [27:31] is the sub-list for method output_type
+	23, // [23:27] is the sub-list for method input_type
+	23, // [23:23] is the sub-list for extension type_name
+	23, // [23:23] is the sub-list for extension extendee
+	0,  // [0:23] is the sub-list for field type_name
 }
 
 func init() { file_rota_v1_programs_proto_init() }
@@ -1594,6 +1866,7 @@ func file_rota_v1_programs_proto_init() {
 		(*ToProgram_Stop)(nil),
 		(*ToProgram_Rejected)(nil),
 		(*ToProgram_Ended)(nil),
+		(*ToProgram_Ending)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -1601,7 +1874,7 @@ func file_rota_v1_programs_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_rota_v1_programs_proto_rawDesc), len(file_rota_v1_programs_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   20,
+			NumMessages:   23,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -31,7 +31,9 @@ const (
 //
 // Programs are functions that run together, all or none, and talk over channels.
 type ProgramsClient interface {
+	// ListPrograms answers the programs that run.
 	ListPrograms(ctx context.Context, in *ListProgramsRequest, opts ...grpc.CallOption) (*ListProgramsResponse, error)
+	// GetProgram answers a program with its tasks and what it said of itself.
 	GetProgram(ctx context.Context, in *GetProgramRequest, opts ...grpc.CallOption) (*Program, error)
 	// StopProgram asks the program's scheduler function to end, in order.
 	StopProgram(ctx context.Context, in *StopProgramRequest, opts ...grpc.CallOption) (*Program, error)
@@ -97,7 +99,9 @@ type Programs_AttachProgramClient = grpc.BidiStreamingClient[FromProgram, ToProg
 //
 // Programs are functions that run together, all or none, and talk over channels.
 type ProgramsServer interface {
+	// ListPrograms answers the programs that run.
 	ListPrograms(context.Context, *ListProgramsRequest) (*ListProgramsResponse, error)
+	// GetProgram answers a program with its tasks and what it said of itself.
 	GetProgram(context.Context, *GetProgramRequest) (*Program, error)
 	// StopProgram asks the program's scheduler function to end, in order.
 	StopProgram(context.Context, *StopProgramRequest) (*Program, error)

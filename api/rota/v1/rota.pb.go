@@ -398,7 +398,8 @@ type Instance struct {
 	// Empty while it waits.
 	Worker     string `protobuf:"bytes,2,opt,name=worker,proto3" json:"worker,omitempty"`
 	Generation uint64 `protobuf:"varint,3,opt,name=generation,proto3" json:"generation,omitempty"`
-	// "waiting", "granted", "starting", "running", "backoff", "stopping", "stuck".
+	// "waiting", "held" (it kills its workers), "granted", "starting", "running",
+	// "backoff", "stopping", "stuck".
 	State string                 `protobuf:"bytes,4,opt,name=state,proto3" json:"state,omitempty"`
 	Since *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=since,proto3" json:"since,omitempty"`
 	// The last error of the task function, and how often it was started again.
@@ -583,8 +584,10 @@ type TaskDetail struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Task  *TaskDefinition        `protobuf:"bytes,1,opt,name=task,proto3" json:"task,omitempty"`
 	// Where the task comes from: "declared", or a source's name.
-	Source        string      `protobuf:"bytes,2,opt,name=source,proto3" json:"source,omitempty"`
-	Instances     []*Instance `protobuf:"bytes,3,rep,name=instances,proto3" json:"instances,omitempty"`
+	Source    string      `protobuf:"bytes,2,opt,name=source,proto3" json:"source,omitempty"`
+	Instances []*Instance `protobuf:"bytes,3,rep,name=instances,proto3" json:"instances,omitempty"`
+	// Absent unless workers died with it again and again.
+	Suspect       *Suspect `protobuf:"bytes,4,opt,name=suspect,proto3" json:"suspect,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -640,23 +643,164 @@ func (x *TaskDetail) GetInstances() []*Instance {
 	return nil
 }
 
+func (x *TaskDetail) GetSuspect() *Suspect {
+	if x != nil {
+		return x.Suspect
+	}
+	return nil
+}
+
+// Suspect is a task that was on board of several workers that died.
+type Suspect struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Task  string                 `protobuf:"bytes,1,opt,name=task,proto3" json:"task,omitempty"`
+	// "backoff": it waits before it is tried again. "trial": it may run, on a worker
+	// without other suspects. "held": it does not run until it is released or changed.
+	State string `protobuf:"bytes,2,opt,name=state,proto3" json:"state,omitempty"`
+	// How many workers died with it on board, and which, the latest last.
+	Deaths  int64    `protobuf:"varint,3,opt,name=deaths,proto3" json:"deaths,omitempty"`
+	Workers []string `protobuf:"bytes,4,rep,name=workers,proto3" json:"workers,omitempty"`
+	// When it came into that state.
+	Since         *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=since,proto3" json:"since,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Suspect) Reset() {
+	*x = Suspect{}
+	mi := &file_rota_v1_rota_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Suspect) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Suspect) ProtoMessage() {}
+
+func (x *Suspect) ProtoReflect() protoreflect.Message {
+	mi := &file_rota_v1_rota_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Suspect.ProtoReflect.Descriptor instead.
+func (*Suspect) Descriptor() ([]byte, []int) {
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *Suspect) GetTask() string {
+	if x != nil {
+		return x.Task
+	}
+	return ""
+}
+
+func (x *Suspect) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *Suspect) GetDeaths() int64 {
+	if x != nil {
+		return x.Deaths
+	}
+	return 0
+}
+
+func (x *Suspect) GetWorkers() []string {
+	if x != nil {
+		return x.Workers
+	}
+	return nil
+}
+
+func (x *Suspect) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+type ReleaseTaskRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReleaseTaskRequest) Reset() {
+	*x = ReleaseTaskRequest{}
+	mi := &file_rota_v1_rota_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReleaseTaskRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReleaseTaskRequest) ProtoMessage() {}
+
+func (x *ReleaseTaskRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_rota_v1_rota_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReleaseTaskRequest.ProtoReflect.Descriptor instead.
+func (*ReleaseTaskRequest) Descriptor() ([]byte, []int) {
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *ReleaseTaskRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
 type ListTasksRequest struct {
-	state  protoimpl.MessageState `protogen:"open.v1"`
-	Group  string                 `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
-	Worker string                 `protobuf:"bytes,2,opt,name=worker,proto3" json:"worker,omitempty"`
-	// Only tasks with an instance in this state.
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Group string                 `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
+	// Only tasks with an instance on this worker and in this state, whichever is given.
+	Worker   string `protobuf:"bytes,2,opt,name=worker,proto3" json:"worker,omitempty"`
 	State    string `protobuf:"bytes,3,opt,name=state,proto3" json:"state,omitempty"`
 	IdPrefix string `protobuf:"bytes,4,opt,name=id_prefix,json=idPrefix,proto3" json:"id_prefix,omitempty"`
-	// At most so many; 0 for 1,000. page_token goes on where the last answer ended.
-	PageSize      int64  `protobuf:"varint,5,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
-	PageToken     string `protobuf:"bytes,6,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	// At most so many; 0 for 1,000. page_token goes on where the last answer ended; it
+	// is good for the same order_by only.
+	PageSize  int64  `protobuf:"varint,5,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	PageToken string `protobuf:"bytes,6,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	Kind      string `protobuf:"bytes,7,opt,name=kind,proto3" json:"kind,omitempty"`
+	// Only tasks with this text in their id, group, key or kind; upper and lower case
+	// are the same.
+	Text string `protobuf:"bytes,8,opt,name=text,proto3" json:"text,omitempty"`
+	// "id" (the default), "group", "kind", "weight", "priority", or of the first
+	// instance "worker", "state", "since", "restarts"; with - before it, the other way
+	// round. What is equal is in order of id.
+	OrderBy       string `protobuf:"bytes,9,opt,name=order_by,json=orderBy,proto3" json:"order_by,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ListTasksRequest) Reset() {
 	*x = ListTasksRequest{}
-	mi := &file_rota_v1_rota_proto_msgTypes[7]
+	mi := &file_rota_v1_rota_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -668,7 +812,7 @@ func (x *ListTasksRequest) String() string {
 func (*ListTasksRequest) ProtoMessage() {}
 
 func (x *ListTasksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_rota_proto_msgTypes[7]
+	mi := &file_rota_v1_rota_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -681,7 +825,7 @@ func (x *ListTasksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTasksRequest.ProtoReflect.Descriptor instead.
 func (*ListTasksRequest) Descriptor() ([]byte, []int) {
-	return file_rota_v1_rota_proto_rawDescGZIP(), []int{7}
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ListTasksRequest) GetGroup() string {
@@ -726,17 +870,41 @@ func (x *ListTasksRequest) GetPageToken() string {
 	return ""
 }
 
+func (x *ListTasksRequest) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *ListTasksRequest) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+func (x *ListTasksRequest) GetOrderBy() string {
+	if x != nil {
+		return x.OrderBy
+	}
+	return ""
+}
+
 type ListTasksResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Tasks         []*Task                `protobuf:"bytes,1,rep,name=tasks,proto3" json:"tasks,omitempty"`
-	NextPageToken string                 `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Tasks []*Task                `protobuf:"bytes,1,rep,name=tasks,proto3" json:"tasks,omitempty"`
+	// Empty with the last page.
+	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	// How many tasks there are on all pages together.
+	Total         int64 `protobuf:"varint,3,opt,name=total,proto3" json:"total,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ListTasksResponse) Reset() {
 	*x = ListTasksResponse{}
-	mi := &file_rota_v1_rota_proto_msgTypes[8]
+	mi := &file_rota_v1_rota_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -748,7 +916,7 @@ func (x *ListTasksResponse) String() string {
 func (*ListTasksResponse) ProtoMessage() {}
 
 func (x *ListTasksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_rota_proto_msgTypes[8]
+	mi := &file_rota_v1_rota_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -761,7 +929,7 @@ func (x *ListTasksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTasksResponse.ProtoReflect.Descriptor instead.
 func (*ListTasksResponse) Descriptor() ([]byte, []int) {
-	return file_rota_v1_rota_proto_rawDescGZIP(), []int{8}
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ListTasksResponse) GetTasks() []*Task {
@@ -778,6 +946,13 @@ func (x *ListTasksResponse) GetNextPageToken() string {
 	return ""
 }
 
+func (x *ListTasksResponse) GetTotal() int64 {
+	if x != nil {
+		return x.Total
+	}
+	return 0
+}
+
 type GetTaskRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -787,7 +962,7 @@ type GetTaskRequest struct {
 
 func (x *GetTaskRequest) Reset() {
 	*x = GetTaskRequest{}
-	mi := &file_rota_v1_rota_proto_msgTypes[9]
+	mi := &file_rota_v1_rota_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -799,7 +974,7 @@ func (x *GetTaskRequest) String() string {
 func (*GetTaskRequest) ProtoMessage() {}
 
 func (x *GetTaskRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_rota_proto_msgTypes[9]
+	mi := &file_rota_v1_rota_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -812,7 +987,7 @@ func (x *GetTaskRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTaskRequest.ProtoReflect.Descriptor instead.
 func (*GetTaskRequest) Descriptor() ([]byte, []int) {
-	return file_rota_v1_rota_proto_rawDescGZIP(), []int{9}
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *GetTaskRequest) GetId() string {
@@ -833,7 +1008,7 @@ type ApplyTasksRequest struct {
 
 func (x *ApplyTasksRequest) Reset() {
 	*x = ApplyTasksRequest{}
-	mi := &file_rota_v1_rota_proto_msgTypes[10]
+	mi := &file_rota_v1_rota_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -845,7 +1020,7 @@ func (x *ApplyTasksRequest) String() string {
 func (*ApplyTasksRequest) ProtoMessage() {}
 
 func (x *ApplyTasksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_rota_proto_msgTypes[10]
+	mi := &file_rota_v1_rota_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -858,7 +1033,7 @@ func (x *ApplyTasksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyTasksRequest.ProtoReflect.Descriptor instead.
 func (*ApplyTasksRequest) Descriptor() ([]byte, []int) {
-	return file_rota_v1_rota_proto_rawDescGZIP(), []int{10}
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ApplyTasksRequest) GetTasks() []*TaskDefinition {
@@ -886,7 +1061,7 @@ type ApplyTasksResponse struct {
 
 func (x *ApplyTasksResponse) Reset() {
 	*x = ApplyTasksResponse{}
-	mi := &file_rota_v1_rota_proto_msgTypes[11]
+	mi := &file_rota_v1_rota_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -898,7 +1073,7 @@ func (x *ApplyTasksResponse) String() string {
 func (*ApplyTasksResponse) ProtoMessage() {}
 
 func (x *ApplyTasksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_rota_proto_msgTypes[11]
+	mi := &file_rota_v1_rota_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -911,7 +1086,7 @@ func (x *ApplyTasksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyTasksResponse.ProtoReflect.Descriptor instead.
 func (*ApplyTasksResponse) Descriptor() ([]byte, []int) {
-	return file_rota_v1_rota_proto_rawDescGZIP(), []int{11}
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ApplyTasksResponse) GetCreated() int64 {
@@ -944,7 +1119,7 @@ type DeleteTasksRequest struct {
 
 func (x *DeleteTasksRequest) Reset() {
 	*x = DeleteTasksRequest{}
-	mi := &file_rota_v1_rota_proto_msgTypes[12]
+	mi := &file_rota_v1_rota_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -956,7 +1131,7 @@ func (x *DeleteTasksRequest) String() string {
 func (*DeleteTasksRequest) ProtoMessage() {}
 
 func (x *DeleteTasksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_rota_proto_msgTypes[12]
+	mi := &file_rota_v1_rota_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -969,7 +1144,7 @@ func (x *DeleteTasksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteTasksRequest.ProtoReflect.Descriptor instead.
 func (*DeleteTasksRequest) Descriptor() ([]byte, []int) {
-	return file_rota_v1_rota_proto_rawDescGZIP(), []int{12}
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *DeleteTasksRequest) GetIds() []string {
@@ -988,7 +1163,7 @@ type DeleteTasksResponse struct {
 
 func (x *DeleteTasksResponse) Reset() {
 	*x = DeleteTasksResponse{}
-	mi := &file_rota_v1_rota_proto_msgTypes[13]
+	mi := &file_rota_v1_rota_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1000,7 +1175,7 @@ func (x *DeleteTasksResponse) String() string {
 func (*DeleteTasksResponse) ProtoMessage() {}
 
 func (x *DeleteTasksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_rota_proto_msgTypes[13]
+	mi := &file_rota_v1_rota_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1013,7 +1188,7 @@ func (x *DeleteTasksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteTasksResponse.ProtoReflect.Descriptor instead.
 func (*DeleteTasksResponse) Descriptor() ([]byte, []int) {
-	return file_rota_v1_rota_proto_rawDescGZIP(), []int{13}
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *DeleteTasksResponse) GetDeleted() int64 {
@@ -1032,7 +1207,7 @@ type WhyRequest struct {
 
 func (x *WhyRequest) Reset() {
 	*x = WhyRequest{}
-	mi := &file_rota_v1_rota_proto_msgTypes[14]
+	mi := &file_rota_v1_rota_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1044,7 +1219,7 @@ func (x *WhyRequest) String() string {
 func (*WhyRequest) ProtoMessage() {}
 
 func (x *WhyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_rota_proto_msgTypes[14]
+	mi := &file_rota_v1_rota_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1057,7 +1232,7 @@ func (x *WhyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhyRequest.ProtoReflect.Descriptor instead.
 func (*WhyRequest) Descriptor() ([]byte, []int) {
-	return file_rota_v1_rota_proto_rawDescGZIP(), []int{14}
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *WhyRequest) GetId() string {
@@ -1077,7 +1252,7 @@ type WhyResponse struct {
 
 func (x *WhyResponse) Reset() {
 	*x = WhyResponse{}
-	mi := &file_rota_v1_rota_proto_msgTypes[15]
+	mi := &file_rota_v1_rota_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1089,7 +1264,7 @@ func (x *WhyResponse) String() string {
 func (*WhyResponse) ProtoMessage() {}
 
 func (x *WhyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_rota_proto_msgTypes[15]
+	mi := &file_rota_v1_rota_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1102,7 +1277,7 @@ func (x *WhyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhyResponse.ProtoReflect.Descriptor instead.
 func (*WhyResponse) Descriptor() ([]byte, []int) {
-	return file_rota_v1_rota_proto_rawDescGZIP(), []int{15}
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *WhyResponse) GetId() string {
@@ -1125,14 +1300,18 @@ type WhyInstance struct {
 	// Why it is there, or why it waits, in words.
 	Reasons []string `protobuf:"bytes,2,rep,name=reasons,proto3" json:"reasons,omitempty"`
 	// Each worker, and what speaks against it.
-	Workers       []*WhyWorker `protobuf:"bytes,3,rep,name=workers,proto3" json:"workers,omitempty"`
+	Workers []*WhyWorker `protobuf:"bytes,3,rep,name=workers,proto3" json:"workers,omitempty"`
+	// Its last moves that are still known, newest first, at most ten.
+	Moves []*WhyMove `protobuf:"bytes,4,rep,name=moves,proto3" json:"moves,omitempty"`
+	// While it waits: each pool, and whether it would help.
+	Pools         []*WhyPool `protobuf:"bytes,5,rep,name=pools,proto3" json:"pools,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *WhyInstance) Reset() {
 	*x = WhyInstance{}
-	mi := &file_rota_v1_rota_proto_msgTypes[16]
+	mi := &file_rota_v1_rota_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1144,7 +1323,7 @@ func (x *WhyInstance) String() string {
 func (*WhyInstance) ProtoMessage() {}
 
 func (x *WhyInstance) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_rota_proto_msgTypes[16]
+	mi := &file_rota_v1_rota_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1157,7 +1336,7 @@ func (x *WhyInstance) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhyInstance.ProtoReflect.Descriptor instead.
 func (*WhyInstance) Descriptor() ([]byte, []int) {
-	return file_rota_v1_rota_proto_rawDescGZIP(), []int{16}
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *WhyInstance) GetInstance() *Instance {
@@ -1181,18 +1360,186 @@ func (x *WhyInstance) GetWorkers() []*WhyWorker {
 	return nil
 }
 
+func (x *WhyInstance) GetMoves() []*WhyMove {
+	if x != nil {
+		return x.Moves
+	}
+	return nil
+}
+
+func (x *WhyInstance) GetPools() []*WhyPool {
+	if x != nil {
+		return x.Pools
+	}
+	return nil
+}
+
+// WhyMove is a move of an instance.
+type WhyMove struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Time  *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=time,proto3" json:"time,omitempty"`
+	// Empty: it was nowhere before, or is to be nowhere.
+	From   string `protobuf:"bytes,2,opt,name=from,proto3" json:"from,omitempty"`
+	To     string `protobuf:"bytes,3,opt,name=to,proto3" json:"to,omitempty"`
+	Reason string `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	// The grant that it has become; 0 if none is known.
+	Generation    uint64 `protobuf:"varint,5,opt,name=generation,proto3" json:"generation,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WhyMove) Reset() {
+	*x = WhyMove{}
+	mi := &file_rota_v1_rota_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WhyMove) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WhyMove) ProtoMessage() {}
+
+func (x *WhyMove) ProtoReflect() protoreflect.Message {
+	mi := &file_rota_v1_rota_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WhyMove.ProtoReflect.Descriptor instead.
+func (*WhyMove) Descriptor() ([]byte, []int) {
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *WhyMove) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
+func (x *WhyMove) GetFrom() string {
+	if x != nil {
+		return x.From
+	}
+	return ""
+}
+
+func (x *WhyMove) GetTo() string {
+	if x != nil {
+		return x.To
+	}
+	return ""
+}
+
+func (x *WhyMove) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *WhyMove) GetGeneration() uint64 {
+	if x != nil {
+		return x.Generation
+	}
+	return 0
+}
+
+// WhyPool says whether a pool would help what waits.
+type WhyPool struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Pool  string                 `protobuf:"bytes,1,opt,name=pool,proto3" json:"pool,omitempty"`
+	// It has another worker on the way, or is to start one.
+	Helps bool `protobuf:"varint,2,opt,name=helps,proto3" json:"helps,omitempty"`
+	// Why, or why not, in words: "needs 7 cpus, its workers have 2".
+	Reason        string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WhyPool) Reset() {
+	*x = WhyPool{}
+	mi := &file_rota_v1_rota_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WhyPool) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WhyPool) ProtoMessage() {}
+
+func (x *WhyPool) ProtoReflect() protoreflect.Message {
+	mi := &file_rota_v1_rota_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WhyPool.ProtoReflect.Descriptor instead.
+func (*WhyPool) Descriptor() ([]byte, []int) {
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *WhyPool) GetPool() string {
+	if x != nil {
+		return x.Pool
+	}
+	return ""
+}
+
+func (x *WhyPool) GetHelps() bool {
+	if x != nil {
+		return x.Helps
+	}
+	return false
+}
+
+func (x *WhyPool) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
 type WhyWorker struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Worker        string                 `protobuf:"bytes,1,opt,name=worker,proto3" json:"worker,omitempty"`
-	Fits          bool                   `protobuf:"varint,2,opt,name=fits,proto3" json:"fits,omitempty"`
-	Reason        string                 `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Worker string                 `protobuf:"bytes,1,opt,name=worker,proto3" json:"worker,omitempty"`
+	Fits   bool                   `protobuf:"varint,2,opt,name=fits,proto3" json:"fits,omitempty"`
+	// What is in the way, in words: "needs 7 cpus, it has 2".
+	Reason string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	// The same to decide by: "gone", "draining", "cordoned", "not-named", "lacks-kind",
+	// "fails-label", "holds-replica", "tasks-full", "lacks-resource", "kept-apart",
+	// "lacks-company", "keeps-away", "lacks-command", "jobs-full"; empty if it fits.
+	Code string `protobuf:"bytes,4,opt,name=code,proto3" json:"code,omitempty"`
+	// What the code is about: the kind, the label condition, the resource, the command,
+	// the worker that was named, or the task or group.
+	Name string `protobuf:"bytes,5,opt,name=name,proto3" json:"name,omitempty"`
+	// Of a resource: how much is needed, how much is left, and how much there is.
+	Need          float64 `protobuf:"fixed64,6,opt,name=need,proto3" json:"need,omitempty"`
+	Left          float64 `protobuf:"fixed64,7,opt,name=left,proto3" json:"left,omitempty"`
+	Has           float64 `protobuf:"fixed64,8,opt,name=has,proto3" json:"has,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *WhyWorker) Reset() {
 	*x = WhyWorker{}
-	mi := &file_rota_v1_rota_proto_msgTypes[17]
+	mi := &file_rota_v1_rota_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1204,7 +1551,7 @@ func (x *WhyWorker) String() string {
 func (*WhyWorker) ProtoMessage() {}
 
 func (x *WhyWorker) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_rota_proto_msgTypes[17]
+	mi := &file_rota_v1_rota_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1217,7 +1564,7 @@ func (x *WhyWorker) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhyWorker.ProtoReflect.Descriptor instead.
 func (*WhyWorker) Descriptor() ([]byte, []int) {
-	return file_rota_v1_rota_proto_rawDescGZIP(), []int{17}
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *WhyWorker) GetWorker() string {
@@ -1241,6 +1588,265 @@ func (x *WhyWorker) GetReason() string {
 	return ""
 }
 
+func (x *WhyWorker) GetCode() string {
+	if x != nil {
+		return x.Code
+	}
+	return ""
+}
+
+func (x *WhyWorker) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *WhyWorker) GetNeed() float64 {
+	if x != nil {
+		return x.Need
+	}
+	return 0
+}
+
+func (x *WhyWorker) GetLeft() float64 {
+	if x != nil {
+		return x.Left
+	}
+	return 0
+}
+
+func (x *WhyWorker) GetHas() float64 {
+	if x != nil {
+		return x.Has
+	}
+	return 0
+}
+
+type ReadTaskLogsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Id    string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// The instance. It may be left out of a task that has only one.
+	Index *int64 `protobuf:"varint,2,opt,name=index,proto3,oneof" json:"index,omitempty"`
+	// The run before the current one.
+	Previous bool `protobuf:"varint,3,opt,name=previous,proto3" json:"previous,omitempty"`
+	// Only so many last lines of the run.
+	Tail *int64 `protobuf:"varint,4,opt,name=tail,proto3,oneof" json:"tail,omitempty"`
+	// Go on with what is written from now on, over further runs, until the instance
+	// leaves its worker.
+	Follow bool `protobuf:"varint,5,opt,name=follow,proto3" json:"follow,omitempty"`
+	// Go on after a TaskLog: the log that it names, and its offset plus the length of its
+	// data. Another log is answered from the beginning of its current run.
+	Log    string `protobuf:"bytes,6,opt,name=log,proto3" json:"log,omitempty"`
+	Offset int64  `protobuf:"varint,7,opt,name=offset,proto3" json:"offset,omitempty"`
+	// The worker to ask, for what a task wrote there before it was moved away. Empty is
+	// the one that has the instance.
+	Worker        string `protobuf:"bytes,8,opt,name=worker,proto3" json:"worker,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReadTaskLogsRequest) Reset() {
+	*x = ReadTaskLogsRequest{}
+	mi := &file_rota_v1_rota_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReadTaskLogsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReadTaskLogsRequest) ProtoMessage() {}
+
+func (x *ReadTaskLogsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_rota_v1_rota_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReadTaskLogsRequest.ProtoReflect.Descriptor instead.
+func (*ReadTaskLogsRequest) Descriptor() ([]byte, []int) {
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *ReadTaskLogsRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *ReadTaskLogsRequest) GetIndex() int64 {
+	if x != nil && x.Index != nil {
+		return *x.Index
+	}
+	return 0
+}
+
+func (x *ReadTaskLogsRequest) GetPrevious() bool {
+	if x != nil {
+		return x.Previous
+	}
+	return false
+}
+
+func (x *ReadTaskLogsRequest) GetTail() int64 {
+	if x != nil && x.Tail != nil {
+		return *x.Tail
+	}
+	return 0
+}
+
+func (x *ReadTaskLogsRequest) GetFollow() bool {
+	if x != nil {
+		return x.Follow
+	}
+	return false
+}
+
+func (x *ReadTaskLogsRequest) GetLog() string {
+	if x != nil {
+		return x.Log
+	}
+	return ""
+}
+
+func (x *ReadTaskLogsRequest) GetOffset() int64 {
+	if x != nil {
+		return x.Offset
+	}
+	return 0
+}
+
+func (x *ReadTaskLogsRequest) GetWorker() string {
+	if x != nil {
+		return x.Worker
+	}
+	return ""
+}
+
+// TaskLog is a piece of what an instance has written. The first has no data: it says
+// where the log is, and where it begins.
+type TaskLog struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Worker string                 `protobuf:"bytes,1,opt,name=worker,proto3" json:"worker,omitempty"`
+	// Names the log that offset is of: another one after a move or a restart of the worker.
+	Log string `protobuf:"bytes,2,opt,name=log,proto3" json:"log,omitempty"`
+	// The grant's generation, and how often the function had been called before under
+	// the worker's eyes.
+	Generation uint64 `protobuf:"varint,3,opt,name=generation,proto3" json:"generation,omitempty"`
+	Run        uint64 `protobuf:"varint,4,opt,name=run,proto3" json:"run,omitempty"`
+	// "stdout", "stderr", or "log": what a Go function logged.
+	Stream string `protobuf:"bytes,5,opt,name=stream,proto3" json:"stream,omitempty"`
+	Offset int64  `protobuf:"varint,6,opt,name=offset,proto3" json:"offset,omitempty"`
+	// So many bytes before this piece are gone.
+	Missed        int64                  `protobuf:"varint,7,opt,name=missed,proto3" json:"missed,omitempty"`
+	Time          *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=time,proto3" json:"time,omitempty"`
+	Data          []byte                 `protobuf:"bytes,9,opt,name=data,proto3" json:"data,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TaskLog) Reset() {
+	*x = TaskLog{}
+	mi := &file_rota_v1_rota_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TaskLog) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TaskLog) ProtoMessage() {}
+
+func (x *TaskLog) ProtoReflect() protoreflect.Message {
+	mi := &file_rota_v1_rota_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TaskLog.ProtoReflect.Descriptor instead.
+func (*TaskLog) Descriptor() ([]byte, []int) {
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *TaskLog) GetWorker() string {
+	if x != nil {
+		return x.Worker
+	}
+	return ""
+}
+
+func (x *TaskLog) GetLog() string {
+	if x != nil {
+		return x.Log
+	}
+	return ""
+}
+
+func (x *TaskLog) GetGeneration() uint64 {
+	if x != nil {
+		return x.Generation
+	}
+	return 0
+}
+
+func (x *TaskLog) GetRun() uint64 {
+	if x != nil {
+		return x.Run
+	}
+	return 0
+}
+
+func (x *TaskLog) GetStream() string {
+	if x != nil {
+		return x.Stream
+	}
+	return ""
+}
+
+func (x *TaskLog) GetOffset() int64 {
+	if x != nil {
+		return x.Offset
+	}
+	return 0
+}
+
+func (x *TaskLog) GetMissed() int64 {
+	if x != nil {
+		return x.Missed
+	}
+	return 0
+}
+
+func (x *TaskLog) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
+func (x *TaskLog) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
 type WatchTasksRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -1249,7 +1855,7 @@ type WatchTasksRequest struct {
 
 func (x *WatchTasksRequest) Reset() {
 	*x = WatchTasksRequest{}
-	mi := &file_rota_v1_rota_proto_msgTypes[18]
+	mi := &file_rota_v1_rota_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1261,7 +1867,7 @@ func (x *WatchTasksRequest) String() string {
 func (*WatchTasksRequest) ProtoMessage() {}
 
 func (x *WatchTasksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_rota_proto_msgTypes[18]
+	mi := &file_rota_v1_rota_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1274,7 +1880,7 @@ func (x *WatchTasksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchTasksRequest.ProtoReflect.Descriptor instead.
 func (*WatchTasksRequest) Descriptor() ([]byte, []int) {
-	return file_rota_v1_rota_proto_rawDescGZIP(), []int{18}
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{24}
 }
 
 type TaskEvent struct {
@@ -1288,7 +1894,7 @@ type TaskEvent struct {
 
 func (x *TaskEvent) Reset() {
 	*x = TaskEvent{}
-	mi := &file_rota_v1_rota_proto_msgTypes[19]
+	mi := &file_rota_v1_rota_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1300,7 +1906,7 @@ func (x *TaskEvent) String() string {
 func (*TaskEvent) ProtoMessage() {}
 
 func (x *TaskEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_rota_proto_msgTypes[19]
+	mi := &file_rota_v1_rota_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1313,7 +1919,7 @@ func (x *TaskEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskEvent.ProtoReflect.Descriptor instead.
 func (*TaskEvent) Descriptor() ([]byte, []int) {
-	return file_rota_v1_rota_proto_rawDescGZIP(), []int{19}
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *TaskEvent) GetType() string {
@@ -1350,14 +1956,18 @@ type Worker struct {
 	Strength    float64            `protobuf:"fixed64,14,opt,name=strength,proto3" json:"strength,omitempty"`
 	Version     string             `protobuf:"bytes,15,opt,name=version,proto3" json:"version,omitempty"`
 	// The scheduler that holds its session.
-	Scheduler     string `protobuf:"bytes,16,opt,name=scheduler,proto3" json:"scheduler,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Scheduler string `protobuf:"bytes,16,opt,name=scheduler,proto3" json:"scheduler,omitempty"`
+	// How far its clock is ahead of that scheduler's; negative: behind. Only that
+	// scheduler says it, and when the worker's certificate ends.
+	ClockAheadMs    *int64                 `protobuf:"varint,17,opt,name=clock_ahead_ms,json=clockAheadMs,proto3,oneof" json:"clock_ahead_ms,omitempty"`
+	CertificateEnds *timestamppb.Timestamp `protobuf:"bytes,18,opt,name=certificate_ends,json=certificateEnds,proto3" json:"certificate_ends,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *Worker) Reset() {
 	*x = Worker{}
-	mi := &file_rota_v1_rota_proto_msgTypes[20]
+	mi := &file_rota_v1_rota_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1369,7 +1979,7 @@ func (x *Worker) String() string {
 func (*Worker) ProtoMessage() {}
 
 func (x *Worker) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_rota_proto_msgTypes[20]
+	mi := &file_rota_v1_rota_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1382,7 +1992,7 @@ func (x *Worker) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Worker.ProtoReflect.Descriptor instead.
 func (*Worker) Descriptor() ([]byte, []int) {
-	return file_rota_v1_rota_proto_rawDescGZIP(), []int{20}
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Worker) GetName() string {
@@ -1497,15 +2107,41 @@ func (x *Worker) GetScheduler() string {
 	return ""
 }
 
+func (x *Worker) GetClockAheadMs() int64 {
+	if x != nil && x.ClockAheadMs != nil {
+		return *x.ClockAheadMs
+	}
+	return 0
+}
+
+func (x *Worker) GetCertificateEnds() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CertificateEnds
+	}
+	return nil
+}
+
 type ListWorkersRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Only workers with this text in their name, host, version, zone, or a label
+	// ("disk=ssd"); upper and lower case are the same.
+	Text  string `protobuf:"bytes,1,opt,name=text,proto3" json:"text,omitempty"`
+	State string `protobuf:"bytes,2,opt,name=state,proto3" json:"state,omitempty"`
+	Zone  string `protobuf:"bytes,3,opt,name=zone,proto3" json:"zone,omitempty"`
+	// At most so many; 0 for all. page_token goes on where the last answer ended; it is
+	// good for the same order_by only.
+	PageSize  int64  `protobuf:"varint,4,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	PageToken string `protobuf:"bytes,5,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	// "name" (the default), "state", "zone", "instances" or "weight"; with - before it,
+	// the other way round. What is equal is in order of name.
+	OrderBy       string `protobuf:"bytes,6,opt,name=order_by,json=orderBy,proto3" json:"order_by,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ListWorkersRequest) Reset() {
 	*x = ListWorkersRequest{}
-	mi := &file_rota_v1_rota_proto_msgTypes[21]
+	mi := &file_rota_v1_rota_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1517,7 +2153,7 @@ func (x *ListWorkersRequest) String() string {
 func (*ListWorkersRequest) ProtoMessage() {}
 
 func (x *ListWorkersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_rota_proto_msgTypes[21]
+	mi := &file_rota_v1_rota_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1530,19 +2166,65 @@ func (x *ListWorkersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListWorkersRequest.ProtoReflect.Descriptor instead.
 func (*ListWorkersRequest) Descriptor() ([]byte, []int) {
-	return file_rota_v1_rota_proto_rawDescGZIP(), []int{21}
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *ListWorkersRequest) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+func (x *ListWorkersRequest) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *ListWorkersRequest) GetZone() string {
+	if x != nil {
+		return x.Zone
+	}
+	return ""
+}
+
+func (x *ListWorkersRequest) GetPageSize() int64 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListWorkersRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+func (x *ListWorkersRequest) GetOrderBy() string {
+	if x != nil {
+		return x.OrderBy
+	}
+	return ""
 }
 
 type ListWorkersResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Workers       []*Worker              `protobuf:"bytes,1,rep,name=workers,proto3" json:"workers,omitempty"`
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Workers []*Worker              `protobuf:"bytes,1,rep,name=workers,proto3" json:"workers,omitempty"`
+	// Empty with the last page.
+	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	// How many workers there are on all pages together.
+	Total         int64 `protobuf:"varint,3,opt,name=total,proto3" json:"total,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ListWorkersResponse) Reset() {
 	*x = ListWorkersResponse{}
-	mi := &file_rota_v1_rota_proto_msgTypes[22]
+	mi := &file_rota_v1_rota_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1554,7 +2236,7 @@ func (x *ListWorkersResponse) String() string {
 func (*ListWorkersResponse) ProtoMessage() {}
 
 func (x *ListWorkersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_rota_proto_msgTypes[22]
+	mi := &file_rota_v1_rota_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1567,7 +2249,7 @@ func (x *ListWorkersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListWorkersResponse.ProtoReflect.Descriptor instead.
 func (*ListWorkersResponse) Descriptor() ([]byte, []int) {
-	return file_rota_v1_rota_proto_rawDescGZIP(), []int{22}
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ListWorkersResponse) GetWorkers() []*Worker {
@@ -1575,6 +2257,20 @@ func (x *ListWorkersResponse) GetWorkers() []*Worker {
 		return x.Workers
 	}
 	return nil
+}
+
+func (x *ListWorkersResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
+func (x *ListWorkersResponse) GetTotal() int64 {
+	if x != nil {
+		return x.Total
+	}
+	return 0
 }
 
 type GetWorkerRequest struct {
@@ -1586,7 +2282,7 @@ type GetWorkerRequest struct {
 
 func (x *GetWorkerRequest) Reset() {
 	*x = GetWorkerRequest{}
-	mi := &file_rota_v1_rota_proto_msgTypes[23]
+	mi := &file_rota_v1_rota_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1598,7 +2294,7 @@ func (x *GetWorkerRequest) String() string {
 func (*GetWorkerRequest) ProtoMessage() {}
 
 func (x *GetWorkerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_rota_proto_msgTypes[23]
+	mi := &file_rota_v1_rota_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1611,7 +2307,7 @@ func (x *GetWorkerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetWorkerRequest.ProtoReflect.Descriptor instead.
 func (*GetWorkerRequest) Descriptor() ([]byte, []int) {
-	return file_rota_v1_rota_proto_rawDescGZIP(), []int{23}
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *GetWorkerRequest) GetName() string {
@@ -1630,7 +2326,7 @@ type WorkerRequest struct {
 
 func (x *WorkerRequest) Reset() {
 	*x = WorkerRequest{}
-	mi := &file_rota_v1_rota_proto_msgTypes[24]
+	mi := &file_rota_v1_rota_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1642,7 +2338,7 @@ func (x *WorkerRequest) String() string {
 func (*WorkerRequest) ProtoMessage() {}
 
 func (x *WorkerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_rota_proto_msgTypes[24]
+	mi := &file_rota_v1_rota_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1655,7 +2351,7 @@ func (x *WorkerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkerRequest.ProtoReflect.Descriptor instead.
 func (*WorkerRequest) Descriptor() ([]byte, []int) {
-	return file_rota_v1_rota_proto_rawDescGZIP(), []int{24}
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *WorkerRequest) GetName() string {
@@ -1674,7 +2370,7 @@ type GetStoppableRequest struct {
 
 func (x *GetStoppableRequest) Reset() {
 	*x = GetStoppableRequest{}
-	mi := &file_rota_v1_rota_proto_msgTypes[25]
+	mi := &file_rota_v1_rota_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1686,7 +2382,7 @@ func (x *GetStoppableRequest) String() string {
 func (*GetStoppableRequest) ProtoMessage() {}
 
 func (x *GetStoppableRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_rota_proto_msgTypes[25]
+	mi := &file_rota_v1_rota_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1699,7 +2395,7 @@ func (x *GetStoppableRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStoppableRequest.ProtoReflect.Descriptor instead.
 func (*GetStoppableRequest) Descriptor() ([]byte, []int) {
-	return file_rota_v1_rota_proto_rawDescGZIP(), []int{25}
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *GetStoppableRequest) GetNames() []string {
@@ -1722,7 +2418,7 @@ type Stoppable struct {
 
 func (x *Stoppable) Reset() {
 	*x = Stoppable{}
-	mi := &file_rota_v1_rota_proto_msgTypes[26]
+	mi := &file_rota_v1_rota_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1734,7 +2430,7 @@ func (x *Stoppable) String() string {
 func (*Stoppable) ProtoMessage() {}
 
 func (x *Stoppable) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_rota_proto_msgTypes[26]
+	mi := &file_rota_v1_rota_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1747,7 +2443,7 @@ func (x *Stoppable) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stoppable.ProtoReflect.Descriptor instead.
 func (*Stoppable) Descriptor() ([]byte, []int) {
-	return file_rota_v1_rota_proto_rawDescGZIP(), []int{26}
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Stoppable) GetStoppable() bool {
@@ -1779,7 +2475,7 @@ type WatchWorkersRequest struct {
 
 func (x *WatchWorkersRequest) Reset() {
 	*x = WatchWorkersRequest{}
-	mi := &file_rota_v1_rota_proto_msgTypes[27]
+	mi := &file_rota_v1_rota_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1791,7 +2487,7 @@ func (x *WatchWorkersRequest) String() string {
 func (*WatchWorkersRequest) ProtoMessage() {}
 
 func (x *WatchWorkersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_rota_proto_msgTypes[27]
+	mi := &file_rota_v1_rota_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1804,7 +2500,7 @@ func (x *WatchWorkersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchWorkersRequest.ProtoReflect.Descriptor instead.
 func (*WatchWorkersRequest) Descriptor() ([]byte, []int) {
-	return file_rota_v1_rota_proto_rawDescGZIP(), []int{27}
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{33}
 }
 
 type WorkerEvent struct {
@@ -1817,7 +2513,7 @@ type WorkerEvent struct {
 
 func (x *WorkerEvent) Reset() {
 	*x = WorkerEvent{}
-	mi := &file_rota_v1_rota_proto_msgTypes[28]
+	mi := &file_rota_v1_rota_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1829,7 +2525,7 @@ func (x *WorkerEvent) String() string {
 func (*WorkerEvent) ProtoMessage() {}
 
 func (x *WorkerEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_rota_proto_msgTypes[28]
+	mi := &file_rota_v1_rota_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1842,7 +2538,7 @@ func (x *WorkerEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkerEvent.ProtoReflect.Descriptor instead.
 func (*WorkerEvent) Descriptor() ([]byte, []int) {
-	return file_rota_v1_rota_proto_rawDescGZIP(), []int{28}
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *WorkerEvent) GetType() string {
@@ -1867,7 +2563,7 @@ type GetStatusRequest struct {
 
 func (x *GetStatusRequest) Reset() {
 	*x = GetStatusRequest{}
-	mi := &file_rota_v1_rota_proto_msgTypes[29]
+	mi := &file_rota_v1_rota_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1879,7 +2575,7 @@ func (x *GetStatusRequest) String() string {
 func (*GetStatusRequest) ProtoMessage() {}
 
 func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_rota_proto_msgTypes[29]
+	mi := &file_rota_v1_rota_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1892,7 +2588,7 @@ func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusRequest.ProtoReflect.Descriptor instead.
 func (*GetStatusRequest) Descriptor() ([]byte, []int) {
-	return file_rota_v1_rota_proto_rawDescGZIP(), []int{29}
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{35}
 }
 
 type Status struct {
@@ -1917,14 +2613,24 @@ type Status struct {
 	// How old the store's last word to this scheduler is: the answer is as of then.
 	AgeMs int64 `protobuf:"varint,12,opt,name=age_ms,json=ageMs,proto3" json:"age_ms,omitempty"`
 	// It is older than a lease: what runs may have changed since.
-	Stale         bool `protobuf:"varint,13,opt,name=stale,proto3" json:"stale,omitempty"`
+	Stale bool `protobuf:"varint,13,opt,name=stale,proto3" json:"stale,omitempty"`
+	// The members of the store, as this scheduler found them within the last half
+	// minute; none of a store that has no members.
+	Store []*StoreMember `protobuf:"bytes,14,rep,name=store,proto3" json:"store,omitempty"`
+	// Keys of the store whose values cannot be read. They are set aside.
+	Unread []*UnreadValue `protobuf:"bytes,15,rep,name=unread,proto3" json:"unread,omitempty"`
+	// Tasks that may be killing their workers, at most 100, those that are held first.
+	Suspects []*Suspect `protobuf:"bytes,16,rep,name=suspects,proto3" json:"suspects,omitempty"`
+	// This scheduler's clock when it answered.
+	Time          *timestamppb.Timestamp `protobuf:"bytes,17,opt,name=time,proto3" json:"time,omitempty"`
+	Caller        *Caller                `protobuf:"bytes,18,opt,name=caller,proto3" json:"caller,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Status) Reset() {
 	*x = Status{}
-	mi := &file_rota_v1_rota_proto_msgTypes[30]
+	mi := &file_rota_v1_rota_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1936,7 +2642,7 @@ func (x *Status) String() string {
 func (*Status) ProtoMessage() {}
 
 func (x *Status) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_rota_proto_msgTypes[30]
+	mi := &file_rota_v1_rota_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1949,7 +2655,7 @@ func (x *Status) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Status.ProtoReflect.Descriptor instead.
 func (*Status) Descriptor() ([]byte, []int) {
-	return file_rota_v1_rota_proto_rawDescGZIP(), []int{30}
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Status) GetLeader() string {
@@ -2043,6 +2749,295 @@ func (x *Status) GetStale() bool {
 	return false
 }
 
+func (x *Status) GetStore() []*StoreMember {
+	if x != nil {
+		return x.Store
+	}
+	return nil
+}
+
+func (x *Status) GetUnread() []*UnreadValue {
+	if x != nil {
+		return x.Unread
+	}
+	return nil
+}
+
+func (x *Status) GetSuspects() []*Suspect {
+	if x != nil {
+		return x.Suspects
+	}
+	return nil
+}
+
+func (x *Status) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
+func (x *Status) GetCaller() *Caller {
+	if x != nil {
+		return x.Caller
+	}
+	return nil
+}
+
+// Caller is who asks, as the scheduler knows it.
+type Caller struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Empty for a certificate: it has no role.
+	Role string `protobuf:"bytes,2,opt,name=role,proto3" json:"role,omitempty"`
+	// When its token or certificate ends; absent if it does not.
+	Ends *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=ends,proto3" json:"ends,omitempty"`
+	// How it proved itself: "token", "jwt", "certificate"; "local" if nobody has to.
+	Kind          string `protobuf:"bytes,4,opt,name=kind,proto3" json:"kind,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Caller) Reset() {
+	*x = Caller{}
+	mi := &file_rota_v1_rota_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Caller) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Caller) ProtoMessage() {}
+
+func (x *Caller) ProtoReflect() protoreflect.Message {
+	mi := &file_rota_v1_rota_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Caller.ProtoReflect.Descriptor instead.
+func (*Caller) Descriptor() ([]byte, []int) {
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{37}
+}
+
+func (x *Caller) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Caller) GetRole() string {
+	if x != nil {
+		return x.Role
+	}
+	return ""
+}
+
+func (x *Caller) GetEnds() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Ends
+	}
+	return nil
+}
+
+func (x *Caller) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+type StoreMember struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Endpoint string                 `protobuf:"bytes,1,opt,name=endpoint,proto3" json:"endpoint,omitempty"`
+	// Why it did not answer; then the rest is empty.
+	Error   string `protobuf:"bytes,2,opt,name=error,proto3" json:"error,omitempty"`
+	Version string `protobuf:"bytes,3,opt,name=version,proto3" json:"version,omitempty"`
+	// The size of its database, how much of that is in use, and the quota; 0 if the
+	// member does not say.
+	DbBytes      int64 `protobuf:"varint,4,opt,name=db_bytes,json=dbBytes,proto3" json:"db_bytes,omitempty"`
+	DbInUseBytes int64 `protobuf:"varint,5,opt,name=db_in_use_bytes,json=dbInUseBytes,proto3" json:"db_in_use_bytes,omitempty"`
+	QuotaBytes   int64 `protobuf:"varint,6,opt,name=quota_bytes,json=quotaBytes,proto3" json:"quota_bytes,omitempty"`
+	Leader       bool  `protobuf:"varint,7,opt,name=leader,proto3" json:"leader,omitempty"`
+	// How long it took to answer.
+	LatencyMs float64 `protobuf:"fixed64,8,opt,name=latency_ms,json=latencyMs,proto3" json:"latency_ms,omitempty"`
+	// "NOSPACE", "CORRUPT".
+	Alarms        []string `protobuf:"bytes,9,rep,name=alarms,proto3" json:"alarms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StoreMember) Reset() {
+	*x = StoreMember{}
+	mi := &file_rota_v1_rota_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StoreMember) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StoreMember) ProtoMessage() {}
+
+func (x *StoreMember) ProtoReflect() protoreflect.Message {
+	mi := &file_rota_v1_rota_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StoreMember.ProtoReflect.Descriptor instead.
+func (*StoreMember) Descriptor() ([]byte, []int) {
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{38}
+}
+
+func (x *StoreMember) GetEndpoint() string {
+	if x != nil {
+		return x.Endpoint
+	}
+	return ""
+}
+
+func (x *StoreMember) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
+func (x *StoreMember) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+func (x *StoreMember) GetDbBytes() int64 {
+	if x != nil {
+		return x.DbBytes
+	}
+	return 0
+}
+
+func (x *StoreMember) GetDbInUseBytes() int64 {
+	if x != nil {
+		return x.DbInUseBytes
+	}
+	return 0
+}
+
+func (x *StoreMember) GetQuotaBytes() int64 {
+	if x != nil {
+		return x.QuotaBytes
+	}
+	return 0
+}
+
+func (x *StoreMember) GetLeader() bool {
+	if x != nil {
+		return x.Leader
+	}
+	return false
+}
+
+func (x *StoreMember) GetLatencyMs() float64 {
+	if x != nil {
+		return x.LatencyMs
+	}
+	return 0
+}
+
+func (x *StoreMember) GetAlarms() []string {
+	if x != nil {
+		return x.Alarms
+	}
+	return nil
+}
+
+type UnreadValue struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Key      string                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	Revision int64                  `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
+	Error    string                 `protobuf:"bytes,3,opt,name=error,proto3" json:"error,omitempty"`
+	// It may have held something of which no more is known.
+	Lost          bool `protobuf:"varint,4,opt,name=lost,proto3" json:"lost,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UnreadValue) Reset() {
+	*x = UnreadValue{}
+	mi := &file_rota_v1_rota_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UnreadValue) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UnreadValue) ProtoMessage() {}
+
+func (x *UnreadValue) ProtoReflect() protoreflect.Message {
+	mi := &file_rota_v1_rota_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UnreadValue.ProtoReflect.Descriptor instead.
+func (*UnreadValue) Descriptor() ([]byte, []int) {
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{39}
+}
+
+func (x *UnreadValue) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *UnreadValue) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+func (x *UnreadValue) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
+func (x *UnreadValue) GetLost() bool {
+	if x != nil {
+		return x.Lost
+	}
+	return false
+}
+
 type Scheduler struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -2055,7 +3050,7 @@ type Scheduler struct {
 
 func (x *Scheduler) Reset() {
 	*x = Scheduler{}
-	mi := &file_rota_v1_rota_proto_msgTypes[31]
+	mi := &file_rota_v1_rota_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2067,7 +3062,7 @@ func (x *Scheduler) String() string {
 func (*Scheduler) ProtoMessage() {}
 
 func (x *Scheduler) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_rota_proto_msgTypes[31]
+	mi := &file_rota_v1_rota_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2080,7 +3075,7 @@ func (x *Scheduler) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Scheduler.ProtoReflect.Descriptor instead.
 func (*Scheduler) Descriptor() ([]byte, []int) {
-	return file_rota_v1_rota_proto_rawDescGZIP(), []int{31}
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Scheduler) GetName() string {
@@ -2123,7 +3118,7 @@ type WorkerCounts struct {
 
 func (x *WorkerCounts) Reset() {
 	*x = WorkerCounts{}
-	mi := &file_rota_v1_rota_proto_msgTypes[32]
+	mi := &file_rota_v1_rota_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2135,7 +3130,7 @@ func (x *WorkerCounts) String() string {
 func (*WorkerCounts) ProtoMessage() {}
 
 func (x *WorkerCounts) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_rota_proto_msgTypes[32]
+	mi := &file_rota_v1_rota_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2148,7 +3143,7 @@ func (x *WorkerCounts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkerCounts.ProtoReflect.Descriptor instead.
 func (*WorkerCounts) Descriptor() ([]byte, []int) {
-	return file_rota_v1_rota_proto_rawDescGZIP(), []int{32}
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *WorkerCounts) GetReady() int64 {
@@ -2176,15 +3171,18 @@ type TaskCounts struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	Declared int64                  `protobuf:"varint,1,opt,name=declared,proto3" json:"declared,omitempty"`
 	// Instances.
-	Running       int64 `protobuf:"varint,2,opt,name=running,proto3" json:"running,omitempty"`
-	Waiting       int64 `protobuf:"varint,3,opt,name=waiting,proto3" json:"waiting,omitempty"`
+	Running int64 `protobuf:"varint,2,opt,name=running,proto3" json:"running,omitempty"`
+	Waiting int64 `protobuf:"varint,3,opt,name=waiting,proto3" json:"waiting,omitempty"`
+	// Of those that wait: instances whose function has ended by itself, and is called
+	// again after a pause.
+	Failing       int64 `protobuf:"varint,4,opt,name=failing,proto3" json:"failing,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *TaskCounts) Reset() {
 	*x = TaskCounts{}
-	mi := &file_rota_v1_rota_proto_msgTypes[33]
+	mi := &file_rota_v1_rota_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2196,7 +3194,7 @@ func (x *TaskCounts) String() string {
 func (*TaskCounts) ProtoMessage() {}
 
 func (x *TaskCounts) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_rota_proto_msgTypes[33]
+	mi := &file_rota_v1_rota_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2209,7 +3207,7 @@ func (x *TaskCounts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskCounts.ProtoReflect.Descriptor instead.
 func (*TaskCounts) Descriptor() ([]byte, []int) {
-	return file_rota_v1_rota_proto_rawDescGZIP(), []int{33}
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *TaskCounts) GetDeclared() int64 {
@@ -2233,19 +3231,28 @@ func (x *TaskCounts) GetWaiting() int64 {
 	return 0
 }
 
+func (x *TaskCounts) GetFailing() int64 {
+	if x != nil {
+		return x.Failing
+	}
+	return 0
+}
+
 type Source struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	Tasks int64                  `protobuf:"varint,2,opt,name=tasks,proto3" json:"tasks,omitempty"`
 	// The last error; empty if the last reading went well.
-	Error         string `protobuf:"bytes,3,opt,name=error,proto3" json:"error,omitempty"`
+	Error string `protobuf:"bytes,3,opt,name=error,proto3" json:"error,omitempty"`
+	// The list that is held; absent if none is.
+	Held          *HeldList `protobuf:"bytes,4,opt,name=held,proto3" json:"held,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Source) Reset() {
 	*x = Source{}
-	mi := &file_rota_v1_rota_proto_msgTypes[34]
+	mi := &file_rota_v1_rota_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2257,7 +3264,7 @@ func (x *Source) String() string {
 func (*Source) ProtoMessage() {}
 
 func (x *Source) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_rota_proto_msgTypes[34]
+	mi := &file_rota_v1_rota_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2270,7 +3277,7 @@ func (x *Source) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Source.ProtoReflect.Descriptor instead.
 func (*Source) Descriptor() ([]byte, []int) {
-	return file_rota_v1_rota_proto_rawDescGZIP(), []int{34}
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *Source) GetName() string {
@@ -2294,6 +3301,175 @@ func (x *Source) GetError() string {
 	return ""
 }
 
+func (x *Source) GetHeld() *HeldList {
+	if x != nil {
+		return x.Held
+	}
+	return nil
+}
+
+// HeldList is a list that is not taken before somebody confirms it, or it has been
+// the same for some time.
+type HeldList struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The tasks that it would remove, of how many.
+	Removes int64                  `protobuf:"varint,1,opt,name=removes,proto3" json:"removes,omitempty"`
+	Of      int64                  `protobuf:"varint,2,opt,name=of,proto3" json:"of,omitempty"`
+	Since   *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=since,proto3" json:"since,omitempty"`
+	// How long it has to be the same to be taken without confirmation; 0 if it never is.
+	WaitMs        int64 `protobuf:"varint,4,opt,name=wait_ms,json=waitMs,proto3" json:"wait_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HeldList) Reset() {
+	*x = HeldList{}
+	mi := &file_rota_v1_rota_proto_msgTypes[44]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HeldList) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HeldList) ProtoMessage() {}
+
+func (x *HeldList) ProtoReflect() protoreflect.Message {
+	mi := &file_rota_v1_rota_proto_msgTypes[44]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HeldList.ProtoReflect.Descriptor instead.
+func (*HeldList) Descriptor() ([]byte, []int) {
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{44}
+}
+
+func (x *HeldList) GetRemoves() int64 {
+	if x != nil {
+		return x.Removes
+	}
+	return 0
+}
+
+func (x *HeldList) GetOf() int64 {
+	if x != nil {
+		return x.Of
+	}
+	return 0
+}
+
+func (x *HeldList) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *HeldList) GetWaitMs() int64 {
+	if x != nil {
+		return x.WaitMs
+	}
+	return 0
+}
+
+type ConfirmListRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The source whose list is held; empty for all of them.
+	Source        string `protobuf:"bytes,1,opt,name=source,proto3" json:"source,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConfirmListRequest) Reset() {
+	*x = ConfirmListRequest{}
+	mi := &file_rota_v1_rota_proto_msgTypes[45]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConfirmListRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConfirmListRequest) ProtoMessage() {}
+
+func (x *ConfirmListRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_rota_v1_rota_proto_msgTypes[45]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConfirmListRequest.ProtoReflect.Descriptor instead.
+func (*ConfirmListRequest) Descriptor() ([]byte, []int) {
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{45}
+}
+
+func (x *ConfirmListRequest) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+type ConfirmListResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The sources whose held lists are taken.
+	Sources       []string `protobuf:"bytes,1,rep,name=sources,proto3" json:"sources,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConfirmListResponse) Reset() {
+	*x = ConfirmListResponse{}
+	mi := &file_rota_v1_rota_proto_msgTypes[46]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConfirmListResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConfirmListResponse) ProtoMessage() {}
+
+func (x *ConfirmListResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_rota_v1_rota_proto_msgTypes[46]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConfirmListResponse.ProtoReflect.Descriptor instead.
+func (*ConfirmListResponse) Descriptor() ([]byte, []int) {
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{46}
+}
+
+func (x *ConfirmListResponse) GetSources() []string {
+	if x != nil {
+		return x.Sources
+	}
+	return nil
+}
+
 type GetPlanRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Answer the whole list; else at most 1,000 moves.
@@ -2310,7 +3486,7 @@ type GetPlanRequest struct {
 
 func (x *GetPlanRequest) Reset() {
 	*x = GetPlanRequest{}
-	mi := &file_rota_v1_rota_proto_msgTypes[35]
+	mi := &file_rota_v1_rota_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2322,7 +3498,7 @@ func (x *GetPlanRequest) String() string {
 func (*GetPlanRequest) ProtoMessage() {}
 
 func (x *GetPlanRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_rota_proto_msgTypes[35]
+	mi := &file_rota_v1_rota_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2335,7 +3511,7 @@ func (x *GetPlanRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPlanRequest.ProtoReflect.Descriptor instead.
 func (*GetPlanRequest) Descriptor() ([]byte, []int) {
-	return file_rota_v1_rota_proto_rawDescGZIP(), []int{35}
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *GetPlanRequest) GetAll() bool {
@@ -2377,7 +3553,7 @@ type Plan struct {
 
 func (x *Plan) Reset() {
 	*x = Plan{}
-	mi := &file_rota_v1_rota_proto_msgTypes[36]
+	mi := &file_rota_v1_rota_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2389,7 +3565,7 @@ func (x *Plan) String() string {
 func (*Plan) ProtoMessage() {}
 
 func (x *Plan) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_rota_proto_msgTypes[36]
+	mi := &file_rota_v1_rota_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2402,7 +3578,7 @@ func (x *Plan) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Plan.ProtoReflect.Descriptor instead.
 func (*Plan) Descriptor() ([]byte, []int) {
-	return file_rota_v1_rota_proto_rawDescGZIP(), []int{36}
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *Plan) GetMoves() []*Move {
@@ -2427,20 +3603,22 @@ func (x *Plan) GetWaiting() []*WaitingInstance {
 }
 
 type Move struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Task          string                 `protobuf:"bytes,1,opt,name=task,proto3" json:"task,omitempty"`
-	Index         int64                  `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"`
-	From          string                 `protobuf:"bytes,3,opt,name=from,proto3" json:"from,omitempty"`
-	To            string                 `protobuf:"bytes,4,opt,name=to,proto3" json:"to,omitempty"`
-	Reason        string                 `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
-	Forced        bool                   `protobuf:"varint,6,opt,name=forced,proto3" json:"forced,omitempty"`
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Task   string                 `protobuf:"bytes,1,opt,name=task,proto3" json:"task,omitempty"`
+	Index  int64                  `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"`
+	From   string                 `protobuf:"bytes,3,opt,name=from,proto3" json:"from,omitempty"`
+	To     string                 `protobuf:"bytes,4,opt,name=to,proto3" json:"to,omitempty"`
+	Reason string                 `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
+	Forced bool                   `protobuf:"varint,6,opt,name=forced,proto3" json:"forced,omitempty"`
+	// The reason to decide by: "was-nowhere", "worker-gone", "over-capacity", ...
+	Code          string `protobuf:"bytes,7,opt,name=code,proto3" json:"code,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Move) Reset() {
 	*x = Move{}
-	mi := &file_rota_v1_rota_proto_msgTypes[37]
+	mi := &file_rota_v1_rota_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2452,7 +3630,7 @@ func (x *Move) String() string {
 func (*Move) ProtoMessage() {}
 
 func (x *Move) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_rota_proto_msgTypes[37]
+	mi := &file_rota_v1_rota_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2465,7 +3643,7 @@ func (x *Move) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Move.ProtoReflect.Descriptor instead.
 func (*Move) Descriptor() ([]byte, []int) {
-	return file_rota_v1_rota_proto_rawDescGZIP(), []int{37}
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *Move) GetTask() string {
@@ -2510,18 +3688,27 @@ func (x *Move) GetForced() bool {
 	return false
 }
 
+func (x *Move) GetCode() string {
+	if x != nil {
+		return x.Code
+	}
+	return ""
+}
+
 type WaitingInstance struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Task          string                 `protobuf:"bytes,1,opt,name=task,proto3" json:"task,omitempty"`
-	Index         int64                  `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"`
-	Reason        string                 `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Task   string                 `protobuf:"bytes,1,opt,name=task,proto3" json:"task,omitempty"`
+	Index  int64                  `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"`
+	Reason string                 `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	// The reason to decide by: "no-place", "gang-waits", "braked", "stays-for-now".
+	Code          string `protobuf:"bytes,4,opt,name=code,proto3" json:"code,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *WaitingInstance) Reset() {
 	*x = WaitingInstance{}
-	mi := &file_rota_v1_rota_proto_msgTypes[38]
+	mi := &file_rota_v1_rota_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2533,7 +3720,7 @@ func (x *WaitingInstance) String() string {
 func (*WaitingInstance) ProtoMessage() {}
 
 func (x *WaitingInstance) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_rota_proto_msgTypes[38]
+	mi := &file_rota_v1_rota_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2546,7 +3733,7 @@ func (x *WaitingInstance) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitingInstance.ProtoReflect.Descriptor instead.
 func (*WaitingInstance) Descriptor() ([]byte, []int) {
-	return file_rota_v1_rota_proto_rawDescGZIP(), []int{38}
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *WaitingInstance) GetTask() string {
@@ -2570,6 +3757,13 @@ func (x *WaitingInstance) GetReason() string {
 	return ""
 }
 
+func (x *WaitingInstance) GetCode() string {
+	if x != nil {
+		return x.Code
+	}
+	return ""
+}
+
 type PlanSummary struct {
 	state           protoimpl.MessageState `protogen:"open.v1"`
 	Moves           int64                  `protobuf:"varint,1,opt,name=moves,proto3" json:"moves,omitempty"`
@@ -2586,7 +3780,7 @@ type PlanSummary struct {
 
 func (x *PlanSummary) Reset() {
 	*x = PlanSummary{}
-	mi := &file_rota_v1_rota_proto_msgTypes[39]
+	mi := &file_rota_v1_rota_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2598,7 +3792,7 @@ func (x *PlanSummary) String() string {
 func (*PlanSummary) ProtoMessage() {}
 
 func (x *PlanSummary) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_rota_proto_msgTypes[39]
+	mi := &file_rota_v1_rota_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2611,7 +3805,7 @@ func (x *PlanSummary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlanSummary.ProtoReflect.Descriptor instead.
 func (*PlanSummary) Descriptor() ([]byte, []int) {
-	return file_rota_v1_rota_proto_rawDescGZIP(), []int{39}
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *PlanSummary) GetMoves() int64 {
@@ -2679,7 +3873,7 @@ type NotifyScheduleRequest struct {
 
 func (x *NotifyScheduleRequest) Reset() {
 	*x = NotifyScheduleRequest{}
-	mi := &file_rota_v1_rota_proto_msgTypes[40]
+	mi := &file_rota_v1_rota_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2691,7 +3885,7 @@ func (x *NotifyScheduleRequest) String() string {
 func (*NotifyScheduleRequest) ProtoMessage() {}
 
 func (x *NotifyScheduleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_rota_proto_msgTypes[40]
+	mi := &file_rota_v1_rota_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2704,7 +3898,7 @@ func (x *NotifyScheduleRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NotifyScheduleRequest.ProtoReflect.Descriptor instead.
 func (*NotifyScheduleRequest) Descriptor() ([]byte, []int) {
-	return file_rota_v1_rota_proto_rawDescGZIP(), []int{40}
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *NotifyScheduleRequest) GetReason() string {
@@ -2722,7 +3916,7 @@ type NotifyScheduleResponse struct {
 
 func (x *NotifyScheduleResponse) Reset() {
 	*x = NotifyScheduleResponse{}
-	mi := &file_rota_v1_rota_proto_msgTypes[41]
+	mi := &file_rota_v1_rota_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2734,7 +3928,7 @@ func (x *NotifyScheduleResponse) String() string {
 func (*NotifyScheduleResponse) ProtoMessage() {}
 
 func (x *NotifyScheduleResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_rota_proto_msgTypes[41]
+	mi := &file_rota_v1_rota_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2747,7 +3941,7 @@ func (x *NotifyScheduleResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NotifyScheduleResponse.ProtoReflect.Descriptor instead.
 func (*NotifyScheduleResponse) Descriptor() ([]byte, []int) {
-	return file_rota_v1_rota_proto_rawDescGZIP(), []int{41}
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{53}
 }
 
 var File_rota_v1_rota_proto protoreflect.FileDescriptor
@@ -2812,12 +4006,21 @@ const file_rota_v1_rota_proto_rawDesc = "" +
 	"\x06weight\x18\x04 \x01(\x01R\x06weight\x12\x1a\n" +
 	"\bpriority\x18\x05 \x01(\x01R\bpriority\x12\x12\n" +
 	"\x04kind\x18\x06 \x01(\tR\x04kind\x12/\n" +
-	"\tinstances\x18\a \x03(\v2\x11.rota.v1.InstanceR\tinstances\"\x82\x01\n" +
+	"\tinstances\x18\a \x03(\v2\x11.rota.v1.InstanceR\tinstances\"\xae\x01\n" +
 	"\n" +
 	"TaskDetail\x12+\n" +
 	"\x04task\x18\x01 \x01(\v2\x17.rota.v1.TaskDefinitionR\x04task\x12\x16\n" +
 	"\x06source\x18\x02 \x01(\tR\x06source\x12/\n" +
-	"\tinstances\x18\x03 \x03(\v2\x11.rota.v1.InstanceR\tinstances\"\xaf\x01\n" +
+	"\tinstances\x18\x03 \x03(\v2\x11.rota.v1.InstanceR\tinstances\x12*\n" +
+	"\asuspect\x18\x04 \x01(\v2\x10.rota.v1.SuspectR\asuspect\"\x97\x01\n" +
+	"\aSuspect\x12\x12\n" +
+	"\x04task\x18\x01 \x01(\tR\x04task\x12\x14\n" +
+	"\x05state\x18\x02 \x01(\tR\x05state\x12\x16\n" +
+	"\x06deaths\x18\x03 \x01(\x03R\x06deaths\x12\x18\n" +
+	"\aworkers\x18\x04 \x03(\tR\aworkers\x120\n" +
+	"\x05since\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\"$\n" +
+	"\x12ReleaseTaskRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\"\xf2\x01\n" +
 	"\x10ListTasksRequest\x12\x14\n" +
 	"\x05group\x18\x01 \x01(\tR\x05group\x12\x16\n" +
 	"\x06worker\x18\x02 \x01(\tR\x06worker\x12\x14\n" +
@@ -2825,10 +4028,14 @@ const file_rota_v1_rota_proto_rawDesc = "" +
 	"\tid_prefix\x18\x04 \x01(\tR\bidPrefix\x12\x1b\n" +
 	"\tpage_size\x18\x05 \x01(\x03R\bpageSize\x12\x1d\n" +
 	"\n" +
-	"page_token\x18\x06 \x01(\tR\tpageToken\"`\n" +
+	"page_token\x18\x06 \x01(\tR\tpageToken\x12\x12\n" +
+	"\x04kind\x18\a \x01(\tR\x04kind\x12\x12\n" +
+	"\x04text\x18\b \x01(\tR\x04text\x12\x19\n" +
+	"\border_by\x18\t \x01(\tR\aorderBy\"v\n" +
 	"\x11ListTasksResponse\x12#\n" +
 	"\x05tasks\x18\x01 \x03(\v2\r.rota.v1.TaskR\x05tasks\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\" \n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12\x14\n" +
+	"\x05total\x18\x03 \x01(\x03R\x05total\" \n" +
 	"\x0eGetTaskRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\"[\n" +
 	"\x11ApplyTasksRequest\x12-\n" +
@@ -2847,19 +4054,61 @@ const file_rota_v1_rota_proto_rawDesc = "" +
 	"\x02id\x18\x01 \x01(\tR\x02id\"Q\n" +
 	"\vWhyResponse\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x122\n" +
-	"\tinstances\x18\x02 \x03(\v2\x14.rota.v1.WhyInstanceR\tinstances\"\x84\x01\n" +
+	"\tinstances\x18\x02 \x03(\v2\x14.rota.v1.WhyInstanceR\tinstances\"\xd4\x01\n" +
 	"\vWhyInstance\x12-\n" +
 	"\binstance\x18\x01 \x01(\v2\x11.rota.v1.InstanceR\binstance\x12\x18\n" +
 	"\areasons\x18\x02 \x03(\tR\areasons\x12,\n" +
-	"\aworkers\x18\x03 \x03(\v2\x12.rota.v1.WhyWorkerR\aworkers\"O\n" +
+	"\aworkers\x18\x03 \x03(\v2\x12.rota.v1.WhyWorkerR\aworkers\x12&\n" +
+	"\x05moves\x18\x04 \x03(\v2\x10.rota.v1.WhyMoveR\x05moves\x12&\n" +
+	"\x05pools\x18\x05 \x03(\v2\x10.rota.v1.WhyPoolR\x05pools\"\x95\x01\n" +
+	"\aWhyMove\x12.\n" +
+	"\x04time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x12\n" +
+	"\x04from\x18\x02 \x01(\tR\x04from\x12\x0e\n" +
+	"\x02to\x18\x03 \x01(\tR\x02to\x12\x16\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\x12\x1e\n" +
+	"\n" +
+	"generation\x18\x05 \x01(\x04R\n" +
+	"generation\"K\n" +
+	"\aWhyPool\x12\x12\n" +
+	"\x04pool\x18\x01 \x01(\tR\x04pool\x12\x14\n" +
+	"\x05helps\x18\x02 \x01(\bR\x05helps\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\"\xb1\x01\n" +
 	"\tWhyWorker\x12\x16\n" +
 	"\x06worker\x18\x01 \x01(\tR\x06worker\x12\x12\n" +
 	"\x04fits\x18\x02 \x01(\bR\x04fits\x12\x16\n" +
-	"\x06reason\x18\x03 \x01(\tR\x06reason\"\x13\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x12\n" +
+	"\x04code\x18\x04 \x01(\tR\x04code\x12\x12\n" +
+	"\x04name\x18\x05 \x01(\tR\x04name\x12\x12\n" +
+	"\x04need\x18\x06 \x01(\x01R\x04need\x12\x12\n" +
+	"\x04left\x18\a \x01(\x01R\x04left\x12\x10\n" +
+	"\x03has\x18\b \x01(\x01R\x03has\"\xe2\x01\n" +
+	"\x13ReadTaskLogsRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x19\n" +
+	"\x05index\x18\x02 \x01(\x03H\x00R\x05index\x88\x01\x01\x12\x1a\n" +
+	"\bprevious\x18\x03 \x01(\bR\bprevious\x12\x17\n" +
+	"\x04tail\x18\x04 \x01(\x03H\x01R\x04tail\x88\x01\x01\x12\x16\n" +
+	"\x06follow\x18\x05 \x01(\bR\x06follow\x12\x10\n" +
+	"\x03log\x18\x06 \x01(\tR\x03log\x12\x16\n" +
+	"\x06offset\x18\a \x01(\x03R\x06offset\x12\x16\n" +
+	"\x06worker\x18\b \x01(\tR\x06workerB\b\n" +
+	"\x06_indexB\a\n" +
+	"\x05_tail\"\xf1\x01\n" +
+	"\aTaskLog\x12\x16\n" +
+	"\x06worker\x18\x01 \x01(\tR\x06worker\x12\x10\n" +
+	"\x03log\x18\x02 \x01(\tR\x03log\x12\x1e\n" +
+	"\n" +
+	"generation\x18\x03 \x01(\x04R\n" +
+	"generation\x12\x10\n" +
+	"\x03run\x18\x04 \x01(\x04R\x03run\x12\x16\n" +
+	"\x06stream\x18\x05 \x01(\tR\x06stream\x12\x16\n" +
+	"\x06offset\x18\x06 \x01(\x03R\x06offset\x12\x16\n" +
+	"\x06missed\x18\a \x01(\x03R\x06missed\x12.\n" +
+	"\x04time\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x12\n" +
+	"\x04data\x18\t \x01(\fR\x04data\"\x13\n" +
 	"\x11WatchTasksRequest\"B\n" +
 	"\tTaskEvent\x12\x12\n" +
 	"\x04type\x18\x01 \x01(\tR\x04type\x12!\n" +
-	"\x04task\x18\x02 \x01(\v2\r.rota.v1.TaskR\x04task\"\xd7\x04\n" +
+	"\x04task\x18\x02 \x01(\v2\r.rota.v1.TaskR\x04task\"\xdc\x05\n" +
 	"\x06Worker\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12 \n" +
 	"\vincarnation\x18\x02 \x01(\tR\vincarnation\x12\x10\n" +
@@ -2877,16 +4126,28 @@ const file_rota_v1_rota_proto_rawDesc = "" +
 	"\tmax_tasks\x18\r \x01(\x03R\bmaxTasks\x12\x1a\n" +
 	"\bstrength\x18\x0e \x01(\x01R\bstrength\x12\x18\n" +
 	"\aversion\x18\x0f \x01(\tR\aversion\x12\x1c\n" +
-	"\tscheduler\x18\x10 \x01(\tR\tscheduler\x1a9\n" +
+	"\tscheduler\x18\x10 \x01(\tR\tscheduler\x12)\n" +
+	"\x0eclock_ahead_ms\x18\x11 \x01(\x03H\x00R\fclockAheadMs\x88\x01\x01\x12E\n" +
+	"\x10certificate_ends\x18\x12 \x01(\v2\x1a.google.protobuf.TimestampR\x0fcertificateEnds\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a;\n" +
 	"\rCapacityEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x01R\x05value:\x028\x01\"\x14\n" +
-	"\x12ListWorkersRequest\"@\n" +
+	"\x05value\x18\x02 \x01(\x01R\x05value:\x028\x01B\x11\n" +
+	"\x0f_clock_ahead_ms\"\xa9\x01\n" +
+	"\x12ListWorkersRequest\x12\x12\n" +
+	"\x04text\x18\x01 \x01(\tR\x04text\x12\x14\n" +
+	"\x05state\x18\x02 \x01(\tR\x05state\x12\x12\n" +
+	"\x04zone\x18\x03 \x01(\tR\x04zone\x12\x1b\n" +
+	"\tpage_size\x18\x04 \x01(\x03R\bpageSize\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\x05 \x01(\tR\tpageToken\x12\x19\n" +
+	"\border_by\x18\x06 \x01(\tR\aorderBy\"~\n" +
 	"\x13ListWorkersResponse\x12)\n" +
-	"\aworkers\x18\x01 \x03(\v2\x0f.rota.v1.WorkerR\aworkers\"&\n" +
+	"\aworkers\x18\x01 \x03(\v2\x0f.rota.v1.WorkerR\aworkers\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12\x14\n" +
+	"\x05total\x18\x03 \x01(\x03R\x05total\"&\n" +
 	"\x10GetWorkerRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\"#\n" +
 	"\rWorkerRequest\x12\x12\n" +
@@ -2901,7 +4162,7 @@ const file_rota_v1_rota_proto_rawDesc = "" +
 	"\vWorkerEvent\x12\x12\n" +
 	"\x04type\x18\x01 \x01(\tR\x04type\x12'\n" +
 	"\x06worker\x18\x02 \x01(\v2\x0f.rota.v1.WorkerR\x06worker\"\x12\n" +
-	"\x10GetStatusRequest\"\xa4\x03\n" +
+	"\x10GetStatusRequest\"\x85\x05\n" +
 	"\x06Status\x12\x16\n" +
 	"\x06leader\x18\x01 \x01(\tR\x06leader\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x03R\x05epoch\x122\n" +
@@ -2918,7 +4179,34 @@ const file_rota_v1_rota_proto_rawDesc = "" +
 	" \x01(\bR\abarrier\x12\x16\n" +
 	"\x06moving\x18\v \x01(\x03R\x06moving\x12\x15\n" +
 	"\x06age_ms\x18\f \x01(\x03R\x05ageMs\x12\x14\n" +
-	"\x05stale\x18\r \x01(\bR\x05stale\"_\n" +
+	"\x05stale\x18\r \x01(\bR\x05stale\x12*\n" +
+	"\x05store\x18\x0e \x03(\v2\x14.rota.v1.StoreMemberR\x05store\x12,\n" +
+	"\x06unread\x18\x0f \x03(\v2\x14.rota.v1.UnreadValueR\x06unread\x12,\n" +
+	"\bsuspects\x18\x10 \x03(\v2\x10.rota.v1.SuspectR\bsuspects\x12.\n" +
+	"\x04time\x18\x11 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12'\n" +
+	"\x06caller\x18\x12 \x01(\v2\x0f.rota.v1.CallerR\x06caller\"t\n" +
+	"\x06Caller\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
+	"\x04role\x18\x02 \x01(\tR\x04role\x12.\n" +
+	"\x04ends\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x04ends\x12\x12\n" +
+	"\x04kind\x18\x04 \x01(\tR\x04kind\"\x8b\x02\n" +
+	"\vStoreMember\x12\x1a\n" +
+	"\bendpoint\x18\x01 \x01(\tR\bendpoint\x12\x14\n" +
+	"\x05error\x18\x02 \x01(\tR\x05error\x12\x18\n" +
+	"\aversion\x18\x03 \x01(\tR\aversion\x12\x19\n" +
+	"\bdb_bytes\x18\x04 \x01(\x03R\adbBytes\x12%\n" +
+	"\x0fdb_in_use_bytes\x18\x05 \x01(\x03R\fdbInUseBytes\x12\x1f\n" +
+	"\vquota_bytes\x18\x06 \x01(\x03R\n" +
+	"quotaBytes\x12\x16\n" +
+	"\x06leader\x18\a \x01(\bR\x06leader\x12\x1d\n" +
+	"\n" +
+	"latency_ms\x18\b \x01(\x01R\tlatencyMs\x12\x16\n" +
+	"\x06alarms\x18\t \x03(\tR\x06alarms\"e\n" +
+	"\vUnreadValue\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x1a\n" +
+	"\brevision\x18\x02 \x01(\x03R\brevision\x12\x14\n" +
+	"\x05error\x18\x03 \x01(\tR\x05error\x12\x12\n" +
+	"\x04lost\x18\x04 \x01(\bR\x04lost\"_\n" +
 	"\tScheduler\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04grpc\x18\x02 \x01(\tR\x04grpc\x12\x12\n" +
@@ -2927,16 +4215,27 @@ const file_rota_v1_rota_proto_rawDesc = "" +
 	"\fWorkerCounts\x12\x14\n" +
 	"\x05ready\x18\x01 \x01(\x03R\x05ready\x12\x1a\n" +
 	"\bdraining\x18\x02 \x01(\x03R\bdraining\x12\x12\n" +
-	"\x04lost\x18\x03 \x01(\x03R\x04lost\"\\\n" +
+	"\x04lost\x18\x03 \x01(\x03R\x04lost\"v\n" +
 	"\n" +
 	"TaskCounts\x12\x1a\n" +
 	"\bdeclared\x18\x01 \x01(\x03R\bdeclared\x12\x18\n" +
 	"\arunning\x18\x02 \x01(\x03R\arunning\x12\x18\n" +
-	"\awaiting\x18\x03 \x01(\x03R\awaiting\"H\n" +
+	"\awaiting\x18\x03 \x01(\x03R\awaiting\x12\x18\n" +
+	"\afailing\x18\x04 \x01(\x03R\afailing\"o\n" +
 	"\x06Source\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05tasks\x18\x02 \x01(\x03R\x05tasks\x12\x14\n" +
-	"\x05error\x18\x03 \x01(\tR\x05error\"\x7f\n" +
+	"\x05error\x18\x03 \x01(\tR\x05error\x12%\n" +
+	"\x04held\x18\x04 \x01(\v2\x11.rota.v1.HeldListR\x04held\"\x7f\n" +
+	"\bHeldList\x12\x18\n" +
+	"\aremoves\x18\x01 \x01(\x03R\aremoves\x12\x0e\n" +
+	"\x02of\x18\x02 \x01(\x03R\x02of\x120\n" +
+	"\x05since\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12\x17\n" +
+	"\await_ms\x18\x04 \x01(\x03R\x06waitMs\",\n" +
+	"\x12ConfirmListRequest\x12\x16\n" +
+	"\x06source\x18\x01 \x01(\tR\x06source\"/\n" +
+	"\x13ConfirmListResponse\x12\x18\n" +
+	"\asources\x18\x01 \x03(\tR\asources\"\x7f\n" +
 	"\x0eGetPlanRequest\x12\x10\n" +
 	"\x03all\x18\x01 \x01(\bR\x03all\x12\x18\n" +
 	"\awithout\x18\x02 \x03(\tR\awithout\x12\x12\n" +
@@ -2945,18 +4244,20 @@ const file_rota_v1_rota_proto_rawDesc = "" +
 	"\x04Plan\x12#\n" +
 	"\x05moves\x18\x01 \x03(\v2\r.rota.v1.MoveR\x05moves\x12.\n" +
 	"\asummary\x18\x02 \x01(\v2\x14.rota.v1.PlanSummaryR\asummary\x122\n" +
-	"\awaiting\x18\x03 \x03(\v2\x18.rota.v1.WaitingInstanceR\awaiting\"\x84\x01\n" +
+	"\awaiting\x18\x03 \x03(\v2\x18.rota.v1.WaitingInstanceR\awaiting\"\x98\x01\n" +
 	"\x04Move\x12\x12\n" +
 	"\x04task\x18\x01 \x01(\tR\x04task\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\x03R\x05index\x12\x12\n" +
 	"\x04from\x18\x03 \x01(\tR\x04from\x12\x0e\n" +
 	"\x02to\x18\x04 \x01(\tR\x02to\x12\x16\n" +
 	"\x06reason\x18\x05 \x01(\tR\x06reason\x12\x16\n" +
-	"\x06forced\x18\x06 \x01(\bR\x06forced\"S\n" +
+	"\x06forced\x18\x06 \x01(\bR\x06forced\x12\x12\n" +
+	"\x04code\x18\a \x01(\tR\x04code\"g\n" +
 	"\x0fWaitingInstance\x12\x12\n" +
 	"\x04task\x18\x01 \x01(\tR\x04task\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\x03R\x05index\x12\x16\n" +
-	"\x06reason\x18\x03 \x01(\tR\x06reason\"\xf3\x01\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x12\n" +
+	"\x04code\x18\x04 \x01(\tR\x04code\"\xf3\x01\n" +
 	"\vPlanSummary\x12\x14\n" +
 	"\x05moves\x18\x01 \x01(\x03R\x05moves\x12\x16\n" +
 	"\x06forced\x18\x02 \x01(\x03R\x06forced\x12\x16\n" +
@@ -2968,16 +4269,18 @@ const file_rota_v1_rota_proto_rawDesc = "" +
 	"\x0fimbalance_after\x18\b \x01(\x01R\x0eimbalanceAfter\"/\n" +
 	"\x15NotifyScheduleRequest\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\"\x18\n" +
-	"\x16NotifyScheduleResponse2\x87\x03\n" +
+	"\x16NotifyScheduleResponse2\x8a\x04\n" +
 	"\x05Tasks\x12B\n" +
 	"\tListTasks\x12\x19.rota.v1.ListTasksRequest\x1a\x1a.rota.v1.ListTasksResponse\x127\n" +
 	"\aGetTask\x12\x17.rota.v1.GetTaskRequest\x1a\x13.rota.v1.TaskDetail\x12E\n" +
 	"\n" +
 	"ApplyTasks\x12\x1a.rota.v1.ApplyTasksRequest\x1a\x1b.rota.v1.ApplyTasksResponse\x12H\n" +
-	"\vDeleteTasks\x12\x1b.rota.v1.DeleteTasksRequest\x1a\x1c.rota.v1.DeleteTasksResponse\x120\n" +
+	"\vDeleteTasks\x12\x1b.rota.v1.DeleteTasksRequest\x1a\x1c.rota.v1.DeleteTasksResponse\x12?\n" +
+	"\vReleaseTask\x12\x1b.rota.v1.ReleaseTaskRequest\x1a\x13.rota.v1.TaskDetail\x120\n" +
 	"\x03Why\x12\x13.rota.v1.WhyRequest\x1a\x14.rota.v1.WhyResponse\x12>\n" +
 	"\n" +
-	"WatchTasks\x12\x1a.rota.v1.WatchTasksRequest\x1a\x12.rota.v1.TaskEvent0\x012\xbf\x03\n" +
+	"WatchTasks\x12\x1a.rota.v1.WatchTasksRequest\x1a\x12.rota.v1.TaskEvent0\x01\x12@\n" +
+	"\fReadTaskLogs\x12\x1c.rota.v1.ReadTaskLogsRequest\x1a\x10.rota.v1.TaskLog0\x012\xbf\x03\n" +
 	"\aWorkers\x12H\n" +
 	"\vListWorkers\x12\x1b.rota.v1.ListWorkersRequest\x1a\x1c.rota.v1.ListWorkersResponse\x127\n" +
 	"\tGetWorker\x12\x19.rota.v1.GetWorkerRequest\x1a\x0f.rota.v1.Worker\x127\n" +
@@ -2985,11 +4288,12 @@ const file_rota_v1_rota_proto_rawDesc = "" +
 	"\vDrainWorker\x12\x16.rota.v1.WorkerRequest\x1a\x0f.rota.v1.Worker\x128\n" +
 	"\rUndrainWorker\x12\x16.rota.v1.WorkerRequest\x1a\x0f.rota.v1.Worker\x12@\n" +
 	"\fGetStoppable\x12\x1c.rota.v1.GetStoppableRequest\x1a\x12.rota.v1.Stoppable\x12D\n" +
-	"\fWatchWorkers\x12\x1c.rota.v1.WatchWorkersRequest\x1a\x14.rota.v1.WorkerEvent0\x012\xc8\x01\n" +
+	"\fWatchWorkers\x12\x1c.rota.v1.WatchWorkersRequest\x1a\x14.rota.v1.WorkerEvent0\x012\x92\x02\n" +
 	"\aCluster\x127\n" +
 	"\tGetStatus\x12\x19.rota.v1.GetStatusRequest\x1a\x0f.rota.v1.Status\x121\n" +
 	"\aGetPlan\x12\x17.rota.v1.GetPlanRequest\x1a\r.rota.v1.Plan\x12Q\n" +
-	"\x0eNotifySchedule\x12\x1e.rota.v1.NotifyScheduleRequest\x1a\x1f.rota.v1.NotifyScheduleResponseB1Z/github.com/rota-project/rota/api/rota/v1;rotav1b\x06proto3"
+	"\x0eNotifySchedule\x12\x1e.rota.v1.NotifyScheduleRequest\x1a\x1f.rota.v1.NotifyScheduleResponse\x12H\n" +
+	"\vConfirmList\x12\x1b.rota.v1.ConfirmListRequest\x1a\x1c.rota.v1.ConfirmListResponseB1Z/github.com/rota-project/rota/api/rota/v1;rotav1b\x06proto3"
 
 var (
 	file_rota_v1_rota_proto_rawDescOnce sync.Once
@@ -3003,7 +4307,7 @@ func file_rota_v1_rota_proto_rawDescGZIP() []byte {
 	return file_rota_v1_rota_proto_rawDescData
 }
 
-var file_rota_v1_rota_proto_msgTypes = make([]protoimpl.MessageInfo, 46)
+var file_rota_v1_rota_proto_msgTypes = make([]protoimpl.MessageInfo, 58)
 var file_rota_v1_rota_proto_goTypes = []any{
 	(*TaskDefinition)(nil),         // 0: rota.v1.TaskDefinition
 	(*Preference)(nil),             // 1: rota.v1.Preference
@@ -3012,112 +4316,145 @@ var file_rota_v1_rota_proto_goTypes = []any{
 	(*Instance)(nil),               // 4: rota.v1.Instance
 	(*Task)(nil),                   // 5: rota.v1.Task
 	(*TaskDetail)(nil),             // 6: rota.v1.TaskDetail
-	(*ListTasksRequest)(nil),       // 7: rota.v1.ListTasksRequest
-	(*ListTasksResponse)(nil),      // 8: rota.v1.ListTasksResponse
-	(*GetTaskRequest)(nil),         // 9: rota.v1.GetTaskRequest
-	(*ApplyTasksRequest)(nil),      // 10: rota.v1.ApplyTasksRequest
-	(*ApplyTasksResponse)(nil),     // 11: rota.v1.ApplyTasksResponse
-	(*DeleteTasksRequest)(nil),     // 12: rota.v1.DeleteTasksRequest
-	(*DeleteTasksResponse)(nil),    // 13: rota.v1.DeleteTasksResponse
-	(*WhyRequest)(nil),             // 14: rota.v1.WhyRequest
-	(*WhyResponse)(nil),            // 15: rota.v1.WhyResponse
-	(*WhyInstance)(nil),            // 16: rota.v1.WhyInstance
-	(*WhyWorker)(nil),              // 17: rota.v1.WhyWorker
-	(*WatchTasksRequest)(nil),      // 18: rota.v1.WatchTasksRequest
-	(*TaskEvent)(nil),              // 19: rota.v1.TaskEvent
-	(*Worker)(nil),                 // 20: rota.v1.Worker
-	(*ListWorkersRequest)(nil),     // 21: rota.v1.ListWorkersRequest
-	(*ListWorkersResponse)(nil),    // 22: rota.v1.ListWorkersResponse
-	(*GetWorkerRequest)(nil),       // 23: rota.v1.GetWorkerRequest
-	(*WorkerRequest)(nil),          // 24: rota.v1.WorkerRequest
-	(*GetStoppableRequest)(nil),    // 25: rota.v1.GetStoppableRequest
-	(*Stoppable)(nil),              // 26: rota.v1.Stoppable
-	(*WatchWorkersRequest)(nil),    // 27: rota.v1.WatchWorkersRequest
-	(*WorkerEvent)(nil),            // 28: rota.v1.WorkerEvent
-	(*GetStatusRequest)(nil),       // 29: rota.v1.GetStatusRequest
-	(*Status)(nil),                 // 30: rota.v1.Status
-	(*Scheduler)(nil),              // 31: rota.v1.Scheduler
-	(*WorkerCounts)(nil),           // 32: rota.v1.WorkerCounts
-	(*TaskCounts)(nil),             // 33: rota.v1.TaskCounts
-	(*Source)(nil),                 // 34: rota.v1.Source
-	(*GetPlanRequest)(nil),         // 35: rota.v1.GetPlanRequest
-	(*Plan)(nil),                   // 36: rota.v1.Plan
-	(*Move)(nil),                   // 37: rota.v1.Move
-	(*WaitingInstance)(nil),        // 38: rota.v1.WaitingInstance
-	(*PlanSummary)(nil),            // 39: rota.v1.PlanSummary
-	(*NotifyScheduleRequest)(nil),  // 40: rota.v1.NotifyScheduleRequest
-	(*NotifyScheduleResponse)(nil), // 41: rota.v1.NotifyScheduleResponse
-	nil,                            // 42: rota.v1.TaskDefinition.ResourcesEntry
-	nil,                            // 43: rota.v1.Spread.SharesEntry
-	nil,                            // 44: rota.v1.Worker.LabelsEntry
-	nil,                            // 45: rota.v1.Worker.CapacityEntry
-	(*timestamppb.Timestamp)(nil),  // 46: google.protobuf.Timestamp
+	(*Suspect)(nil),                // 7: rota.v1.Suspect
+	(*ReleaseTaskRequest)(nil),     // 8: rota.v1.ReleaseTaskRequest
+	(*ListTasksRequest)(nil),       // 9: rota.v1.ListTasksRequest
+	(*ListTasksResponse)(nil),      // 10: rota.v1.ListTasksResponse
+	(*GetTaskRequest)(nil),         // 11: rota.v1.GetTaskRequest
+	(*ApplyTasksRequest)(nil),      // 12: rota.v1.ApplyTasksRequest
+	(*ApplyTasksResponse)(nil),     // 13: rota.v1.ApplyTasksResponse
+	(*DeleteTasksRequest)(nil),     // 14: rota.v1.DeleteTasksRequest
+	(*DeleteTasksResponse)(nil),    // 15: rota.v1.DeleteTasksResponse
+	(*WhyRequest)(nil),             // 16: rota.v1.WhyRequest
+	(*WhyResponse)(nil),            // 17: rota.v1.WhyResponse
+	(*WhyInstance)(nil),            // 18: rota.v1.WhyInstance
+	(*WhyMove)(nil),                // 19: rota.v1.WhyMove
+	(*WhyPool)(nil),                // 20: rota.v1.WhyPool
+	(*WhyWorker)(nil),              // 21: rota.v1.WhyWorker
+	(*ReadTaskLogsRequest)(nil),    // 22: rota.v1.ReadTaskLogsRequest
+	(*TaskLog)(nil),                // 23: rota.v1.TaskLog
+	(*WatchTasksRequest)(nil),      // 24: rota.v1.WatchTasksRequest
+	(*TaskEvent)(nil),              // 25: rota.v1.TaskEvent
+	(*Worker)(nil),                 // 26: rota.v1.Worker
+	(*ListWorkersRequest)(nil),     // 27: rota.v1.ListWorkersRequest
+	(*ListWorkersResponse)(nil),    // 28: rota.v1.ListWorkersResponse
+	(*GetWorkerRequest)(nil),       // 29: rota.v1.GetWorkerRequest
+	(*WorkerRequest)(nil),          // 30: rota.v1.WorkerRequest
+	(*GetStoppableRequest)(nil),    // 31: rota.v1.GetStoppableRequest
+	(*Stoppable)(nil),              // 32: rota.v1.Stoppable
+	(*WatchWorkersRequest)(nil),    // 33: rota.v1.WatchWorkersRequest
+	(*WorkerEvent)(nil),            // 34: rota.v1.WorkerEvent
+	(*GetStatusRequest)(nil),       // 35: rota.v1.GetStatusRequest
+	(*Status)(nil),                 // 36: rota.v1.Status
+	(*Caller)(nil),                 // 37: rota.v1.Caller
+	(*StoreMember)(nil),            // 38: rota.v1.StoreMember
+	(*UnreadValue)(nil),            // 39: rota.v1.UnreadValue
+	(*Scheduler)(nil),              // 40: rota.v1.Scheduler
+	(*WorkerCounts)(nil),           // 41: rota.v1.WorkerCounts
+	(*TaskCounts)(nil),             // 42: rota.v1.TaskCounts
+	(*Source)(nil),                 // 43: rota.v1.Source
+	(*HeldList)(nil),               // 44: rota.v1.HeldList
+	(*ConfirmListRequest)(nil),     // 45: rota.v1.ConfirmListRequest
+	(*ConfirmListResponse)(nil),    // 46: rota.v1.ConfirmListResponse
+	(*GetPlanRequest)(nil),         // 47: rota.v1.GetPlanRequest
+	(*Plan)(nil),                   // 48: rota.v1.Plan
+	(*Move)(nil),                   // 49: rota.v1.Move
+	(*WaitingInstance)(nil),        // 50: rota.v1.WaitingInstance
+	(*PlanSummary)(nil),            // 51: rota.v1.PlanSummary
+	(*NotifyScheduleRequest)(nil),  // 52: rota.v1.NotifyScheduleRequest
+	(*NotifyScheduleResponse)(nil), // 53: rota.v1.NotifyScheduleResponse
+	nil,                            // 54: rota.v1.TaskDefinition.ResourcesEntry
+	nil,                            // 55: rota.v1.Spread.SharesEntry
+	nil,                            // 56: rota.v1.Worker.LabelsEntry
+	nil,                            // 57: rota.v1.Worker.CapacityEntry
+	(*timestamppb.Timestamp)(nil),  // 58: google.protobuf.Timestamp
 }
 var file_rota_v1_rota_proto_depIdxs = []int32{
-	42, // 0: rota.v1.TaskDefinition.resources:type_name -> rota.v1.TaskDefinition.ResourcesEntry
+	54, // 0: rota.v1.TaskDefinition.resources:type_name -> rota.v1.TaskDefinition.ResourcesEntry
 	1,  // 1: rota.v1.TaskDefinition.prefer:type_name -> rota.v1.Preference
 	2,  // 2: rota.v1.TaskDefinition.affinity:type_name -> rota.v1.Affinity
 	3,  // 3: rota.v1.TaskDefinition.spread:type_name -> rota.v1.Spread
-	43, // 4: rota.v1.Spread.shares:type_name -> rota.v1.Spread.SharesEntry
-	46, // 5: rota.v1.Instance.since:type_name -> google.protobuf.Timestamp
+	55, // 4: rota.v1.Spread.shares:type_name -> rota.v1.Spread.SharesEntry
+	58, // 5: rota.v1.Instance.since:type_name -> google.protobuf.Timestamp
 	4,  // 6: rota.v1.Task.instances:type_name -> rota.v1.Instance
 	0,  // 7: rota.v1.TaskDetail.task:type_name -> rota.v1.TaskDefinition
 	4,  // 8: rota.v1.TaskDetail.instances:type_name -> rota.v1.Instance
-	5,  // 9: rota.v1.ListTasksResponse.tasks:type_name -> rota.v1.Task
-	0,  // 10: rota.v1.ApplyTasksRequest.tasks:type_name -> rota.v1.TaskDefinition
-	16, // 11: rota.v1.WhyResponse.instances:type_name -> rota.v1.WhyInstance
-	4,  // 12: rota.v1.WhyInstance.instance:type_name -> rota.v1.Instance
-	17, // 13: rota.v1.WhyInstance.workers:type_name -> rota.v1.WhyWorker
-	5,  // 14: rota.v1.TaskEvent.task:type_name -> rota.v1.Task
-	44, // 15: rota.v1.Worker.labels:type_name -> rota.v1.Worker.LabelsEntry
-	45, // 16: rota.v1.Worker.capacity:type_name -> rota.v1.Worker.CapacityEntry
-	20, // 17: rota.v1.ListWorkersResponse.workers:type_name -> rota.v1.Worker
-	20, // 18: rota.v1.WorkerEvent.worker:type_name -> rota.v1.Worker
-	31, // 19: rota.v1.Status.schedulers:type_name -> rota.v1.Scheduler
-	32, // 20: rota.v1.Status.workers:type_name -> rota.v1.WorkerCounts
-	33, // 21: rota.v1.Status.tasks:type_name -> rota.v1.TaskCounts
-	34, // 22: rota.v1.Status.sources:type_name -> rota.v1.Source
-	0,  // 23: rota.v1.GetPlanRequest.tasks:type_name -> rota.v1.TaskDefinition
-	37, // 24: rota.v1.Plan.moves:type_name -> rota.v1.Move
-	39, // 25: rota.v1.Plan.summary:type_name -> rota.v1.PlanSummary
-	38, // 26: rota.v1.Plan.waiting:type_name -> rota.v1.WaitingInstance
-	7,  // 27: rota.v1.Tasks.ListTasks:input_type -> rota.v1.ListTasksRequest
-	9,  // 28: rota.v1.Tasks.GetTask:input_type -> rota.v1.GetTaskRequest
-	10, // 29: rota.v1.Tasks.ApplyTasks:input_type -> rota.v1.ApplyTasksRequest
-	12, // 30: rota.v1.Tasks.DeleteTasks:input_type -> rota.v1.DeleteTasksRequest
-	14, // 31: rota.v1.Tasks.Why:input_type -> rota.v1.WhyRequest
-	18, // 32: rota.v1.Tasks.WatchTasks:input_type -> rota.v1.WatchTasksRequest
-	21, // 33: rota.v1.Workers.ListWorkers:input_type -> rota.v1.ListWorkersRequest
-	23, // 34: rota.v1.Workers.GetWorker:input_type -> rota.v1.GetWorkerRequest
-	24, // 35: rota.v1.Workers.CordonWorker:input_type -> rota.v1.WorkerRequest
-	24, // 36: rota.v1.Workers.DrainWorker:input_type -> rota.v1.WorkerRequest
-	24, // 37: rota.v1.Workers.UndrainWorker:input_type -> rota.v1.WorkerRequest
-	25, // 38: rota.v1.Workers.GetStoppable:input_type -> rota.v1.GetStoppableRequest
-	27, // 39: rota.v1.Workers.WatchWorkers:input_type -> rota.v1.WatchWorkersRequest
-	29, // 40: rota.v1.Cluster.GetStatus:input_type -> rota.v1.GetStatusRequest
-	35, // 41: rota.v1.Cluster.GetPlan:input_type -> rota.v1.GetPlanRequest
-	40, // 42: rota.v1.Cluster.NotifySchedule:input_type -> rota.v1.NotifyScheduleRequest
-	8,  // 43: rota.v1.Tasks.ListTasks:output_type -> rota.v1.ListTasksResponse
-	6,  // 44: rota.v1.Tasks.GetTask:output_type -> rota.v1.TaskDetail
-	11, // 45: rota.v1.Tasks.ApplyTasks:output_type -> rota.v1.ApplyTasksResponse
-	13, // 46: rota.v1.Tasks.DeleteTasks:output_type -> rota.v1.DeleteTasksResponse
-	15, // 47: rota.v1.Tasks.Why:output_type -> rota.v1.WhyResponse
-	19, // 48: rota.v1.Tasks.WatchTasks:output_type -> rota.v1.TaskEvent
-	22, // 49: rota.v1.Workers.ListWorkers:output_type -> rota.v1.ListWorkersResponse
-	20, // 50: rota.v1.Workers.GetWorker:output_type -> rota.v1.Worker
-	20, // 51: rota.v1.Workers.CordonWorker:output_type -> rota.v1.Worker
-	20, // 52: rota.v1.Workers.DrainWorker:output_type -> rota.v1.Worker
-	20, // 53: rota.v1.Workers.UndrainWorker:output_type -> rota.v1.Worker
-	26, // 54: rota.v1.Workers.GetStoppable:output_type -> rota.v1.Stoppable
-	28, // 55: rota.v1.Workers.WatchWorkers:output_type -> rota.v1.WorkerEvent
-	30, // 56: rota.v1.Cluster.GetStatus:output_type -> rota.v1.Status
-	36, // 57: rota.v1.Cluster.GetPlan:output_type -> rota.v1.Plan
-	41, // 58: rota.v1.Cluster.NotifySchedule:output_type -> rota.v1.NotifyScheduleResponse
-	43, // [43:59] is the sub-list for method output_type
-	27, // [27:43] is the sub-list for method input_type
-	27, // [27:27] is the sub-list for extension type_name
-	27, // [27:27] is the sub-list for extension extendee
-	0,  // [0:27] is the sub-list for field type_name
+	7,  // 9: rota.v1.TaskDetail.suspect:type_name -> rota.v1.Suspect
+	58, // 10: rota.v1.Suspect.since:type_name -> google.protobuf.Timestamp
+	5,  // 11: rota.v1.ListTasksResponse.tasks:type_name -> rota.v1.Task
+	0,  // 12: rota.v1.ApplyTasksRequest.tasks:type_name -> rota.v1.TaskDefinition
+	18, // 13: rota.v1.WhyResponse.instances:type_name -> rota.v1.WhyInstance
+	4,  // 14: rota.v1.WhyInstance.instance:type_name -> rota.v1.Instance
+	21, // 15: rota.v1.WhyInstance.workers:type_name -> rota.v1.WhyWorker
+	19, // 16: rota.v1.WhyInstance.moves:type_name -> rota.v1.WhyMove
+	20, // 17: rota.v1.WhyInstance.pools:type_name -> rota.v1.WhyPool
+	58, // 18: rota.v1.WhyMove.time:type_name -> google.protobuf.Timestamp
+	58, // 19: rota.v1.TaskLog.time:type_name -> google.protobuf.Timestamp
+	5,  // 20: rota.v1.TaskEvent.task:type_name -> rota.v1.Task
+	56, // 21: rota.v1.Worker.labels:type_name -> rota.v1.Worker.LabelsEntry
+	57, // 22: rota.v1.Worker.capacity:type_name -> rota.v1.Worker.CapacityEntry
+	58, // 23: rota.v1.Worker.certificate_ends:type_name -> google.protobuf.Timestamp
+	26, // 24: rota.v1.ListWorkersResponse.workers:type_name -> rota.v1.Worker
+	26, // 25: rota.v1.WorkerEvent.worker:type_name -> rota.v1.Worker
+	40, // 26: rota.v1.Status.schedulers:type_name -> rota.v1.Scheduler
+	41, // 27: rota.v1.Status.workers:type_name -> rota.v1.WorkerCounts
+	42, // 28: rota.v1.Status.tasks:type_name -> rota.v1.TaskCounts
+	43, // 29: rota.v1.Status.sources:type_name -> rota.v1.Source
+	38, // 30: rota.v1.Status.store:type_name -> rota.v1.StoreMember
+	39, // 31: rota.v1.Status.unread:type_name -> rota.v1.UnreadValue
+	7,  // 32: rota.v1.Status.suspects:type_name -> rota.v1.Suspect
+	58, // 33: rota.v1.Status.time:type_name -> google.protobuf.Timestamp
+	37, // 34: rota.v1.Status.caller:type_name -> rota.v1.Caller
+	58, // 35: rota.v1.Caller.ends:type_name -> google.protobuf.Timestamp
+	44, // 36: rota.v1.Source.held:type_name -> rota.v1.HeldList
+	58, // 37: rota.v1.HeldList.since:type_name -> google.protobuf.Timestamp
+	0,  // 38: rota.v1.GetPlanRequest.tasks:type_name -> rota.v1.TaskDefinition
+	49, // 39: rota.v1.Plan.moves:type_name -> rota.v1.Move
+	51, // 40: rota.v1.Plan.summary:type_name -> rota.v1.PlanSummary
+	50, // 41: rota.v1.Plan.waiting:type_name -> rota.v1.WaitingInstance
+	9,  // 42: rota.v1.Tasks.ListTasks:input_type -> rota.v1.ListTasksRequest
+	11, // 43: rota.v1.Tasks.GetTask:input_type -> rota.v1.GetTaskRequest
+	12, // 44: rota.v1.Tasks.ApplyTasks:input_type -> rota.v1.ApplyTasksRequest
+	14, // 45: rota.v1.Tasks.DeleteTasks:input_type -> rota.v1.DeleteTasksRequest
+	8,  // 46: rota.v1.Tasks.ReleaseTask:input_type -> rota.v1.ReleaseTaskRequest
+	16, // 47: rota.v1.Tasks.Why:input_type -> rota.v1.WhyRequest
+	24, // 48: rota.v1.Tasks.WatchTasks:input_type -> rota.v1.WatchTasksRequest
+	22, // 49: rota.v1.Tasks.ReadTaskLogs:input_type -> rota.v1.ReadTaskLogsRequest
+	27, // 50: rota.v1.Workers.ListWorkers:input_type -> rota.v1.ListWorkersRequest
+	29, // 51: rota.v1.Workers.GetWorker:input_type -> rota.v1.GetWorkerRequest
+	30, // 52: rota.v1.Workers.CordonWorker:input_type -> rota.v1.WorkerRequest
+	30, // 53: rota.v1.Workers.DrainWorker:input_type -> rota.v1.WorkerRequest
+	30, // 54: rota.v1.Workers.UndrainWorker:input_type -> rota.v1.WorkerRequest
+	31, // 55: rota.v1.Workers.GetStoppable:input_type -> rota.v1.GetStoppableRequest
+	33, // 56: rota.v1.Workers.WatchWorkers:input_type -> rota.v1.WatchWorkersRequest
+	35, // 57: rota.v1.Cluster.GetStatus:input_type -> rota.v1.GetStatusRequest
+	47, // 58: rota.v1.Cluster.GetPlan:input_type -> rota.v1.GetPlanRequest
+	52, // 59: rota.v1.Cluster.NotifySchedule:input_type -> rota.v1.NotifyScheduleRequest
+	45, // 60: rota.v1.Cluster.ConfirmList:input_type -> rota.v1.ConfirmListRequest
+	10, // 61: rota.v1.Tasks.ListTasks:output_type -> rota.v1.ListTasksResponse
+	6,  // 62: rota.v1.Tasks.GetTask:output_type -> rota.v1.TaskDetail
+	13, // 63: rota.v1.Tasks.ApplyTasks:output_type -> rota.v1.ApplyTasksResponse
+	15, // 64: rota.v1.Tasks.DeleteTasks:output_type -> rota.v1.DeleteTasksResponse
+	6,  // 65: rota.v1.Tasks.ReleaseTask:output_type -> rota.v1.TaskDetail
+	17, // 66: rota.v1.Tasks.Why:output_type -> rota.v1.WhyResponse
+	25, // 67: rota.v1.Tasks.WatchTasks:output_type -> rota.v1.TaskEvent
+	23, // 68: rota.v1.Tasks.ReadTaskLogs:output_type -> rota.v1.TaskLog
+	28, // 69: rota.v1.Workers.ListWorkers:output_type -> rota.v1.ListWorkersResponse
+	26, // 70: rota.v1.Workers.GetWorker:output_type -> rota.v1.Worker
+	26, // 71: rota.v1.Workers.CordonWorker:output_type -> rota.v1.Worker
+	26, // 72: rota.v1.Workers.DrainWorker:output_type -> rota.v1.Worker
+	26, // 73: rota.v1.Workers.UndrainWorker:output_type -> rota.v1.Worker
+	32, // 74: rota.v1.Workers.GetStoppable:output_type -> rota.v1.Stoppable
+	34, // 75: rota.v1.Workers.WatchWorkers:output_type -> rota.v1.WorkerEvent
+	36, // 76: rota.v1.Cluster.GetStatus:output_type -> rota.v1.Status
+	48, // 77: rota.v1.Cluster.GetPlan:output_type -> rota.v1.Plan
+	53, // 78: rota.v1.Cluster.NotifySchedule:output_type -> rota.v1.NotifyScheduleResponse
+	46, // 79: rota.v1.Cluster.ConfirmList:output_type -> rota.v1.ConfirmListResponse
+	61, // [61:80] is the sub-list for method output_type
+	42, // [42:61] is the sub-list for method input_type
+	42, // [42:42] is the sub-list for extension type_name
+	42, // [42:42] is the sub-list for extension extendee
+	0,  // [0:42] is the sub-list for field type_name
 }
 
 func init() { file_rota_v1_rota_proto_init() }
@@ -3125,13 +4462,15 @@ func file_rota_v1_rota_proto_init() {
 	if File_rota_v1_rota_proto != nil {
 		return
 	}
+	file_rota_v1_rota_proto_msgTypes[22].OneofWrappers = []any{}
+	file_rota_v1_rota_proto_msgTypes[26].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_rota_v1_rota_proto_rawDesc), len(file_rota_v1_rota_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   46,
+			NumMessages:   58,
 			NumExtensions: 0,
 			NumServices:   3,
 		},

@@ -19,12 +19,14 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	Tasks_ListTasks_FullMethodName   = "/rota.v1.Tasks/ListTasks"
-	Tasks_GetTask_FullMethodName     = "/rota.v1.Tasks/GetTask"
-	Tasks_ApplyTasks_FullMethodName  = "/rota.v1.Tasks/ApplyTasks"
-	Tasks_DeleteTasks_FullMethodName = "/rota.v1.Tasks/DeleteTasks"
-	Tasks_Why_FullMethodName         = "/rota.v1.Tasks/Why"
-	Tasks_WatchTasks_FullMethodName  = "/rota.v1.Tasks/WatchTasks"
+	Tasks_ListTasks_FullMethodName    = "/rota.v1.Tasks/ListTasks"
+	Tasks_GetTask_FullMethodName      = "/rota.v1.Tasks/GetTask"
+	Tasks_ApplyTasks_FullMethodName   = "/rota.v1.Tasks/ApplyTasks"
+	Tasks_DeleteTasks_FullMethodName  = "/rota.v1.Tasks/DeleteTasks"
+	Tasks_ReleaseTask_FullMethodName  = "/rota.v1.Tasks/ReleaseTask"
+	Tasks_Why_FullMethodName          = "/rota.v1.Tasks/Why"
+	Tasks_WatchTasks_FullMethodName   = "/rota.v1.Tasks/WatchTasks"
+	Tasks_ReadTaskLogs_FullMethodName = "/rota.v1.Tasks/ReadTaskLogs"
 )
 
 // TasksClient is the client API for Tasks service.
@@ -33,16 +35,24 @@ const (
 //
 // Tasks are what should run.
 type TasksClient interface {
+	// ListTasks answers tasks with their instances, a page at a time.
 	ListTasks(ctx context.Context, in *ListTasksRequest, opts ...grpc.CallOption) (*ListTasksResponse, error)
+	// GetTask answers a task as it was declared, and where it runs.
 	GetTask(ctx context.Context, in *GetTaskRequest, opts ...grpc.CallOption) (*TaskDetail, error)
 	// ApplyTasks declares tasks or changes them. Either all of them are valid and
 	// taken, or nothing changes.
 	ApplyTasks(ctx context.Context, in *ApplyTasksRequest, opts ...grpc.CallOption) (*ApplyTasksResponse, error)
+	// DeleteTasks removes tasks, and says how many there were.
 	DeleteTasks(ctx context.Context, in *DeleteTasksRequest, opts ...grpc.CallOption) (*DeleteTasksResponse, error)
+	// ReleaseTask ends the suspicion that a task kills its workers: it may run again.
+	ReleaseTask(ctx context.Context, in *ReleaseTaskRequest, opts ...grpc.CallOption) (*TaskDetail, error)
 	// Why says why a task is where it is, or why it waits.
 	Why(ctx context.Context, in *WhyRequest, opts ...grpc.CallOption) (*WhyResponse, error)
 	// WatchTasks answers the tasks as they are and then each change.
 	WatchTasks(ctx context.Context, in *WatchTasksRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[TaskEvent], error)
+	// ReadTaskLogs answers what an instance of a task has written, as far as its worker
+	// still has it: the last 64 KiB of its current run and of the one before.
+	ReadTaskLogs(ctx context.Context, in *ReadTaskLogsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[TaskLog], error)
 }
 
 type tasksClient struct {
@@ -93,6 +103,16 @@ func (c *tasksClient) DeleteTasks(ctx context.Context, in *DeleteTasksRequest, o
 	return out, nil
 }
 
+func (c *tasksClient) ReleaseTask(ctx context.Context, in *ReleaseTaskRequest, opts ...grpc.CallOption) (*TaskDetail, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(TaskDetail)
+	err := c.cc.Invoke(ctx, Tasks_ReleaseTask_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *tasksClient) Why(ctx context.Context, in *WhyRequest, opts ...grpc.CallOption) (*WhyResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(WhyResponse)
@@ -122,22 +142,49 @@ func (c *tasksClient) WatchTasks(ctx context.Context, in *WatchTasksRequest, opt
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Tasks_WatchTasksClient = grpc.ServerStreamingClient[TaskEvent]
 
+func (c *tasksClient) ReadTaskLogs(ctx context.Context, in *ReadTaskLogsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[TaskLog], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Tasks_ServiceDesc.Streams[1], Tasks_ReadTaskLogs_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[ReadTaskLogsRequest, TaskLog]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Tasks_ReadTaskLogsClient = grpc.ServerStreamingClient[TaskLog]
+
 // TasksServer is the server API for Tasks service.
 // All implementations must embed UnimplementedTasksServer
 // for forward compatibility.
 //
 // Tasks are what should run.
 type TasksServer interface {
+	// ListTasks answers tasks with their instances, a page at a time.
 	ListTasks(context.Context, *ListTasksRequest) (*ListTasksResponse, error)
+	// GetTask answers a task as it was declared, and where it runs.
 	GetTask(context.Context, *GetTaskRequest) (*TaskDetail, error)
 	// ApplyTasks declares tasks or changes them. Either all of them are valid and
 	// taken, or nothing changes.
 	ApplyTasks(context.Context, *ApplyTasksRequest) (*ApplyTasksResponse, error)
+	// DeleteTasks removes tasks, and says how many there were.
 	DeleteTasks(context.Context, *DeleteTasksRequest) (*DeleteTasksResponse, error)
+	// ReleaseTask ends the suspicion that a task kills its workers: it may run again.
+	ReleaseTask(context.Context, *ReleaseTaskRequest) (*TaskDetail, error)
 	// Why says why a task is where it is, or why it waits.
 	Why(context.Context, *WhyRequest) (*WhyResponse, error)
 	// WatchTasks answers the tasks as they are and then each change.
 	WatchTasks(*WatchTasksRequest, grpc.ServerStreamingServer[TaskEvent]) error
+	// ReadTaskLogs answers what an instance of a task has written, as far as its worker
+	// still has it: the last 64 KiB of its current run and of the one before.
+	ReadTaskLogs(*ReadTaskLogsRequest, grpc.ServerStreamingServer[TaskLog]) error
 	mustEmbedUnimplementedTasksServer()
 }
 
@@ -160,11 +207,17 @@ func (UnimplementedTasksServer) ApplyTasks(context.Context, *ApplyTasksRequest) 
 func (UnimplementedTasksServer) DeleteTasks(context.Context, *DeleteTasksRequest) (*DeleteTasksResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method DeleteTasks not implemented")
 }
+func (UnimplementedTasksServer) ReleaseTask(context.Context, *ReleaseTaskRequest) (*TaskDetail, error) {
+	return nil, status.Error(codes.Unimplemented, "method ReleaseTask not implemented")
+}
 func (UnimplementedTasksServer) Why(context.Context, *WhyRequest) (*WhyResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Why not implemented")
 }
 func (UnimplementedTasksServer) WatchTasks(*WatchTasksRequest, grpc.ServerStreamingServer[TaskEvent]) error {
 	return status.Error(codes.Unimplemented, "method WatchTasks not implemented")
+}
+func (UnimplementedTasksServer) ReadTaskLogs(*ReadTaskLogsRequest, grpc.ServerStreamingServer[TaskLog]) error {
+	return status.Error(codes.Unimplemented, "method ReadTaskLogs not implemented")
 }
 func (UnimplementedTasksServer) mustEmbedUnimplementedTasksServer() {}
 func (UnimplementedTasksServer) testEmbeddedByValue()               {}
@@ -259,6 +312,24 @@ func _Tasks_DeleteTasks_Handler(srv interface{}, ctx context.Context, dec func(i
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Tasks_ReleaseTask_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ReleaseTaskRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(TasksServer).ReleaseTask(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Tasks_ReleaseTask_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(TasksServer).ReleaseTask(ctx, req.(*ReleaseTaskRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Tasks_Why_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(WhyRequest)
 	if err := dec(in); err != nil {
@@ -288,6 +359,17 @@ func _Tasks_WatchTasks_Handler(srv interface{}, stream grpc.ServerStream) error 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Tasks_WatchTasksServer = grpc.ServerStreamingServer[TaskEvent]
 
+func _Tasks_ReadTaskLogs_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(ReadTaskLogsRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(TasksServer).ReadTaskLogs(m, &grpc.GenericServerStream[ReadTaskLogsRequest, TaskLog]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Tasks_ReadTaskLogsServer = grpc.ServerStreamingServer[TaskLog]
+
 // Tasks_ServiceDesc is the grpc.ServiceDesc for Tasks service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -312,6 +394,10 @@ var Tasks_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _Tasks_DeleteTasks_Handler,
 		},
 		{
+			MethodName: "ReleaseTask",
+			Handler:    _Tasks_ReleaseTask_Handler,
+		},
+		{
 			MethodName: "Why",
 			Handler:    _Tasks_Why_Handler,
 		},
@@ -320,6 +406,11 @@ var Tasks_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "WatchTasks",
 			Handler:       _Tasks_WatchTasks_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "ReadTaskLogs",
+			Handler:       _Tasks_ReadTaskLogs_Handler,
 			ServerStreams: true,
 		},
 	},
@@ -342,7 +433,9 @@ const (
 //
 // Workers are who runs it.
 type WorkersClient interface {
+	// ListWorkers answers workers, those that are lost too.
 	ListWorkers(ctx context.Context, in *ListWorkersRequest, opts ...grpc.CallOption) (*ListWorkersResponse, error)
+	// GetWorker answers one worker.
 	GetWorker(ctx context.Context, in *GetWorkerRequest, opts ...grpc.CallOption) (*Worker, error)
 	// Cordon gives the worker nothing new.
 	CordonWorker(ctx context.Context, in *WorkerRequest, opts ...grpc.CallOption) (*Worker, error)
@@ -353,6 +446,7 @@ type WorkersClient interface {
 	// GetStoppable says whether the named workers may all be stopped now: for
 	// rolling upgrades and node drainers.
 	GetStoppable(ctx context.Context, in *GetStoppableRequest, opts ...grpc.CallOption) (*Stoppable, error)
+	// WatchWorkers answers all workers, then each change.
 	WatchWorkers(ctx context.Context, in *WatchWorkersRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WorkerEvent], error)
 }
 
@@ -449,7 +543,9 @@ type Workers_WatchWorkersClient = grpc.ServerStreamingClient[WorkerEvent]
 //
 // Workers are who runs it.
 type WorkersServer interface {
+	// ListWorkers answers workers, those that are lost too.
 	ListWorkers(context.Context, *ListWorkersRequest) (*ListWorkersResponse, error)
+	// GetWorker answers one worker.
 	GetWorker(context.Context, *GetWorkerRequest) (*Worker, error)
 	// Cordon gives the worker nothing new.
 	CordonWorker(context.Context, *WorkerRequest) (*Worker, error)
@@ -460,6 +556,7 @@ type WorkersServer interface {
 	// GetStoppable says whether the named workers may all be stopped now: for
 	// rolling upgrades and node drainers.
 	GetStoppable(context.Context, *GetStoppableRequest) (*Stoppable, error)
+	// WatchWorkers answers all workers, then each change.
 	WatchWorkers(*WatchWorkersRequest, grpc.ServerStreamingServer[WorkerEvent]) error
 	mustEmbedUnimplementedWorkersServer()
 }
@@ -678,6 +775,7 @@ const (
 	Cluster_GetStatus_FullMethodName      = "/rota.v1.Cluster/GetStatus"
 	Cluster_GetPlan_FullMethodName        = "/rota.v1.Cluster/GetPlan"
 	Cluster_NotifySchedule_FullMethodName = "/rota.v1.Cluster/NotifySchedule"
+	Cluster_ConfirmList_FullMethodName    = "/rota.v1.Cluster/ConfirmList"
 )
 
 // ClusterClient is the client API for Cluster service.
@@ -686,11 +784,14 @@ const (
 //
 // Cluster is the whole.
 type ClusterClient interface {
+	// GetStatus answers how the cluster is: leader, counts, the store, what needs somebody.
 	GetStatus(ctx context.Context, in *GetStatusRequest, opts ...grpc.CallOption) (*Status, error)
 	// GetPlan answers the moves that the next pass would make, without making them.
 	GetPlan(ctx context.Context, in *GetPlanRequest, opts ...grpc.CallOption) (*Plan, error)
 	// NotifySchedule asks for a pass now.
 	NotifySchedule(ctx context.Context, in *NotifyScheduleRequest, opts ...grpc.CallOption) (*NotifyScheduleResponse, error)
+	// ConfirmList takes a list that is held because it removes much.
+	ConfirmList(ctx context.Context, in *ConfirmListRequest, opts ...grpc.CallOption) (*ConfirmListResponse, error)
 }
 
 type clusterClient struct {
@@ -731,17 +832,30 @@ func (c *clusterClient) NotifySchedule(ctx context.Context, in *NotifyScheduleRe
 	return out, nil
 }
 
+func (c *clusterClient) ConfirmList(ctx context.Context, in *ConfirmListRequest, opts ...grpc.CallOption) (*ConfirmListResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ConfirmListResponse)
+	err := c.cc.Invoke(ctx, Cluster_ConfirmList_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // ClusterServer is the server API for Cluster service.
 // All implementations must embed UnimplementedClusterServer
 // for forward compatibility.
 //
 // Cluster is the whole.
 type ClusterServer interface {
+	// GetStatus answers how the cluster is: leader, counts, the store, what needs somebody.
 	GetStatus(context.Context, *GetStatusRequest) (*Status, error)
 	// GetPlan answers the moves that the next pass would make, without making them.
 	GetPlan(context.Context, *GetPlanRequest) (*Plan, error)
 	// NotifySchedule asks for a pass now.
 	NotifySchedule(context.Context, *NotifyScheduleRequest) (*NotifyScheduleResponse, error)
+	// ConfirmList takes a list that is held because it removes much.
+	ConfirmList(context.Context, *ConfirmListRequest) (*ConfirmListResponse, error)
 	mustEmbedUnimplementedClusterServer()
 }
 
@@ -760,6 +874,9 @@ func (UnimplementedClusterServer) GetPlan(context.Context, *GetPlanRequest) (*Pl
 }
 func (UnimplementedClusterServer) NotifySchedule(context.Context, *NotifyScheduleRequest) (*NotifyScheduleResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method NotifySchedule not implemented")
+}
+func (UnimplementedClusterServer) ConfirmList(context.Context, *ConfirmListRequest) (*ConfirmListResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ConfirmList not implemented")
 }
 func (UnimplementedClusterServer) mustEmbedUnimplementedClusterServer() {}
 func (UnimplementedClusterServer) testEmbeddedByValue()                 {}
@@ -836,6 +953,24 @@ func _Cluster_NotifySchedule_Handler(srv interface{}, ctx context.Context, dec f
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Cluster_ConfirmList_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ConfirmListRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ClusterServer).ConfirmList(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Cluster_ConfirmList_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ClusterServer).ConfirmList(ctx, req.(*ConfirmListRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Cluster_ServiceDesc is the grpc.ServiceDesc for Cluster service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -854,6 +989,10 @@ var Cluster_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "NotifySchedule",
 			Handler:    _Cluster_NotifySchedule_Handler,
+		},
+		{
+			MethodName: "ConfirmList",
+			Handler:    _Cluster_ConfirmList_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

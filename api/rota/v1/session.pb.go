@@ -81,7 +81,7 @@ func (x Refused_Code) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Refused_Code.Descriptor instead.
 func (Refused_Code) EnumDescriptor() ([]byte, []int) {
-	return file_rota_v1_session_proto_rawDescGZIP(), []int{5, 0}
+	return file_rota_v1_session_proto_rawDescGZIP(), []int{6, 0}
 }
 
 type FromWorker struct {
@@ -224,6 +224,7 @@ type ToWorker struct {
 	//	*ToWorker_Grants
 	//	*ToWorker_Cluster
 	//	*ToWorker_Goodbye
+	//	*ToWorker_Read
 	Body          isToWorker_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -320,6 +321,15 @@ func (x *ToWorker) GetGoodbye() *Goodbye {
 	return nil
 }
 
+func (x *ToWorker) GetRead() *ReadLog {
+	if x != nil {
+		if x, ok := x.Body.(*ToWorker_Read); ok {
+			return x.Read
+		}
+	}
+	return nil
+}
+
 type isToWorker_Body interface {
 	isToWorker_Body()
 }
@@ -348,6 +358,10 @@ type ToWorker_Goodbye struct {
 	Goodbye *Goodbye `protobuf:"bytes,6,opt,name=goodbye,proto3,oneof"`
 }
 
+type ToWorker_Read struct {
+	Read *ReadLog `protobuf:"bytes,7,opt,name=read,proto3,oneof"`
+}
+
 func (*ToWorker_Welcome) isToWorker_Body() {}
 
 func (*ToWorker_Refused) isToWorker_Body() {}
@@ -359,6 +373,8 @@ func (*ToWorker_Grants) isToWorker_Body() {}
 func (*ToWorker_Cluster) isToWorker_Body() {}
 
 func (*ToWorker_Goodbye) isToWorker_Body() {}
+
+func (*ToWorker_Read) isToWorker_Body() {}
 
 // WorkerInfo is what a worker says of itself.
 type WorkerInfo struct {
@@ -379,8 +395,10 @@ type WorkerInfo struct {
 	// How long its tasks wait for its return under the same name after it was lost.
 	RestartGraceMs int64  `protobuf:"varint,12,opt,name=restart_grace_ms,json=restartGraceMs,proto3" json:"restart_grace_ms,omitempty"`
 	Version        string `protobuf:"bytes,13,opt,name=version,proto3" json:"version,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// It keeps what its tasks write, and answers ReadLog.
+	Logs          bool `protobuf:"varint,14,opt,name=logs,proto3" json:"logs,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *WorkerInfo) Reset() {
@@ -504,16 +522,25 @@ func (x *WorkerInfo) GetVersion() string {
 	return ""
 }
 
+func (x *WorkerInfo) GetLogs() bool {
+	if x != nil {
+		return x.Logs
+	}
+	return false
+}
+
 type Hello struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Info  *WorkerInfo            `protobuf:"bytes,1,opt,name=info,proto3" json:"info,omitempty"`
 	// The session of an earlier Welcome, to go on with its lease; 0 for a new one.
 	Session int64 `protobuf:"varint,2,opt,name=session,proto3" json:"session,omitempty"`
 	Lease   int64 `protobuf:"varint,3,opt,name=lease,proto3" json:"lease,omitempty"`
-	// What the worker still holds, running or stopping.
+	// What the worker still holds, running or stopping: the newest of it, if it is
+	// much. The rest follows as Acks.
 	Held []*Ack `protobuf:"bytes,4,rep,name=held,proto3" json:"held,omitempty"`
 	// Echoed by Welcome.
-	Seq           uint64 `protobuf:"varint,5,opt,name=seq,proto3" json:"seq,omitempty"`
+	Seq           uint64   `protobuf:"varint,5,opt,name=seq,proto3" json:"seq,omitempty"`
+	Machine       *Machine `protobuf:"bytes,6,opt,name=machine,proto3" json:"machine,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -583,6 +610,69 @@ func (x *Hello) GetSeq() uint64 {
 	return 0
 }
 
+func (x *Hello) GetMachine() *Machine {
+	if x != nil {
+		return x.Machine
+	}
+	return nil
+}
+
+// Machine is how things are where the worker runs. Nothing is decided by it: it is
+// for rota doctor.
+type Machine struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its clock when it said so.
+	UnixMs int64 `protobuf:"varint,1,opt,name=unix_ms,json=unixMs,proto3" json:"unix_ms,omitempty"`
+	// When its certificate ends; 0 if it has none.
+	CertificateEndsUnixMs int64 `protobuf:"varint,2,opt,name=certificate_ends_unix_ms,json=certificateEndsUnixMs,proto3" json:"certificate_ends_unix_ms,omitempty"`
+	unknownFields         protoimpl.UnknownFields
+	sizeCache             protoimpl.SizeCache
+}
+
+func (x *Machine) Reset() {
+	*x = Machine{}
+	mi := &file_rota_v1_session_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Machine) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Machine) ProtoMessage() {}
+
+func (x *Machine) ProtoReflect() protoreflect.Message {
+	mi := &file_rota_v1_session_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Machine.ProtoReflect.Descriptor instead.
+func (*Machine) Descriptor() ([]byte, []int) {
+	return file_rota_v1_session_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Machine) GetUnixMs() int64 {
+	if x != nil {
+		return x.UnixMs
+	}
+	return 0
+}
+
+func (x *Machine) GetCertificateEndsUnixMs() int64 {
+	if x != nil {
+		return x.CertificateEndsUnixMs
+	}
+	return 0
+}
+
 type Welcome struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The revision at which the worker's lease key was created.
@@ -599,7 +689,7 @@ type Welcome struct {
 
 func (x *Welcome) Reset() {
 	*x = Welcome{}
-	mi := &file_rota_v1_session_proto_msgTypes[4]
+	mi := &file_rota_v1_session_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -611,7 +701,7 @@ func (x *Welcome) String() string {
 func (*Welcome) ProtoMessage() {}
 
 func (x *Welcome) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_session_proto_msgTypes[4]
+	mi := &file_rota_v1_session_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -624,7 +714,7 @@ func (x *Welcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Welcome.ProtoReflect.Descriptor instead.
 func (*Welcome) Descriptor() ([]byte, []int) {
-	return file_rota_v1_session_proto_rawDescGZIP(), []int{4}
+	return file_rota_v1_session_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Welcome) GetSession() int64 {
@@ -674,7 +764,7 @@ type Refused struct {
 
 func (x *Refused) Reset() {
 	*x = Refused{}
-	mi := &file_rota_v1_session_proto_msgTypes[5]
+	mi := &file_rota_v1_session_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -686,7 +776,7 @@ func (x *Refused) String() string {
 func (*Refused) ProtoMessage() {}
 
 func (x *Refused) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_session_proto_msgTypes[5]
+	mi := &file_rota_v1_session_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -699,7 +789,7 @@ func (x *Refused) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Refused.ProtoReflect.Descriptor instead.
 func (*Refused) Descriptor() ([]byte, []int) {
-	return file_rota_v1_session_proto_rawDescGZIP(), []int{5}
+	return file_rota_v1_session_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Refused) GetCode() Refused_Code {
@@ -726,13 +816,14 @@ func (x *Refused) GetRetryAfterMs() int64 {
 type Renew struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Seq           uint64                 `protobuf:"varint,1,opt,name=seq,proto3" json:"seq,omitempty"`
+	Machine       *Machine               `protobuf:"bytes,2,opt,name=machine,proto3" json:"machine,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Renew) Reset() {
 	*x = Renew{}
-	mi := &file_rota_v1_session_proto_msgTypes[6]
+	mi := &file_rota_v1_session_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -744,7 +835,7 @@ func (x *Renew) String() string {
 func (*Renew) ProtoMessage() {}
 
 func (x *Renew) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_session_proto_msgTypes[6]
+	mi := &file_rota_v1_session_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -757,7 +848,7 @@ func (x *Renew) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Renew.ProtoReflect.Descriptor instead.
 func (*Renew) Descriptor() ([]byte, []int) {
-	return file_rota_v1_session_proto_rawDescGZIP(), []int{6}
+	return file_rota_v1_session_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Renew) GetSeq() uint64 {
@@ -765,6 +856,13 @@ func (x *Renew) GetSeq() uint64 {
 		return x.Seq
 	}
 	return 0
+}
+
+func (x *Renew) GetMachine() *Machine {
+	if x != nil {
+		return x.Machine
+	}
+	return nil
 }
 
 type Renewed struct {
@@ -777,7 +875,7 @@ type Renewed struct {
 
 func (x *Renewed) Reset() {
 	*x = Renewed{}
-	mi := &file_rota_v1_session_proto_msgTypes[7]
+	mi := &file_rota_v1_session_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -789,7 +887,7 @@ func (x *Renewed) String() string {
 func (*Renewed) ProtoMessage() {}
 
 func (x *Renewed) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_session_proto_msgTypes[7]
+	mi := &file_rota_v1_session_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -802,7 +900,7 @@ func (x *Renewed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Renewed.ProtoReflect.Descriptor instead.
 func (*Renewed) Descriptor() ([]byte, []int) {
-	return file_rota_v1_session_proto_rawDescGZIP(), []int{7}
+	return file_rota_v1_session_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Renewed) GetSeq() uint64 {
@@ -836,7 +934,7 @@ type TaskSpec struct {
 
 func (x *TaskSpec) Reset() {
 	*x = TaskSpec{}
-	mi := &file_rota_v1_session_proto_msgTypes[8]
+	mi := &file_rota_v1_session_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -848,7 +946,7 @@ func (x *TaskSpec) String() string {
 func (*TaskSpec) ProtoMessage() {}
 
 func (x *TaskSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_session_proto_msgTypes[8]
+	mi := &file_rota_v1_session_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -861,7 +959,7 @@ func (x *TaskSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskSpec.ProtoReflect.Descriptor instead.
 func (*TaskSpec) Descriptor() ([]byte, []int) {
-	return file_rota_v1_session_proto_rawDescGZIP(), []int{8}
+	return file_rota_v1_session_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *TaskSpec) GetId() string {
@@ -931,7 +1029,7 @@ type GrantItem struct {
 
 func (x *GrantItem) Reset() {
 	*x = GrantItem{}
-	mi := &file_rota_v1_session_proto_msgTypes[9]
+	mi := &file_rota_v1_session_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -943,7 +1041,7 @@ func (x *GrantItem) String() string {
 func (*GrantItem) ProtoMessage() {}
 
 func (x *GrantItem) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_session_proto_msgTypes[9]
+	mi := &file_rota_v1_session_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -956,7 +1054,7 @@ func (x *GrantItem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GrantItem.ProtoReflect.Descriptor instead.
 func (*GrantItem) Descriptor() ([]byte, []int) {
-	return file_rota_v1_session_proto_rawDescGZIP(), []int{9}
+	return file_rota_v1_session_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *GrantItem) GetTask() *TaskSpec {
@@ -991,7 +1089,7 @@ type RevokeItem struct {
 
 func (x *RevokeItem) Reset() {
 	*x = RevokeItem{}
-	mi := &file_rota_v1_session_proto_msgTypes[10]
+	mi := &file_rota_v1_session_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1003,7 +1101,7 @@ func (x *RevokeItem) String() string {
 func (*RevokeItem) ProtoMessage() {}
 
 func (x *RevokeItem) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_session_proto_msgTypes[10]
+	mi := &file_rota_v1_session_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1016,7 +1114,7 @@ func (x *RevokeItem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeItem.ProtoReflect.Descriptor instead.
 func (*RevokeItem) Descriptor() ([]byte, []int) {
-	return file_rota_v1_session_proto_rawDescGZIP(), []int{10}
+	return file_rota_v1_session_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *RevokeItem) GetTask() string {
@@ -1040,20 +1138,119 @@ func (x *RevokeItem) GetGeneration() uint64 {
 	return 0
 }
 
-// Grants are changes to what the worker holds: revoke first, then grant.
+// UpdateItem is what is now declared of an instance that the worker was granted.
+// The grant stays as it is: nothing begins or ends by this.
+type UpdateItem struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Task  string                 `protobuf:"bytes,1,opt,name=task,proto3" json:"task,omitempty"`
+	Index int64                  `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"`
+	// Of the grant: one that the worker does not hold makes this void.
+	Generation    uint64  `protobuf:"varint,3,opt,name=generation,proto3" json:"generation,omitempty"`
+	Group         string  `protobuf:"bytes,4,opt,name=group,proto3" json:"group,omitempty"`
+	Key           string  `protobuf:"bytes,5,opt,name=key,proto3" json:"key,omitempty"`
+	Weight        float64 `protobuf:"fixed64,6,opt,name=weight,proto3" json:"weight,omitempty"`
+	Priority      float64 `protobuf:"fixed64,7,opt,name=priority,proto3" json:"priority,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpdateItem) Reset() {
+	*x = UpdateItem{}
+	mi := &file_rota_v1_session_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpdateItem) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpdateItem) ProtoMessage() {}
+
+func (x *UpdateItem) ProtoReflect() protoreflect.Message {
+	mi := &file_rota_v1_session_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpdateItem.ProtoReflect.Descriptor instead.
+func (*UpdateItem) Descriptor() ([]byte, []int) {
+	return file_rota_v1_session_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *UpdateItem) GetTask() string {
+	if x != nil {
+		return x.Task
+	}
+	return ""
+}
+
+func (x *UpdateItem) GetIndex() int64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *UpdateItem) GetGeneration() uint64 {
+	if x != nil {
+		return x.Generation
+	}
+	return 0
+}
+
+func (x *UpdateItem) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
+func (x *UpdateItem) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *UpdateItem) GetWeight() float64 {
+	if x != nil {
+		return x.Weight
+	}
+	return 0
+}
+
+func (x *UpdateItem) GetPriority() float64 {
+	if x != nil {
+		return x.Priority
+	}
+	return 0
+}
+
+// Grants are changes to what the worker holds: revoke first, then grant, then
+// update.
 type Grants struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The list is the whole truth: what is not in it is revoked.
-	Full          bool          `protobuf:"varint,1,opt,name=full,proto3" json:"full,omitempty"`
+	Full bool `protobuf:"varint,1,opt,name=full,proto3" json:"full,omitempty"`
+	// One of a generation that the worker holds grants nothing, and is good as an
+	// update.
 	Grant         []*GrantItem  `protobuf:"bytes,2,rep,name=grant,proto3" json:"grant,omitempty"`
 	Revoke        []*RevokeItem `protobuf:"bytes,3,rep,name=revoke,proto3" json:"revoke,omitempty"`
+	Update        []*UpdateItem `protobuf:"bytes,4,rep,name=update,proto3" json:"update,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Grants) Reset() {
 	*x = Grants{}
-	mi := &file_rota_v1_session_proto_msgTypes[11]
+	mi := &file_rota_v1_session_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1065,7 +1262,7 @@ func (x *Grants) String() string {
 func (*Grants) ProtoMessage() {}
 
 func (x *Grants) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_session_proto_msgTypes[11]
+	mi := &file_rota_v1_session_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1078,7 +1275,7 @@ func (x *Grants) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Grants.ProtoReflect.Descriptor instead.
 func (*Grants) Descriptor() ([]byte, []int) {
-	return file_rota_v1_session_proto_rawDescGZIP(), []int{11}
+	return file_rota_v1_session_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Grants) GetFull() bool {
@@ -1102,6 +1299,13 @@ func (x *Grants) GetRevoke() []*RevokeItem {
 	return nil
 }
 
+func (x *Grants) GetUpdate() []*UpdateItem {
+	if x != nil {
+		return x.Update
+	}
+	return nil
+}
+
 // Ack says where an instance is on this worker.
 type Ack struct {
 	state      protoimpl.MessageState `protogen:"open.v1"`
@@ -1112,16 +1316,18 @@ type Ack struct {
 	// "stopping", "stuck" (revoked and will not stop), "stopped".
 	State string `protobuf:"bytes,4,opt,name=state,proto3" json:"state,omitempty"`
 	// The last error of the task function.
-	Error         string `protobuf:"bytes,5,opt,name=error,proto3" json:"error,omitempty"`
-	Restarts      uint32 `protobuf:"varint,6,opt,name=restarts,proto3" json:"restarts,omitempty"`
-	SinceUnixMs   int64  `protobuf:"varint,7,opt,name=since_unix_ms,json=sinceUnixMs,proto3" json:"since_unix_ms,omitempty"`
+	Error       string `protobuf:"bytes,5,opt,name=error,proto3" json:"error,omitempty"`
+	Restarts    uint32 `protobuf:"varint,6,opt,name=restarts,proto3" json:"restarts,omitempty"`
+	SinceUnixMs int64  `protobuf:"varint,7,opt,name=since_unix_ms,json=sinceUnixMs,proto3" json:"since_unix_ms,omitempty"`
+	// Of the process that the error is about, if it ended by itself.
+	ExitCode      *int64 `protobuf:"varint,8,opt,name=exit_code,json=exitCode,proto3,oneof" json:"exit_code,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Ack) Reset() {
 	*x = Ack{}
-	mi := &file_rota_v1_session_proto_msgTypes[12]
+	mi := &file_rota_v1_session_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1133,7 +1339,7 @@ func (x *Ack) String() string {
 func (*Ack) ProtoMessage() {}
 
 func (x *Ack) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_session_proto_msgTypes[12]
+	mi := &file_rota_v1_session_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1146,7 +1352,7 @@ func (x *Ack) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ack.ProtoReflect.Descriptor instead.
 func (*Ack) Descriptor() ([]byte, []int) {
-	return file_rota_v1_session_proto_rawDescGZIP(), []int{12}
+	return file_rota_v1_session_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Ack) GetTask() string {
@@ -1198,6 +1404,13 @@ func (x *Ack) GetSinceUnixMs() int64 {
 	return 0
 }
 
+func (x *Ack) GetExitCode() int64 {
+	if x != nil && x.ExitCode != nil {
+		return *x.ExitCode
+	}
+	return 0
+}
+
 type Acks struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Acks          []*Ack                 `protobuf:"bytes,1,rep,name=acks,proto3" json:"acks,omitempty"`
@@ -1207,7 +1420,7 @@ type Acks struct {
 
 func (x *Acks) Reset() {
 	*x = Acks{}
-	mi := &file_rota_v1_session_proto_msgTypes[13]
+	mi := &file_rota_v1_session_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1219,7 +1432,7 @@ func (x *Acks) String() string {
 func (*Acks) ProtoMessage() {}
 
 func (x *Acks) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_session_proto_msgTypes[13]
+	mi := &file_rota_v1_session_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1232,7 +1445,7 @@ func (x *Acks) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Acks.ProtoReflect.Descriptor instead.
 func (*Acks) Descriptor() ([]byte, []int) {
-	return file_rota_v1_session_proto_rawDescGZIP(), []int{13}
+	return file_rota_v1_session_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Acks) GetAcks() []*Ack {
@@ -1252,7 +1465,7 @@ type Load struct {
 
 func (x *Load) Reset() {
 	*x = Load{}
-	mi := &file_rota_v1_session_proto_msgTypes[14]
+	mi := &file_rota_v1_session_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1264,7 +1477,7 @@ func (x *Load) String() string {
 func (*Load) ProtoMessage() {}
 
 func (x *Load) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_session_proto_msgTypes[14]
+	mi := &file_rota_v1_session_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1277,7 +1490,7 @@ func (x *Load) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Load.ProtoReflect.Descriptor instead.
 func (*Load) Descriptor() ([]byte, []int) {
-	return file_rota_v1_session_proto_rawDescGZIP(), []int{14}
+	return file_rota_v1_session_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Load) GetItems() []*Load_Item {
@@ -1299,7 +1512,7 @@ type Leave struct {
 
 func (x *Leave) Reset() {
 	*x = Leave{}
-	mi := &file_rota_v1_session_proto_msgTypes[15]
+	mi := &file_rota_v1_session_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1311,7 +1524,7 @@ func (x *Leave) String() string {
 func (*Leave) ProtoMessage() {}
 
 func (x *Leave) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_session_proto_msgTypes[15]
+	mi := &file_rota_v1_session_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1324,7 +1537,7 @@ func (x *Leave) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Leave.ProtoReflect.Descriptor instead.
 func (*Leave) Descriptor() ([]byte, []int) {
-	return file_rota_v1_session_proto_rawDescGZIP(), []int{15}
+	return file_rota_v1_session_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Leave) GetDone() bool {
@@ -1347,7 +1560,7 @@ type ClusterState struct {
 
 func (x *ClusterState) Reset() {
 	*x = ClusterState{}
-	mi := &file_rota_v1_session_proto_msgTypes[16]
+	mi := &file_rota_v1_session_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1359,7 +1572,7 @@ func (x *ClusterState) String() string {
 func (*ClusterState) ProtoMessage() {}
 
 func (x *ClusterState) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_session_proto_msgTypes[16]
+	mi := &file_rota_v1_session_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1372,7 +1585,7 @@ func (x *ClusterState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterState.ProtoReflect.Descriptor instead.
 func (*ClusterState) Descriptor() ([]byte, []int) {
-	return file_rota_v1_session_proto_rawDescGZIP(), []int{16}
+	return file_rota_v1_session_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ClusterState) GetBarrier() bool {
@@ -1389,6 +1602,113 @@ func (x *ClusterState) GetAllRunning() bool {
 	return false
 }
 
+// ReadLog asks for what an instance has written here. The worker answers on a stream
+// of its own, JobWork.PushOutput: the session carries nothing of it.
+type ReadLog struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The id of the read, not to be guessed.
+	Read  string `protobuf:"bytes,1,opt,name=read,proto3" json:"read,omitempty"`
+	Task  string `protobuf:"bytes,2,opt,name=task,proto3" json:"task,omitempty"`
+	Index int64  `protobuf:"varint,3,opt,name=index,proto3" json:"index,omitempty"`
+	// Begin with the run before the current one, and end with it.
+	Previous bool `protobuf:"varint,4,opt,name=previous,proto3" json:"previous,omitempty"`
+	// Only so many last lines of the run.
+	Tail *int64 `protobuf:"varint,5,opt,name=tail,proto3,oneof" json:"tail,omitempty"`
+	// Go on at this offset, if the log is still the one of this name.
+	Offset int64  `protobuf:"varint,6,opt,name=offset,proto3" json:"offset,omitempty"`
+	Log    string `protobuf:"bytes,7,opt,name=log,proto3" json:"log,omitempty"`
+	// Go on with what is written from now on, as long as the worker has the instance.
+	Follow        bool `protobuf:"varint,8,opt,name=follow,proto3" json:"follow,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReadLog) Reset() {
+	*x = ReadLog{}
+	mi := &file_rota_v1_session_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReadLog) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReadLog) ProtoMessage() {}
+
+func (x *ReadLog) ProtoReflect() protoreflect.Message {
+	mi := &file_rota_v1_session_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReadLog.ProtoReflect.Descriptor instead.
+func (*ReadLog) Descriptor() ([]byte, []int) {
+	return file_rota_v1_session_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *ReadLog) GetRead() string {
+	if x != nil {
+		return x.Read
+	}
+	return ""
+}
+
+func (x *ReadLog) GetTask() string {
+	if x != nil {
+		return x.Task
+	}
+	return ""
+}
+
+func (x *ReadLog) GetIndex() int64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *ReadLog) GetPrevious() bool {
+	if x != nil {
+		return x.Previous
+	}
+	return false
+}
+
+func (x *ReadLog) GetTail() int64 {
+	if x != nil && x.Tail != nil {
+		return *x.Tail
+	}
+	return 0
+}
+
+func (x *ReadLog) GetOffset() int64 {
+	if x != nil {
+		return x.Offset
+	}
+	return 0
+}
+
+func (x *ReadLog) GetLog() string {
+	if x != nil {
+		return x.Log
+	}
+	return ""
+}
+
+func (x *ReadLog) GetFollow() bool {
+	if x != nil {
+		return x.Follow
+	}
+	return false
+}
+
 // Goodbye ends the stream in order: the worker has left, or this scheduler
 // stops and the worker goes to another with its lease.
 type Goodbye struct {
@@ -1400,7 +1720,7 @@ type Goodbye struct {
 
 func (x *Goodbye) Reset() {
 	*x = Goodbye{}
-	mi := &file_rota_v1_session_proto_msgTypes[17]
+	mi := &file_rota_v1_session_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1412,7 +1732,7 @@ func (x *Goodbye) String() string {
 func (*Goodbye) ProtoMessage() {}
 
 func (x *Goodbye) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_session_proto_msgTypes[17]
+	mi := &file_rota_v1_session_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1425,7 +1745,7 @@ func (x *Goodbye) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Goodbye.ProtoReflect.Descriptor instead.
 func (*Goodbye) Descriptor() ([]byte, []int) {
-	return file_rota_v1_session_proto_rawDescGZIP(), []int{17}
+	return file_rota_v1_session_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Goodbye) GetLeft() bool {
@@ -1445,7 +1765,7 @@ type ReportExitRequest struct {
 
 func (x *ReportExitRequest) Reset() {
 	*x = ReportExitRequest{}
-	mi := &file_rota_v1_session_proto_msgTypes[18]
+	mi := &file_rota_v1_session_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1457,7 +1777,7 @@ func (x *ReportExitRequest) String() string {
 func (*ReportExitRequest) ProtoMessage() {}
 
 func (x *ReportExitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_session_proto_msgTypes[18]
+	mi := &file_rota_v1_session_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1470,7 +1790,7 @@ func (x *ReportExitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportExitRequest.ProtoReflect.Descriptor instead.
 func (*ReportExitRequest) Descriptor() ([]byte, []int) {
-	return file_rota_v1_session_proto_rawDescGZIP(), []int{18}
+	return file_rota_v1_session_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ReportExitRequest) GetName() string {
@@ -1495,7 +1815,7 @@ type ReportExitResponse struct {
 
 func (x *ReportExitResponse) Reset() {
 	*x = ReportExitResponse{}
-	mi := &file_rota_v1_session_proto_msgTypes[19]
+	mi := &file_rota_v1_session_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1507,7 +1827,7 @@ func (x *ReportExitResponse) String() string {
 func (*ReportExitResponse) ProtoMessage() {}
 
 func (x *ReportExitResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_session_proto_msgTypes[19]
+	mi := &file_rota_v1_session_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1520,7 +1840,7 @@ func (x *ReportExitResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportExitResponse.ProtoReflect.Descriptor instead.
 func (*ReportExitResponse) Descriptor() ([]byte, []int) {
-	return file_rota_v1_session_proto_rawDescGZIP(), []int{19}
+	return file_rota_v1_session_proto_rawDescGZIP(), []int{22}
 }
 
 type Load_Item struct {
@@ -1534,7 +1854,7 @@ type Load_Item struct {
 
 func (x *Load_Item) Reset() {
 	*x = Load_Item{}
-	mi := &file_rota_v1_session_proto_msgTypes[22]
+	mi := &file_rota_v1_session_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1546,7 +1866,7 @@ func (x *Load_Item) String() string {
 func (*Load_Item) ProtoMessage() {}
 
 func (x *Load_Item) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_session_proto_msgTypes[22]
+	mi := &file_rota_v1_session_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1559,7 +1879,7 @@ func (x *Load_Item) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Load_Item.ProtoReflect.Descriptor instead.
 func (*Load_Item) Descriptor() ([]byte, []int) {
-	return file_rota_v1_session_proto_rawDescGZIP(), []int{14, 0}
+	return file_rota_v1_session_proto_rawDescGZIP(), []int{16, 0}
 }
 
 func (x *Load_Item) GetTask() string {
@@ -1595,15 +1915,16 @@ const file_rota_v1_session_proto_rawDesc = "" +
 	"\x04acks\x18\x03 \x01(\v2\r.rota.v1.AcksH\x00R\x04acks\x12#\n" +
 	"\x04load\x18\x04 \x01(\v2\r.rota.v1.LoadH\x00R\x04load\x12&\n" +
 	"\x05leave\x18\x05 \x01(\v2\x0e.rota.v1.LeaveH\x00R\x05leaveB\x06\n" +
-	"\x04body\"\xa8\x02\n" +
+	"\x04body\"\xd0\x02\n" +
 	"\bToWorker\x12,\n" +
 	"\awelcome\x18\x01 \x01(\v2\x10.rota.v1.WelcomeH\x00R\awelcome\x12,\n" +
 	"\arefused\x18\x02 \x01(\v2\x10.rota.v1.RefusedH\x00R\arefused\x12,\n" +
 	"\arenewed\x18\x03 \x01(\v2\x10.rota.v1.RenewedH\x00R\arenewed\x12)\n" +
 	"\x06grants\x18\x04 \x01(\v2\x0f.rota.v1.GrantsH\x00R\x06grants\x121\n" +
 	"\acluster\x18\x05 \x01(\v2\x15.rota.v1.ClusterStateH\x00R\acluster\x12,\n" +
-	"\agoodbye\x18\x06 \x01(\v2\x10.rota.v1.GoodbyeH\x00R\agoodbyeB\x06\n" +
-	"\x04body\"\x9a\x04\n" +
+	"\agoodbye\x18\x06 \x01(\v2\x10.rota.v1.GoodbyeH\x00R\agoodbye\x12&\n" +
+	"\x04read\x18\a \x01(\v2\x10.rota.v1.ReadLogH\x00R\x04readB\x06\n" +
+	"\x04body\"\xae\x04\n" +
 	"\n" +
 	"WorkerInfo\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12 \n" +
@@ -1619,19 +1940,24 @@ const file_rota_v1_session_proto_rawDesc = "" +
 	" \x01(\x03R\bmaxTasks\x12\x1a\n" +
 	"\bstrength\x18\v \x01(\x01R\bstrength\x12(\n" +
 	"\x10restart_grace_ms\x18\f \x01(\x03R\x0erestartGraceMs\x12\x18\n" +
-	"\aversion\x18\r \x01(\tR\aversion\x1a9\n" +
+	"\aversion\x18\r \x01(\tR\aversion\x12\x12\n" +
+	"\x04logs\x18\x0e \x01(\bR\x04logs\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a;\n" +
 	"\rCapacityEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x01R\x05value:\x028\x01\"\x94\x01\n" +
+	"\x05value\x18\x02 \x01(\x01R\x05value:\x028\x01\"\xc0\x01\n" +
 	"\x05Hello\x12'\n" +
 	"\x04info\x18\x01 \x01(\v2\x13.rota.v1.WorkerInfoR\x04info\x12\x18\n" +
 	"\asession\x18\x02 \x01(\x03R\asession\x12\x14\n" +
 	"\x05lease\x18\x03 \x01(\x03R\x05lease\x12 \n" +
 	"\x04held\x18\x04 \x03(\v2\f.rota.v1.AckR\x04held\x12\x10\n" +
-	"\x03seq\x18\x05 \x01(\x04R\x03seq\"\x82\x01\n" +
+	"\x03seq\x18\x05 \x01(\x04R\x03seq\x12*\n" +
+	"\amachine\x18\x06 \x01(\v2\x10.rota.v1.MachineR\amachine\"[\n" +
+	"\aMachine\x12\x17\n" +
+	"\aunix_ms\x18\x01 \x01(\x03R\x06unixMs\x127\n" +
+	"\x18certificate_ends_unix_ms\x18\x02 \x01(\x03R\x15certificateEndsUnixMs\"\x82\x01\n" +
 	"\aWelcome\x12\x18\n" +
 	"\asession\x18\x01 \x01(\x03R\asession\x12\x14\n" +
 	"\x05lease\x18\x02 \x01(\x03R\x05lease\x12\x15\n" +
@@ -1650,9 +1976,10 @@ const file_rota_v1_session_proto_rawDesc = "" +
 	"\x15CODE_TOO_MANY_WORKERS\x10\x02\x12\x10\n" +
 	"\fCODE_INVALID\x10\x03\x12\x15\n" +
 	"\x11CODE_SESSION_LOST\x10\x04\x12\x14\n" +
-	"\x10CODE_UNAVAILABLE\x10\x05\"\x19\n" +
+	"\x10CODE_UNAVAILABLE\x10\x05\"E\n" +
 	"\x05Renew\x12\x10\n" +
-	"\x03seq\x18\x01 \x01(\x04R\x03seq\"2\n" +
+	"\x03seq\x18\x01 \x01(\x04R\x03seq\x12*\n" +
+	"\amachine\x18\x02 \x01(\v2\x10.rota.v1.MachineR\amachine\"2\n" +
 	"\aRenewed\x12\x10\n" +
 	"\x03seq\x18\x01 \x01(\x04R\x03seq\x12\x15\n" +
 	"\x06ttl_ms\x18\x02 \x01(\x03R\x05ttlMs\"\xb8\x01\n" +
@@ -1677,11 +2004,23 @@ const file_rota_v1_session_proto_rawDesc = "" +
 	"\x05index\x18\x02 \x01(\x03R\x05index\x12\x1e\n" +
 	"\n" +
 	"generation\x18\x03 \x01(\x04R\n" +
-	"generation\"s\n" +
+	"generation\"\xb2\x01\n" +
+	"\n" +
+	"UpdateItem\x12\x12\n" +
+	"\x04task\x18\x01 \x01(\tR\x04task\x12\x14\n" +
+	"\x05index\x18\x02 \x01(\x03R\x05index\x12\x1e\n" +
+	"\n" +
+	"generation\x18\x03 \x01(\x04R\n" +
+	"generation\x12\x14\n" +
+	"\x05group\x18\x04 \x01(\tR\x05group\x12\x10\n" +
+	"\x03key\x18\x05 \x01(\tR\x03key\x12\x16\n" +
+	"\x06weight\x18\x06 \x01(\x01R\x06weight\x12\x1a\n" +
+	"\bpriority\x18\a \x01(\x01R\bpriority\"\xa0\x01\n" +
 	"\x06Grants\x12\x12\n" +
 	"\x04full\x18\x01 \x01(\bR\x04full\x12(\n" +
 	"\x05grant\x18\x02 \x03(\v2\x12.rota.v1.GrantItemR\x05grant\x12+\n" +
-	"\x06revoke\x18\x03 \x03(\v2\x13.rota.v1.RevokeItemR\x06revoke\"\xbb\x01\n" +
+	"\x06revoke\x18\x03 \x03(\v2\x13.rota.v1.RevokeItemR\x06revoke\x12+\n" +
+	"\x06update\x18\x04 \x03(\v2\x13.rota.v1.UpdateItemR\x06update\"\xeb\x01\n" +
 	"\x03Ack\x12\x12\n" +
 	"\x04task\x18\x01 \x01(\tR\x04task\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\x03R\x05index\x12\x1e\n" +
@@ -1691,7 +2030,10 @@ const file_rota_v1_session_proto_rawDesc = "" +
 	"\x05state\x18\x04 \x01(\tR\x05state\x12\x14\n" +
 	"\x05error\x18\x05 \x01(\tR\x05error\x12\x1a\n" +
 	"\brestarts\x18\x06 \x01(\rR\brestarts\x12\"\n" +
-	"\rsince_unix_ms\x18\a \x01(\x03R\vsinceUnixMs\"(\n" +
+	"\rsince_unix_ms\x18\a \x01(\x03R\vsinceUnixMs\x12 \n" +
+	"\texit_code\x18\b \x01(\x03H\x00R\bexitCode\x88\x01\x01B\f\n" +
+	"\n" +
+	"_exit_code\"(\n" +
 	"\x04Acks\x12 \n" +
 	"\x04acks\x18\x01 \x03(\v2\f.rota.v1.AckR\x04acks\"v\n" +
 	"\x04Load\x12(\n" +
@@ -1705,7 +2047,17 @@ const file_rota_v1_session_proto_rawDesc = "" +
 	"\fClusterState\x12\x18\n" +
 	"\abarrier\x18\x01 \x01(\bR\abarrier\x12\x1f\n" +
 	"\vall_running\x18\x02 \x01(\bR\n" +
-	"allRunning\"\x1d\n" +
+	"allRunning\"\xc7\x01\n" +
+	"\aReadLog\x12\x12\n" +
+	"\x04read\x18\x01 \x01(\tR\x04read\x12\x12\n" +
+	"\x04task\x18\x02 \x01(\tR\x04task\x12\x14\n" +
+	"\x05index\x18\x03 \x01(\x03R\x05index\x12\x1a\n" +
+	"\bprevious\x18\x04 \x01(\bR\bprevious\x12\x17\n" +
+	"\x04tail\x18\x05 \x01(\x03H\x00R\x04tail\x88\x01\x01\x12\x16\n" +
+	"\x06offset\x18\x06 \x01(\x03R\x06offset\x12\x10\n" +
+	"\x03log\x18\a \x01(\tR\x03log\x12\x16\n" +
+	"\x06follow\x18\b \x01(\bR\x06followB\a\n" +
+	"\x05_tail\"\x1d\n" +
 	"\aGoodbye\x12\x12\n" +
 	"\x04left\x18\x01 \x01(\bR\x04left\"I\n" +
 	"\x11ReportExitRequest\x12\x12\n" +
@@ -1730,64 +2082,71 @@ func file_rota_v1_session_proto_rawDescGZIP() []byte {
 }
 
 var file_rota_v1_session_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_rota_v1_session_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
+var file_rota_v1_session_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
 var file_rota_v1_session_proto_goTypes = []any{
 	(Refused_Code)(0),          // 0: rota.v1.Refused.Code
 	(*FromWorker)(nil),         // 1: rota.v1.FromWorker
 	(*ToWorker)(nil),           // 2: rota.v1.ToWorker
 	(*WorkerInfo)(nil),         // 3: rota.v1.WorkerInfo
 	(*Hello)(nil),              // 4: rota.v1.Hello
-	(*Welcome)(nil),            // 5: rota.v1.Welcome
-	(*Refused)(nil),            // 6: rota.v1.Refused
-	(*Renew)(nil),              // 7: rota.v1.Renew
-	(*Renewed)(nil),            // 8: rota.v1.Renewed
-	(*TaskSpec)(nil),           // 9: rota.v1.TaskSpec
-	(*GrantItem)(nil),          // 10: rota.v1.GrantItem
-	(*RevokeItem)(nil),         // 11: rota.v1.RevokeItem
-	(*Grants)(nil),             // 12: rota.v1.Grants
-	(*Ack)(nil),                // 13: rota.v1.Ack
-	(*Acks)(nil),               // 14: rota.v1.Acks
-	(*Load)(nil),               // 15: rota.v1.Load
-	(*Leave)(nil),              // 16: rota.v1.Leave
-	(*ClusterState)(nil),       // 17: rota.v1.ClusterState
-	(*Goodbye)(nil),            // 18: rota.v1.Goodbye
-	(*ReportExitRequest)(nil),  // 19: rota.v1.ReportExitRequest
-	(*ReportExitResponse)(nil), // 20: rota.v1.ReportExitResponse
-	nil,                        // 21: rota.v1.WorkerInfo.LabelsEntry
-	nil,                        // 22: rota.v1.WorkerInfo.CapacityEntry
-	(*Load_Item)(nil),          // 23: rota.v1.Load.Item
+	(*Machine)(nil),            // 5: rota.v1.Machine
+	(*Welcome)(nil),            // 6: rota.v1.Welcome
+	(*Refused)(nil),            // 7: rota.v1.Refused
+	(*Renew)(nil),              // 8: rota.v1.Renew
+	(*Renewed)(nil),            // 9: rota.v1.Renewed
+	(*TaskSpec)(nil),           // 10: rota.v1.TaskSpec
+	(*GrantItem)(nil),          // 11: rota.v1.GrantItem
+	(*RevokeItem)(nil),         // 12: rota.v1.RevokeItem
+	(*UpdateItem)(nil),         // 13: rota.v1.UpdateItem
+	(*Grants)(nil),             // 14: rota.v1.Grants
+	(*Ack)(nil),                // 15: rota.v1.Ack
+	(*Acks)(nil),               // 16: rota.v1.Acks
+	(*Load)(nil),               // 17: rota.v1.Load
+	(*Leave)(nil),              // 18: rota.v1.Leave
+	(*ClusterState)(nil),       // 19: rota.v1.ClusterState
+	(*ReadLog)(nil),            // 20: rota.v1.ReadLog
+	(*Goodbye)(nil),            // 21: rota.v1.Goodbye
+	(*ReportExitRequest)(nil),  // 22: rota.v1.ReportExitRequest
+	(*ReportExitResponse)(nil), // 23: rota.v1.ReportExitResponse
+	nil,                        // 24: rota.v1.WorkerInfo.LabelsEntry
+	nil,                        // 25: rota.v1.WorkerInfo.CapacityEntry
+	(*Load_Item)(nil),          // 26: rota.v1.Load.Item
 }
 var file_rota_v1_session_proto_depIdxs = []int32{
 	4,  // 0: rota.v1.FromWorker.hello:type_name -> rota.v1.Hello
-	7,  // 1: rota.v1.FromWorker.renew:type_name -> rota.v1.Renew
-	14, // 2: rota.v1.FromWorker.acks:type_name -> rota.v1.Acks
-	15, // 3: rota.v1.FromWorker.load:type_name -> rota.v1.Load
-	16, // 4: rota.v1.FromWorker.leave:type_name -> rota.v1.Leave
-	5,  // 5: rota.v1.ToWorker.welcome:type_name -> rota.v1.Welcome
-	6,  // 6: rota.v1.ToWorker.refused:type_name -> rota.v1.Refused
-	8,  // 7: rota.v1.ToWorker.renewed:type_name -> rota.v1.Renewed
-	12, // 8: rota.v1.ToWorker.grants:type_name -> rota.v1.Grants
-	17, // 9: rota.v1.ToWorker.cluster:type_name -> rota.v1.ClusterState
-	18, // 10: rota.v1.ToWorker.goodbye:type_name -> rota.v1.Goodbye
-	21, // 11: rota.v1.WorkerInfo.labels:type_name -> rota.v1.WorkerInfo.LabelsEntry
-	22, // 12: rota.v1.WorkerInfo.capacity:type_name -> rota.v1.WorkerInfo.CapacityEntry
-	3,  // 13: rota.v1.Hello.info:type_name -> rota.v1.WorkerInfo
-	13, // 14: rota.v1.Hello.held:type_name -> rota.v1.Ack
-	0,  // 15: rota.v1.Refused.code:type_name -> rota.v1.Refused.Code
-	9,  // 16: rota.v1.GrantItem.task:type_name -> rota.v1.TaskSpec
-	10, // 17: rota.v1.Grants.grant:type_name -> rota.v1.GrantItem
-	11, // 18: rota.v1.Grants.revoke:type_name -> rota.v1.RevokeItem
-	13, // 19: rota.v1.Acks.acks:type_name -> rota.v1.Ack
-	23, // 20: rota.v1.Load.items:type_name -> rota.v1.Load.Item
-	1,  // 21: rota.v1.Sessions.Connect:input_type -> rota.v1.FromWorker
-	19, // 22: rota.v1.Sessions.ReportExit:input_type -> rota.v1.ReportExitRequest
-	2,  // 23: rota.v1.Sessions.Connect:output_type -> rota.v1.ToWorker
-	20, // 24: rota.v1.Sessions.ReportExit:output_type -> rota.v1.ReportExitResponse
-	23, // [23:25] is the sub-list for method output_type
-	21, // [21:23] is the sub-list for method input_type
-	21, // [21:21] is the sub-list for extension type_name
-	21, // [21:21] is the sub-list for extension extendee
-	0,  // [0:21] is the sub-list for field type_name
+	8,  // 1: rota.v1.FromWorker.renew:type_name -> rota.v1.Renew
+	16, // 2: rota.v1.FromWorker.acks:type_name -> rota.v1.Acks
+	17, // 3: rota.v1.FromWorker.load:type_name -> rota.v1.Load
+	18, // 4: rota.v1.FromWorker.leave:type_name -> rota.v1.Leave
+	6,  // 5: rota.v1.ToWorker.welcome:type_name -> rota.v1.Welcome
+	7,  // 6: rota.v1.ToWorker.refused:type_name -> rota.v1.Refused
+	9,  // 7: rota.v1.ToWorker.renewed:type_name -> rota.v1.Renewed
+	14, // 8: rota.v1.ToWorker.grants:type_name -> rota.v1.Grants
+	19, // 9: rota.v1.ToWorker.cluster:type_name -> rota.v1.ClusterState
+	21, // 10: rota.v1.ToWorker.goodbye:type_name -> rota.v1.Goodbye
+	20, // 11: rota.v1.ToWorker.read:type_name -> rota.v1.ReadLog
+	24, // 12: rota.v1.WorkerInfo.labels:type_name -> rota.v1.WorkerInfo.LabelsEntry
+	25, // 13: rota.v1.WorkerInfo.capacity:type_name -> rota.v1.WorkerInfo.CapacityEntry
+	3,  // 14: rota.v1.Hello.info:type_name -> rota.v1.WorkerInfo
+	15, // 15: rota.v1.Hello.held:type_name -> rota.v1.Ack
+	5,  // 16: rota.v1.Hello.machine:type_name -> rota.v1.Machine
+	0,  // 17: rota.v1.Refused.code:type_name -> rota.v1.Refused.Code
+	5,  // 18: rota.v1.Renew.machine:type_name -> rota.v1.Machine
+	10, // 19: rota.v1.GrantItem.task:type_name -> rota.v1.TaskSpec
+	11, // 20: rota.v1.Grants.grant:type_name -> rota.v1.GrantItem
+	12, // 21: rota.v1.Grants.revoke:type_name -> rota.v1.RevokeItem
+	13, // 22: rota.v1.Grants.update:type_name -> rota.v1.UpdateItem
+	15, // 23: rota.v1.Acks.acks:type_name -> rota.v1.Ack
+	26, // 24: rota.v1.Load.items:type_name -> rota.v1.Load.Item
+	1,  // 25: rota.v1.Sessions.Connect:input_type -> rota.v1.FromWorker
+	22, // 26: rota.v1.Sessions.ReportExit:input_type -> rota.v1.ReportExitRequest
+	2,  // 27: rota.v1.Sessions.Connect:output_type -> rota.v1.ToWorker
+	23, // 28: rota.v1.Sessions.ReportExit:output_type -> rota.v1.ReportExitResponse
+	27, // [27:29] is the sub-list for method output_type
+	25, // [25:27] is the sub-list for method input_type
+	25, // [25:25] is the sub-list for extension type_name
+	25, // [25:25] is the sub-list for extension extendee
+	0,  // [0:25] is the sub-list for field type_name
 }
 
 func init() { file_rota_v1_session_proto_init() }
@@ -1809,14 +2168,17 @@ func file_rota_v1_session_proto_init() {
 		(*ToWorker_Grants)(nil),
 		(*ToWorker_Cluster)(nil),
 		(*ToWorker_Goodbye)(nil),
+		(*ToWorker_Read)(nil),
 	}
+	file_rota_v1_session_proto_msgTypes[14].OneofWrappers = []any{}
+	file_rota_v1_session_proto_msgTypes[19].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_rota_v1_session_proto_rawDesc), len(file_rota_v1_session_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   23,
+			NumMessages:   26,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -126,9 +126,14 @@ func hexSize(l []byte) (int64, error) {
 	return n, nil
 }
 
+var crlf = []byte("\r\n")
+
 // trailerSize checks the trailers at the beginning of b and returns their size
 // with the empty line at their end.
 func trailerSize(b []byte) (int, error) {
+	if !hasEnd(b) && !bytes.HasPrefix(b, crlf) && !bytes.HasPrefix(b, crlf[1:]) {
+		return 0, ErrIncomplete // to find that out line by line, byte after byte, costs much
+	}
 	start := b
 	for count := 0; ; count++ {
 		l, rest, err := line(b)

@@ -41,7 +41,7 @@ func (r *Request) Add(name, value []byte) error {
 			return errHopByHop
 		}
 		f.Drop = true
-	case Alias:
+	case Alias, CGIProxy:
 		f.Drop = true
 	case TE:
 		if !equalFold(value, "trailers") {
@@ -138,9 +138,12 @@ func (r *Request) joinCookies() {
 			first = f
 		default:
 			if whole == nil {
-				whole = append(whole, first.Value...)
+				whole = append(make([]byte, 0, len(first.Value)+len("; ")+len(f.Value)), first.Value...)
 			}
-			whole = append(append(whole, "; "...), f.Value...)
+			if len(whole) > 0 && len(f.Value) > 0 {
+				whole = append(whole, "; "...)
+			}
+			whole = append(whole, f.Value...)
 			f.Drop = true
 		}
 	}
@@ -208,7 +211,7 @@ func Lines(lines []byte) func(yield func(name, value []byte) bool) {
 func NewField(name, value []byte) Field {
 	f := Field{Name: name, Value: value, Kind: kind(name)}
 	switch f.Kind {
-	case TransferEncoding, Connection, HopByHop, TE, Upgrade, Alias:
+	case TransferEncoding, Connection, HopByHop, TE, Upgrade, Alias, CGIProxy:
 		f.Drop = true
 	}
 	return f
@@ -216,7 +219,7 @@ func NewField(name, value []byte) Field {
 
 // Take adds the headers of a request that net/http has read and found well
 // formed. Host, and what frames the body, are the caller's.
-func (r *Request) Take(header map[string][]string) {
+func (r *Request) Take(header map[string][]string) error {
 	for name, values := range header {
 		for _, v := range values {
 			f := NewField([]byte(name), []byte(v))
@@ -231,5 +234,5 @@ func (r *Request) Take(header map[string][]string) {
 			r.Fields = append(r.Fields, f)
 		}
 	}
-	r.connection()
+	return r.connection()
 }

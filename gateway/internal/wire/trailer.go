@@ -6,7 +6,7 @@ package wire
 func mayTrail(k Kind, name []byte) bool {
 	switch k {
 	case Other:
-	case TraceParent, ContentType, RequestID:
+	case TraceParent, TraceState, ContentType, RequestID:
 		return true
 	default:
 		return false

@@ -51,6 +51,7 @@ var (
 	errCoding10     = bad("Transfer-Encoding in an HTTP/1.0 message")
 	errExpect       = &Error{417, "expectation not supported"}
 	errTooMany      = &Error{431, "too many header lines"}
+	errOptions      = &Error{431, "too many options in Connection"}
 	errStatusLine   = bad("malformed status line")
 	errChunk        = bad("malformed chunk")
 	errTrailer      = bad("malformed trailer")
@@ -60,42 +61,8 @@ var (
 // MaxFields is the most header lines of one message.
 const MaxFields = 256
 
-// Kind tells the headers apart that a proxy must know.
-type Kind uint8
-
-// Kinds of header. Everything else is Other.
-const (
-	Other Kind = iota
-	Host
-	Connection
-	ContentLength
-	TransferEncoding
-	Expect
-	Upgrade
-	TE
-	Trailer
-	HopByHop // Keep-Alive, Proxy-Connection, Proxy-Authenticate, Proxy-Authorization
-	Forwarded
-	XForwardedFor
-	XForwardedOther // X-Forwarded-Host, -Proto, -Port, -Server, X-Real-Ip
-	// XForwardedUnknown is any other name that begins with X-Forwarded-.
-	XForwardedUnknown
-	TraceParent
-	IdempotencyKey
-	ContentType
-	Cookie
-	Generation // Rota-Generation
-	RequestID  // X-Request-Id
-	Via
-	Date
-	MaxForwards
-	Authorization
-	Origin
-	FetchSite // Sec-Fetch-Site
-	// Alias is a name that some servers cannot tell from one of the above, because
-	// they take '_' for '-'. It is never passed on.
-	Alias
-)
+// maxOptions is the most options of Connection: each is looked for among all headers.
+const maxOptions = 64
 
 // Field is one header line. Name keeps its case; Value has no space around it.
 type Field struct {
@@ -321,7 +288,7 @@ func (h *Head) fields(b []byte, answer bool) (rest []byte, err error) {
 		case Connection:
 			listed = true
 			f.Drop = true
-		case HopByHop, TE, Upgrade, Alias:
+		case HopByHop, TE, Upgrade, Alias, CGIProxy:
 			f.Drop = true
 		}
 		h.Fields = append(h.Fields, f)
@@ -339,20 +306,23 @@ func (h *Head) fields(b []byte, answer bool) (rest []byte, err error) {
 		h.Close = true
 	}
 	if listed {
-		h.connection()
+		err = h.connection()
 	}
-	return b, nil
+	return b, err
 }
 
 // connection obeys the Connection headers: their options, and the headers that
 // they list, which are for this hop only.
-func (h *Head) connection() {
-	upgrade := false
+func (h *Head) connection() error {
+	upgrade, count := false, 0
 	for _, c := range h.Fields {
 		if c.Kind != Connection {
 			continue
 		}
 		for opt := range options(c.Value) {
+			if count++; count > maxOptions {
+				return errOptions
+			}
 			switch {
 			case equalFold(opt, "close"):
 				h.Close = true
@@ -382,6 +352,7 @@ func (h *Head) connection() {
 			}
 		}
 	}
+	return nil
 }
 
 // options iterates over the comma-separated options of a header value.
@@ -421,6 +392,9 @@ func (r *Response) HasBody(method []byte) bool {
 
 // IsName says whether b may be the name of a header.
 func IsName(b []byte) bool { return len(b) > 0 && all(b, token) }
+
+// IsValue says whether b may be the value of a header.
+func IsValue(b []byte) bool { return all(b, text) && len(trim(b)) == len(b) }
 
 // Idempotent says whether a method may be repeated (RFC 9110, 9.2.2).
 func Idempotent(method []byte) bool {
@@ -529,121 +503,4 @@ func equalFold(b []byte, lower string) bool {
 		}
 	}
 	return true
-}
-
-// kind knows a header by its name.
-func kind(name []byte) Kind {
-	if bytes.IndexByte(name, '_') >= 0 {
-		return aliased(name)
-	}
-	if len(name) > len(forwardedPrefix) && name[0]|0x20 == 'x' && equalFold(name[:len(forwardedPrefix)], forwardedPrefix) {
-		return forwardedKind(name)
-	}
-	switch len(name) {
-	case 2:
-		return pick(name, "te", TE)
-	case 3:
-		return pick(name, "via", Via)
-	case 4:
-		if name[0]|0x20 == 'd' {
-			return pick(name, "date", Date)
-		}
-		return pick(name, "host", Host)
-	case 6:
-		switch name[0] | 0x20 {
-		case 'c':
-			return pick(name, "cookie", Cookie)
-		case 'o':
-			return pick(name, "origin", Origin)
-		}
-		return pick(name, "expect", Expect)
-	case 7:
-		if name[0]|0x20 == 't' {
-			return pick(name, "trailer", Trailer)
-		}
-		return pick(name, "upgrade", Upgrade)
-	case 9:
-		if name[0]|0x20 == 'x' {
-			return pick(name, "x-real-ip", XForwardedOther)
-		}
-		return pick(name, "forwarded", Forwarded)
-	case 10:
-		if name[0]|0x20 == 'k' {
-			return pick(name, "keep-alive", HopByHop)
-		}
-		return pick(name, "connection", Connection)
-	case 11:
-		return pick(name, "traceparent", TraceParent)
-	case 12:
-		switch name[0] | 0x20 {
-		case 'x':
-			return pick(name, "x-request-id", RequestID)
-		case 'm':
-			return pick(name, "max-forwards", MaxForwards)
-		}
-		return pick(name, "content-type", ContentType)
-	case 13:
-		return pick(name, "authorization", Authorization)
-	case 14:
-		if name[0]|0x20 == 's' {
-			return pick(name, "sec-fetch-site", FetchSite)
-		}
-		return pick(name, "content-length", ContentLength)
-	case 15:
-		switch name[0] | 0x20 {
-		case 'i':
-			return pick(name, "idempotency-key", IdempotencyKey)
-		case 'r':
-			return pick(name, "rota-generation", Generation)
-		}
-	case 16:
-		return pick(name, "proxy-connection", HopByHop)
-	case 17:
-		return pick(name, "transfer-encoding", TransferEncoding)
-	case 18:
-		return pick(name, "proxy-authenticate", HopByHop)
-	case 19:
-		return pick(name, "proxy-authorization", HopByHop)
-	}
-	return Other
-}
-
-// aliased is the kind of a name with an underscore: Alias if it is one of the
-// headers that a proxy must know with '_' for '-'. CGI and WSGI read both as one.
-func aliased(name []byte) Kind {
-	var dashed [32]byte
-	if len(name) > len(dashed) {
-		return Other
-	}
-	for i, c := range name {
-		if c == '_' {
-			c = '-'
-		}
-		dashed[i] = c
-	}
-	if k := kind(dashed[:len(name)]); k == Other {
-		return Other
-	}
-	return Alias
-}
-
-// forwardedPrefix begins the names by which proxies tell of the client.
-const forwardedPrefix = "x-forwarded-"
-
-// forwardedKind knows a name that begins with it.
-func forwardedKind(name []byte) Kind {
-	switch rest := name[len(forwardedPrefix):]; {
-	case equalFold(rest, "for"):
-		return XForwardedFor
-	case equalFold(rest, "host"), equalFold(rest, "port"), equalFold(rest, "proto"), equalFold(rest, "server"):
-		return XForwardedOther
-	}
-	return XForwardedUnknown
-}
-
-func pick(name []byte, lower string, k Kind) Kind {
-	if equalFold(name, lower) {
-		return k
-	}
-	return Other
 }

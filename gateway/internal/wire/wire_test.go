@@ -289,6 +289,7 @@ func FuzzChunks(f *testing.F) {
 func FuzzList(f *testing.F) {
 	f.Add([]byte(":method\x01GET\x01:scheme\x01http\x01:path\x01/run/f\x01:authority\x01a\x01cookie\x01a=1\x01cookie\x01b=2"))
 	f.Add([]byte(":method\x01POST\x01:scheme\x01http\x01:path\x01/\x01host\x01a\x01content-length\x015\x01te\x01trailers\x01expect\x01100-continue"))
+	f.Add([]byte(":method\x010\x01:scheme\x01http\x01:path\x01/\x01:authority\x010\x01cookie\x01\x01cookie\x01\x01cookie\x01a=b\x01cookie\x01"))
 	f.Add([]byte(":method\x01GET\x01:scheme\x01http\x01:path\x01/x HTTP/1.1\r\nx: y\x01:authority\x01a"))
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		var r wire.Request

@@ -1,0 +1,148 @@
+package cli
+
+import (
+	"context"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/connectivity"
+	"google.golang.org/grpc/status"
+
+	rotav1 "github.com/rota-project/rota/api/rota/v1"
+	"github.com/rota-project/rota/internal/api/convert"
+	"github.com/rota-project/rota/internal/backoff"
+)
+
+func (a *app) taskLogs() *cobra.Command {
+	req := &rotav1.ReadTaskLogsRequest{}
+	var tail int64
+	c := &cobra.Command{
+		Use:   "logs TASK[/INSTANCE]",
+		Short: "print what a task wrote",
+		Long: "Print what an instance of a task wrote in its current run: stdout and what a Go function logged to stdout, stderr to stderr.\n" +
+			"INSTANCE is a number from 0; a task with one instance needs none. The worker keeps the last 64 KiB of the current run and of\n" +
+			"the one before, as long as it runs; how many bytes are gone is said on stderr.\n" +
+			"With --follow also what it writes from now on, over restarts and moves. When the task is on no worker, or a worker or a\n" +
+			"scheduler is away, it says so, waits, and goes on where it was. Ctrl-C ends it, not the task.",
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			switch {
+			case tail < -1:
+				return usagef("--tail: %d: want zero or more lines, or -1 for all", tail)
+			case req.GetPrevious() && req.GetFollow():
+				return usagef("--previous, --follow: want one of them: nothing more comes of a run that has ended")
+			case tail >= 0:
+				req.Tail = &tail
+			}
+			l := &taskLog{app: a, req: req}
+			if !req.GetFollow() {
+				return a.call(cmd.Context(), func(ctx context.Context, conn *grpc.ClientConn) error {
+					if err := l.find(ctx, conn, args[0]); err != nil {
+						return err
+					}
+					return l.copy(ctx, conn)
+				})
+			}
+			return a.follow(cmd.Context(), func(ctx context.Context, conn *grpc.ClientConn) error {
+				if err := l.find(ctx, conn, args[0]); err != nil {
+					return err
+				}
+				return l.follow(ctx, conn)
+			})
+		},
+		ValidArgsFunction: a.completeTasks,
+	}
+	c.Flags().BoolVarP(&req.Follow, "follow", "f", false, "follow what the task writes until interrupted")
+	c.Flags().BoolVarP(&req.Previous, "previous", "p", false, "print the run before the current one")
+	c.Flags().Int64Var(&tail, "tail", -1, "number of last lines to begin with; -1 for all that is kept")
+	c.Flags().StringVar(&req.Worker, "worker", "", "worker to ask, for what the task wrote there before it moved")
+	_ = c.RegisterFlagCompletionFunc("worker", a.completeWorkers)
+	return c
+}
+
+// taskLog is a log that is printed, and how far it was read.
+type taskLog struct {
+	app  *app
+	req  *rotav1.ReadTaskLogsRequest
+	run  uint64    // of the last piece
+	said time.Time // when a wait was last told of
+}
+
+// find finds out what an argument names: a task's id may end like an instance.
+func (l *taskLog) find(ctx context.Context, conn *grpc.ClientConn, arg string) error {
+	if l.req.GetId() != "" {
+		return nil
+	}
+	_, err := tasksOf(conn).GetTask(ctx, &rotav1.GetTaskRequest{Id: arg})
+	if err != nil && !isNotFound(err) {
+		return err
+	}
+	l.req.Id = arg
+	// As lists write it, or as paths are written.
+	if at := strings.LastIndexAny(arg, "#/"); err != nil && at > 0 {
+		if n, nerr := strconv.ParseInt(arg[at+1:], 10, 32); nerr == nil && n >= 0 {
+			l.req.Id, l.req.Index = arg[:at], &n
+		}
+	}
+	return nil
+}
+
+// copy prints what comes on one stream.
+func (l *taskLog) copy(ctx context.Context, conn *grpc.ClientConn) error {
+	a := l.app
+	stream, err := tasksOf(conn).ReadTaskLogs(ctx, l.req)
+	if err != nil {
+		return err
+	}
+	return each(stream, func(m *rotav1.TaskLog) error {
+		if l.req.GetLog() != "" && (m.GetLog() != l.req.GetLog() || m.GetRun() != l.run) {
+			a.say("started again on worker %s, generation %d", m.GetWorker(), m.GetGeneration())
+		}
+		l.req.Tail = nil // it was for where to begin
+		l.run, l.req.Log, l.req.Offset, l.said = m.GetRun(), m.GetLog(), m.GetOffset()+int64(len(m.GetData())), time.Time{}
+		if m.GetMissed() > 0 {
+			a.say("%s left out", plural(m.GetMissed(), "byte", "bytes"))
+		}
+		return a.pass(m.GetStream(), m.GetData())
+	})
+}
+
+// follow is copy again and again: when the task has moved, its worker is away, or no
+// worker has it. It ends with the task, and with the scheduler.
+func (l *taskLog) follow(ctx context.Context, conn *grpc.ClientConn) error {
+	for {
+		err := l.copy(ctx, conn)
+		switch code := status.Code(err); {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case code == codes.OK: // it has left the worker, or that one leaves
+		case code == codes.NotFound && l.req.GetLog() != "":
+			l.app.say("%s", oneLine(err))
+			return nil
+		case code == codes.InvalidArgument && l.req.GetLog() != "" && convert.Field(err) == "offset":
+			l.req.Log, l.req.Offset = "", 0 // the log is another one
+		case code == codes.FailedPrecondition, code == codes.Unavailable && conn.GetState() == connectivity.Ready:
+			l.tell(err)
+		default:
+			return err
+		}
+		if err := backoff.Sleep(ctx, awayPause); err != nil {
+			return err
+		}
+	}
+}
+
+// tell says, now and then, why nothing comes.
+func (l *taskLog) tell(err error) {
+	if l.said.IsZero() {
+		l.said = time.Now().Add(awayPause - sayEvery) // what is over in a moment is no news
+	}
+	if time.Since(l.said) > sayEvery {
+		l.said = time.Now()
+		l.app.say("%s; waiting (Ctrl-C ends the wait)", oneLine(err))
+	}
+}

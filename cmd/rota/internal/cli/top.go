@@ -1,0 +1,121 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+	"google.golang.org/grpc"
+
+	rotav1 "github.com/rota-project/rota/api/rota/v1"
+	"github.com/rota-project/rota/cmd/rota/internal/terminal"
+	"github.com/rota-project/rota/cmd/rota/internal/top"
+	"github.com/rota-project/rota/internal/ending"
+)
+
+// topEvery is how often rota top asks, and topTimeout the most that a call of it may take.
+const (
+	topEvery   = time.Second
+	topTimeout = 5 * time.Second
+)
+
+// topWidth is how wide --once writes where COLUMNS does not say it.
+const topWidth = 120
+
+func (a *app) topCommand() *cobra.Command {
+	once, name := false, top.Views[top.Map]
+	c := &cobra.Command{
+		Use:   "top",
+		Short: "watch the cluster in the terminal",
+		Long: `Watch the cluster in the terminal, live: the workers by zone with their instances, and lists
+of tasks, workers and jobs, with keys to drain a worker, to read logs and to ask why.
+
+Keys: 1 to 4 or tab choose map, tasks, workers or jobs; / searches; s sorts; w says why a task
+is where it is; l shows logs; d drains a worker, after its plan; c cordons one, u ends both;
+? shows all of them; q ends. Lists come a page at a time, searched and sorted by the scheduler.
+
+When the scheduler goes, what is shown dims and says since when; it comes back by itself,
+with another one of --server. NO_COLOR leaves colours away. --once writes one view as plain
+text and ends: for scripts, and where there is no terminal. Its map is as wide as COLUMNS says.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			view := slices.Index(top.Views[:], name)
+			switch {
+			case view < 0:
+				return usagef("--view: %q: want %s", name, strings.Join(top.Views[:], ", "))
+			case a.output != "table":
+				return usagef("--output: rota top draws tables; rota status, task, worker and job have -o %s", a.output)
+			case !once && (!onTerminal(a.env.Stdin) || !onTerminal(a.env.Stdout)):
+				return usagef("this is no terminal: rota top --once writes the view as text")
+			}
+			cfg := top.Config{
+				Connect: a.connect, Disconnect: a.disconnect, Timeout: min(a.client.timeout, topTimeout), Every: topEvery,
+				View: top.View(view), NoColor: a.noColor(), Words: a.topWords(),
+			}
+			if once {
+				cfg.Timeout = a.client.timeout
+				return top.Once(cmd.Context(), cfg, a.columns(), a.env.Stdout)
+			}
+			return a.watchTop(cmd.Context(), cfg)
+		},
+	}
+	c.Flags().BoolVar(&once, "once", false, "write the view once, as plain text")
+	c.Flags().StringVar(&name, "view", name, "view to begin with: "+strings.Join(top.Views[:], ", "))
+	_ = c.RegisterFlagCompletionFunc("view", cobra.FixedCompletions(top.Views[:], cobra.ShellCompDirectiveNoFileComp))
+	return c
+}
+
+func (a *app) watchTop(ctx context.Context, cfg top.Config) error {
+	// An error of the first call is said where it can be read afterwards.
+	err := a.call(ctx, func(ctx context.Context, conn *grpc.ClientConn) error {
+		_, err := clusterOf(conn).GetStatus(ctx, &rotav1.GetStatusRequest{})
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	ctx = ending.Hangup(ctx)
+	s, err := top.Open()
+	if err != nil {
+		return errors.New("this terminal cannot be drawn on: rota top --once writes the view as text: " + err.Error())
+	}
+	defer s.Close()
+	defer ending.Left(func() string { s.Close(); return "" })()
+	err = top.Run(ctx, cfg, s)
+	a.stale = 0 // it was shown
+	return err
+}
+
+func onTerminal(f any) bool {
+	file, ok := f.(*os.File)
+	return ok && term.IsTerminal(int(file.Fd()))
+}
+
+// columns is how wide the user's terminal is.
+func (a *app) columns() int {
+	v, _ := a.env.Lookup("COLUMNS")
+	if n, err := strconv.Atoi(v); err == nil && n > 0 {
+		return n
+	}
+	return topWidth
+}
+
+func (a *app) topWords() top.Words {
+	uncoloured := newApp(Env{})
+	return top.Words{
+		Tasks:   func(list []*rotav1.Task) *terminal.Table { return tableOf(taskColumns, addTask, list) },
+		Workers: func(list []*rotav1.Worker) *terminal.Table { return tableOf(workerColumns, addWorker, list) },
+		Jobs:    func(list []*rotav1.Job) *terminal.Table { return tableOf(jobColumns, addJob, list) },
+		Events:  func(list []*rotav1.Event) *terminal.Table { return tableOf(eventColumns, addEvent, list) },
+		Why:     uncoloured.whyText,
+		Job:     uncoloured.jobDetail,
+		Plan:    planText,
+		Error:   oneLine,
+	}
+}

@@ -1,0 +1,140 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"google.golang.org/grpc"
+
+	"github.com/rota-project/rota"
+	rotav1 "github.com/rota-project/rota/api/rota/v1"
+	"github.com/rota-project/rota/cmd/rota/internal/terminal"
+	"github.com/rota-project/rota/internal/job"
+	"github.com/rota-project/rota/internal/uuid"
+)
+
+func (a *app) whyCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "why TASK|JOB",
+		Short: "explain why a task is where it is, or why a task or a job waits",
+		Long: "Explain why a task is where it is, or why it waits, with each worker and what speaks against it.\n" +
+			"The tasks of programs are named PROGRAM/TASK. A job is named by its id.",
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.call(cmd.Context(), func(ctx context.Context, conn *grpc.ClientConn) error {
+				resp, err := tasksOf(conn).Why(ctx, &rotav1.WhyRequest{Id: args[0]})
+				if isNotFound(err) && uuid.Valid(args[0]) {
+					d, err := jobsOf(conn).GetJob(ctx, &rotav1.GetJobRequest{Id: args[0]})
+					if err != nil {
+						return err
+					}
+					return a.print(d, func(w io.Writer) error { return whyJob(w, d) })
+				}
+				if err != nil {
+					return err
+				}
+				return a.print(resp, func(w io.Writer) error { return a.whyText(w, resp) })
+			})
+		},
+		ValidArgsFunction: a.completeTasks,
+	}
+}
+
+func (a *app) whyText(out io.Writer, resp *rotav1.WhyResponse) error {
+	w := &strings.Builder{}
+	for n, why := range resp.GetInstances() {
+		in := why.GetInstance()
+		if n > 0 {
+			fmt.Fprintln(w)
+		}
+		name := rota.Instance{Task: resp.GetId(), Index: int(in.GetIndex())}
+		if in.GetWorker() == "" {
+			fmt.Fprintf(w, "%s is on no worker (%s)\n", terminal.Printable(name.String()), in.GetState())
+		} else {
+			long := ""
+			if in.GetSince() != nil {
+				long = " for " + since(in)
+			}
+			fmt.Fprintf(w, "%s is on %s (%s%s, generation %s)\n", terminal.Printable(name.String()), terminal.Printable(in.GetWorker()), in.GetState(), long, generation(in))
+		}
+		for _, reason := range why.GetReasons() {
+			fmt.Fprintf(w, "  %s\n", terminal.Printable(reason))
+		}
+		if in.GetError() != "" {
+			fmt.Fprintf(w, "  its last error, after %s: %s\n", plural(int64(in.GetRestarts()), "restart", "restarts"), terminal.Printable(in.GetError()))
+		}
+		if err := whyMoves(w, why.GetMoves()); err != nil {
+			return err
+		}
+		if err := errors.Join(whyWorkers(w, why.GetWorkers()), whyPools(w, why.GetPools())); err != nil {
+			return err
+		}
+	}
+	_, err := io.WriteString(out, w.String())
+	return err
+}
+
+// whyMoves shows the last moves of an instance, the latest first.
+func whyMoves(w io.Writer, moves []*rotav1.WhyMove) error {
+	if len(moves) == 0 {
+		return nil
+	}
+	t := terminal.NewTable("MOVED", "FROM", "TO", "BECAUSE")
+	for _, m := range moves {
+		t.Add(m.GetTime().AsTime().Local().Format(time.DateTime), dash(m.GetFrom()), dash(m.GetTo()), dash(m.GetReason()))
+	}
+	_, _ = fmt.Fprintln(w)
+	return t.Write(w, nil)
+}
+
+// whyWorkers shows what speaks against each worker.
+func whyWorkers(w io.Writer, workers []*rotav1.WhyWorker) error {
+	return verdicts(w, workers, terminal.NewTable("WORKER", "FITS", "WHY"), func(o *rotav1.WhyWorker) (string, bool) { return o.GetWorker(), o.GetFits() })
+}
+
+// whyPools shows which pools would help.
+func whyPools(w io.Writer, pools []*rotav1.WhyPool) error {
+	return verdicts(w, pools, terminal.NewTable("POOL", "HELPS", "WHY"), func(p *rotav1.WhyPool) (string, bool) { return p.GetPool(), p.GetHelps() })
+}
+
+// verdicts shows of each whether it is good for what waits, and why.
+func verdicts[V interface{ GetReason() string }](w io.Writer, all []V, t *terminal.Table, of func(V) (name string, good bool)) error {
+	if len(all) == 0 {
+		return nil
+	}
+	for _, v := range all {
+		name, good := of(v)
+		said := "no"
+		if good {
+			said = "yes"
+		}
+		t.Add(name, said, dash(v.GetReason()))
+	}
+	_, _ = fmt.Fprintln(w)
+	return t.Write(w, nil)
+}
+
+// whyJob explains where a job is, or why it waits.
+func whyJob(out io.Writer, d *rotav1.JobDetail) error {
+	j, w := d.GetJob(), &strings.Builder{}
+	if j.GetWorker() == "" || j.GetState() == string(job.Queued) {
+		fmt.Fprintf(w, "job %s is on no worker (%s)\n", terminal.Printable(j.GetId()), j.GetState())
+	} else {
+		fmt.Fprintf(w, "job %s is on %s (%s, generation %d)\n", terminal.Printable(j.GetId()), terminal.Printable(j.GetWorker()), j.GetState(), j.GetGeneration())
+	}
+	for _, reason := range []string{j.GetReason(), j.GetError()} {
+		if reason != "" {
+			fmt.Fprintf(w, "  %s\n", terminal.Printable(reason))
+		}
+	}
+	if err := errors.Join(whyWorkers(w, d.GetWorkers()), whyPools(w, d.GetPools())); err != nil {
+		return err
+	}
+	_, err := io.WriteString(out, w.String())
+	return err
+}

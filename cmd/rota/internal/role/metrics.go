@@ -1,0 +1,41 @@
+package role
+
+import (
+	"runtime"
+
+	"github.com/rota-project/rota/internal/version"
+	"github.com/rota-project/rota/worker"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+)
+
+// workerMetrics is what a worker shows to Prometheus on --http. No label names a task.
+func workerMetrics(w *worker.Worker) *prometheus.Registry {
+	r := prometheus.NewRegistry()
+	gauge := func(name, help string, of func(worker.Stats) float64) prometheus.Collector {
+		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, func() float64 { return of(w.Stats()) })
+	}
+	count := func(name, help string, of func(worker.Stats) uint64) prometheus.Collector {
+		return prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help}, func() float64 { return float64(of(w.Stats())) })
+	}
+	build := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "rota_build_info", Help: "1, with what this program was built of.",
+		ConstLabels: prometheus.Labels{"version": version.String(), "go_version": runtime.Version()},
+	})
+	build.Set(1)
+	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), build,
+		gauge("rota_worker_held_instances", "Instances that this worker was granted.", func(s worker.Stats) float64 { return float64(s.Held) }),
+		gauge("rota_worker_running_instances", "Instances whose function is running.", func(s worker.Stats) float64 { return float64(s.Running) }),
+		gauge("rota_worker_log_bytes", "Memory that takes what tasks wrote.", func(s worker.Stats) float64 { return float64(s.LogBytes) }),
+		gauge("rota_worker_log_readers", "Readers of what tasks write.", func(s worker.Stats) float64 { return float64(s.Readers) }),
+		gauge("rota_worker_leased", "1 if this worker may trust its lease.", func(worker.Stats) float64 {
+			if w.Leased() {
+				return 1
+			}
+			return 0
+		}),
+		count("rota_worker_task_starts_total", "Calls of task functions.", func(s worker.Stats) uint64 { return s.Starts }),
+		count("rota_worker_task_failures_total", "Calls of task functions that ended by themselves.", func(s worker.Stats) uint64 { return s.Failures }))
+	return r
+}

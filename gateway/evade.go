@@ -1,0 +1,104 @@
+package gateway
+
+import (
+	"bytes"
+	"slices"
+)
+
+// evades says whether a worker might take the call of t for one that other guards keep than
+// those which t is asked by. at is the place of its route, -1 for a task, and path what the
+// client has sent.
+func (st *state) evades(t *target, at int, host, path, method []byte) bool {
+	if !st.guards.any && !st.cfg.Closed {
+		return false
+	}
+	var room [2][256]byte
+	heard, _, _ := bytes.Cut(t.path, []byte{'?'}) // by the worker
+	if !isCanonical(heard) {
+		heard = appendCanonical(room[0][:0], heard)
+	}
+	if fn, ok := named(heard); ok && !bytes.Equal(fn, t.fn) && st.keeps(fn, t) {
+		return true
+	}
+	behind := st.behind
+	if at >= 0 {
+		behind = st.routes[at].behind
+	}
+	for _, r := range behind {
+		if covers(r.canonical, heard) && r.serves(method) {
+			return true
+		}
+	}
+	if at < 0 || isCanonical(path) && st.plain {
+		return false
+	}
+	path = appendCanonical(room[1][:0], path)
+	for i := range st.routes {
+		if i > at && st.routes[at].canonical == st.routes[at].Prefix {
+			break // however it is read, the path begins with what the route is for
+		}
+		r := &st.routes[i]
+		if i != at && covers(r.canonical, path) && r.isFor(host) && r.serves(method) && st.guards.lacks(t, r) {
+			return true
+		}
+	}
+	return false
+}
+
+// keeps says whether the function of that name is kept from the call, which is for another.
+func (st *state) keeps(fn []byte, t *target) bool {
+	if st.fns[string(fn)] == nil && st.cfg.Closed || st.guards.byRoute[string(fn)] {
+		return true
+	}
+	g := st.guards.of(fn)
+	return g != nil && (g.forward != nil || g != t.guard && g != st.guards.of(t.fn)) // whoever is asked must hear the name
+}
+
+// lacks says whether the guards that t is asked by lack one of a route's.
+func (gs *guards) lacks(t *target, r *route) bool {
+	own := gs.of(t.fn)
+	for _, g := range [2]*guard{r.guard, gs.of([]byte(r.Function))} {
+		if g != nil && g != t.guard && g != own {
+			return true
+		}
+	}
+	return false
+}
+
+// hide notes for routes that take a prefix off which other routes, with guards that they
+// lack, workers might take their calls for: those of functions that some worker offers
+// beside theirs. The tasks of a worker may have any path. A route of / says nothing of what
+// other routes let through.
+func (b *builder) hide() {
+	st := b.next
+	if !st.guards.any {
+		return
+	}
+	behind := func(t *target, of func(r *route) bool) (rs []*route) {
+		for i := range st.routes {
+			if r := &st.routes[i]; !r.Strip && r.canonical != "/" && st.guards.lacks(t, r) && of(r) {
+				rs = append(rs, r)
+			}
+		}
+		return rs
+	}
+	for i := range st.routes {
+		if r := &st.routes[i]; r.Strip {
+			r.behind = behind(&target{fn: []byte(r.Function), guard: r.guard}, func(other *route) bool { return b.together(r.Function, other.Function) })
+		}
+	}
+	st.behind = behind(&target{}, func(*route) bool { return true })
+}
+
+// together says whether some worker offers both functions.
+func (b *builder) together(f, g string) bool {
+	if f == g || len(b.next.everywhere) > 0 {
+		return true
+	}
+	for _, fns := range b.offers {
+		if slices.Contains(fns, f) && slices.Contains(fns, g) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,3 +1,0 @@
-// Package e2e tries programs on a cluster of real processes, which are killed,
-// and connections, which are cut. It has tests and nothing else.
-package e2e

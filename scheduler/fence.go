@@ -1,0 +1,47 @@
+package scheduler
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/rota-project/rota/store"
+)
+
+// fenceAtOnce is how many keys are deleted in one transaction.
+const fenceAtOnce = 100
+
+// Fence makes a store that was restored from a backup one to go on from, before any
+// scheduler runs on it. It waits until no worker can trust a lease that was renewed
+// before: what such a worker runs the backup need not know. Then it forgets who lived
+// and who was granted what, so that everything is granted anew, under generations that
+// are greater than all before, and no session of before goes on.
+func Fence(ctx context.Context, st store.Store, lease time.Duration) error {
+	wait := time.NewTimer(time.Duration(float64(lease) * (1 + drift)))
+	defer wait.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-wait.C:
+	}
+	for _, prefix := range []string{
+		store.LeaderKey, store.SchedulersPrefix, store.SessionsPrefix, store.GrantsPrefix, store.AcksPrefix, store.JobWorkersPrefix,
+	} {
+		kvs, _, err := st.Range(ctx, prefix)
+		if err != nil {
+			return fmt.Errorf("fence: %w", err)
+		}
+		for len(kvs) > 0 {
+			n := min(len(kvs), fenceAtOnce)
+			var ops []store.Op
+			for _, kv := range kvs[:n] {
+				ops = append(ops, store.Op{Key: kv.Key, Delete: true})
+			}
+			if _, _, err := st.Txn(ctx, nil, ops); err != nil {
+				return fmt.Errorf("fence: %w", err)
+			}
+			kvs = kvs[n:]
+		}
+	}
+	return nil
+}

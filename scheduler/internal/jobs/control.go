@@ -1,0 +1,256 @@
+package jobs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace"
+	"google.golang.org/grpc"
+
+	"github.com/rota-project/rota"
+	rotav1 "github.com/rota-project/rota/api/rota/v1"
+	"github.com/rota-project/rota/internal/api/convert"
+	"github.com/rota-project/rota/internal/job"
+	"github.com/rota-project/rota/internal/text"
+	"github.com/rota-project/rota/internal/uuid"
+	"github.com/rota-project/rota/scheduler/internal/capacity"
+	"github.com/rota-project/rota/scheduler/internal/events"
+	"github.com/rota-project/rota/scheduler/internal/relay"
+	"github.com/rota-project/rota/scheduler/internal/view"
+	"github.com/rota-project/rota/store"
+)
+
+// Defaults of a Config.
+const (
+	DefaultMaxQueued = 50_000
+	DefaultMaxKept   = 20_000
+)
+
+// Errors by which a caller decides.
+var (
+	// ErrFull is the answer to a job that would be one too many in the queue.
+	ErrFull = errors.New("the job queue is full")
+	// ErrClosed is the answer of a scheduler that is stopping.
+	ErrClosed = errors.New("the scheduler is stopping")
+	// ErrBusy says that others changed the same job all the time.
+	ErrBusy = errors.New("too much contention on the same job; try again")
+)
+
+// Config of a Control. Store, View, Capacity and Scheduler must be set.
+type Config struct {
+	Store store.Store
+	View  *view.View
+	// Capacity is the account of workers' capacity that the leader's tasks share.
+	Capacity *capacity.Account
+	// Scheduler is the name of the scheduler that this is part of.
+	Scheduler string
+	// Desk is where output comes in that is asked for, and Peers lead to the schedulers
+	// that have the streams of other workers. Nil: there is no other scheduler.
+	Desk  *relay.Desk
+	Peers *relay.Peers
+	// Pools says of each pool whether it would help a job that waits, and Named whether a
+	// job names one that could. Nil: there are no pools.
+	Pools func(s job.Spec) []*rotav1.WhyPool
+	Named func(s job.Spec) bool
+	// MaxQueued bounds the jobs that are not done. Zero means DefaultMaxQueued.
+	MaxQueued int
+	// MaxKept bounds the jobs that are done and kept, whatever time they may be
+	// kept; the oldest go first. Zero means DefaultMaxKept.
+	MaxKept int
+	// Events takes what becomes of jobs. Nil: nobody does.
+	Events *events.Recorder
+	// Metrics is where what is counted is registered. Nil is nowhere.
+	Metrics prometheus.Registerer
+	// TracerProvider makes the spans of jobs. Nil makes none, and keeps no trace with them.
+	TracerProvider trace.TracerProvider
+	// TraceCallers takes the word of callers on whether their trace is recorded.
+	TraceCallers bool
+	// Logger gets what happens. Nil is silent.
+	Logger *slog.Logger
+}
+
+// Control is the jobs of one scheduler.
+type Control struct {
+	rotav1.UnimplementedJobsServer
+	rotav1.UnimplementedJobWorkServer
+	cfg Config
+	sub *view.Subscription
+	// deaf ends the account's calls.
+	deaf func()
+
+	measures measures
+
+	// The loop's own: the revision of the fence, 0 if it is to be written, and jobs of which
+	// nobody knows whether they are declared, with the worker that was promised to each.
+	fence    int64
+	unsure   map[string]string
+	unsureAt time.Time // when to look for them
+
+	mu       sync.Mutex
+	p        picture
+	dirty    map[string]struct{}   // workers whose jobs may be lost
+	unheard  map[unheard]time.Time // of workers that are gone, since when
+	watchers map[*watcher]struct{}
+	streams  map[string]*stream // job workers whose stream is here
+	asked    []*update
+	closed   bool
+	moved    chan struct{} // closed when the standing of workers changes
+
+	signal chan struct{}
+	ctx    context.Context
+	cancel context.CancelFunc
+	ended  chan struct{}
+}
+
+// New returns a control that runs until Close.
+func New(cfg Config) *Control {
+	if cfg.MaxQueued == 0 {
+		cfg.MaxQueued = DefaultMaxQueued
+	}
+	if cfg.MaxKept == 0 {
+		cfg.MaxKept = DefaultMaxKept
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Desk == nil {
+		cfg.Desk = relay.NewDesk()
+	}
+	if cfg.Peers == nil {
+		cfg.Peers = relay.NewPeers(nil)
+	}
+	c := &Control{
+		cfg: cfg, p: newPicture(cfg.Capacity), dirty: map[string]struct{}{}, watchers: map[*watcher]struct{}{}, streams: map[string]*stream{}, unsure: map[string]string{},
+		moved: make(chan struct{}), signal: make(chan struct{}, 1), ended: make(chan struct{}),
+	}
+	c.measures = newMeasures(c, cfg.Metrics)
+	c.ctx, c.cancel = context.WithCancel(context.Background())
+	c.deaf = cfg.Capacity.Notify(c.wake)
+	c.sub = cfg.View.Subscribe(c.load, c.learn)
+	go c.run()
+	return c
+}
+
+// Close ends it. Workers go to another scheduler; calls under way are answered.
+func (c *Control) Close() {
+	c.sub.Close()
+	c.deaf()
+	c.mu.Lock()
+	c.closed = true
+	for _, s := range c.streams {
+		s.cancel()
+	}
+	c.mu.Unlock()
+	c.cancel()
+	<-c.ended
+}
+
+// Register adds the services to a gRPC server.
+func (c *Control) Register(r grpc.ServiceRegistrar) {
+	rotav1.RegisterJobsServer(r, c)
+	rotav1.RegisterJobWorkServer(r, c)
+}
+
+// wake has the loop look. It never blocks.
+func (c *Control) wake() {
+	select {
+	case c.signal <- struct{}{}:
+	default:
+	}
+}
+
+// stir tells whoever waits for a worker. c.mu is held.
+func (c *Control) stir() {
+	close(c.moved)
+	c.moved = make(chan struct{})
+}
+
+// update is something that changes one job.
+type update struct {
+	id string
+	// declare, if set, is a job that is to be.
+	declare *job.Spec
+	created time.Time
+	trace   string // that it belongs to
+	// remove forgets the job.
+	remove bool
+	// change is what becomes of the job. It is pure, and may be called again.
+	change func(job.Job, job.Spec) (job.Job, error)
+	// conds must hold too.
+	conds []store.Cond
+	tries int
+	done  chan error // buffered
+}
+
+// ask hands an update to the loop.
+func (c *Control) ask(u *update) {
+	u.done = make(chan error, 1)
+	c.mu.Lock()
+	if c.closed {
+		c.mu.Unlock()
+		u.done <- ErrClosed
+		return
+	}
+	c.asked = append(c.asked, u)
+	c.mu.Unlock()
+	c.wake()
+}
+
+// do hands an update to the loop and waits until it is in the store, for doTime at the
+// longest: what waits behind others of which the store says nothing may be done later.
+func (c *Control) do(ctx context.Context, u *update) error {
+	ctx, cancel := context.WithTimeout(ctx, doTime)
+	defer cancel()
+	c.ask(u)
+	select {
+	case err := <-u.done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// get is a job as the picture has it.
+func (c *Control) get(id string) (*entry, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	e := c.p.entries[id]
+	if e == nil || e.specMod == 0 {
+		return nil, fmt.Errorf("job %s: %w", text.Clip(id, text.Short), rota.ErrNotFound)
+	}
+	return e, nil
+}
+
+// find is get, but a job that another scheduler has just declared is waited for:
+// what was acknowledged is there for everybody.
+func (c *Control) find(ctx context.Context, id string) (*entry, error) {
+	e, err := c.get(id)
+	if err == nil || !uuid.Valid(id) {
+		return e, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	kv, ok, _, gerr := c.cfg.Store.Get(ctx, store.JobKey(id))
+	switch {
+	case gerr != nil:
+		return nil, convert.ReadError(gerr)
+	case !ok:
+		return nil, err
+	}
+	if err := c.cfg.View.Wait(ctx, kv.Mod); err != nil {
+		return nil, convert.ReadError(err)
+	}
+	return c.get(id)
+}
+
+// Active is how many jobs a worker has.
+func (c *Control) Active(worker string) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.p.active[worker])
+}

@@ -1,0 +1,102 @@
+package jobs
+
+import (
+	"fmt"
+	"os"
+	"reflect"
+	"strconv"
+	"sync"
+	"testing"
+	"testing/synctest"
+)
+
+// TestSeeds has jobs live through histories of faults: the store's, of
+// connections, of workers and schedulers that die. No job that was acknowledged
+// is lost, none runs twice at once, and none goes back. ROTA_SEEDS and ROTA_SEED
+// say how many and from which on, as `make seeds-jobs` sets them.
+func TestSeeds(t *testing.T) {
+	t.Parallel()
+	number := func(name string, otherwise uint64) uint64 {
+		text := os.Getenv(name)
+		if text == "" {
+			return otherwise
+		}
+		n, err := strconv.ParseUint(text, 10, 64)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		return n
+	}
+	first, n := number("ROTA_SEED", 1), number("ROTA_SEEDS", 0)
+	if n == 0 {
+		n = 60
+		if os.Getenv("ROTA_SEED") != "" {
+			n = 1
+		}
+	}
+	lines := 300
+	if n == 1 {
+		lines = 1 << 20
+	}
+	var mu sync.Mutex
+	var total simCounts
+	t.Run("each", func(t *testing.T) {
+		for seed := first; seed < first+n; seed++ {
+			t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) {
+				t.Parallel()
+				defer func() {
+					if t.Failed() {
+						t.Logf("run it again with: make seeds-jobs SEED=%d", seed)
+					}
+				}()
+				synctest.Test(t, func(t *testing.T) {
+					c, err := runSim(seed, lines)
+					if err != nil {
+						t.Error(err)
+					}
+					mu.Lock()
+					defer mu.Unlock()
+					sum, more := reflect.ValueOf(&total).Elem(), reflect.ValueOf(c)
+					for i := range sum.NumField() {
+						sum.Field(i).SetInt(sum.Field(i).Int() + more.Field(i).Int())
+					}
+				})
+			})
+		}
+	})
+	if os.Getenv("ROTA_SEEDS") != "" {
+		fmt.Printf("%d seeds from %d on: %+v\n", n, first, total)
+	}
+	if n < 50 {
+		return
+	}
+	per := float64(n)
+	for _, x := range []struct {
+		what  string
+		have  int
+		least float64 // for each seed
+	}{
+		{"jobs declared", total.Declared, 10},
+		{"attempts", total.Begun, 12},
+		{"attempts lost", total.Lost, 5},
+		{"run again because they were lost", total.Reruns, 3},
+		{"found again", total.Found, 0.1},
+		{"refused by a worker", total.Refused, 2},
+		{"fenced", total.Fenced, 0.2},
+		{"never begun, as a worker has said", total.Never, 0.05},
+		{"stops", total.Stops, 0.3},
+		{"retries", total.Retries, 0.1},
+		{"deletions", total.Deleted, 0.1},
+		{"calls of unknown outcome", total.Unknown, 0.1},
+		{"kills of workers", total.Kills, 1},
+		{"ends of schedulers", total.Nodes, 1.5},
+		{"connections held", total.Holds, 2},
+		{"outages of the store", total.Outages, 1},
+		{"tasks begun", total.Tasks, 3},
+		{"workers with all capacity taken", total.Full, 3},
+	} {
+		if float64(x.have) < x.least*per {
+			t.Errorf("%s: %d in %d seeds: too weak to mean anything", x.what, x.have, n)
+		}
+	}
+}

@@ -1,0 +1,4 @@
+package source
+
+// Changed is when a file changed last.
+var Changed = changed

@@ -1,3 +1,0 @@
-// Package storepb is the layout of the values in the store, generated from
-// store.proto. Package store/record reads and writes them.
-package storepb
