@@ -1,0 +1,53 @@
+// What the page has seen of functions while it was open: how their calls went, over time.
+import { signal } from "@preact/signals";
+import type { Function_ } from "./types";
+
+export interface Sample {
+  at: number; // ms
+  rate: number; // calls a second since the sample before
+  errors: number; // of them, 0 to 1
+  p50: number; // ms
+  p99: number;
+  waiting: number;
+}
+
+const MOST = 150; // of each function
+const LEAST = 900; // ms between two
+const FUNCTIONS = 500;
+
+interface Past {
+  calls: number;
+  errors: number;
+  at: number;
+  samples: Sample[];
+}
+
+const past = new Map<string, Past>();
+
+// seen grows with each note, so that what draws samples is drawn again.
+const seen = signal(0);
+
+// note takes in what the gateway says now. A count that has gone back is a gateway's that
+// began anew.
+export function note(list: readonly Function_[]): void {
+  const at = Date.now();
+  for (const f of list) {
+    const old = past.get(f.name);
+    if (old && at - old.at < LEAST) continue;
+    if (!old && past.size >= FUNCTIONS) continue;
+    const samples = old?.samples ?? [];
+    if (old && f.calls >= old.calls) {
+      const calls = f.calls - old.calls;
+      const errors = Math.max(0, f.errors - old.errors);
+      samples.push({ at, rate: (1000 * calls) / (at - old.at), errors: calls ? Math.min(1, errors / calls) : 0, p50: f.p50_ms, p99: f.p99_ms, waiting: f.waiting });
+      if (samples.length > MOST) samples.shift();
+    }
+    past.set(f.name, { calls: f.calls, errors: f.errors, at, samples });
+  }
+  seen.value++;
+}
+
+export function samplesOf(name: string): readonly Sample[] {
+  void seen.value;
+  return past.get(name)?.samples ?? [];
+}

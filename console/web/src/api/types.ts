@@ -1,0 +1,42 @@
+// The words of the API, as its description has them.
+import type { components } from "./schema";
+
+type Schemas = components["schemas"];
+
+export type Status = Schemas["Status"];
+export type WhoAmI = Schemas["WhoAmI"];
+export type SignInWays = Schemas["SignInWays"];
+export type Caller = Schemas["Caller"];
+export type Worker = Schemas["Worker"];
+export type WorkerEvent = Schemas["WorkerEvent"];
+export type Task = Schemas["Task"];
+export type TaskEvent = Schemas["TaskEvent"];
+export type TaskDetail = Schemas["TaskDetail"];
+export type TaskDefinition = Schemas["TaskDefinition"];
+export type Instance = Schemas["Instance"];
+export type Why = Schemas["WhyResponse"];
+export type WhyInstance = Schemas["WhyInstance"];
+export type WhyWorker = Schemas["WhyWorker"];
+export type ListTasks = Schemas["ListTasksResponse"];
+export type Plan = Schemas["Plan"];
+export type Move = Schemas["Move"];
+export type Stoppable = Schemas["Stoppable"];
+export type Job = Schemas["Job"];
+export type JobDetail = Schemas["JobDetail"];
+export type TaskLog = Schemas["TaskLog"];
+export type JobOutput = Schemas["JobOutput"];
+export type JobDefinition = Schemas["JobDefinition"];
+export type JobAttempt = Schemas["JobAttempt"];
+export type ListJobs = Schemas["ListJobsResponse"];
+export type Program = Schemas["Program"];
+export type ListPrograms = Schemas["ListProgramsResponse"];
+export type Function_ = Schemas["Function"];
+export type FunctionWorker = Schemas["FunctionWorker"];
+export type FunctionFailure = Schemas["FunctionFailure"];
+export type ListFunctions = Schemas["ListFunctionsResponse"];
+export type Pool = Schemas["Pool"];
+export type PoolSize = Schemas["PoolSize"];
+export type ListPools = Schemas["ListPoolsResponse"];
+export type Event_ = Schemas["Event"];
+export type ListEvents = Schemas["ListEventsResponse"];
+export type EventNews = Schemas["EventNews"];

@@ -1,0 +1,146 @@
+// One job: how it goes, what it writes, and its attempts.
+import { useState } from "preact/hooks";
+import { call, path, post } from "../api/http";
+import { may } from "../api/live";
+import { usePoll } from "../api/use";
+import type { JobAttempt, JobDetail } from "../api/types";
+import { count, number, span } from "../format";
+import { go, href, narrow, route } from "../route";
+import { join } from "../argv";
+import { Age, Facts, Failed, Loading, Section, Sheet } from "../ui/parts";
+import { State } from "../ui/state";
+import { Timeline } from "../ui/timeline";
+import { Output } from "../ui/output";
+import { took } from "./jobs";
+import { without } from "./task";
+
+const OVER = new Set(["succeeded", "failed", "stopped", "timed-out", "lost"]);
+
+export function JobSheet({ id }: { id: string }) {
+  const { query } = route.value;
+  const { data, error, again } = usePoll<JobDetail>(path(["jobs", id]), 1000);
+  const [failed, setFailed] = useState<Error>();
+  const j = data?.job;
+  const act = (verb: string) => post(`${path(["jobs", id])}:${verb}`).then(() => (setFailed(undefined), again()), setFailed);
+  const back = href("jobs", "", without(query, "wide"));
+  return (
+    <Sheet title={id} kind="Job" back={back} wide={query.has("wide")} onWide={() => narrow({ wide: query.has("wide") ? "" : "1" })}>
+      {error && !data && <Failed what="This job cannot be shown." error={error} />}
+      {!data && !error && <Loading />}
+      {j && (
+        <>
+          <pre class="argv-line">{join(j.argv)}</pre>
+          <div class="lead">
+            <State state={j.state} />
+            <span class="quiet">
+              {j.worker ? (
+                <>
+                  on <a href={href("workers", j.worker)}>{j.worker}</a>, took {took(j)}
+                </>
+              ) : (
+                j.reason
+              )}
+              {j.ended && `, ${j.signal ? `ended by ${j.signal}` : `exit status ${j.exit_code ?? "unknown"}`}`}
+            </span>
+            <span class="actions">
+                {!OVER.has(j.state) && may("Jobs_StopJob") && (
+                  <button type="button" disabled={j.stop_asked} onClick={() => act("stop")}>
+                    {j.stop_asked ? "Stopping" : "Stop"}
+                  </button>
+                )}
+                {OVER.has(j.state) && may("Jobs_RetryJob") && (
+                  <button type="button" onClick={() => act("retry")}>
+                    Run again
+                  </button>
+                )}
+                {OVER.has(j.state) && may("Jobs_DeleteJob") && (
+                  <button type="button" onClick={() => call("DELETE", path(["jobs", id])).then(() => go(back), setFailed)}>
+                    Forget
+                  </button>
+                )}
+            </span>
+          </div>
+          {failed && <Failed what="Nothing was changed." error={failed} onClose={() => setFailed(undefined)} />}
+          {j.error && <pre class="error-text">{j.error}</pre>}
+          {j.generation > 0 && (
+            <Section title="Output">
+              <Output key={j.generation} address={path(["jobs", id, "output"], { generation: j.generation, follow: true })} empty={OVER.has(j.state) ? "It wrote nothing." : "Nothing yet."} />
+            </Section>
+          )}
+          {data.attempts.length > 1 && <Attempts of={data.attempts} />}
+          <Timeline of={{ job: id }} mine={id} />
+          <Definition data={data} />
+        </>
+      )}
+    </Sheet>
+  );
+}
+
+function Attempts({ of }: { of: JobAttempt[] }) {
+  return (
+    <Section title="Attempts">
+      <table class="plain-table">
+        <thead>
+          <tr>
+            <th scope="col">No.</th>
+            <th scope="col">State</th>
+            <th scope="col">Worker</th>
+            <th scope="col" class="num">
+              Exit
+            </th>
+            <th scope="col" class="num">
+              Placed
+            </th>
+          </tr>
+        </thead>
+        <tbody>
+          {of.map((a) => (
+            <tr key={a.number}>
+              <td>{a.number}</td>
+              <td>
+                <State state={a.state} />
+              </td>
+              <td class="id">{a.worker}</td>
+              <td class="num">{a.signal || (a.exit_code ?? "")}</td>
+              <td class="num">
+                <Age time={a.placed} ago />
+              </td>
+            </tr>
+          ))}
+        </tbody>
+      </table>
+    </Section>
+  );
+}
+
+function Definition({ data }: { data: JobDetail }) {
+  const d = data.definition;
+  const j = data.job;
+  if (!d || !j) return null;
+  return (
+    <Section title="As asked for">
+      <Facts
+        of={[
+          ["Asked", <Age time={j.created} ago />],
+          ["Started", j.started && <Age time={j.started} ago />],
+          ["Ended", j.ended && <Age time={j.ended} ago />],
+          ["Attempts", j.attempts > 1 && count(j.attempts)],
+          ["Waits until", j.not_before && !j.ended && <Age time={j.not_before} />],
+          ["Folder", d.dir && <span class="id">{d.dir}</span>],
+          ["Only on", d.worker],
+          ["Requires", d.require.join(", ")],
+          [
+            "Resources",
+            Object.entries(d.resources)
+              .map(([k, v]) => `${k} ${number(v)}`)
+              .join(", "),
+          ],
+          ["Time limit", d.timeout_ms > 0 && span(d.timeout_ms)],
+          ["Retries", d.retries > 0 && count(d.retries)],
+          ["If its worker is lost", d.rerun && "runs again elsewhere"],
+          ["Environment", Object.keys(d.env).length > 0 && <span class="chips">{Object.keys(d.env).map((k) => <code key={k}>{k}</code>)}</span>],
+        ]}
+      />
+    </Section>
+  );
+}

@@ -1,0 +1,129 @@
+// Overview: is it well? One line of facts, the map, what needs somebody, what happened.
+import { link, may, status, workers } from "../api/live";
+import { post } from "../api/http";
+import { few, tasks } from "../api/tasks";
+import { Map_ } from "../overview/map";
+import { Recent } from "../overview/recent";
+import { bytes, count, plural } from "../format";
+import { href } from "../route";
+import { Age, Empty, Failed } from "../ui/parts";
+import { Mark, type Tone } from "../ui/state";
+import type { Status } from "../api/types";
+import type { ComponentChildren } from "preact";
+import { useState } from "preact/hooks";
+
+export function Overview() {
+  const s = status.value;
+  const ws = workers.value;
+  if (!s) return <p class="quiet pad">{link.value === "lost" ? "nothing is known yet" : "connecting"}</p>;
+  return (
+    <div class="overview">
+      <h1 class="hidden">Overview</h1>
+      <Numbers s={s} />
+      <Attention s={s} />
+      {ws.size === 0 ? (
+        <Empty title="No workers yet" command="rota worker run --server HOST:50000">
+          A worker is a machine that runs tasks. Start one, and it appears here.
+        </Empty>
+      ) : (
+        <section class="card map-card" aria-label="Map of the workers">
+          <Map_ />
+          <p class="legend quiet">
+            {few.value && tasks.value
+              ? "A column a worker, as high as its load; a cell an instance, as large as its weight, coloured by group. Dashed: the mean."
+              : "A column a worker, as high as its load. Dashed: the mean."}
+          </p>
+        </section>
+      )}
+      <Recent />
+    </div>
+  );
+}
+
+function Fact({ n, word, to, of = "idle" }: { n: string; word: string; to: string; of?: Tone }) {
+  return (
+    <a class={`fact ${of}`} href={to}>
+      <strong>{n}</strong> <span>{word}</span>
+    </a>
+  );
+}
+
+function Numbers({ s }: { s: Status }) {
+  const t = s.tasks;
+  const w = s.workers;
+  return (
+    <div class="numbers">
+      <Fact n={count(t?.running ?? 0)} word="running" to={href("tasks", "", { state: "running" })} />
+      <Fact n={count(t?.waiting ?? 0)} word="waiting" to={href("tasks", "", { state: "waiting" })} of={t?.waiting ? "warn" : "idle"} />
+      <Fact n={count(t?.failing ?? 0)} word="failing" to={href("tasks", "", { state: "backoff" })} of={t?.failing ? "bad" : "idle"} />
+      <Fact n={count(s.moving)} word="moving" to={href("plan")} />
+      <Fact
+        n={count(w?.ready ?? 0)}
+        word={`${w?.ready === 1 ? "worker" : "workers"} ready${w?.draining ? `, ${count(w.draining)} draining` : ""}`}
+        to={href("workers")}
+      />
+      {!!w?.lost && <Fact n={count(w.lost)} word="lost" to={href("workers", "", { state: "lost" })} of="bad" />}
+      <Fact n={s.imbalance.toFixed(s.imbalance < 1.01 ? 3 : 2)} word="imbalance" to={href("workers", "", { sort: "-load" })} />
+    </div>
+  );
+}
+
+// Attention is what somebody has to look at; nothing stands there if nothing has.
+function Attention({ s }: { s: Status }) {
+  const [failed, setFailed] = useState<Error>();
+  const rows: { tone: Tone; text: ComponentChildren }[] = [];
+  if (!s.leader) rows.push({ tone: "bad", text: "No scheduler leads: nothing is placed or moved before one does." });
+  if (s.barrier) rows.push({ tone: "warn", text: "The workers wait for each other before the first plan." });
+  for (const x of s.suspects) {
+    rows.push({
+      tone: x.state === "held" ? "bad" : "warn",
+      text: (
+        <>
+          <a href={href("tasks", x.task)} class="id">
+            {x.task}
+          </a>{" "}
+          was on {plural(x.deaths, "worker")} that died{x.state === "held" ? "; it is held until somebody releases it" : `; state ${x.state}`}.
+        </>
+      ),
+    });
+  }
+  for (const x of s.sources) {
+    if (x.error) rows.push({ tone: "bad", text: `Source ${x.name} cannot be read: ${x.error}` });
+    if (x.held) {
+      rows.push({
+        tone: "warn",
+        text: (
+          <>
+            The list of {x.name} is held since <Age time={x.held.since} ago />: it would remove {count(x.held.removes)} of {plural(x.held.of, "task")}.{" "}
+            {may("Cluster_ConfirmList") && (
+              <button type="button" onClick={() => post("/v1/schedule:confirm", { source: x.name }).then(() => setFailed(undefined), setFailed)}>
+                Take it
+              </button>
+            )}
+          </>
+        ),
+      });
+    }
+  }
+  for (const m of s.store) {
+    if (m.error) rows.push({ tone: "bad", text: `Store ${m.endpoint} does not answer: ${m.error}` });
+    for (const a of m.alarms) rows.push({ tone: "bad", text: `Store ${m.endpoint} has raised ${a}.` });
+    if (m.quota_bytes && m.db_in_use_bytes / m.quota_bytes > 0.8) {
+      rows.push({ tone: "warn", text: `Store ${m.endpoint} is nearly full: ${bytes(m.db_in_use_bytes)} of ${bytes(m.quota_bytes)}.` });
+    }
+  }
+  for (const u of s.unread) rows.push({ tone: "bad", text: `The value of ${u.key} cannot be read and is set aside: ${u.error}` });
+  if (!rows.length && !failed) return null;
+  return (
+    <section class="attention" aria-label="What needs attention">
+      <ul>
+        {rows.map((r, i) => (
+          <li key={i}>
+            <Mark of={r.tone} /> <span>{r.text}</span>
+          </li>
+        ))}
+      </ul>
+      {failed && <Failed what="The list was not taken." error={failed} onClose={() => setFailed(undefined)} />}
+    </section>
+  );
+}

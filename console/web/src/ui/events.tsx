@@ -1,0 +1,83 @@
+// Events as lines of text, each with links to what it is about.
+import type { ComponentChildren } from "preact";
+import { Fragment } from "preact";
+import type { Event_ } from "../api/types";
+import { clock, count, exact, instance, plural } from "../format";
+import { href } from "../route";
+import { Mark, type Tone } from "./state";
+
+const BAD = new Set(["lost", "fenced", "failed", "stuck", "held", "timed-out"]);
+const WARN = new Set(["leaving", "draining", "cordoned", "moved", "restarted", "suspected", "stopping", "resigned", "retried"]);
+const GOOD = new Set(["joined", "started", "succeeded", "elected", "running", "uncordoned", "released", "cleared", "confirmed", "taken"]);
+
+export function toneOf(kind: string): Tone {
+  const what = kind.slice(kind.indexOf(".") + 1);
+  return BAD.has(what) ? "bad" : WARN.has(what) ? "warn" : GOOD.has(what) ? "ok" : "idle";
+}
+
+// about is the subject of an event, as links, but for what the page is about itself.
+function about(e: Event_, mine: string): ComponentChildren[] {
+  const s = e.subject;
+  const out: ComponentChildren[] = [];
+  if (!s) return out;
+  const link = (to: string, text: string) => (
+    <a class="id" href={to}>
+      {text}
+    </a>
+  );
+  if (s.program && s.program !== mine) out.push(link(href("programs", s.program), s.program));
+  if (s.task && s.task !== mine) out.push(link(href("tasks", s.task), instance(s.task, s.index)));
+  else if (s.task && s.index) out.push(<span class="id">#{s.index}</span>);
+  if (s.job && s.job !== mine) out.push(link(href("jobs", s.job), s.job.slice(0, 8)));
+  if (e.from) out.push(<>from {link(href("workers", e.from), e.from)}</>);
+  if (s.worker && s.worker !== mine) {
+    out.push(
+      <>
+        {(s.task || s.job) && (e.from ? "to " : "on ")}
+        {link(href("workers", s.worker), s.worker)}
+      </>,
+    );
+  }
+  return out;
+}
+
+export function EventLine({ e, mine = "" }: { e: Event_; mine?: string }) {
+  const parts = about(e, mine);
+  // The error of a process says it already.
+  const exit = typeof e.exit_code === "number" && !e.text.includes(`exit status ${e.exit_code}`) ? `exit status ${e.exit_code}` : "";
+  return (
+    <li>
+      <time class="quiet" dateTime={e.time ?? ""} title={exact(e.time)}>
+        {e.time ? clock(e.time) : ""}
+      </time>
+      <Mark of={toneOf(e.kind)} />
+      <span>
+        <span class="strong">{e.kind}</span>{" "}
+        {parts.map((p, i) => (
+          <Fragment key={i}>{p} </Fragment>
+        ))}
+        {e.text && <span class="event-text">{e.text}</span>}
+        {exit && <span class="quiet"> {exit}</span>}
+        {e.count > 1 && <span class="quiet"> {count(e.count)} times</span>}
+        {e.who && <span class="quiet"> by {e.who}</span>}
+        {e.moves.length > 0 && (
+          <details>
+            <summary>
+              {e.left_out > 0 ? `the first ${count(e.moves.length)} of ${plural(e.moves.length + e.left_out, "move")}` : plural(e.moves.length, "move")}
+            </summary>
+            <ul class="reasons">
+              {e.moves.map((m) => (
+                <li key={`${m.task}#${m.index}`}>
+                  <a class="id" href={href("tasks", m.task)}>
+                    {instance(m.task, m.index)}
+                  </a>{" "}
+                  {m.from || "nowhere"} to {m.to || "nowhere"}: {m.reason}
+                </li>
+              ))}
+            </ul>
+          </details>
+        )}
+      </span>
+    </li>
+  );
+}
