@@ -10,7 +10,6 @@ import (
 	"github.com/rota-project/rota"
 	rotav1 "github.com/rota-project/rota/api/rota/v1"
 	"github.com/rota-project/rota/scheduler"
-	"github.com/rota-project/rota/sessions"
 	"github.com/rota-project/rota/worker"
 )
 
@@ -132,7 +131,7 @@ func (n *network) connector(l *live) worker.Connector {
 }
 
 type lossy struct {
-	*sessions.Conn
+	worker.Stream
 	n *network
 }
 
@@ -140,12 +139,12 @@ func (s lossy) Send(m *rotav1.FromWorker) error {
 	if s.n.cut.Load() {
 		return nil
 	}
-	return s.Conn.Send(m)
+	return s.Stream.Send(m)
 }
 
 func (s lossy) Recv() (*rotav1.ToWorker, error) {
 	for {
-		m, err := s.Conn.Recv()
+		m, err := s.Stream.Recv()
 		if err != nil || !s.n.cut.Load() {
 			return m, err
 		}

@@ -10,10 +10,12 @@ import (
 	"time"
 
 	"github.com/rota-project/rota"
-	"github.com/rota-project/rota/api/convert"
 	rotav1 "github.com/rota-project/rota/api/rota/v1"
+	"github.com/rota-project/rota/auth"
+	"github.com/rota-project/rota/internal/api/convert"
 	"github.com/rota-project/rota/scheduler"
-	"github.com/rota-project/rota/server"
+	"github.com/rota-project/rota/scheduler/server"
+	"github.com/rota-project/rota/store"
 	"github.com/rota-project/rota/store/etcd"
 	"github.com/rota-project/rota/worker"
 )
@@ -28,7 +30,12 @@ type live struct {
 	addr   string
 }
 
-func start(ctx context.Context, c scheduler.Config) (l *live, err error) {
+func start(ctx context.Context, c scheduler.Config) (*live, error) {
+	return startOn(ctx, c, func(s *etcd.Store) store.Store { return s })
+}
+
+// startOn is start on what over makes of the store.
+func startOn(ctx context.Context, c scheduler.Config, over func(*etcd.Store) store.Store) (l *live, err error) {
 	l = &live{}
 	defer func() {
 		if err != nil {
@@ -53,7 +60,7 @@ func start(ctx context.Context, c scheduler.Config) (l *live, err error) {
 	if err != nil {
 		return l, err
 	}
-	c.Store, c.Name = l.store, "s1"
+	c.Store, c.Name = over(l.store), "s1"
 	l.addr = grpc.Addr().String()
 	if l.server, err = server.Start(server.Config{Scheduler: c, GRPC: grpc, HTTP: http}); err != nil {
 		return l, err
@@ -85,7 +92,7 @@ func (l *live) apply(ctx context.Context, tasks []rota.Task) error {
 	const chunk = 10_000
 	for len(tasks) > 0 {
 		n := min(chunk, len(tasks))
-		if _, err := l.server.Service().ApplyTasks(ctx, &rotav1.ApplyTasksRequest{Tasks: convert.TasksToProto(tasks[:n])}); err != nil {
+		if _, err := l.server.Service().ApplyTasks(auth.Inside(ctx), &rotav1.ApplyTasksRequest{Tasks: convert.TasksToProto(tasks[:n])}); err != nil {
 			return err
 		}
 		tasks = tasks[n:]

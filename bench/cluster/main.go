@@ -96,6 +96,8 @@ var benches = []bench{
 	{"kill", kill},
 	{"cut", cut},
 	{"move", move},
+	{"written", written},
 	{"simulation", simulation},
 	{"product", product},
+	{"quorum", quorum},
 }

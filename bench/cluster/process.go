@@ -17,10 +17,10 @@ import (
 
 	"github.com/rota-project/rota"
 	rotav1 "github.com/rota-project/rota/api/rota/v1"
+	"github.com/rota-project/rota/auth"
+	"github.com/rota-project/rota/internal/worker/supervise"
 	"github.com/rota-project/rota/ownership"
 	"github.com/rota-project/rota/scheduler"
-	"github.com/rota-project/rota/supervise"
-	"github.com/rota-project/rota/view"
 	"github.com/rota-project/rota/worker"
 )
 
@@ -60,7 +60,7 @@ type acks struct {
 	done chan struct{}
 }
 
-func (a *acks) take(d *view.Delta) {
+func (a *acks) take(d *scheduler.Delta) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for name, changes := range d.Acks {
@@ -105,7 +105,7 @@ func kill(ctx context.Context, o options) (rows []row, err error) {
 				Name: name, Argv: []string{self, "-worker", name, "-scheduler", l.addr}, Env: os.Environ(),
 				Stdout: os.Stderr, Restart: supervise.Always,
 				Exited: func(ctx context.Context, incarnation string) error {
-					_, err := l.server.Scheduler().Sessions().ReportExit(ctx, &rotav1.ReportExitRequest{Name: name, Incarnation: incarnation})
+					_, err := l.server.Scheduler().Sessions().ReportExit(auth.Inside(ctx), &rotav1.ReportExitRequest{Name: name, Incarnation: incarnation})
 					return err
 				},
 			})
@@ -165,13 +165,9 @@ func product(ctx context.Context, _ options) (rows []row, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	bin := filepath.Join(dir, "rota")
-	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags=-s -w", "-o", bin, "./cmd/rota") //nolint:gosec // the path is our own
-	if build.Dir, err = productDir(ctx); err != nil {
+	bin, err := buildProduct(ctx, dir)
+	if err != nil {
 		return nil, err
-	}
-	if out, err := build.CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("build: %w: %s", err, out)
 	}
 	info, err := os.Stat(bin)
 	if err != nil {
@@ -211,6 +207,19 @@ func product(ctx context.Context, _ options) (rows []row, err error) {
 	time.Sleep(5 * time.Second) // idle is what it is after some renewals
 	rss, err := residentOf(w.Process.Pid, "VmRSS")
 	return append(rows, inMB("an idle worker, resident", rss, 25e6, "5 s after it joined")), err
+}
+
+// buildProduct builds the binary as it is built for users.
+func buildProduct(ctx context.Context, dir string) (bin string, err error) {
+	bin = filepath.Join(dir, "rota")
+	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags=-s -w", "-o", bin, "./cmd/rota") //nolint:gosec // the path is our own
+	if build.Dir, err = productDir(ctx); err != nil {
+		return "", err
+	}
+	if out, err := build.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build: %w: %s", err, out)
+	}
+	return bin, nil
 }
 
 func devReady(ctx context.Context, bin string) (took time.Duration, err error) {

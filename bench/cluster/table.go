@@ -10,7 +10,7 @@ import (
 type row struct {
 	what       string
 	value, bar float64 // bar zero: only told
-	unit       string  // "s", "ms", "MB"
+	unit       string  // "s", "ms", "MB", "B"
 	peer       float64 // escheduler's, zero for none
 	note       string
 }
@@ -34,13 +34,13 @@ func printHead() {
 
 func (r row) print() {
 	amount := func(v float64) string {
-		if v == 0 {
+		switch {
+		case v == 0:
 			return "-"
+		case r.unit == "B" || r.value >= 1000 && r.unit == "MB":
+			return fmt.Sprintf("%.0f %s", v, r.unit)
 		}
 		return fmt.Sprintf("%.3g %s", v, r.unit)
-	}
-	if r.value >= 1000 && r.unit == "MB" {
-		amount = func(v float64) string { return fmt.Sprintf("%.0f MB", v) }
 	}
 	met, ratio := "", "-"
 	if r.bar > 0 {

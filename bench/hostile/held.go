@@ -75,12 +75,17 @@ func kinds() []kind {
 		{name: "slow body, 60 MiB", proto: "http/1.1", said: []byte("POST /v1/tasks:apply HTTP/1.1\r\nHost: localhost\r\nContent-Length: 62914560\r\n\r\n{\"tasks\":["), drip: []byte("{},")},
 		{name: "slow body, old job call", proto: "http/1.1", said: []byte("POST /start HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n{\r\n"), drip: []byte("1\r\n \r\n")},
 		{name: "HTTP/2, a hundred bodies begun", proto: "h2", said: h2(metadata(0, 100, "/v1/tasks:apply", make([]byte, 1<<10)))},
+		{name: "HTTP/2, 4 bodies of a page with 250 KiB each", proto: "h2", said: h2(metadata(0, 4, "/", make([]byte, 250<<10)))},
+		{name: "HTTP/2, 4 bodies of a health check with 250 KiB each", proto: "h2", said: h2(metadata(0, 4, "/healthz", make([]byte, 250<<10)))},
+		{name: "HTTP/2, 4 refused bodies with 250 KiB each", proto: "h2", said: h2(metadata(0, 4, "/v1/tasks:apply", make([]byte, 250<<10)))},
+		{name: "HTTP/2, 50 health checks with 15 KiB of header each", proto: "h2", said: h2(metadata(15<<10, 50, "/healthz", nil))},
 		{name: "gRPC, connected and idle", grpc: true, proto: "h2", said: h2(settings)},
 		{name: "gRPC, one call with 30 KiB of metadata", grpc: true, proto: "h2", said: h2(metadata(30<<10, 1, apply, nil))},
 		{name: "gRPC, 50 calls with 15 KiB of metadata and a deadline of years", grpc: true, proto: "h2", said: h2(metadata(15<<10, 50, apply, nil))},
 		{name: "gRPC, one call with 1 MiB of metadata", grpc: true, proto: "h2", said: h2(metadata(1<<20, 1, apply, nil))},
 		{name: "gRPC, 24 calls with 60 KiB of a message each", grpc: true, proto: "h2", said: h2(metadata(0, 24, apply, begun))},
 		{name: "gRPC, 4 health checks with 60 KiB of 4 MiB each", grpc: true, proto: "h2", said: h2(metadata(0, 4, check, begun))},
+		{name: "gRPC, 4 joins with 60 KiB of 4 MiB each", grpc: true, proto: "h2", said: h2(metadata(0, 4, "/rota.v1.PoolJoin/JoinWorker", begun))},
 		{name: "link, byte 01 and nothing", grpc: true, proto: "h2", said: []byte{1}},
 		{name: "link, byte 01 and on and on", grpc: true, proto: "h2", said: []byte{1}, drip: []byte{0}},
 		{name: "link, a greeting that never ends", grpc: true, proto: "h2", said: append([]byte{1, 0, 0, 0, 0, 0, 0x40, 0}, make([]byte, 39)...), drip: []byte{1}},
@@ -94,11 +99,14 @@ func held(ctx context.Context, s *process, o options, tell func(row)) error {
 		if s.tls == nil && k.proto == "" {
 			continue
 		}
+		what := fmt.Sprintf("%d × %s, %s: ", o.conns, k.name, s.name)
+		if !o.run.MatchString(what) {
+			continue
+		}
 		peak, answered, slowest, err := holdKind(ctx, s, o, k)
 		if err != nil {
 			return fmt.Errorf("%s: %w", k.name, err)
 		}
-		what := fmt.Sprintf("%d × %s, %s: ", o.conns, k.name, s.name)
 		tell(row{what: what + "memory", value: peak / 1e6, bar: barAll / 1e6, unit: "MB"})
 		tell(row{what: what + "probes", value: answered, bar: probes, least: true})
 		if o.times {

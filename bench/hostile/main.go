@@ -11,6 +11,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"regexp"
 	"time"
 )
 
@@ -26,13 +27,18 @@ func run() error {
 	flag.IntVar(&o.requests, "requests", 1000, "how many requests of each size")
 	flag.IntVar(&o.conns, "conns", 1000, "how many connections of each kind")
 	flag.DurationVar(&o.hold, "hold", 5*time.Second, "how long they are held")
+	only := flag.String("run", "", "only rows that match this `regexp`")
 	flag.BoolVar(&o.times, "times", true, "measure processor time, and give probes 5 s: for a machine with nothing else to do")
 	flag.Parse()
+	var err error
+	if o.run, err = regexp.Compile(*only); err != nil {
+		return fmt.Errorf("-run: %w", err)
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Minute)
 	defer cancel()
 	fmt.Printf("%-86s %12s %12s\n", "what", "measured", "bar")
 	missed := 0
-	err := measure(ctx, o, func(r row) {
+	err = measure(ctx, o, func(r row) {
 		fmt.Println(r)
 		if r.over() {
 			missed++
@@ -52,6 +58,7 @@ type options struct {
 	requests, conns int
 	hold            time.Duration
 	times           bool
+	run             *regexp.Regexp // of what is measured
 }
 
 // The bars.

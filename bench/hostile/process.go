@@ -136,16 +136,22 @@ func (p *process) cpu() (time.Duration, error) {
 }
 
 // idle is the share of a processor that the process, its etcd included, uses while
-// nobody asks anything.
+// nobody asks anything: the median of a few times.
 func (p *process) idle() (float64, error) {
-	const while = time.Second
+	const while = 600 * time.Millisecond
+	var shares []float64
 	before, err := p.cpu()
-	if err != nil {
-		return 0, err
+	for range 5 {
+		if err != nil {
+			return 0, err
+		}
+		time.Sleep(while)
+		var after time.Duration
+		after, err = p.cpu()
+		shares = append(shares, float64(after-before)/float64(while))
+		before = after
 	}
-	time.Sleep(while)
-	after, err := p.cpu()
-	return float64(after-before) / float64(while), err
+	return median(shares), err
 }
 
 // memory is what the process has in memory now, and the most since the last call

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -47,11 +48,14 @@ func refused(ctx context.Context, s *process, o options, tell func(row)) error {
 			name string
 			do   func(context.Context, *process, int) (func() error, func(), error)
 		}{{"HTTP", overHTTP}, {"gRPC", overGRPC}} {
+			what := fmt.Sprintf("refused, %s, %s, %d KiB: ", s.name, kind.name, size>>10)
+			if !o.run.MatchString(what) {
+				continue
+			}
 			mem, cpu, err := flood(ctx, s, n, size, o.times, kind.do)
 			if err != nil {
 				return fmt.Errorf("%s, %d bytes: %w", kind.name, size, err)
 			}
-			what := fmt.Sprintf("refused, %s, %s, %d KiB: ", s.name, kind.name, size>>10)
 			tell(row{what: what + "peak memory", value: mem, bar: barMemory, unit: "B"})
 			if !o.times {
 				continue
@@ -66,8 +70,9 @@ func refused(ctx context.Context, s *process, o options, tell func(row)) error {
 	return nil
 }
 
-// flood has n requests refused, and returns what each cost at the most. Only if timed
-// the processor time is what they cost.
+// flood has n requests refused, in rounds, and returns the memory that each cost at
+// the most. Only if timed the processor time is what they cost, in the middle one of
+// the rounds.
 func flood(ctx context.Context, s *process, n, size int, timed bool, prepare func(context.Context, *process, int) (func() error, func(), error)) (memory, cpu float64, err error) {
 	ask, end, err := prepare(ctx, s, size)
 	if err != nil {
@@ -90,12 +95,13 @@ func flood(ctx context.Context, s *process, n, size int, timed bool, prepare fun
 			return 0, 0, err
 		}
 	}
-	used, err := s.cpu()
-	if err != nil {
-		return 0, 0, err
-	}
-	began := time.Now()
+	var spent []float64 // by each request of a round
 	for range n / atOnce {
+		began := time.Now()
+		used, err := s.cpu()
+		if err != nil {
+			return 0, 0, err
+		}
 		var group sync.WaitGroup
 		failed := make([]error, atOnce)
 		for i := range atOnce {
@@ -108,14 +114,21 @@ func flood(ctx context.Context, s *process, n, size int, timed bool, prepare fun
 		// A connection that is closed on a body goes on for half a second, so that
 		// the answer is read: those are under way, too.
 		time.Sleep(600 * time.Millisecond)
+		after, err := s.cpu()
+		if err != nil {
+			return 0, 0, err
+		}
+		spent = append(spent, (float64(after-used)-idle*float64(time.Since(began)))/float64(time.Microsecond)/atOnce)
 	}
 	_, peak, err := s.memory()
-	if err != nil {
-		return 0, 0, err
-	}
-	after, err := s.cpu()
-	spent := float64(after-used) - idle*float64(time.Since(began))
-	return max(0, peak-before) / atOnce, max(0, spent) / float64(time.Microsecond) / float64(n), err
+	return max(0, peak-before) / atOnce, max(0, median(spent)), err
+}
+
+// median of some values: what else the process or its machine does now and then,
+// as collecting garbage of its own, is in few of them.
+func median(values []float64) float64 {
+	slices.Sort(values)
+	return values[len(values)/2]
 }
 
 func dial(ctx context.Context, s *process, addr string, proto ...string) (net.Conn, error) {

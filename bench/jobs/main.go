@@ -22,10 +22,10 @@ import (
 	"time"
 
 	rotav1 "github.com/rota-project/rota/api/rota/v1"
-	"github.com/rota-project/rota/job/agent"
-	"github.com/rota-project/rota/job/runner"
+	"github.com/rota-project/rota/internal/job/runner"
+	"github.com/rota-project/rota/internal/worker/agent"
 	"github.com/rota-project/rota/scheduler"
-	"github.com/rota-project/rota/server"
+	"github.com/rota-project/rota/scheduler/server"
 	"github.com/rota-project/rota/store/etcd"
 	"github.com/rota-project/rota/worker"
 

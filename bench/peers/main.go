@@ -86,7 +86,8 @@ func page(peers []*peer) string {
 	}
 	b.WriteString("\nA number alone is the status that the client got while the worker heard nothing. `→` says that the worker heard the\n" +
 		"request, with what of it matters in brackets; *cut* that the answer broke off, *closed* that there was none, *waits* that\n" +
-		"there was none within two seconds.\n")
+		"there was none within two seconds. Where a body breaks the status alone is shown: whether the worker has heard of the\n" +
+		"request by then is a matter of who is quicker.\n")
 	head := "|"
 	rule := "\n|---|"
 	for _, p := range peers {

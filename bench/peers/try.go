@@ -49,7 +49,7 @@ func (p *peer) try(in input) string {
 		}
 	}
 	heard := p.worker.heard()
-	if heard == "" || in.send == "" {
+	if heard == "" || in.send == "" || in.races {
 		return said
 	}
 	what := ""
@@ -59,6 +59,7 @@ func (p *peer) try(in input) string {
 			if !strings.HasPrefix(strings.ToLower(l), strings.ToLower(in.look)) {
 				continue
 			}
+			l = strings.ReplaceAll(l, p.worker.addr, "the worker's address")
 			if what = " [" + l + "]"; in.look == "via:" { // with a name that is never the same
 				what = " [Via]"
 			}

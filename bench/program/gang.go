@@ -12,7 +12,7 @@ import (
 
 	"github.com/rota-project/rota/program"
 	"github.com/rota-project/rota/scheduler"
-	"github.com/rota-project/rota/server"
+	"github.com/rota-project/rota/scheduler/server"
 	"github.com/rota-project/rota/store/etcd"
 	"github.com/rota-project/rota/worker"
 )
