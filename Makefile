@@ -5,11 +5,15 @@ GOTEST   ?= go test
 
 .PHONY: help
 help: ## what there is
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: ## bin/rota
 	go build -trimpath -ldflags='-s -w' -o bin/rota ./cmd/rota
+
+.PHONY: packages
+packages: build ## a .deb and an .rpm of bin/rota, in bin
+	cd bench/packages && go run .
 
 .PHONY: run
 run: build ## a whole cluster on loopback, doing real work
@@ -17,27 +21,43 @@ run: build ## a whole cluster on loopback, doing real work
 
 .PHONY: test
 test: ## all tests
-	$(GOTEST) -count=1 ./...
+	cd bench && $(GOTEST) -count=1 ./openapi ./manifests
+	cd bench/packages && $(GOTEST) -count=1 .
+	$(GOTEST) -count=1 -timeout=20m ./...
 
 .PHONY: race
 race: ## all tests under the race detector
-	$(GOTEST) -count=1 -race ./...
+	$(GOTEST) -count=1 -timeout=20m -race ./...
 
 .PHONY: seeds
 seeds: ## the control plane on a fake clock: N=10000 histories, from SEED on; SEED=x alone tells that one
-	cd scheduler/simtest && $(if $(N),ROTA_SEEDS=$(N),$(if $(SEED),,ROTA_SEEDS=10000)) $(if $(SEED),ROTA_SEED=$(SEED)) $(GOTEST) -count=1 -timeout=0 -run='^TestSeeds$$'
+	cd scheduler/internal/simtest && $(if $(N),ROTA_SEEDS=$(N),$(if $(SEED),,ROTA_SEEDS=10000)) $(if $(SEED),ROTA_SEED=$(SEED)) $(GOTEST) -count=1 -timeout=0 -run='^TestSeeds$$'
 
 .PHONY: seeds-jobs
 seeds-jobs: ## jobs through histories of faults on a fake clock: N=10000 of them, from SEED on; SEED=x alone tells that one
-	cd job/control && $(if $(N),ROTA_SEEDS=$(N),$(if $(SEED),,ROTA_SEEDS=10000)) $(if $(SEED),ROTA_SEED=$(SEED)) $(GOTEST) -count=1 -timeout=0 -run='^TestSeeds$$'
+	cd scheduler/internal/jobs && $(if $(N),ROTA_SEEDS=$(N),$(if $(SEED),,ROTA_SEEDS=10000)) $(if $(SEED),ROTA_SEED=$(SEED)) $(GOTEST) -count=1 -timeout=0 -run='^TestSeeds$$'
 
 .PHONY: torture
 torture: ## real processes killed, stopped and cut off, for a time: FOR=10m
-	ROTA_TORTURE=$(or $(FOR),10m) $(GOTEST) -count=1 -timeout=0 -v -run='^(TestTorture|TestKept)$$' ./e2e
+	ROTA_TORTURE=$(or $(FOR),10m) $(GOTEST) -count=1 -timeout=0 -v -run='^(TestTorture|TestKept)$$' ./test/e2e
+
+.PHONY: skew
+skew: ## from an earlier revision to this one and back, one process after the other: FROM=REV, the last tag without
+	@dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && rev="$(or $(FROM),$$(git describe --tags --abbrev=0))" && \
+	  git archive "$$rev" | tar x -C "$$dir" && (cd "$$dir" && go build -o rota.earlier ./cmd/rota) && \
+	  ROTA_SKEW="$$dir/rota.earlier" $(GOTEST) -count=1 -v -run='^TestSkew$$' ./test/e2e
 
 .PHONY: churn
 churn: ## the gateway under load while workers come and go: FOR=10m
 	ROTA_TORTURE=$(or $(FOR),10m) $(GOTEST) -race -count=1 -timeout=0 -v -run='^TestChurn' ./gateway
+
+.PHONY: h2spec
+h2spec: ## the gateway's HTTP/2 by all cases of h2spec
+	cd bench && go run ./h2spec
+
+.PHONY: nightly
+nightly: ## what takes a night, and bin/nightly/results.md of it: FUZZ=1m SEEDS=10000 SEEDS_JOBS=10000 TORTURE=10m CHURN=10m
+	@FUZZ="$(FUZZ)" SEEDS="$(SEEDS)" SEEDS_JOBS="$(SEEDS_JOBS)" TORTURE="$(TORTURE)" CHURN="$(CHURN)" test/nightly/run
 
 .PHONY: bench-balance
 bench-balance: ## the picking rules beside a mutex and a locked ring
@@ -47,9 +67,30 @@ bench-balance: ## the picking rules beside a mutex and a locked ring
 bench-gateway: ## the gateway beside nginx, HAProxy, Caddy and httputil, by wrk and h2load
 	cd bench && go run ./gateway
 
+.PHONY: map
+map: ## docs/map.svg: the houses of rota, and who imports whom
+	go run ./test/map > docs/map.svg
+
 .PHONY: peers
 peers: ## docs/peers.md: who does what with the same bytes, the gateway, nginx, HAProxy or ReverseProxy
 	cd bench && go run ./peers ../docs/peers.md
+
+.PHONY: console
+console: console/web/node_modules ## the web console: console/static from console/web, which needs Node.js
+	cd console/web && npm run -s build
+
+.PHONY: console-check
+console-check: console/web/node_modules ## the tests of console/web, and that console/static is what it builds to
+	@out=$$(mktemp -d) && trap 'rm -r "$$out"' EXIT && cd console/web && npm run -s test && npm run -s build -- --outDir "$$out" --logLevel warn && \
+	  diff -r ../static "$$out" || { echo "console/static is not what console/web builds to: run make console"; exit 1; }
+
+console/web/node_modules: console/web/package-lock.json
+	cd console/web && npm ci --no-audit --no-fund
+	@touch $@
+
+.PHONY: compat
+compat: ## rota with checkouts of the systems that it replaces, which ROTA_COMPAT_<SYSTEM> name: test/compat/README.md
+	@test/compat/all
 
 .PHONY: fuzz
 fuzz: ## every fuzzer for a while: FOR=20s
@@ -65,10 +106,13 @@ lint: cross ## golangci-lint and the rules of imports
 	go run $(LINT) run ./...
 	go run ./internal/parts -check
 	cd bench && go vet ./...
+	cd bench/packages && go vet .
 
 .PHONY: cross
-cross: ## everything builds for the systems that we cannot test on; on Windows no processes are started
+cross: ## everything builds for the systems that we cannot test on, of 32 bits too; on Windows no processes are started
 	@for os in windows darwin freebsd; do echo "GOOS=$$os"; GOOS=$$os CGO_ENABLED=0 go build ./... || exit 1; done
+	@for arch in 386 arm; do echo "GOARCH=$$arch"; GOOS=linux GOARCH=$$arch CGO_ENABLED=0 go build ./... && \
+	  GOOS=linux GOARCH=$$arch CGO_ENABLED=0 go vet ./... || exit 1; done
 
 .PHONY: supply
 supply: ## known vulnerabilities, licences, and the list of parts in bin/sbom.json (asks vuln.go.dev)
@@ -81,7 +125,7 @@ bench-jobs: ## jobs a second and the time to the first output, beside a loop tha
 .PHONY: generate
 generate: ## code from the .proto files
 	go run $(BUF) generate
-	go generate ./api ./internal/cli
+	go generate ./internal/api/rest ./cmd/rota/internal/cli
 
 .PHONY: bench-cluster
 bench-cluster: ## a whole cluster: how long until tasks run, and run again
