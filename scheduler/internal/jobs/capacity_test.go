@@ -24,7 +24,7 @@ func still(t *testing.T) (*Control, *view.Session) {
 	t.Helper()
 	log := slog.New(slog.NewTextHandler(t.Output(), nil))
 	v := view.New(memory.New(), log)
-	c := &Control{cfg: Config{Logger: log, Capacity: capacity.New(v), MaxQueued: 10}, dirty: map[string]struct{}{}, unsure: map[string]string{}}
+	c := &Control{cfg: Config{Logger: log, Capacity: capacity.New(v), MaxQueued: 10}, dirty: map[string]struct{}{}, unsure: map[string]struct{}{}}
 	t.Cleanup(c.cfg.Capacity.Close)
 	c.p = newPicture(c.cfg.Capacity)
 	c.measures = newMeasures(c, nil)
@@ -176,43 +176,70 @@ func TestRefusedPlace(t *testing.T) {
 	}
 }
 
-// TestDeclaredAndPlacedInAnOutage: a job that is declared and given a place while the store is away,
-// and that nobody declares again, takes nothing for ever.
+// TestDeclaredAndPlacedInAnOutage: what a job was promised that is declared and given places, and of
+// which nobody knows whether it is written, is taken until that is known, and no longer.
 func TestDeclaredAndPlacedInAnOutage(t *testing.T) {
 	t.Parallel()
-	for name, how := range map[string]func(b *batch){
-		"unknown":   func(b *batch) { b.lookAgain(t.Context(), b.order, errors.New("lost")) },
-		"refused":   func(b *batch) { b.lookAgain(t.Context(), b.order, nil) },
-		"not tried": func(b *batch) { b.away = errors.New("away"); b.giveUp(b.order) },
+	lost := errors.New("lost")
+	type try struct {
+		worker string // the only one that has a session
+		down   bool   // the store cannot be asked either
+		ends   func(b *batch)
+	}
+	again := func(cause error) func(*batch) {
+		return func(b *batch) { b.lookAgain(b.c.ctx, b.order, cause) }
+	}
+	for name, tries := range map[string][]try{
+		"unknown":      {{"w", true, again(lost)}},
+		"refused":      {{"w", true, again(nil)}},
+		"not tried":    {{"w", true, func(b *batch) { b.away = lost; b.giveUp(b.order) }}},
+		"no space":     {{"w", false, again(store.ErrNoSpace)}},
+		"on two":       {{"w", true, again(lost)}, {"v", true, again(lost)}},
+		"then refused": {{"w", true, again(lost)}, {"v", false, func(b *batch) { b.changed[b.order[0]].asked[0].tries = maxTries; again(nil)(b) }}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			c, _ := still(t)
+			c, s := still(t)
+			c.ctx = t.Context()
 			c.cfg.Capacity.Lead()
 			c.cfg.Capacity.Open(7)
 			st := faulty.New(memory.New(), nil)
 			c.cfg.Store = st
+			taken := func() (cpus float64) {
+				return c.cfg.Capacity.Beside("w").Of("cpus") + c.cfg.Capacity.Beside("v").Of("cpus")
+			}
+			for _, try := range tries {
+				c.p.sessions = map[string]*view.Session{try.worker: {ID: 3, Mod: 4, Session: &storepb.Session{Name: try.worker, Incarnation: "i1", Capacity: s.GetCapacity()}}}
+				c.p.workers = map[string]*storepb.JobWorker{try.worker: {Name: try.worker, Incarnation: "i1", Any: true, Slots: 2}}
+				st.Set(faulty.Up)
+				if try.down {
+					st.Set(faulty.Down)
+				}
+				b := c.batch()
+				u := &update{id: uuid.Of("one"), declare: &job.Spec{Argv: []string{"x"}, Resources: map[string]float64{"cpus": 1.5}}, done: make(chan error, 1)}
+				if err := b.apply(u); err != nil {
+					t.Fatal(err)
+				}
+				if b.place(); b.changed[u.id].place != try.worker {
+					t.Fatal("it has no place")
+				}
+				try.ends(b)
+				if err := <-u.done; err == nil {
+					t.Error("it is told to be declared")
+				}
+			}
+			if taken() < 1.5 {
+				t.Errorf("while nobody knows, %v cpus are taken", taken())
+			}
 			st.Set(faulty.Down)
-			b := c.batch()
-			u := &update{id: uuid.Of("one"), declare: &job.Spec{Argv: []string{"x"}, Resources: map[string]float64{"cpus": 1.5}}, done: make(chan error, 1)}
-			if err := b.apply(u); err != nil {
-				t.Fatal(err)
-			}
-			if b.place(); b.changed[u.id].place != "w" {
-				t.Fatal("it has no place")
-			}
-			how(b)
-			if err := <-u.done; err == nil {
-				t.Error("it is told to be declared")
-			}
-			c.findOut(t.Context())
-			if got := c.cfg.Capacity.Beside("w").Of("cpus"); got != 1.5 {
-				t.Errorf("while nobody knows, %v cpus are taken", got)
+			c.unsureAt = time.Time{}
+			if c.findOut(t.Context()); taken() < 1.5 {
+				t.Errorf("while the store cannot be asked, %v cpus are taken", taken())
 			}
 			st.Set(faulty.Up)
-			c.findOut(t.Context())
-			if got := c.cfg.Capacity.Beside("w").Of("cpus"); got != 0 || len(c.unsure) != 0 {
-				t.Errorf("then %v cpus are taken, for %v", got, c.unsure)
+			c.unsureAt = time.Time{}
+			if c.findOut(t.Context()); taken() != 0 || len(c.unsure) != 0 {
+				t.Errorf("then %v cpus are taken, for %v", taken(), c.unsure)
 			}
 		})
 	}

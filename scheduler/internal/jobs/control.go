@@ -85,10 +85,10 @@ type Control struct {
 
 	measures measures
 
-	// The loop's own: the revision of the fence, 0 if it is to be written, and jobs of which
-	// nobody knows whether they are declared, with the worker that was promised to each.
+	// The loop's own: the revision of the fence, 0 if it is to be written, and jobs that were
+	// promised a worker and of which nobody knows whether they are declared.
 	fence    int64
-	unsure   map[string]string
+	unsure   map[string]struct{}
 	unsureAt time.Time // when to look for them
 
 	mu       sync.Mutex
@@ -125,7 +125,7 @@ func New(cfg Config) *Control {
 		cfg.Peers = relay.NewPeers(nil)
 	}
 	c := &Control{
-		cfg: cfg, p: newPicture(cfg.Capacity), dirty: map[string]struct{}{}, watchers: map[*watcher]struct{}{}, streams: map[string]*stream{}, unsure: map[string]string{},
+		cfg: cfg, p: newPicture(cfg.Capacity), dirty: map[string]struct{}{}, watchers: map[*watcher]struct{}{}, streams: map[string]*stream{}, unsure: map[string]struct{}{},
 		moved: make(chan struct{}), signal: make(chan struct{}, 1), ended: make(chan struct{}),
 	}
 	c.measures = newMeasures(c, cfg.Metrics)

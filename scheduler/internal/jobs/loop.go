@@ -62,6 +62,7 @@ func (c *Control) run() {
 	defer timer.Stop()
 	var nextSweep time.Time
 	for {
+		c.findOut(c.ctx) // before a batch promises to the same jobs anew
 		b := &batch{c: c, now: time.Now(), changed: map[string]*change{}, jobs: map[string]int{}}
 		c.mu.Lock()
 		closed := c.closed
@@ -93,9 +94,6 @@ func (c *Control) run() {
 			c.asked = nil
 		}
 		c.mu.Unlock()
-		if len(c.unsure) > 0 && !b.now.Before(c.unsureAt) && !closed {
-			c.findOut(c.ctx)
-		}
 		if len(b.order) > 0 {
 			more = b.commit(c.ctx) || more
 		}

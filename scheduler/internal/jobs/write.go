@@ -184,11 +184,12 @@ func (b *batch) lookAgain(ctx context.Context, ids []string, cause error) {
 		}
 		c.mu.Lock()
 		b.undone(id)
-		b.doubt(id)
 		// Refused, and the picture has what is there instead: a place that was written
 		// before, and of which nothing was heard, stays taken.
 		if ch := b.changed[id]; cause == nil && b.away == nil && ch.place != "" {
 			c.p.account.Withdraw(id, ch.place)
+		} else {
+			b.doubt(id)
 		}
 		for _, u := range b.changed[id].asked {
 			u.tries++
@@ -220,29 +221,32 @@ func (b *batch) undone(id string) {
 	}
 }
 
-// doubt notes a declaration that is not tried again, although it may have been written, or
-// may land yet: what its job was promised is taken until that is known. c.mu is held.
+// doubt notes a declaration that may have been written, or may land yet, even if it is
+// never tried again: what its job was promised is taken until that is known. c.mu is held.
 func (b *batch) doubt(id string) {
-	if ch := b.changed[id]; b.away != nil && ch.old == nil && ch.place != "" {
-		b.c.unsure[id], b.c.unsureAt = ch.place, time.Now().Add(unsurePause)
+	if ch := b.changed[id]; ch.old == nil && ch.place != "" {
+		b.c.unsure[id], b.c.unsureAt = struct{}{}, time.Now().Add(unsurePause)
 	}
 }
 
-// findOut gives back what was promised to jobs that are not declared and can no longer be:
-// behind the fence nothing lands.
+// findOut gives back all that was promised to jobs that are not declared and can no longer
+// be: behind the fence nothing lands.
 func (c *Control) findOut(ctx context.Context) {
+	if len(c.unsure) == 0 || time.Now().Before(c.unsureAt) {
+		return
+	}
 	if c.fence == 0 && c.putFence(ctx) != nil {
 		c.unsureAt = time.Now().Add(unsurePause)
 		return
 	}
-	for id, place := range c.unsure {
+	for id := range c.unsure {
 		if c.look(ctx, id) != nil {
 			c.unsureAt = time.Now().Add(unsurePause)
 			return
 		}
 		c.mu.Lock()
 		if c.p.entries[id] == nil { // else what it has been promised since is its own
-			c.p.account.Withdraw(id, place)
+			c.p.account.Settle(id)
 		}
 		c.mu.Unlock()
 		delete(c.unsure, id)
