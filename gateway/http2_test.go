@@ -94,6 +94,37 @@ func (f *framer) await(want string) {
 	}
 }
 
+// A client that is still sending its request when the answer is there is left to end
+// it: many lose an answer that a reset comes with, curl among them.
+func TestHTTP2AnswersThatEndBeforeTheRequest(t *testing.T) {
+	t.Parallel()
+	_, addr := start(t, simple(named(t, "a")))
+	f := dialHTTP2(t, addr)
+	for id := uint32(1); id < 20; id += 2 {
+		f.request(id, false, ":method", "POST", ":scheme", "http", ":authority", "a", ":path", "/nothing", "content-length", "11")
+		f.await(fmt.Sprintf("HEADERS %d 404", id))
+		f.await(fmt.Sprintf("DATA %d not found\n", id))
+		if err := f.WriteData(id, true, []byte("12345678901")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := f.WritePing(false, [8]byte{}); err != nil {
+		t.Fatal(err)
+	}
+	for {
+		fr, err := f.ReadFrame()
+		if err != nil {
+			t.Fatal(err)
+		}
+		switch fr.(type) {
+		case *http2.RSTStreamFrame:
+			t.Fatalf("a call that was answered is reset: %v", fr)
+		case *http2.PingFrame:
+			return
+		}
+	}
+}
+
 // What a worker on HTTP/1 could misunderstand never gets there.
 func TestHTTP2SmugglingIsRefused(t *testing.T) {
 	t.Parallel()

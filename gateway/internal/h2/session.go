@@ -125,6 +125,8 @@ type Session struct {
 
 	calm, spare int // how much useless work, and how many resets, are left
 	updates     int // how many more window updates the data that was sent explains
+
+	late []lateStream // the oldest first
 }
 
 // Allowances of what costs a client nothing and the server something. They fill
@@ -162,8 +164,10 @@ func New(cfg Config) *Session {
 	return s
 }
 
-// Tick refills the allowances. The owner calls it ten times a second.
+// Tick refills the allowances, and ends what has had its time. The owner calls it ten
+// times a second.
 func (s *Session) Tick() {
+	s.tickLate()
 	s.calm = min(s.calm+calmTick, calmMost)
 	s.spare = min(s.spare+spareTick, spareMost)
 }
@@ -403,6 +407,7 @@ func (s *Session) resetBy(f *frame, ev *Event) error {
 	}
 	st := s.streams[f.id]
 	if st == nil {
+		s.isLate(f.id, 0, true)
 		return s.bother()
 	}
 	s.drop(st)

@@ -665,24 +665,112 @@ func TestLeaving(t *testing.T) {
 	}
 }
 
-// An answer that ends before its request says that the rest is of no use; one
-// that breaks off says so.
+// A request that is answered before it has ended may end by itself: a reset that
+// follows an answer at once makes several clients lose it. Who does not end it is told
+// to stop. An answer that breaks off says so at once.
 func TestAnswersThatEndEarly(t *testing.T) {
 	t.Parallel()
-	p := newPeer(t)
-	p.request(1, false)
-	p.request(3, false)
-	p.step()
-	p.s.Head(p.calls[1], h2.AppendStatus(nil, 413), true)
-	p.s.Release(p.calls[1], 0)
-	p.s.Release(p.calls[3], 0)
-	p.trailers(1, true) // was on its way
-	if evs, err := p.step(); err != nil || len(evs) > 0 {
-		t.Errorf("%q, %v", evs, err)
+	early := func(t *testing.T) *peer {
+		p := newPeer(t)
+		p.request(1, false)
+		p.request(3, false)
+		p.step()
+		p.s.Head(p.calls[1], h2.AppendStatus(nil, 413), true)
+		p.s.Release(p.calls[1], 0)
+		p.s.Release(p.calls[3], 0)
+		if out := fmt.Sprint(p.out()); out != "[HEADERS 1 :status=413 end true RST_STREAM 3 CANCEL]" {
+			t.Errorf("sent %s", out)
+		}
+		return p
 	}
-	if out := fmt.Sprint(p.out()); out != "[HEADERS 1 :status=413 end true RST_STREAM 1 NO_ERROR RST_STREAM 3 CANCEL]" {
-		t.Errorf("sent %s", out)
+	tick := func(p *peer, n int) {
+		for range n {
+			p.s.Tick()
+		}
 	}
+	const stop = "[RST_STREAM 1 NO_ERROR]"
+	for name, c := range map[string]struct {
+		then func(p *peer)
+		want string
+	}{
+		"it ends":                 {func(p *peer) { p.fr.WriteData(1, false, make([]byte, 500)); p.fr.WriteData(1, true, make([]byte, 500)) }, "[]"},
+		"it ends with an empty":   {func(p *peer) { p.fr.WriteData(1, true, nil) }, "[]"},
+		"it ends with trailers":   {func(p *peer) { p.trailers(1, true) }, "[]"},
+		"it is taken back":        {func(p *peer) { p.fr.WriteRSTStream(1, http2.ErrCodeCancel) }, "[]"},
+		"it goes on to its room":  {func(p *peer) { p.fr.WriteData(1, false, make([]byte, 999)); p.fr.WriteData(1, false, make([]byte, 1)) }, stop},
+		"it goes on past it":      {func(p *peer) { p.fr.WriteData(1, false, make([]byte, 1001)) }, stop},
+		"it goes on after that":   {func(p *peer) { p.fr.WriteData(1, false, make([]byte, 1000)); p.fr.WriteData(1, true, []byte("x")) }, stop},
+		"nothing comes":           {func(*peer) {}, stop},
+		"it goes on after an end": {func(p *peer) { p.fr.WriteData(1, true, nil); p.fr.WriteData(1, true, nil) }, "[RST_STREAM 1 STREAM_CLOSED]"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := early(t)
+			c.then(p)
+			if evs, err := p.step(); err != nil || len(evs) > 0 {
+				t.Errorf("%q, %v", evs, err)
+			}
+			tick(p, 100)
+			p.trailers(1, true) // was on its way
+			if evs, err := p.step(); (err != nil || len(evs) > 0) && c.want == stop {
+				t.Errorf("%q, %v", evs, err)
+			}
+			if out := fmt.Sprint(p.out()); out != c.want {
+				t.Errorf("sent %s, want %s", out, c.want)
+			}
+		})
+	}
+	t.Run("pieces are no flood, and give the connection room", func(t *testing.T) {
+		t.Parallel()
+		p := newPeer(t)
+		updates := 0
+		for id := uint32(1); id < 401; id += 2 {
+			p.request(id, false)
+			p.step()
+			p.s.Head(p.calls[id], h2.AppendStatus(nil, 413), true)
+			p.s.Release(p.calls[id], 0)
+			for range 999 {
+				p.fr.WriteData(id, false, []byte("x"))
+			}
+			p.fr.WriteData(id, true, []byte("x"))
+			if evs, err := p.step(); err != nil || len(evs) > 0 {
+				t.Fatalf("%q, %v", evs, err)
+			}
+			for _, f := range p.out() {
+				if strings.HasPrefix(f, "WINDOW_UPDATE 0 ") {
+					updates++
+				} else if strings.HasPrefix(f, "RST") {
+					t.Fatal(f)
+				}
+			}
+		}
+		if updates < 3 {
+			t.Errorf("%d updates of the connection's window", updates)
+		}
+	})
+	t.Run("many at once", func(t *testing.T) {
+		t.Parallel()
+		p := newPeer(t)
+		resets := 0
+		for id := uint32(1); id < 2001; id += 2 {
+			p.request(id, false)
+			p.step()
+			p.s.Head(p.calls[id], h2.AppendStatus(nil, 413), true)
+			p.s.Release(p.calls[id], 0)
+			for _, f := range p.out() {
+				if strings.HasPrefix(f, "RST") {
+					resets++
+				}
+			}
+		}
+		if resets < 900 {
+			t.Errorf("of 1,000 early answers %d clients were told to stop", resets)
+		}
+		tick(p, 100)
+		if resets += len(p.out()); resets != 1000 {
+			t.Errorf("of 1,000 early answers %d clients were told to stop at last", resets)
+		}
+	})
 }
 
 // What is encoded is what another hand decodes, over all lengths of names and

@@ -65,7 +65,7 @@ func (s *Session) head(f *frame, block []byte, ev *Event) error {
 		return s.trailers(st, ev)
 	}
 	if f.id <= s.last {
-		if s.wasReset(f.id) {
+		if s.isLate(f.id, 0, ev.End) || s.wasReset(f.id) {
 			return s.bother()
 		}
 		return &ConnError{StreamClosed, "HEADERS on a stream that has ended"}
@@ -112,7 +112,12 @@ func (s *Session) data(f *frame, ev *Event) error {
 	st := s.streams[f.id]
 	if st == nil {
 		s.consumed(size)
-		if !s.wasReset(f.id) {
+		switch end := f.flags&flagEndStream != 0; {
+		case s.isLate(f.id, size, end):
+			if size > 0 || end {
+				return nil // its room bounds it
+			}
+		case !s.wasReset(f.id):
 			s.Out = appendReset(s.Out, f.id, StreamClosed)
 			s.remember(f.id)
 		}
@@ -175,7 +180,7 @@ func (s *Session) Release(st *Stream, unread int64) {
 	case st.sendClosed && st.recvClosed:
 		s.spare = min(s.spare+1, spareMost)
 	case st.sendClosed: // answered in full: the rest of the request is of no use
-		s.Reset(st, NoError)
+		s.outlast(st)
 	default:
 		s.Reset(st, Cancel)
 	}
