@@ -12,13 +12,17 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/rota-project/rota/balance"
+	"github.com/rota-project/rota/internal/tracing"
 )
 
 // metricsHandler answers with what Prometheus wants to know, exemplars to those who ask
 // for OpenMetrics.
 func (g *Gateway) metricsHandler() http.Handler {
 	reg := prometheus.NewRegistry()
-	reg.MustRegister(g.Collector(), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	spans := g.cfg.TracerProvider // for good: Reload keeps it
+	lost := prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "rota_spans_lost_total", Help: "Spans that were dropped, or that the collector has not taken."},
+		func() float64 { return float64(tracing.Lost(spans)) })
+	reg.MustRegister(g.Collector(), lost, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return promhttp.HandlerFor(reg, promhttp.HandlerOpts{EnableOpenMetrics: true})
 }
 

@@ -113,6 +113,15 @@ func Parent(sc trace.SpanContext) string {
 	return string(AppendParent(make([]byte, 0, parentLen), sc))
 }
 
+// Lost is how many spans a provider has dropped, or its collector has not taken, if it
+// counts them by a method of that name; 0 of one that does not, and of nil.
+func Lost(p trace.TracerProvider) uint64 {
+	if p, ok := p.(interface{ Lost() uint64 }); ok {
+		return p.Lost()
+	}
+	return 0
+}
+
 type undecided struct{}
 
 // Believed returns ctx within the caller's trace, which goes on as the caller has decided:

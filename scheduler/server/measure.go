@@ -4,6 +4,8 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/rota-project/rota/internal/tracing"
+
 	grpcprom "github.com/grpc-ecosystem/go-grpc-middleware/providers/prometheus"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -47,5 +49,6 @@ func (s *Server) measure(to prometheus.Registerer) {
 	to.MustRegister(s.calls, s.requests.flying, s.requests.took,
 		gauge("rota_program_links", "Connections for messages of programs.", func() float64 { return float64(s.relay.Stats().Links) }),
 		count("rota_program_frames_total", "Frames of programs' messages that were passed on; a frame has one message, a part of it, or several.", func() uint64 { return s.relay.Stats().Frames }),
-		count("rota_program_bytes_total", "Bytes of programs' messages that were passed on.", func() uint64 { return s.relay.Stats().Bytes }))
+		count("rota_program_bytes_total", "Bytes of programs' messages that were passed on.", func() uint64 { return s.relay.Stats().Bytes }),
+		count("rota_spans_lost_total", "Spans that were dropped, or that the collector has not taken.", func() uint64 { return tracing.Lost(s.cfg.TracerProvider) }))
 }

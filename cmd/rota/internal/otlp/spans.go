@@ -143,8 +143,16 @@ func (s *Spans) Provider() trace.TracerProvider {
 	if s == nil {
 		return nil
 	}
-	return s.provider
+	return provider{s.provider, s}
 }
+
+// provider makes spans, and says to those who count how many were lost: tracing.Lost.
+type provider struct {
+	*sdktrace.TracerProvider
+	spans *Spans
+}
+
+func (p provider) Lost() uint64 { return p.spans.Lost() }
 
 // Lost is how many spans were dropped or not taken by the collector.
 func (s *Spans) Lost() uint64 {

@@ -10,8 +10,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 )
 
-// workerMetrics is what a worker shows to Prometheus on --http. No label names a task.
-func workerMetrics(w *worker.Worker) *prometheus.Registry {
+// workerMetrics is what a worker shows to Prometheus on --http. No label names a task. Lost is how many spans were.
+func workerMetrics(w *worker.Worker, lost func() uint64) *prometheus.Registry {
 	r := prometheus.NewRegistry()
 	gauge := func(name, help string, of func(worker.Stats) float64) prometheus.Collector {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, func() float64 { return of(w.Stats()) })
@@ -35,6 +35,7 @@ func workerMetrics(w *worker.Worker) *prometheus.Registry {
 			}
 			return 0
 		}),
+		count("rota_spans_lost_total", "Spans that were dropped, or that the collector has not taken.", func(worker.Stats) uint64 { return lost() }),
 		count("rota_worker_task_starts_total", "Calls of task functions.", func(s worker.Stats) uint64 { return s.Starts }),
 		count("rota_worker_task_failures_total", "Calls of task functions that ended by themselves.", func(s worker.Stats) uint64 { return s.Failures }))
 	return r

@@ -154,7 +154,7 @@ func Worker(ctx context.Context, c *config.Worker, logTo io.Writer) error {
 		mux := http.NewServeMux()
 		mux.Handle("GET /readyz", w.ReadyHandler())
 		mux.HandleFunc("GET /healthz", func(rw http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(rw, "ok\n") })
-		mux.Handle("GET /metrics", promhttp.HandlerFor(workerMetrics(w), promhttp.HandlerOpts{}))
+		mux.Handle("GET /metrics", promhttp.HandlerFor(workerMetrics(w, spans.Lost), promhttp.HandlerOpts{}))
 		srv := rest.NewServer(guard.Handler(mux, nil))
 		go func() { _ = srv.Serve(l) }()
 		defer func() { _ = srv.Close() }()
