@@ -3,8 +3,10 @@ package e2e
 import (
 	"io"
 	"net/http"
+	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -92,8 +94,23 @@ func TestTraces(t *testing.T) {
 			t.Errorf("%v: no exemplar of %s", err, name)
 		}
 	}
+	// A worker that an engine starts sends its spans as its scheduler does.
+	pool := filepath.Join(dir, "pool.yaml")
+	if err := os.WriteFile(pool, []byte("{name: traced, engine: local, size: 1, template: {command: [rota, worker, --job, date]}}"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{{"pool", "apply", "-f", pool}, {"job", "run", "--label", "pool=traced", "--", "date"}} {
+		if status, text := run(t, strings.TrimPrefix(d.find(t, `gRPC API  (\S+)`, time.Minute)[1], "http://"), args...); status != 0 {
+			t.Fatalf("rota %s: %d: %s", args, status, text)
+		}
+	}
+	c.Await(t, "a job on a worker of a pool", func(spans []otlptest.Span) bool {
+		return slices.ContainsFunc(spans, func(s otlptest.Span) bool {
+			return s.Service == "rota-worker" && s.Name == "job run" && s.Attributes["process.command"] == "date"
+		})
+	})
 	for _, s := range c.Spans() {
-		if s.Name == "job run" && (s.Attributes["process.exit.code"] != "0" || s.Attributes["process.command"] != "echo") {
+		if s.Name == "job run" && (s.Attributes["process.exit.code"] != "0" || s.Attributes["process.command"] != "echo" && s.Attributes["process.command"] != "date") {
 			t.Errorf("%+v", s)
 		}
 	}

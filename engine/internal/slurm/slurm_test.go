@@ -67,7 +67,7 @@ func calls(t *testing.T, dir string) []string {
 
 var order = room.Order{
 	Cluster: "c", Pool: "web", Worker: "pool.web.x", Argv: []string{"rota", "worker", "--exec", "web=it's {ID:word} $HOME `id`"}, Token: "secret",
-	Env: map[string]string{"ROTA_LABELS": "a=b'c"}, Options: map[string]string{"time": "2h", "partition": "long", "memory": "4G"},
+	Env: map[string]string{"ROTA_LABELS": "a=b'c", "ROTA_OTLP_ENDPOINT": "http://a:4317"}, Options: map[string]string{"time": "2h", "partition": "long", "memory": "4G"},
 }
 
 // TestStart: what sbatch is told, and what the script that it gets does.
@@ -76,7 +76,7 @@ func TestStart(t *testing.T) {
 	e, dir := slurm(t, map[string]string{"sbatch": "cat >$SCRIPTS/script; echo '17;cluster'"})
 	// The script runs a program of the test's in the place of rota.
 	e.cfg.Self = filepath.Join(dir, "it's me")
-	program(t, dir, "it's me", `printf '%s|' "$ROTA_JOIN_TOKEN" "$ROTA_LABELS" "$@"`)
+	program(t, dir, "it's me", `printf '%s|' "$ROTA_JOIN_TOKEN" "$ROTA_LABELS" "$ROTA_OTLP_ENDPOINT" "$@"`)
 	handle, err := e.Start(t.Context(), order)
 	if err != nil || handle != "17" {
 		t.Fatalf("handle %q, error %v", handle, err)
@@ -94,7 +94,7 @@ func TestStart(t *testing.T) {
 	if _, err := p.Wait(); err != nil {
 		t.Error(err)
 	}
-	if got, want := out.String(), "secret|a=b'c|worker|--exec|web=it's {ID:word} $HOME `id`|"; got != want {
+	if got, want := out.String(), "secret|a=b'c|http://a:4317|worker|--exec|web=it's {ID:word} $HOME `id`|"; got != want {
 		t.Errorf("the worker gets %q, want %q", got, want)
 	}
 }

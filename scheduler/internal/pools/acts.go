@@ -177,7 +177,7 @@ func (a *acts) start(ctx context.Context) error {
 	defer cancel()
 	handle, err := a.engine.Start(one, engine.Order{
 		Cluster: a.picture.cluster, Pool: a.pool.Name, Worker: name, Argv: a.pool.Template.Command, Options: a.pool.Options,
-		Token: token.Text().Reveal(), Env: environ(name, a.picture.schedulers, a.pool.Template),
+		Token: token.Text().Reveal(), Env: a.environ(name),
 	})
 	log := a.k.cfg.Logger.With("pool", a.pool.Name, "engine", a.name, "worker", name)
 	switch {
@@ -213,6 +213,17 @@ func ending(w *worker, seen string) string {
 		return seen
 	}
 	return w.GetWhy() + "; " + seen
+}
+
+// environ are the variables of a worker: those by which it is what the template says, and
+// before them what the scheduler gives to all.
+func (a *acts) environ(name string) map[string]string {
+	env := map[string]string{}
+	if a.k.cfg.Environ != nil {
+		maps.Copy(env, a.k.cfg.Environ(a.name))
+	}
+	maps.Copy(env, environ(name, a.picture.schedulers, a.pool.Template))
+	return env
 }
 
 // environ are the variables by which a worker is what the template says.

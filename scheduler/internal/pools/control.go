@@ -39,6 +39,9 @@ type Config struct {
 	// Commands says which commands a worker runs as jobs, or whether it runs whatever it is
 	// given, and how many at once: 0 for one that takes no jobs. Nil: none does.
 	Commands func(worker string) (commands []string, whatever bool, slots int)
+	// Environ are variables that workers of an engine get beside what their template says,
+	// none of them a secret. Nil: there are none.
+	Environ func(engine string) map[string]string
 	// Sign makes the certificate of a worker for its public key (PKIX, DER), in PEM.
 	// Nil: this scheduler has no authority.
 	Sign func(worker string, publicKey []byte) ([]byte, error)

@@ -227,6 +227,9 @@ func (b *bench) control(name string, engines map[string]engine.Engine) *pools.Co
 				visit(fmt.Sprint(worker, n), s)
 			}
 		},
+		Environ: func(name string) map[string]string {
+			return map[string]string{"OTEL_OF": name, "ROTA_NAME": "not this one"}
+		},
 		Jobs:     func(worker string) int { return len(b.jobs.of(worker)) },
 		Commands: b.jobs.commands,
 	})

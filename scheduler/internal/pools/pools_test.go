@@ -39,7 +39,7 @@ func TestPoolLives(t *testing.T) {
 			b.Fatalf("%d workers started, want 2", n)
 		}
 		for w, o := range b.engine.ordered() {
-			if !strings.HasPrefix(w, "pool.web.") || o.Env["ROTA_NAME"] != w || o.Env["ROTA_LABELS"] != "pool=web,tier=web" || o.Env["ROTA_KINDS"] != "web" || o.Token == "" {
+			if !strings.HasPrefix(w, "pool.web.") || o.Env["ROTA_NAME"] != w || o.Env["ROTA_LABELS"] != "pool=web,tier=web" || o.Env["ROTA_KINDS"] != "web" || o.Env["OTEL_OF"] != engine.Local || o.Token == "" {
 				b.Errorf("order %+v", o)
 			}
 			for _, word := range append([]string{w}, o.Argv...) {

@@ -85,6 +85,69 @@ func (c Config) Args() []string {
 	return out
 }
 
+// passedOn are the standard variables that a worker gets from its scheduler, but for the
+// endpoints: what they say is no secret. Those of headers are, and those of the service's
+// name and attributes are the scheduler's own.
+var passedOn = []string{
+	"OTEL_EXPORTER_OTLP_PROTOCOL", "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_TIMEOUT", "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT",
+	"OTEL_EXPORTER_OTLP_COMPRESSION", "OTEL_EXPORTER_OTLP_TRACES_COMPRESSION", "OTEL_EXPORTER_OTLP_INSECURE", "OTEL_EXPORTER_OTLP_TRACES_INSECURE",
+	"OTEL_TRACES_EXPORTER", "OTEL_TRACES_SAMPLER", "OTEL_TRACES_SAMPLER_ARG", "OTEL_SDK_DISABLED",
+	"OTEL_BSP_SCHEDULE_DELAY", "OTEL_BSP_EXPORT_TIMEOUT", "OTEL_BSP_MAX_QUEUE_SIZE", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE",
+}
+
+// passedOnHere are those that name files, good for processes of the same user on the
+// same machine.
+var passedOnHere = []string{
+	"OTEL_EXPORTER_OTLP_CERTIFICATE", "OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE",
+	"OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE", "OTEL_EXPORTER_OTLP_TRACES_CLIENT_CERTIFICATE",
+	"OTEL_EXPORTER_OTLP_CLIENT_KEY", "OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY",
+}
+
+// Environ are the variables that give a process the same configuration, that of this
+// process's own variables included. None has a secret: headers are only named by their
+// file, and only to a process on this machine (here). Options are variables of the same
+// names, which rota's own commands read, and so that others find them the standard ones.
+func (c Config) Environ(here bool) map[string]string {
+	out := map[string]string{}
+	pass := func(names ...string) {
+		for _, name := range names {
+			if v := os.Getenv(name); v != "" {
+				out[name] = v
+			}
+		}
+	}
+	pass(passedOn...)
+	if here {
+		pass(passedOnHere...)
+	}
+	for _, name := range []string{"OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"} {
+		if u, err := url.Parse(os.Getenv(name)); err == nil && u.User == nil && u.RawQuery == "" { // else it may have a password
+			pass(name)
+		}
+	}
+	set := func(value string, names ...string) {
+		for _, name := range names {
+			if value != "" {
+				out[name] = value
+			}
+		}
+	}
+	set(c.Endpoint, "ROTA_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+	set(c.Protocol, "ROTA_OTLP_PROTOCOL", "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL")
+	if abs, err := filepath.Abs(c.HeadersFile); here && c.HeadersFile != "" && err == nil {
+		set(abs, "ROTA_OTLP_HEADERS_FILE")
+	}
+	if c.Sample != nil {
+		share := fmt.Sprintf("%g", *c.Sample)
+		set(share, "ROTA_TRACE_SAMPLE", "OTEL_TRACES_SAMPLER_ARG")
+		set("parentbased_traceidratio", "OTEL_TRACES_SAMPLER")
+	}
+	if c.Callers {
+		set("true", "ROTA_TRACE_CALLERS")
+	}
+	return out
+}
+
 func (c Config) headers() (map[string]string, error) {
 	if c.HeadersFile == "" {
 		return nil, nil

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"maps"
 	"math"
 	"net"
 	"net/http"
@@ -57,7 +58,7 @@ func TestDelivers(t *testing.T) {
 		if len(got) != 1 || got[0].Service != "rota-worker" || got[0].Name != "work" || got[0].Header["x-key"] != "secret" {
 			t.Errorf("%s: %+v", protocol, got)
 		}
-		if s.Lost() != 0 || strings.Contains(log.String(), "secret") || strings.Contains(log.String(), "WARN") {
+		if s.Lost() != 0 || tracing.Lost(s.Provider()) != 0 || strings.Contains(log.String(), "secret") || strings.Contains(log.String(), "WARN") {
 			t.Errorf("%s: %d lost, the log has %s", protocol, s.Lost(), &log)
 		}
 	}
@@ -121,6 +122,9 @@ func TestIllCollectors(t *testing.T) {
 			if lost := s.Lost() + uint64(s.sent.pending.Load()); lost == 0 || lost > made {
 				t.Errorf("%d of %d are lost", lost, made)
 			}
+			if lost := tracing.Lost(s.Provider()); lost != s.Lost() {
+				t.Errorf("houses count %d as lost, want %d", lost, s.Lost())
+			}
 			// One line of the trouble, and one at the end.
 			if n := strings.Count(log.String(), "WARN"); n > 2 {
 				t.Errorf("%d warnings: %.2000s", n, &log)
@@ -183,6 +187,50 @@ func TestVariables(t *testing.T) {
 			t.Errorf("%s=%s: %v, %v", name, bad, s, err)
 		}
 		t.Setenv(name, before)
+	}
+}
+
+// TestEnviron: another process gets the same configuration by variables, and no secret.
+func TestEnviron(t *testing.T) {
+	for _, e := range os.Environ() {
+		if name, _, _ := strings.Cut(e, "="); strings.HasPrefix(name, "OTEL_") {
+			t.Setenv(name, "")
+		}
+	}
+	t.Setenv("OTEL_EXPORTER_OTLP_HEADERS", "authorization=hush")
+	t.Setenv("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "authorization=hush")
+	t.Setenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "https://me:hush@a.example")
+	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "https://b.example")
+	t.Setenv("OTEL_EXPORTER_OTLP_CLIENT_KEY", "/etc/key")
+	t.Setenv("OTEL_SERVICE_NAME", "a-scheduler")
+	t.Setenv("OTEL_BSP_SCHEDULE_DELAY", "100")
+	file := filepath.Join(t.TempDir(), "headers")
+	if err := os.WriteFile(file, []byte("X-Key: hush\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		Config
+		here bool
+		want map[string]string
+	}{
+		"variables": {Config{}, false, map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": "https://b.example", "OTEL_BSP_SCHEDULE_DELAY": "100"}},
+		"variables, on this machine": {Config{}, true, map[string]string{
+			"OTEL_EXPORTER_OTLP_ENDPOINT": "https://b.example", "OTEL_BSP_SCHEDULE_DELAY": "100", "OTEL_EXPORTER_OTLP_CLIENT_KEY": "/etc/key",
+		}},
+		"options": {Config{Endpoint: "https://c.example", Protocol: HTTP, HeadersFile: file, Sample: part(0.25), Callers: true}, false, map[string]string{
+			"OTEL_EXPORTER_OTLP_ENDPOINT": "https://b.example", "OTEL_BSP_SCHEDULE_DELAY": "100",
+			"ROTA_OTLP_ENDPOINT": "https://c.example", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "https://c.example",
+			"ROTA_OTLP_PROTOCOL": HTTP, "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": HTTP,
+			"ROTA_TRACE_SAMPLE": "0.25", "OTEL_TRACES_SAMPLER": "parentbased_traceidratio", "OTEL_TRACES_SAMPLER_ARG": "0.25", "ROTA_TRACE_CALLERS": "true",
+		}},
+		"headers": {Config{Endpoint: "https://c.example", HeadersFile: file}, true, map[string]string{
+			"OTEL_EXPORTER_OTLP_ENDPOINT": "https://b.example", "OTEL_BSP_SCHEDULE_DELAY": "100", "OTEL_EXPORTER_OTLP_CLIENT_KEY": "/etc/key",
+			"ROTA_OTLP_ENDPOINT": "https://c.example", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "https://c.example", "ROTA_OTLP_HEADERS_FILE": file,
+		}},
+	} {
+		if got := c.Environ(c.here); !maps.Equal(got, c.want) {
+			t.Errorf("%s: %v\nwant %v", name, got, c.want)
+		}
 	}
 }
 

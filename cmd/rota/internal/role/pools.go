@@ -51,6 +51,7 @@ func openPools(c *config.Scheduler, s *server.Config, log *slog.Logger) (remove 
 		to := log.With("worker", worker)
 		return logs.NewLines(func(line string) { to.Info("output of a worker", "line", line) })
 	}
+	s.Pools.Environ = func(name string) map[string]string { return c.Trace.Environ(engine.Here(name)) }
 	s.Pools.Engines = map[string]engine.Engine{}
 	for _, name := range c.Engines {
 		e, e1 := engine.Open(name, engine.Config{Self: self, Dir: dir, Output: output, Logger: log})
