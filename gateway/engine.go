@@ -332,10 +332,11 @@ func (c *conn) one() (keep bool) {
 }
 
 // lingerFor and lingerBytes bound how long and how much of a body nobody wants
-// is read, so that the answer is not lost in a reset connection.
+// is read, so that the answer is not lost in a reset connection. Clients that read
+// nothing before they have sent everything are not rare.
 const (
-	lingerFor   = 500 * time.Millisecond
-	lingerBytes = 1 << 20
+	lingerFor   = 2 * time.Second
+	lingerBytes = 16 << 20
 )
 
 func (c *conn) linger() {

@@ -343,6 +343,18 @@ func TestEarlyAnswerWhileUploading(t *testing.T) {
 	eventually(t, "no call in flight", func() bool { return idle(g) })
 }
 
+// A client that looks for no answer before it has sent its body gets the one that was
+// there at once: what nobody wants of the body is taken.
+func TestAnswersToClientsThatSendEverythingFirst(t *testing.T) {
+	t.Parallel()
+	_, addr := start(t, simple(named(t, "a")))
+	c := dial(t, addr)
+	c.send("POST /nothing HTTP/1.1\r\nHost: a\r\nContent-Length: 14000000\r\n\r\n" + strings.Repeat("x", 14_000_000))
+	if resp, _ := c.response("POST"); resp.StatusCode != http.StatusNotFound {
+		t.Errorf("%d", resp.StatusCode)
+	}
+}
+
 // Large bodies both ways at once, byte for byte, sized and chunked.
 func TestLargeBodies(t *testing.T) {
 	t.Parallel()

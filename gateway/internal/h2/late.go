@@ -11,8 +11,8 @@ type lateStream struct {
 	ticks int   // until it is told to stop
 }
 
-// Who is still sending after lateTicks, or is one of more than lateMost, is told to
-// stop, as is who has no room left.
+// Who has not ended after lateTicks, or is one of more than lateMost, is told to stop.
+// Until then the window bounds what comes: no more room is given.
 const (
 	lateTicks = 10
 	lateMost  = 64
@@ -24,11 +24,7 @@ func (s *Session) outlast(st *Stream) {
 		return
 	}
 	s.drop(st)
-	switch {
-	case st.recv <= 0 && st.want != st.got:
-		s.stop(st.id)
-		return
-	case len(s.late) == lateMost:
+	if len(s.late) == lateMost {
 		s.stop(s.late[0].id)
 		s.late = slices.Delete(s.late, 0, 1)
 	}
@@ -49,7 +45,7 @@ func (s *Session) isLate(id uint32, size int64, end bool) bool {
 		return false
 	}
 	l := &s.late[i]
-	if l.room -= size; end || l.room <= 0 {
+	if l.room -= size; end || l.room < 0 {
 		if !end {
 			s.stop(id)
 		}
