@@ -263,3 +263,60 @@ func TestWatch(t *testing.T) {
 		t.Error("the old error still shows")
 	}
 }
+
+// A file that is away holds up nothing: the configuration may not name it any more, and
+// if it does, the error shows until the file is back.
+func TestFilesThatAreGone(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	path, token := filepath.Join(dir, "gateway.yaml"), filepath.Join(dir, "token")
+	put := func(path, text string) {
+		t.Helper()
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	remove := func(path string) {
+		t.Helper()
+		if err := os.Remove(path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put(token, strings.Repeat("t", 32))
+	put(path, "{hosts: [one.example], admin: {token_file: token}}")
+	cfg, err := gatewayfile.Load(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	log := slog.New(slog.DiscardHandler)
+	cfg.Logger = log
+	g, err := gateway.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(g.Close)
+	t.Cleanup(gatewayfile.Watch(t.Context(), path, g, log).Stop)
+	failed := func(with string) func() bool {
+		return func() bool { return strings.Contains(g.Status().ReloadError, with) }
+	}
+	inForce := func() bool { return g.Status().ReloadError == "" }
+
+	remove(token)
+	until(t, "no error of a file that has gone", failed("token"))
+	put(token, strings.Repeat("u", 32))
+	until(t, "the error stays although the file is back", inForce)
+
+	remove(token)
+	put(path, "{hosts: [two.example]}")
+	two := func() bool {
+		w := httptest.NewRecorder()
+		g.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "http://two.example/nothing", http.NoBody))
+		return w.Code == http.StatusNotFound
+	}
+	until(t, "a configuration is not read because of a file that it does not name", two)
+
+	remove(path)
+	until(t, "no error of a configuration that has gone", failed("gateway.yaml"))
+	put(path, "{hosts: [two.example]}")
+	until(t, "the error stays although the configuration is back", inForce)
+}

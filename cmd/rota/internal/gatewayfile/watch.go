@@ -18,6 +18,9 @@ import (
 // every file system, over symbolic links as Kubernetes mounts them, and on renames.
 const pollEvery = 500 * time.Millisecond
 
+// tornMost is how many looks in a row a file may be away that is just being replaced.
+const tornMost = 3
+
 // Watcher keeps a gateway to what its gateway.yaml and the files that it names say:
 // certificates and tokens that are renewed are put in force, too.
 type Watcher struct {
@@ -28,6 +31,7 @@ type Watcher struct {
 	mu    sync.Mutex
 	named []string // besides path
 	seen  [sha256.Size]byte
+	torn  int // how many looks in a row have found a file away
 
 	cancel context.CancelFunc
 	done   chan struct{}
@@ -77,25 +81,32 @@ func (w *Watcher) poll() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	now, whole := w.look()
-	if !whole || now == w.seen {
-		return // a file that is just being replaced will be there next time
+	if now == w.seen {
+		w.torn = 0
+		return
 	}
-	w.seen = now
+	if !whole && w.torn < tornMost {
+		w.torn++ // a file that is just being replaced will be there next time
+		return
+	}
+	w.torn, w.seen = 0, now
 	w.reload()
 }
 
-// look digests what the files say. It is not whole if one cannot be read.
+// look digests what the files say, and which cannot be read. It is not whole if one
+// cannot.
 func (w *Watcher) look() (sum [sha256.Size]byte, whole bool) {
 	h := sha256.New()
+	whole = true
 	for _, name := range append([]string{w.path}, w.named...) {
 		b, err := wholefile.Read(name, maxFile)
 		if err != nil {
-			return sum, false
+			b, whole = []byte("cannot be read: "+err.Error()), false
 		}
 		one := sha256.Sum256(b)
 		h.Write(one[:])
 	}
-	return [sha256.Size]byte(h.Sum(nil)), true
+	return [sha256.Size]byte(h.Sum(nil)), whole
 }
 
 func (w *Watcher) parse(raw []byte) (gateway.Config, error) {
