@@ -3,7 +3,9 @@ package schedulerworker
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -148,4 +150,42 @@ func TestKeeper(t *testing.T) {
 	k.set(true, nil)
 	third.Remove(id)
 	third.Remove(id)
+}
+
+// hasty is a keeper that has a worker removed before it answers that it is forgotten, as
+// a store does whose watch is quicker than its answer.
+type hasty struct {
+	keeper
+	r *Registry
+}
+
+func (h *hasty) Forget(ctx context.Context, id string) error {
+	h.r.Remove(id)
+	_ = h.keeper.Forget(ctx, id)
+	return ctx.Err()
+}
+
+// TestForgottenBeforeTheAnswer wants nobody to be told that a worker could not be
+// forgotten that was.
+func TestForgottenBeforeTheAnswer(t *testing.T) {
+	t.Parallel()
+	var said strings.Builder // Close orders it
+	h := &hasty{keeper: keeper{kept: map[string]OldWorker{}, decides: true}}
+	h.r = NewRegistry(RegistryConfig{Keeper: h, Log: slog.New(slog.NewTextHandler(&said, nil))})
+	l := ports.Listen(t)
+	worker := oldWorkerServer(t, l)
+	res, err := h.r.RegisterWorker(t.Context(), &jobschedulerv1.RegisterReq{Address: l.Addr().String()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.r.Start(t.Context(), res.GetWorkerID(), "bash", "count.sh"); err != nil {
+		t.Fatal(err)
+	}
+	worker.Stop()
+	until(t, "a dead worker stays kept", func() bool { return h.len() == 0 })
+	h.r.wg.Wait()
+	if said := said.String(); strings.Contains(said, "cannot be forgotten") || !strings.Contains(said, "old worker is gone") {
+		t.Errorf("the log says %s", said)
+	}
+	h.r.Close()
 }

@@ -245,16 +245,21 @@ func (r *Registry) drop(ctx context.Context, w *oldWorker) bool {
 		if !k.Decides(w.ID) {
 			return false
 		}
-		if err := k.Forget(ctx, w.ID); err != nil {
+		// A Keeper may have it Removed before it answers, and that ends ctx.
+		if err := k.Forget(ctx, w.ID); err != nil && ctx.Err() == nil {
 			r.cfg.Log.Warn("old worker is gone, and cannot be forgotten", "worker", w.ID, "error", err)
 			return false
 		}
 	}
 	r.mu.Lock()
+	closed := r.closed
 	if r.workers[w.ID] == w {
 		delete(r.workers, w.ID)
 	}
 	r.mu.Unlock()
+	if closed {
+		return true
+	}
 	w.end()
 	r.cfg.Log.Warn("old worker is gone", "worker", w.ID, "address", w.Address)
 	return true
