@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -304,6 +305,11 @@ func (c Config) normalize() (Config, error) {
 	for i, l := range c.Listen {
 		if !isListenAddr(l) {
 			return c, &rota.FieldError{Field: "listen[" + strconv.Itoa(i) + "]", Value: l, Want: "an address, host:port"}
+		}
+		if j := slices.Index(c.Listen, l); j < i && !strings.HasSuffix(l, ":0") {
+			return c, &rota.FieldError{
+				Field: "listen[" + strconv.Itoa(i) + "]", Value: l, Want: "an address that is not listed already, as listen[" + strconv.Itoa(j) + "]",
+			}
 		}
 	}
 	for i, l := range c.AdminListen {

@@ -8,6 +8,14 @@ import (
 // ResolveWith has the names of workers looked up there.
 func (c *Config) ResolveWith(r *net.Resolver) { c.resolver = r }
 
+// Causes are the names of all ends that a call or an attempt can have.
+func Causes() (names []string) {
+	for e := endedWell; e < endCount; e++ {
+		names = append(names, e.String())
+	}
+	return names
+}
+
 // JudgeOutliers does at once what happens at the end of each window.
 func (g *Gateway) JudgeOutliers() { g.outliers(g.state.Load()) }
 

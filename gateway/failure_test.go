@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -453,5 +454,19 @@ func TestTraceOfAFailedCall(t *testing.T) {
 	eventually(t, "it is logged", func() bool { return len(log.calls(t)) == 2 })
 	if m := log.calls(t)[1]; m["trace"] != theirs[3:35] {
 		t.Errorf("%v", m)
+	}
+}
+
+// Whoever reads a cause in the log finds it in the document.
+func TestCausesAreDocumented(t *testing.T) {
+	t.Parallel()
+	doc, err := os.ReadFile("../docs/gateway.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range gateway.Causes() {
+		if !strings.Contains(string(doc), "`"+c+"`") {
+			t.Errorf("docs/gateway.md does not have the cause %s", c)
+		}
 	}
 }

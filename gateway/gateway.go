@@ -223,9 +223,14 @@ func (g *Gateway) ServeAll(ctx context.Context, lns []net.Listener) error {
 	case <-ctx.Done():
 	case err = <-errs:
 	}
-	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), g.state.Load().cfg.Drain)
+	most := g.state.Load().cfg.Drain
+	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), most)
 	defer cancel()
-	if serr := g.Shutdown(grace); err == nil || errors.Is(err, ErrClosed) {
+	serr := g.Shutdown(grace)
+	if errors.Is(serr, context.DeadlineExceeded) {
+		serr = fmt.Errorf("gateway: calls that had not ended within the drain time of %s were cut off: %w", most, serr)
+	}
+	if err == nil || errors.Is(err, ErrClosed) {
 		err = serr
 	}
 	return err

@@ -23,6 +23,7 @@ func TestConfigurationsThatAreRefused(t *testing.T) {
 	for field, cfg := range map[string]gateway.Config{
 		"workers[0].url":            {Workers: []gateway.Worker{{URL: "http://a/path?x=1"}}},
 		"workers[1].url":            {Workers: []gateway.Worker{{URL: "http://a"}, {URL: "http://user@b"}}},
+		"listen[2]":                 {Listen: []string{"a:0", "a:0", ":80", ":80"}[1:]},
 		"workers[1]":                {Workers: []gateway.Worker{{URL: "http://a"}, {URL: "http://a"}}},
 		"workers[0].weight":         {Workers: []gateway.Worker{{URL: "http://a", Weight: -2}}},
 		"workers[0].max_in_flight":  {Workers: []gateway.Worker{{URL: "http://a", MaxInFlight: -1}}},
@@ -94,7 +95,7 @@ func TestDrainIsBounded(t *testing.T) {
 	c.send("GET /run/f HTTP/1.1\r\nHost: a\r\n\r\n")
 	<-began
 	stop()
-	if err := <-ended; !errors.Is(err, context.DeadlineExceeded) {
+	if err := <-ended; !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "the drain time of 50ms") {
 		t.Errorf("it ended with %v", err)
 	}
 }
