@@ -1,5 +1,7 @@
 package orchestrator
 
+import "slices"
+
 // Rebalance is the rebalancing step alone. It takes how many instances of each
 // task are to be added and what each worker is to remove and does, and returns
 // both with what has to move besides: what an overfull worker has too much of is
@@ -8,7 +10,8 @@ package orchestrator
 // it yet, every worker ends with the floor or the ceiling of the mean, by the
 // fewest moves. Workers that are not in actual get nothing.
 //
-// Nothing is called, and the arguments are not changed.
+// Nothing is called, and the arguments are not changed. If nothing has to move, what
+// it returns equals them deeply, but for maps that are nil.
 func (*Orchestrator[W, T]) Rebalance(toAdd map[T]int, toRemove, actual map[W][]T) (map[T]int, map[W][]T) {
 	add, remove := make(map[T]int, len(toAdd)), make(map[W][]T, len(toRemove))
 	count := map[T]int{}
@@ -19,7 +22,7 @@ func (*Orchestrator[W, T]) Rebalance(toAdd map[T]int, toRemove, actual map[W][]T
 		}
 	}
 	for w, tasks := range toRemove {
-		remove[w] = append([]T(nil), tasks...)
+		remove[w] = slices.Clone(tasks) // an empty one stays empty, not nil: callers compare
 	}
 	states := make([]WorkerState[W, T], 0, len(actual))
 	for w, tasks := range actual {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"math"
+	"reflect"
 	"runtime"
 	"slices"
 	"strings"
@@ -426,6 +427,18 @@ func TestRebalance(t *testing.T) {
 	add, remove := o.Rebalance(map[int]int{7: 5}, nil, map[string][]int{"a": {1, 2, 3, 7}, "b": nil})
 	if len(remove["a"]) != 1 || remove["a"][0] == 7 || add[7] != 5 || add[remove["a"][0]] != 1 {
 		t.Errorf("add %v, remove %v", add, remove)
+	}
+}
+
+// TestRebalanceNothing: where nothing has to move the answers equal the arguments
+// deeply, as comparing callers expect it.
+func TestRebalanceNothing(t *testing.T) {
+	t.Parallel()
+	toAdd, toRemove := map[int]int{1: 0, 2: 0}, map[string][]int{"a": {1, 2}, "b": {}, "c": nil}
+	actual := map[string][]int{"a": {}, "b": {2}, "c": {}}
+	add, remove := orchestrator.New[string, int](nil).Rebalance(toAdd, toRemove, actual)
+	if !reflect.DeepEqual(add, toAdd) || !reflect.DeepEqual(remove, toRemove) {
+		t.Errorf("add %#v, remove %#v, want %#v and %#v", add, remove, toAdd, toRemove)
 	}
 }
 
