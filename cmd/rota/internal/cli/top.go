@@ -33,8 +33,9 @@ func (a *app) topCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "top",
 		Short: "watch the cluster in the terminal",
-		Long: `Watch the cluster in the terminal, live: the workers by zone with their instances, and lists
-of tasks, workers and jobs, with keys to drain a worker, to read logs and to ask why.
+		Long: `Watch the cluster in the terminal, live: the workers by zone with their instances as cells
+by weight and group, and lists of tasks, workers and jobs, with keys to drain a worker, to read
+logs and to ask why. Of more than 60 workers each is one column, as high as its load.
 
 Keys: 1 to 4 or tab choose map, tasks, workers or jobs; / searches; s sorts; w says why a task
 is where it is; l shows logs; d drains a worker, after its plan; c cordons one, u ends both;

@@ -86,9 +86,17 @@ func ask(ctx context.Context, conn *grpc.ClientConn, e Ask) (m Answer, err error
 			return m, err
 		}
 		m.Workers, m.Next, m.Total = list.GetWorkers(), list.GetNextPageToken(), list.GetTotal()
-		if e.View == Map {
-			m.Events, err = recent(ctx, conn)
+		if e.View != Map {
+			return m, nil
 		}
+		if m.Status.GetTasks().GetDeclared() <= mapTasks && m.Total <= mapBars {
+			tasks, err := rotav1.NewTasksClient(conn).ListTasks(ctx, &rotav1.ListTasksRequest{PageSize: mapTasks})
+			if err != nil {
+				return m, err
+			}
+			m.Tasks = tasks.GetTasks()
+		}
+		m.Events, err = recent(ctx, conn)
 		return m, err
 	case Tasks:
 		list, err := rotav1.NewTasksClient(conn).ListTasks(ctx, &rotav1.ListTasksRequest{

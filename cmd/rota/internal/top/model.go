@@ -27,7 +27,7 @@ var Views = [views]string{"map", "tasks", "workers", "jobs"}
 // How many entries of a list are asked for at once: of lists, and of workers for the map.
 const (
 	pageSize   = 200
-	mapSize    = 1000
+	mapSize    = 2500
 	recentSize = 8
 )
 
@@ -52,7 +52,7 @@ type (
 		At     time.Time
 		Err    error
 		Status *rotav1.Status
-		// Of the view that was asked for.
+		// Of the view that was asked for; the map has tasks, too, while they are few.
 		Tasks   []*rotav1.Task
 		Workers []*rotav1.Worker
 		Jobs    []*rotav1.Job
@@ -157,6 +157,7 @@ type Model struct {
 	view          View
 	lists         [views]list
 	workers       []*rotav1.Worker // of the map
+	tasks         []*rotav1.Task   // of the map; nil: they are too many
 	recent        *terminal.Table
 	status        *rotav1.Status
 	now           time.Time
@@ -309,7 +310,7 @@ func (m *Model) answer(a Answer) []Effect {
 			slices.SortStableFunc(a.Workers, func(x, y *rotav1.Worker) int {
 				return cmp.Or(cmp.Compare(x.GetZone(), y.GetZone()), cmp.Compare(x.GetName(), y.GetName()))
 			})
-			m.workers, m.recent = a.Workers, m.words.Events(a.Events)
+			m.workers, m.tasks, m.recent = a.Workers, a.Tasks, m.words.Events(a.Events)
 		} else {
 			l.table = m.words.Workers(a.Workers)
 		}

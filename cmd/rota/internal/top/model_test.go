@@ -118,7 +118,7 @@ func (w *world) answer(e Effect) any {
 		switch e.View {
 		case Map, Workers:
 			for i, state := range []string{"ready", "cordoned", "lost"} {
-				a.Workers = append(a.Workers, &rotav1.Worker{Name: fmt.Sprintf("w%d", i+1), State: state, Zone: string(rune('b' - i%2)), Instances: int64(i * 100)})
+				a.Workers = append(a.Workers, &rotav1.Worker{Name: fmt.Sprintf("w%d", i+1), State: state, Zone: string(rune('b' - i%2)), Instances: int64(i * 100), Weight: float64(i * 100)})
 			}
 			a.Total = 3
 			a.Events = []*rotav1.Event{{Kind: "worker.joined"}}
@@ -442,7 +442,7 @@ func TestAnything(t *testing.T) {
 // TestNoColor: without colours lines differ by weight only.
 func TestNoColor(t *testing.T) {
 	t.Parallel()
-	for tn := plain; tn <= bad; tn++ {
+	for tn := plain; tn < hue+hues; tn++ {
 		for _, l := range []Line{{}, {dim: true}, {chosen: true}} {
 			if c := style(tn, l, true).GetForeground(); c != color.Default {
 				t.Errorf("tone %d has the colour %v", tn, c)

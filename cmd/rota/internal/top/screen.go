@@ -90,7 +90,7 @@ func (s Screen) Draw(lines []Line, noColor bool) {
 }
 
 func style(t tone, l Line, noColor bool) tcell.Style {
-	st := tcell.StyleDefault.Reverse(l.chosen).Dim(l.dim || t == quiet).Bold(t == strong && !l.dim)
+	st := tcell.StyleDefault.Reverse(l.chosen || t == picked).Dim(l.dim || t == quiet).Bold(t == strong && !l.dim)
 	if noColor || l.dim || l.chosen {
 		return st
 	}
@@ -102,5 +102,11 @@ func style(t tone, l Line, noColor bool) tcell.Style {
 	case bad:
 		return st.Foreground(color.Maroon)
 	}
+	if t >= hue {
+		return st.Foreground(inks[(t-hue)%hues])
+	}
 	return st
 }
+
+// inks are the colours of groups. Green, olive and maroon are for states.
+var inks = [hues]color.Color{color.Teal, color.Blue, color.Purple, color.Aqua, color.Fuchsia, color.Silver}

@@ -6,7 +6,6 @@ import (
 	"strings"
 	"time"
 
-	rotav1 "github.com/rota-project/rota/api/rota/v1"
 	"github.com/rota-project/rota/cmd/rota/internal/terminal"
 )
 
@@ -21,7 +20,12 @@ const (
 	good
 	warn
 	bad
+	picked // the cursor is on this piece
+	hue    // the first of hues, which groups have
 )
+
+// hues is how many tones there are for groups.
+const hues = 6
 
 // span is a piece of a line.
 type span struct {
@@ -257,119 +261,6 @@ func (m *Model) listLines() []Line {
 		lines = append(lines, row)
 	}
 	return lines
-}
-
-// The parts of a tile of the map, in columns.
-const (
-	tileName  = 14
-	tileCells = 20
-	tileWidth = 3 + tileName + 1 + tileCells + 1 + 9 + 2
-)
-
-// tiles is how many workers stand beside each other on the map.
-func (m *Model) tiles() int { return max(1, m.width/tileWidth) }
-
-// shape says the state of a worker without colour.
-func shape(state string) string {
-	switch state {
-	case "ready":
-		return "●"
-	case "cordoned":
-		return "◐"
-	case "draining":
-		return "◌"
-	case "lost":
-		return "✕"
-	}
-	return "○"
-}
-
-// mapLines are the workers by zone, with their instances as cells, and what happened.
-func (m *Model) mapLines() []Line {
-	l := m.list()
-	most := int64(1)
-	for _, w := range m.workers {
-		most = max(most, w.GetInstances())
-	}
-	per := (most + tileCells - 1) / tileCells
-	head := m.shown()
-	head.add(quiet, fmt.Sprintf(" · a cell is %s · ● ready ◐ cordoned ◌ draining ○ away ✕ lost", plural(per, "instance", "instances")))
-	var rows []Line
-	at := 0 // the row that the cursor is on
-	for i := 0; i < len(m.workers); {
-		zone, n, all := m.workers[i].GetZone(), 0, int64(0)
-		for _, w := range m.workers[i:] {
-			if w.GetZone() != zone {
-				break
-			}
-			n, all = n+1, all+w.GetInstances()
-		}
-		name := "zone " + terminal.Printable(zone)
-		if zone == "" {
-			name = "no zone"
-		}
-		rows = append(rows, text(strong, fmt.Sprintf("%s  %s, %s", name, plural(int64(n), "worker", "workers"), plural(all, "instance", "instances"))))
-		for first := i; i < first+n; {
-			var row Line
-			for range m.tiles() {
-				if i == first+n {
-					break
-				}
-				chosen := m.height > 0 && i == l.cursor
-				if chosen {
-					at = len(rows)
-				}
-				m.tile(&row, m.workers[i], per, chosen)
-				i++
-			}
-			rows = append(rows, row)
-		}
-	}
-	if len(rows) == 0 {
-		rows = append(rows, text(plain, m.empty()))
-	}
-	if room := m.rows(); m.height > 0 {
-		from := max(0, min(at-room/2, len(rows)-room))
-		rows = rows[from:min(len(rows), from+room)]
-		for len(rows) < room {
-			rows = append(rows, Line{})
-		}
-	}
-	lines := append([]Line{head, {}}, rows...)
-	if m.recent == nil {
-		return lines
-	}
-	for i, row := range m.recent.Cells() {
-		t := plain
-		if i == 0 {
-			t = strong
-		}
-		if i > recentSize {
-			break
-		}
-		lines = append(lines, text(t, strings.Join(row, "  ")))
-	}
-	return lines
-}
-
-func (m *Model) tile(row *Line, w *rotav1.Worker, per int64, chosen bool) {
-	t := toneOf(w.GetState())
-	cells := int((w.GetInstances() + per - 1) / per)
-	name := terminal.Fit(terminal.Printable(w.GetName()), tileName)
-	mark := " "
-	if chosen {
-		mark = ">"
-	}
-	row.add(strong, mark)
-	row.add(t, shape(w.GetState())+" ")
-	if chosen {
-		row.add(strong, name+" ")
-	} else {
-		row.add(plain, name+" ")
-	}
-	row.add(t, strings.Repeat("▪", min(cells, tileCells)))
-	row.add(quiet, strings.Repeat("·", max(0, tileCells-cells)))
-	row.add(plain, terminal.Fit(" "+count(w.GetInstances()), 10)+"  ")
 }
 
 func plural(n int64, one, many string) string {
