@@ -27,6 +27,7 @@ import (
 	"sync"
 
 	"github.com/rota-project/rota"
+	"github.com/rota-project/rota/internal/packed"
 )
 
 //go:embed static
@@ -143,8 +144,8 @@ func (h handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	body, tag := f.body, `"`+f.tag+`"`
 	head.Set("Vary", "Accept-Encoding")
-	packed := takesGzip(r.Header.Values("Accept-Encoding"))
-	if packed {
+	small := packed.Takes(r.Header.Values("Accept-Encoding"))
+	if small {
 		tag = `"` + f.tag + `-gzip"`
 	}
 	head.Set("ETag", tag)
@@ -153,7 +154,7 @@ func (h handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusNotModified)
 		return
 	}
-	if packed {
+	if small {
 		body = f.packed()
 		head.Set("Content-Encoding", "gzip")
 	}
@@ -162,25 +163,4 @@ func (h handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.Method == http.MethodGet {
 		_, _ = w.Write(body)
 	}
-}
-
-// takesGzip says whether a client takes gzip: it names it, or anything, and not with a
-// quality of zero.
-func takesGzip(accepts []string) bool {
-	anything := false
-	for each := range strings.SplitSeq(strings.Join(accepts, ","), ",") {
-		name, params, _ := strings.Cut(each, ";")
-		yes := true
-		if q, ok := strings.CutPrefix(strings.ToLower(strings.TrimSpace(params)), "q="); ok {
-			n, err := strconv.ParseFloat(strings.TrimSpace(q), 64)
-			yes = err == nil && n > 0
-		}
-		switch strings.ToLower(strings.TrimSpace(name)) {
-		case "gzip", "x-gzip":
-			return yes
-		case "*":
-			anything = yes
-		}
-	}
-	return anything
 }

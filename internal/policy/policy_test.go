@@ -18,8 +18,8 @@ const module = "github.com/rota-project/rota"
 // it, and rooms of its own house: what shares its first folder.
 var layers = [][]string{
 	{""},
-	{"internal", "api/rota/v1", "api/jsonpb", "console"},
-	{"auth", "placement", "ownership", "balance", "job"},
+	{"internal", "api/rota/v1", "api/jsonpb"},
+	{"auth", "placement", "ownership", "balance", "job", "console"},
 	{"store", "gateway", "orchestrator", "engine"},
 	{"api"},
 	{"program"},

@@ -15,6 +15,7 @@ import (
 	rotav1 "github.com/rota-project/rota/api/rota/v1"
 	"github.com/rota-project/rota/auth"
 	"github.com/rota-project/rota/internal/origin"
+	"github.com/rota-project/rota/internal/packed"
 	"github.com/rota-project/rota/internal/tracing"
 	"github.com/rota-project/rota/internal/unread"
 )
@@ -216,6 +217,12 @@ func (h *root) serveCall(w http.ResponseWriter, r *http.Request) {
 	r = r.WithContext(r.Context())
 	r.URL = &u
 	w.Header().Set("Cache-Control", "no-store")
+	// A page of another origin can neither ask with somebody's session nor read how long
+	// the answer is, so compression gives nothing away.
+	if small := packed.New(w, r, cancel); small != nil {
+		defer func() { _ = small.Close() }() // who reads has gone
+		w = small
+	}
 	h.calls.ServeHTTP(w, r)
 }
 

@@ -3,6 +3,7 @@ package rest_test
 import (
 	"bufio"
 	"bytes"
+	"compress/gzip"
 	"context"
 	"encoding/json"
 	"errors"
@@ -401,4 +402,76 @@ func TestConfigNamesTheField(t *testing.T) {
 	if !errors.As(err, &fe) || fe.Field != "Conn" {
 		t.Errorf("got %v", err)
 	}
+}
+
+// TestSmallOnTheWire: a list and a stream of a thousand workers go compressed to who
+// takes that, in a small part of what they are.
+func TestSmallOnTheWire(t *testing.T) {
+	t.Parallel()
+	var names []string
+	for i := range 1000 {
+		names = append(names, fmt.Sprintf("worker-%04d", i))
+	}
+	conn, stop, err := fakecluster.New(names...).Dial()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(stop)
+	h, err := rest.NewHandler(rest.Config{Conn: conn})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := httptest.NewServer(h)
+	t.Cleanup(s.Close)
+	for _, path := range []string{"/v1/workers", "/v1/workers:watch"} {
+		sent := map[string]int{}
+		for _, accept := range []string{"identity", "gzip"} {
+			ctx, cancel := context.WithCancel(t.Context())
+			req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.URL+path, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			req.Header.Set("Accept-Encoding", accept)
+			resp, err := s.Client().Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			counted := &counter{r: resp.Body}
+			var body io.Reader = counted
+			if resp.Header.Get("Content-Encoding") == "gzip" {
+				if body, err = gzip.NewReader(counted); err != nil {
+					t.Fatal(err)
+				}
+			}
+			workers, lines := 0, bufio.NewReader(body)
+			for {
+				line, err := lines.ReadString('\n')
+				workers += strings.Count(line, `"name":`)
+				if strings.Contains(line, "synced") || err != nil {
+					break
+				}
+			}
+			if workers != len(names) || resp.Header.Get("Vary") != "Accept-Encoding" && accept == "gzip" {
+				t.Errorf("%s as %s: %d workers, %v", path, accept, workers, resp.Header)
+			}
+			sent[accept] = counted.n
+			cancel()
+			_ = resp.Body.Close() // it was cut off
+		}
+		if sent["gzip"] == 0 || sent["gzip"] > sent["identity"]/5 {
+			t.Errorf("%s: %v bytes", path, sent)
+		}
+	}
+}
+
+// counter counts what is read of r.
+type counter struct {
+	r io.Reader
+	n int
+}
+
+func (c *counter) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	c.n += n
+	return n, err
 }

@@ -11,11 +11,12 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/rota-project/rota/internal/api/jsonpb"
+	"github.com/rota-project/rota/internal/packed"
 )
 
 const (
 	jsonType   = "application/json"
-	ndjsonType = "application/x-ndjson"
+	ndjsonType = packed.Stream
 )
 
 // marshaler writes answers as package jsonpb does. A stream is one message a
