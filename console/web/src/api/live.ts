@@ -5,6 +5,7 @@ import type { Status, WhoAmI, Worker, WorkerEvent } from "./types";
 
 const RETRY = 400; // ms between attempts to hear again: what comes back is seen within a second
 const BEAT = 1000; // ms between looks at the status
+const CALM = 80; // ms between changes of the picture: of thousands of workers each is drawn anew
 const BLINK = 1500; // ms that a worker may be gone before it is
 const PATIENCE = 4000; // ms that an answer may take before the connection counts as lost
 
@@ -157,16 +158,27 @@ export function start(): void {
       if (gone.size) due = setTimeout(() => publish(all), BLINK);
       workers.value = next;
     };
+    let calm: ReturnType<typeof setTimeout> | undefined;
+    let more = false; // than is drawn
+    const draw = (all: ReadonlyMap<string, Worker>) => {
+      calm = more ? setTimeout(draw, CALM, all) : undefined;
+      if (more) publish(all);
+      more = false;
+    };
     void follow<WorkerEvent, Worker>(
       "workers",
       "/v1/workers:watch",
       (e) => e.worker,
       (w) => w.name,
       workers.peek(),
-      publish,
+      (all, synced) => {
+        if (!synced) return; // half a picture would be drawn, and drawn anew
+        more = true;
+        calm ??= setTimeout(draw, 0, all);
+      },
       stop.signal,
     );
-    return () => (clearTimeout(due), stop.abort());
+    return () => (clearTimeout(due), clearTimeout(calm), stop.abort());
   });
 }
 

@@ -10,6 +10,9 @@ import type { Task, TaskEvent } from "./types";
 // nobody would tell the cells apart, and the list would weigh megabytes.
 const DRAWN = 10_000;
 
+// COLUMNS is up to how many workers are drawn as columns, which alone have cells.
+export const COLUMNS = 60;
+
 export interface Shift {
   task: string;
   index: number;
@@ -53,8 +56,9 @@ function compare(all: ReadonlyMap<string, Task>, tell: boolean): void {
 // startTasks listens while the map is looked at.
 export function startTasks(): void {
   effect(() => {
-    const declared = status.value?.tasks?.declared;
-    if (declared !== undefined) few.value = declared <= DRAWN;
+    const s = status.value;
+    if (!s?.tasks || !s.workers) return;
+    few.value = s.tasks.declared <= DRAWN && s.workers.ready + s.workers.draining + s.workers.lost <= COLUMNS;
   });
   effect(() => {
     if (!visible.value || wanted.value || !few.value || route.value.screen !== "overview") return;

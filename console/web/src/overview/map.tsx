@@ -2,7 +2,7 @@
 // as a heat map when they are thousands.
 import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 import { workers } from "../api/live";
-import { onShifts, tasks } from "../api/tasks";
+import { COLUMNS, few, onShifts, tasks } from "../api/tasks";
 import type { Worker } from "../api/types";
 import { byName, count, instance, load, number, plural } from "../format";
 import { go, href } from "../route";
@@ -11,7 +11,7 @@ import { State } from "../ui/state";
 import { Painter, type Cell } from "./painter";
 import { Heat } from "./heat";
 
-const COLUMNS = 60; // workers that are drawn as columns
+const NAMED = 300; // workers that are drawn as tiles with their names
 const TILES = 2000; // and as tiles
 
 type Zone = [name: string, workers: Worker[]];
@@ -125,24 +125,46 @@ function Tip({ cell, x, y, width }: { cell: Cell; x: number; y: number; width: n
 
 function Tiles({ zones }: { zones: Zone[] }) {
   const most = zones.reduce((m, [, ws]) => ws.reduce((n, w) => Math.max(n, load(w)), m), 0) || 1;
+  const named = zones.reduce((n, [, ws]) => n + ws.length, 0) <= NAMED;
   return (
     <div class="map">
       {zones.map(([name, ws]) => (
-        <section key={name} class="zone tiles" aria-label={name ? `Zone ${name}` : "Workers"}>
+        <section key={name} class={named ? "zone tiles" : "zone tiles dense"} aria-label={name ? `Zone ${name}` : "Workers"}>
           <ZoneName name={name} only={zones.length === 1} />
           <ul>
             {ws.map((w) => (
-              <li key={w.name}>
-                <a class={`tile ${w.state}`} href={href("workers", w.name)} title={said(w)}>
-                  <span class="level" style={{ height: `${((100 * load(w)) / most).toFixed(1)}%` }} />
-                  <span class="id">{w.name}</span>
-                  <span class="hidden">{said(w)}</span>
-                </a>
-              </li>
+              <Tile key={w.name} w={w} most={most} />
             ))}
           </ul>
         </section>
       ))}
     </div>
   );
+}
+
+// Tile is drawn anew only if something of it has changed: of thousands few do at a time.
+function Tile({ w, most }: { w: Worker; most: number }) {
+  const level = ((100 * load(w)) / most).toFixed(1);
+  const text = said(w);
+  return useMemo(
+    () => (
+      <li>
+        <a class={`tile ${w.state}`} href={href("workers", w.name)} title={`${w.name}${text}`}>
+          <span class="level" style={{ height: `${level}%` }} />
+          <span class="id">{w.name}</span>
+          <span class="hidden">{text}</span>
+        </a>
+      </li>
+    ),
+    [w.name, w.state, level, text],
+  );
+}
+
+// Legend says what the map draws.
+export function Legend() {
+  const n = workers.value.size;
+  if (n > TILES) return <>A square a worker, the darker the fuller.</>;
+  if (n > COLUMNS) return <>A tile a worker, filled as high as its load against the fullest.</>;
+  if (few.value && tasks.value) return <>A column a worker, as high as its load; a cell an instance, as large as its weight, coloured by group. Dashed: the mean.</>;
+  return <>A column a worker, as high as its load. Dashed: the mean.</>;
 }

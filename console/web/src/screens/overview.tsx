@@ -1,8 +1,7 @@
 // Overview: is it well? One line of facts, the map, what needs somebody, what happened.
 import { link, may, status, workers } from "../api/live";
 import { post } from "../api/http";
-import { few, tasks } from "../api/tasks";
-import { Map_ } from "../overview/map";
+import { Legend, Map_ } from "../overview/map";
 import { Recent } from "../overview/recent";
 import { bytes, count, plural } from "../format";
 import { href } from "../route";
@@ -29,9 +28,7 @@ export function Overview() {
         <section class="card map-card" aria-label="Map of the workers">
           <Map_ />
           <p class="legend quiet">
-            {few.value && tasks.value
-              ? "A column a worker, as high as its load; a cell an instance, as large as its weight, coloured by group. Dashed: the mean."
-              : "A column a worker, as high as its load. Dashed: the mean."}
+            <Legend />
           </p>
         </section>
       )}

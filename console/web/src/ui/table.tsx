@@ -59,7 +59,7 @@ export function Table<T>({ label, rows, columns, name, link, chosen, order, onOr
                   {c.sort && onOrder ? (
                     <button type="button" class="sort" onClick={() => onOrder(mine && !down ? `-${c.sort}` : c.sort!)}>
                       {c.name}
-                      <span aria-hidden="true">{mine ? (down ? " ↓" : " ↑") : ""}</span>
+                      {mine && <span aria-hidden="true">{down ? " ↓" : " ↑"}</span>}
                     </button>
                   ) : (
                     c.name
