@@ -139,6 +139,10 @@ bench-program: ## messages of programs beside core NATS and a grpc-go stream, an
 bench-hostile: ## what callers without credentials cost a scheduler: refused requests, and a thousand connections of each hostile kind
 	cd bench && go run ./hostile $(HOSTILE)
 
+.PHONY: bench-console
+bench-console: ## the console in a real browser while 2,000 workers run 1,000,000 tasks: bytes, memory, first paint; needs Chromium
+	cd bench && go run ./console $(CONSOLE)
+
 .PHONY: bench-placement
 bench-placement: ## the planner beside franz-go's assignor
 	cd bench && go run ./placement -runs 5
