@@ -11,4 +11,5 @@ import "./style/screens.css";
 start();
 startTasks();
 const app = document.getElementById("app");
+app?.replaceChildren(); // what stands there says that nothing is known yet
 if (app) render(<App />, app);

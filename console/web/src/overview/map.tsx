@@ -133,7 +133,7 @@ function Tiles({ zones }: { zones: Zone[] }) {
           <ZoneName name={name} only={zones.length === 1} />
           <ul>
             {ws.map((w) => (
-              <Tile key={w.name} w={w} most={most} />
+              <Tile key={w.name} w={w} most={most} named={named} />
             ))}
           </ul>
         </section>
@@ -143,20 +143,19 @@ function Tiles({ zones }: { zones: Zone[] }) {
 }
 
 // Tile is drawn anew only if something of it has changed: of thousands few do at a time.
-function Tile({ w, most }: { w: Worker; most: number }) {
+function Tile({ w, most, named }: { w: Worker; most: number; named: boolean }) {
   const level = ((100 * load(w)) / most).toFixed(1);
-  const text = said(w);
+  const text = `${w.name}${said(w)}`;
   return useMemo(
     () => (
       <li>
-        <a class={`tile ${w.state}`} href={href("workers", w.name)} title={`${w.name}${text}`}>
+        <a class={`tile ${w.state}`} href={href("workers", w.name)} title={text} aria-label={text}>
           <span class="level" style={{ height: `${level}%` }} />
-          <span class="id">{w.name}</span>
-          <span class="hidden">{text}</span>
+          {named && <span class="id">{w.name}</span>}
         </a>
       </li>
     ),
-    [w.name, w.state, level, text],
+    [w.state, level, text, named],
   );
 }
 
