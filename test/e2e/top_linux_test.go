@@ -160,7 +160,7 @@ func TestTop(t *testing.T) {
 	p := newPty(t, []string{server}, "top")
 	p.shows("[map]", "live", "w0 ", "w1 ", "no zone  2 workers, 6 instances", "? keys")
 	p.keys("2")
-	p.shows("[tasks]", "t00", "running")
+	p.shows("[tasks]", "tasks: 6", "t00", "running") // the map has t00, too
 	p.keys("w")
 	p.shows("why t00", "t00 is on w")
 	p.keys("\x1b")
