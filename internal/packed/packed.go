@@ -45,10 +45,17 @@ func Takes(accepts []string) bool {
 	return anything
 }
 
-var writers = sync.Pool{New: func() any {
-	w, _ := gzip.NewWriterLevel(nil, gzip.BestSpeed) // the level is one
-	return w
-}}
+// writers are those that are not in use.
+var writers sync.Pool
+
+func take(to io.Writer) *gzip.Writer {
+	if z, ok := writers.Get().(*gzip.Writer); ok {
+		z.Reset(to)
+		return z
+	}
+	z, _ := gzip.NewWriterLevel(to, gzip.BestSpeed) // the level is one
+	return z
+}
 
 // Writer is an http.ResponseWriter that compresses what is written to it: every answer
 // of status 200 that is a Stream, is flushed before it is written, or has at least Least bytes in its first write. Its
@@ -100,8 +107,7 @@ func (w *Writer) start(pack bool) {
 	if pack && w.status == http.StatusOK && head.Get("Content-Encoding") == "" {
 		head.Set("Content-Encoding", "gzip")
 		head.Del("Content-Length")
-		w.zip = writers.Get().(*gzip.Writer)
-		w.zip.Reset(w.ResponseWriter)
+		w.zip = take(w.ResponseWriter)
 	}
 	w.ResponseWriter.WriteHeader(w.status)
 }

@@ -17,7 +17,7 @@ import (
 )
 
 // TestOperatorInBrowser: somebody signs in at an issuer and comes back to where they were,
-// drains a worker by keyboard, from the palette over the plan to its end, and loses the
+// follows the output of a job, drains a worker by keyboard, from the palette over the plan to its end, and loses the
 // leader under the page, which names the next one and stays signed in.
 func TestOperatorInBrowser(t *testing.T) {
 	t.Parallel()
@@ -64,7 +64,7 @@ func TestOperatorInBrowser(t *testing.T) {
 	first.find(t, "msg=leading", time.Minute)
 	sched("second", web).find(t, "msg=ready", time.Minute)
 	for _, name := range []string{"w1", "w2"} {
-		start(t, env, rotaBin, append([]string{"worker", "--name", name, "--demo", "--schedulers", strings.Join(grpc, ","), "--job-data", filepath.Join(dir, name)}, c.files("worker-"+name)...)...)
+		start(t, env, rotaBin, append([]string{"worker", "--name", name, "--demo", "--job", "any", "--schedulers", strings.Join(grpc, ","), "--job-data", filepath.Join(dir, name)}, c.files("worker-"+name)...)...)
 	}
 	ask := func(args ...string) string {
 		t.Helper()
@@ -111,6 +111,18 @@ func TestOperatorInBrowser(t *testing.T) {
 	says("a way to the issuer", `(() => { const a = [...document.querySelectorAll("#sign-in a.button")].find(e => e.textContent.startsWith("Sign in at")); if (!a) return ""; a.click(); return "yes"; })()`)
 	says("the list of before, to an operator", `document.querySelector(".caller").textContent.includes("ada@example.org") && document.querySelector(".caller").textContent.includes("operator") && location.hash === "#/workers?sort=name" && "yes"`)
 	says("both workers", `document.querySelectorAll(".list tbody tr").length === 2 && "yes"`)
+
+	// What a job writes is seen as it writes it: it goes on when the gate is there.
+	gate := filepath.Join(dir, "gate")
+	job := regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f-]{27}`).FindString(ask("job", "run", "--", "sh", "-c", "echo the first; until [ -e "+gate+" ]; do sleep 0.1; done; echo the second"))
+	b.look(t, tab, fmt.Sprintf(`(window.mark = "the same page", location.hash = "#/jobs/%s")`, job))
+	says("the output so far", `document.querySelector(".output").textContent.includes("the first") && !document.querySelector(".output").textContent.includes("the second") && "yes"`)
+	if err := os.WriteFile(gate, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	says("the rest of the output, on the same page", `document.querySelector(".output").textContent.includes("the second") && document.querySelector(".sheet-body").textContent.includes("succeeded") && window.mark === "the same page" && "yes"`)
+	b.look(t, tab, `location.hash = "#/workers?sort=name"`)
+	says("both workers again", `document.querySelectorAll(".list tbody tr").length === 2 && "yes"`)
 
 	press("/")
 	says("the palette", `document.activeElement?.getAttribute("role") === "combobox" && "yes"`)

@@ -233,7 +233,7 @@ func call(t *testing.T, method, url, body string, into any) {
 	}
 }
 
-// TestPageSeesWhatHappens: what a job writes is followed as it writes it; a worker that is killed is seen on the map; while the
+// TestPageSeesWhatHappens: a worker that is killed is seen on the map; while the
 // scheduler is away the page says since when and dims what it knew; it goes on by itself
 // when the scheduler is back.
 func TestPageSeesWhatHappens(t *testing.T) {
@@ -256,23 +256,6 @@ func TestPageSeesWhatHappens(t *testing.T) {
 	}
 	says("a live page", `document.querySelector(".frame").dataset.link === "live" && document.querySelectorAll(".column.ready").length === 3 && document.querySelector(".legend").textContent.includes("cell") && "yes"`)
 	b.look(t, tab, `window.mark = "the same page"`)
-
-	gate := filepath.Join(dir, "gate")
-	order, err := json.Marshal(map[string]any{"job": map[string]any{"argv": []string{"sh", "-c", "echo the first; until [ -e " + gate + " ]; do sleep 0.1; done; echo the second"}}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	var job struct{ ID string }
-	call(t, http.MethodPost, "http://"+web+"/v1/jobs", string(order), &job)
-	b.look(t, tab, fmt.Sprintf("location.hash = %q", "#/jobs/"+job.ID))
-	says("the output so far", `document.querySelector(".output").textContent.includes("the first") && !document.querySelector(".output").textContent.includes("the second") && "yes"`)
-	if err := os.WriteFile(gate, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	says("the rest of the output, on the same page", `document.querySelector(".output").textContent.includes("the second") && document.querySelector(".sheet-body").textContent.includes("succeeded") && window.mark === "the same page" && "yes"`)
-	b.look(t, tab, `location.hash = "#/overview"`)
-	says("the map again", `document.querySelectorAll(".column.ready").length === 3 && "yes"`)
-
 	var w struct{ Pid int }
 	call(t, http.MethodGet, "http://"+web+"/v1/workers/w2", "", &w)
 	if err := syscall.Kill(w.Pid, syscall.SIGKILL); err != nil {

@@ -36,6 +36,7 @@ type Browser struct {
 // Start starts the program at path with a profile of its own in a folder. Close ends it.
 func Start(path, profile string) (*Browser, error) {
 	b := &Browser{}
+	//nolint:gosec // the browser that a test names
 	b.cmd = exec.Command(path, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
 		"--disable-background-networking", "--disable-component-update", "--disable-sync", "--user-data-dir="+profile, "--remote-debugging-pipe")
 	hears, to, err := os.Pipe()
@@ -95,10 +96,11 @@ func (b *Browser) Do(tab, method string, params map[string]any, out any) error {
 			return fmt.Errorf("%s: the browser says nothing: %w", method, err)
 		}
 		var answer struct {
-			ID            int
-			Method        string
-			Params        json.RawMessage
-			Result, Error json.RawMessage
+			ID     int             `json:"id"`
+			Method string          `json:"method"`
+			Params json.RawMessage `json:"params"`
+			Result json.RawMessage `json:"result"`
+			Error  json.RawMessage `json:"error"`
 		}
 		if err := json.Unmarshal(bytes.TrimSuffix(msg, []byte{0}), &answer); err != nil {
 			return fmt.Errorf("%s: %w in %.300q", method, err, msg)
