@@ -1,3 +1,3 @@
-// Package manifests has the tests of deploy/kubernetes by the types of Kubernetes itself.
+// Package manifests has the tests of deploy/kubernetes and deploy/helm by the types of Kubernetes itself.
 // Whether the commands in them work is tried by TestKubernetes in test/e2e.
 package manifests
