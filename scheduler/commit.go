@@ -60,7 +60,7 @@ func (l *leader) execute(ctx context.Context) (wrote, whole bool, err error) {
 			continue // it is looked at again when something there is gone
 		}
 		d := editOf(begins, h.Worker)
-		d.set = append(d.set, record.Grant{Grant: h.Grant})
+		d.set = append(d.set, record.Grant{Grant: h.Grant, Trace: l.passes.of(h.Instance, h.Worker)})
 		d.session = h.Session
 	}
 	if done, err := l.atOnce(ctx, ends, begins); done || err != nil {

@@ -30,6 +30,7 @@ type openPass struct {
 	span  trace.Span
 	since time.Time                // the end of its last part
 	waits map[rota.Instance]string // on which worker what is to run that does not yet
+	trace string                   // its trace context, for the grants of those
 }
 
 func newPasses(p trace.TracerProvider) passes {
@@ -67,7 +68,7 @@ func (p *passes) planned(plan rota.Plan, began time.Time) {
 	if !o.span.IsRecording() {
 		return
 	}
-	p.open, o.since = o, event
+	p.open, o.since, o.trace = o, event, tracing.Binary(o.ctx)
 	p.part("event", began)
 	p.part("plan", time.Now())
 	for _, m := range plan.Moves {
@@ -75,6 +76,15 @@ func (p *passes) planned(plan rota.Plan, began time.Time) {
 			o.waits[m.Instance] = m.To
 		}
 	}
+}
+
+// of is the trace context of a grant, which is that of the pass if the pass is what gave
+// it; empty if not.
+func (p *passes) of(i rota.Instance, worker string) string {
+	if p.open == nil || p.open.waits[i] != worker {
+		return ""
+	}
+	return p.open.trace
 }
 
 // part makes the span of a part of the pass, from the end of the one before.

@@ -559,7 +559,12 @@ func (l *loop) start(i rota.Instance, gen rota.Generation) {
 	a := l.orders[i]
 	a.Task, _ = a.Current()
 	a.generation.Store(uint64(gen))
-	ctx, cancel := context.WithCancelCause(context.Background())
+	ctx, cancel := context.WithCancelCause(w.began(context.Background(), &a))
+	if a.begin != (begin{}) {
+		o := l.orders[i]
+		o.begin = begin{} // the next call under this grant comes after a failure
+		l.orders[i] = o
+	}
 	c := &call{cancel: cancel, release: func() {}}
 	if a.Task.Mode != rota.Available {
 		l.exclusive++

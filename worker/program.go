@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/rota-project/rota"
+	"github.com/rota-project/rota/internal/tracing"
 	"github.com/rota-project/rota/program"
 )
 
@@ -38,7 +39,7 @@ func (w *Worker) offer(name string, register func(*program.Functions) error) err
 	if err := register(&h.Functions); err != nil {
 		return err
 	}
-	return w.handle(program.TaskKind(name), func(ctx context.Context, a Assigned) error { return h.Run(ctx, a.Task.Payload) })
+	return w.handle(program.TaskKind(name), func(ctx context.Context, a Assigned) error { return h.Run(tracing.Without(ctx), a.Task.Payload) })
 }
 
 // RegisterProgram offers to run the scheduler function of a program that is
@@ -48,7 +49,7 @@ func (w *Worker) RegisterProgram(offered string, b program.Builder) error {
 		return fmt.Errorf("worker: %w", &rota.FieldError{Field: "program", Value: offered, Want: "a function that makes it"})
 	}
 	return w.handle(program.SchedulerKind(offered), func(ctx context.Context, a Assigned) error {
-		return program.RunSubmitted(ctx, program.ClusterConfig{
+		return program.RunSubmitted(tracing.Without(ctx), program.ClusterConfig{
 			Addresses: slices.Concat(w.cfg.Schedulers, w.known.get()), TLS: w.dialTLS(),
 		}, b, a.Task.Payload, a.LeaseEnds())
 	})

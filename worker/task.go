@@ -15,6 +15,8 @@ import (
 )
 
 // TaskFunc runs one instance until ctx ends, which it does when the grant ends.
+// If the pass that gave the grant is recorded, the first call under it finds that trace in
+// ctx; a call after a failure does not.
 // When it returns before that, with an error, by a panic or with nil, it is
 // called again after a pause that grows; the text of the error is shown by
 // `rota task get`. One with a method ExitCode() int, such as *exec.ExitError, has its
@@ -29,6 +31,7 @@ type Assigned struct {
 	// Index tells the instances of a task apart.
 	Index int
 
+	begin      begin
 	generation *atomic.Uint64
 	declared   *declared
 	load       *load
@@ -111,6 +114,9 @@ func assignedOf(g *rotav1.GrantItem) (Assigned, ownership.Order) {
 		},
 		Index:      int(g.GetIndex()),
 		generation: new(atomic.Uint64),
+	}
+	if p := g.GetTraceparent(); p != "" {
+		a.begin = begin{parent: p, at: time.Now()}
 	}
 	a.declared = &declared{task: a.Task, changed: make(chan struct{})}
 	a.generation.Store(g.GetGeneration())

@@ -2,12 +2,15 @@ package worker
 
 import (
 	"bufio"
+	"context"
 	"net"
 	"net/http"
 	"strconv"
+	"time"
 
 	"github.com/rota-project/rota/internal/tracing"
 
+	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
 	semconv "go.opentelemetry.io/otel/semconv/v1.40.0"
 	"go.opentelemetry.io/otel/trace"
@@ -63,6 +66,31 @@ func traced(provider trace.TracerProvider, calls http.Handler) http.Handler {
 		calls.ServeHTTP(answer, r)
 		returned = true
 	})
+}
+
+// begin is what began an instance: the span of the pass that gave the grant, and when the
+// worker got it. The zero value is nothing.
+type begin struct {
+	parent string
+	at     time.Time
+}
+
+// began returns the context of an instance's function, within the trace of the pass that
+// gave the grant. The worker's span of it lasts until the function is called: an instance
+// may run for months. What is called again after a failure was begun by that, not by the pass.
+func (w *Worker) began(ctx context.Context, a *Assigned) context.Context {
+	parent, ok := tracing.Parse(a.begin.parent, "")
+	if !ok {
+		return ctx
+	}
+	ctx = tracing.Believed(ctx, parent)
+	if w.cfg.TracerProvider == nil {
+		return ctx
+	}
+	ctx, span := tracing.Tracer(w.cfg.TracerProvider).Start(ctx, "task start", trace.WithSpanKind(trace.SpanKindConsumer), trace.WithTimestamp(a.begin.at),
+		trace.WithAttributes(attribute.String("rota.task", a.ID()), attribute.Int("rota.index", a.Index), attribute.Int64("rota.generation", int64(a.Generation()))))
+	span.End()
+	return ctx
 }
 
 // answer notes the status of an answer.

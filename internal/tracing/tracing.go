@@ -122,6 +122,63 @@ func Lost(p trace.TracerProvider) uint64 {
 	return 0
 }
 
+// binaryLen is the length of a trace context in its short form: the trace's id, the
+// span's, and the flags.
+const binaryLen = 16 + 8 + 1
+
+// Binary is the trace context of ctx in its short form, if its trace is recorded; else it
+// is empty. It has no tracestate.
+func Binary(ctx context.Context) string {
+	sc := trace.SpanContextFromContext(ctx)
+	if !sc.IsValid() || !sc.IsSampled() {
+		return ""
+	}
+	trc, span := sc.TraceID(), sc.SpanID()
+	var b [binaryLen]byte
+	copy(b[:], trc[:])
+	copy(b[16:], span[:])
+	b[24] = byte(trace.FlagsSampled)
+	return string(b[:])
+}
+
+// FromBinary reads a trace context in its short form. It is false of what is none.
+func FromBinary(b string) (trace.SpanContext, bool) {
+	if len(b) != binaryLen {
+		return trace.SpanContext{}, false
+	}
+	c := trace.SpanContextConfig{TraceFlags: trace.TraceFlags(b[24]) & trace.FlagsSampled, Remote: true}
+	copy(c.TraceID[:], b)
+	copy(c.SpanID[:], b[16:])
+	sc := trace.NewSpanContext(c)
+	return sc, sc.IsValid()
+}
+
+// BinaryParent is a trace context in its short form as a traceparent, empty if it is none.
+func BinaryParent(b string) string {
+	sc, _ := FromBinary(b)
+	return Parent(sc)
+}
+
+// Within returns ctx within the trace of b, a context in its short form of somebody who is
+// believed, and ctx as it is if b is none.
+func Within(ctx context.Context, b string) context.Context {
+	if sc, ok := FromBinary(b); ok {
+		return Believed(ctx, sc)
+	}
+	return ctx
+}
+
+// ParentOf is the traceparent of ctx's span, empty without one.
+func ParentOf(ctx context.Context) string { return Parent(trace.SpanContextFromContext(ctx)) }
+
+// Without returns ctx in no trace.
+func Without(ctx context.Context) context.Context {
+	if !trace.SpanContextFromContext(ctx).IsValid() {
+		return ctx
+	}
+	return trace.ContextWithSpanContext(ctx, trace.SpanContext{})
+}
+
 type undecided struct{}
 
 // Believed returns ctx within the caller's trace, which goes on as the caller has decided:

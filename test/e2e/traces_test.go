@@ -73,6 +73,11 @@ func TestTraces(t *testing.T) {
 		})
 	}
 
+	c.Await(t, "a task is begun by a pass", func(spans []otlptest.Span) bool {
+		s, ok := otlptest.Find(spans, "rota-worker", "task start")
+		return ok && otlptest.Path(spans, s) == "rota-scheduler: pass > rota-worker: task start"
+	})
+
 	api := d.find(t, `HTTP API  (http://\S+)/v1/status`, 2*time.Minute)[1]
 	ask(http.MethodPost, api+"/v1/jobs", `{"job": {"argv": ["echo", "secret"]}}`)
 	ends("a job that is placed", "rota-scheduler", "job placed", "rota-scheduler: job asked > rota-scheduler: job placed")

@@ -1019,10 +1019,12 @@ func (x *TaskSpec) GetMode() string {
 }
 
 type GrantItem struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Task          *TaskSpec              `protobuf:"bytes,1,opt,name=task,proto3" json:"task,omitempty"`
-	Index         int64                  `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"`
-	Generation    uint64                 `protobuf:"varint,3,opt,name=generation,proto3" json:"generation,omitempty"`
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Task       *TaskSpec              `protobuf:"bytes,1,opt,name=task,proto3" json:"task,omitempty"`
+	Index      int64                  `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"`
+	Generation uint64                 `protobuf:"varint,3,opt,name=generation,proto3" json:"generation,omitempty"`
+	// The span of the pass that gave it, as W3C has it, if there is one.
+	Traceparent   string `protobuf:"bytes,4,opt,name=traceparent,proto3" json:"traceparent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1076,6 +1078,13 @@ func (x *GrantItem) GetGeneration() uint64 {
 		return x.Generation
 	}
 	return 0
+}
+
+func (x *GrantItem) GetTraceparent() string {
+	if x != nil {
+		return x.Traceparent
+	}
+	return ""
 }
 
 type RevokeItem struct {
@@ -1991,13 +2000,14 @@ const file_rota_v1_session_proto_rawDesc = "" +
 	"\x06weight\x18\x05 \x01(\x01R\x06weight\x12\x1a\n" +
 	"\bpriority\x18\x06 \x01(\x01R\bpriority\x12\x18\n" +
 	"\apayload\x18\a \x01(\fR\apayload\x12\x12\n" +
-	"\x04mode\x18\b \x01(\tR\x04mode\"h\n" +
+	"\x04mode\x18\b \x01(\tR\x04mode\"\x8a\x01\n" +
 	"\tGrantItem\x12%\n" +
 	"\x04task\x18\x01 \x01(\v2\x11.rota.v1.TaskSpecR\x04task\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\x03R\x05index\x12\x1e\n" +
 	"\n" +
 	"generation\x18\x03 \x01(\x04R\n" +
-	"generation\"V\n" +
+	"generation\x12 \n" +
+	"\vtraceparent\x18\x04 \x01(\tR\vtraceparent\"V\n" +
 	"\n" +
 	"RevokeItem\x12\x12\n" +
 	"\x04task\x18\x01 \x01(\tR\x04task\x12\x14\n" +

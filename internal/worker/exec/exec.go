@@ -7,7 +7,8 @@
 // has them, or be a text/template of Fields, {{.ID}}. In a template the text of a
 // task is held to the type word, so that it can be no option, no other directory
 // and no code; a task with other text fails with the reason. The payload is on standard input, and the rest is in the environment too:
-// ROTA_TASK, ROTA_INDEX, ROTA_KIND, ROTA_GROUP, ROTA_KEY, ROTA_GENERATION.
+// ROTA_TASK, ROTA_INDEX, ROTA_KIND, ROTA_GROUP, ROTA_KEY, ROTA_GENERATION. The first process
+// under a grant finds the span that began it in TRACEPARENT, unless the configuration has one.
 // A process whose task is declared with another group, key, weight or priority goes
 // on, unless its words or its environment would now be others: then it is stopped as
 // below, and started anew under the same grant.
@@ -29,6 +30,7 @@ import (
 
 	"github.com/rota-project/rota"
 	"github.com/rota-project/rota/internal/process"
+	"github.com/rota-project/rota/internal/tracing"
 	"github.com/rota-project/rota/worker"
 )
 
@@ -86,6 +88,10 @@ func New(c Config) (worker.TaskFunc, error) {
 			defer remove()
 			f.PayloadFile = path
 		}
+		var begun []string
+		if p := tracing.ParentOf(ctx); p != "" {
+			begun = []string{tracing.ParentEnv + "=" + p}
+		}
 		for {
 			t, _ := a.Current()
 			f = f.of(t)
@@ -94,7 +100,8 @@ func New(c Config) (worker.TaskFunc, error) {
 			if err != nil {
 				return fmt.Errorf("exec.%s: %w", c.Kind, err)
 			}
-			changed, err := run(ctx, c, cmd, argv, f, a)
+			changed, err := run(ctx, c, cmd, argv, begun, f, a)
+			begun = nil // what comes is begun by the change
 			if !changed || ctx.Err() != nil {
 				return err
 			}
@@ -128,7 +135,7 @@ func (c Config) dir() string {
 
 // run is one process from start to end. It reports whether the process ended because
 // another one is to run.
-func run(ctx context.Context, c Config, cmd *command, argv []string, f Fields, a worker.Assigned) (changed bool, err error) {
+func run(ctx context.Context, c Config, cmd *command, argv, begun []string, f Fields, a worker.Assigned) (changed bool, err error) {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	out, errs := tee{a.Stdout()}, tee{a.Stderr()}
@@ -140,7 +147,7 @@ func run(ctx context.Context, c Config, cmd *command, argv []string, f Fields, a
 	p, err := process.Start(ctx, process.Spec{
 		Argv: argv, Dir: c.dir(), Stdin: bytes.NewReader(a.Task.Payload), Stdout: out, Stderr: errs, Grace: c.Grace,
 		User: c.User, NewPrivileges: c.NewPrivileges,
-		Env: slices.Concat(c.Env, f.environ()),
+		Env: slices.Concat(begun, c.Env, f.environ()),
 	})
 	if err != nil {
 		return false, fmt.Errorf("start %s: %w", argv[0], err)

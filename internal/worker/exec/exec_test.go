@@ -154,6 +154,28 @@ func TestRefusedTask(t *testing.T) {
 	}
 }
 
+// TestTraceOfAProcess: the first process under a grant finds the span that began it, one that
+// is started anew does not, and what is configured comes before.
+func TestTraceOfAProcess(t *testing.T) {
+	t.Parallel()
+	const parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+	for configured, want := range map[string]string{"": parent, "TRACEPARENT=mine": "mine"} {
+		out := &buffer{}
+		c := exec.Config{Command: `/bin/sh -c 'echo up $ROTA_KEY within $TRACEPARENT.; exec sleep 1000'`, Output: out.of}
+		again := "."
+		if configured != "" {
+			c.Env, again = []string{configured}, "mine."
+		}
+		s := &rotav1.TaskSpec{Id: "a", Key: "one"}
+		runWithin(t, c, &rotav1.TaskSpec{Id: "a", Key: "one"}, parent, func(p *player) {
+			out.await(t, "up one within "+want+".")
+			s.Key = "two"
+			p.declare(s)
+			out.await(t, "up two within "+again)
+		})
+	}
+}
+
 // buffer bears what several processes write.
 type buffer struct {
 	memo.Buffer
@@ -168,12 +190,18 @@ func (b *buffer) of(exec.Fields, string) io.WriteCloser { return b }
 // worker said of it last.
 func run(t *testing.T, c exec.Config, task *rotav1.TaskSpec, f func(*player)) *rotav1.Ack {
 	t.Helper()
+	return runWithin(t, c, task, "", f)
+}
+
+// runWithin is run under a grant of a pass with this span.
+func runWithin(t *testing.T, c exec.Config, task *rotav1.TaskSpec, parent string, f func(*player)) *rotav1.Ack {
+	t.Helper()
 	c.Kind, task.Kind, task.Mode = "k", "k", "exclusive"
 	fn, err := exec.New(c)
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &player{task: task, news: make(chan struct{}, 1000)}
+	p := &player{task: task, parent: parent, news: make(chan struct{}, 1000)}
 	w, err := worker.New(worker.Config{Name: "w", Connect: p.connect})
 	if err != nil {
 		t.Fatal(err)
@@ -191,12 +219,13 @@ func run(t *testing.T, c exec.Config, task *rotav1.TaskSpec, f func(*player)) *r
 
 // player is a scheduler that grants one task and answers renewals.
 type player struct {
-	task *rotav1.TaskSpec
-	news chan struct{}
-	mu   sync.Mutex
-	ack  *rotav1.Ack
-	down chan *rotav1.ToWorker
-	ctx  context.Context
+	task   *rotav1.TaskSpec
+	parent string
+	news   chan struct{}
+	mu     sync.Mutex
+	ack    *rotav1.Ack
+	down   chan *rotav1.ToWorker
+	ctx    context.Context
 }
 
 func (p *player) connect(ctx context.Context, _ []string) (worker.Stream, error) {
@@ -231,7 +260,7 @@ func (p *player) Send(m *rotav1.FromWorker) error {
 	case *rotav1.FromWorker_Hello:
 		p.down <- &rotav1.ToWorker{Body: &rotav1.ToWorker_Welcome{Welcome: &rotav1.Welcome{Session: 1, TtlMs: 60_000, Seq: b.Hello.GetSeq()}}}
 		p.down <- &rotav1.ToWorker{Body: &rotav1.ToWorker_Grants{Grants: &rotav1.Grants{
-			Full: true, Grant: []*rotav1.GrantItem{{Task: p.task, Index: 2, Generation: 7}},
+			Full: true, Grant: []*rotav1.GrantItem{{Task: p.task, Traceparent: p.parent, Index: 2, Generation: 7}},
 		}}}
 	case *rotav1.FromWorker_Acks:
 		p.mu.Lock()

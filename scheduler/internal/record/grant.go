@@ -12,10 +12,13 @@ import (
 // Grant is a grant of one worker. Of its reason, 4 KiB are kept.
 type Grant struct {
 	ownership.Grant
+	// Trace is the trace context of the pass that gave it, as tracing.Binary has it; empty if
+	// the pass was not recorded, or had too many moves for this one to be followed.
+	Trace string
 }
 
 func sizeOfGrant(g *Grant) int {
-	return len(g.Instance.Task) + min(len(g.Reason), maxText) + len(g.To) + 50
+	return len(g.Instance.Task) + min(len(g.Reason), maxText) + len(g.To) + len(g.Trace) + 53
 }
 
 func equalGrants(a, b *Grant) bool {
@@ -40,13 +43,14 @@ func encodeGrants(grants []Grant, gone []string) ([]byte, error) {
 		b = appendBool(b, 5, g.Revoked)
 		b = appendFixed(b, 6, g.Spec)
 		b = appendString(b, 7, kept(g.Reason))
-		return appendString(b, 8, g.To), nil
+		b = appendString(b, 8, g.To)
+		return appendString(b, 9, g.Trace), nil
 	})
 }
 
 func decodeGrants(value []byte) ([]Grant, []string, error) {
 	var grants []Grant
-	var reason, to shared
+	var reason, to, trace shared
 	gone, err := records(value, func(n int) { grants = make([]Grant, 0, n) }, func(b []byte) error {
 		var g Grant
 		f := message{rest: b}
@@ -68,6 +72,8 @@ func decodeGrants(value []byte) ([]Grant, []string, error) {
 				g.Reason = reason.of(f.bytes)
 			case f.is(8, protowire.BytesType):
 				g.To = to.of(f.bytes)
+			case f.is(9, protowire.BytesType):
+				g.Trace = trace.of(f.bytes)
 			}
 		}
 		err := f.err

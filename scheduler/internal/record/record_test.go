@@ -37,7 +37,7 @@ var genInstance = rapid.Custom(func(t *rapid.T) rota.Instance {
 })
 
 var genGrant = rapid.Custom(func(t *rapid.T) Grant {
-	return Grant{ownership.Grant{
+	return Grant{Trace: rapid.SampledFrom([]string{"", strings.Repeat("\x01\xff", 12) + "\x01"}).Draw(t, "trace"), Grant: ownership.Grant{
 		Instance: genInstance.Draw(t, "instance"), Generation: rota.Generation(rapid.Uint64().Draw(t, "generation")),
 		Session: rapid.Int64().Draw(t, "session"), Revoked: rapid.Bool().Draw(t, "revoked"),
 		Spec: rapid.Uint64().Draw(t, "spec"), Reason: genText.Draw(t, "reason"),
@@ -253,7 +253,7 @@ func TestRefused(t *testing.T) {
 }
 
 func grantOf(task string, index int) Grant {
-	return Grant{ownership.Grant{Instance: rota.Instance{Task: task, Index: index}}}
+	return Grant{Grant: ownership.Grant{Instance: rota.Instance{Task: task, Index: index}}}
 }
 
 func second[T any](_ T, err error) error { return err }
@@ -279,7 +279,7 @@ func TestText(t *testing.T) {
 }
 
 func FuzzDecode(f *testing.F) {
-	grants, _ := grantsCodec.Encode([]Grant{{ownership.Grant{Instance: rota.Instance{Task: "a", Index: 3}, Generation: 7, Session: 5, Spec: 9, Reason: "why"}}}, []string{"b"})
+	grants, _ := grantsCodec.Encode([]Grant{{Grant: ownership.Grant{Instance: rota.Instance{Task: "a", Index: 3}, Generation: 7, Session: 5, Spec: 9, Reason: "why"}}}, []string{"b"})
 	acks, _ := acksCodec.Encode([]Ack{{Ack: ownership.Ack{Instance: rota.Instance{Task: "a"}, State: ownership.Running, Error: "oh"}, Load: 2}}, nil)
 	tasks, _ := tasksCodec.Encode([]Task{
 		NewTask(rota.Task{ID: "a", Payload: []byte("x"), Resources: map[string]float64{"cpus": 1}}, ""), NewTask(rota.Task{ID: "b"}, "list"),
@@ -322,7 +322,7 @@ func again[R any](t *testing.T, c table.Codec[R], b []byte) {
 func BenchmarkDecodeGrants(b *testing.B) {
 	var grants []Grant
 	for i := range 200 {
-		grants = append(grants, Grant{ownership.Grant{
+		grants = append(grants, Grant{Grant: ownership.Grant{
 			Instance: rota.Instance{Task: fmt.Sprintf("task-%06d", i)}, Generation: 12345, Session: 77, Spec: 1 << 60, Reason: "evens load",
 		}})
 	}

@@ -4,6 +4,7 @@ import (
 	"github.com/rota-project/rota"
 	rotav1 "github.com/rota-project/rota/api/rota/v1"
 	"github.com/rota-project/rota/internal/store/table"
+	"github.com/rota-project/rota/internal/tracing"
 	"github.com/rota-project/rota/ownership"
 	"github.com/rota-project/rota/scheduler/internal/record"
 	"github.com/rota-project/rota/scheduler/internal/view"
@@ -65,7 +66,7 @@ func (c *session) add(v *view.View, g *rotav1.Grants, r *record.Grant) {
 				Id: t.ID, Kind: t.Kind, Group: t.Group, Key: t.Key, Weight: t.Weight, Priority: t.Priority,
 				Payload: t.Payload, Mode: string(t.Mode),
 			},
-			Index: int64(r.Instance.Index), Generation: uint64(r.Generation),
+			Index: int64(r.Instance.Index), Generation: uint64(r.Generation), Traceparent: tracing.BinaryParent(r.Trace),
 		})
 	}
 }

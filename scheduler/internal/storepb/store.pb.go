@@ -590,7 +590,9 @@ type Grant struct {
 	// Why the instance is here, for people.
 	Reason string `protobuf:"bytes,7,opt,name=reason,proto3" json:"reason,omitempty"`
 	// Of one that is revoked: the worker that is to have the instance then.
-	To            string `protobuf:"bytes,8,opt,name=to,proto3" json:"to,omitempty"`
+	To string `protobuf:"bytes,8,opt,name=to,proto3" json:"to,omitempty"`
+	// The pass that gave it, if spans of that are made: trace id, span id and flags, 25 bytes.
+	Trace         []byte `protobuf:"bytes,9,opt,name=trace,proto3" json:"trace,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -679,6 +681,13 @@ func (x *Grant) GetTo() string {
 		return x.To
 	}
 	return ""
+}
+
+func (x *Grant) GetTrace() []byte {
+	if x != nil {
+		return x.Trace
+	}
+	return nil
 }
 
 // AckPage is what one worker said of its grants, in order of instance.
@@ -1623,10 +1632,11 @@ type Program struct {
 	// The last events, oldest first.
 	Events []*ProgramEvent `protobuf:"bytes,12,rep,name=events,proto3" json:"events,omitempty"`
 	// Somebody asked for its end, and why.
-	Stop          string `protobuf:"bytes,13,opt,name=stop,proto3" json:"stop,omitempty"`
-	Detached      bool   `protobuf:"varint,14,opt,name=detached,proto3" json:"detached,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Stop              string  `protobuf:"bytes,13,opt,name=stop,proto3" json:"stop,omitempty"`
+	Detached          bool    `protobuf:"varint,14,opt,name=detached,proto3" json:"detached,omitempty"`
+	MessagesPerSecond float64 `protobuf:"fixed64,15,opt,name=messages_per_second,json=messagesPerSecond,proto3" json:"messages_per_second,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *Program) Reset() {
@@ -1755,6 +1765,13 @@ func (x *Program) GetDetached() bool {
 		return x.Detached
 	}
 	return false
+}
+
+func (x *Program) GetMessagesPerSecond() float64 {
+	if x != nil {
+		return x.MessagesPerSecond
+	}
+	return 0
 }
 
 // ProgramHistory is what happened to a detached program, for the next process
@@ -2174,7 +2191,7 @@ const file_store_proto_rawDesc = "" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12)\n" +
 	"\x06grants\x18\x02 \x03(\v2\x11.rota.store.GrantR\x06grants\x12\x12\n" +
 	"\x04gone\x18\x03 \x03(\tR\x04gone\x12\x10\n" +
-	"\x03sum\x18\x04 \x01(\aR\x03sum\"\xc1\x01\n" +
+	"\x03sum\x18\x04 \x01(\aR\x03sum\"\xd7\x01\n" +
 	"\x05Grant\x12\x12\n" +
 	"\x04task\x18\x01 \x01(\tR\x04task\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\x03R\x05index\x12\x1e\n" +
@@ -2185,7 +2202,8 @@ const file_store_proto_rawDesc = "" +
 	"\arevoked\x18\x05 \x01(\bR\arevoked\x12\x12\n" +
 	"\x04spec\x18\x06 \x01(\x06R\x04spec\x12\x16\n" +
 	"\x06reason\x18\a \x01(\tR\x06reason\x12\x0e\n" +
-	"\x02to\x18\b \x01(\tR\x02to\"n\n" +
+	"\x02to\x18\b \x01(\tR\x02to\x12\x14\n" +
+	"\x05trace\x18\t \x01(\fR\x05trace\"n\n" +
 	"\aAckPage\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12#\n" +
 	"\x04acks\x18\x02 \x03(\v2\x0f.rota.store.AckR\x04acks\x12\x12\n" +
@@ -2278,7 +2296,7 @@ const file_store_proto_rawDesc = "" +
 	"\astarted\x18\x02 \x01(\bR\astarted\x12\x1f\n" +
 	"\vall_running\x18\x03 \x01(\bR\n" +
 	"allRunning\x12\x14\n" +
-	"\x05epoch\x18\x04 \x01(\x03R\x05epoch\"\x82\x03\n" +
+	"\x05epoch\x18\x04 \x01(\x03R\x05epoch\"\xb2\x03\n" +
 	"\aProgram\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x10\n" +
@@ -2294,7 +2312,8 @@ const file_store_proto_rawDesc = "" +
 	"\x05tasks\x18\v \x03(\v2\x17.rota.store.ProgramTaskR\x05tasks\x120\n" +
 	"\x06events\x18\f \x03(\v2\x18.rota.store.ProgramEventR\x06events\x12\x12\n" +
 	"\x04stop\x18\r \x01(\tR\x04stop\x12\x1a\n" +
-	"\bdetached\x18\x0e \x01(\bR\bdetached\"p\n" +
+	"\bdetached\x18\x0e \x01(\bR\bdetached\x12.\n" +
+	"\x13messages_per_second\x18\x0f \x01(\x01R\x11messagesPerSecond\"p\n" +
 	"\x0eProgramHistory\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x120\n" +
 	"\x06events\x18\x02 \x03(\v2\x18.rota.store.ProgramEventR\x06events\x12\x12\n" +
