@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"os"
 	"slices"
 	"sync"
@@ -286,6 +287,8 @@ func (a *attach) serve(ctx context.Context) {
 	report := time.NewTicker(reportEvery)
 	defer report.Stop()
 	var last Status
+	var said float64
+	flow := &rate{}
 	for {
 		for _, m := range a.next() {
 			if a.stream.Send(m) != nil {
@@ -297,9 +300,10 @@ func (a *attach) serve(ctx context.Context) {
 		select {
 		case <-a.signal:
 		case <-report.C:
-			if now := a.p.Status(); a.newer(last, now) {
-				last = now
-				_ = a.stream.Send(a.report(now)) // if it fails so does Recv
+			messages := flow.of(a.host.run.sched.messages(), time.Now())
+			if now := a.p.Status(); a.newer(last, now) || messages != said {
+				last, said = now, messages
+				_ = a.stream.Send(a.report(now, messages)) // if it fails so does Recv
 			}
 		case <-renew.C:
 			_ = a.stream.Send(&rotav1.FromProgram{Body: &rotav1.FromProgram_Renew{Renew: &rotav1.ProgramRenew{}}})
@@ -316,6 +320,43 @@ func (a *attach) serve(ctx context.Context) {
 // reportEvery is how often the cluster may hear how the program stands.
 const reportEvery = 200 * time.Millisecond
 
+// rateEvery is how long messages are counted for one rate. Each that differs from the one
+// before is a write to the store.
+const rateEvery = 5 * time.Second
+
+// rate is how many messages a second there are, from the number of all.
+type rate struct {
+	began time.Time
+	first uint64
+	now   float64
+}
+
+// of is the rate over the last whole rateEvery, in two digits: a steady flow gives one rate.
+func (r *rate) of(all uint64, at time.Time) float64 {
+	took := at.Sub(r.began)
+	switch {
+	case r.began.IsZero():
+	case took < rateEvery:
+		return r.now
+	default:
+		r.now = digits(float64(all-r.first) / took.Seconds())
+	}
+	r.began, r.first = at, all
+	return r.now
+}
+
+// digits rounds to two digits.
+func digits(f float64) float64 {
+	if f <= 0 {
+		return 0
+	}
+	unit := math.Pow(10, math.Floor(math.Log10(f))-1)
+	if unit < 1 {
+		return math.Round(f/unit) / math.Round(1/unit)
+	}
+	return math.Round(f/unit) * unit
+}
+
 // newer reports whether there is something to say since the program stood as last.
 func (a *attach) newer(last, now Status) bool {
 	a.mu.Lock()
@@ -324,8 +365,8 @@ func (a *attach) newer(last, now Status) bool {
 }
 
 // report says how the program stands, and what has happened since the last report.
-func (a *attach) report(s Status) *rotav1.FromProgram {
-	r := &rotav1.ProgramReport{Phase: string(s.Phase), Missing: s.Missing, NowUnixUs: time.Now().UnixMicro()}
+func (a *attach) report(s Status, messages float64) *rotav1.FromProgram {
+	r := &rotav1.ProgramReport{MessagesPerSecond: messages, Phase: string(s.Phase), Missing: s.Missing, NowUnixUs: time.Now().UnixMicro()}
 	for _, t := range s.Tasks {
 		r.Tasks = append(r.Tasks, &rotav1.ProgramTask{Name: t.Name, State: string(t.State), Generation: t.Generation, Worker: t.Worker, Error: text.Clip(t.Text, textMax)})
 	}
@@ -355,7 +396,7 @@ const maxEventsReported = 100
 // until the worker's ends, until both will be by themselves. It reports whether a
 // scheduler has confirmed it.
 func (a *attach) finish(moves bool) (confirmed bool) {
-	last := a.report(a.p.Status()) // how its tasks ended can be read afterwards
+	last := a.report(a.p.Status(), 0) // how its tasks ended can be read afterwards
 	a.hear()
 	a.mu.Lock()
 	a.farewell = []*rotav1.FromProgram{last, endMessage(moves)}

@@ -112,7 +112,7 @@ func taskChannels(f TaskFunc) ConnFunc {
 			return errors.New("a task function cannot be the scheduler function")
 		}
 		send := func(ctx context.Context, m *Msg) {
-			if err := put(ctx, t.out, m); errors.Is(err, ErrTooLarge) {
+			if err := put(ctx, t.out, m, t.traces); errors.Is(err, ErrTooLarge) {
 				t.bounce(err)
 			}
 		}
@@ -158,7 +158,7 @@ func (s *schedConn) sendOrRefuse(ctx context.Context, m *Msg) error {
 	}
 	if p.out.Room() || m.kind() == kindResponse || m.kind() == kindFailure {
 		p.stalled.Store(false)
-		return put(ctx, p.out, m)
+		return s.put(ctx, p, m)
 	}
 	for {
 		if p.stalled.Load() {
@@ -166,7 +166,7 @@ func (s *schedConn) sendOrRefuse(ctx context.Context, m *Msg) error {
 		}
 		before := p.out.Progress()
 		wait, cancel := context.WithTimeout(ctx, s.run.p.cfg.Stall)
-		err := put(wait, p.out, m)
+		err := s.put(wait, p, m)
 		cancel()
 		switch {
 		case !errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil:

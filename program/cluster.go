@@ -202,7 +202,7 @@ func (h *clusterHost) wire(p *peer) (link.Outlet, error) {
 // write makes a peer's order. It is the same for as long as it is this generation:
 // another would be another grant.
 func (h *clusterHost) write(p *peer) error {
-	o := p.order(h.key, h.run.window)
+	o := p.order(h.key, h.run)
 	o.Relays = h.relays.addresses()
 	payload, err := json.Marshal(o) //nolint:gosec // the order is for the worker, and needs the secret
 	if err != nil {

@@ -232,6 +232,40 @@ func TestClusterCapacity(t *testing.T) {
 	must(t, p.Run(t.Context(), program.Cluster(c.grpc)))
 }
 
+// TestMessagesASecond: the cluster shows how many messages a program has, both ways, and
+// that it has none any more.
+func TestMessagesASecond(t *testing.T) {
+	t.Parallel()
+	c := startCluster(t)
+	c.worker(t, "w0", nil, echoes)
+	p := program.New("counted")
+	must(t, p.SpawnTask("echo", 1, program.Resources{}))
+	await := func(some bool, meanwhile func()) {
+		t.Helper()
+		for until := time.Now().Add(time.Minute); ; {
+			meanwhile()
+			shown, err := c.server.Service().ListPrograms(t.Context(), &rotav1.ListProgramsRequest{})
+			must(t, err)
+			if len(shown.GetPrograms()) == 1 && (shown.GetPrograms()[0].GetMessagesPerSecond() > 0) == some {
+				return
+			}
+			if time.Now().After(until) {
+				t.Errorf("shown is %v", shown)
+				return
+			}
+			<-time.After(10 * time.Millisecond)
+		}
+	}
+	must(t, p.RegisterSchedFunc(func(in <-chan program.Msg, out chan<- program.Msg, _ <-chan program.Event) {
+		await(true, func() {
+			out <- program.Msg{Task: "echo-0", Data: make([]byte, 8)}
+			<-in
+		})
+		await(false, func() {})
+	}))
+	must(t, p.Run(t.Context(), program.Cluster(c.grpc)))
+}
+
 // TestClusterWaits has a program wait for a function, and say so.
 func TestClusterWaits(t *testing.T) {
 	t.Parallel()

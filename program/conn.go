@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 
 	"github.com/rota-project/rota/internal/program/link"
+	"github.com/rota-project/rota/internal/tracing"
 )
 
 // Conn is a function's way to the rest of its program. It is safe for
@@ -189,14 +190,26 @@ func (e *endpoint) ask(ctx context.Context, to any, send func(tag uint64) error)
 	}
 }
 
-// put sends a message on an outlet, an answer beside those that wait.
-func put(ctx context.Context, o link.Outlet, m *Msg) error {
+// put sends a message on an outlet, an answer beside those that wait. With traces it goes
+// behind the trace context that it is sent within, if there is one: releases that know
+// nothing of that pass it over.
+func put(ctx context.Context, o link.Outlet, m *Msg, traces bool) error {
 	var err error
-	switch m.kind() {
-	case kindResponse, kindFailure:
+	switch kind := m.kind(); {
+	case kind == kindResponse, kind == kindFailure:
 		err = o.Reply(ctx, m.tag, m.Data)
-	default:
+	case !traces:
 		err = o.Send(ctx, m.tag, m.Data)
+	default:
+		trace := tracing.Binary(ctx)
+		if m.trace != nil {
+			trace = *m.trace
+		}
+		if trace == "" {
+			err = o.Send(ctx, m.tag, m.Data)
+		} else {
+			err = o.SendPair(ctx, kindStatus, []byte(trace), m.tag, m.Data)
+		}
 	}
 	switch {
 	case err == nil:
@@ -207,6 +220,12 @@ func put(ctx context.Context, o link.Outlet, m *Msg) error {
 		return ErrGone
 	}
 	return err
+}
+
+// traceOf is a trace context that came before a message.
+func traceOf(data []byte) *string {
+	s := string(data)
+	return &s
 }
 
 // taskConn is a task's end.
@@ -223,6 +242,8 @@ type taskConn struct {
 	once      sync.Once
 	begin     chan struct{} // closed when the program wants it to begin
 	beginOnce sync.Once
+	traces    bool    // messages carry trace contexts
+	next      *string // that of the next message; the endpoint's lock guards it
 	ctx       context.Context
 	kill      context.CancelCauseFunc
 }
@@ -247,12 +268,12 @@ func (t *taskConn) Kill(string) error      { return ErrNotScheduler }
 
 func (t *taskConn) Broadcast(context.Context, string, []byte) error { return ErrNotScheduler }
 
-func (t *taskConn) Send(ctx context.Context, m Msg) error { return put(ctx, t.out, &m) }
+func (t *taskConn) Send(ctx context.Context, m Msg) error { return put(ctx, t.out, &m, t.traces) }
 
 func (t *taskConn) Request(ctx context.Context, m Msg) (Msg, error) {
 	return t.ask(ctx, nil, func(tag uint64) error {
 		m.tag = tag
-		return put(ctx, t.out, &m)
+		return put(ctx, t.out, &m, t.traces)
 	})
 }
 
@@ -261,7 +282,10 @@ func (t *taskConn) take(r *link.Record) (Msg, bool) {
 	m := Msg{Task: t.name, Data: r.Data, tag: r.Tag}
 	switch m.kind() {
 	case kindMessage, kindRequest:
+		m.trace, t.next = t.next, nil
 		return m, !t.eof
+	case kindStatus:
+		t.next = traceOf(r.Data)
 	case kindFailure:
 		return Msg{Task: t.name, err: errors.New(string(r.Data))}, !t.eof
 	case kindStop:

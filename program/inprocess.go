@@ -90,6 +90,7 @@ type processHost struct {
 func (h *processHost) wire(p *peer) (link.Outlet, error) {
 	r := h.run
 	t := newTaskConn(h.ctx, p.name, p.spec.Args, p.spec.Env, r.window)
+	t.traces = r.p.cfg.Traces
 	t.out = link.NewPipe(r.sched.inbox, p, r.window, r.sched.reply)
 	p.local = t
 	return link.NewPipe(t.inbox, nil, r.window, t.reply), nil

@@ -44,12 +44,14 @@ type order struct {
 	Secret     []byte            `json:"secret"`
 	Window     int               `json:"window"`
 	Relays     []string          `json:"relays,omitempty"` // where the scheduler function is
+	Traces     bool              `json:"traces,omitempty"` // messages carry trace contexts
 }
 
-func (p *peer) order(key secret, window int) order {
+func (p *peer) order(key secret, r *run) order {
 	return order{
 		Function: p.spec.Name, Task: p.name, Generation: p.generation,
-		Args: p.spec.Args, Env: p.spec.Env, Secret: key[:], Window: window,
+		Args: p.spec.Args, Env: p.spec.Env, Secret: key[:], Window: r.window,
+		Traces: r.p.cfg.Traces,
 	}
 }
 
@@ -98,6 +100,7 @@ func serveGranted(ctx context.Context, node *link.Node, fs *Functions, o order) 
 func bindOrder(ctx context.Context, node *link.Node, o order) (*taskConn, *link.Lane, *link.End) {
 	key := secret(o.Secret)
 	t := newTaskConn(ctx, o.Task, o.Args, o.Env, o.Window)
+	t.traces = o.Traces
 	end := node.Bind(key.addr(o.Task, o.Generation), t.inbox, t.reply)
 	lane := end.Open(key.addr(schedEnd, 0), nil, o.Window)
 	t.out = lane

@@ -233,7 +233,7 @@ func (h *localHost) place(ctx context.Context, peers []*peer, missing func(strin
 }
 
 func (h *localHost) start(p *peer) error {
-	data, err := json.Marshal(p.order(h.key, h.run.window)) //nolint:gosec // the order is for the worker, and needs the secret
+	data, err := json.Marshal(p.order(h.key, h.run)) //nolint:gosec // the order is for the worker, and needs the secret
 	if err != nil {
 		return fmt.Errorf("writing the order: %w", err)
 	}

@@ -169,7 +169,7 @@ func TestLocalKilled(t *testing.T) {
 						runtime.Gosched()
 						continue
 					}
-					for i := uint64(0); put(ctx, peer.out, &Msg{Data: binary.BigEndian.AppendUint64(nil, i)}) == nil && !peer.ended.Load(); i++ {
+					for i := uint64(0); put(ctx, peer.out, &Msg{Data: binary.BigEndian.AppendUint64(nil, i)}, false) == nil && !peer.ended.Load(); i++ {
 					}
 				}
 			})

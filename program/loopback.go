@@ -60,7 +60,7 @@ func (h *loopbackHost) wire(p *peer) (link.Outlet, error) {
 }
 
 func (h *loopbackHost) start(p *peer) error {
-	o := p.order(h.key, h.run.window)
+	o := p.order(h.key, h.run)
 	go func() { _ = serveOrder(h.ctx, h.worker, h.cfg.functions, o) }() // fails only when all ends
 	return nil
 }

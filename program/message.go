@@ -1,10 +1,12 @@
 package program
 
 import (
+	"context"
 	"errors"
 	"fmt"
 
 	"github.com/rota-project/rota/internal/program/link"
+	"github.com/rota-project/rota/internal/tracing"
 	"github.com/rota-project/rota/program/internal/lifecycle"
 )
 
@@ -36,8 +38,9 @@ type Msg struct {
 	// Data is any bytes, at most MaxMessage.
 	Data []byte
 
-	tag uint64 // what kind it is, and which request it belongs to
-	err error
+	tag   uint64 // what kind it is, and which request it belongs to
+	err   error
+	trace *string // the trace context that it was sent within, as package tracing has it
 }
 
 // Messages carry a tag: the kind below, and above it the number of the request.
@@ -48,7 +51,7 @@ const (
 	kindFailure  // answers it with an error, or comes back because it could not be sent
 	kindEnd      // the task's last message was the one before
 	kindStop     // the task is told to exit
-	kindStatus   // the task says how it is
+	kindStatus   // the task says how it is; among the messages: the trace context of the next one
 	kindHard     // the task is told to exit without reading on
 )
 
@@ -73,6 +76,27 @@ func (m Msg) Reply(data []byte) Msg {
 // ReplyError returns the message that answers the request m with an error.
 func (m Msg) ReplyError(err error) Msg {
 	return Msg{Task: m.Task, Data: []byte(err.Error()), tag: m.id()<<kindBits | kindFailure}
+}
+
+// Within returns m as sent within the span of ctx, for programs with Config.Traces: the
+// channel form has no other way to say so. Conn.Send and the like do so with their own ctx
+// by themselves. A span that is not recorded is none. Replies carry none: who asked has
+// its own.
+func (m Msg) Within(ctx context.Context) Msg {
+	m.trace = nil
+	if t := tracing.Binary(ctx); t != "" {
+		m.trace = &t
+	}
+	return m
+}
+
+// Context returns ctx within the span that m was sent within, which may be in another
+// process: spans that begin there are below it. Without one it is ctx as it is.
+func (m Msg) Context(ctx context.Context) context.Context {
+	if m.trace == nil {
+		return ctx
+	}
+	return tracing.Within(ctx, *m.trace)
 }
 
 // Err is set on a message that came back to a task in its in because it could

@@ -118,6 +118,11 @@ type Config struct {
 	// Stall is how long a reader may read nothing, while messages wait, before it
 	// counts as stalled. Zero means 5 s.
 	Stall time.Duration
+	// Traces has messages carry the trace context of the span that they are sent within, so
+	// that the receiver can go on with it: see Msg.Within and Msg.Context. The program makes
+	// no spans itself. It takes some 30 bytes a message within a recorded span, nothing of
+	// others, and nothing at all if it is not set.
+	Traces bool
 	// Require are label conditions, as in rota.Rules, that a cluster's workers must
 	// meet to run tasks of the program: "zone=a", "program.set=lifts". Those about
 	// program.set and program.version say which build of its functions it means.

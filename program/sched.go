@@ -19,6 +19,7 @@ type peer struct {
 	spec       *Spec
 	generation uint64
 	out        link.Outlet
+	next       *string // the trace context of its next message; the endpoint's lock guards it
 	stalled    atomic.Bool
 	ended      atomic.Bool
 	lost       atomic.Bool   // with its worker
@@ -32,9 +33,11 @@ type peer struct {
 // schedConn is the scheduler function's end.
 type schedConn struct {
 	endpoint
-	run    *run
-	slots  map[string]*slot
-	byName map[string][]*slot // by the name of the function
+	run      *run
+	received uint64        // messages; the endpoint's lock guards it
+	sent     atomic.Uint64 // messages
+	slots    map[string]*slot
+	byName   map[string][]*slot // by the name of the function
 }
 
 // slot is a task whatever its generation.
@@ -75,7 +78,23 @@ func (s *schedConn) Send(ctx context.Context, m Msg) error {
 	if err != nil {
 		return err
 	}
-	return put(ctx, p.out, &m)
+	return s.put(ctx, p, &m)
+}
+
+// put sends a message to a task, and counts it.
+func (s *schedConn) put(ctx context.Context, p *peer, m *Msg) error {
+	err := put(ctx, p.out, m, s.run.p.cfg.Traces)
+	if err == nil {
+		s.sent.Add(1)
+	}
+	return err
+}
+
+// messages counts those from and to the function.
+func (s *schedConn) messages() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.received + s.sent.Load()
 }
 
 func (s *schedConn) Request(ctx context.Context, m Msg) (Msg, error) {
@@ -85,7 +104,7 @@ func (s *schedConn) Request(ctx context.Context, m Msg) (Msg, error) {
 	}
 	return s.ask(ctx, p, func(tag uint64) error {
 		m.tag = tag
-		if err := put(ctx, p.out, &m); err != nil {
+		if err := s.put(ctx, p, &m); err != nil {
 			return err
 		}
 		if p.ended.Load() { // it ended between the two: nobody else would say so
@@ -114,7 +133,7 @@ func (s *schedConn) Broadcast(ctx context.Context, name string, data []byte) err
 		case !p.out.Room():
 			later = append(later, sl)
 		default:
-			errs = append(errs, put(ctx, p.out, &Msg{Data: data}))
+			errs = append(errs, s.put(ctx, p, &Msg{Data: data}))
 		}
 	}
 	var mu sync.Mutex
@@ -140,8 +159,12 @@ func (s *schedConn) take(r *link.Record) (Msg, bool) {
 	m := Msg{Task: p.name, Data: r.Data, tag: r.Tag}
 	switch m.kind() {
 	case kindMessage, kindRequest:
+		s.received++
+		m.trace, p.next = p.next, nil
 		// Nobody hears from a dead generation once there is a newer one.
 		return m, p.slot.cur.Load() == p
+	case kindStatus:
+		p.next = traceOf(r.Data)
 	case kindEnd:
 		acknowledge(p.out)
 		s.run.drained(p)

@@ -136,7 +136,8 @@ func (t Typed[Req, Resp]) Reply(ctx context.Context, c Conn, m Msg, resp *Resp) 
 
 // Serve answers each message by f until it is time to exit, which is no error.
 // An error of f is the answer to a request; after a message that is none, it
-// ends Serve, as a message that cannot be decoded does.
+// ends Serve, as a message that cannot be decoded does. F's context is within the span
+// that the message was sent within, see Config.Traces.
 func (t Typed[Req, Resp]) Serve(ctx context.Context, c Conn, f func(ctx context.Context, from string, req *Req) (*Resp, error)) error {
 	for {
 		req, m, err := t.Recv(ctx, c)
@@ -145,7 +146,7 @@ func (t Typed[Req, Resp]) Serve(ctx context.Context, c Conn, f func(ctx context.
 		}
 		var resp *Resp
 		if err == nil {
-			resp, err = f(ctx, m.Task, req)
+			resp, err = f(m.Context(ctx), m.Task, req)
 		}
 		switch {
 		case err != nil && m.IsRequest():

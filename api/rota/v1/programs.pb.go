@@ -40,9 +40,12 @@ type Program struct {
 	Since *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=since,proto3" json:"since,omitempty"`
 	Tasks []*ProgramTask         `protobuf:"bytes,9,rep,name=tasks,proto3" json:"tasks,omitempty"`
 	// The last events, oldest first.
-	Events        []*ProgramEvent `protobuf:"bytes,10,rep,name=events,proto3" json:"events,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Events []*ProgramEvent `protobuf:"bytes,10,rep,name=events,proto3" json:"events,omitempty"`
+	// Messages a second between its scheduler function and its tasks, both ways, over the last
+	// seconds, in two digits. 0 also of one whose release does not say.
+	MessagesPerSecond float64 `protobuf:"fixed64,11,opt,name=messages_per_second,json=messagesPerSecond,proto3" json:"messages_per_second,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *Program) Reset() {
@@ -143,6 +146,13 @@ func (x *Program) GetEvents() []*ProgramEvent {
 		return x.Events
 	}
 	return nil
+}
+
+func (x *Program) GetMessagesPerSecond() float64 {
+	if x != nil {
+		return x.MessagesPerSecond
+	}
+	return 0
 }
 
 type ProgramTask struct {
@@ -1047,9 +1057,11 @@ type ProgramReport struct {
 	Events []*ProgramEvent `protobuf:"bytes,4,rep,name=events,proto3" json:"events,omitempty"`
 	// The clock that the events' times are of, when the report was made: they are told
 	// by the scheduler's. 0: it is not known.
-	NowUnixUs     int64 `protobuf:"varint,5,opt,name=now_unix_us,json=nowUnixUs,proto3" json:"now_unix_us,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	NowUnixUs int64 `protobuf:"varint,5,opt,name=now_unix_us,json=nowUnixUs,proto3" json:"now_unix_us,omitempty"`
+	// Messages a second, both ways.
+	MessagesPerSecond float64 `protobuf:"fixed64,6,opt,name=messages_per_second,json=messagesPerSecond,proto3" json:"messages_per_second,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *ProgramReport) Reset() {
@@ -1113,6 +1125,13 @@ func (x *ProgramReport) GetEvents() []*ProgramEvent {
 func (x *ProgramReport) GetNowUnixUs() int64 {
 	if x != nil {
 		return x.NowUnixUs
+	}
+	return 0
+}
+
+func (x *ProgramReport) GetMessagesPerSecond() float64 {
+	if x != nil {
+		return x.MessagesPerSecond
 	}
 	return 0
 }
@@ -1646,7 +1665,7 @@ var File_rota_v1_programs_proto protoreflect.FileDescriptor
 
 const file_rota_v1_programs_proto_rawDesc = "" +
 	"\n" +
-	"\x16rota/v1/programs.proto\x12\arota.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x12rota/v1/rota.proto\"\xaa\x02\n" +
+	"\x16rota/v1/programs.proto\x12\arota.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x12rota/v1/rota.proto\"\xda\x02\n" +
 	"\aProgram\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
 	"\x03run\x18\x02 \x01(\tR\x03run\x12\x14\n" +
@@ -1658,7 +1677,8 @@ const file_rota_v1_programs_proto_rawDesc = "" +
 	"\x05since\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12*\n" +
 	"\x05tasks\x18\t \x03(\v2\x14.rota.v1.ProgramTaskR\x05tasks\x12-\n" +
 	"\x06events\x18\n" +
-	" \x03(\v2\x15.rota.v1.ProgramEventR\x06events\"\x85\x01\n" +
+	" \x03(\v2\x15.rota.v1.ProgramEventR\x06events\x12.\n" +
+	"\x13messages_per_second\x18\v \x01(\x01R\x11messagesPerSecond\"\x85\x01\n" +
 	"\vProgramTask\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05state\x18\x02 \x01(\tR\x05state\x12\x1e\n" +
@@ -1719,13 +1739,14 @@ const file_rota_v1_programs_proto_rawDesc = "" +
 	"\ahistory\x18\x03 \x03(\v2\x15.rota.v1.ProgramEventR\ahistory\"R\n" +
 	"\rProgramChange\x12)\n" +
 	"\x03set\x18\x01 \x03(\v2\x17.rota.v1.TaskDefinitionR\x03set\x12\x16\n" +
-	"\x06delete\x18\x02 \x03(\tR\x06delete\"\xba\x01\n" +
+	"\x06delete\x18\x02 \x03(\tR\x06delete\"\xea\x01\n" +
 	"\rProgramReport\x12\x14\n" +
 	"\x05phase\x18\x01 \x01(\tR\x05phase\x12\x18\n" +
 	"\amissing\x18\x02 \x01(\tR\amissing\x12*\n" +
 	"\x05tasks\x18\x03 \x03(\v2\x14.rota.v1.ProgramTaskR\x05tasks\x12-\n" +
 	"\x06events\x18\x04 \x03(\v2\x15.rota.v1.ProgramEventR\x06events\x12\x1e\n" +
-	"\vnow_unix_us\x18\x05 \x01(\x03R\tnowUnixUs\"\x0e\n" +
+	"\vnow_unix_us\x18\x05 \x01(\x03R\tnowUnixUs\x12.\n" +
+	"\x13messages_per_second\x18\x06 \x01(\x01R\x11messagesPerSecond\"\x0e\n" +
 	"\fProgramRenew\"\"\n" +
 	"\n" +
 	"ProgramEnd\x12\x14\n" +

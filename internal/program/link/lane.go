@@ -27,15 +27,21 @@ type Lane struct {
 
 // Send implements Outlet.
 func (l *Lane) Send(ctx context.Context, tag uint64, data []byte) error {
-	return l.send(ctx, flow.Messages, tag, data)
+	return l.send(ctx, flow.Messages, 0, nil, tag, data)
+}
+
+// SendPair implements Outlet.
+func (l *Lane) SendPair(ctx context.Context, firstTag uint64, first []byte, tag uint64, data []byte) error {
+	return l.send(ctx, flow.Messages, firstTag, first, tag, data)
 }
 
 // Reply implements Outlet.
 func (l *Lane) Reply(ctx context.Context, tag uint64, data []byte) error {
-	return l.send(ctx, flow.Replies, tag, data)
+	return l.send(ctx, flow.Replies, 0, nil, tag, data)
 }
 
-func (l *Lane) send(ctx context.Context, channel uint8, tag uint64, data []byte) error {
+// send sends a message, and before it first, unless that is nil.
+func (l *Lane) send(ctx context.Context, channel uint8, firstTag uint64, first []byte, tag uint64, data []byte) error {
 	if len(data) > MaxMessage {
 		return ErrTooLarge
 	}
@@ -56,6 +62,9 @@ func (l *Lane) send(ctx context.Context, channel uint8, tag uint64, data []byte)
 			return l.failure
 		}
 		return ErrClosed
+	}
+	if first != nil {
+		l.f.Append(channel, firstTag, first)
 	}
 	l.f.Append(channel, tag, data)
 	l.unlockAndWrite()

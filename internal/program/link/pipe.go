@@ -11,6 +11,9 @@ import (
 type Outlet interface {
 	// Send waits until there is room and copies data.
 	Send(ctx context.Context, tag uint64, data []byte) error
+	// SendPair sends two messages, the second right behind the first, and nothing between
+	// them. The first is small.
+	SendPair(ctx context.Context, firstTag uint64, first []byte, tag uint64, data []byte) error
 	// Reply sends beside all that wait to be read; it never waits long, so what
 	// goes here has to answer something.
 	Reply(ctx context.Context, tag uint64, data []byte) error
@@ -56,6 +59,16 @@ func NewPipe(to *Inbox, key any, window int, reply ReplyFunc) *Pipe {
 
 // Send implements Outlet.
 func (p *Pipe) Send(ctx context.Context, tag uint64, data []byte) error {
+	return p.send(ctx, 0, nil, tag, data)
+}
+
+// SendPair implements Outlet.
+func (p *Pipe) SendPair(ctx context.Context, firstTag uint64, first []byte, tag uint64, data []byte) error {
+	return p.send(ctx, firstTag, first, tag, data)
+}
+
+// send sends a message, and before it first, unless that is nil.
+func (p *Pipe) send(ctx context.Context, firstTag uint64, first []byte, tag uint64, data []byte) error {
 	if len(data) > MaxMessage {
 		return ErrTooLarge
 	}
@@ -74,13 +87,10 @@ func (p *Pipe) Send(ctx context.Context, tag uint64, data []byte) error {
 		p.mu.Unlock()
 		return ErrClosed
 	}
-	if len(p.queue) == cap(p.queue) && p.head >= len(p.queue)/2 && p.head > 0 {
-		n := copy(p.queue, p.queue[p.head:])
-		clear(p.queue[n:])
-		p.queue, p.head = p.queue[:n], 0
+	if first != nil {
+		p.append(firstTag, first)
 	}
-	p.queue = append(p.queue, Record{From: p.key, Tag: tag, Data: p.copyOf(data)})
-	p.bytes += len(data) + recordCost
+	p.append(tag, data)
 	push := !p.queued
 	p.queued = true
 	p.mu.Unlock()
@@ -88,6 +98,17 @@ func (p *Pipe) Send(ctx context.Context, tag uint64, data []byte) error {
 		p.to.push(p)
 	}
 	return nil
+}
+
+// append puts a message into the queue; p.mu is held.
+func (p *Pipe) append(tag uint64, data []byte) {
+	if len(p.queue) == cap(p.queue) && p.head >= len(p.queue)/2 && p.head > 0 {
+		n := copy(p.queue, p.queue[p.head:])
+		clear(p.queue[n:])
+		p.queue, p.head = p.queue[:n], 0
+	}
+	p.queue = append(p.queue, Record{From: p.key, Tag: tag, Data: p.copyOf(data)})
+	p.bytes += len(data) + recordCost
 }
 
 // copyOf cuts small copies from slabs, as package flow does.

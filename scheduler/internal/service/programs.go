@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -109,7 +110,7 @@ func (s *Service) GetProgram(ctx context.Context, r *rotav1.GetProgramRequest) (
 	if err := record.Decode(kv.Value, m); err != nil {
 		return nil, status.Error(codes.Internal, err.Error())
 	}
-	m.Phase, m.Missing = phaseEnded, ""
+	m.Phase, m.Missing, m.MessagesPerSecond = phaseEnded, "", 0
 	return programToAPI(m), nil
 }
 
@@ -258,6 +259,7 @@ func programToAPI(m *storepb.Program) *rotav1.Program {
 	p := &rotav1.Program{
 		Name: m.GetName(), Run: m.GetRun(), Phase: m.GetPhase(), Missing: m.GetMissing(), Policy: m.GetPolicy(),
 		Host: m.GetHost(), Pid: m.GetPid(), Since: timestamppb.New(time.UnixMilli(m.GetSinceUnixMs())),
+		MessagesPerSecond: m.GetMessagesPerSecond(),
 	}
 	for _, t := range m.GetTasks() {
 		p.Tasks = append(p.Tasks, &rotav1.ProgramTask{
@@ -282,6 +284,10 @@ func eventsToAPI(events []*storepb.ProgramEvent) (out []*rotav1.ProgramEvent) {
 // then of this scheduler's clock, as are all others of a program: as long ago as they
 // were by the program's own.
 func reported(m *storepb.Program, r *rotav1.ProgramReport, heard time.Time) {
+	m.MessagesPerSecond = 0
+	if n := r.GetMessagesPerSecond(); n >= 0 && n <= math.MaxInt64 { // JSON has no other
+		m.MessagesPerSecond = n
+	}
 	m.Phase, m.Missing, m.Tasks = r.GetPhase(), text.Clip(r.GetMissing(), maxProgramText), nil
 	for _, t := range r.GetTasks() {
 		if len(m.GetTasks()) == maxProgramTasks {

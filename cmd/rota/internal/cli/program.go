@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -36,13 +37,13 @@ func (a *app) programList() *cobra.Command {
 					return err
 				}
 				return printList(a, resp.GetPrograms(), func(w io.Writer) error {
-					t := terminal.NewTable("PROGRAM", "STATE", ">TASKS", ">RUNNING", "HOST", "AGE", "MISSING")
+					t := terminal.NewTable("PROGRAM", "STATE", ">TASKS", ">RUNNING", ">MSG/S", "HOST", "AGE", "MISSING")
 					for _, p := range resp.GetPrograms() {
 						since := ""
 						if p.GetSince() != nil {
 							since = age(p.GetSince().AsTime())
 						}
-						t.Add(p.GetName(), p.GetPhase(), fmt.Sprint(len(p.GetTasks())), fmt.Sprint(runningOf(p)),
+						t.Add(p.GetName(), p.GetPhase(), fmt.Sprint(len(p.GetTasks())), fmt.Sprint(runningOf(p)), messagesOf(p),
 							dash(process(p, ":")), dash(since), dash(p.GetMissing()))
 					}
 					return t.Write(w, a.paint())
@@ -50,6 +51,11 @@ func (a *app) programList() *cobra.Command {
 			})
 		},
 	}
+}
+
+// messagesOf is how many messages a second a program has.
+func messagesOf(p *rotav1.Program) string {
+	return strconv.FormatFloat(p.GetMessagesPerSecond(), 'f', -1, 64)
 }
 
 // process is where a program's scheduler function runs; empty if it runs nowhere.
@@ -88,6 +94,10 @@ func (a *app) programGet() *cobra.Command {
 }
 
 func (a *app) programDetail(w io.Writer, p *rotav1.Program) error {
+	messages := ""
+	if p.GetRun() != "" {
+		messages = messagesOf(p) + " a second"
+	}
 	head := terminal.NewTable("", "")
 	head.Headless = true
 	for _, row := range [][2]string{
@@ -95,6 +105,7 @@ func (a *app) programDetail(w io.Writer, p *rotav1.Program) error {
 		{"state", p.GetPhase()},
 		{"policy", p.GetPolicy()},
 		{"runs on", process(p, ", process ")},
+		{"messages", messages},
 		{"missing", p.GetMissing()},
 	} {
 		if row[1] != "" {

@@ -25,7 +25,7 @@ func TestPrograms(t *testing.T) {
 	c, addr := serve(t)
 	noon := timestamppb.New(time.Date(2026, 3, 1, 12, 0, 0, 0, time.Local))
 	c.SetProgram(&rotav1.Program{
-		Name: "building-7", Run: "r1", Phase: "running", Policy: "restart-task", Host: "desk", Pid: 4711,
+		Name: "building-7", Run: "r1", Phase: "running", Policy: "restart-task", Host: "desk", Pid: 4711, MessagesPerSecond: 1200,
 		Tasks: []*rotav1.ProgramTask{
 			{Name: "elevator-0", State: "running", Generation: 2, Worker: "w1", Error: "panic: door"},
 			{Name: "floor-0", State: "lost", Generation: 1, Worker: "w2"},
