@@ -15,6 +15,7 @@ const columns: Column<Program>[] = [
   { name: "Program", grow: true, of: (p) => <span class="id">{p.name}</span> },
   { name: "Phase", of: (p) => <State state={p.phase} /> },
   { name: "Tasks", num: true, of: (p) => `${count(p.tasks.filter((t) => t.state === "running").length)} of ${count(p.tasks.length)}` },
+  { name: "Messages/s", num: true, at: "tablet", of: (p) => count(p.messages_per_second) },
   { name: "Host", at: "tablet", of: (p) => <span class="id">{p.host}</span> },
   { name: "Since", num: true, at: "tablet", of: (p) => <Age time={p.since} /> },
 ];
@@ -118,6 +119,7 @@ function ProgramSheet({ name }: { name: string }) {
               of={[
                 ["Run", <span class="id">{p.run}</span>],
                 ["If a task fails", p.policy],
+                ["Messages a second", count(p.messages_per_second)],
                 ["Host", <span class="id">{p.host}</span>],
                 ["Process", p.pid],
               ]}
