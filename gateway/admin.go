@@ -13,6 +13,7 @@ import (
 
 	"github.com/rota-project/rota/balance"
 	"github.com/rota-project/rota/internal/tracing"
+	"github.com/rota-project/rota/internal/version/metric"
 )
 
 // metricsHandler answers with what Prometheus wants to know, exemplars to those who ask
@@ -22,7 +23,7 @@ func (g *Gateway) metricsHandler() http.Handler {
 	spans := g.cfg.TracerProvider // for good: Reload keeps it
 	lost := prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "rota_spans_lost_total", Help: "Spans that were dropped, or that the collector has not taken."},
 		func() float64 { return float64(tracing.Lost(spans)) })
-	reg.MustRegister(g.Collector(), lost, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	reg.MustRegister(g.Collector(), metric.Build(), lost, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return promhttp.HandlerFor(reg, promhttp.HandlerOpts{EnableOpenMetrics: true})
 }
 

@@ -499,7 +499,7 @@ func TestMetricsLogAndTrace(t *testing.T) {
 	_, body := get(t, addr, "/metrics")
 	for _, want := range []string{
 		`rota_gateway_calls_total{class="2xx",function="hello"} 1`, `rota_gateway_call_seconds_count{function="hello"} 1`,
-		`rota_gateway_worker_calls_total{worker="` + up + `"} 1`, `rota_gateway_worker_ready{worker="` + up + `"} 1`,
+		`rota_gateway_worker_calls_total{worker="` + up + `"} 1`, `rota_gateway_worker_ready{worker="` + up + `"} 1`, `rota_build_info{go_version="go1.`,
 	} {
 		if !strings.Contains(body, want) {
 			t.Errorf("metrics lack %s", want)

@@ -3,11 +3,10 @@ package scheduler
 import (
 	"cmp"
 	"context"
-	"runtime"
 	"time"
 
 	"github.com/rota-project/rota"
-	"github.com/rota-project/rota/internal/version"
+	"github.com/rota-project/rota/internal/version/metric"
 	"github.com/rota-project/rota/ownership"
 	"github.com/rota-project/rota/placement"
 	"github.com/rota-project/rota/scheduler/internal/view"
@@ -80,12 +79,7 @@ func newMeasures() *measures {
 	for _, reason := range []string{endedLeft, endedDied, endedLost} {
 		m.ended.WithLabelValues(reason)
 	}
-	build := prometheus.NewGauge(prometheus.GaugeOpts{
-		Name: "rota_build_info", Help: "1, with what this program was built of.",
-		ConstLabels: prometheus.Labels{"version": version.String(), "go_version": runtime.Version()},
-	})
-	build.Set(1)
-	m.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), build,
+	m.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), metric.Build(),
 		m.changes, m.passes, m.commits, m.store, m.starts, m.gaps, m.restarts, m.moves, m.waiting, m.ended)
 	return m
 }

@@ -1,9 +1,7 @@
 package role
 
 import (
-	"runtime"
-
-	"github.com/rota-project/rota/internal/version"
+	"github.com/rota-project/rota/internal/version/metric"
 	"github.com/rota-project/rota/worker"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -19,12 +17,7 @@ func workerMetrics(w *worker.Worker, lost func() uint64) *prometheus.Registry {
 	count := func(name, help string, of func(worker.Stats) uint64) prometheus.Collector {
 		return prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help}, func() float64 { return float64(of(w.Stats())) })
 	}
-	build := prometheus.NewGauge(prometheus.GaugeOpts{
-		Name: "rota_build_info", Help: "1, with what this program was built of.",
-		ConstLabels: prometheus.Labels{"version": version.String(), "go_version": runtime.Version()},
-	})
-	build.Set(1)
-	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), build,
+	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), metric.Build(),
 		gauge("rota_worker_held_instances", "Instances that this worker was granted.", func(s worker.Stats) float64 { return float64(s.Held) }),
 		gauge("rota_worker_running_instances", "Instances whose function is running.", func(s worker.Stats) float64 { return float64(s.Running) }),
 		gauge("rota_worker_log_bytes", "Memory that takes what tasks wrote.", func(s worker.Stats) float64 { return float64(s.LogBytes) }),
