@@ -4,8 +4,10 @@
 package packed
 
 import (
-	"compress/gzip"
-	"io"
+	"bytes"
+	"compress/flate"
+	"encoding/binary"
+	"hash/crc32"
 	"net/http"
 	"strconv"
 	"strings"
@@ -45,22 +47,45 @@ func Takes(accepts []string) bool {
 	return anything
 }
 
-// writers are those that are not in use.
-var writers sync.Pool
+// piece is how much is compressed at a time, in bytes.
+const piece = 64 << 10
 
-func take(to io.Writer) *gzip.Writer {
-	if z, ok := writers.Get().(*gzip.Writer); ok {
-		z.Reset(to)
-		return z
-	}
-	z, _ := gzip.NewWriterLevel(to, gzip.BestSpeed) // the level is one
-	return z
+// press is a compressor with room for what it makes: more than a megabyte. An answer has
+// one only while a piece is compressed into memory, so streams that are silent and
+// clients that do not read hold none.
+type press struct {
+	out bytes.Buffer
+	z   *flate.Writer
 }
 
+var presses = sync.Pool{New: func() any {
+	p := &press{}
+	p.z, _ = flate.NewWriter(&p.out, flate.BestSpeed) // the level is one
+	return p
+}}
+
+// deflate is p as blocks of DEFLATE that stand for themselves and end at a byte, so that
+// others may follow (RFC 1951).
+func deflate(p []byte) []byte {
+	c, _ := presses.Get().(*press) // nothing else is in it
+	defer presses.Put(c)
+	c.out.Reset()
+	c.z.Reset(&c.out)
+	_, _ = c.z.Write(p) // into memory
+	_ = c.z.Flush()
+	return bytes.Clone(c.out.Bytes())
+}
+
+// What a file of gzip begins with, and the last block of DEFLATE, which is empty (RFC 1952).
+const (
+	first = "\x1f\x8b\x08\x00\x00\x00\x00\x00\x04\xff"
+	last  = "\x01\x00\x00\xff\xff"
+)
+
 // Writer is an http.ResponseWriter that compresses what is written to it: every answer
-// of status 200 that is a Stream, is flushed before it is written, or has at least Least bytes in its first write. Its
-// methods may not be called at the same time, as those of any other; Close is called when
-// the answer is complete.
+// of status 200 that is a Stream, is flushed before it is written, or has at least Least
+// bytes in its first write. Its methods may not be called at the same time, as those of
+// any other; Close is called when the answer is complete.
 type Writer struct {
 	http.ResponseWriter
 	ctl     *http.ResponseController
@@ -69,9 +94,13 @@ type Writer struct {
 	started bool // the header is out
 
 	mu    sync.Mutex // of what follows: a timer flushes, too
-	zip   *gzip.Writer
-	timer *time.Timer // nil: nothing waits
-	err   error       // of a flush by the timer
+	packs bool
+	begun bool        // what a file of gzip begins with is out
+	waits []byte      // less than a piece, to be compressed
+	sum   uint32      // of all that was compressed
+	size  uint32      // of it, modulo 1<<32
+	timer *time.Timer // nil: nobody has asked for a flush
+	err   error       // of a write that nobody waited for
 	done  bool
 }
 
@@ -107,9 +136,33 @@ func (w *Writer) start(pack bool) {
 	if pack && w.status == http.StatusOK && head.Get("Content-Encoding") == "" {
 		head.Set("Content-Encoding", "gzip")
 		head.Del("Content-Length")
-		w.zip = take(w.ResponseWriter)
+		w.packs = true
 	}
 	w.ResponseWriter.WriteHeader(w.status)
+}
+
+// send sends what is compressed.
+func (w *Writer) send(p []byte) {
+	if !w.begun {
+		w.begun, p = true, append([]byte(first), p...)
+	}
+	if w.err == nil {
+		_, w.err = w.ResponseWriter.Write(p)
+	}
+}
+
+// pack sends p compressed.
+func (w *Writer) pack(p []byte) {
+	if len(p) > 0 && w.err == nil {
+		w.sum, w.size = crc32.Update(w.sum, crc32.IEEETable, p), w.size+uint32(len(p))
+		w.send(deflate(p))
+	}
+}
+
+// packAll sends what waits.
+func (w *Writer) packAll() {
+	w.pack(w.waits)
+	w.waits = nil
 }
 
 // Write implements io.Writer.
@@ -117,13 +170,20 @@ func (w *Writer) Write(p []byte) (int, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.start(len(p) >= Least || strings.HasPrefix(w.Header().Get("Content-Type"), Stream))
-	if w.err != nil {
-		return 0, w.err
-	}
-	if w.zip == nil {
+	if !w.packs {
 		return w.ResponseWriter.Write(p)
 	}
-	return w.zip.Write(p)
+	n := len(p)
+	for len(p) > 0 && w.err == nil {
+		more := min(len(p), piece-len(w.waits))
+		if more == piece {
+			w.pack(p[:more])
+		} else if w.waits = append(w.waits, p[:more]...); len(w.waits) == piece {
+			w.packAll()
+		}
+		p = p[more:]
+	}
+	return n - len(p), w.err
 }
 
 // FlushError has what was written sent within a moment. The error may be of an earlier one.
@@ -131,7 +191,7 @@ func (w *Writer) FlushError() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.start(true)
-	if w.zip == nil {
+	if !w.packs {
 		return w.ctl.Flush()
 	}
 	if w.timer == nil && w.err == nil {
@@ -146,7 +206,7 @@ func (w *Writer) late() {
 	if w.timer = nil; w.done || w.err != nil {
 		return
 	}
-	if w.err = w.zip.Flush(); w.err == nil {
+	if w.packAll(); w.err == nil {
 		w.err = w.ctl.Flush()
 	}
 	if w.err != nil {
@@ -165,14 +225,12 @@ func (w *Writer) Close() error {
 	if w.timer != nil {
 		w.timer.Stop()
 	}
-	if w.zip == nil {
-		return w.err
+	if w.packs {
+		w.packAll()
+		end := binary.LittleEndian.AppendUint32([]byte(last), w.sum)
+		w.send(binary.LittleEndian.AppendUint32(end, w.size))
 	}
-	err := w.zip.Close()
-	w.zip.Reset(io.Discard)
-	writers.Put(w.zip)
-	w.zip = nil
-	return err
+	return w.err
 }
 
 // Unwrap lets http.ResponseController find the deadlines.

@@ -1,11 +1,14 @@
 package packed_test
 
 import (
+	"bytes"
 	"compress/gzip"
 	"errors"
 	"io"
+	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -158,4 +161,74 @@ func TestGone(t *testing.T) {
 			t.Errorf("at the end: %v", err)
 		}
 	})
+}
+
+// TestPieces: an answer of many pieces, written in parts of any size, arrives whole.
+func TestPieces(t *testing.T) {
+	t.Parallel()
+	random := rand.New(rand.NewPCG(1, 2))
+	for _, size := range []int{packed.Least, 64<<10 - 1, 64 << 10, 64<<10 + 1, 1 << 20} {
+		for _, most := range []int{1 << 20, 64 << 10, 50_000} {
+			text := make([]byte, size)
+			for i := range text {
+				text[i] = byte(random.IntN(1 + i%256))
+			}
+			rec := httptest.NewRecorder()
+			w := packed.New(rec, ask("gzip"), func() { t.Error("it has failed") })
+			for left := text; len(left) > 0; {
+				n := min(len(left), max(packed.Least, random.IntN(most)))
+				if got, err := w.Write(left[:n]); got != n || err != nil {
+					t.Fatalf("%d of %d, %v", got, n, err)
+				}
+				left = left[n:]
+			}
+			if err := w.Close(); err != nil {
+				t.Fatal(err)
+			}
+			z, err := gzip.NewReader(rec.Body)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got, err := io.ReadAll(z); err != nil || !bytes.Equal(got, text) { // its sum, too
+				t.Errorf("%d bytes in parts of %d: %d came, %v", size, most, len(got), err)
+			}
+		}
+	}
+}
+
+// TestSilentStreams: a stream that has nothing to say holds no compressor, of more than a
+// megabyte each.
+func TestSilentStreams(t *testing.T) { //nolint:paralleltest // it measures memory
+	heap := func() int64 {
+		runtime.GC()
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return int64(m.HeapAlloc)
+	}
+	const streams = 100
+	before := heap()
+	var open []*packed.Writer
+	for range streams {
+		w := packed.New(httptest.NewRecorder(), ask("gzip"), func() { t.Error("it has failed") })
+		w.Header().Set("Content-Type", packed.Stream)
+		if _, err := io.WriteString(w, strings.Repeat("{\"name\":\"something\"}\n", 3000)); err != nil { // more than a piece
+			t.Fatal(err)
+		}
+		if err := w.FlushError(); err != nil {
+			t.Fatal(err)
+		}
+		open = append(open, w)
+	}
+	each := func() int64 { return (heap() - before) / streams }
+	for deadline := time.Now().Add(time.Minute); each() > 16<<10; time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("each holds %d bytes", each())
+		}
+	}
+	for _, w := range open {
+		if err := w.Close(); err != nil {
+			t.Error(err)
+		}
+	}
 }
