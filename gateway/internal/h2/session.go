@@ -151,7 +151,7 @@ func New(cfg Config) *Session {
 		calm: calmMost, spare: spareMost,
 	}
 	s.dec = hpack.NewDecoder(initialTableSize, s.emit)
-	s.dec.SetMaxStringLength(cfg.HeadBytes)
+	s.dec.SetMaxStringLength(2 * (cfg.HeadBytes + MaxFrame)) // more than a block has: what is too long is told by emit
 	set := func(id uint16, v uint32) {
 		s.Out = binary.BigEndian.AppendUint16(s.Out, id)
 		s.Out = binary.BigEndian.AppendUint32(s.Out, v)

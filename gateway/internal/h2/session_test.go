@@ -235,6 +235,13 @@ var rules = map[string]struct {
 	"10.5.1 header list too long": {func(p *peer) {
 		p.fr.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: p.headerBlock("a", strings.Repeat("x", 3000), "b", strings.Repeat("y", 1100)), EndHeaders: true})
 	}, "request 1 too large", "", 0},
+	"10.5.1 one field too long": {func(p *peer) {
+		p.fr.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: p.headerBlock("a", strings.Repeat("~", 16000)), EndHeaders: true}) // 13 bits each: as it is
+		block := p.headerBlock("a", strings.Repeat("a", 30_000))                                                                                 // 5 bits each
+		p.fr.WriteHeaders(http2.HeadersFrameParam{StreamID: 3, BlockFragment: block[:16000]})
+		p.fr.WriteContinuation(3, true, block[16000:])
+		p.fr.WriteHeaders(http2.HeadersFrameParam{StreamID: 5, BlockFragment: p.headerBlock("a", "b"), EndHeaders: true})
+	}, "request 1 too large, request 3 too large, request 5 a=b", "", 0},
 	"CONTINUATION flood": {func(p *peer) {
 		p.fr.WriteHeaders(http2.HeadersFrameParam{StreamID: 1})
 		for range 100 {
