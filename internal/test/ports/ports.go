@@ -14,26 +14,27 @@ import (
 // Below what systems give out by themselves (from 32768 on Linux, 49152 elsewhere).
 const first, count = 10000, 20000
 
-// Addr is an address on loopback, host:port, at which nobody listens. Until t ends this
+// Addr is an address on loopback, host:port, at which nobody listens. Until tb ends this
 // package gives it to nobody else, in any process of the machine.
-func Addr(t testing.TB) string {
-	t.Helper()
-	ln := Listen(t)
+func Addr(tb testing.TB) string {
+	tb.Helper()
+	ln := Listen(tb)
 	_ = ln.Close() // nobody was let in
 	return ln.Addr().String()
 }
 
 // Free is the port of an Addr.
-func Free(t testing.TB) int {
-	t.Helper()
-	ln := Listen(t)
+func Free(tb testing.TB) int {
+	tb.Helper()
+	ln := Listen(tb)
 	_ = ln.Close()
-	return ln.Addr().(*net.TCPAddr).Port
+	addr, _ := ln.Addr().(*net.TCPAddr) // it is one
+	return addr.Port
 }
 
 // Listen listens at an Addr: who closes it can listen there again.
-func Listen(t testing.TB) net.Listener {
-	t.Helper()
+func Listen(tb testing.TB) net.Listener {
+	tb.Helper()
 	for range 1000 {
 		at := net.JoinHostPort("127.0.0.1", strconv.Itoa(first+rand.IntN(count)))
 		mine, err := net.ListenPacket("udp", at) // tells other tests that it is taken
@@ -45,9 +46,9 @@ func Listen(t testing.TB) net.Listener {
 			_ = mine.Close()
 			continue
 		}
-		t.Cleanup(func() { _ = mine.Close() })
+		tb.Cleanup(func() { _ = mine.Close() })
 		return ln
 	}
-	t.Fatal("no port is free")
+	tb.Fatal("no port is free")
 	return nil
 }
