@@ -15,6 +15,8 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+
+	"github.com/rota-project/rota/internal/text"
 )
 
 // limit is how long the suite may take.
@@ -191,10 +193,4 @@ func table(r report) (failed bool, err error) {
 }
 
 // line is the beginning of a text, on one line.
-func line(s string) string {
-	words := strings.Join(strings.Fields(s), " ")
-	if len(words) > 200 {
-		words = strings.ToValidUTF8(words[:200], "") + "..."
-	}
-	return words
-}
+func line(s string) string { return text.Clip(strings.Join(strings.Fields(s), " "), 200) }

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"text/tabwriter"
+
+	"github.com/rota-project/rota/internal/text"
 )
 
 // Outcome is what came of something that was tried.
@@ -113,11 +115,4 @@ func Table(out io.Writer, results []Result, known []Known) (failed bool, err err
 }
 
 // line is the beginning of a text, on one line.
-func line(s string) string {
-	const most = 300
-	words := strings.Join(strings.Fields(strings.ToValidUTF8(s, "?")), " ")
-	if len(words) > most {
-		words = strings.ToValidUTF8(words[:most], "") + "..."
-	}
-	return words
-}
+func line(s string) string { return text.Clip(strings.Join(strings.Fields(s), " "), 300) }
