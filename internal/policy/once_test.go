@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"bytes"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -36,9 +37,9 @@ var once = []struct {
 	},
 }
 
-// TestOnce wants each of these concerns to have one mechanism.
-func TestOnce(t *testing.T) {
-	t.Parallel()
+// products gives f the product's Go files, with their names from the root.
+func products(t *testing.T, f func(name string, source []byte)) {
+	t.Helper()
 	root := filepath.Join("..", "..")
 	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() && (strings.HasPrefix(d.Name(), ".") && path != root || d.Name() == "bench" || d.Name() == "test" || d.Name() == "node_modules") {
@@ -55,21 +56,47 @@ func TestOnce(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		for _, c := range once {
-			if at := c.second.Find(source); at != nil && !strings.HasPrefix(name, c.place+"/") && !slices.Contains(c.not, name) {
-				t.Errorf("%s: %s: use %s", name, at, c.place)
-			}
-		}
+		f(name, source)
 		return nil
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+// TestOnce wants each of these concerns to have one mechanism.
+func TestOnce(t *testing.T) {
+	t.Parallel()
+	products(t, func(name string, source []byte) {
+		for _, c := range once {
+			if at := c.second.Find(source); at != nil && !strings.HasPrefix(name, c.place+"/") && !slices.Contains(c.not, name) {
+				t.Errorf("%s: %s: use %s", name, at, c.place)
+			}
+		}
+	})
 	for _, c := range once {
 		for in, want := range c.is {
 			if got := c.second.MatchString(in); got != want {
 				t.Errorf("%s: %s: %v", c.place, in, got)
 			}
 		}
+	}
+}
+
+// TestErrorsNameTheirField: the text of an error about a field has its name, as people see
+// nothing else of it.
+func TestErrorsNameTheirField(t *testing.T) {
+	t.Parallel()
+	about := regexp.MustCompile(`\bFieldStatus\("(?:[^"]*\.)?([^".]+)", (?:fmt\.Sprintf\()?("(?:[^"\\]|\\.)*")`)
+	n := 0
+	products(t, func(name string, source []byte) {
+		for _, m := range about.FindAllSubmatch(source, -1) {
+			if n++; !bytes.Contains(m[2], m[1]) {
+				t.Errorf("%s: %s does not name %s", name, m[2], m[1])
+			}
+		}
+	})
+	if n < 20 {
+		t.Errorf("%d errors were found", n)
 	}
 }

@@ -22,7 +22,7 @@ import (
 func Size(asked int64, usual, most int) (int, error) {
 	switch {
 	case asked < 0 || asked > int64(most):
-		return 0, convert.FieldStatus("page_size", fmt.Sprintf("%d: want 0 to %d", asked, most))
+		return 0, convert.FieldStatus("page_size", fmt.Sprintf("page_size: %d: want 0 to %d", asked, most))
 	case asked == 0:
 		return usual, nil
 	}
@@ -44,7 +44,7 @@ func ParseOrder[V any](s, usual string, known map[string]V) (Order, error) {
 		by = usual
 	}
 	if _, ok := known[by]; !ok {
-		return Order{}, convert.FieldStatus("order_by", fmt.Sprintf("%q: want %s, or - before it", text.Clip(s, text.Short), strings.Join(slices.Sorted(maps.Keys(known)), ", ")))
+		return Order{}, convert.FieldStatus("order_by", fmt.Sprintf("order_by: %q: want %s, or - before it", text.Clip(s, text.Short), strings.Join(slices.Sorted(maps.Keys(known)), ", ")))
 	}
 	return Order{by, down, by == usual}, nil
 }
@@ -100,10 +100,10 @@ func (o Order) After(s string) (*Place, error) {
 	body, err := base64.RawURLEncoding.DecodeString(s)
 	var t token
 	if err != nil || json.Unmarshal(body, &t) != nil || t.ID == "" {
-		return nil, convert.FieldStatus("page_token", fmt.Sprintf("%q: want next_page_token of an answer", text.Clip(s, text.Short)))
+		return nil, convert.FieldStatus("page_token", fmt.Sprintf("page_token: %q: want next_page_token of an answer", text.Clip(s, text.Short)))
 	}
 	if (t.By != o.By) || t.Down != o.Down {
-		return nil, convert.FieldStatus("page_token", "it is of a list in another order: want the order_by of the page before")
+		return nil, convert.FieldStatus("page_token", "page_token: it is of a list in another order: want the order_by of the page before")
 	}
 	return &t.Place, nil
 }

@@ -39,7 +39,7 @@ func (k *Control) JoinWorker(ctx context.Context, r *rotav1.JoinWorkerRequest) (
 		return nil, convert.FieldStatus("token", "join token: "+err.Error())
 	}
 	if len(r.GetPublicKey()) == 0 {
-		return nil, convert.FieldStatus("public_key", "want the worker's public key")
+		return nil, convert.FieldStatus("public_key", "public_key: want the worker's public key")
 	}
 	// The picture may be behind, but nothing that is over there is undone in the store.
 	if w := k.pictured(token.Worker); w != nil && token.Is(w.GetTokenHash()) {
@@ -110,7 +110,7 @@ func (k *Control) RenewWorker(ctx context.Context, r *rotav1.RenewWorkerRequest)
 		return nil, err
 	}
 	if len(r.GetPublicKey()) == 0 {
-		return nil, convert.FieldStatus("public_key", "want the worker's public key")
+		return nil, convert.FieldStatus("public_key", "public_key: want the worker's public key")
 	}
 	w, _, err := k.read(ctx, name)
 	if err != nil {

@@ -54,7 +54,7 @@ var errBusy = status.Error(codes.Aborted, "too much contention on the same pool;
 // ApplyPools declares pools and changes those that are there.
 func (k *Control) ApplyPools(ctx context.Context, r *rotav1.ApplyPoolsRequest) (*rotav1.ApplyPoolsResponse, error) {
 	if len(r.GetPools()) == 0 {
-		return nil, convert.FieldStatus("pools", "want at least one pool")
+		return nil, convert.FieldStatus("pools", "pools: want at least one pool")
 	}
 	set, seen := make([]engine.Pool, len(r.GetPools())), map[string]bool{}
 	for n, d := range r.GetPools() {

@@ -73,7 +73,7 @@ func (s *Service) AttachProgram(stream grpc.BidiStreamingServer[rotav1.FromProgr
 		return status.Error(codes.InvalidArgument, "hello: want it first")
 	}
 	if err := (rota.Task{ID: hello.GetName()}).Validate(); err != nil || strings.Contains(hello.GetName(), "/") || hello.GetRun() == "" || strings.Contains(hello.GetRun(), "/") {
-		return convert.FieldStatus("name, run", "want names without / or white space")
+		return convert.FieldStatus("name, run", "name, run: want names without / or white space")
 	}
 	a := &attachment{
 		s: s, stream: stream, name: hello.GetName(), run: hello.GetRun(), near: map[string]bool{}, wake: make(chan struct{}, 1), roster: true,
@@ -269,10 +269,10 @@ func (a *attachment) change(ctx context.Context, c *rotav1.ProgramChange) error 
 	set := make([]record.Task, len(tasks))
 	for n, t := range tasks {
 		if !strings.HasPrefix(t.ID, a.prefix) {
-			return convert.FieldStatus("set.id", fmt.Sprintf("%q: want it to begin with %q", t.ID, a.prefix))
+			return convert.FieldStatus("set.id", fmt.Sprintf("set.id: %q: want it to begin with %q", t.ID, a.prefix))
 		}
 		if err := placement.CheckTask(t); err != nil {
-			return convert.FieldStatus("set", fmt.Sprintf("task %q: %v", t.ID, err))
+			return convert.FieldStatus("set", fmt.Sprintf("set: task %q: %v", t.ID, err))
 		}
 		if err := a.within(t); err != nil {
 			return err
@@ -294,7 +294,7 @@ func (a *attachment) write(ctx context.Context, set []record.Task, del []string)
 			for n := range set {
 				if t, ok := v.Tasks.Get(set[n].ID); ok {
 					if name, _, program := record.ProgramOf(t.Source); !program || name != a.name {
-						err = convert.FieldStatus("set.id", fmt.Sprintf("task %q: somebody else has declared it", t.ID))
+						err = convert.FieldStatus("set.id", fmt.Sprintf("set.id: task %q: somebody else has declared it", t.ID))
 					} else {
 						err = auth.MayDeclare(ctx, t.Kind)
 					}

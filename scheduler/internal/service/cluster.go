@@ -187,7 +187,7 @@ const maxMoves = 1000
 // GetPlan answers what the next pass would do, as things are or as if.
 func (s *Service) GetPlan(_ context.Context, r *rotav1.GetPlanRequest) (*rotav1.Plan, error) {
 	if r.GetWith() < 0 || r.GetWith() > 100_000 {
-		return nil, convert.FieldStatus("with", fmt.Sprintf("%d: want 0 to 100000", r.GetWith()))
+		return nil, convert.FieldStatus("with", fmt.Sprintf("with: %d: want 0 to 100000", r.GetWith()))
 	}
 	tasks, err := convert.TasksFromProto(r.GetTasks())
 	if err != nil {

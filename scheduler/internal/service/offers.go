@@ -25,19 +25,19 @@ const maxFunctions = 1000
 // functionsOf reads what a program needs.
 func functionsOf(hello *rotav1.ProgramHello) ([]function, error) {
 	if n := len(hello.GetFunctions()); n > maxFunctions {
-		return nil, convert.FieldStatus("functions", fmt.Sprintf("want at most %d, not %d", maxFunctions, n))
+		return nil, convert.FieldStatus("functions", fmt.Sprintf("functions: want at most %d, not %d", maxFunctions, n))
 	}
 	var all []function
 	for _, f := range hello.GetFunctions() {
 		t := rota.Task{ID: f.GetName(), Kind: rota.ProgramKind + f.GetName(), Rules: rota.Rules{Require: f.GetRequire()}}
 		if err := placement.CheckTask(t); err != nil {
-			return nil, convert.FieldStatus("functions", fmt.Sprintf("%q: %v", f.GetName(), err))
+			return nil, convert.FieldStatus("functions", fmt.Sprintf("functions: %q: %v", f.GetName(), err))
 		}
 		one := function{name: f.GetName()}
 		for _, rule := range f.GetRequire() {
 			c, err := placement.ParseCondition(rule)
 			if err != nil {
-				return nil, convert.FieldStatus("functions", fmt.Sprintf("%q: %v", f.GetName(), err))
+				return nil, convert.FieldStatus("functions", fmt.Sprintf("functions: %q: %v", f.GetName(), err))
 			}
 			one.require = append(one.require, c)
 		}

@@ -150,7 +150,7 @@ func noProgram(name string) error {
 // StopProgram asks for the end of a program.
 func (s *Service) StopProgram(ctx context.Context, r *rotav1.StopProgramRequest) (*rotav1.Program, error) {
 	if len(r.GetReason()) > rota.MaxIDLen {
-		return nil, convert.FieldStatus("reason", fmt.Sprintf("want at most %d bytes", rota.MaxIDLen))
+		return nil, convert.FieldStatus("reason", fmt.Sprintf("reason: want at most %d bytes", rota.MaxIDLen))
 	}
 	reason := r.GetReason()
 	if reason == "" {

@@ -81,7 +81,7 @@ func newTaskQuery(s *Service, r *rotav1.ListTasksRequest) (*taskQuery, error) {
 		return nil, err
 	}
 	if state := r.GetState(); state != "" && !slices.Contains(taskStates, state) {
-		return nil, convert.FieldStatus("state", fmt.Sprintf("%.40q: want %s", state, strings.Join(taskStates, ", ")))
+		return nil, convert.FieldStatus("state", fmt.Sprintf("state: %.40q: want %s", state, strings.Join(taskStates, ", ")))
 	}
 	return q, nil
 }

@@ -136,7 +136,7 @@ func (s *Service) ApplyTasks(ctx context.Context, r *rotav1.ApplyTasksRequest) (
 // DeleteTasks removes declared tasks: all of them, or none if one is not there.
 func (s *Service) DeleteTasks(ctx context.Context, r *rotav1.DeleteTasksRequest) (*rotav1.DeleteTasksResponse, error) {
 	if len(r.GetIds()) == 0 {
-		return nil, convert.FieldStatus("ids", "want at least one")
+		return nil, convert.FieldStatus("ids", "ids: want at least one")
 	}
 	ids := slices.Compact(slices.Sorted(slices.Values(r.GetIds())))
 	err := s.deleteTasks(ctx, ids, func(t *record.Task) error { return auth.MayDeclare(ctx, t.Kind) })
@@ -228,7 +228,7 @@ func (s *Service) write(ctx context.Context, units []table.Unit) (done bool, err
 // NotifySchedule asks the leader for a pass.
 func (s *Service) NotifySchedule(ctx context.Context, r *rotav1.NotifyScheduleRequest) (*rotav1.NotifyScheduleResponse, error) {
 	if len(r.GetReason()) > rota.MaxIDLen {
-		return nil, convert.FieldStatus("reason", fmt.Sprintf("want at most %d bytes", rota.MaxIDLen))
+		return nil, convert.FieldStatus("reason", fmt.Sprintf("reason: want at most %d bytes", rota.MaxIDLen))
 	}
 	_, _, err := s.cfg.Store.Txn(ctx, nil, []store.Op{{Key: store.KickKey, Value: []byte(r.GetReason())}})
 	if err != nil {

@@ -201,7 +201,7 @@ func (s *Service) UndrainWorker(ctx context.Context, r *rotav1.WorkerRequest) (*
 // GetStoppable says whether workers may all be stopped now.
 func (s *Service) GetStoppable(_ context.Context, r *rotav1.GetStoppableRequest) (*rotav1.Stoppable, error) {
 	if len(r.GetNames()) == 0 {
-		return nil, convert.FieldStatus("names", "want at least one worker")
+		return nil, convert.FieldStatus("names", "names: want at least one worker")
 	}
 	for _, name := range r.GetNames() {
 		if !s.known(name) {
