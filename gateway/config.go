@@ -416,12 +416,18 @@ func (c Config) normalize() (Config, error) {
 	}); err != nil {
 		return c, err
 	}
+	if l.HeadBytes > 0 && l.HeadBytes < leastHead {
+		return c, &rota.FieldError{Field: "limits.head_bytes", Value: l.HeadBytes, Want: fmt.Sprintf("at least %d: browsers send more", leastHead)}
+	}
 	orElse(&l.HeadBytes, 64<<10)
 	orElse(&l.ReplayBytes, 64<<10)
 	orElse(&l.HeadTimeout, 10*time.Second)
 	orElse(&l.IdleTimeout, 2*time.Minute)
 	return c, nil
 }
+
+// leastHead is the least limit of a head, in bytes: with less nobody could call.
+const leastHead = 256
 
 // checkRoutes returns a *rota.FieldError for the first field of a route that is wrong.
 func (c *Config) checkRoutes() error {
@@ -432,6 +438,9 @@ func (c *Config) checkRoutes() error {
 		}
 		if !strings.HasPrefix(r.Prefix, "/") {
 			return &rota.FieldError{Field: field + ".prefix", Value: r.Prefix, Want: "a path that begins with /"}
+		}
+		if slices.ContainsFunc([]string{"/run/", "/runLambda/", "/t/"}, func(own string) bool { return strings.HasPrefix(r.Prefix, own) }) {
+			return &rota.FieldError{Field: field + ".prefix", Value: r.Prefix, Want: "a path that is not below /run/, /runLambda/ or /t/, which come before all routes"}
 		}
 		if !nameForm.MatchString(r.Function) {
 			return &rota.FieldError{Field: field + ".function", Value: r.Function, Want: "a function's name"}
@@ -445,8 +454,18 @@ func (c *Config) checkRoutes() error {
 		if err := r.Rules.normalize(field); err != nil {
 			return err
 		}
+		if j := slices.IndexFunc(c.Routes[:i], func(before Route) bool { return before.hides(&r) }); j >= 0 {
+			return &rota.FieldError{Field: field, Value: r.Host + r.Prefix, Want: fmt.Sprintf("another host, prefix or methods: routes[%d] comes before it and takes all of its calls", j)}
+		}
 	}
 	return nil
+}
+
+// hides reports whether a route further down the list, of the same host and prefix, never
+// gets a call.
+func (r *Route) hides(later *Route) bool {
+	return strings.EqualFold(r.Host, later.Host) && r.Prefix == later.Prefix &&
+		(len(r.Methods) == 0 || len(later.Methods) > 0 && !slices.ContainsFunc(later.Methods, func(m string) bool { return !r.serves([]byte(m)) }))
 }
 
 // Validate returns a *rota.FieldError for the first field that is wrong. Fields are

@@ -25,7 +25,7 @@ func TestRoutesDoNotSwallowTheGatewaysOwnPaths(t *testing.T) {
 				for _, strip := range []bool{false, true} {
 					for _, apart := range []bool{false, true} {
 						cfg := simple(up)
-						cfg.Routes = []gateway.Route{{Prefix: prefix, Function: "f", Strip: strip}, {Prefix: prefix, Function: "f", Methods: []string{"GET"}}, {Host: "img.example", Prefix: "/", Function: "f"}}
+						cfg.Routes = []gateway.Route{{Prefix: prefix, Function: "f", Strip: strip, Methods: []string{"GET"}}, {Prefix: prefix, Function: "f", Methods: []string{"PUT"}}, {Host: "img.example", Prefix: "/", Function: "f"}}
 						if apart {
 							cfg.AdminListen = []string{"127.0.0.1:0"}
 						}

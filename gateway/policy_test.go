@@ -59,6 +59,34 @@ func TestConfigurationsThatAreRefused(t *testing.T) {
 			t.Errorf("worker %q: %v", u, err)
 		}
 	}
+	fn := func(host, prefix string, methods ...string) gateway.Route {
+		return gateway.Route{Host: host, Prefix: prefix, Function: "f", Methods: methods}
+	}
+	for _, c := range []struct {
+		routes []gateway.Route
+		field  string // empty: they are all reached
+	}{
+		{[]gateway.Route{fn("", "/a"), fn("", "/a")}, "routes[1]"},
+		{[]gateway.Route{fn("x", "/a"), fn("", "/a"), fn("X", "/a")}, "routes[2]"},
+		{[]gateway.Route{fn("", "/a"), fn("", "/a", "GET")}, "routes[1]"},
+		{[]gateway.Route{fn("", "/a", "GET", "PUT"), fn("", "/a", "HEAD")}, "routes[1]"},
+		{[]gateway.Route{fn("", "/a", "GET"), fn("", "/a", "PUT"), fn("", "/a"), fn("", "/a/b"), fn("x", "/a"), fn("*.x", "/a")}, ""},
+		{[]gateway.Route{fn("", "/run/f")}, "routes[0].prefix"},
+		{[]gateway.Route{fn("x", "/runLambda/f")}, "routes[0].prefix"},
+		{[]gateway.Route{fn("", "/t/")}, "routes[0].prefix"},
+		{[]gateway.Route{fn("", "/runs/f"), fn("", "/t"), fn("x", "/run")}, ""},
+	} {
+		err := gateway.Config{Routes: c.routes}.Validate()
+		var fe *rota.FieldError
+		if (err == nil) != (c.field == "") || err != nil && (!errors.As(err, &fe) || fe.Field != c.field) {
+			t.Errorf("routes %v: %v", c.routes, err)
+		}
+	}
+	for _, n := range []int{1, 255} {
+		if err := (gateway.Config{Limits: gateway.Limits{HeadBytes: n}}).Validate(); err == nil || !strings.Contains(err.Error(), "limits.head_bytes") {
+			t.Errorf("head_bytes %d: %v", n, err)
+		}
+	}
 	for h, ok := range map[string]bool{
 		"*": false, "*.": false, "*.*.x": false, "a*.x": false, "x:80": false, "http://x": false, "a b": false, "x/": false, "[::1]": false, "x.": false, "-x": false, ".x": false,
 		"*.x": true, "x": true, "a-b.c_d.9": true, "127.0.0.1": true,

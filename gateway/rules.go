@@ -100,7 +100,7 @@ func (x *exchange) changeResponse() {
 var errBodyTooLarge = &wire.Error{Status: 413, Reason: "the request's body is too large"}
 
 // serves says whether the route is for calls of that method.
-func (r *route) serves(method []byte) bool {
+func (r *Route) serves(method []byte) bool {
 	if len(r.Methods) == 0 {
 		return true
 	}
