@@ -139,48 +139,43 @@ func (f *function) exit() {
 	f.queue.wake()
 }
 
-// histogram counts times in buckets of powers of √2, from 32 µs to half an hour.
-// It serves Prometheus and the 95th percentile of hedging.
+// histogram counts times in buckets that grow by the fourth root of two, from 31 µs to
+// half an hour: those of a native histogram of Prometheus of schema 2. It serves
+// Prometheus and the 95th percentile of hedging.
 type histogram struct {
 	buckets [histogramBuckets]atomic.Uint64
 	nanos   atomic.Uint64
 }
 
 const (
-	histogramBuckets = 52
-	histogramFirst   = 32 * time.Microsecond
+	histogramSchema  = 2                    // buckets by which a time doubles are 1<<2
+	histogramSteps   = 1 << histogramSchema // of them
+	histogramFirst   = -15                  // the first has all up to 2^-15 s
+	histogramLast    = 11                   // the last all beyond the one before it, which ends below 2^11 s
+	histogramBuckets = (histogramLast-histogramFirst)*histogramSteps + 1
 )
 
 // bucketOf is the index of the first bucket whose bound is not below d.
 func bucketOf(d time.Duration) int {
-	bound := float64(histogramFirst)
-	q := float64(d) / bound
-	if q <= 1 {
+	if d <= 0 {
 		return 0
 	}
-	// log2 by exponent and one comparison with √2.
-	b := 0
-	for q > 2 {
-		q /= 2
-		b += 2
+	fraction, exponent := math.Frexp(d.Seconds())
+	i := (exponent - 1 - histogramFirst) * histogramSteps
+	for _, step := range [histogramSteps]float64{0.5, 0.5946035575013605, 0.7071067811865476, 0.8408964152537145} { // 2^-1 to 2^-1/4
+		if fraction > step {
+			i++
+		}
 	}
-	if q > math.Sqrt2 {
-		b++
-	}
-	return min(b+1, histogramBuckets-1)
+	return min(max(i, 0), histogramBuckets-1)
 }
 
-// bucketBound is the upper bound of bucket i.
-func bucketBound(i int) time.Duration {
-	d := float64(histogramFirst)
-	for ; i >= 2; i -= 2 {
-		d *= 2
-	}
-	if i == 1 {
-		d *= math.Sqrt2
-	}
-	return time.Duration(d)
+// bucketSeconds is the upper bound of bucket i.
+func bucketSeconds(i int) float64 {
+	return math.Exp2(float64(i)/histogramSteps + histogramFirst)
 }
+
+func bucketBound(i int) time.Duration { return time.Duration(bucketSeconds(i) * float64(time.Second)) }
 
 func (h *histogram) add(d time.Duration) {
 	h.buckets[bucketOf(d)].Add(1)

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 )
 
 // collector shows the gateway's own counters to Prometheus. Labels are bounded:
@@ -64,15 +65,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 				count(callsDesc, n, name, classes[i])
 			}
 		}
-		buckets := map[float64]uint64{}
-		var sum uint64
-		for i, n := range t.buckets {
-			sum += n
-			if i%2 == 0 { // powers of two are fine enough to look at
-				buckets[bucketBound(i).Seconds()] = sum
-			}
-		}
-		ch <- of.with(prometheus.MustNewConstHistogram(secondsDesc, sum, float64(t.nanos)/1e9, buckets, name))
+		ch <- of.with(&times{t, prometheus.MakeLabelPairs(secondsDesc, []string{name})})
 		gauge(callFlightDesc, float64(t.inflight), name)
 		gauge(waitingDesc, float64(t.waiting), name)
 		count(retriesDesc, t.retries, name)
@@ -127,4 +120,52 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 		bad = 1
 	}
 	gauge(reloadBadDesc, bad)
+}
+
+// The classic buckets of times end at powers of two from 0.12 ms to 64 s. All others are
+// told by the native ones.
+const (
+	classicFirst = -13
+	classicLast  = 6
+)
+
+// times shows how long calls took, as a native histogram that has classic buckets too.
+type times struct {
+	of     *tally
+	labels []*dto.LabelPair
+}
+
+func (t *times) Desc() *prometheus.Desc { return secondsDesc }
+
+func (t *times) Write(out *dto.Metric) error {
+	counts := &t.of.buckets
+	h := &dto.Histogram{
+		SampleSum: new(float64(t.of.nanos) / 1e9),
+		Schema:    new(int32(histogramSchema)), ZeroThreshold: new(bucketSeconds(0)), ZeroCount: new(counts[0]),
+	}
+	sum := counts[0]
+	var before uint64
+	var end int32 // of the last span
+	for i := 1; i < histogramBuckets; i++ {
+		n := counts[i]
+		sum += n
+		if e := i/histogramSteps + histogramFirst; i%histogramSteps == 0 && e >= classicFirst && e <= classicLast {
+			h.Bucket = append(h.Bucket, &dto.Bucket{UpperBound: new(bucketSeconds(i)), CumulativeCount: new(sum)})
+		}
+		if n == 0 {
+			continue
+		}
+		// A span begins so far behind the end of the one before it; each count in it is told
+		// by its difference from the one before.
+		index := int32(i + histogramFirst*histogramSteps) // of the bucket that ends at 2^(index/4) s
+		if len(h.PositiveSpan) == 0 || index != end {
+			h.PositiveSpan = append(h.PositiveSpan, &dto.BucketSpan{Offset: new(index - end), Length: new(uint32(0))})
+		}
+		*h.PositiveSpan[len(h.PositiveSpan)-1].Length++
+		h.PositiveDelta = append(h.PositiveDelta, int64(n)-int64(before))
+		before, end = n, index+1
+	}
+	h.SampleCount = &sum
+	out.Label, out.Histogram = t.labels, h
+	return nil
 }
