@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/rota-project/rota/engine/internal/kubernetes"
 	"github.com/rota-project/rota/engine/internal/local"
 	"github.com/rota-project/rota/engine/internal/room"
 	"github.com/rota-project/rota/engine/internal/slurm"
@@ -69,7 +70,19 @@ type Config struct {
 	Dir string
 	// Output takes what a worker writes. Nil discards it.
 	Output func(worker string) io.WriteCloser
-	Logger *slog.Logger
+	// Kubernetes says where the API server is that the engine of this name asks.
+	Kubernetes KubernetesConfig
+	Logger     *slog.Logger
+}
+
+// KubernetesConfig says where an API server is. The zero value is what kubectl goes by
+// too, or the account of the pod that this process runs in.
+type KubernetesConfig struct {
+	// Kubeconfig is a file, and Context one of its contexts.
+	Kubeconfig, Context string
+	// Namespaces are those in which pools may have workers, the first by default. None:
+	// that of the context, or of this process's pod.
+	Namespaces []string
 }
 
 // rooms are how engines are opened.
@@ -77,6 +90,8 @@ var rooms = map[string]struct {
 	open func(Config) (Engine, error)
 	// options are the engine's own, each with what a value has to be ("" if it is so).
 	options map[string]func(value string) string
+	// needed are options that a pool must say.
+	needed []string
 	// here says that each scheduler has one of its own.
 	here bool
 }{
@@ -85,6 +100,14 @@ var rooms = map[string]struct {
 			return local.New(local.Config{Self: c.Self, Dir: c.Dir, Output: c.Output, Logger: c.Logger})
 		},
 		here: true,
+	},
+	Kubernetes: {
+		open: func(c Config) (Engine, error) {
+			return kubernetes.New(kubernetes.Config{
+				Kubeconfig: c.Kubernetes.Kubeconfig, Context: c.Kubernetes.Context, Namespaces: c.Kubernetes.Namespaces, Logger: c.Logger,
+			})
+		},
+		options: kubernetes.Options(), needed: kubernetes.Needed(),
 	},
 	Slurm: {
 		open:    func(c Config) (Engine, error) { return slurm.New(slurm.Config{Self: c.Self}), nil },

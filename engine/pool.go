@@ -92,8 +92,9 @@ const RoleWorker = "worker"
 
 // The engines.
 const (
-	Local = "local" // processes on the scheduler's machine
-	Slurm = "slurm" // jobs of a cluster that Slurm runs
+	Kubernetes = "kubernetes" // pods of a cluster that Kubernetes runs
+	Local      = "local"      // processes on the scheduler's machine
+	Slurm      = "slurm"      // jobs of a cluster that Slurm runs
 )
 
 // Normalize returns the pool with its defaults and the label PoolLabel filled in.
@@ -180,6 +181,11 @@ func (p Pool) checkOptions() error {
 		}
 		if want := check(p.Options[name]); want != "" {
 			return &rota.FieldError{Field: "options." + name, Value: text.Clip(p.Options[name], text.Short), Want: want}
+		}
+	}
+	for _, name := range rooms[p.Engine].needed {
+		if _, ok := p.Options[name]; !ok {
+			return &rota.FieldError{Field: "options." + name, Value: "", Want: known[name]("") + "; it is missing"}
 		}
 	}
 	return nil

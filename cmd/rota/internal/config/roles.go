@@ -74,18 +74,19 @@ type Scheduler struct {
 	// TLS serves gRPC, and HTTP off loopback, with the pair of PEM files.
 	TLS              bool
 	TLSCert, TLSKey  string
-	TLSCA            string            // CA bundle for workers and other schedulers
-	TLSRevoked       string            // a list of their certificates that are good no more
-	Tokens           string            // a file of tokens
-	Namespace        string            // what this cluster is
-	Engines          []string          // that may start the workers of pools
-	Authority        string            // the directory of the authority that signs their certificates
-	OIDC             OIDC              // who else may vouch for callers
-	ClientRoles      map[string]string // of client certificates, by name
-	SessionLife      time.Duration     // of people signed in at the console
-	Hosts            []string          // names under which the HTTP API is asked for
-	Etcd             []string          // endpoints; none: the embedded one
-	EtcdCert         string            // PEM files for the connection to etcd
+	TLSCA            string                  // CA bundle for workers and other schedulers
+	TLSRevoked       string                  // a list of their certificates that are good no more
+	Tokens           string                  // a file of tokens
+	Namespace        string                  // what this cluster is
+	Engines          []string                // that may start the workers of pools
+	Kubernetes       engine.KubernetesConfig // of the engine kubernetes
+	Authority        string                  // the directory of the authority that signs their certificates
+	OIDC             OIDC                    // who else may vouch for callers
+	ClientRoles      map[string]string       // of client certificates, by name
+	SessionLife      time.Duration           // of people signed in at the console
+	Hosts            []string                // names under which the HTTP API is asked for
+	Etcd             []string                // endpoints; none: the embedded one
+	EtcdCert         string                  // PEM files for the connection to etcd
 	EtcdKey, EtcdCA  string
 	EtcdUser         string
 	EtcdPasswordFile string
@@ -166,6 +167,9 @@ func NewScheduler() (*Scheduler, *Options) {
 		{name: "tokens", value: textValue(&c.Tokens, "FILE"), help: "file of valid tokens (rota token create); without it every local user is an admin"},
 		{name: "namespace", value: textValue(&c.Namespace, "NAME"), help: "namespace of this cluster, part of its keys in etcd; a token can be limited to namespaces"},
 		{name: "engines", value: listValue(&c.Engines, "ENGINE,..."), help: "engines that may start workers for pools, of " + strings.Join(engine.Names(), ", ") + "; without it none: whoever may apply a pool runs programs by them"},
+		{name: "kubeconfig", value: textValue(&c.Kubernetes.Kubeconfig, "FILE"), help: "kubeconfig file of the engine kubernetes", def: "KUBECONFIG, ~/.kube/config, or the account of this pod"},
+		{name: "kube-context", value: textValue(&c.Kubernetes.Context, "NAME"), help: "context of the kubeconfig file", def: "the current one"},
+		{name: "kube-namespaces", value: listValue(&c.Kubernetes.Namespaces, "NAME,..."), help: "namespaces in which pools may have workers; the first is that of pools that name none", def: "that of the context or of this pod"},
 		{name: "authority", value: textValue(&c.Authority, "DIR"), help: "directory of the authority (rota cert init) that signs the certificates of workers of pools; its key must be there"},
 		{name: "oidc-issuer", value: textValue(&c.OIDC.Issuer, "URL"), help: "issuer whose JWTs are accepted"},
 		{name: "oidc-audience", value: textValue(&c.OIDC.Audience, "NAME"), help: "audience that JWTs must have"},

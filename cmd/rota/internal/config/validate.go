@@ -51,6 +51,7 @@ func (c *Scheduler) validate() (string, error) {
 		rule{"tokens", secret(c.Tokens)},
 		rule{"namespace", nameError(auth.CheckNamespace("namespace", c.Namespace))},
 		rule{"engines", engines(c.Engines)},
+		rule{"kubeconfig", secret(c.Kubernetes.Kubeconfig)},
 		rule{"authority", c.authority()},
 		rule{"oidc-audience", c.OIDC.audience()},
 		rule{"oidc-roles", roles(c.OIDC.Roles)},
