@@ -10,6 +10,7 @@ import (
 
 	"github.com/rota-project/rota/engine/internal/kubernetes"
 	"github.com/rota-project/rota/engine/internal/local"
+	"github.com/rota-project/rota/engine/internal/nomad"
 	"github.com/rota-project/rota/engine/internal/room"
 	"github.com/rota-project/rota/engine/internal/slurm"
 )
@@ -72,7 +73,9 @@ type Config struct {
 	Output func(worker string) io.WriteCloser
 	// Kubernetes says where the API server is that the engine of this name asks.
 	Kubernetes KubernetesConfig
-	Logger     *slog.Logger
+	// NomadTokenFile is a file with the token for Nomad. Empty: that of NOMAD_TOKEN.
+	NomadTokenFile string
+	Logger         *slog.Logger
 }
 
 // KubernetesConfig says where an API server is. The zero value is what kubectl goes by
@@ -108,6 +111,12 @@ var rooms = map[string]struct {
 			})
 		},
 		options: kubernetes.Options(), needed: kubernetes.Needed(),
+	},
+	Nomad: {
+		open: func(c Config) (Engine, error) {
+			return nomad.New(nomad.Config{Self: c.Self, TokenFile: c.NomadTokenFile})
+		},
+		options: nomad.Options(),
 	},
 	Slurm: {
 		open:    func(c Config) (Engine, error) { return slurm.New(slurm.Config{Self: c.Self}), nil },

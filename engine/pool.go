@@ -94,6 +94,7 @@ const RoleWorker = "worker"
 const (
 	Kubernetes = "kubernetes" // pods of a cluster that Kubernetes runs
 	Local      = "local"      // processes on the scheduler's machine
+	Nomad      = "nomad"      // jobs of a cluster that Nomad runs
 	Slurm      = "slurm"      // jobs of a cluster that Slurm runs
 )
 

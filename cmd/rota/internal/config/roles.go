@@ -80,6 +80,7 @@ type Scheduler struct {
 	Namespace        string                  // what this cluster is
 	Engines          []string                // that may start the workers of pools
 	Kubernetes       engine.KubernetesConfig // of the engine kubernetes
+	NomadTokenFile   string                  // of the engine nomad
 	Authority        string                  // the directory of the authority that signs their certificates
 	OIDC             OIDC                    // who else may vouch for callers
 	ClientRoles      map[string]string       // of client certificates, by name
@@ -170,6 +171,7 @@ func NewScheduler() (*Scheduler, *Options) {
 		{name: "kubeconfig", value: textValue(&c.Kubernetes.Kubeconfig, "FILE"), help: "kubeconfig file of the engine kubernetes", def: "KUBECONFIG, ~/.kube/config, or the account of this pod"},
 		{name: "kube-context", value: textValue(&c.Kubernetes.Context, "NAME"), help: "context of the kubeconfig file", def: "the current one"},
 		{name: "kube-namespaces", value: listValue(&c.Kubernetes.Namespaces, "NAME,..."), help: "namespaces in which pools may have workers; the first is that of pools that name none", def: "that of the context or of this pod"},
+		{name: "nomad-token-file", value: textValue(&c.NomadTokenFile, "FILE"), help: "file with the ACL token of the engine nomad; without it NOMAD_TOKEN is used"},
 		{name: "authority", value: textValue(&c.Authority, "DIR"), help: "directory of the authority (rota cert init) that signs the certificates of workers of pools; its key must be there"},
 		{name: "oidc-issuer", value: textValue(&c.OIDC.Issuer, "URL"), help: "issuer whose JWTs are accepted"},
 		{name: "oidc-audience", value: textValue(&c.OIDC.Audience, "NAME"), help: "audience that JWTs must have"},

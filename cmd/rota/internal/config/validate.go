@@ -52,6 +52,7 @@ func (c *Scheduler) validate() (string, error) {
 		rule{"namespace", nameError(auth.CheckNamespace("namespace", c.Namespace))},
 		rule{"engines", engines(c.Engines)},
 		rule{"kubeconfig", secret(c.Kubernetes.Kubeconfig)},
+		rule{"nomad-token-file", secret(c.NomadTokenFile)},
 		rule{"authority", c.authority()},
 		rule{"oidc-audience", c.OIDC.audience()},
 		rule{"oidc-roles", roles(c.OIDC.Roles)},

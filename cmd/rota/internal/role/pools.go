@@ -54,7 +54,7 @@ func openPools(c *config.Scheduler, s *server.Config, log *slog.Logger) (remove 
 	s.Pools.Environ = func(name string) map[string]string { return c.Trace.Environ(engine.Here(name)) }
 	s.Pools.Engines = map[string]engine.Engine{}
 	for _, name := range c.Engines {
-		e, e1 := engine.Open(name, engine.Config{Self: self, Dir: dir, Output: output, Logger: log, Kubernetes: c.Kubernetes})
+		e, e1 := engine.Open(name, engine.Config{Self: self, Dir: dir, Output: output, Logger: log, Kubernetes: c.Kubernetes, NomadTokenFile: c.NomadTokenFile})
 		if e1 != nil {
 			err = errors.Join(err, e1)
 			continue
