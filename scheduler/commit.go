@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/rota-project/rota"
+	"github.com/rota-project/rota/internal/store/commit"
 	"github.com/rota-project/rota/internal/store/table"
 	"github.com/rota-project/rota/scheduler/internal/record"
 	"github.com/rota-project/rota/store"
@@ -94,14 +95,11 @@ func (l *leader) atOnce(ctx context.Context, ends, begins map[string]*edit) (don
 		both.set, both.session = append(both.set, d.set...), d.session
 	}
 	units, whole, err := l.stage(all)
-	if err != nil || !whole {
+	if err != nil || !whole || len(commit.Pack(units, fenced)) != 1 {
 		return false, err
 	}
-	packed := table.Pack(units, 1)
-	if len(packed) != 1 {
-		return false, nil
-	}
-	return l.write(ctx, packed[0])
+	r := l.pages.Together(ctx, units...)
+	return r.OK, r.Err
 }
 
 func editOf(m map[string]*edit, worker string) *edit {
@@ -119,26 +117,11 @@ func (l *leader) commit(ctx context.Context, edits map[string]*edit) (wrote, who
 	if err != nil {
 		return false, false, err
 	}
-	for _, packed := range table.Pack(units, 1) {
-		ok, err := l.write(ctx, packed)
-		if err != nil {
-			return wrote, false, err
+	for r := range l.pages.Write(ctx, units) {
+		if r.Err != nil {
+			return wrote, false, r.Err
 		}
-		if ok {
-			wrote = true
-			continue
-		}
-		whole = false
-		if len(packed) == 1 {
-			continue
-		}
-		// One of them holds the others up.
-		for n := range packed {
-			if ok, err = l.write(ctx, packed[n:n+1]); err != nil {
-				return wrote, false, err
-			}
-			wrote = wrote || ok
-		}
+		wrote, whole = wrote || r.OK, whole && r.OK
 	}
 	return wrote, whole, nil
 }
@@ -175,48 +158,52 @@ func (l *leader) stage(edits map[string]*edit) (units []table.Unit, whole bool, 
 	return units, whole, err
 }
 
-// write does units in one guarded transaction. ok is false if one of their own
-// conditions did not hold, or if the outcome was unknown and has been found out:
-// then the view has it.
-func (l *leader) write(ctx context.Context, units []table.Unit) (ok bool, err error) {
-	conds, ops := table.Join(units)
-	ok, rev, err := l.txn(ctx, conds, ops)
-	if err != nil || !ok {
-		return false, err
+// fenced is how many conditions and operations guard has for each transaction.
+const fenced = 1
+
+// writer is the way of this term's pages into the store: the view has at once what is
+// written. What is refused may be done all the same, if its outcome was unknown: then the
+// view has it, too. An error ends the term.
+func (l *leader) writer() commit.Writer {
+	return commit.Writer{
+		Txn: l.timed, Timeout: l.s.cfg.Lease, Guard: l.guard, Reserve: fenced, Settle: l.settle, Done: l.s.view.Applied,
 	}
-	l.s.view.Applied(units, rev)
-	return true, nil
 }
 
-// txn does one transaction of this term. It compares the leader's key and
-// writes it again, so that all transactions of all leaders have one order and a
-// late one does nothing. An error ends the term.
+// txn does one transaction of this term, of other keys than pages; see writer.
 func (l *leader) txn(ctx context.Context, conds []store.Cond, ops []store.Op) (ok bool, rev int64, err error) {
-	one, cancel := context.WithTimeout(ctx, l.s.cfg.Lease)
-	defer cancel()
-	conds = append(conds[:len(conds):len(conds)], store.Cond{Key: store.LeaderKey, By: store.ByMod, Revision: l.fence})
-	ops = append(ops[:len(ops):len(ops)], store.Op{Key: store.LeaderKey, Value: l.value, Lease: l.lease})
+	w := l.pages
+	w.Done = nil
+	r := w.Together(ctx, table.Unit{Conds: conds, Ops: ops})
+	return r.OK, r.Revision, r.Err
+}
+
+// guard has each transaction compare the leader's key and write it again, so that all
+// transactions of all leaders have one order and a late one does nothing.
+func (l *leader) guard(context.Context, int, int) ([]store.Cond, []store.Op, error) {
+	return []store.Cond{{Key: store.LeaderKey, By: store.ByMod, Revision: l.fence}},
+		[]store.Op{{Key: store.LeaderKey, Value: l.value, Lease: l.lease}}, nil
+}
+
+func (l *leader) timed(ctx context.Context, conds []store.Cond, ops []store.Op) (ok bool, rev int64, err error) {
 	began := time.Now()
-	ok, rev, err = l.s.store.Txn(one, conds, ops)
+	ok, rev, err = l.s.store.Txn(ctx, conds, ops)
 	l.s.measures.commits.Observe(time.Since(began).Seconds())
-	switch {
-	case err == nil && ok:
+	if err == nil && ok {
 		l.fence = rev
-		return true, rev, nil
-	case ctx.Err() != nil:
-		return false, 0, fmt.Errorf("write: %w", ctx.Err())
-	case err != nil:
-		l.s.log.Warn("outcome of a transaction unknown, looking", "error", err)
-	default:
-		l.s.stats.refusedTxns.Add(1)
 	}
-	return false, 0, l.settle(ctx)
+	return ok, rev, err
 }
 
 // settle finds out where the store stands after a transaction that was refused
 // or whose outcome is unknown: it writes the fence anew, after which an earlier
 // transaction can no longer land, or sees that it has landed.
-func (l *leader) settle(ctx context.Context) error {
+func (l *leader) settle(ctx context.Context, err error) error {
+	if err == nil {
+		l.s.stats.refusedTxns.Add(1)
+	} else if ctx.Err() == nil {
+		l.s.log.Warn("outcome of a transaction unknown, looking", "error", err)
+	}
 	st := l.s.cfg.Store
 	for ctx.Err() == nil {
 		one, cancel := context.WithTimeout(ctx, l.s.cfg.Lease)
@@ -226,11 +213,9 @@ func (l *leader) settle(ctx context.Context) error {
 			return errDeposed
 		}
 		if err == nil && kv.Mod == l.fence {
+			conds, ops, _ := l.guard(one, 0, 0)
 			var rev int64
-			ok, rev, err = st.Txn(one,
-				[]store.Cond{{Key: store.LeaderKey, By: store.ByMod, Revision: l.fence}},
-				[]store.Op{{Key: store.LeaderKey, Value: l.value, Lease: l.lease}})
-			if err == nil && ok {
+			if ok, rev, err = st.Txn(one, conds, ops); err == nil && ok {
 				cancel()
 				l.fence = rev
 				return nil

@@ -5,11 +5,10 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/rota-project/rota/internal/store/commit"
+	"github.com/rota-project/rota/internal/store/table"
 	"github.com/rota-project/rota/store"
 )
-
-// fenceAtOnce is how many keys are deleted in one transaction.
-const fenceAtOnce = 100
 
 // Fence makes a store that was restored from a backup one to go on from, before any
 // scheduler runs on it. It waits until no worker can trust a lease that was renewed
@@ -31,16 +30,14 @@ func Fence(ctx context.Context, st store.Store, lease time.Duration) error {
 		if err != nil {
 			return fmt.Errorf("fence: %w", err)
 		}
-		for len(kvs) > 0 {
-			n := min(len(kvs), fenceAtOnce)
-			var ops []store.Op
-			for _, kv := range kvs[:n] {
-				ops = append(ops, store.Op{Key: kv.Key, Delete: true})
+		units := make([]table.Unit, len(kvs))
+		for n, kv := range kvs {
+			units[n].Ops = []store.Op{{Key: kv.Key, Delete: true}}
+		}
+		for r := range (commit.Writer{Txn: st.Txn}).Write(ctx, units) {
+			if r.Err != nil {
+				return fmt.Errorf("fence: %w", r.Err)
 			}
-			if _, _, err := st.Txn(ctx, nil, ops); err != nil {
-				return fmt.Errorf("fence: %w", err)
-			}
-			kvs = kvs[n:]
 		}
 	}
 	return nil

@@ -10,6 +10,7 @@ import (
 
 	"github.com/rota-project/rota"
 	"github.com/rota-project/rota/internal/backoff"
+	"github.com/rota-project/rota/internal/store/commit"
 	"github.com/rota-project/rota/internal/store/table"
 	"github.com/rota-project/rota/internal/watchdog"
 	"github.com/rota-project/rota/ownership"
@@ -27,6 +28,7 @@ var errDeposed = errors.New("deposed")
 // leader is one term of office. Only the goroutine of run touches its fields.
 type leader struct {
 	s       *Scheduler
+	pages   commit.Writer
 	lease   store.LeaseID
 	epoch   int64
 	fence   int64 // the modification revision of the leader's key
@@ -112,6 +114,7 @@ func (s *Scheduler) lead(parent context.Context, lease store.LeaseID, epoch int6
 		ramps:   newRamps(s.cfg.SlowStart, time.Now()), suspects: newSuspects(s.cfg.SuspectAfter, time.Now()),
 		idle: idle{m: s.measures, since: map[rota.Instance]idleSince{}}, passes: newPasses(s.cfg.TracerProvider),
 	}
+	l.pages = l.writer()
 	defer l.passes.end()
 	if l.ledger.Limits.InAll < 0 {
 		l.ledger.Limits.InAll = 0

@@ -156,12 +156,12 @@ func (l *leader) forgetLost(ctx context.Context) (whole bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	for n, u := range units {
-		ok, err := l.write(ctx, units[n:n+1])
-		if err != nil {
-			return false, err
+	for _, u := range units {
+		r := l.pages.Together(ctx, u)
+		if r.Err != nil {
+			return false, r.Err
 		}
-		if ok {
+		if r.OK {
 			l.s.log.Warn("removed grants that nobody could read", "key", u.Ops[0].Key)
 		}
 	}

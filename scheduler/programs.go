@@ -42,9 +42,9 @@ func (l *leader) removeOrphans(ctx context.Context) (whole bool, err error) {
 		}
 		return true, err
 	}
-	for _, packed := range table.Pack(units, 1) {
-		if ok, err := l.write(ctx, packed); err != nil || !ok {
-			return false, err
+	for r := range l.pages.Write(ctx, units) {
+		if !r.OK {
+			return false, r.Err
 		}
 	}
 	return true, nil // once more, in case there was more than fits
@@ -100,11 +100,11 @@ func (l *leader) endStopped(ctx context.Context) (whole bool, err error) {
 			Conds: []store.Cond{{Key: kv.Key, By: store.ByMod, Revision: kv.Mod}, {Key: store.ProgramKey(name), By: store.ByCreate}},
 			Ops:   []store.Op{{Key: kv.Key, Delete: true}},
 		})
-		ok, err := l.write(ctx, units)
-		if err != nil {
-			return false, err
+		r := l.pages.Together(ctx, units...)
+		if r.Err != nil {
+			return false, r.Err
 		}
-		whole = whole && ok
+		whole = whole && r.OK
 	}
 	l.histories = !whole
 	return whole, nil

@@ -9,6 +9,7 @@ import (
 	"github.com/rota-project/rota"
 	rotav1 "github.com/rota-project/rota/api/rota/v1"
 	"github.com/rota-project/rota/auth"
+	"github.com/rota-project/rota/internal/store/commit"
 	"github.com/rota-project/rota/internal/store/table"
 	"github.com/rota-project/rota/scheduler"
 	"github.com/rota-project/rota/scheduler/internal/record"
@@ -100,8 +101,16 @@ func TestOrphansOfLaterVersions(t *testing.T) {
 				set = append(set, record.NewTask(rota.Task{ID: fmt.Sprintf("t%03d", n), Payload: make([]byte, 300)}, record.ProgramSource("a", "r1")))
 			}
 			tasks := record.NewTasks()
-			if _, err := tasks.Commit(set, nil, 0, func(c []store.Cond, o []store.Op) (bool, int64, error) { return st.Txn(t.Context(), c, o) }); err != nil {
-				t.Fatal(err)
+			w := commit.Writer{Txn: st.Txn, Done: func(units []table.Unit, rev int64) { tasks.Apply(table.Events(units, rev)) }}
+			for units, err := tasks.Stage(set, nil); len(units) > 0 || err != nil; units, err = tasks.Stage(set, nil) {
+				for r := range w.Write(t.Context(), units) {
+					if !r.OK {
+						t.Fatal(r.Err)
+					}
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
 			}
 			lease, _, err := st.Grant(t.Context(), time.Hour)
 			if err != nil {
@@ -216,9 +225,8 @@ func TestStoppedProgramsEnd(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				_, ops := table.Join(units)
-				if _, _, err := st.Txn(t.Context(), nil, ops); err != nil {
-					t.Fatal(err)
+				if r := (commit.Writer{Txn: st.Txn}).Together(t.Context(), units...); !r.OK {
+					t.Fatal(r.Err)
 				}
 				api := newScheduler(t, "s1", st, scheduler.Config{}).Service("")
 				t.Cleanup(api.Close)

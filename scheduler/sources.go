@@ -177,12 +177,11 @@ func (l *leader) declare(ctx context.Context, name string, tasks []rota.Task) er
 		if err != nil || len(units) == 0 {
 			return err
 		}
-		for _, packed := range table.Pack(units, 1) {
-			ok, err := l.write(ctx, packed)
-			if err != nil {
-				return err
+		for r := range l.pages.Write(ctx, units) {
+			if r.Err != nil {
+				return r.Err
 			}
-			if !ok {
+			if !r.OK {
 				// Somebody declares beside us: look again when the view has it.
 				sleep(ctx, 5*time.Millisecond)
 				break

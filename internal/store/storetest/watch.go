@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"testing"
 
+	"github.com/rota-project/rota/internal/store/commit"
 	"github.com/rota-project/rota/internal/store/table"
 	"github.com/rota-project/rota/store"
 )
@@ -202,33 +203,48 @@ func tables(t *testing.T, s store.Store) {
 	writer, follower := table.New("t/", 1024, codec), table.New("t/", 1024, codec)
 	start := txn(t, s, put("begin", "x"))
 	ch := s.Watch(t.Context(), "t/", start+1)
-	commit := func(set []record, del []string) {
+	w := commit.Writer{
+		Txn: s.Txn, Reserve: 1,
+		Guard: func(context.Context, int, int) ([]store.Cond, []store.Op, error) {
+			return []store.Cond{{Key: "fence"}}, []store.Op{put("beside", "x")}, nil
+		},
+		Done: func(units []table.Unit, revision int64) { writer.Apply(table.Events(units, revision)) },
+	}
+	write := func(set []record, del []string) {
 		t.Helper()
-		_, err := writer.Commit(set, del, 1, func(c []store.Cond, o []store.Op) (bool, int64, error) {
-			return s.Txn(t.Context(), append(c, store.Cond{Key: "fence"}), append(o, put("beside", "x")))
-		})
-		if err != nil {
-			t.Fatal(err)
+		for {
+			units, err := writer.Stage(set, del)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(units) == 0 {
+				return
+			}
+			for r := range w.Write(t.Context(), units) {
+				if !r.OK {
+					t.Fatal(r.Err)
+				}
+			}
 		}
 	}
 	var set []record
 	for i := range n {
 		set = append(set, record{fmt.Sprintf("key-%05d", i), "a value of some length"})
 	}
-	commit(set, nil)
+	write(set, nil)
 	var del []string
 	for i := 0; i < n; i += 3 {
 		del = append(del, set[i].key)
 		set[i+1].value = "another"
 	}
-	commit(set, nil)
-	commit(nil, del)
+	write(set, nil)
+	write(nil, del)
 	for i := 1; i < n; i += 600 { // patches
 		set[i].value = "changed"
-		commit(set[i:i+1], nil)
+		write(set[i:i+1], nil)
 	}
 	set[n-1].value = "the last"
-	commit(set[n-1:], nil)
+	write(set[n-1:], nil)
 	seen := map[string]string{}
 	for len(seen) != n-len(del) || seen[set[n-1].key] != set[n-1].value {
 		b, closed := next(t, ch)
@@ -246,9 +262,12 @@ func tables(t *testing.T, s store.Store) {
 		}
 	}
 	listed := table.New("t/", 1024, codec)
-	if _, err := listed.Load(t.Context(), s); err != nil {
+	kvs, revision, err := s.Range(t.Context(), "t/")
+	if err != nil {
 		t.Fatal(err)
 	}
+	listed.Reset(kvs)
+	listed.Advance(revision)
 	for _, tab := range []*table.Table[record]{writer, follower, listed} {
 		if tab.Len() != len(seen) {
 			t.Errorf("%d records, want %d", tab.Len(), len(seen))

@@ -1,12 +1,10 @@
 package table
 
 import (
-	"context"
 	"fmt"
 	"runtime"
 	"testing"
 
-	"github.com/rota-project/rota/store"
 	"github.com/rota-project/rota/store/memory"
 )
 
@@ -21,11 +19,7 @@ func million(b *testing.B) (*Table[rec], *memory.Store) {
 		set[i] = rec{fmt.Sprintf("task-%07d", i), 1, 20}
 	}
 	t := New("t/", 8<<10, codec)
-	if _, err := t.Commit(set, nil, 1, func(c []store.Cond, o []store.Op) (bool, int64, error) {
-		return s.Txn(context.Background(), c, o)
-	}); err != nil {
-		b.Fatal(err)
-	}
+	commitAll(b, s, t, set)
 	if t.Len() != n {
 		b.Fatalf("%d records", t.Len())
 	}
@@ -45,8 +39,8 @@ func BenchmarkLoad(b *testing.B) {
 		runtime.ReadMemStats(&before)
 		b.StartTimer()
 		fresh := New("t/", 8<<10, codec)
-		if changes, err := fresh.Load(b.Context(), s); err != nil || len(changes) != n {
-			b.Fatal(len(changes), err)
+		if changes := list(b, s, fresh); len(changes) != n {
+			b.Fatal(len(changes))
 		}
 		b.StopTimer()
 		runtime.GC()
@@ -65,11 +59,8 @@ func BenchmarkChange(b *testing.B) {
 	for b.Loop() {
 		i++
 		r := rec{fmt.Sprintf("task-%07d", i*7919%1_000_000), uint16(2 + i/1_000_000), 20}
-		changes, err := t.Commit([]rec{r}, nil, 1, func(c []store.Cond, o []store.Op) (bool, int64, error) {
-			return s.Txn(b.Context(), c, o)
-		})
-		if err != nil || len(changes) != 1 {
-			b.Fatal(len(changes), err)
+		if changes := commitAll(b, s, t, []rec{r}); len(changes) != 1 {
+			b.Fatal(len(changes))
 		}
 	}
 }

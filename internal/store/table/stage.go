@@ -57,7 +57,7 @@ type draft[R any] struct {
 // bulk load), Stage divides the range and writes what it can: such a unit is
 // Partial. So the way to write is to stage, commit and Apply until Stage returns
 // no unit. Each round of a load multiplies the pages; two or three do for
-// millions of records. Commit is that loop.
+// millions of records.
 //
 // Of a page that cannot be read, what it held before is written with the change.
 //

@@ -130,10 +130,47 @@ func shape(tb testing.TB, t *Table[rec]) {
 func load(tb testing.TB, s store.Store, pageBytes int) *Table[rec] {
 	tb.Helper()
 	t := New("t/", pageBytes, codec)
-	if _, err := t.Load(tb.Context(), s); err != nil {
+	list(tb, s, t)
+	return t
+}
+
+// list brings t up to date.
+func list(tb testing.TB, s store.Store, t *Table[rec]) []Change[rec] {
+	tb.Helper()
+	kvs, revision, err := s.Range(tb.Context(), t.Prefix())
+	if err != nil {
 		tb.Fatal(err)
 	}
-	return t
+	changes := t.Reset(kvs)
+	t.Advance(revision)
+	return changes
+}
+
+// commitAll writes set and del, and returns what changed.
+func commitAll(tb testing.TB, s store.Store, t *Table[rec], set []rec, del ...string) []Change[rec] {
+	tb.Helper()
+	return commitBy(tb, t, set, del, func(c []store.Cond, o []store.Op) (bool, int64, error) { return s.Txn(tb.Context(), c, o) })
+}
+
+// commitBy writes set and del through txn, unit by unit.
+func commitBy(tb testing.TB, t *Table[rec], set []rec, del []string, txn func([]store.Cond, []store.Op) (bool, int64, error)) (changes []Change[rec]) {
+	tb.Helper()
+	for {
+		units, err := t.Stage(set, del)
+		if err != nil {
+			tb.Fatal(err)
+		}
+		if len(units) == 0 {
+			return changes
+		}
+		for _, u := range units {
+			ok, revision, err := txn(u.Conds, u.Ops)
+			if err != nil || !ok {
+				tb.Fatal(ok, err)
+			}
+			changes = append(changes, t.Apply(Events([]Unit{u}, revision))...)
+		}
+	}
 }
 
 var genKey = rapid.OneOf(
@@ -173,11 +210,7 @@ func TestOneWriter(t *testing.T) {
 			for _, r := range set {
 				model[r.key] = r
 			}
-			changes, err := tab.Commit(set, del, 2, func(c []store.Cond, o []store.Op) (bool, int64, error) { return s.Txn(t.Context(), c, o) })
-			if err != nil {
-				rt.Fatal(err)
-			}
-			for _, c := range changes {
+			for _, c := range commitAll(t, s, tab, set, del...) {
 				if have, ok := old[c.Key]; ok != (c.Old != nil) || ok && have != *c.Old {
 					rt.Fatalf("change of %q from %v, it was %v", c.Key, c.Old, have)
 				}
@@ -405,10 +438,7 @@ func TestBulkLoad(t *testing.T) {
 				}
 				return s.Txn(t.Context(), conds, ops)
 			}
-			changes, err := tab.Commit(set, nil, 4, txn)
-			if err != nil {
-				t.Fatal(err)
-			}
+			changes := commitBy(t, tab, set, nil, txn)
 			if len(changes) != c.n || len(contents(t, tab)) != c.n {
 				t.Fatalf("%d changes, %d records, want %d", len(changes), tab.Len(), c.n)
 			}
@@ -425,9 +455,7 @@ func TestBulkLoad(t *testing.T) {
 			for i := range set {
 				keys[i] = set[i].key
 			}
-			if _, err := tab.Commit(nil, keys, 4, txn); err != nil {
-				t.Fatal(err)
-			}
+			commitBy(t, tab, nil, keys, txn)
 			if kvs, _, _ := s.Range(t.Context(), "t/"); len(kvs) != 0 || tab.Len() != 0 {
 				t.Errorf("%d pages and %d records are left", len(kvs), tab.Len())
 			}

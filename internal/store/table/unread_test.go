@@ -13,16 +13,6 @@ import (
 	"github.com/rota-project/rota/store/memory"
 )
 
-// commitAll writes set and del.
-func commitAll(tb testing.TB, s store.Store, t *Table[rec], set []rec, del ...string) {
-	tb.Helper()
-	if _, err := t.Commit(set, del, 0, func(c []store.Cond, o []store.Op) (bool, int64, error) {
-		return s.Txn(tb.Context(), c, o)
-	}); err != nil {
-		tb.Fatal(err)
-	}
-}
-
 // filled is a store with a table of five pages, of which two have patches, and the
 // keys of them.
 func filled(tb testing.TB) (s *memory.Store, t *Table[rec], keys []string) {
@@ -253,9 +243,7 @@ func TestBadHand(t *testing.T) {
 				rt.Fatalf("the table has %v, want %v", got, model)
 			}
 			fresh := New("t/", 64, codec)
-			if _, err := fresh.Load(t.Context(), s); err != nil {
-				rt.Fatal(err)
-			}
+			list(t, s, fresh)
 			if got := contents(t, fresh); !maps.Equal(got, model) || fresh.Unread() != nil {
 				rt.Fatalf("who comes later has %v, want %v; unread %v", got, model, fresh.Unread())
 			}
@@ -263,9 +251,7 @@ func TestBadHand(t *testing.T) {
 			for _, r := range set {
 				model[r.key] = r
 			}
-			if _, err := tab.Commit(set, nil, 0, func(c []store.Cond, o []store.Op) (bool, int64, error) { return s.Txn(t.Context(), c, o) }); err != nil {
-				rt.Fatal(err)
-			}
+			commitAll(t, s, tab, set)
 		}
 	})
 	if mended < 50 {

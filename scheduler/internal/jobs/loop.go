@@ -13,8 +13,8 @@ import (
 )
 
 const (
-	// batchOps is how many operations one transaction has at most: below the
-	// store's limit, as one job may need two.
+	// batchOps is about how many operations a batch has at most: what one transaction
+	// takes.
 	batchOps = store.MaxTxnOps - 8
 	// batchBytes is the same for its size.
 	batchBytes = store.MaxTxnBytes - store.MaxTxnBytes/8

@@ -9,117 +9,100 @@ import (
 
 	"github.com/rota-project/rota/internal/api/convert"
 	"github.com/rota-project/rota/internal/job"
+	"github.com/rota-project/rota/internal/store/commit"
+	"github.com/rota-project/rota/internal/store/table"
 	"github.com/rota-project/rota/store"
 )
 
-// txn is the transaction of some of the batch's changes.
-func (b *batch) txn(ids []string) (conds []store.Cond, ops []store.Op, err error) {
-	seen := map[store.Cond]bool{}
-	cond := func(cond store.Cond) {
-		if !seen[cond] {
-			seen[cond] = true
-			conds = append(conds, cond)
+// unit is the write of what becomes of one job.
+func (b *batch) unit(id string) (u table.Unit, err error) {
+	ch := b.changed[id]
+	var specMod, stateMod int64
+	if ch.old != nil {
+		specMod, stateMod = ch.old.specMod, ch.old.stateMod
+	}
+	u.Conds = append(make([]store.Cond, 0, len(ch.conds)+2), ch.conds...)
+	specCond := store.Cond{Key: store.JobKey(id), By: store.ByMod, Revision: specMod}
+	stateCond := store.Cond{Key: store.JobStateKey(id), By: store.ByMod, Revision: stateMod}
+	if ch.next == nil {
+		u.Conds = append(u.Conds, stateCond)
+		u.Ops = []store.Op{{Key: store.JobKey(id), Delete: true}, {Key: store.JobStateKey(id), Delete: true}}
+		return u, nil
+	}
+	// A job that was deleted meanwhile must not come back as a state.
+	u.Conds = append(u.Conds, specCond)
+	if ch.old == nil {
+		u.Ops = append(u.Ops, store.Op{Key: store.JobKey(id), Value: ch.spec})
+		if ch.next.job.State == job.Queued && ch.next.job.Count == 0 {
+			return u, nil // declared, and no more
 		}
 	}
-	for _, id := range ids {
-		ch := b.changed[id]
-		for _, extra := range ch.conds {
-			cond(extra)
-		}
-		var specMod, stateMod int64
-		if ch.old != nil {
-			specMod, stateMod = ch.old.specMod, ch.old.stateMod
-		}
-		specCond := store.Cond{Key: store.JobKey(id), By: store.ByMod, Revision: specMod}
-		stateCond := store.Cond{Key: store.JobStateKey(id), By: store.ByMod, Revision: stateMod}
-		if ch.next == nil {
-			cond(stateCond)
-			ops = append(ops, store.Op{Key: store.JobKey(id), Delete: true}, store.Op{Key: store.JobStateKey(id), Delete: true})
-			continue
-		}
-		if ch.old == nil {
-			cond(store.Cond{Key: store.JobFenceKey(b.c.cfg.Scheduler), By: store.ByMod, Revision: b.c.fence})
-			cond(specCond)
-			ops = append(ops, store.Op{Key: store.JobKey(id), Value: ch.spec})
-			if ch.next.job.State == job.Queued && ch.next.job.Count == 0 {
-				continue // declared, and no more
-			}
-		} else {
-			// A job that was deleted meanwhile must not come back as a state.
-			cond(specCond)
-		}
-		if ch.state, err = encodeState(ch.next.job); err != nil {
-			return nil, nil, err
-		}
-		cond(stateCond)
-		ops = append(ops, store.Op{Key: store.JobStateKey(id), Value: ch.state})
+	if ch.state, err = encodeState(ch.next.job); err != nil {
+		return u, err
 	}
-	return conds, ops, nil
+	u.Conds = append(u.Conds, stateCond)
+	u.Ops = append(u.Ops, store.Op{Key: store.JobStateKey(id), Value: ch.state})
+	return u, nil
 }
 
 // commit writes the batch. It reports whether the loop should look again at once.
+// What another was faster with is looked at anew, one by one.
 func (b *batch) commit(ctx context.Context) (again bool) {
-	ids := b.order
-	for len(ids) > 0 {
-		n, size, conds := 0, 0, 0
-		for n < len(ids) && 2*n < batchOps && conds < batchOps && (n == 0 || size+b.size(ids[n]) < batchBytes) {
-			size += b.size(ids[n])
-			conds += 2 + len(b.changed[ids[n]].conds)
-			n++
+	ids, units := make([]string, 0, len(b.order)), make([]table.Unit, 0, len(b.order))
+	for _, id := range b.order {
+		u, err := b.unit(id)
+		if err != nil {
+			b.answer([]string{id}, err)
+			continue
 		}
+		ids, units = append(ids, id), append(units, u)
+	}
+	w := commit.Writer{
+		Txn: b.c.cfg.Store.Txn, Timeout: storeTimeout, Reserve: 1,
+		Guard: func(ctx context.Context, from, to int) ([]store.Cond, []store.Op, error) {
+			return b.guard(ctx, ids[from:to])
+		},
+	}
+	for r := range w.Write(ctx, units) {
+		mine := ids[r.From:r.To]
+		switch {
+		case r.OK:
+			b.applied(mine, r.Revision)
+			continue
+		case r.Several():
+			continue
+		case r.Err != nil && ctx.Err() == nil:
+			b.c.cfg.Logger.Warn("outcome of a transaction of jobs unknown, looking", "error", r.Err)
+		}
+		if b.declares(mine) {
+			b.c.fence = 0 // what was written may land when the job has been deleted, or another has the name
+		}
+		b.lookAgain(ctx, mine, r.Err)
+		again = true
 		if b.away != nil { // each of them would wait as long
-			b.giveUp(ids)
-			return true
+			b.giveUp(ids[r.To:])
+			break
 		}
-		again = b.write(ctx, ids[:n]) || again
-		ids = ids[n:]
 	}
 	return again
 }
 
-func (b *batch) size(id string) int { return len(b.changed[id].spec) + 4096 }
+// declares reports whether the batch makes one of these jobs.
+func (b *batch) declares(ids []string) bool {
+	return slices.ContainsFunc(ids, func(id string) bool { return b.changed[id].old == nil })
+}
 
-// write does one transaction. What another was faster with is looked at anew,
-// one by one.
-func (b *batch) write(ctx context.Context, ids []string) (again bool) {
-	declares := slices.ContainsFunc(ids, func(id string) bool { return b.changed[id].old == nil })
-	if declares && b.c.fence == 0 {
+// guard has each transaction that declares jobs compare the fence.
+func (b *batch) guard(ctx context.Context, ids []string) ([]store.Cond, []store.Op, error) {
+	if !b.declares(ids) {
+		return nil, nil, nil
+	}
+	if b.c.fence == 0 {
 		if err := b.c.putFence(ctx); err != nil {
-			b.lookAgain(ctx, ids, err)
-			return true
+			return nil, nil, err
 		}
 	}
-	conds, ops, err := b.txn(ids)
-	if err != nil {
-		b.answer(ids, err)
-		return false
-	}
-	one, cancel := context.WithTimeout(ctx, storeTimeout)
-	ok, rev, err := b.c.cfg.Store.Txn(one, conds, ops)
-	cancel()
-	if err == nil && ok {
-		b.applied(ids, rev)
-		return false
-	}
-	if err != nil && ctx.Err() == nil {
-		b.c.cfg.Logger.Warn("outcome of a transaction of jobs unknown, looking", "error", err)
-	}
-	if err == nil && len(ids) > 1 {
-		// One of them holds the others up.
-		for n := range ids {
-			if b.away != nil {
-				b.giveUp(ids[n:])
-				return true
-			}
-			again = b.write(ctx, ids[n:n+1]) || again
-		}
-		return again
-	}
-	if declares {
-		b.c.fence = 0 // what was written may land when the job has been deleted, or another has the name
-	}
-	b.lookAgain(ctx, ids, err)
-	return true
+	return []store.Cond{{Key: store.JobFenceKey(b.c.cfg.Scheduler), By: store.ByMod, Revision: b.c.fence}}, nil, nil
 }
 
 // putFence writes the fence: no earlier transaction that declares a job can land any more.

@@ -11,6 +11,7 @@ import (
 	rotav1 "github.com/rota-project/rota/api/rota/v1"
 	"github.com/rota-project/rota/auth"
 	"github.com/rota-project/rota/internal/api/convert"
+	"github.com/rota-project/rota/internal/store/commit"
 	"github.com/rota-project/rota/internal/store/table"
 	"github.com/rota-project/rota/placement"
 	"github.com/rota-project/rota/scheduler/internal/events"
@@ -203,26 +204,17 @@ func (s *Service) tryDelete(ctx context.Context, ids []string, begun bool, may f
 // write does units; done is false if others wrote the same pages, or if there
 // is more to stage.
 func (s *Service) write(ctx context.Context, units []table.Unit) (done bool, err error) {
-	done = true
-	for n, packed := range table.Pack(units, 0) {
-		conds, ops := table.Join(packed)
-		ok, rev, err := s.cfg.Store.Txn(ctx, conds, ops)
-		if errors.Is(err, store.ErrNoSpace) && n > 0 {
+	w := commit.Writer{Txn: s.cfg.Store.Txn, Done: s.cfg.View.Applied}
+	for r := range w.Write(ctx, units) {
+		if errors.Is(r.Err, store.ErrNoSpace) && r.From > 0 {
 			return false, status.Error(codes.ResourceExhausted,
 				"the store is full; a part was done and the rest was not, ask again when there is room (docs/etcd.md)")
 		}
-		if err != nil {
-			return false, err
-		}
-		if !ok {
-			return false, nil
-		}
-		s.cfg.View.Applied(packed, rev)
-		for _, u := range packed {
-			done = done && !u.Partial
+		if !r.OK {
+			return false, r.Err
 		}
 	}
-	return done, nil
+	return !slices.ContainsFunc(units, func(u table.Unit) bool { return u.Partial }), nil
 }
 
 // NotifySchedule asks the leader for a pass.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/rota-project/rota"
 	rotav1 "github.com/rota-project/rota/api/rota/v1"
+	"github.com/rota-project/rota/internal/store/commit"
 	"github.com/rota-project/rota/internal/store/table"
 	"github.com/rota-project/rota/ownership"
 	"github.com/rota-project/rota/scheduler/internal/record"
@@ -240,51 +241,18 @@ func (w *ackWriter) write(ctx context.Context, work map[string]*pendingAcks) map
 			}
 		}
 	}
-	at := 0
-	for _, packed := range table.Pack(units, 0) {
-		mine := owners[at : at+len(packed)]
-		at += len(packed)
-		ok, err := w.txn(ctx, packed)
-		if ok {
+	pages := commit.Writer{Txn: w.store.Txn, Timeout: storeTimeout, Done: w.view.Applied}
+	for r := range pages.Write(ctx, units) {
+		if r.OK || r.Several() { // or a session has ended, or a page is not as the view has it
 			continue
 		}
-		if err != nil {
-			for _, worker := range mine {
-				failed[worker] = work[worker]
-				work[worker].unsure = true
-			}
-			continue
-		}
-		// One of them holds the others up: a session that has ended, or a page
-		// that is not as the view has it.
-		for n := range packed {
-			if len(packed) > 1 {
-				if ok, err = w.txn(ctx, packed[n:n+1]); ok {
-					continue
-				}
-			}
-			failed[mine[n]] = work[mine[n]]
-			work[mine[n]].unsure = work[mine[n]].unsure || err != nil
+		w.log.Debug("acknowledgements not written", "error", r.Err)
+		for _, worker := range owners[r.From:r.To] {
+			failed[worker] = work[worker]
+			work[worker].unsure = work[worker].unsure || r.Err != nil
 		}
 	}
 	return failed
-}
-
-func (w *ackWriter) txn(ctx context.Context, units []table.Unit) (ok bool, err error) {
-	ctx, cancel := timeout(ctx)
-	defer cancel()
-	conds, ops := table.Join(units)
-	ok, rev, err := w.store.Txn(ctx, conds, ops)
-	switch {
-	case err != nil:
-		w.log.Debug("acknowledgements not confirmed", "error", err)
-		return false, err
-	case !ok:
-		w.log.Debug("acknowledgements refused", "conditions", conds)
-		return false, nil
-	}
-	w.view.Applied(units, rev)
-	return true, nil
 }
 
 // stage plans the writes of one worker. What speaks of grants that the worker

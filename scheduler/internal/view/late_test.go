@@ -6,6 +6,7 @@ import (
 	"testing"
 	"testing/synctest"
 
+	"github.com/rota-project/rota/internal/store/commit"
 	"github.com/rota-project/rota/internal/store/table"
 	"github.com/rota-project/rota/ownership"
 	"github.com/rota-project/rota/scheduler/internal/record"
@@ -75,16 +76,14 @@ func TestLateWatch(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			conds, ops := table.Join(units)
-			ok, rev, err := st.Txn(ctx, conds, ops)
-			if err != nil || !ok {
-				t.Fatal(ok, err)
+			r := (commit.Writer{Txn: st.Txn, Done: v.Applied}).Together(ctx, units...)
+			if !r.OK {
+				t.Fatal(r.Err)
 			}
-			events := table.Events(units, rev)
+			events := table.Events(units, r.Revision)
 			grants.Apply(events)
 			acks.Apply(events)
-			v.Applied(units, rev)
-			last = rev
+			last = r.Revision
 		}
 		revoked := grantOf("b", 1)
 		revoked.Revoked = true

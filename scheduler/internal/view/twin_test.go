@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/rota-project/rota"
+	"github.com/rota-project/rota/internal/store/commit"
 	"github.com/rota-project/rota/internal/store/faulty"
 	"github.com/rota-project/rota/internal/store/table"
 	"github.com/rota-project/rota/ownership"
@@ -26,26 +27,25 @@ import (
 	"pgregory.net/rapid"
 )
 
-// commit stages and writes through v, as schedulers do, and tells v at once if
+// write stages and writes through v, as schedulers do, and tells v at once if
 // told is set. It reports whether the conditions held.
-func commit(t *rapid.T, v *view.View, st store.Store, told bool, stage func() ([]table.Unit, error)) bool {
+func write(t *rapid.T, v *view.View, st store.Store, told bool, stage func() ([]table.Unit, error)) bool {
 	var units []table.Unit
 	var err error
 	v.Read(func() { units, err = stage() })
 	if err != nil {
 		t.Fatal(err)
 	}
+	w := commit.Writer{Txn: st.Txn}
+	if told {
+		w.Done = v.Applied
+	}
 	done := true
-	for _, packed := range table.Pack(units, 0) {
-		conds, ops := table.Join(packed)
-		ok, rev, err := st.Txn(context.Background(), conds, ops)
-		if err != nil {
-			t.Fatal(err)
+	for r := range w.Write(context.Background(), units) {
+		if r.Err != nil {
+			t.Fatal(r.Err)
 		}
-		done = done && ok
-		if ok && told {
-			v.Applied(packed, rev)
-		}
+		done = done && r.OK
 	}
 	return done
 }
@@ -216,7 +216,7 @@ func TestTwin(t *testing.T) {
 				if rapid.Bool().Draw(t, "other") {
 					by = other
 				}
-				commit(t, by, under, rapid.Bool().Draw(t, "told"), func() ([]table.Unit, error) { return stage(by) })
+				write(t, by, under, rapid.Bool().Draw(t, "told"), func() ([]table.Unit, error) { return stage(by) })
 			}
 			some := func() (ids []string) {
 				for n := range rapid.IntRange(0, 400).Draw(t, "records") {

@@ -13,8 +13,8 @@ import (
 	"time"
 
 	"github.com/rota-project/rota"
+	"github.com/rota-project/rota/internal/store/commit"
 	"github.com/rota-project/rota/internal/store/faulty"
-	"github.com/rota-project/rota/internal/store/table"
 	"github.com/rota-project/rota/scheduler/internal/record"
 	"github.com/rota-project/rota/scheduler/internal/storepb"
 	"github.com/rota-project/rota/scheduler/internal/view"
@@ -62,12 +62,9 @@ func TestReadWhileWriting(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			conds, ops := table.Join(units)
-			ok, rev, err := mem.Txn(ctx, conds, ops)
-			if err != nil || !ok {
-				t.Fatal(ok, err)
+			if r := (commit.Writer{Txn: mem.Txn, Done: v.Applied}).Together(ctx, units...); !r.OK {
+				t.Fatal(r.Err)
 			}
-			v.Applied(units, rev)
 		}
 		write(record.NewGrants("w"), []record.Grant{grantOf("old", 1)}, nil)
 		synctest.Wait()
