@@ -7,11 +7,13 @@ import (
 	"time"
 
 	"github.com/rota-project/rota"
+	"github.com/rota-project/rota/internal/mailbox"
 	"github.com/rota-project/rota/internal/store/table"
 	"github.com/rota-project/rota/ownership"
 	"github.com/rota-project/rota/placement"
 	"github.com/rota-project/rota/scheduler/internal/record"
 	"github.com/rota-project/rota/scheduler/internal/storepb"
+	"github.com/rota-project/rota/scheduler/internal/view"
 	"github.com/rota-project/rota/store"
 	"github.com/rota-project/rota/store/memory"
 )
@@ -46,7 +48,7 @@ func newPassing(b *testing.B, tasks, workers int, limits EventLimits) *passing {
 	}
 	p := &passing{st: st, leader: &leader{
 		s: s, planner: planner, moving: map[rota.Instance]string{}, workers: map[string]bool{}, graceUntil: map[string]time.Time{},
-		held: map[string]*heldList{}, suspects: newSuspects(0, time.Now()), inbox: deltas{signal: make(chan struct{}, 1)},
+		held: map[string]*heldList{}, suspects: newSuspects(0, time.Now()), inbox: mailbox.New[*view.Delta](),
 	}}
 	for n := range workers {
 		name := fmt.Sprintf("w%04d", n)

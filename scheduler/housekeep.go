@@ -205,14 +205,14 @@ func (l *leader) gather(ctx context.Context) error {
 		}
 	}
 	l.s.log.Info("waiting for workers", "want", want, "at_most", l.s.cfg.BarrierWait)
-	sub := v.Subscribe(nil, l.inbox.put)
+	sub := v.Subscribe(nil, l.hear)
 	defer sub.Close()
 	timer := time.NewTimer(l.s.cfg.BarrierWait)
 	defer timer.Stop()
 	for count() < want {
 		select {
-		case <-l.inbox.signal:
-			l.inbox.take()
+		case <-l.inbox.Signal():
+			l.inbox.Take()
 		case list := <-l.lists:
 			if err := l.reconcile(ctx, list); err != nil {
 				return err

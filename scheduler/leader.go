@@ -10,6 +10,7 @@ import (
 
 	"github.com/rota-project/rota"
 	"github.com/rota-project/rota/internal/backoff"
+	"github.com/rota-project/rota/internal/mailbox"
 	"github.com/rota-project/rota/internal/store/commit"
 	"github.com/rota-project/rota/internal/store/table"
 	"github.com/rota-project/rota/internal/watchdog"
@@ -35,7 +36,7 @@ type leader struct {
 	value   []byte
 	ledger  ownership.Ledger
 	planner *placement.Planner
-	inbox   deltas
+	inbox   *mailbox.Box[*view.Delta]
 	lists   chan sourceList
 	room    chan struct{}   // others than tasks took or left some of a worker's capacity
 	kicks   []chan struct{} // to ask sources
@@ -67,32 +68,11 @@ type leader struct {
 	passes  passes
 }
 
-// deltas collects what the view says until the leader looks.
-type deltas struct {
-	mu     sync.Mutex
-	list   []*view.Delta
-	signal chan struct{}
-}
-
-func (q *deltas) put(d *view.Delta) {
-	if !d.Current() {
-		return // what happened is nothing to go by
+// hear keeps what the view says until the leader looks.
+func (l *leader) hear(d *view.Delta) {
+	if d.Current() { // what happened is nothing to go by
+		l.inbox.Put(d)
 	}
-	q.mu.Lock()
-	q.list = append(q.list, d)
-	q.mu.Unlock()
-	select {
-	case q.signal <- struct{}{}:
-	default:
-	}
-}
-
-func (q *deltas) take() []*view.Delta {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	l := q.list
-	q.list = nil
-	return l
 }
 
 // lead serves one term.
@@ -108,7 +88,7 @@ func (s *Scheduler) lead(parent context.Context, lease store.LeaseID, epoch int6
 	ctx, cancel := context.WithCancel(parent)
 	l := &leader{
 		s: s, lease: lease, epoch: epoch, fence: epoch, value: value, planner: planner,
-		ledger: ownership.Ledger{Limits: s.cfg.Moves}, inbox: deltas{signal: make(chan struct{}, 1)},
+		ledger: ownership.Ledger{Limits: s.cfg.Moves}, inbox: mailbox.New[*view.Delta](),
 		lists: make(chan sourceList), room: make(chan struct{}, 1), held: map[string]*heldList{}, moving: map[rota.Instance]string{}, workers: map[string]bool{}, graceUntil: map[string]time.Time{},
 		retries: backoff.Backoff{First: 10 * time.Millisecond, Most: time.Second},
 		ramps:   newRamps(s.cfg.SlowStart, time.Now()), suspects: newSuspects(s.cfg.SuspectAfter, time.Now()),
@@ -148,7 +128,7 @@ func (s *Scheduler) lead(parent context.Context, lease store.LeaseID, epoch int6
 		default:
 		}
 	})()
-	sub := s.view.Subscribe(l.load, l.inbox.put)
+	sub := s.view.Subscribe(l.load, l.hear)
 	defer sub.Close()
 	return l.run(ctx)
 }
@@ -165,7 +145,7 @@ func (l *leader) run(ctx context.Context) error {
 	l.nextPass = time.Now().Add(l.s.cfg.Interval)
 	for {
 		l.dog.At("learning what changed")
-		for _, d := range l.inbox.take() {
+		for _, d := range l.inbox.Take() {
 			if err := l.learn(d); err != nil {
 				return err
 			}
@@ -246,7 +226,7 @@ func (l *leader) run(ctx context.Context) error {
 		timer.Reset(time.Until(l.wakeAt()))
 		l.dog.Rest()
 		select {
-		case <-l.inbox.signal:
+		case <-l.inbox.Signal():
 		case <-l.room:
 			if l.s.capacity.News() {
 				l.soon()

@@ -10,7 +10,7 @@ import (
 // load takes the whole picture in, when a term begins; the view stands still.
 // What the leader before had planned and not yet granted is planned anew.
 func (l *leader) load() {
-	l.inbox.take() // what came while workers gathered is in the picture
+	l.inbox.Take() // what came while workers gathered is in the picture
 	v, now := l.s.view, time.Now()
 	l.loadSuspects()
 	for name, u := range l.s.capacity.Lead() {

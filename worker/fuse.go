@@ -51,7 +51,7 @@ func (f *fuse) burn() {
 	}
 	logs.Last("rota: worker %s: its loop stands still at the end of the lease (%s), with exclusive tasks running; %s", f.w.cfg.Name, place, f.w.cfg.exits)
 	f.w.cfg.Exit(ExitFenced)
-	f.w.inbox.do(func() {
+	f.w.inbox.Put(func() {
 		f.w.loop.abandon(fmt.Errorf("worker %s: %w: its loop stood still (%s)", f.w.cfg.Name, ErrOutlived, place))
 	})
 }

@@ -7,6 +7,7 @@ import (
 
 	rotav1 "github.com/rota-project/rota/api/rota/v1"
 	"github.com/rota-project/rota/internal/backoff"
+	"github.com/rota-project/rota/internal/mailbox"
 )
 
 // link is one connection to a scheduler. Its sender never blocks the loop.
@@ -20,40 +21,7 @@ type link struct {
 	farewell bool
 	pause    time.Duration // before the next connection
 
-	mu     sync.Mutex
-	queue  []*rotav1.FromWorker
-	signal chan struct{}
-}
-
-func (k *link) send(m *rotav1.FromWorker) {
-	k.mu.Lock()
-	k.queue = append(k.queue, m)
-	k.mu.Unlock()
-	select {
-	case k.signal <- struct{}{}:
-	default:
-	}
-}
-
-// pump sends what is queued until the connection ends.
-func (k *link) pump(ctx context.Context, s Stream) {
-	for {
-		k.mu.Lock()
-		q := k.queue
-		k.queue = nil
-		k.mu.Unlock()
-		for _, m := range q {
-			if s.Send(m) != nil {
-				k.cancel()
-				return
-			}
-		}
-		select {
-		case <-k.signal:
-		case <-ctx.Done():
-			return
-		}
-	}
+	out *mailbox.Box[*rotav1.FromWorker]
 }
 
 // connect keeps a connection to some scheduler until ctx ends, and says why it
@@ -89,7 +57,7 @@ const (
 func (w *Worker) connectOnce(parent context.Context) (welcomed bool, pause time.Duration, err error) {
 	ctx, cancel := context.WithCancel(parent)
 	defer cancel()
-	k := &link{cancel: cancel, signal: make(chan struct{}, 1), timeout: time.AfterFunc(helloTimeout, cancel)}
+	k := &link{cancel: cancel, out: mailbox.Bounded[*rotav1.FromWorker](cancel), timeout: time.AfterFunc(helloTimeout, cancel)}
 	defer k.timeout.Stop()
 	s, err := w.cfg.Connect(ctx, w.known.get())
 	if err != nil {
@@ -97,8 +65,12 @@ func (w *Worker) connectOnce(parent context.Context) (welcomed bool, pause time.
 	}
 	k.pusher, _ = s.(Pusher)
 	var pumping sync.WaitGroup
-	pumping.Go(func() { k.pump(ctx, s) })
-	w.inbox.do(func() { w.loop.attach(k) })
+	pumping.Go(func() {
+		if k.out.Pump(ctx, nil, s.Send) != nil {
+			cancel()
+		}
+	})
+	w.inbox.Put(func() { w.loop.attach(k) })
 	for {
 		var m *rotav1.ToWorker
 		if m, err = s.Recv(); err != nil {
@@ -111,13 +83,13 @@ func (w *Worker) connectOnce(parent context.Context) (welcomed bool, pause time.
 			}
 			continue // none of the loop's business
 		}
-		w.inbox.do(func() { w.loop.receive(k, m) })
+		w.inbox.Put(func() { w.loop.receive(k, m) })
 	}
 	cancel()
 	pumping.Wait()
 	// The loop's fields are read where it owns them.
 	done := make(chan struct{})
-	w.inbox.do(func() {
+	w.inbox.Put(func() {
 		w.loop.detach(k)
 		welcomed, pause = k.welcomed, k.pause
 		close(done)

@@ -88,7 +88,7 @@ func (l *loop) run() error {
 	leave := w.leave
 	for {
 		l.fuse.at("taking in what happened")
-		for _, f := range w.inbox.take() {
+		for _, f := range w.inbox.Take() {
 			f()
 		}
 		l.settle()
@@ -101,7 +101,7 @@ func (l *loop) run() error {
 		l.arm(timer)
 		l.fuse.at("waiting")
 		select {
-		case <-w.inbox.signal:
+		case <-w.inbox.Signal():
 		case <-timer.C:
 			l.fuse.at("acting by the clock")
 			now := w.now()
@@ -235,7 +235,7 @@ func (l *loop) startLeaving() {
 	l.w.mu.Unlock()
 	l.w.log().Info("leaving", "instances", len(l.calls))
 	if l.link != nil && l.link.welcomed {
-		l.link.send(&rotav1.FromWorker{Body: &rotav1.FromWorker_Leave{Leave: &rotav1.Leave{}}})
+		l.link.out.Put(&rotav1.FromWorker{Body: &rotav1.FromWorker_Leave{Leave: &rotav1.Leave{}}})
 	}
 	l.act(l.holder.Leave(now))
 	l.sweep = true
@@ -319,7 +319,7 @@ func (l *loop) start(i rota.Instance, gen rota.Generation) {
 	l.holder.Called(i, w.now())
 	go func() {
 		var end end
-		defer func() { w.inbox.do(func() { l.returned(i, end) }) }()
+		defer func() { w.inbox.Put(func() { l.returned(i, end) }) }()
 		defer func() {
 			if ctx.Err() == nil {
 				end.text = withLast(end.text, run.Last(maxLast))

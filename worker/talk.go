@@ -32,19 +32,19 @@ func (l *loop) flush() {
 		l.nextRenew = now + l.ttl/5
 		l.seq++
 		l.holder.Sent(l.seq, now)
-		l.link.send(&rotav1.FromWorker{Body: &rotav1.FromWorker_Renew{Renew: &rotav1.Renew{Seq: l.seq, Machine: l.w.machine()}}})
+		l.link.out.Put(&rotav1.FromWorker{Body: &rotav1.FromWorker_Renew{Renew: &rotav1.Renew{Seq: l.seq, Machine: l.w.machine()}}})
 	}
 	if now >= l.nextLoad {
 		for items := range slices.Chunk(l.w.loads.take(), chunk) {
 			l.nextLoad = now + loadEvery
-			l.link.send(&rotav1.FromWorker{Body: &rotav1.FromWorker_Load{Load: &rotav1.Load{Items: items}}})
+			l.link.out.Put(&rotav1.FromWorker{Body: &rotav1.FromWorker_Load{Load: &rotav1.Load{Items: items}}})
 		}
 	}
 	sendAcks(l.link, l.holder.Acks())
 	if l.leaving && l.holder.Empty() && l.leaveAfter == nil && !l.link.farewell {
 		l.link.farewell = true
 		l.leaveBy = now + farewellTimeout
-		l.link.send(&rotav1.FromWorker{Body: &rotav1.FromWorker_Leave{Leave: &rotav1.Leave{Done: true}}})
+		l.link.out.Put(&rotav1.FromWorker{Body: &rotav1.FromWorker_Leave{Leave: &rotav1.Leave{Done: true}}})
 	}
 }
 
@@ -54,7 +54,7 @@ const chunk = 1000
 
 func sendAcks(k *link, all []ownership.Ack) {
 	for acks := range slices.Chunk(all, chunk) {
-		k.send(&rotav1.FromWorker{Body: &rotav1.FromWorker_Acks{Acks: &rotav1.Acks{Acks: wire(acks)}}})
+		k.out.Put(&rotav1.FromWorker{Body: &rotav1.FromWorker_Acks{Acks: &rotav1.Acks{Acks: wire(acks)}}})
 	}
 }
 
@@ -86,7 +86,7 @@ func (l *loop) attach(k *link) {
 	held := l.holder.Held(now)
 	slices.SortFunc(held, func(a, b ownership.Ack) int { return cmp.Compare(b.Generation, a.Generation) })
 	first := min(len(held), chunk)
-	k.send(&rotav1.FromWorker{Body: &rotav1.FromWorker_Hello{Hello: &rotav1.Hello{
+	k.out.Put(&rotav1.FromWorker{Body: &rotav1.FromWorker_Hello{Hello: &rotav1.Hello{
 		Info: l.info(k), Session: l.session, Lease: l.lease, Held: wire(held[:first]), Seq: l.seq, Machine: l.w.machine(),
 	}}})
 	sendAcks(k, held[first:])
@@ -164,7 +164,7 @@ func (l *loop) welcome(k *link, m *rotav1.Welcome, now ownership.Time) {
 	k.timeout.Stop()
 	l.act(l.holder.Renewed(m.GetSeq(), ttl, now))
 	if l.leaving {
-		k.send(&rotav1.FromWorker{Body: &rotav1.FromWorker_Leave{Leave: &rotav1.Leave{}}})
+		k.out.Put(&rotav1.FromWorker{Body: &rotav1.FromWorker_Leave{Leave: &rotav1.Leave{}}})
 	}
 	l.w.mu.Lock()
 	l.w.err, l.w.joined = nil, true

@@ -11,6 +11,7 @@ import (
 
 	"github.com/rota-project/rota"
 	rotav1 "github.com/rota-project/rota/api/rota/v1"
+	"github.com/rota-project/rota/internal/mailbox"
 	"github.com/rota-project/rota/ownership"
 	"github.com/rota-project/rota/program"
 	"github.com/rota-project/rota/worker/internal/tasklog"
@@ -64,7 +65,7 @@ type Worker struct {
 
 	programs *program.Host // nil without task functions of programs
 
-	inbox inbox
+	inbox *mailbox.Box[func()] // what others ask the loop to do
 	known known
 	loop  loop
 }
@@ -78,9 +79,8 @@ func New(c Config) (*Worker, error) {
 	w := &Worker{
 		cfg: c, birth: time.Now(), handlers: map[string]TaskFunc{}, status: StatusNew, changed: make(chan struct{}),
 		tasks: map[rota.Instance]Assigned{}, leave: make(chan struct{}), ended: make(chan struct{}),
-		logs: tasklog.New(c.Incarnation),
+		logs: tasklog.New(c.Incarnation), inbox: mailbox.New[func()](),
 	}
-	w.inbox.signal = make(chan struct{}, 1)
 	w.loop.init(w)
 	return w, nil
 }
@@ -348,31 +348,6 @@ func (w *Worker) handler(kind string) TaskFunc {
 		return f
 	}
 	return w.fallback
-}
-
-// inbox is what other goroutines ask the loop to do. It never blocks them.
-type inbox struct {
-	mu     sync.Mutex
-	queue  []func()
-	signal chan struct{}
-}
-
-func (b *inbox) do(f func()) {
-	b.mu.Lock()
-	b.queue = append(b.queue, f)
-	b.mu.Unlock()
-	select {
-	case b.signal <- struct{}{}:
-	default:
-	}
-}
-
-func (b *inbox) take() []func() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	q := b.queue
-	b.queue = nil
-	return q
 }
 
 // known are the schedulers that a scheduler told of.

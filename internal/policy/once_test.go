@@ -31,6 +31,13 @@ var once = []struct {
 		},
 		is: map[string]bool{"pause = min(2*pause, most)": true, "w.pause = min(max(2*w.pause, first), last)": true, "rand.N(pause)": true, "min(2*3, n)": true, "min(n, 2*m)": false},
 	},
+	{ // What waits for one who takes it, and a signal that it is there.
+		place: "internal/mailbox", second: regexp.MustCompile(`(?:queue|list) = append\((?:.|\n){0,80}signal <- struct`),
+		is: map[string]bool{
+			"b.queue = append(b.queue, f)\n\tb.mu.Unlock()\n\tselect {\n\tcase b.signal <- struct{}{}:": true,
+			"m.queue = append(m.queue, j)\n\treturn":                                                    false,
+		},
+	},
 	{ // Tables for people. What others wrote must not steer their terminals.
 		place: "cmd/rota/internal/terminal", second: regexp.MustCompile(`"text/tabwriter"|runewidth\.`),
 		is: map[string]bool{`"text/tabwriter"`: true, "runewidth.StringWidth(s)": true, `"text/template"`: false},

@@ -27,6 +27,7 @@ import (
 	"github.com/rota-project/rota/internal/backoff"
 	"github.com/rota-project/rota/internal/job"
 	"github.com/rota-project/rota/internal/job/runner"
+	"github.com/rota-project/rota/internal/mailbox"
 )
 
 // Pauses before the next attempt to connect, doubling from the first to the last.
@@ -86,23 +87,11 @@ const beginDelay = 10 * time.Millisecond
 // link is one connection. Its sender never blocks who reports.
 type link struct {
 	cancel context.CancelFunc
-	mu     sync.Mutex
-	queue  []*rotav1.FromJobWorker
-	signal chan struct{}
+	out    *mailbox.Box[*rotav1.FromJobWorker]
 }
 
 func (k *link) report(r *rotav1.JobReport) {
-	k.say(&rotav1.FromJobWorker{Body: &rotav1.FromJobWorker_Report{Report: r}})
-}
-
-func (k *link) say(m *rotav1.FromJobWorker) {
-	k.mu.Lock()
-	k.queue = append(k.queue, m)
-	k.mu.Unlock()
-	select {
-	case k.signal <- struct{}{}:
-	default:
-	}
+	k.out.Put(&rotav1.FromJobWorker{Body: &rotav1.FromJobWorker_Report{Report: r}})
 }
 
 // New opens the runner; jobs that an earlier start left running are ended.
@@ -165,7 +154,7 @@ func (a *Agent) Run(ctx context.Context, last time.Duration) {
 	a.mu.Lock()
 	a.leaving = true
 	if a.link != nil {
-		a.link.say(leaving)
+		a.link.out.Put(leaving)
 	}
 	a.mu.Unlock()
 	a.awaitTold(closing)
@@ -234,7 +223,7 @@ func (a *Agent) serve(parent context.Context) (welcomed bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	k := &link{cancel: cancel, signal: make(chan struct{}, 1)}
+	k := &link{cancel: cancel, out: mailbox.Bounded[*rotav1.FromJobWorker](cancel)}
 	all, words := a.runner.Commands()
 	// Reports from here on are queued behind the hello, which may say the same
 	// once more: that does no harm.
@@ -249,7 +238,7 @@ func (a *Agent) serve(parent context.Context) (welcomed bool, err error) {
 		hello.Held = append(hello.Held, &rotav1.JobReport{Id: s.id, Generation: uint64(s.generation), State: string(job.Starting)})
 	}
 	if a.leaving {
-		k.say(leaving)
+		k.out.Put(leaving)
 	}
 	a.mu.Unlock()
 	defer func() {
@@ -268,7 +257,11 @@ func (a *Agent) serve(parent context.Context) (welcomed bool, err error) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer cancel()
-	wg.Go(func() { k.pump(ctx, s) })
+	wg.Go(func() {
+		if k.out.Pump(ctx, nil, s.Send) != nil {
+			cancel()
+		}
+	})
 	for {
 		m, err := s.Recv()
 		if err = errors.Join(err, ctx.Err()); err != nil {
@@ -296,26 +289,6 @@ func (a *Agent) serve(parent context.Context) (welcomed bool, err error) {
 			_ = a.runner.Remove(b.Forget.GetId()) // an id that is none has no output
 		case *rotav1.ToJobWorker_Read:
 			wg.Go(func() { a.push(ctx, client, b.Read) })
-		}
-	}
-}
-
-func (k *link) pump(ctx context.Context, s grpc.BidiStreamingClient[rotav1.FromJobWorker, rotav1.ToJobWorker]) {
-	for {
-		select {
-		case <-k.signal:
-		case <-ctx.Done():
-			return
-		}
-		k.mu.Lock()
-		q := k.queue
-		k.queue = nil
-		k.mu.Unlock()
-		for _, m := range q {
-			if s.Send(m) != nil {
-				k.cancel()
-				return
-			}
 		}
 	}
 }

@@ -15,6 +15,7 @@ import (
 	rotav1 "github.com/rota-project/rota/api/rota/v1"
 	"github.com/rota-project/rota/internal/job"
 	"github.com/rota-project/rota/internal/job/runner"
+	"github.com/rota-project/rota/internal/mailbox"
 )
 
 // What is over soon is told once, by its end; what goes on is told as running;
@@ -22,7 +23,7 @@ import (
 func TestBeginWaitsForItsEnd(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		k := &link{signal: make(chan struct{}, 1)}
+		k := &link{out: mailbox.New[*rotav1.FromJobWorker]()}
 		a := &Agent{link: k, begun: map[key]*time.Timer{}}
 		a.notify(runner.Status{ID: "short", Generation: 1, State: job.Running})
 		a.notify(runner.Status{ID: "long", Generation: 2, State: job.Running})
@@ -32,7 +33,7 @@ func TestBeginWaitsForItsEnd(t *testing.T) {
 		a.notify(runner.Status{ID: "long", Generation: 2, State: job.Failed})
 		time.Sleep(time.Minute)
 		var told []string
-		for _, m := range k.queue {
+		for _, m := range k.out.Take() {
 			told = append(told, m.GetReport().GetId()+" "+m.GetReport().GetState())
 		}
 		if want := []string{"short succeeded", "long running", "long failed"}; !slices.Equal(told, want) {
@@ -58,7 +59,7 @@ func TestUnstarted(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer a.Runner().Close(t.Context())
-	k := &link{signal: make(chan struct{}, 1), cancel: func() {}}
+	k := &link{out: mailbox.New[*rotav1.FromJobWorker](), cancel: func() {}}
 	a.link = k
 	order := func(generation uint64) *rotav1.JobStart {
 		session := int64(7)
@@ -70,18 +71,15 @@ func TestUnstarted(t *testing.T) {
 	told := func(last string) (out []string) { // until last is told
 		t.Helper()
 		for {
-			k.mu.Lock()
-			for _, m := range k.queue {
+			for _, m := range k.out.Take() {
 				out = append(out, fmt.Sprint(m.GetReport().GetGeneration(), " ", m.GetReport().GetState()))
 			}
-			k.queue = nil
-			k.mu.Unlock()
 			if slices.Contains(out, last) {
 				// A command that takes its time is told as running first.
 				return slices.DeleteFunc(out, func(s string) bool { return s == "2 running" })
 			}
 			select {
-			case <-k.signal:
+			case <-k.out.Signal():
 			case <-t.Context().Done():
 				return out
 			}
@@ -131,21 +129,19 @@ func TestAsked(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer a.Runner().Close(t.Context())
-	k := &link{signal: make(chan struct{}, 1), cancel: func() {}}
+	k := &link{out: mailbox.New[*rotav1.FromJobWorker](), cancel: func() {}}
 	a.link = k
+	var told []*rotav1.FromJobWorker
 	next := func() string {
 		t.Helper()
 		for {
-			k.mu.Lock()
-			if len(k.queue) > 0 {
-				r := k.queue[0].GetReport()
-				k.queue = k.queue[1:]
-				k.mu.Unlock()
+			if told = append(told, k.out.Take()...); len(told) > 0 {
+				r := told[0].GetReport()
+				told = told[1:]
 				return fmt.Sprint(r.GetGeneration(), " ", r.GetState())
 			}
-			k.mu.Unlock()
 			select {
-			case <-k.signal:
+			case <-k.out.Signal():
 			case <-t.Context().Done():
 				return "nothing"
 			}

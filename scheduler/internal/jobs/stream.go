@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 
 	"google.golang.org/grpc"
@@ -17,6 +16,7 @@ import (
 	"github.com/rota-project/rota/internal/api/convert"
 	"github.com/rota-project/rota/internal/backoff"
 	"github.com/rota-project/rota/internal/job"
+	"github.com/rota-project/rota/internal/mailbox"
 	"github.com/rota-project/rota/internal/text"
 	"github.com/rota-project/rota/scheduler/internal/record"
 	"github.com/rota-project/rota/scheduler/internal/storepb"
@@ -27,8 +27,6 @@ const (
 	// helloTimeout is how long a connection may say nothing, and how long a
 	// worker's session may take to be known here.
 	helloTimeout = 10 * time.Second
-	// maxQueue is how many orders may wait for a worker that does not read.
-	maxQueue = 10_000
 	// maxCommands bounds what a worker may say of itself.
 	maxCommands = 1000
 	// refusedWait is how long a job waits that a worker would not take, doubling
@@ -44,49 +42,11 @@ type stream struct {
 	session     int64
 	cancel      context.CancelFunc
 	gone        <-chan struct{} // closed when it has ended
-
-	mu     sync.Mutex
-	queue  []*rotav1.ToJobWorker
-	signal chan struct{}
+	out         *mailbox.Box[*rotav1.ToJobWorker]
 }
 
 // say queues an order. It never blocks.
-func (s *stream) say(m *rotav1.ToJobWorker) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if len(s.queue) >= maxQueue {
-		s.cancel()
-		return
-	}
-	s.queue = append(s.queue, m)
-	select {
-	case s.signal <- struct{}{}:
-	default:
-	}
-}
-
-func (s *stream) pump(ctx context.Context, out interface {
-	Send(*rotav1.ToJobWorker) error
-},
-) {
-	for {
-		select {
-		case <-s.signal:
-		case <-ctx.Done():
-			return
-		}
-		s.mu.Lock()
-		q := s.queue
-		s.queue = nil
-		s.mu.Unlock()
-		for _, m := range q {
-			if out.Send(m) != nil {
-				s.cancel()
-				return
-			}
-		}
-	}
-}
+func (s *stream) say(m *rotav1.ToJobWorker) { s.out.Put(m) }
 
 // Connect serves a worker's job stream.
 func (c *Control) Connect(g grpc.BidiStreamingServer[rotav1.FromJobWorker, rotav1.ToJobWorker]) error {
@@ -103,7 +63,9 @@ func (c *Control) Connect(g grpc.BidiStreamingServer[rotav1.FromJobWorker, rotav
 	if err := checkHello(ctx, h); err != nil {
 		return err
 	}
-	s := &stream{worker: h.GetName(), incarnation: h.GetIncarnation(), cancel: cancel, gone: ctx.Done(), signal: make(chan struct{}, 1)}
+	s := &stream{
+		worker: h.GetName(), incarnation: h.GetIncarnation(), cancel: cancel, gone: ctx.Done(), out: mailbox.Bounded[*rotav1.ToJobWorker](cancel),
+	}
 	lease, err := c.awaitSession(ctx, s, h)
 	if err != nil {
 		return err
@@ -151,7 +113,11 @@ func (c *Control) Connect(g grpc.BidiStreamingServer[rotav1.FromJobWorker, rotav
 		<-ctx.Done()
 		received <- status.Error(codes.Unavailable, "ended here")
 	}()
-	go s.pump(ctx, g)
+	go func() {
+		if s.out.Pump(ctx, nil, g.Send) != nil {
+			cancel()
+		}
+	}()
 	return <-received
 }
 

@@ -218,7 +218,9 @@ func (s *Server) Serve(ctx context.Context, stream Stream) error {
 	sent := make(chan struct{})
 	go func() {
 		defer close(sent)
-		c.pump(ctx, stream)
+		if c.out.Pump(ctx, c.ended, stream.Send) != nil {
+			cancel()
+		}
 	}()
 	defer func() {
 		// What is queued (a farewell) goes out, if the worker still listens.

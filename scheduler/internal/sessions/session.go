@@ -9,6 +9,7 @@ import (
 
 	"github.com/rota-project/rota"
 	rotav1 "github.com/rota-project/rota/api/rota/v1"
+	"github.com/rota-project/rota/internal/mailbox"
 	"github.com/rota-project/rota/ownership"
 	"github.com/rota-project/rota/scheduler/internal/events"
 	"github.com/rota-project/rota/scheduler/internal/record"
@@ -37,27 +38,23 @@ type session struct {
 	broke atomic.Bool // this connection has ended by itself: nobody here has closed it
 
 	mu              sync.Mutex
-	renewSeq        uint64    // the latest asked for
-	renewing        bool      // a renewal is under way; it looks again when it is done
-	mod             int64     // the revision that wrote the session's key last, on this connection
-	writing         bool      // a write of that key is under way
-	seen            int64     // the latest revision of it that was seen meanwhile
-	renewed         time.Time // when the last confirmed renewal was asked of the store
-	told            *facts    // nil before the first time
-	queue           []*rotav1.ToWorker
+	renewSeq        uint64          // the latest asked for
+	renewing        bool            // a renewal is under way; it looks again when it is done
+	mod             int64           // the revision that wrote the session's key last, on this connection
+	writing         bool            // a write of that key is under way
+	seen            int64           // the latest revision of it that was seen meanwhile
+	renewed         time.Time       // when the last confirmed renewal was asked of the store
+	told            *facts          // nil before the first time
 	aheads          []time.Duration // of the worker's clock, the latest last, at most manyAheads
 	certificateEnds time.Time
-	signal          chan struct{}
-}
 
-// maxQueue is how many messages may wait for a worker that does not read; then
-// its connection is cut, and it is sent everything anew when it comes back.
-const maxQueue = 10_000
+	out *mailbox.Box[*rotav1.ToWorker]
+}
 
 func newSession(ctx context.Context, s *Server, info *rotav1.WorkerInfo, cancel context.CancelFunc) *session {
 	return &session{
 		srv: s, info: info, name: info.GetName(), cancel: cancel, gone: ctx.Done(),
-		ended: make(chan struct{}), signal: make(chan struct{}, 1), rewriting: make(chan struct{}, 1),
+		ended: make(chan struct{}), out: mailbox.Bounded[*rotav1.ToWorker](cancel), rewriting: make(chan struct{}, 1),
 	}
 }
 
@@ -65,50 +62,7 @@ func newSession(ctx context.Context, s *Server, info *rotav1.WorkerInfo, cancel 
 func (c *session) end() { c.endOnce.Do(func() { close(c.ended) }) }
 
 // say queues a message. It never blocks.
-func (c *session) say(m *rotav1.ToWorker) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if len(c.queue) >= maxQueue {
-		c.cancel()
-		return
-	}
-	c.queue = append(c.queue, m)
-	select {
-	case c.signal <- struct{}{}:
-	default:
-	}
-}
-
-// pump sends what is queued until the connection or the session ends.
-func (c *session) pump(ctx context.Context, stream Stream) {
-	for {
-		select {
-		case <-c.signal:
-		case <-c.ended:
-			c.drain(stream)
-			return
-		case <-ctx.Done():
-			return
-		}
-		if !c.drain(stream) {
-			return
-		}
-	}
-}
-
-func (c *session) drain(stream Stream) bool {
-	c.mu.Lock()
-	q := c.queue
-	c.queue = nil
-	c.mu.Unlock()
-	for _, m := range q {
-		if stream.Send(m) != nil {
-			c.cancel()
-			return false
-		}
-	}
-	return true
-}
+func (c *session) say(m *rotav1.ToWorker) { c.out.Put(m) }
 
 // receive handles what the worker says; done ends the connection.
 func (c *session) receive(ctx context.Context, m *rotav1.FromWorker) (done bool) {
