@@ -2,366 +2,248 @@ package e2e
 
 import (
 	"bytes"
-	"crypto/tls"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
+	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
 
-	"github.com/rota-project/rota/internal/test/ports"
-	"go.yaml.in/yaml/v4"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 )
 
-// manifest is what the walk needs of a StatefulSet.
-type manifest struct {
-	Kind     string
-	Metadata struct{ Name string }
-	Spec     struct {
-		Replicas int
-		Template struct {
-			Spec struct{ Containers []manifestContainer }
-		}
-	}
+// podServer is what the engine asks of Kubernetes, and a node: each pod is a process of this
+// machine, that begins when the Secret of its token is there and is asked to end when it is
+// deleted.
+type podServer struct {
+	t *testing.T
+
+	mu      sync.Mutex
+	made    int
+	pods    map[string]*corev1.Pod
+	secrets map[string]*corev1.Secret
+	procs   map[types.UID]*exec.Cmd
+	waits   sync.WaitGroup
 }
 
-type manifestContainer struct {
-	Args  []string
-	Env   []struct{ Name, Value string }
-	Ports []struct {
-		Name string
-		Port int `yaml:"containerPort"`
-	}
-	ReadinessProbe manifestProbe `yaml:"readinessProbe"`
-	LivenessProbe  manifestProbe `yaml:"livenessProbe"`
-}
-
-type manifestProbe struct {
-	Exec struct{ Command []string }
-	HTTP struct {
-		Path, Port, Scheme string
-		Headers            []struct{ Name, Value string } `yaml:"httpHeaders"`
-	} `yaml:"httpGet"`
-}
-
-// statefulSet reads the one of a file of deploy/kubernetes.
-func statefulSet(t *testing.T, file string) (m manifest) {
+// newPodServer starts one, and answers a kubeconfig file of it.
+func newPodServer(t *testing.T) (*podServer, string) {
 	t.Helper()
-	text, err := os.ReadFile(filepath.Join("../../deploy/kubernetes", file))
-	if err != nil {
+	k := &podServer{t: t, pods: map[string]*corev1.Pod{}, secrets: map[string]*corev1.Secret{}, procs: map[types.UID]*exec.Cmd{}}
+	srv := httptest.NewServer(k)
+	t.Cleanup(func() {
+		srv.Close()
+		k.mu.Lock()
+		for _, cmd := range k.procs {
+			_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+		}
+		k.mu.Unlock()
+		k.waits.Wait()
+	})
+	file := filepath.Join(t.TempDir(), "kubeconfig")
+	text := fmt.Sprintf("apiVersion: v1\nkind: Config\nclusters: [{name: c, cluster: {server: %q}}]\nusers: [{name: u, user: {token: t}}]\n"+
+		"contexts: [{name: all, context: {cluster: c, user: u, namespace: workers}}]\ncurrent-context: all\n", srv.URL)
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for _, doc := range bytes.Split(text, []byte("\n---\n")) {
-		m = manifest{}
-		if err := yaml.Unmarshal(doc, &m); err != nil {
-			t.Fatalf("%s: %v", file, err)
-		}
-		if m.Kind == "StatefulSet" {
-			return m
-		}
-	}
-	t.Fatalf("%s has no StatefulSet", file)
-	return m
+	return k, file
 }
 
-// walk is a namespace of Kubernetes whose pods are processes: each container is started
-// with the arguments and variables of its manifest. Only names of hosts and the places of
-// files are others.
-type walk struct {
-	t      *testing.T
-	dir    string
-	addrs  map[string]string // of "POD:PORT"
-	pods   map[string]*proc
-	probes map[string]func() error // of readiness
-	token  string
-}
-
-// pods are the names of the pods of a set.
-func podsOf(m manifest) (names []string) {
-	for n := range m.Spec.Replicas {
-		names = append(names, fmt.Sprintf("%s-%d", m.Metadata.Name, n))
-	}
-	return names
-}
-
-// here is a word of a pod's manifest with the names of this machine.
-func (w *walk) here(pod, word string) string {
-	word = strings.ReplaceAll(word, "$(POD_NAME)", pod)
-	for at, addr := range w.addrs {
-		name, port, _ := strings.Cut(at, ":")
-		set := name[:strings.LastIndex(name, "-")]
-		word = strings.ReplaceAll(word, name+"."+set+":"+port, addr)
-		if name == pod {
-			_, here, _ := strings.Cut(addr, ":")
-			for own, as := range map[string]string{"0.0.0.0:": "0.0.0.0:", "localhost:": "127.0.0.1:", "127.0.0.1:": "127.0.0.1:"} {
-				if before, ok := strings.CutSuffix(word, own+port); ok && (before == "" || strings.HasSuffix(before, "=")) {
-					word = before + as + here
-				}
-			}
+func (k *podServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	body, _ := io.ReadAll(r.Body)
+	kind, name, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/api/v1/namespaces/workers/"), "/")
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	var answer any = &metav1.Status{TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"}, Status: metav1.StatusFailure, Reason: metav1.StatusReasonNotFound, Code: http.StatusNotFound}
+	code := http.StatusNotFound
+	switch what := r.Method + " " + kind; {
+	case what == "GET pods":
+		list := &corev1.PodList{}
+		for _, p := range k.pods {
+			list.Items = append(list.Items, *p)
+		}
+		answer, code = list, http.StatusOK
+	case what == "POST pods":
+		p := &corev1.Pod{}
+		if err := json.Unmarshal(body, p); err != nil || bytes.Contains(body, []byte("rotajoin_")) {
+			k.t.Errorf("pod %s: %v", body, err)
+		}
+		answer, code = k.make(p), http.StatusCreated
+	case what == "POST secrets":
+		s := &corev1.Secret{}
+		if err := json.Unmarshal(body, s); err != nil {
+			k.t.Errorf("secret: %v", err)
+		}
+		k.secrets[s.Name] = s
+		answer, code = s, http.StatusCreated
+		k.begin(k.pods[s.Name])
+	case what == "DELETE pods" && k.pods[name] != nil:
+		p := k.pods[name]
+		answer, code = p, http.StatusOK
+		if cmd := k.procs[p.UID]; cmd == nil || p.Status.Phase == corev1.PodFailed || p.Status.Phase == corev1.PodSucceeded {
+			k.forget(p)
+		} else if p.DeletionTimestamp == nil {
+			p.DeletionTimestamp = &metav1.Time{Time: time.Now().Add(time.Duration(*p.Spec.TerminationGracePeriodSeconds) * time.Second)}
+			_ = cmd.Process.Signal(syscall.SIGTERM)
 		}
 	}
-	return strings.NewReplacer(
-		"/etc/rota/tls", filepath.Join(w.dir, "rota-pki", pod[:strings.LastIndex(pod, "-")]), "/etc/rota/tokens", w.dir,
-		"/var/lib/rota", filepath.Join(w.dir, pod), "/usr/bin/rota", rotaBin,
-	).Replace(word)
-}
-
-// secrets runs the commands of docs/kubernetes.md that make certificates and the token,
-// and lays the files out as the secrets of that page do.
-func (w *walk) secrets() {
-	page, err := os.ReadFile("../../docs/kubernetes.md")
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	for _, line := range regexp.MustCompile(`(?m)^    rota ((?:cert|token) .*)$`).FindAllStringSubmatch(string(page), -1) {
-		args := strings.Fields(line[1])
-		if strings.Contains(line[1], "issue scheduler") {
-			args = append(args, "--host", "127.0.0.1") // in place of the names
-		}
-		cmd := exec.CommandContext(w.t.Context(), rotaBin, args...)
-		cmd.Dir = w.dir
-		out, err := cmd.Output()
-		if err != nil {
-			w.t.Fatalf("rota %s: %v", line[1], errors.Join(err, errors.New(string(out))))
-		}
-		if args[0] == "token" {
-			w.token = strings.TrimSpace(string(out))
-		}
-	}
-	for set, role := range map[string]string{"rota-scheduler": "scheduler", "rota-worker": "worker"} {
-		pki := filepath.Join(w.dir, "rota-pki")
-		err := os.MkdirAll(filepath.Join(pki, set), 0o700)
-		for _, name := range []string{"ca.crt", "revoked"} {
-			err = errors.Join(err, os.Link(filepath.Join(pki, name), filepath.Join(pki, set, name)))
-		}
-		made, _ := filepath.Glob(filepath.Join(pki, role+"-*"))
-		for _, path := range made {
-			err = errors.Join(err, os.Link(path, filepath.Join(pki, set, strings.TrimPrefix(filepath.Base(path), role+"-"))))
-		}
-		if err != nil || len(made) == 0 {
-			w.t.Fatalf("secrets of %s: %d files, %v", set, len(made), err)
-		}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(code)
+	if err := json.NewEncoder(w).Encode(answer); err != nil {
+		k.t.Logf("%s %s: %v", r.Method, r.URL.Path, err)
 	}
 }
 
-// place finds a port for each of a pod's.
-func (w *walk) place(m manifest) {
-	for _, pod := range podsOf(m) {
-		for _, p := range m.Spec.Template.Spec.Containers[0].Ports {
-			w.addrs[fmt.Sprint(pod, ":", p.Port)] = ports.Addr(w.t)
-		}
-		if err := os.Mkdir(filepath.Join(w.dir, pod), 0o770); err != nil { // a volume, open to the pod's group
-			w.t.Fatal(err)
-		}
-		if err := os.Chmod(filepath.Join(w.dir, pod), os.ModeSetgid|0o770); err != nil { // as fsGroup leaves it
-			w.t.Fatal(err)
-		}
+func (k *podServer) make(p *corev1.Pod) *corev1.Pod {
+	k.made++
+	p.UID, p.CreationTimestamp, p.Status.Phase = types.UID(fmt.Sprint("u", k.made)), metav1.Now(), corev1.PodPending
+	k.pods[p.Name] = p
+	return p
+}
+
+// forget forgets a pod, and the Secret that it owns with it.
+func (k *podServer) forget(p *corev1.Pod) {
+	delete(k.pods, p.Name)
+	if s := k.secrets[p.Name]; s != nil && s.OwnerReferences[0].UID == p.UID {
+		delete(k.secrets, p.Name)
 	}
 }
 
-// start starts the container of a pod.
-func (w *walk) start(m manifest, pod string) {
-	c := m.Spec.Template.Spec.Containers[0]
-	if strings.HasSuffix(m.Metadata.Name, "worker") { // its address of /readyz is no port of the pod
-		w.addrs[pod+":8080"] = ports.Addr(w.t)
+// begin starts a pod's process. Pods have no loopback of their own: each gets another address.
+func (k *podServer) begin(p *corev1.Pod) {
+	c := p.Spec.Containers[0]
+	own := strings.NewReplacer("127.0.0.1:7438", fmt.Sprintf("127.0.7.%d:0", k.made), "$$", "$")
+	cmd := exec.Command(c.Command[0])
+	for _, a := range c.Command[1:] {
+		cmd.Args = append(cmd.Args, own.Replace(a))
 	}
-	env := []string{"HOME=" + filepath.Join(w.dir, pod), "TMPDIR=" + w.t.TempDir()}
-	for _, e := range c.Env {
-		if e.Value != "" {
-			env = append(env, e.Name+"="+w.here(pod, e.Value))
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "TMPDIR=" + k.t.TempDir()}
+	for _, v := range c.Env {
+		value := own.Replace(v.Value)
+		if v.ValueFrom != nil {
+			ref := v.ValueFrom.SecretKeyRef
+			value = string(k.secrets[ref.Name].Data[ref.Key])
 		}
+		cmd.Env = append(cmd.Env, v.Name+"="+value)
 	}
-	var args []string
-	for _, a := range c.Args {
-		args = append(args, w.here(pod, a))
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := cmd.Start(); err != nil {
+		k.t.Errorf("pod %s: %v", p.Name, err)
+		return
 	}
-	w.pods[pod] = start(w.t, env, rotaBin, args...)
-	var command []string
-	for _, word := range c.ReadinessProbe.Exec.Command {
-		command = append(command, w.here(pod, word))
+	k.procs[p.UID] = cmd
+	p.Status.Phase = corev1.PodRunning
+	set := func(s corev1.ContainerState) {
+		p.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: c.Name, State: s}}
 	}
-	w.probes[pod] = func() error {
-		cmd := exec.CommandContext(w.t.Context(), command[0], command[1:]...)
-		cmd.Env = append([]string{"PATH=" + os.Getenv("PATH")}, env...)
-		out, err := cmd.CombinedOutput()
-		if err != nil {
-			return fmt.Errorf("%w: %s", err, out)
+	set(corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: metav1.Now()}})
+	k.waits.Go(func() {
+		_ = cmd.Wait()
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		delete(k.procs, p.UID)
+		p.Status.Phase = corev1.PodFailed
+		set(corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: int32(cmd.ProcessState.ExitCode()), FinishedAt: metav1.Now(), Message: out.String()}})
+		if p.DeletionTimestamp != nil {
+			k.forget(p)
 		}
-		return nil
-	}
+	})
 }
 
-// ready waits until a pod is.
-func (w *walk) ready(pod string) {
-	w.t.Helper()
-	await(w.t, 3*time.Minute, pod+" is ready", func() bool { return w.probes[pod]() == nil })
+// names are the names of what is there.
+func (k *podServer) names() (pods, secrets []string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for name := range k.pods {
+		pods = append(pods, name)
+	}
+	for name := range k.secrets {
+		secrets = append(secrets, name)
+	}
+	return pods, secrets
 }
 
-// alive asks a pod as its liveness probe does.
-func (w *walk) alive(m manifest, pod string) {
-	w.t.Helper()
-	c := m.Spec.Template.Spec.Containers[0]
-	at := ""
-	for _, p := range c.Ports {
-		if p.Name == c.LivenessProbe.HTTP.Port {
-			at = w.addrs[fmt.Sprint(pod, ":", p.Port)]
-		}
-	}
-	req, err := http.NewRequestWithContext(w.t.Context(), http.MethodGet, strings.ToLower(c.LivenessProbe.HTTP.Scheme)+"://"+at+c.LivenessProbe.HTTP.Path, http.NoBody)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	for _, h := range c.LivenessProbe.HTTP.Headers {
-		if h.Name == "Host" {
-			req.Host = h.Value
-		}
-	}
-	client := &http.Client{Transport: &http.Transport{
-		TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableKeepAlives: true, // as kubelets do
-	}}
-	res, err := client.Do(req)
-	if err != nil {
-		w.t.Fatalf("%s is not alive: %v", pod, err)
-	}
-	_ = res.Body.Close()
-	if res.StatusCode != http.StatusOK {
-		w.t.Errorf("%s: alive is %s", pod, res.Status)
-	}
-}
-
-// rota is what a command says that asks the schedulers of the service rota.
-func (w *walk) rota(m manifest, args ...string) string {
-	w.t.Helper()
-	var servers []string
-	for _, pod := range podsOf(m) {
-		servers = append(servers, w.addrs[pod+":50000"])
-	}
-	cmd := exec.CommandContext(w.t.Context(), rotaBin, append(args, "--server", strings.Join(servers, ","), "--tls-ca", filepath.Join(w.dir, "rota-pki/ca.crt"))...)
-	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + w.dir, "ROTA_TOKEN=" + w.token}
-	out, err := cmd.Output()
-	if err != nil {
-		var exit *exec.ExitError
-		if errors.As(err, &exit) {
-			out = exit.Stderr
-		}
-		w.t.Fatalf("rota %v: %v: %s", args, err, out)
-	}
-	return string(out)
-}
-
-// running is how many instances run.
-func (w *walk) running(m manifest) int {
-	var s struct{ Tasks struct{ Running int } }
-	if err := json.Unmarshal([]byte(w.rota(m, "status", "-o", "json")), &s); err != nil {
-		w.t.Fatal(err)
-	}
-	return s.Tasks.Running
-}
-
-// grants are who runs each task, and since which grant.
-func (w *walk) grants(m manifest) string {
-	w.t.Helper()
-	var all []struct {
-		ID        string
-		Instances []struct {
-			Worker     string
-			Generation int64
-		}
-	}
-	if err := json.Unmarshal([]byte(w.rota(m, "task", "list", "-o", "json")), &all); err != nil {
-		w.t.Fatal(err)
-	}
-	return fmt.Sprint(all)
-}
-
-// TestKubernetes walks through deploy/kubernetes with processes in place of pods: the
-// secrets of docs/kubernetes.md, three schedulers that start at once, two workers, their
-// probes, tasks and a call, and then a rolling update of the schedulers, which disturbs
-// nothing that runs, and of the workers, which hand over.
-func TestKubernetes(t *testing.T) {
+// TestKubernetesPool: workers come and go as pods do; a second copy of one is stopped, an
+// eviction and the loss of a pod are made good, and each task has one owner at a time.
+func TestKubernetesPool(t *testing.T) {
 	t.Parallel()
-	w := &walk{t: t, dir: shortDir(t), addrs: map[string]string{}, pods: map[string]*proc{}, probes: map[string]func() error{}}
-	schedulers, workers := statefulSet(t, "scheduler.yaml"), statefulSet(t, "worker.yaml")
-	w.secrets()
-	w.place(schedulers)
-	w.place(workers)
-	for _, pod := range podsOf(schedulers) { // podManagementPolicy: Parallel
-		w.start(schedulers, pod)
-	}
-	for _, pod := range podsOf(schedulers) {
-		w.ready(pod)
-		w.alive(schedulers, pod)
-	}
-	for _, pod := range podsOf(workers) {
-		w.start(workers, pod)
-	}
-	for _, pod := range podsOf(workers) {
-		w.ready(pod)
-	}
-	const tasks = 40
-	var list strings.Builder
-	for n := range tasks {
-		fmt.Fprintf(&list, "- id: t%d\n", n)
-	}
-	file := filepath.Join(w.dir, "tasks.yaml")
-	if err := os.WriteFile(file, []byte(list.String()), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	w.rota(schedulers, "task", "apply", "-f", file)
-	await(t, 2*time.Minute, "all run", func() bool { return w.running(schedulers) == tasks })
-	w.call(schedulers)
-
-	before := w.grants(schedulers)
-	update := func(m manifest, pod string) {
-		w.pods[pod].signal(syscall.SIGTERM)
-		if status := w.pods[pod].wait(t, 2*time.Minute); status != 0 {
-			t.Errorf("%s ends with %d", pod, status)
+	k, kubeconfig := newPodServer(t)
+	c := newPooled(t, "kubernetes", []string{"KUBECONFIG=" + kubeconfig})
+	r := newRecord(t, shortDir(t))
+	pool := filepath.Join(c.dir, "pool.yaml")
+	tasks := filepath.Join(c.dir, "tasks.yaml")
+	for name, text := range map[string]string{
+		pool: fmt.Sprintf("name: web\nengine: kubernetes\nsize: 1\noptions: {image: rota, rota: %q, grace: 90s}\ntemplate:\n  kinds: [hold]\n  command: [rota, worker, --exec, \"hold=%s %s pods {{.ID}} {{.Generation}}\"]\n",
+			rotaBin, holderBin, r.socket),
+		tasks: "tasks:\n- {id: a, kind: hold}\n- {id: b, kind: hold}\n",
+	} {
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
 		}
-		w.start(m, pod)
-		w.ready(pod)
 	}
-	all := podsOf(schedulers)
-	for n := len(all) - 1; n >= 0; n-- { // as a StatefulSet goes
-		update(schedulers, all[n])
+	c.ask("pool", "apply", "-f", pool)
+	c.ask("task", "apply", "-f", tasks)
+	all := func() bool {
+		tasks, _ := r.running()
+		return len(tasks) == 2 && tasks["a"] == 1 && tasks["b"] == 1
 	}
-	await(t, 2*time.Minute, "all run", func() bool { return w.running(schedulers) == tasks })
-	if after := w.grants(schedulers); after != before {
-		t.Errorf("the update of the schedulers has moved tasks:\n%s\nafter it\n%s", before, after)
+	await(t, 3*time.Minute, "both tasks run", all)
+	first := c.ready("web")
+	if pods, secrets := k.names(); len(pods) != 1 || !slices.Equal(pods, secrets) {
+		t.Errorf("pods %q, Secrets %q", pods, secrets)
 	}
-	all = podsOf(workers)
-	for n := len(all) - 1; n >= 0; n-- {
-		update(workers, all[n])
-		await(t, 2*time.Minute, "all run", func() bool { return w.running(schedulers) == tasks })
+
+	// A second copy starts, with the token of the first.
+	k.mu.Lock()
+	copied := k.pods[strings.ReplaceAll(first.GetName(), ".", "-")].DeepCopy()
+	copied.Name, copied.Status = "copied", corev1.PodStatus{}
+	k.begin(k.make(copied))
+	k.mu.Unlock()
+	await(t, 3*time.Minute, "the copy is gone", func() bool { pods, _ := k.names(); return !slices.Contains(pods, "copied") || k.failed("copied") })
+	if now := c.ready("web"); now.GetName() != first.GetName() || !all() {
+		t.Errorf("%v, which should go on", now)
 	}
-	w.call(schedulers)
+
+	// Evicted, a worker hands over; killed, it is replaced.
+	not := []string{first.GetName()}
+	for _, s := range []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL} {
+		k.mu.Lock()
+		p := k.pods[strings.ReplaceAll(not[len(not)-1], ".", "-")]
+		if s == syscall.SIGTERM {
+			p.DeletionTimestamp = &metav1.Time{Time: time.Now().Add(time.Minute)}
+			_ = k.procs[p.UID].Process.Signal(s)
+		} else {
+			_ = syscall.Kill(-k.procs[p.UID].Process.Pid, s)
+		}
+		k.mu.Unlock()
+		not = append(not, c.ready("web", not...).GetName())
+		await(t, 3*time.Minute, "both tasks run on another worker", all)
+	}
+	c.ask("task", "delete", "a", "b")
+	c.ask("pool", "delete", "web")
+	await(t, 3*time.Minute, "no process is left", func() bool { k.mu.Lock(); defer k.mu.Unlock(); return len(k.procs) == 0 })
+	await(t, time.Minute, "no task runs", func() bool { tasks, _ := r.running(); return len(tasks) == 0 })
+	r.check(t)
+	c.sched.signal(syscall.SIGTERM)
+	c.sched.wait(t, time.Minute)
 }
 
-// call calls a function of the workers by the gateway of each scheduler.
-func (w *walk) call(m manifest) {
-	w.t.Helper()
-	for _, pod := range podsOf(m) {
-		await(w.t, 2*time.Minute, "a call by "+pod, func() bool {
-			req, err := http.NewRequestWithContext(w.t.Context(), http.MethodPost, "https://"+w.addrs[pod+":9080"]+"/run/hello", strings.NewReader(`{"name":"moon"}`))
-			if err != nil {
-				w.t.Fatal(err)
-			}
-			req.Header.Set("Authorization", "Bearer "+w.token)
-			client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableKeepAlives: true}}
-			res, err := client.Do(req)
-			if err != nil {
-				return false
-			}
-			text, err := io.ReadAll(res.Body)
-			_ = res.Body.Close()
-			return err == nil && res.StatusCode == http.StatusOK && strings.Contains(string(text), "moon")
-		})
-	}
+// failed reports whether a pod has ended by itself.
+func (k *podServer) failed(name string) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	p := k.pods[name]
+	return p != nil && p.Status.Phase == corev1.PodFailed
 }
