@@ -17,6 +17,7 @@ import (
 	"net/http"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -330,6 +331,9 @@ func (s *Server) startSignIn(who *auth.Authenticator) error {
 			return ctx, err
 		},
 		Refused: func(r *http.Request) { s.httpDoor.Refused(r.RemoteAddr) },
+		Offered: func(method string) bool {
+			return s.calling.Tells() || !strings.HasPrefix(method, "/"+rotav1.Functions_ServiceDesc.ServiceName+"/")
+		},
 	})
 	return err
 }

@@ -22,6 +22,9 @@ type Service struct {
 // Tell has the service tell of a gateway from now on.
 func (s *Service) Tell(g *gateway.Gateway) { s.gateway.Store(g) }
 
+// Tells says whether there is a gateway to tell of.
+func (s *Service) Tells() bool { return s.gateway.Load() != nil }
+
 // errNoGateway says that there are no calls to tell of.
 var errNoGateway = status.Error(codes.FailedPrecondition, "this scheduler has no gateway: see --gateway")
 

@@ -57,6 +57,9 @@ type Config struct {
 	Refused func(r *http.Request)
 	// Flow signs people in at an issuer. Nil: nobody.
 	Flow *auth.CodeFlow
+	// Offered says whether this scheduler can answer a method at all; those that it cannot
+	// are not among what somebody may call. Nil: all.
+	Offered func(method string) bool
 	// Console is where the console is, as others reach it.
 	Console string
 	// Log is told why an issuer's answers were refused. Nil: nobody is.
@@ -362,7 +365,7 @@ func (h *Handler) writeWhoAmI(ctx context.Context, w http.ResponseWriter) {
 		out.Expires = &ends
 	}
 	for _, method := range h.cfg.Guard.Allowed(ctx) {
-		if op, ok := rest.Operation(method); ok {
+		if op, ok := rest.Operation(method); ok && (h.cfg.Offered == nil || h.cfg.Offered(method)) {
 			out.May = append(out.May, op)
 		}
 	}
