@@ -24,7 +24,8 @@ const watched = `
 window.seen = {};
 new PerformanceObserver(list => { for (const e of list.getEntries()) seen[e.name] = e.startTime; }).observe({type: "paint", buffered: true});
 (function look() {
-  const all = document.getElementsByClassName("tile").length, lost = document.querySelector(".tile.lost, .tile.away");
+  const drawn = name => [...document.querySelectorAll(".field canvas")].reduce((n, c) => n + Number(c.dataset[name] ?? 0), 0);
+  const all = document.getElementsByClassName("tile").length + drawn("workers"), lost = document.querySelector(".tile.lost, .tile.away") || drawn("lost") > 0;
   if (all === %d && !seen.map && !lost) requestAnimationFrame(() => seen.map ??= performance.now());
   if (lost && !seen.lost) requestAnimationFrame(() => seen.lost ??= Date.now());
   requestAnimationFrame(look);

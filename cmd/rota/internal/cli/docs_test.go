@@ -89,3 +89,66 @@ func TestManual(t *testing.T) {
 		t.Errorf("%d commands", len(sections))
 	}
 }
+
+// TestConsoleTeachesCommands: the commands that the console's empty screens give exist,
+// and take the flags and arguments that they are given with.
+func TestConsoleTeachesCommands(t *testing.T) {
+	t.Parallel()
+	var reference bytes.Buffer
+	if err := cli.Reference(&reference); err != nil {
+		t.Fatal(err)
+	}
+	commands := map[string]string{}
+	for _, s := range strings.Split(reference.String(), "\n## rota ")[1:] {
+		command, text, _ := strings.Cut(s, "\n")
+		commands[command] = text
+	}
+	screens, err := filepath.Glob("../../../../console/web/src/screens/*.tsx")
+	if err != nil {
+		t.Fatal(err)
+	}
+	taught := regexp.MustCompile(`command="rota ([^"]+)"`)
+	n := 0
+	for _, screen := range screens {
+		source, err := os.ReadFile(screen)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range taught.FindAllStringSubmatch(string(source), -1) {
+			n++
+			words, _, rest := strings.Cut(m[1], " -- ")
+			fields := strings.Fields(words)
+			command := fields[0]
+			fields = fields[1:]
+			for len(fields) > 0 && commands[command+" "+fields[0]] != "" {
+				command, fields = command+" "+fields[0], fields[1:]
+			}
+			text := commands[command]
+			_, usage, _ := strings.Cut(text, "\nrota "+command)
+			usage, _, _ = strings.Cut(usage, "\n")
+			if text == "" || rest && !strings.Contains(usage, " -- ") {
+				t.Errorf("%s: there is no rota %s", filepath.Base(screen), m[1])
+				continue
+			}
+			for len(fields) > 0 {
+				word := fields[0]
+				fields = fields[1:]
+				if !strings.HasPrefix(word, "-") {
+					if regexp.MustCompile(` -\w [A-Z]+`).ReplaceAllString(usage, "") == "" {
+						t.Errorf("%s: rota %s takes no argument %s", filepath.Base(screen), command, word)
+					}
+					continue
+				}
+				flag := regexp.MustCompile(`(?m)^ +(?:-\w, )?` + regexp.QuoteMeta(word) + `(?:, --[a-z-]+)?( \S+)?  `).FindStringSubmatch(text)
+				if flag == nil {
+					t.Errorf("%s: rota %s has no %s", filepath.Base(screen), command, word)
+				} else if flag[1] != "" && len(fields) > 0 {
+					fields = fields[1:]
+				}
+			}
+		}
+	}
+	if n < 5 {
+		t.Errorf("only %d commands are found", n)
+	}
+}

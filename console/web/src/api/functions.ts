@@ -51,3 +51,38 @@ export function samplesOf(name: string): readonly Sample[] {
   void seen.value;
   return past.get(name)?.samples ?? [];
 }
+
+// Calls are how all functions together go.
+export interface Calls {
+  rate: number; // calls a second
+  errors: number; // of them, 0 to 1
+  slowest: number; // p99 of the function that is slowest, ms
+}
+
+const TOTALS = 450; // of a quarter of an hour, at one every two seconds
+
+let sums: { calls: number; errors: number; at: number } | undefined;
+
+// totals are calls a second over time, as long as the page has looked.
+export const totals = signal<readonly { at: number; rate: number }[]>([]);
+export const calls = signal<Calls | undefined>(undefined);
+
+// sumUp takes in all functions of the gateway.
+export function sumUp(list: readonly Function_[]): void {
+  const at = Date.now();
+  if (sums && at - sums.at < LEAST) return;
+  const next = { calls: 0, errors: 0, at };
+  let slowest = 0;
+  for (const f of list) {
+    next.calls += f.calls;
+    next.errors += f.errors;
+    slowest = Math.max(slowest, f.p99_ms);
+  }
+  if (sums && next.calls >= sums.calls) {
+    const made = next.calls - sums.calls;
+    const rate = (1000 * made) / (at - sums.at);
+    calls.value = { rate, errors: made ? Math.min(1, Math.max(0, next.errors - sums.errors) / made) : 0, slowest };
+    totals.value = [...totals.peek(), { at, rate }].slice(-TOTALS);
+  }
+  sums = next;
+}

@@ -1,5 +1,5 @@
-// The map: workers by zone, as columns while they are few, as tiles when they are many,
-// as a heat map when they are thousands.
+// The map: workers by zone, as columns while they are few, as tiles with their names when
+// they are many, as squares when they are hundreds, as a heat map when they are thousands.
 import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 import { workers } from "../api/live";
 import { COLUMNS, few, onShifts, tasks } from "../api/tasks";
@@ -9,10 +9,10 @@ import { go, href } from "../route";
 import { theme } from "../theme";
 import { State } from "../ui/state";
 import { Painter, type Cell } from "./painter";
-import { Heat } from "./heat";
+import { Fields } from "./field";
 
 const NAMED = 300; // workers that are drawn as tiles with their names
-const TILES = 2000; // and as tiles
+const LEVELS = 2000; // and as squares that are filled as high as the load
 
 type Zone = [name: string, workers: Worker[]];
 
@@ -34,7 +34,7 @@ const said = (w: Worker): string =>
 export function Map_() {
   const all = workers.value;
   const grouped = useMemo(() => zones(all.values()), [all]);
-  if (all.size > TILES) return <Heat zones={grouped} />;
+  if (all.size > NAMED) return <Fields zones={grouped} small={all.size > LEVELS} />;
   if (all.size > COLUMNS) return <Tiles zones={grouped} />;
   return <Columns zones={grouped} />;
 }
@@ -125,15 +125,14 @@ function Tip({ cell, x, y, width }: { cell: Cell; x: number; y: number; width: n
 
 function Tiles({ zones }: { zones: Zone[] }) {
   const most = zones.reduce((m, [, ws]) => ws.reduce((n, w) => Math.max(n, load(w)), m), 0) || 1;
-  const named = zones.reduce((n, [, ws]) => n + ws.length, 0) <= NAMED;
   return (
     <div class="map">
       {zones.map(([name, ws]) => (
-        <section key={name} class={named ? "zone tiles" : "zone tiles dense"} aria-label={name ? `Zone ${name}` : "Workers"}>
+        <section key={name} class="zone tiles" aria-label={name ? `Zone ${name}` : "Workers"}>
           <ZoneName name={name} only={zones.length === 1} />
           <ul>
             {ws.map((w) => (
-              <Tile key={w.name} w={w} most={most} named={named} />
+              <Tile key={w.name} w={w} most={most} />
             ))}
           </ul>
         </section>
@@ -142,8 +141,8 @@ function Tiles({ zones }: { zones: Zone[] }) {
   );
 }
 
-// Tile is drawn anew only if something of it has changed: of thousands few do at a time.
-function Tile({ w, most, named }: { w: Worker; most: number; named: boolean }) {
+// Tile is drawn anew only if something of it has changed: few do at a time.
+function Tile({ w, most }: { w: Worker; most: number }) {
   const level = ((100 * load(w)) / most).toFixed(1);
   const text = `${w.name}${said(w)}`;
   return useMemo(
@@ -151,18 +150,19 @@ function Tile({ w, most, named }: { w: Worker; most: number; named: boolean }) {
       <li>
         <a class={`tile ${w.state}`} href={href("workers", w.name)} title={text} aria-label={text}>
           <span class="level" style={{ height: `${level}%` }} />
-          {named && <span class="id">{w.name}</span>}
+          <span class="id">{w.name}</span>
         </a>
       </li>
     ),
-    [w.state, level, text, named],
+    [w.state, level, text],
   );
 }
 
 // Legend says what the map draws.
 export function Legend() {
   const n = workers.value.size;
-  if (n > TILES) return <>A square a worker, the darker the fuller.</>;
+  if (n > LEVELS) return <>A square a worker, the darker the fuller.</>;
+  if (n > NAMED) return <>A square a worker, filled as high as its load against the fullest.</>;
   if (n > COLUMNS) return <>A tile a worker, filled as high as its load against the fullest.</>;
   if (few.value && tasks.value) return <>A column a worker, as high as its load; a cell an instance, as large as its weight, coloured by group. Dashed: the mean.</>;
   return <>A column a worker, as high as its load. Dashed: the mean.</>;

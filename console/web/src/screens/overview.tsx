@@ -1,15 +1,17 @@
 // Overview: is it well? One line of facts, the map, what needs somebody, what happened.
-import { link, may, status, workers } from "../api/live";
+import { everLive, link, may, status, workers } from "../api/live";
 import { post } from "../api/http";
 import { Legend, Map_ } from "../overview/map";
 import { Recent } from "../overview/recent";
-import { bytes, count, plural } from "../format";
+import { bytes, count, number, plural } from "../format";
 import { href } from "../route";
 import { Age, Empty, Failed } from "../ui/parts";
 import { Mark, type Tone } from "../ui/state";
-import type { Status } from "../api/types";
+import type { ListFunctions, Status } from "../api/types";
 import type { ComponentChildren } from "preact";
-import { useState } from "preact/hooks";
+import { useEffect, useState } from "preact/hooks";
+import { calls, sumUp } from "../api/functions";
+import { usePoll } from "../api/use";
 
 export function Overview() {
   const s = status.value;
@@ -20,8 +22,10 @@ export function Overview() {
       <h1 class="hidden">Overview</h1>
       <Numbers s={s} />
       <Attention s={s} />
-      {ws.size === 0 ? (
-        <Empty title="No workers yet" command="rota worker run --server HOST:50000">
+      {ws.size === 0 && (!everLive.value || declared(s)) ? (
+        <section class="card map-card" aria-busy="true" aria-label="Map of the workers" />
+      ) : ws.size === 0 ? (
+        <Empty title="No workers yet" command="rota worker --schedulers HOST:50000">
           A worker is a machine that runs tasks. Start one, and it appears here.
         </Empty>
       ) : (
@@ -37,6 +41,9 @@ export function Overview() {
   );
 }
 
+// declared says whether there are workers, which are only not told yet.
+const declared = (s: Status): boolean => !!s.workers && s.workers.ready + s.workers.draining + s.workers.lost > 0;
+
 function Fact({ n, word, to, of = "idle" }: { n: string; word: string; to: string; of?: Tone }) {
   return (
     <a class={`fact ${of}`} href={to}>
@@ -48,6 +55,9 @@ function Fact({ n, word, to, of = "idle" }: { n: string; word: string; to: strin
 function Numbers({ s }: { s: Status }) {
   const t = s.tasks;
   const w = s.workers;
+  const { data } = usePoll<ListFunctions>(may("Functions_ListFunctions") ? "/v1/functions" : undefined);
+  useEffect(() => data && sumUp(data.functions), [data]);
+  const c = data?.functions.length ? calls.value : undefined;
   return (
     <div class="numbers">
       <Fact n={count(t?.running ?? 0)} word="running" to={href("tasks", "", { state: "running" })} />
@@ -61,6 +71,14 @@ function Numbers({ s }: { s: Status }) {
       />
       {!!w?.lost && <Fact n={count(w.lost)} word="lost" to={href("workers", "", { state: "lost" })} of="bad" />}
       <Fact n={s.imbalance.toFixed(s.imbalance < 1.01 ? 3 : 2)} word="imbalance" to={href("workers", "", { sort: "-load" })} />
+      {c && (
+        <Fact
+          n={number(c.rate < 10 ? Math.round(c.rate * 10) / 10 : Math.round(c.rate))}
+          word={`calls/s${c.slowest ? `, p99 ${c.slowest < 10 ? number(c.slowest) : count(c.slowest)} ms` : ""}${c.errors > 0.01 ? `, ${count(100 * c.errors)} % fail` : ""}`}
+          to={href("functions")}
+          of={c.errors > 0.01 ? "bad" : "idle"}
+        />
+      )}
     </div>
   );
 }

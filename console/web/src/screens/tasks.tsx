@@ -62,7 +62,7 @@ export function Tasks() {
         {error && link.value === "live" && <Failed what="The list cannot be shown." error={error} />}
         {!data && !error && <Loading />}
         {data && rows.length === 0 && !filtered && (
-          <Empty title="No tasks yet" command="rota task apply tasks.yaml">
+          <Empty title="No tasks yet" command="rota task apply -f tasks.yaml">
             A task is what should run. Declare some, or give a scheduler a source that lists them.
           </Empty>
         )}

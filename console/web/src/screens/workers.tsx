@@ -67,7 +67,7 @@ export function Workers() {
         </div>
         {all.length === 0 && link.value === "connecting" && <Loading />}
         {all.length === 0 && link.value !== "connecting" && (
-          <Empty title="No workers yet" command="rota worker run --server HOST:50000">
+          <Empty title="No workers yet" command="rota worker --schedulers HOST:50000">
             A worker is a machine that runs tasks. Start one, and it appears here.
           </Empty>
         )}

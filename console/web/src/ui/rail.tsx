@@ -1,4 +1,5 @@
 // The rail: every screen, and beside the word how much of it needs somebody.
+import { useEffect, useRef } from "preact/hooks";
 import { status, workers } from "../api/live";
 import { count } from "../format";
 import { href, route, type Screen } from "../route";
@@ -37,8 +38,18 @@ function ill(screen: Screen): number {
 }
 
 export function Rail() {
+  const rail = useRef<HTMLElement>(null);
+  const { screen } = route.value;
+  // On a phone the rail is wider than the page: it is moved to where one is, at first and
+  // when the page turns, and otherwise left where somebody has moved it.
+  useEffect(() => {
+    const show = () => rail.current?.querySelector("[aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
+    show();
+    addEventListener("resize", show);
+    return () => removeEventListener("resize", show);
+  }, [screen]);
   return (
-    <nav class="rail" aria-label="Screens">
+    <nav class="rail" aria-label="Screens" ref={rail}>
       <a class="brand" href={href("overview")} aria-label="rota, overview" tabIndex={-1}>
         <img src="./icon.svg" alt="" width="24" height="24" />
         <span>rota</span>
@@ -48,7 +59,7 @@ export function Rail() {
           const n = ill(p.screen);
           return (
             <li key={p.screen}>
-              <a href={href(p.screen)} aria-current={route.value.screen === p.screen ? "page" : undefined} ref={(a) => (route.value.screen === p.screen ? a?.scrollIntoView({ block: "nearest", inline: "nearest" }) : undefined)} title={`${p.word} (g ${p.key})`}>
+              <a href={href(p.screen)} aria-current={screen === p.screen ? "page" : undefined} title={`${p.word} (g ${p.key})`}>
                 <Icon name={p.icon} />
                 <span class="word">{p.word}</span>
                 {n > 0 && (
