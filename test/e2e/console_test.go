@@ -37,14 +37,6 @@ func TestConsoleInBrowser(t *testing.T) {
 		t.Helper()
 		await(t, 2*time.Minute, what, func() bool { return b.look(t, tab, expression) == "yes" })
 	}
-	const typed = `(() => {
-  const input = document.querySelector("#sign-in input");
-  if (!input) return "";
-  input.value = %q;
-  input.dispatchEvent(new Event("input", {bubbles: true}));
-  setTimeout(() => input.form.requestSubmit(), 100);
-  return "yes";
-})()`
 	says("a field for a token", fmt.Sprintf(typed, "rota_wrong"))
 	says("that the token is wrong", `document.querySelector("#sign-in .failed").textContent.includes("not known") && "yes"`)
 	says("the field again", fmt.Sprintf(typed, token))
@@ -53,3 +45,13 @@ func TestConsoleInBrowser(t *testing.T) {
 	says("a button to sign out", `(document.querySelector("[aria-label='Sign out']").click(), "yes")`)
 	says("that one has signed out", `document.querySelector("#sign-in .notice").textContent.includes("signed out") && "yes"`)
 }
+
+// typed has the sign-in form send a token, once it is there.
+const typed = `(() => {
+  const input = document.querySelector("#sign-in input");
+  if (!input) return "";
+  input.value = %q;
+  input.dispatchEvent(new Event("input", {bubbles: true}));
+  setTimeout(() => input.form.requestSubmit(), 100);
+  return "yes";
+})()`

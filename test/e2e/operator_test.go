@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -18,7 +19,8 @@ import (
 
 // TestOperatorInBrowser: somebody signs in at an issuer and comes back to where they were,
 // follows the output of a job, drains a worker by keyboard, from the palette over the plan to its end, and loses the
-// leader under the page, which names the next one and stays signed in.
+// leader under the page, which names the next one and stays signed in. Somebody who may
+// only look signs in beside them, and is shown nothing that would be refused.
 func TestOperatorInBrowser(t *testing.T) {
 	t.Parallel()
 	program(t, "chromium")
@@ -41,6 +43,7 @@ func TestOperatorInBrowser(t *testing.T) {
 	}
 	env := []string{"HOME=" + dir, "TMPDIR=" + dir}
 	token := regexp.MustCompile(`rota_\S+`).FindString(c.must("token", "create", "--name", "root", "--role", "admin", "--file", filepath.Join(dir, "tokens")))
+	viewer := regexp.MustCompile(`rota_\S+`).FindString(c.must("token", "create", "--name", "vi", "--role", "viewer", "--file", filepath.Join(dir, "tokens")))
 	admin := []string{env[0], env[1], "ROTA_TOKEN=" + token}
 	i := issuer.New(t)
 	web := ports.Addr(t)
@@ -55,7 +58,7 @@ func TestOperatorInBrowser(t *testing.T) {
 		t.Helper()
 		grpc = append(grpc, ports.Addr(t))
 		return start(t, env, rotaBin, append([]string{
-			"scheduler", "--tls", "--name", name, "--etcd", e.Endpoints()[0], "--http", web, "--grpc", grpc[len(grpc)-1], "--gateway", "", "--lease", "3s",
+			"scheduler", "--tls", "--name", name, "--etcd", e.Endpoints()[0], "--http", web, "--grpc", grpc[len(grpc)-1], "--gateway", "", "--lease", "3s", "--engines", "local",
 			"--tokens", filepath.Join(dir, "tokens"), "--oidc-issuer", i.URL, "--oidc-audience", client.ID, "--oidc-role-claim", "groups",
 			"--oidc-client-id", client.ID, "--oidc-client-secret-file", secret, "--oidc-redirect-url", client.RedirectURL,
 		}, c.files("scheduler-"+name)...)...)
@@ -143,10 +146,52 @@ func TestOperatorInBrowser(t *testing.T) {
 		t.Errorf("the events do not say who drained w1: %s", told)
 	}
 
+	pool := filepath.Join(dir, "pool.json")
+	if err := os.WriteFile(pool, []byte(`{"pools":[{"name":"idle","engine":"local","size":{"from":0,"to":4},"template":{"kinds":["gpu"],"command":["rota","worker"]}}]}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if text := ask("pool", "apply", "-f", pool); strings.Contains(text, "rota: ") {
+		t.Fatal(text)
+	}
+	onlyLooks(t, b, "http://"+web+"/", viewer, []string{"#/workers/w2", "#/workers/w2?do=drain", "#/tasks/one", "#/jobs/" + job, "#/jobs?run=1", "#/plan?without=w2", "#/pools/idle?do=scale"})
+
 	press("Escape", "g", "o")
 	says("the overview", `location.hash.startsWith("#/overview") && document.querySelector(".bar, header")?.textContent && "yes"`)
 	says("the leader", fmt.Sprintf(`document.body.textContent.includes(%q) && "yes"`, "first"))
 	b.look(t, tab, `window.mark = "the same page"`)
 	first.signal(syscall.SIGKILL)
 	says("the next leader, on the same page, signed in", `document.querySelector(".frame").dataset.link === "live" && document.querySelector(".leader, [data-leader]")?.textContent.includes("second") && window.mark === "the same page" && document.querySelector(".caller").textContent.includes("ada") && "yes"`)
+}
+
+// onlyLooks signs a viewer in, in a tab that shares nothing with others, and opens pages
+// on which others have buttons. What the page does not offer, the scheduler refuses, too.
+func onlyLooks(t *testing.T, b *browser, console, token string, addresses []string) {
+	t.Helper()
+	tab := b.open(t, console)
+	await(t, 2*time.Minute, "a field for a token", func() bool { return b.look(t, tab, fmt.Sprintf(typed, token)) == "yes" })
+	signed := func(address string) {
+		t.Helper()
+		await(t, 2*time.Minute, address+", to a viewer", func() bool {
+			return b.look(t, tab, `document.querySelector(".caller").textContent === "vi viewer" && location.href === `+strconv.Quote(address)+` && document.querySelector(".picture .section, .picture .list, .picture .numbers") && "yes"`) == "yes"
+		})
+	}
+	signed(console)
+	for i, of := range addresses {
+		address := fmt.Sprintf("%s?%d%s", console, i, of) // each is loaded anew
+		if err := b.do(t, tab, "Page.navigate", map[string]any{"url": address}, &struct{}{}); err != nil {
+			t.Fatal(err)
+		}
+		signed(address)
+		if b.look(t, tab, `document.querySelector("dialog[open]") && "yes"`) == "yes" {
+			t.Errorf("a viewer is asked something at %s", address)
+		}
+		if found := b.look(t, tab, `[...document.querySelectorAll("button, .button")].map(e => e.textContent).filter(x => /drain|cordon|run|retry|forget|stop|pass now|declare|scale/i.test(x)).join()`); found != "" {
+			t.Errorf("a viewer is shown %q at %s", found, address)
+		}
+	}
+	for _, path := range []string{"v1/workers/w2:drain", "v1/jobs", "v1/tasks:apply"} {
+		if got := b.ask(t, tab, fmt.Sprintf(`fetch(%q, {method: "POST", headers: {"Content-Type": "application/json"}, body: "{}"}).then(r => String(r.status))`, path)); got != "403" {
+			t.Errorf("a viewer who posts to %s is answered %s", path, got)
+		}
+	}
 }
