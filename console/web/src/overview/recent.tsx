@@ -64,7 +64,7 @@ function Rate() {
   }
   const means = bars.map((sum, i) => sum / (of[i] || 1));
   const most = Math.max(...means);
-  return <Bars bars={means} strong={number(most < 10 ? Math.round(most * 10) / 10 : Math.round(most))} word="calls/s at most" said="since this page was opened" />;
+  return <Bars bars={means} strong={number(most < 10 ? Math.round(most * 10) / 10 : Math.round(most))} word="calls/s at the peak" said="since this page was opened" />;
 }
 
 export function Recent() {

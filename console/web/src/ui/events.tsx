@@ -28,12 +28,13 @@ function about(e: Event_, mine: string): ComponentChildren[] {
   if (s.program && s.program !== mine) out.push(link(href("programs", s.program), s.program));
   if (s.task && s.task !== mine) out.push(link(href("tasks", s.task), instance(s.task, s.index)));
   else if (s.task && s.index) out.push(<span class="id">#{s.index}</span>);
+  if (s.pool && s.pool !== mine) out.push(link(href("pools", s.pool), s.pool));
   if (s.job && s.job !== mine) out.push(link(href("jobs", s.job), s.job.slice(0, 8)));
   if (e.from) out.push(<>from {link(href("workers", e.from), e.from)}</>);
   if (s.worker && s.worker !== mine) {
     out.push(
       <>
-        {(s.task || s.job) && (e.from ? "to " : "on ")}
+        {(s.task || s.job || s.pool) && (e.from ? "to " : "on ")}
         {link(href("workers", s.worker), s.worker)}
       </>,
     );
