@@ -63,7 +63,7 @@ export function Plan() {
   const change = (list: string[]) => narrow({ without: list.join(",") });
   return (
     <div class="plan" onDragOver={(e) => e.preventDefault()} onDrop={(e) => (e.preventDefault(), void take(e.dataTransfer?.files[0]))}>
-      <Heading title="Plan" note="What the next pass would move, and what it would, if.">
+      <Heading title="Plan" note="What the next pass would move, and what would move if workers left or came.">
         {may("Cluster_NotifySchedule") && (
           <button
             type="button"
@@ -76,11 +76,11 @@ export function Plan() {
       <div class="ifs card">
         <Leaving chosen={without} onChange={change} />
         <label class="with">
-          Workers more
+          Workers added
           <input type="number" min="0" max="1000" inputMode="numeric" value={extra} onInput={(e) => narrow({ with: e.currentTarget.value === "0" ? "" : e.currentTarget.value })} />
         </label>
         <div class="file">
-          <span class="label">Tasks declared too</span>
+          <span class="label">Tasks added</span>
           {file ? (
             <span class="chip">
               {file.name}, {plural(file.tasks.length, "task")}
@@ -128,7 +128,7 @@ export function Plan() {
           )}
           <Apply file={file} without={without} onDone={(text) => (setDone(text), setFile(undefined), setTurn((n) => n + 1))} onFail={setFailed} />
           {plan.moves.length > 0 && (
-            <Section title="Ways">
+            <Section title="From where to where">
               <Moves plan={plan} most={30} />
             </Section>
           )}
