@@ -31,11 +31,11 @@ race: ## all tests under the race detector
 
 .PHONY: seeds
 seeds: ## the control plane on a fake clock: N=10000 histories, from SEED on; SEED=x alone tells that one
-	cd scheduler/internal/simtest && $(if $(N),ROTA_SEEDS=$(N),$(if $(SEED),,ROTA_SEEDS=10000)) $(if $(SEED),ROTA_SEED=$(SEED)) $(GOTEST) -count=1 -timeout=0 -run='^TestSeeds$$'
+	cd scheduler/internal/simtest && GOGC=1000 $(if $(N),ROTA_SEEDS=$(N),$(if $(SEED),,ROTA_SEEDS=10000)) $(if $(SEED),ROTA_SEED=$(SEED)) $(GOTEST) -count=1 -timeout=0 -run='^TestSeeds$$'
 
 .PHONY: seeds-jobs
 seeds-jobs: ## jobs through histories of faults on a fake clock: N=10000 of them, from SEED on; SEED=x alone tells that one
-	cd scheduler/internal/jobs && $(if $(N),ROTA_SEEDS=$(N),$(if $(SEED),,ROTA_SEEDS=10000)) $(if $(SEED),ROTA_SEED=$(SEED)) $(GOTEST) -count=1 -timeout=0 -run='^TestSeeds$$'
+	cd scheduler/internal/jobs && GOGC=1000 $(if $(N),ROTA_SEEDS=$(N),$(if $(SEED),,ROTA_SEEDS=10000)) $(if $(SEED),ROTA_SEED=$(SEED)) $(GOTEST) -count=1 -timeout=0 -run='^TestSeeds$$'
 
 .PHONY: torture
 torture: ## real processes killed, stopped and cut off, for a time: FOR=10m

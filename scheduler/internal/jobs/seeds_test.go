@@ -4,10 +4,11 @@ import (
 	"fmt"
 	"os"
 	"reflect"
-	"strconv"
 	"sync"
 	"testing"
 	"testing/synctest"
+
+	"github.com/rota-project/rota/internal/test/seeds"
 )
 
 // TestSeeds has jobs live through histories of faults: the store's, of
@@ -16,56 +17,28 @@ import (
 // say how many and from which on, as `make seeds-jobs` sets them.
 func TestSeeds(t *testing.T) {
 	t.Parallel()
-	number := func(name string, otherwise uint64) uint64 {
-		text := os.Getenv(name)
-		if text == "" {
-			return otherwise
-		}
-		n, err := strconv.ParseUint(text, 10, 64)
-		if err != nil {
-			t.Fatalf("%s: %v", name, err)
-		}
-		return n
-	}
-	first, n := number("ROTA_SEED", 1), number("ROTA_SEEDS", 0)
-	if n == 0 {
-		n = 60
-		if os.Getenv("ROTA_SEED") != "" {
-			n = 1
-		}
-	}
-	lines := 300
-	if n == 1 {
-		lines = 1 << 20
-	}
 	var mu sync.Mutex
 	var total simCounts
-	t.Run("each", func(t *testing.T) {
-		for seed := first; seed < first+n; seed++ {
-			t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) {
-				t.Parallel()
-				defer func() {
-					if t.Failed() {
-						t.Logf("run it again with: make seeds-jobs SEED=%d", seed)
-					}
-				}()
-				synctest.Test(t, func(t *testing.T) {
-					c, err := runSim(seed, lines)
-					if err != nil {
-						t.Error(err)
-					}
-					mu.Lock()
-					defer mu.Unlock()
-					sum, more := reflect.ValueOf(&total).Elem(), reflect.ValueOf(c)
-					for i := range sum.NumField() {
-						sum.Field(i).SetInt(sum.Field(i).Int() + more.Field(i).Int())
-					}
-				})
-			})
+	n := seeds.Each(t, 60, "seeds-jobs", func(t *testing.T, seed uint64, alone bool) {
+		lines := 300
+		if alone {
+			lines = 1 << 20
 		}
+		synctest.Test(t, func(t *testing.T) {
+			c, err := runSim(seed, lines)
+			if err != nil {
+				t.Error(err)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			sum, more := reflect.ValueOf(&total).Elem(), reflect.ValueOf(c)
+			for i := range sum.NumField() {
+				sum.Field(i).SetInt(sum.Field(i).Int() + more.Field(i).Int())
+			}
+		})
 	})
 	if os.Getenv("ROTA_SEEDS") != "" {
-		fmt.Printf("%d seeds from %d on: %+v\n", n, first, total)
+		fmt.Printf("%d seeds: %+v\n", n, total)
 	}
 	if n < 50 {
 		return

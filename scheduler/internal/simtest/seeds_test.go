@@ -8,54 +8,31 @@ import (
 	"testing"
 	"testing/synctest"
 
+	"github.com/rota-project/rota/internal/test/seeds"
 	"github.com/rota-project/rota/scheduler/internal/simtest"
 )
-
-// number reads a variable of the environment, as `make seeds` sets them.
-func number(t *testing.T, name string, otherwise uint64) (n uint64, set bool) {
-	t.Helper()
-	s := os.Getenv(name)
-	if s == "" {
-		return otherwise, false
-	}
-	n, err := strconv.ParseUint(s, 10, 64)
-	if err != nil {
-		t.Fatalf("%s: %v", name, err)
-	}
-	return n, true
-}
 
 // TestSeeds runs many seeds: ROTA_SEEDS of them, from ROTA_SEED on. With a
 // ROTA_SEED and no ROTA_SEEDS it runs that one, and a failure tells its story.
 func TestSeeds(t *testing.T) {
 	t.Parallel()
-	first, one := number(t, "ROTA_SEED", 1)
-	n, many := number(t, "ROTA_SEEDS", 100)
-	if one && !many {
-		n = 1
-	}
-	lines := 0
-	if n == 1 {
-		lines = 100_000
-	}
 	var mu sync.Mutex
 	var total simtest.Counts
-	t.Run("each", func(t *testing.T) {
-		for seed := first; seed < first+n; seed++ {
-			t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) {
-				t.Parallel()
-				c := runSeed(t, seed, lines)
-				mu.Lock()
-				total.Add(c)
-				mu.Unlock()
-			})
+	n := seeds.Each(t, 100, "seeds", func(t *testing.T, seed uint64, alone bool) {
+		lines := 0
+		if alone {
+			lines = 100_000
 		}
+		c := runSeed(t, seed, lines)
+		mu.Lock()
+		total.Add(c)
+		mu.Unlock()
 	})
-	if many {
-		fmt.Printf("%d seeds from %d on: %+v\n", n, first, total)
+	if os.Getenv("ROTA_SEEDS") != "" {
+		fmt.Printf("%d seeds: %+v\n", n, total)
 	}
 	if n >= 50 {
-		enough(t, total, int(n))
+		enough(t, total, n)
 	}
 }
 
@@ -97,11 +74,6 @@ func TestCorpus(t *testing.T) {
 // runSeed runs one seed in a bubble of its own.
 func runSeed(t *testing.T, seed uint64, lines int) (c simtest.Counts) {
 	t.Helper()
-	defer func() {
-		if t.Failed() {
-			t.Logf("run it again with: make seeds SEED=%d", seed)
-		}
-	}()
 	defer func() {
 		if lines > 0 {
 			return // with all goroutines
