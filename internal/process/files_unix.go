@@ -5,6 +5,7 @@ package process
 import (
 	"fmt"
 	"os"
+	"runtime"
 	"strconv"
 	"syscall"
 )
@@ -12,7 +13,11 @@ import (
 // keepFiles keeps what this process has inherited from those that it starts. What
 // Go opens is kept anyway.
 func keepFiles() error {
-	open, err := os.ReadDir("/dev/fd")
+	dir := "/dev/fd"
+	if runtime.GOOS == "linux" {
+		dir = "/proc/self/fd" // what /dev/fd links to, where somebody has made that link
+	}
+	open, err := os.ReadDir(dir)
 	if err != nil {
 		return fmt.Errorf("keep inherited files: %w", err)
 	}
