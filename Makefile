@@ -55,6 +55,10 @@ churn: ## the gateway under load while workers come and go: FOR=10m
 h2spec: ## the gateway's HTTP/2 by all cases of h2spec
 	cd bench && go run ./h2spec
 
+.PHONY: cgroup
+cgroup: ## limits of jobs by cgroup v2, on a kernel of its own under QEMU, whatever this machine has
+	go run ./test/cgroup
+
 .PHONY: nightly
 nightly: ## what takes a night, and bin/nightly/results.md of it: FUZZ=1m SEEDS=10000 SEEDS_JOBS=10000 TORTURE=10m CHURN=10m
 	@FUZZ="$(FUZZ)" SEEDS="$(SEEDS)" SEEDS_JOBS="$(SEEDS_JOBS)" TORTURE="$(TORTURE)" CHURN="$(CHURN)" test/nightly/run

@@ -16,7 +16,7 @@ import (
 )
 
 // Cgroup is a directory of cgroup v2 that was delegated to the worker: it may
-// make groups in it, and no process is in it directly.
+// make groups in it.
 type Cgroup struct {
 	dir         string
 	controllers []string
@@ -25,8 +25,15 @@ type Cgroup struct {
 // cpuPeriod is the period of cpu.max, the kernel's default.
 const cpuPeriod = 100 * time.Millisecond
 
+// controllers keep what Limits has; see cgroups(7).
+var controllers = []string{"memory", "pids", "cpu"}
+
 // OpenCgroup takes over dir, made if it is not there, and hands its controllers
 // on to its children. Groups that an earlier owner left in it are killed.
+//
+// A group with processes in it has no controllers to hand on. Service managers
+// start a worker in the group that they delegate to it: if dir is that group or
+// below it, the processes there move to a group "worker" beside those of jobs.
 func OpenCgroup(dir string) (*Cgroup, error) {
 	if !filepath.IsAbs(dir) {
 		return nil, &rota.FieldError{Field: "cgroup", Value: dir, Want: "an absolute path"}
@@ -42,17 +49,8 @@ func OpenCgroup(dir string) (*Cgroup, error) {
 		return nil, &rota.FieldError{Field: "cgroup", Value: dir, Want: "a directory of cgroup v2"}
 	}
 	c := &Cgroup{dir: dir}
-	b, err := os.ReadFile(filepath.Join(dir, "cgroup.controllers"))
-	if err != nil {
-		return nil, fmt.Errorf("process: cgroup: %w", err)
-	}
-	for _, name := range strings.Fields(string(b)) {
-		if name == "memory" || name == "pids" || name == "cpu" {
-			if err := os.WriteFile(filepath.Join(dir, "cgroup.subtree_control"), []byte("+"+name), 0); err != nil { //nolint:gosec // the directory is configured
-				return nil, fmt.Errorf("process: cgroup: hand on %s: %w", name, err)
-			}
-			c.controllers = append(c.controllers, name)
-		}
+	if err := c.handOn(); err != nil {
+		return nil, err
 	}
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -64,6 +62,99 @@ func OpenCgroup(dir string) (*Cgroup, error) {
 		}
 	}
 	return c, nil
+}
+
+// handOn has the groups below dir have the controllers that dir has, or that the
+// group of this process can give it.
+func (c *Cgroup) handOn() error {
+	own := ownCgroup(c.dir)
+	groups := []string{c.dir} // from the first that hands on to dir
+	if below, err := filepath.Rel(own, c.dir); own != "" && err == nil && filepath.IsLocal(below) {
+		for g := c.dir; g != own; {
+			g = filepath.Dir(g)
+			groups = append([]string{g}, groups...)
+		}
+	}
+	for _, g := range groups {
+		there, err := os.ReadFile(filepath.Join(g, "cgroup.controllers"))
+		if err != nil {
+			return fmt.Errorf("process: cgroup: %w", err)
+		}
+		c.controllers = slices.DeleteFunc(strings.Fields(string(there)), func(name string) bool { return !slices.Contains(controllers, name) })
+		err = enable(g, c.controllers)
+		if g == own && (errors.Is(err, unix.EBUSY) || errors.Is(err, unix.EOPNOTSUPP)) {
+			if err = moveOut(g); err == nil {
+				err = enable(g, c.controllers)
+			}
+		}
+		if err != nil {
+			return fmt.Errorf("process: cgroup: hand on %s: %w", strings.Join(c.controllers, ", "), err)
+		}
+	}
+	return nil
+}
+
+// enable hands controllers on in one write: handing on some alone that may be
+// handed on beside processes (cpu and pids) would make a thread root of the group.
+func enable(group string, controllers []string) error {
+	if len(controllers) == 0 {
+		return nil
+	}
+	return os.WriteFile(filepath.Join(group, "cgroup.subtree_control"), []byte("+"+strings.Join(controllers, " +")), 0)
+}
+
+// moveOut moves the processes that are in a group into a group of their own in it.
+func moveOut(group string) error {
+	leaf := filepath.Join(group, "worker")
+	if err := os.Mkdir(leaf, 0o755); err != nil && !errors.Is(err, os.ErrExist) { //nolint:gosec // the kernel wants it so
+		return err
+	}
+	for range 10 { // some may be started meanwhile
+		b, err := os.ReadFile(filepath.Join(group, "cgroup.procs"))
+		if err != nil {
+			return err
+		}
+		pids := strings.Fields(string(b))
+		if len(pids) == 0 {
+			return nil
+		}
+		for _, pid := range pids {
+			err := os.WriteFile(filepath.Join(leaf, "cgroup.procs"), []byte(pid), 0)
+			if err != nil && !errors.Is(err, unix.ESRCH) {
+				return err
+			}
+		}
+	}
+	return unix.EBUSY
+}
+
+// ownCgroup is the directory of this process's group in the file system that dir
+// is in, or nothing if that cannot be told.
+func ownCgroup(dir string) string {
+	b, err := os.ReadFile("/proc/self/cgroup")
+	if err != nil {
+		return ""
+	}
+	for l := range strings.Lines(string(b)) {
+		path, ok := strings.CutPrefix(strings.TrimSuffix(l, "\n"), "0::")
+		if !ok {
+			continue
+		}
+		root := dir // the mount is where the device changes
+		for root != "/" && device(filepath.Dir(root)) == device(dir) {
+			root = filepath.Dir(root)
+		}
+		return filepath.Join(root, path)
+	}
+	return ""
+}
+
+func device(path string) uint64 {
+	var st unix.Stat_t
+	if unix.Stat(path, &st) != nil {
+		return 0
+	}
+	return st.Dev
 }
 
 // keeps reports whether limits of a controller can be kept.
