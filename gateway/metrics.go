@@ -145,7 +145,8 @@ func (t *times) Write(out *dto.Metric) error {
 	}
 	sum := counts[0]
 	var before uint64
-	var end int32 // of the last span
+	var length *uint32 // of the last span
+	var end int32      // where it ends
 	for i := 1; i < histogramBuckets; i++ {
 		n := counts[i]
 		sum += n
@@ -158,10 +159,11 @@ func (t *times) Write(out *dto.Metric) error {
 		// A span begins so far behind the end of the one before it; each count in it is told
 		// by its difference from the one before.
 		index := int32(i + histogramFirst*histogramSteps) // of the bucket that ends at 2^(index/4) s
-		if len(h.PositiveSpan) == 0 || index != end {
-			h.PositiveSpan = append(h.PositiveSpan, &dto.BucketSpan{Offset: new(index - end), Length: new(uint32(0))})
+		if length == nil || index != end {
+			length = new(uint32(0))
+			h.PositiveSpan = append(h.PositiveSpan, &dto.BucketSpan{Offset: new(index - end), Length: length})
 		}
-		*h.PositiveSpan[len(h.PositiveSpan)-1].Length++
+		*length++
 		h.PositiveDelta = append(h.PositiveDelta, int64(n)-int64(before))
 		before, end = n, index+1
 	}

@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -131,7 +132,7 @@ func (w *worker) args(jobs string) []string {
 
 // start starts the worker as a service manager does that delegates a group.
 func (w *worker) start(ctx context.Context) error {
-	if err := os.MkdirAll(w.group, 0o755); err != nil { //nolint:gosec // the kernel wants it so
+	if err := os.MkdirAll(w.group, 0o755); err != nil {
 		return err
 	}
 	uid := 0
@@ -162,7 +163,7 @@ func (w *worker) start(ctx context.Context) error {
 	defer func() { _ = dir.Close() }()
 	w.cmd.SysProcAttr = &syscall.SysProcAttr{
 		UseCgroupFD: true, CgroupFD: int(dir.Fd()),
-		Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(uid)}, //nolint:gosec // 0 or 1000
+		Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(uid)},
 	}
 	if err := w.cmd.Start(); err != nil {
 		return err
@@ -284,7 +285,9 @@ func (w *worker) killed(ctx context.Context) error {
 			return err
 		}
 	}
-	<-w.ended
+	if err := <-w.ended; err == nil {
+		return errors.New("ended in order")
+	}
 	if err := w.start(ctx); err != nil {
 		return err
 	}
@@ -308,13 +311,13 @@ func (w *worker) end() error {
 
 // refused starts a worker in a group whose controllers nobody can hand on.
 func refused(ctx context.Context) error {
-	group := filepath.Join(cgroups, "bare", "jobs")   // below a group that hands nothing on
-	if err := os.MkdirAll(group, 0o755); err != nil { //nolint:gosec // the kernel wants it so
+	group := filepath.Join(cgroups, "bare", "jobs") // below a group that hands nothing on
+	if err := os.MkdirAll(group, 0o755); err != nil {
 		return err
 	}
 	// A process outside of it may not change the groups above it.
 	other := filepath.Join(cgroups, "other")
-	if err := os.MkdirAll(other, 0o755); err != nil { //nolint:gosec // as above
+	if err := os.MkdirAll(other, 0o755); err != nil {
 		return err
 	}
 	dir, err := os.Open(other)

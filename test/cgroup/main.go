@@ -37,16 +37,16 @@ func main() {
 		eat(os.Args[2])
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	if err := host(ctx); err != nil {
+	if err := host(); err != nil {
 		fmt.Fprintln(os.Stderr, "cgroup:", err)
 		os.Exit(1)
 	}
 }
 
 // host boots the kernel and holds what it says to what it has to say.
-func host(ctx context.Context) error {
+func host() error {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
 	dir, err := os.MkdirTemp("", "rota-cgroup-*")
 	if err != nil {
 		return err
@@ -104,7 +104,7 @@ func kernelFile(ctx context.Context, dir string) (string, error) {
 	}
 	_, name, ok := strings.Cut(depends, "Depends: ")
 	if !ok {
-		return "", errors.New("Debian's kernel linux-image-cloud-amd64 is not to be had: run apt-get update, or set ROTA_KERNEL")
+		return "", errors.New("no kernel: run apt-get update for Debian's linux-image-cloud-amd64, or set ROTA_KERNEL")
 	}
 	name, _, _ = strings.Cut(name, "\n")
 	download := exec.CommandContext(ctx, "apt-get", "-q", "download", name)
@@ -131,7 +131,7 @@ func kernelFile(ctx context.Context, dir string) (string, error) {
 func initramfs(ctx context.Context, dir string) (string, error) {
 	root := filepath.Join(dir, "root")
 	for _, d := range []string{"bin", "etc", "tmp", "proc", "sys", "dev", "home"} {
-		if err := os.MkdirAll(filepath.Join(root, d), 0o755); err != nil { //nolint:gosec // as a system has it
+		if err := os.MkdirAll(filepath.Join(root, d), 0o755); err != nil {
 			return "", err
 		}
 	}
@@ -160,7 +160,7 @@ func initramfs(ctx context.Context, dir string) (string, error) {
 		"etc/group":   "root:x:0:\n" + ordinary + ":x:1000:\nnogroup:x:65534:\n",
 		"etc/hosts":   "127.0.0.1 localhost guest\n",
 	} {
-		if err := os.WriteFile(filepath.Join(root, name), []byte(content), 0o755); err != nil { //nolint:gosec // as a system has it
+		if err := os.WriteFile(filepath.Join(root, name), []byte(content), 0o755); err != nil {
 			return "", err
 		}
 	}
