@@ -47,6 +47,10 @@ skew: ## from an earlier revision to this one and back, one process after the ot
 	  git archive "$$rev" | tar x -C "$$dir" && (cd "$$dir" && go build -o rota.earlier ./cmd/rota) && \
 	  ROTA_SKEW="$$dir/rota.earlier" $(GOTEST) -count=1 -v -run='^TestSkew$$' ./test/e2e
 
+.PHONY: engines
+engines: ## pools on the clusters of bench/engines, whose programs are built first: minutes, much longer the first time
+	@for d in bench/engines/*/; do (cd $$d && echo $$d && $(GOTEST) -count=1 -v -timeout=0 .) || exit 1; done
+
 .PHONY: churn
 churn: ## the gateway under load while workers come and go: FOR=10m
 	ROTA_TORTURE=$(or $(FOR),10m) $(GOTEST) -race -count=1 -timeout=0 -v -run='^TestChurn' ./gateway

@@ -161,7 +161,10 @@ func (s *slurm) job(id string) map[string]string {
 }
 
 // ours are the processes whose arguments or environment name this cluster's directory.
-func (s *slurm) ours(visit func(pid int, file string, text []byte)) {
+func (s *slurm) ours(visit func(pid int, file string, text []byte)) { oursIn(s.dir, visit) }
+
+// oursIn visits the processes whose arguments or environment name a directory.
+func oursIn(dir string, visit func(pid int, file string, text []byte)) {
 	dirs, _ := filepath.Glob("/proc/[0-9]*")
 	for _, d := range dirs {
 		pid, err := strconv.Atoi(filepath.Base(d))
@@ -169,7 +172,7 @@ func (s *slurm) ours(visit func(pid int, file string, text []byte)) {
 			continue
 		}
 		for _, file := range []string{"cmdline", "environ"} {
-			if text, err := os.ReadFile(filepath.Join(d, file)); err == nil && bytes.Contains(text, []byte(s.dir)) {
+			if text, err := os.ReadFile(filepath.Join(d, file)); err == nil && bytes.Contains(text, []byte(dir)) {
 				visit(pid, file, text)
 			}
 		}
