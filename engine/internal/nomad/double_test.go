@@ -112,6 +112,8 @@ func (d *double) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		answer(d.allocs)
 	case path == "/v1/evaluations":
 		d.evaluations(answer)
+	case path == "/v1/nodes" && r.URL.Query().Get("filter") != `SchedulingEligibility == "ineligible"`:
+		http.Error(w, "the double knows no such filter", http.StatusBadRequest)
 	case path == "/v1/nodes":
 		out := []api.NodeListStub{}
 		for _, n := range d.nodes {

@@ -3,8 +3,10 @@ package nomad
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
+	"net/http"
 	"slices"
 	"strings"
 	"time"
@@ -78,7 +80,9 @@ func (e *Engine) ask(ctx context.Context) ([]room.Copy, error) {
 	if err := e.reasons(q, s); err != nil {
 		return nil, err
 	}
-	e.draining(ctx, s)
+	if err := e.draining(ctx, s); err != nil {
+		return nil, err
+	}
 	e.sweep(vars, s)
 	return s.copies(), nil
 }
@@ -156,7 +160,7 @@ func counts(m map[string]int) []string {
 
 // draining asks which nodes are drained that have any of the jobs. Who may not list nodes
 // goes without.
-func (e *Engine) draining(ctx context.Context, s *seen) {
+func (e *Engine) draining(ctx context.Context, s *seen) error {
 	s.drains = map[string]time.Time{}
 	used := map[string]bool{}
 	for _, list := range s.allocs {
@@ -167,15 +171,19 @@ func (e *Engine) draining(ctx context.Context, s *seen) {
 		}
 	}
 	if len(used) == 0 {
-		return
+		return nil
 	}
 	q, err := e.query(ctx, api.QueryOptions{})
 	if err != nil {
-		return
+		return err
 	}
-	nodes, _, err := e.client.Nodes().List(filtered(q, "Drain == true"))
-	if err != nil {
-		return
+	nodes, _, err := e.client.Nodes().List(filtered(q, `SchedulingEligibility == "ineligible"`)) // as drained ones are
+	var answer api.UnexpectedResponseError
+	switch {
+	case errors.As(err, &answer) && answer.StatusCode() == http.StatusForbidden:
+		return nil
+	case err != nil:
+		return fmt.Errorf("list nodes: %w", tell(err))
 	}
 	for _, n := range nodes {
 		if !n.Drain || !used[n.ID] {
@@ -191,6 +199,7 @@ func (e *Engine) draining(ctx context.Context, s *seen) {
 		}
 		s.drains[n.ID] = ends
 	}
+	return nil
 }
 
 // sweep deletes the variables of jobs that have begun or are gone.

@@ -125,6 +125,10 @@ func TestContract(t *testing.T) {
 	if n := secrets(); n != 0 {
 		t.Errorf("%d variables are left", n)
 	}
+	// What is asked of nodes is understood.
+	if err := e.draining(ctx, &seen{allocs: map[string][]*api.AllocationListStub{"": {stub("j", "a", "running", time.Now(), 1)}}}); err != nil {
+		t.Error(err)
+	}
 	for _, h := range []string{"", "x", "default/rota-pool-none", "default/other"} {
 		if err := e.Stop(ctx, h); err != nil {
 			t.Errorf("%q: %v", h, err)
