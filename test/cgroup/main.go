@@ -7,8 +7,8 @@
 //
 //	make cgroup # go run ./test/cgroup
 //
-// It needs qemu-system-x86_64, cpio and a static busybox, and takes the kernel from
-// Debian's packages (.ci/install has them all), or from a file that ROTA_KERNEL names.
+// It needs Debian's packages qemu-system-x86, cpio and busybox-static, and takes the
+// kernel from there, too, or from a file that ROTA_KERNEL names.
 package main
 
 import (
