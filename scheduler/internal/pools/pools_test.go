@@ -510,9 +510,10 @@ func TestBadInput(t *testing.T) {
 			want   string
 		}{
 			{func(d *rotav1.PoolDefinition) { d.Name = "Web" }, "name: \"Web\": want"},
-			{func(d *rotav1.PoolDefinition) { d.Engine = "nomad" }, "engine: \"nomad\": want one of local"},
+			{func(d *rotav1.PoolDefinition) { d.Engine = "borg" }, "engine: \"borg\": want one of "},
+			{func(d *rotav1.PoolDefinition) { d.Engine = "nomad" }, "engine: \"nomad\": want an engine of this scheduler, which has local"},
 			{func(d *rotav1.PoolDefinition) { d.Engine = "mesos" }, "Apache Mesos was retired"},
-			{func(d *rotav1.PoolDefinition) { d.Engine = "" }, "engine: \"\": want one of local"},
+			{func(d *rotav1.PoolDefinition) { d.Engine = "" }, "engine: \"\": want one of "},
 			{func(d *rotav1.PoolDefinition) { d.Size = &rotav1.PoolSize{From: 3, To: 2} }, "size.from: 3: want no more than size.to, which is 2"},
 			{func(d *rotav1.PoolDefinition) { d.Size = &rotav1.PoolSize{From: -1} }, "size.from: -1: want zero or more"},
 			{func(d *rotav1.PoolDefinition) { d.Size = &rotav1.PoolSize{To: 1 << 40} }, "size.to: "},
