@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -37,16 +38,34 @@ func counter(in <-chan got.GoTaskMsg, out chan<- got.GoTaskMsg, args []string) e
 	return nil
 }
 
+// tally counts events. An old program's loop may go on after its function has returned.
+type tally struct {
+	mu sync.Mutex
+	of map[got.SchedEventType]int
+}
+
+func (c *tally) count(e got.SchedEventType) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.of[e]++
+}
+
+func (c *tally) number(e got.SchedEventType) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.of[e]
+}
+
 // counting is a scheduler function of the old sort: loops that read without asking
 // whether a channel is closed.
-func counting(t *testing.T, tasks int, kinds map[got.SchedEventType]int) got.AppSchedulerFunc {
+func counting(t *testing.T, tasks int, kinds *tally) got.AppSchedulerFunc {
 	return func(in <-chan got.GoTaskMsg, out chan<- got.GoTaskMsg, events <-chan got.SchedEvent) {
 		quit := make(chan bool, 1)
 		go func() {
 			for {
 				select {
 				case e := <-events:
-					kinds[e.EventType]++
+					kinds.count(e.EventType)
 				case <-quit:
 					quit <- true
 					return
@@ -82,9 +101,9 @@ func counting(t *testing.T, tasks int, kinds map[got.SchedEventType]int) got.App
 }
 
 // program is a ported program of seven tasks, whose functions have a name of the test's.
-func program(t *testing.T, conf *got.GoTaskSchedConfig, name string) (*got.SchedulerDriver, map[got.SchedEventType]int) {
+func program(t *testing.T, conf *got.GoTaskSchedConfig, name string) (*got.SchedulerDriver, *tally) {
 	t.Helper()
-	kinds := map[got.SchedEventType]int{}
+	kinds := &tally{of: map[got.SchedEventType]int{}}
 	s := got.NewGoTaskScheduler("", conf, nil)
 	s.SpawnTasks([]*got.AppTaskResourceInfo{
 		{Name: name + "1", Count: 3, Resources: map[string]float64{"cpus": 0.1, "mem": 32}},
@@ -145,8 +164,8 @@ func TestPortedOnCluster(t *testing.T) {
 	if s, err := d.Run(); err != nil {
 		t.Errorf("%s, %v", s, err)
 	}
-	if kinds[got.Registered] != 1 || kinds[got.TaskLaunched] != 7 {
-		t.Errorf("events %v", kinds)
+	if registered, launched := kinds.number(got.Registered), kinds.number(got.TaskLaunched); registered != 1 || launched != 7 {
+		t.Errorf("%d events that it was registered, %d of tasks launched", registered, launched)
 	}
 	if s, err := e.Stop(); err != nil || s != got.DriverStopped {
 		t.Errorf("%s, %v", s, err)
