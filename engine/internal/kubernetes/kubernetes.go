@@ -20,7 +20,6 @@ import (
 	"net"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -38,9 +37,8 @@ import (
 )
 
 const (
-	// listEvery is how often pods are listed at most, and listShare the part of the time
-	// that a list may be on its way.
-	listEvery, listShare = 2 * time.Second, 20
+	// listEvery is how often pods are listed at most.
+	listEvery = 2 * time.Second
 	// page is how many pods one answer has.
 	page = 500
 	// keepEnded is how long a pod that has ended is kept, for whoever wants its log.
@@ -68,11 +66,7 @@ type Engine struct {
 	client     *rest.RESTClient
 	namespaces []string
 	log        *slog.Logger
-
-	mu     sync.Mutex
-	next   time.Time // when the API server is to be asked again
-	copies []room.Copy
-	err    error
+	listing    room.Listing
 }
 
 // New returns an engine. It reads files, and asks nothing of Kubernetes.
@@ -109,7 +103,7 @@ func newEngine(cfg *rest.Config, namespaces []string) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Engine{client: client, namespaces: namespaces, log: slog.New(slog.DiscardHandler)}, nil
+	return &Engine{client: client, namespaces: namespaces, log: slog.New(slog.DiscardHandler), listing: room.Listing{Every: listEvery}}, nil
 }
 
 // send makes a request with an object in it, if there is one, and reads the answer's.
@@ -138,7 +132,7 @@ func path(namespace string, rest ...string) []string {
 
 // Start makes a pod, and the Secret that it waits for.
 func (e *Engine) Start(ctx context.Context, o room.Order) (string, error) {
-	defer e.forget()
+	defer e.listing.Forget()
 	namespace := e.namespaces[0]
 	if v := o.Options["namespace"]; v != "" {
 		namespace = v
@@ -193,11 +187,15 @@ func handleOf(p *corev1.Pod) string { return p.Namespace + "/" + p.Name + "/" + 
 
 // Stop deletes a pod. Its grace period is what its worker has to hand over.
 func (e *Engine) Stop(ctx context.Context, handle string) error {
+	defer e.listing.Forget()
+	return e.remove(ctx, handle)
+}
+
+func (e *Engine) remove(ctx context.Context, handle string) error {
 	words := strings.Split(handle, "/")
 	if len(words) != 3 || slices.Contains(words, "") {
 		return nil // there is no such pod
 	}
-	defer e.forget()
 	uid := types.UID(words[2])
 	err := e.send(ctx, e.client.Delete().AbsPath(path(words[0], "pods", words[1])...),
 		&metav1.DeleteOptions{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "DeleteOptions"}, Preconditions: &metav1.Preconditions{UID: &uid}}, nil)
@@ -207,35 +205,21 @@ func (e *Engine) Stop(ctx context.Context, handle string) error {
 	return nil
 }
 
-// forget has the next List ask Kubernetes.
-func (e *Engine) forget() {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.next = time.Time{}
-}
-
 // List lists the pods that are workers, of any cluster, and removes those that ended a
 // while ago.
 func (e *Engine) List(ctx context.Context) ([]room.Copy, error) {
-	e.mu.Lock()
-	if time.Now().Before(e.next) {
-		defer e.mu.Unlock()
-		return slices.Clone(e.copies), e.err
-	}
-	e.mu.Unlock()
-	began := time.Now()
-	copies, over, err := e.list(ctx, began)
-	e.mu.Lock()
-	e.next = began.Add(max(listEvery, listShare*time.Since(began)))
-	e.copies, e.err = copies, err
-	e.mu.Unlock()
+	var over []string
+	copies, err := e.listing.Get(func() (copies []room.Copy, err error) {
+		copies, over, err = e.list(ctx, time.Now())
+		return copies, err
+	})
 	for _, handle := range over[:min(len(over), removeAtOnce)] {
-		if err := e.Stop(ctx, handle); err != nil {
+		if err := e.remove(ctx, handle); err != nil {
 			e.log.Warn("pod not removed that has ended", "error", err)
 			break
 		}
 	}
-	return slices.Clone(copies), err
+	return copies, err
 }
 
 // list asks for the pods of all namespaces; over are those that may be removed.

@@ -325,6 +325,7 @@ func TestList(t *testing.T) {
 		"DELETE rota-workers/pods/a": {done},
 	}
 	e, a := kubernetes(t, answers)
+	e.listing.Every = time.Hour
 	got, err := e.List(t.Context())
 	if err != nil || len(got) != 2 || got[0].Worker != "a" || got[1].State != room.Running {
 		t.Fatalf("error %v, got %+v", err, got)
@@ -333,13 +334,10 @@ func TestList(t *testing.T) {
 	if asked := a.requests(); !slices.Equal(asked, once) {
 		t.Errorf("asked %q", asked)
 	}
-	e.mu.Lock()
-	e.next = time.Now().Add(time.Hour)
-	e.mu.Unlock()
 	if again, err := e.List(t.Context()); err != nil || !reflect.DeepEqual(again, got) || len(a.requests()) != len(once) {
 		t.Errorf("error %v, got %+v, asked %q", err, again, a.requests())
 	}
-	e.forget()
+	e.listing.Forget()
 	if list, err := e.List(t.Context()); err == nil || len(list) > 0 || !strings.Contains(err.Error(), "list pods of other: no right to list") {
 		t.Errorf("error %v, got %+v", err, list)
 	}

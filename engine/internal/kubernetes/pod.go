@@ -49,13 +49,13 @@ const (
 // Options are what a pool may say, and what each value has to be.
 func Options() map[string]func(string) string {
 	return map[string]func(string) string{
-		"image":              word("an image, such as registry.example.com/rota:1.0"),
+		"image":              room.Word("an image, such as registry.example.com/rota:1.0"),
 		"namespace":          named("a namespace", validation.IsDNS1123Label),
 		"owner":              named("a ConfigMap of its namespace, which is to own its pods", validation.IsDNS1123Subdomain),
 		"service_account":    named("a ServiceAccount of its namespace", validation.IsDNS1123Subdomain),
 		"priority_class":     named("a PriorityClass", validation.IsDNS1123Subdomain),
 		"runtime_class":      named("a RuntimeClass", validation.IsDNS1123Subdomain),
-		"image_pull_policy":  oneOf("Always", "IfNotPresent", "Never"),
+		"image_pull_policy":  room.OneOf("Always", "IfNotPresent", "Never"),
 		"image_pull_secrets": checked("Secrets of its namespace, NAME,...", secretNames),
 		"requests":           checked("quantities of resources, such as cpu=2,memory=4Gi", resources),
 		"limits":             checked("quantities of resources, such as memory=4Gi,nvidia.com/gpu=1", resources),
@@ -65,7 +65,7 @@ func Options() map[string]func(string) string {
 		"tolerations":        checked("taints as kubectl has them, KEY[=VALUE][:EFFECT],...", tolerations),
 		"grace":              checked("a duration from 1s to 24h, such as 2m", graceOf),
 		"health_port":        checked("a port, 1024 to 65535", port),
-		"rota":               word("the program that \"rota\" stands for, in the image"),
+		"rota":               room.Word("the program that \"rota\" stands for, in the image"),
 		"pod":                checked("the spec of a pod in YAML or JSON, with no container or one named "+container+" first", specOf),
 	}
 }
@@ -73,28 +73,10 @@ func Options() map[string]func(string) string {
 // Needed are the options that a pool must say.
 func Needed() []string { return []string{"image"} }
 
-func word(want string) func(string) string {
-	return func(v string) string {
-		if v == "" || strings.ContainsFunc(v, func(r rune) bool { return r <= ' ' || r == 0x7f }) {
-			return want
-		}
-		return ""
-	}
-}
-
 func named(want string, faults func(string) []string) func(string) string {
 	return func(v string) string {
 		if f := faults(v); len(f) > 0 {
 			return "the name of " + want + ": " + f[0]
-		}
-		return ""
-	}
-}
-
-func oneOf(words ...string) func(string) string {
-	return func(v string) string {
-		if !slices.Contains(words, v) {
-			return "one of " + strings.Join(words, ", ")
 		}
 		return ""
 	}

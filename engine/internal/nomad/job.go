@@ -43,7 +43,7 @@ func Options() map[string]func(string) string {
 		"namespace":   name,
 		"node_pool":   name,
 		"datacenters": names,
-		"driver":      oneOf("raw_exec", "exec"),
+		"driver":      room.OneOf("raw_exec", "exec"),
 		"constraint": func(v string) string {
 			return check(constraint, v, "an expression such as ${node.class} = batch: an attribute, an operator, a value")
 		},
@@ -54,8 +54,8 @@ func Options() map[string]func(string) string {
 		"memory_max":   whole(10, 1<<26),
 		"kill_timeout": duration(time.Second, time.Hour),
 		"user":         name,
-		"dir":          path,
-		"rota":         path,
+		"dir":          room.Path,
+		"rota":         room.Path,
 	}
 }
 
@@ -78,22 +78,6 @@ func name(v string) string {
 
 func names(v string) string {
 	return check(namesForm, v, "names with commas between them, such as dc1,dc2, or *")
-}
-
-func path(v string) string {
-	if !strings.HasPrefix(v, "/") || strings.ContainsFunc(v, func(r rune) bool { return r < ' ' || r == 0x7f }) {
-		return "an absolute path on the nodes"
-	}
-	return ""
-}
-
-func oneOf(words ...string) func(string) string {
-	return func(v string) string {
-		if !slices.Contains(words, v) {
-			return "one of " + strings.Join(words, ", ")
-		}
-		return ""
-	}
 }
 
 func whole(least, most int) func(string) string {

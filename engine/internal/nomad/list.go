@@ -25,18 +25,7 @@ const drainWithin = 5 * time.Minute
 // List lists the jobs that are workers, of any cluster, in all namespaces that the token
 // may list; and deletes the join tokens of those that have begun.
 func (e *Engine) List(ctx context.Context) ([]room.Copy, error) {
-	e.mu.Lock()
-	if time.Since(e.listed) < listEvery {
-		defer e.mu.Unlock()
-		return slices.Clone(e.copies), e.err
-	}
-	e.mu.Unlock()
-	at := time.Now()
-	copies, err := e.ask(ctx)
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.listed, e.copies, e.err = at, copies, err
-	return slices.Clone(copies), err
+	return e.listing.Get(func() ([]room.Copy, error) { return e.ask(ctx) })
 }
 
 // jobDead is the status of a job of which nothing will run.

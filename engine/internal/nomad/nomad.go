@@ -51,10 +51,9 @@ type Engine struct {
 	client    *api.Client
 	namespace string // of pools that say none
 
+	listing room.Listing
+
 	mu      sync.Mutex
-	listed  time.Time // zero: the list is not what is so any more
-	copies  []room.Copy
-	err     error
 	orphans map[string]time.Time // by namespace and path: since when a variable has no job
 }
 
@@ -71,7 +70,7 @@ func open(c Config, conf *api.Config) (*Engine, error) {
 	if err != nil {
 		return nil, fmt.Errorf("NOMAD_CACERT, NOMAD_CLIENT_CERT and the like: %w", err)
 	}
-	e := &Engine{cfg: c, client: client, namespace: cmp.Or(conf.Namespace, api.DefaultNamespace), orphans: map[string]time.Time{}}
+	e := &Engine{cfg: c, client: client, namespace: cmp.Or(conf.Namespace, api.DefaultNamespace), listing: room.Listing{Every: listEvery}, orphans: map[string]time.Time{}}
 	if _, err := e.token(); err != nil {
 		return nil, err
 	}
@@ -113,7 +112,7 @@ func handle(namespace, job string) string { return namespace + "/" + job }
 // Start puts the join token where only the worker's task can read it, and registers its
 // job. Its handle is known before, so that one of unknown outcome is listed by it.
 func (e *Engine) Start(ctx context.Context, o room.Order) (string, error) {
-	defer e.forget()
+	defer e.listing.Forget()
 	namespace := cmp.Or(o.Options["namespace"], e.namespace)
 	w, err := e.write(ctx, namespace)
 	if err != nil {
@@ -194,7 +193,7 @@ func judge(err error) error {
 // and killed if it takes longer than its kill_timeout. A copy that is not its job's first
 // is asked by itself; Nomad would put another in its place if it were told to stop it.
 func (e *Engine) Stop(ctx context.Context, handle string) error {
-	defer e.forget()
+	defer e.listing.Forget()
 	words := strings.Split(handle, "/")
 	if len(words) < 2 || !strings.HasPrefix(words[1], prefix) {
 		return nil // there is no such job
@@ -216,13 +215,6 @@ func (e *Engine) Stop(ctx context.Context, handle string) error {
 		return nil
 	}
 	return fmt.Errorf("stop %s: %w", handle, tell(err))
-}
-
-// forget has the next List ask Nomad.
-func (e *Engine) forget() {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.listed = time.Time{}
 }
 
 // Close closes connections that are idle. Jobs live on, and the next scheduler goes on with

@@ -40,7 +40,7 @@ func TestContract(t *testing.T) {
 	ctx := t.Context()
 	find := func(worker string) *room.Copy {
 		t.Helper()
-		e.forget()
+		e.listing.Forget()
 		list, err := e.List(ctx)
 		if err != nil {
 			t.Fatal(err)
@@ -256,7 +256,8 @@ func TestList(t *testing.T) {
 		stub("rota-pool-web-d", "d1", "pending", time.Time{}, 4), stub("rota-pool-web-e", "e1", "lost", began, 5), stub("other", "o1", "running", began, 6),
 	}
 	d.mu.Unlock()
-	e.forget()
+	e.listing.Every = time.Hour
+	e.listing.Forget()
 	got, err := e.List(t.Context())
 	base := func(w string, s room.State, detail string, began time.Time) room.Copy {
 		return room.Copy{Cluster: "c", Pool: "web", Worker: "pool.web." + w, Handle: "default/rota-pool-web-" + w, State: s, Detail: detail, Began: began}
@@ -278,10 +279,7 @@ func TestList(t *testing.T) {
 	if slices.Sort(left); !slices.Equal(left, []string{"web-d", "web-f"}) {
 		t.Errorf("tokens that are left: %q", left)
 	}
-	e.mu.Lock()
 	asked := len(d.asked)
-	e.listed = time.Now().Add(time.Hour) // not asked again
-	e.mu.Unlock()
 	if again, err := e.List(t.Context()); err != nil || len(d.asked) != asked || !reflect.DeepEqual(again, want) {
 		t.Errorf("error %v, got %+v, asked %v", err, again, d.asked[asked:])
 	}
@@ -292,13 +290,13 @@ func TestList(t *testing.T) {
 	// A token whose job never came is deleted in the end.
 	d.vars["nomad/jobs/rota-pool-none"] = &api.Variable{Path: "nomad/jobs/rota-pool-none"}
 	for range 2 {
-		e.forget()
+		e.listing.Forget()
 		if _, err := e.List(t.Context()); err != nil || d.vars["nomad/jobs/rota-pool-none"] == nil {
 			t.Errorf("error %v, variables %v", err, d.vars)
 		}
 	}
 	e.orphans["default/rota-pool-none"] = time.Now().Add(-orphanFor)
-	e.forget()
+	e.listing.Forget()
 	if _, err := e.List(t.Context()); err != nil || d.vars["nomad/jobs/rota-pool-none"] != nil {
 		t.Errorf("error %v, variables %v", err, d.vars)
 	}
@@ -345,14 +343,14 @@ func TestToken(t *testing.T) {
 	}
 	for _, token := range []string{"first", "second"} {
 		write(token + "\n")
-		e.forget()
+		e.listing.Forget()
 		if _, err := e.List(t.Context()); err != nil || len(shown) == 0 || shown[len(shown)-1] != token {
 			t.Errorf("error %v, shown %q", err, shown)
 		}
 	}
 	for _, text := range []string{"", "two words", "a\x00b"} {
 		write(text)
-		e.forget()
+		e.listing.Forget()
 		if _, err := e.List(t.Context()); err == nil || !strings.Contains(err.Error(), "token of Nomad") || text != "" && strings.Contains(err.Error(), text) {
 			t.Errorf("%q: error %v", text, err)
 		}

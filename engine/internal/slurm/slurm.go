@@ -47,16 +47,15 @@ type Engine struct {
 	cfg Config
 	env []string
 
-	mu     sync.Mutex
-	listed time.Time // zero: the list is not what is so any more
-	copies []room.Copy
-	err    error
-	asked  map[string]time.Time // by job: when it was asked to end first
+	listing room.Listing
+
+	mu    sync.Mutex
+	asked map[string]time.Time // by job: when it was asked to end first
 }
 
 // New returns an engine. It asks nothing of Slurm.
 func New(c Config) *Engine {
-	return &Engine{cfg: c, env: environ(os.Environ()), asked: map[string]time.Time{}}
+	return &Engine{cfg: c, env: environ(os.Environ()), listing: room.Listing{Every: listEvery}, asked: map[string]time.Time{}}
 }
 
 // environ is what commands need of an environment: jobs inherit what sbatch has, so
@@ -87,12 +86,12 @@ func Options() map[string]func(string) string {
 			}
 			return ""
 		},
-		"dir":    path,
-		"rota":   path,
-		"output": path,
+		"dir":    room.Path,
+		"rota":   room.Path,
+		"output": room.Path,
 	}
 	for name := range passed {
-		out[name] = word
+		out[name] = room.Word("a word as sbatch takes it, without blanks")
 	}
 	return out
 }
@@ -100,20 +99,6 @@ func Options() map[string]func(string) string {
 // passed are the options that sbatch has too, by their names there.
 var passed = map[string]string{
 	"account": "account", "constraint": "constraint", "gres": "gres", "memory": "mem", "partition": "partition", "qos": "qos", "reservation": "reservation",
-}
-
-func path(v string) string {
-	if !strings.HasPrefix(v, "/") || strings.ContainsFunc(v, func(r rune) bool { return r < ' ' || r == 0x7f }) {
-		return "an absolute path on the nodes"
-	}
-	return ""
-}
-
-func word(v string) string {
-	if v == "" || strings.ContainsFunc(v, func(r rune) bool { return r <= ' ' || r == 0x7f }) {
-		return "a word as sbatch takes it, without blanks"
-	}
-	return ""
 }
 
 // args are those of sbatch for an order. The token is in none of them.
@@ -178,7 +163,7 @@ func quote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + 
 // Start submits a job. Its handle is the job's number.
 func (e *Engine) Start(ctx context.Context, o room.Order) (string, error) {
 	out, err := e.run(ctx, script(e.cfg.Self, o), append([]string{"sbatch"}, args(o)...)...)
-	e.forget()
+	e.listing.Forget()
 	if err != nil {
 		return "", fmt.Errorf("start %s: %w", o.Worker, judge(err))
 	}
@@ -220,7 +205,7 @@ func (e *Engine) Stop(ctx context.Context, handle string) error {
 		return nil // there is no such job
 	}
 	first := e.firstAsked(handle)
-	e.forget()
+	e.listing.Forget()
 	commands := [][]string{
 		{"scancel", "--state=PENDING", handle},
 		{"scancel", "--state=RUNNING", "--batch", "--signal=TERM", handle},
@@ -258,31 +243,15 @@ func (e *Engine) firstAsked(handle string) time.Time {
 	return e.asked[handle]
 }
 
-// forget has the next List ask Slurm.
-func (e *Engine) forget() {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.listed = time.Time{}
-}
-
 // List lists the jobs of this user that are workers, of any cluster.
 func (e *Engine) List(ctx context.Context) ([]room.Copy, error) {
-	e.mu.Lock()
-	if time.Since(e.listed) < listEvery {
-		defer e.mu.Unlock()
-		return slices.Clone(e.copies), e.err
-	}
-	e.mu.Unlock()
-	at := time.Now()
-	out, err := e.run(ctx, "", "squeue", "--me", "--noheader", "--states=all", "--format=%i|%T|%S|%e|%l|%r|%j|%k")
-	var copies []room.Copy
-	if err == nil {
-		copies, err = parse(out)
-	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.listed, e.copies, e.err = at, copies, err
-	return slices.Clone(copies), err
+	return e.listing.Get(func() ([]room.Copy, error) {
+		out, err := e.run(ctx, "", "squeue", "--me", "--noheader", "--states=all", "--format=%i|%T|%S|%e|%l|%r|%j|%k")
+		if err != nil {
+			return nil, err
+		}
+		return parse(out)
+	})
 }
 
 // Close ends nothing: jobs live on, and the next scheduler goes on with them.
