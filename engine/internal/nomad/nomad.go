@@ -16,8 +16,8 @@ import (
 	"github.com/hashicorp/nomad/api"
 
 	"github.com/rota-project/rota/engine/internal/room"
+	"github.com/rota-project/rota/internal/secretfile"
 	"github.com/rota-project/rota/internal/text"
-	"github.com/rota-project/rota/internal/wholefile"
 )
 
 const (
@@ -83,7 +83,7 @@ func (e *Engine) token() (string, error) {
 	if e.cfg.TokenFile == "" {
 		return "", nil
 	}
-	b, err := wholefile.Read(e.cfg.TokenFile, maxToken)
+	b, err := secretfile.ReadUpTo(e.cfg.TokenFile, maxToken)
 	token := strings.TrimSpace(string(b))
 	switch {
 	case err != nil:

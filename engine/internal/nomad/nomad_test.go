@@ -16,6 +16,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/rota-project/rota/engine/internal/room"
+	"github.com/rota-project/rota/internal/secretfile"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -357,6 +358,14 @@ func TestToken(t *testing.T) {
 		if _, err := open(Config{TokenFile: file}, &api.Config{Address: server, TLSConfig: &api.TLSConfig{}}); err == nil {
 			t.Errorf("%q is taken", text)
 		}
+	}
+	write("third\n")
+	if err := os.Chmod(file, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	e.listing.Forget()
+	if _, err := e.List(t.Context()); !errors.Is(err, secretfile.ErrOpen) {
+		t.Errorf("a file that others may read: error %v", err)
 	}
 	for _, addr := range []string{"nomad:4646", "ftp://nomad", "http://", "://"} {
 		if _, err := open(Config{}, &api.Config{Address: addr, TLSConfig: &api.TLSConfig{}}); err == nil || !strings.Contains(err.Error(), "NOMAD_ADDR") {
