@@ -44,14 +44,8 @@ func run(target string, check bool, sbom string) error {
 	if err != nil {
 		return err
 	}
-	var bad []string
-	for _, p := range parts {
-		if !slices.Contains(allowed, p.Licence) {
-			bad = append(bad, fmt.Sprintf("%s %s: %s", p.Path, p.Version, p.Licence))
-		}
-	}
 	if check {
-		if len(bad) > 0 {
+		if bad := notAllowed(parts); len(bad) > 0 {
 			return errors.New("licences not allowed:\n  " + strings.Join(bad, "\n  "))
 		}
 		fmt.Printf("%d modules, all under %s\n", len(parts), strings.Join(allowed, ", "))
@@ -64,6 +58,15 @@ func run(target string, check bool, sbom string) error {
 		return err
 	}
 	return os.WriteFile(sbom, b, 0o644) //nolint:gosec // a public file
+}
+
+func notAllowed(parts []part) (bad []string) {
+	for _, p := range parts {
+		if !slices.Contains(allowed, p.Licence) {
+			bad = append(bad, fmt.Sprintf("%s %s: %s", p.Path, p.Version, p.Licence))
+		}
+	}
+	return bad
 }
 
 // list asks the go command for the modules of all packages that are linked.
@@ -125,12 +128,12 @@ func licence(dir string) string {
 func classify(text string) string {
 	text = strings.Join(strings.Fields(text), " ")
 	for _, l := range []struct{ name, mark string }{
-		{"GPL", "GNU GENERAL PUBLIC LICENSE"},
+		{"MPL-2.0", "Mozilla Public License Version 2.0"}, // names the licences of GNU as secondary ones
+		{"MPL-2.0", "Mozilla Public License, version 2.0"},
 		{"AGPL", "GNU AFFERO GENERAL PUBLIC LICENSE"},
 		{"LGPL", "GNU LESSER GENERAL PUBLIC LICENSE"},
+		{"GPL", "GNU GENERAL PUBLIC LICENSE"},
 		{"Apache-2.0", "Apache License Version 2.0"},
-		{"MPL-2.0", "Mozilla Public License Version 2.0"},
-		{"MPL-2.0", "Mozilla Public License, version 2.0"},
 		{"ISC", "Permission to use, copy, modify, and/or distribute this software for any purpose"},
 		{"ISC", "Permission to use, copy, modify, and distribute this software for any purpose"},
 		{"MIT", "Permission is hereby granted, free of charge, to any person obtaining a copy"},
