@@ -261,10 +261,10 @@ func (c *pooled) ready(name string, not ...string) *rotav1.PoolWorker {
 	return w
 }
 
-// TestSlurm runs a pool on Slurm's own programs: a node is lost and its job put into
-// the queue again while the worker lives on; then that worker is lost, too; then the
-// allocation of the one that took its place ends. Each task has one owner at a time
-// all the while, and no secret is where others could read it.
+// TestSlurm runs a pool on Slurm's own programs: the elevator runs on it; a node is lost
+// and its job put into the queue again while the worker lives on; then that worker is
+// lost, too; then the allocation of the one that took its place ends. Each task has one
+// owner at a time all the while, and no secret is where others could read it.
 func TestSlurm(t *testing.T) {
 	t.Parallel()
 	s := newSlurm(t)
@@ -277,8 +277,8 @@ engine: slurm
 size: 1
 options: {time: 9m, cpus: "2", output: %[1]s/out.%%j}
 template:
-  kinds: [hold]
-  command: [rota, worker, --exec, "hold=%[2]s %[3]s slurm {{.ID}} {{.Generation}}"]
+  max_tasks: 20
+  command: [rota, worker, --demo, --exec, "hold=%[2]s %[3]s slurm {{.ID}} {{.Generation}}"]
 `, s.dir, holderBin, r.socket)), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -295,6 +295,7 @@ template:
 	await(t, 3*time.Minute, "both tasks run", all)
 	first := c.ready("web")
 	await(t, time.Minute, "the end of the allocation is known", func() bool { return c.ready("web").GetEnds() != nil })
+	elevatorOn(t, c, "web")
 
 	// Where others could read it there is no token.
 	if text := s.must("scontrol", "show", "job", first.GetHandle()); strings.Contains(text, "rotajoin_") {
