@@ -195,12 +195,20 @@ func (l *Ledger) Session(worker string, session int64) {
 	}
 }
 
-// Leaving says that worker takes nothing new as long as its session lasts. What
-// it holds it gives up when it has acknowledged the stop, as ever.
-func (l *Ledger) Leaving(worker string) {
+// Leaving says whether worker takes nothing new in its session. What it holds it
+// gives up when it has acknowledged the stop, as ever.
+func (l *Ledger) Leaving(worker string, leaving bool) {
 	l.init()
-	if _, ok := l.leaving[worker]; !ok && l.sessions[worker] != 0 {
+	_, was := l.leaving[worker]
+	switch {
+	case leaving == was || l.sessions[worker] == 0:
+	case leaving:
 		l.leaving[worker] = struct{}{}
+	default:
+		delete(l.leaving, worker)
+		for e := range l.blocked[worker] {
+			l.touch(e)
+		}
 	}
 }
 

@@ -130,8 +130,9 @@ func (s *script) account(command string, a *args, out *strings.Builder) error {
 		l.Limits = ownership.Limits{InAll: a.number(), PerWorker: a.number()}
 	case "session": // WORKER SESSION
 		l.Session(a.word(), int64(a.number()))
-	case "leaving": // WORKER
-		l.Leaving(a.word())
+	case "leaving": // WORKER [not]
+		not := a.flag("not")
+		l.Leaving(a.word(), !not)
 	case "target": // INSTANCE [WORKER] [available] [spec=N] [priority=N]
 		i, t := a.instance(), ownership.Target{}
 		t.Spec, t.Priority = uint64(a.setting("spec", 1)), float64(a.setting("priority", 0))

@@ -74,9 +74,7 @@ func (l *simLeader) take(c simChange) {
 		l.ledger.Session(c.worker, 0)
 	case c.session != nil:
 		l.ledger.Session(c.worker, c.session.created)
-		if c.session.leaving {
-			l.ledger.Leaving(c.worker)
-		}
+		l.ledger.Leaving(c.worker, c.session.leaving)
 	default:
 		l.ledger.Ack(c.worker, c.ack.Instance, c.ack.Generation, c.ack.State)
 	}
@@ -248,9 +246,7 @@ func (l *simLeader) reread() {
 		l.seen, l.read, l.sequence = max(l.seen, r.rev), r.rev, r.sequence
 		for _, w := range s.workers {
 			l.ledger.Session(w.name, r.sessions[w.name].created)
-			if r.sessions[w.name].leaving {
-				l.ledger.Leaving(w.name)
-			}
+			l.ledger.Leaving(w.name, r.sessions[w.name].leaving)
 			for _, i := range s.instances {
 				g, ok := r.grants[w.name][i]
 				if ok {

@@ -70,7 +70,9 @@ func (t *twin) Session(worker string, session int64) {
 	}
 }
 
-func (t *twin) Leaving(worker string) { t.leaving[worker] = t.sessions[worker] != 0 }
+func (t *twin) Leaving(worker string, leaving bool) {
+	t.leaving[worker] = leaving && t.sessions[worker] != 0
+}
 
 func (t *twin) Ack(worker string, i rota.Instance, gen rota.Generation, s ownership.State) {
 	if !t.exists[i] {
@@ -289,7 +291,7 @@ func (t *twin) one(i rota.Instance, gen rota.Generation, out *ownership.Effects,
 type accountant interface {
 	Record(worker string, g ownership.Grant, removed bool)
 	Session(worker string, session int64)
-	Leaving(worker string)
+	Leaving(worker string, leaving bool)
 	Ack(worker string, i rota.Instance, gen rota.Generation, s ownership.State)
 	Target(i rota.Instance, t ownership.Target)
 	Ready(gen rota.Generation) ownership.Effects
@@ -377,8 +379,8 @@ func compareWithTwin(t *rapid.T) (effects int) {
 		},
 		"leaving": func(t *rapid.T) {
 			if rapid.IntRange(0, 3).Draw(t, "really") == 0 {
-				worker := workers.Draw(t, "worker")
-				both(func(a accountant) { a.Leaving(worker) })
+				worker, leaving := workers.Draw(t, "worker"), rapid.IntRange(0, 2).Draw(t, "not") > 0
+				both(func(a accountant) { a.Leaving(worker, leaving) })
 			}
 		},
 		"target": func(t *rapid.T) {

@@ -330,9 +330,9 @@ func (l *leader) learn(d *view.Delta) error {
 			l.died(c.Old)
 		}
 		l.ledger.Session(c.Name, id)
-		if c.New != nil && c.New.GetLeaving() {
-			l.ledger.Leaving(c.Name) // at once: what it gives up does not go back to it
-		}
+		// At once: what it gives up does not go back to it. One whose session could not
+		// be read counted as leaving, and takes again what is its own when it can be.
+		l.ledger.Leaving(c.Name, c.New.GetLeaving())
 		l.workers[c.Name] = true
 		switch {
 		case c.New == nil:
@@ -443,9 +443,7 @@ func (l *leader) ack(worker string, a *record.Ack) {
 // standing tells the planner whether a worker is there; the view stands still.
 func (l *leader) standing(name string) {
 	v := l.s.view
-	if s := v.Sessions[name]; s != nil && s.GetLeaving() {
-		l.ledger.Leaving(name)
-	}
+	l.ledger.Leaving(name, v.Sessions[name].GetLeaving())
 	_, awaited := l.graceUntil[name]
 	w, ok := v.Placeable(name, awaited)
 	if !ok {

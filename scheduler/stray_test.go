@@ -125,6 +125,47 @@ func TestSessionWithoutLease(t *testing.T) {
 	}
 }
 
+// TestSessionReadLater: a leader that could not read a living worker's session when it
+// took office, and can later, gives that worker tasks as any other.
+func TestSessionReadLater(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		st := memory.New()
+		t.Cleanup(func() { st.Close() })
+		g := &graced{t: t, store: st, o: newOwners(t), list: tasks(10)}
+		s1, _ := g.scheduler("s1")
+		g.via.Store(s1)
+		_, die := g.worker("w2")
+		g.worker("w1")
+		time.Sleep(time.Second)
+		g.via.Store(nil)
+		if err := s1.Stop(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		kv, _, _, err := st.Get(t.Context(), store.SessionKey("w1"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		write := func(value []byte) {
+			t.Helper()
+			if _, _, err := st.Txn(t.Context(), nil, []store.Op{{Key: kv.Key, Value: value, Lease: kv.Lease}}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		write([]byte("garbage"))
+		s2, _ := g.scheduler("s2")
+		time.Sleep(time.Second)
+		write(kv.Value) // as another scheduler does that knows what was there
+		time.Sleep(100 * time.Millisecond)
+		g.via.Store(s2)
+		die()
+		time.Sleep(15 * time.Second)
+		if n := g.o.count(); n["w1"] != 10 {
+			t.Errorf("when the other is dead: %v", n)
+		}
+	})
+}
+
 // TestInventedWithoutLease: keys of workers, schedulers and programs that never were are
 // told, hold up nobody, and go, so that the names can be had.
 func TestInventedWithoutLease(t *testing.T) {

@@ -34,6 +34,9 @@ type Session struct {
 	*storepb.Session
 }
 
+// GetLeaving reports whether the worker takes nothing new; no session takes none.
+func (s *Session) GetLeaving() bool { return s != nil && s.Session.GetLeaving() }
+
 // Leader is who leads: Epoch is the revision at which the leader's key was created.
 type Leader struct {
 	Name  string
