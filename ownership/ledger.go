@@ -117,8 +117,11 @@ type hold struct {
 	state   State // the last acknowledged
 }
 
+// aims reports whether h is where t asks for a grant, of whatever spec.
+func (h hold) aims(t Target) bool { return h.worker == t.Worker && !h.revoked }
+
 // fits reports whether h is the grant that t asks for.
-func (h hold) fits(t Target) bool { return h.worker == t.Worker && h.spec == t.Spec && !h.revoked }
+func (h hold) fits(t Target) bool { return h.aims(t) && h.spec == t.Spec }
 
 // is reports whether h is of this worker and generation; nil is of none.
 func (h *hold) is(worker string, gen rota.Generation) bool {

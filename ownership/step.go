@@ -26,10 +26,10 @@ func (l *Ledger) step(e *entry, gen rota.Generation, a *admission, out *Effects)
 	l.block(e, "")
 	for _, h := range e.holds {
 		lives := l.lives(h)
-		if h.fits(t) && (!lives || h.state == Stopped && session == 0) {
+		if h.aims(t) && (!lives || h.state == Stopped && session == 0) {
 			// Until the new grant replaces it, it says whose the instance is should
-			// that worker return, from a death or from an orderly restart; one that
-			// may overlap may still run there.
+			// that worker return, from a death or from an orderly restart, even if the
+			// task was changed meanwhile; one that may overlap may still run there.
 			continue
 		}
 		there = there || h.worker == t.Worker

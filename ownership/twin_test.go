@@ -240,7 +240,7 @@ func (t *twin) one(i rota.Instance, gen rota.Generation, out *ownership.Effects,
 	atTarget, done := false, false
 	for _, g := range t.held(i) {
 		switch {
-		case t.fits(i, g) && (!t.lives(g) || g.state == ownership.Stopped && session == 0):
+		case g.Worker == target.Worker && !g.Revoked && (!t.lives(g) || g.state == ownership.Stopped && session == 0):
 		case !t.lives(g) || g.state == ownership.Stopped:
 			h := g.Held
 			h.To = "" // nobody needs it any more

@@ -57,6 +57,8 @@ var corpus = []struct {
 	{17407, "a worker that was lost twice was to be written twice in one transaction, again and again"},
 	{24366, "what ran was unknown to the leader after its grants could not be read for a while"},
 	{164, "a new leader gave away the tasks of a worker that was to be waited for"},
+	{3199, "a worker whose session could be read only later was given nothing for as long as it lived"},
+	{84425, "what changed while its worker was away was nobody's to a new leader"},
 }
 
 // TestCorpus runs the seeds that found something.
