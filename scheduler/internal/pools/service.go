@@ -70,6 +70,9 @@ func (k *Control) ApplyPools(ctx context.Context, r *rotav1.ApplyPoolsRequest) (
 		}
 		set[n], seen[p.Name] = p, true
 	}
+	if err := k.catchUp(ctx); err != nil {
+		return nil, err
+	}
 	for range attempts {
 		out := &rotav1.ApplyPoolsResponse{}
 		conds, ops, news, err := k.stage(set, out)
@@ -90,6 +93,17 @@ func (k *Control) ApplyPools(ctx context.Context, r *rotav1.ApplyPoolsRequest) (
 	}
 	return nil, errBusy
 }
+
+// catchUp has the picture as it is now, by which a call is refused or found to change
+// nothing.
+func (k *Control) catchUp(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, catchUpTimeout)
+	defer cancel()
+	return convert.ReadError(k.cfg.View.CatchUp(ctx))
+}
+
+// catchUpTimeout bounds it.
+const catchUpTimeout = 10 * time.Second
 
 // engines says which engines there are on this scheduler, as what is wanted.
 func (k *Control) engines() string {
@@ -202,6 +216,9 @@ func (k *Control) DeletePool(ctx context.Context, r *rotav1.DeletePoolRequest) (
 // update changes a pool, tells of it, and answers it as it is then.
 func (k *Control) update(ctx context.Context, name, kind string, f func(*storepb.Pool) error) (*rotav1.Pool, error) {
 	v, key := k.cfg.View, store.PoolKey(name)
+	if err := k.catchUp(ctx); err != nil {
+		return nil, err
+	}
 	for range attempts {
 		var next *storepb.Pool
 		var shown *rotav1.Pool

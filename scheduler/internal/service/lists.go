@@ -38,6 +38,9 @@ func waits(src *storepb.Source) bool {
 // ConfirmList takes the list of a source that is held, or all that are. Should
 // another list take its place before the leader has it, that is judged by itself.
 func (s *Service) ConfirmList(ctx context.Context, r *rotav1.ConfirmListRequest) (*rotav1.ConfirmListResponse, error) {
+	if err := s.catchUp(ctx); err != nil {
+		return nil, err
+	}
 	v := s.cfg.View
 	out := &rotav1.ConfirmListResponse{}
 	known := false

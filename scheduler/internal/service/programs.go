@@ -156,6 +156,9 @@ func (s *Service) StopProgram(ctx context.Context, r *rotav1.StopProgramRequest)
 	if reason == "" {
 		reason = "asked to stop"
 	}
+	if err := s.catchUp(ctx); err != nil {
+		return nil, err
+	}
 	if err := s.mayStop(ctx, r.GetName()); err != nil {
 		return nil, err
 	}

@@ -154,13 +154,13 @@ func (s *Service) again(ctx context.Context, f func() (done bool, err error)) er
 // is told before they go.
 const seenTimeout = 10 * time.Second
 
-// catchUp returns when the picture has all that the store had when it was called.
+// catchUp returns when the picture has all that the store had when it was called. A
+// call that answers by the picture that there is nothing to do, or that it cannot be
+// done, catches up first: another scheduler may have done something a moment ago.
 func (s *Service) catchUp(ctx context.Context) error {
-	_, _, rev, err := s.cfg.Store.Get(ctx, store.LeaderKey)
-	if err == nil {
-		err = s.seen(ctx, rev)
-	}
-	return convert.ReadError(err)
+	ctx, cancel := context.WithTimeout(ctx, seenTimeout)
+	defer cancel()
+	return convert.ReadError(s.cfg.View.CatchUp(ctx))
 }
 
 // seen returns when the picture has a revision of the store.

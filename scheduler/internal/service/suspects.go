@@ -102,6 +102,9 @@ func (s *Service) ReleaseTask(ctx context.Context, r *rotav1.ReleaseTaskRequest)
 	v := s.cfg.View
 	cond := store.Cond{Key: store.SuspectsKey, By: store.ByMod}
 	begun := false
+	if err := s.catchUp(ctx); err != nil {
+		return nil, err
+	}
 	err := s.again(ctx, func() (bool, error) {
 		m := &storepb.Suspects{Version: record.Version}
 		var err error

@@ -84,14 +84,14 @@ func (s *Service) ApplyTasks(ctx context.Context, r *rotav1.ApplyTasksRequest) (
 		set[n] = record.NewTask(t, "")
 	}
 	out := &rotav1.ApplyTasksResponse{}
-	counted := false
+	counted, current := false, false
 	var declared, redeclared told
 	err = s.again(ctx, func() (bool, error) {
 		var units []table.Unit
 		var err error
+		var created, changed, unchanged int64
 		v := s.cfg.View
 		v.Read(func() {
-			var created, changed, unchanged int64
 			var news, anew told
 			for n := range set {
 				t, ok := v.Tasks.Get(set[n].ID)
@@ -115,6 +115,9 @@ func (s *Service) ApplyTasks(ctx context.Context, r *rotav1.ApplyTasksRequest) (
 					anew.add(set[n].ID)
 				}
 			}
+			if unchanged > 0 && !current {
+				return // it is not written: it is to be so now
+			}
 			if !counted { // a second look sees what the first has done
 				counted = true
 				out.Created, out.Changed, out.Unchanged = created, changed, unchanged
@@ -122,6 +125,10 @@ func (s *Service) ApplyTasks(ctx context.Context, r *rotav1.ApplyTasksRequest) (
 			}
 			units, err = v.Tasks.Stage(set, nil)
 		})
+		if (unchanged > 0 || err != nil) && !current {
+			current = true
+			return false, s.catchUp(ctx)
+		}
 		if err != nil || len(units) == 0 || r.GetDryRun() {
 			return true, err
 		}

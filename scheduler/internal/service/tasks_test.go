@@ -7,6 +7,7 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	rotav1 "github.com/rota-project/rota/api/rota/v1"
 	"github.com/rota-project/rota/internal/api/convert"
@@ -206,4 +207,61 @@ func TestDeletedAtAnotherScheduler(t *testing.T) {
 		}
 		b.st.Set(faulty.Up)
 	})
+}
+
+// TestAppliedAtAnotherScheduler: an apply that changes nothing in a picture that is
+// behind is one that changes what another scheduler was told a moment ago.
+func TestAppliedAtAnotherScheduler(t *testing.T) {
+	t.Parallel()
+	for name, beside := range map[string]string{"alone": "", "beside one that changes": "x"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			bubble(t, func(b *bench) {
+				apply := func(payload string, ids ...string) error {
+					var r rotav1.ApplyTasksRequest
+					for _, id := range ids {
+						r.Tasks = append(r.Tasks, &rotav1.TaskDefinition{Id: id, Payload: payload})
+					}
+					_, err := b.svc.ApplyTasks(b.Context(), &r)
+					return err
+				}
+				page := func() store.KV {
+					pages, _, err := b.st.Range(b.Context(), store.TasksPrefix)
+					if err != nil || len(pages) != 1 {
+						b.Fatal(pages, err)
+					}
+					return pages[0]
+				}
+				if err := apply("theirs", "t"); err != nil {
+					b.Fatal(err)
+				}
+				theirs := page()
+				if err := apply("ours", "t"); err != nil {
+					b.Fatal(err)
+				}
+				synctest.Wait()
+				b.mu.Lock()
+				b.behind = true
+				b.mu.Unlock()
+				b.put(store.Op{Key: theirs.Key, Value: theirs.Value}) // as another scheduler is told
+				ids := []string{"t"}
+				if beside != "" {
+					ids = append(ids, beside)
+				}
+				if err := apply("ours", ids...); err != nil {
+					b.Fatal(err)
+				}
+				time.Sleep(5 * time.Second)
+				got, err := b.svc.GetTask(b.Context(), &rotav1.GetTaskRequest{Id: "t"})
+				if p := got.GetTask().GetPayload(); err != nil || p != "ours" {
+					b.Errorf("what was applied last is %q, %v", p, err)
+				}
+				b.st.Set(faulty.Down)
+				if err := apply("ours", ids...); !convert.IsStoreAway(err) {
+					b.Errorf("without the store nobody knows: %v", err)
+				}
+				b.st.Set(faulty.Up)
+			})
+		})
+	}
 }

@@ -238,8 +238,13 @@ func (s *Service) doubts() (out []string) {
 
 // setNode changes what is remembered of a worker, and tells of it as an event.
 func (s *Service) setNode(ctx context.Context, name, kind string, change func(*storepb.Node)) (*rotav1.Worker, error) {
-	if !s.known(name) {
-		return nil, noWorker(name)
+	if !s.known(name) { // it may have joined at another scheduler this very moment
+		if err := s.catchUp(ctx); err != nil {
+			return nil, err
+		}
+		if !s.known(name) {
+			return nil, noWorker(name)
+		}
 	}
 	key := store.NodeKey(name)
 	err := s.again(ctx, func() (bool, error) {

@@ -374,6 +374,15 @@ func (v *View) Wait(ctx context.Context, rev int64) error {
 	}
 }
 
+// CatchUp returns when the picture has all that the store had when it was called.
+func (v *View) CatchUp(ctx context.Context) error {
+	_, _, rev, err := v.store.Get(ctx, store.LeaderKey)
+	if err != nil {
+		return err
+	}
+	return v.Wait(ctx, rev)
+}
+
 // Subscribe calls first while the picture stands still, and from then on each
 // for every change after that. each runs while the picture stands still, must
 // be quick and must not call the View's methods but those that say so.
