@@ -32,6 +32,10 @@ func (l *Ledger) step(e *entry, gen rota.Generation, a *admission, out *Effects)
 			// task was changed meanwhile; one that may overlap may still run there.
 			continue
 		}
+		if !lives && !h.revoked && t.Worker != "" && session == 0 {
+			l.block(e, t.Worker)
+			continue // so it does until there is somebody to take it
+		}
 		there = there || h.worker == t.Worker
 		if !lives || h.state == Stopped {
 			out.Release = append(out.Release, h.held(e.instance))

@@ -58,6 +58,7 @@ var corpus = []struct {
 	{24366, "what ran was unknown to the leader after its grants could not be read for a while"},
 	{164, "a new leader gave away the tasks of a worker that was to be waited for"},
 	{3199, "a worker whose session could be read only later was given nothing for as long as it lived"},
+	{4547, "what was to move from one worker to another, both lost, was nobody's to a new leader"},
 	{54749, "an apply that changed nothing in an old picture was told to be done, and was not"},
 	{84425, "what changed while its worker was away was nobody's to a new leader"},
 }
