@@ -146,7 +146,10 @@ func (a *attachment) open(ctx context.Context, hello *rotav1.ProgramHello) (time
 		if m.GetRun() != a.run || m.GetDetached() != a.detached {
 			return 0, status.Errorf(codes.AlreadyExists, "program %q: runs already, on %s", a.name, m.GetHost())
 		}
-		a.lease = store.LeaseID(m.GetLease())
+		if kv.Lease == 0 || kv.Lease != store.LeaseID(m.GetLease()) { // somebody else wrote there
+			return 0, status.Errorf(codes.Unavailable, "program %q: its key is not bound to the lease that it names; it is mended, or goes", a.name)
+		}
+		a.lease = kv.Lease
 		return st.KeepAlive(ctx, a.lease)
 	}
 	// A stop that is accepted from here on finds no program, and deletes the task.

@@ -235,7 +235,7 @@ func readSession(ctx context.Context, st store.Store, worker string) (*storepb.S
 	if err := record.Decode(kv.Value, m); err != nil {
 		return nil, kv, rev, fmt.Errorf("key %s: %w: %w", kv.Key, errUnread, err)
 	}
-	if kv.Lease != store.LeaseID(m.GetLease()) {
+	if kv.Lease == 0 || kv.Lease != store.LeaseID(m.GetLease()) {
 		return nil, kv, rev, fmt.Errorf("key %s: %w: it is not bound to the lease that it names", kv.Key, errUnread)
 	}
 	return m, kv, rev, nil

@@ -201,3 +201,28 @@ func TestRemembered(t *testing.T) {
 		}
 	})
 }
+
+// TestSessionOfSomebodyElse: a value that somebody else wrote to a session's key never
+// has a worker told that its lease has ended: it would let go of all that it runs, and
+// be given it again under the same generations.
+func TestSessionOfSomebodyElse(t *testing.T) {
+	t.Parallel()
+	for name, value := range map[string]*storepb.Session{
+		"no lease named":  {Version: record.Version, Name: "w", Incarnation: "w-1"},
+		"a lease named":   {Version: record.Version, Name: "w", Incarnation: "w-1", Lease: 4711},
+		"another process": {Version: record.Version, Name: "w", Incarnation: "other"},
+		"nobody":          {Version: record.Version},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			bubble(t, sessions.Config{}, func(b *bench) {
+				_, w := b.join(info("w"), 0)
+				b.put(store.Op{Key: store.SessionKey("w"), Value: encode(b, value)})
+				_, again := b.join(info("w"), w.GetSession())
+				if again.GetSession() != w.GetSession() {
+					b.t.Errorf("session %d after %d", again.GetSession(), w.GetSession())
+				}
+			})
+		})
+	}
+}
