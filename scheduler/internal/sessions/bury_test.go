@@ -9,7 +9,9 @@ import (
 	rotav1 "github.com/rota-project/rota/api/rota/v1"
 	"github.com/rota-project/rota/internal/store/faulty"
 	"github.com/rota-project/rota/ownership"
+	"github.com/rota-project/rota/scheduler/internal/record"
 	"github.com/rota-project/rota/scheduler/internal/sessions"
+	"github.com/rota-project/rota/scheduler/internal/storepb"
 	"github.com/rota-project/rota/store"
 )
 
@@ -62,6 +64,34 @@ func TestBuried(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestBuriedTakesNoJobs: when a session has ended so, its worker is not announced as one
+// that takes jobs any more, whatever becomes of its lease: the same process may be back
+// with another session, and run what nobody counts.
+func TestBuriedTakesNoJobs(t *testing.T) {
+	t.Parallel()
+	bubble(t, sessions.Config{}, func(b *bench) {
+		k, w := b.join(info("w"), 0)
+		k.say(renew(2))
+		b.put(store.Op{
+			Key: store.JobWorkerKey("w"), Lease: store.LeaseID(w.GetLease()),
+			Value: encode(b, &storepb.JobWorker{Version: record.Version, Name: "w", Incarnation: "w-1"}),
+		})
+		k.stop()
+		time.Sleep(time.Second)
+		b.next(faulty.Revoke, faulty.Fault{Refuse: true})
+		if _, err := b.und.KeepAlive(b.t.Context(), store.LeaseID(w.GetLease())); err != nil {
+			b.t.Fatal(err)
+		}
+		time.Sleep(4500 * time.Millisecond)
+		if synctest.Wait(); b.session("w") != nil {
+			b.t.Fatal("the session goes on")
+		}
+		if _, ok, _, err := b.und.Get(b.t.Context(), store.JobWorkerKey("w")); ok || err != nil {
+			b.t.Errorf("announced still: %v, %v", ok, err)
+		}
+	})
 }
 
 // TestHeldAboveTheStore: what a worker holds is proof that the store went back, and

@@ -37,7 +37,10 @@ func (c *session) bury() {
 	// Whoever has taken the session over wrote its key.
 	ok, _, err := c.srv.cfg.Store.Txn(ctx,
 		[]store.Cond{{Key: store.SessionKey(c.name), By: store.ByMod, Revision: c.written()}},
-		[]store.Op{{Key: store.SessionKey(c.name), Delete: true}})
+		[]store.Op{
+			{Key: store.SessionKey(c.name), Delete: true},
+			{Key: store.JobWorkerKey(c.name), Delete: true}, // it takes no jobs before it has said again what it runs
+		})
 	if err != nil || !ok {
 		return // the lease ends by itself
 	}
