@@ -147,6 +147,38 @@ func TestChartLints(t *testing.T) {
 	}
 }
 
+// everything is a file of values that are all other than the chart's own.
+func everything(t *testing.T) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "values.yaml")
+	text := `image: {repository: registry.example/rota, tag: v1, pullPolicy: Always}
+imagePullSecrets: [{name: pull}]
+scheduler:
+  replicas: 3
+  tlsSecret: tls
+  tokensSecret: tokens
+  args: [--lease=7s]
+  storage: {size: 1Gi, className: fast}
+  nodeSelector: {disk: ssd}
+  tolerations: [{key: a, operator: Exists}]
+  priorityClassName: high
+worker:
+  replicas: 4
+  tlsSecret: worker-tls
+  image: {repository: registry.example/work}
+  args: ["--exec=feed=/bin/feed --all"]
+  terminationGracePeriodSeconds: 10
+  nodeSelector: {disk: hdd}
+  tolerations: [{key: b, operator: Exists}]
+  priorityClassName: low
+serviceMonitor: {enabled: true, interval: 30s, labels: {release: prometheus}, tokenSecret: {name: viewer}}
+`
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
 // TestChartValues renders what values other than the chart's own ask for.
 func TestChartValues(t *testing.T) {
 	t.Parallel()
@@ -186,33 +218,7 @@ func TestChartValues(t *testing.T) {
 	})
 	t.Run("everything", func(t *testing.T) {
 		t.Parallel()
-		values := filepath.Join(t.TempDir(), "values.yaml")
-		text := `image: {repository: registry.example/rota, tag: v1, pullPolicy: Always}
-imagePullSecrets: [{name: pull}]
-scheduler:
-  replicas: 3
-  tlsSecret: tls
-  tokensSecret: tokens
-  args: [--lease=7s]
-  storage: {size: 1Gi, className: fast}
-  nodeSelector: {disk: ssd}
-  tolerations: [{key: a, operator: Exists}]
-  priorityClassName: high
-worker:
-  replicas: 4
-  tlsSecret: worker-tls
-  image: {repository: registry.example/work}
-  args: ["--exec=feed=/bin/feed --all"]
-  terminationGracePeriodSeconds: 10
-  nodeSelector: {disk: hdd}
-  tolerations: [{key: b, operator: Exists}]
-  priorityClassName: low
-serviceMonitor: {enabled: true, interval: 30s, labels: {release: prometheus}, tokenSecret: {name: viewer}}
-`
-		if err := os.WriteFile(values, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		objects, others := rendered(t, "rota", "--values", values)
+		objects, others := rendered(t, "rota", "--values", everything(t))
 		for _, s := range of[*appsv1.StatefulSet](objects) {
 			pod := s.Spec.Template.Spec
 			c := pod.Containers[0]
