@@ -40,20 +40,34 @@ func (d *domain) set(w int32, in bool) {
 	}
 }
 
-// admits evaluates the rules for one worker and names the one in the way.
-func (d *domain) admits(w *rota.Worker) (ok bool, o Obstacle) {
+// admits reports whether the rules leave the worker.
+func (d *domain) admits(w *rota.Worker) bool {
+	return d.pins(w).Code == "" && d.knows(w).Code == "" &&
+		!slices.ContainsFunc(d.require, func(c Condition) bool { return meets(c, w).Code != "" })
+}
+
+// pins is in the way of workers other than the one named.
+func (d *domain) pins(w *rota.Worker) (o Obstacle) {
 	if d.pinned != "" && d.pinned != w.Name {
-		return false, Obstacle{Code: NotNamed, Name: d.pinned}
+		o = Obstacle{Code: NotNamed, Name: d.pinned}
 	}
+	return o
+}
+
+// knows is in the way of workers that do not run the kind.
+func (d *domain) knows(w *rota.Worker) (o Obstacle) {
 	if (w.Kinds != nil || rota.IsProgramKind(d.kind)) && !slices.Contains(w.Kinds, d.kind) {
-		return false, Obstacle{Code: LacksKind, Name: d.kind}
+		o = Obstacle{Code: LacksKind, Name: d.kind}
 	}
-	for _, c := range d.require {
-		if !c.Met(w) {
-			return false, Obstacle{Code: FailsLabel, Name: c.String()}
-		}
+	return o
+}
+
+// meets is in the way of workers that do not meet the condition.
+func meets(c Condition, w *rota.Worker) (o Obstacle) {
+	if !c.Met(w) {
+		o = Obstacle{Code: FailsLabel, Name: c.String()}
 	}
-	return true, o
+	return o
 }
 
 // class is what tasks with the same kind and rules share.
@@ -256,8 +270,7 @@ func (p *Planner) domainOf(d *domain) int32 {
 	d.bits = make([]uint64, (len(p.workers)+63)/64)
 	for n := range p.workers {
 		if w := &p.workers[n]; w.known && !w.gone {
-			in, _ := d.admits(&w.spec)
-			d.set(int32(n), in)
+			d.set(int32(n), d.admits(&w.spec))
 		}
 	}
 	n := int32(len(p.domains))

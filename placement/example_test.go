@@ -43,6 +43,6 @@ func ExamplePlanner_Why() {
 	_ = p.SetWorker(rota.Worker{Name: "w1", Kinds: []string{"task"}})
 	_ = p.SetWorker(rota.Worker{Name: "w2", Draining: true})
 	_ = p.SetTask(rota.Task{ID: "render", Kind: "gpu"})
-	fmt.Println(p.Why("render").Instances[0].Reason)
+	fmt.Println(p.Why("render", 10).Instances[0].Reason)
 	// Output: nowhere: 2 workers: 1 is draining, 1 lacks kind gpu
 }

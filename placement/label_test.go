@@ -185,7 +185,7 @@ func FuzzPlanner(f *testing.F) {
 			p.Stoppable(p.workers[w].name)
 		}
 		for n := range p.tasks {
-			p.Why(p.tasks[n].id)
+			p.Why(p.tasks[n].id, 1)
 		}
 	})
 }

@@ -18,6 +18,14 @@ type affinity struct {
 	weight         float64
 }
 
+// String says it in words: "with task a", "away from group b".
+func (a affinity) String() string {
+	if a.anti {
+		return "away from " + a.target.String()
+	}
+	return "with " + a.target.String()
+}
+
 // enlist notes what the rules of a new class say of other instances.
 func (p *Planner) enlist(n int32, c *class) {
 	if c.rules.Spread != nil {
@@ -142,39 +150,67 @@ type bar struct {
 
 func (b bar) stands() bool { return b.code != "" }
 
+func (b bar) obstacle() Obstacle {
+	if !b.stands() {
+		return Obstacle{}
+	}
+	return Obstacle{Code: b.code, Name: b.of.String()}
+}
+
 // company reports which required affinity stands between i and w, if any.
 func (p *Planner) company(t *task, i, w int32) bar {
 	for _, a := range p.classes[t.class].affinity {
-		if !a.required {
-			continue
-		}
-		there := p.on(a.target, w, i) > 0
-		switch {
-		case a.anti && there:
-			return bar{KeptApart, a.target}
-		case !a.anti && !there && (p.waits(a.target, t) || p.anywhere(a.target, i)):
-			return bar{LacksCompany, a.target}
+		if b := p.affine(a, t, i, w); b.stands() {
+			return b
 		}
 	}
 	if len(p.shunned) == 0 {
 		return bar{}
 	}
+	for _, x := range p.namesOf(t) {
+		if b := p.shuns(x, t, i, w); b.stands() {
+			return b
+		}
+	}
+	return bar{}
+}
+
+// affine reports whether a required affinity stands between i and w.
+func (p *Planner) affine(a affinity, t *task, i, w int32) bar {
+	if !a.required {
+		return bar{}
+	}
+	there := p.on(a.target, w, i) > 0
+	switch {
+	case a.anti && there:
+		return bar{KeptApart, a.target}
+	case !a.anti && !there && (p.waits(a.target, t) || p.anywhere(a.target, i)):
+		return bar{LacksCompany, a.target}
+	}
+	return bar{}
+}
+
+// namesOf are what affinities of others may name t by; one may be empty.
+func (p *Planner) namesOf(t *task) [2]target {
 	group := ""
 	if t.group != none {
 		group = p.groups.all[t.group].name
 	}
-	for _, x := range [2]target{{task: t.id}, {group: group}} {
-		if x == (target{}) {
-			continue
+	return [2]target{{task: t.id}, {group: group}}
+}
+
+// shuns reports whether something on w keeps away from x, which names i.
+func (p *Planner) shuns(x target, t *task, i, w int32) bar {
+	if x == (target{}) {
+		return bar{}
+	}
+	for _, c := range p.shunned[x] {
+		n := p.shyCount[pair{c, w}]
+		if p.insts[i].worker == w && t.class == c {
+			n--
 		}
-		for _, c := range p.shunned[x] {
-			n := p.shyCount[pair{c, w}]
-			if p.insts[i].worker == w && t.class == c {
-				n--
-			}
-			if n > 0 {
-				return bar{KeepsAway, x}
-			}
+		if n > 0 {
+			return bar{KeepsAway, x}
 		}
 	}
 	return bar{}

@@ -105,7 +105,12 @@ func amountText(v float64) string { return strconv.FormatFloat(v, 'f', -1, 64) }
 
 // loadText is a load to three digits, or in whole: "2.33", "2,336,589".
 func loadText(v float64) string {
-	if v < 1000 {
+	switch {
+	case v == 0:
+		return "0"
+	case v < 0.001:
+		return "under 0.001"
+	case v < 999.5:
 		return strconv.FormatFloat(v, 'g', 3, 64)
 	}
 	s := strconv.FormatFloat(v, 'f', 0, 64)

@@ -214,7 +214,7 @@ func (s *script) show() {
 }
 
 func (s *script) why(id string) {
-	e := s.p.Why(id)
+	e := s.p.Why(id, 10)
 	if !e.Known {
 		fmt.Fprintf(&s.out, "no task %s\n", id)
 	}

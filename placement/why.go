@@ -20,21 +20,27 @@ type InstanceWhy struct {
 	Reason   string // one line for people
 	// Next is what the next pass does with it, nil for nothing.
 	Next *rota.Move
-	// Others are the workers that it is not on, by name, and what keeps it from
-	// each as things are now.
-	Others []WorkerWhy
+	// Workers are rows of a table of what each rule says of each worker as things are
+	// now: the one that it is on, those that could take it, emptiest first, then those
+	// that the fewest rules keep it from.
+	Workers []WorkerWhy
+	// How many workers there are, and how many of those that it is not on could take it.
+	All, Fit int
 }
 
-// WorkerWhy is a worker and what keeps something from it.
+// WorkerWhy is a worker and what the rules say of it.
 type WorkerWhy struct {
 	Worker   string
-	Obstacle Obstacle // its zero Code: nothing
+	Chosen   bool     // the instance is there
+	Obstacle Obstacle // the first thing in the way; its zero Code: nothing
+	Findings []Finding
 }
 
 // Why explains where the task's instances are, and what the next pass does with them
-// by the same rules: that is planned for it. It costs a plan, and a look at every
-// worker for each instance.
-func (p *Planner) Why(id string) Explanation {
+// by the same rules: that is planned for it. Of each instance it has at most so many
+// workers, and of all together not many more than MaxRows. It costs a plan, and a look
+// at every worker for each instance.
+func (p *Planner) Why(id string, workers int) Explanation {
 	e := Explanation{Task: id}
 	n := p.lookup(id)
 	if n == none {
@@ -43,23 +49,26 @@ func (p *Planner) Why(id string) Explanation {
 	e.Known = true
 	plan := p.Plan()
 	t := &p.tasks[n]
+	workers = min(workers, max(1, MaxRows/int(t.n)))
 	for i := t.first; i < t.first+t.n; i++ {
-		e.Instances = append(e.Instances, p.whyInstance(i, &plan))
+		e.Instances = append(e.Instances, p.whyInstance(i, &plan, workers))
 	}
 	return e
 }
 
-func (p *Planner) whyInstance(i int32, plan *rota.Plan) InstanceWhy {
+// MaxRows is how many rows the tables of one explanation have together, but for one of
+// each instance.
+const MaxRows = 2000
+
+func (p *Planner) whyInstance(i int32, plan *rota.Plan, workers int) InstanceWhy {
 	why := InstanceWhy{Instance: p.instance(i)}
 	at := p.insts[i].worker
 	if at != none && p.workers[at].gone {
 		at = none
 	}
-	for _, w := range p.order {
-		if w != at && !p.workers[w].gone {
-			why.Others = append(why.Others, WorkerWhy{p.workers[w].name, p.inTheWay(i, w)})
-		}
-	}
+	s := &p.scratch
+	s.begin(p)
+	why.Workers, why.All, why.Fit = s.table(i).rows(workers)
 	waits := ""
 	for k := range plan.Waiting {
 		if plan.Waiting[k].Instance == why.Instance {
@@ -84,8 +93,6 @@ func (p *Planner) whyInstance(i int32, plan *rota.Plan) InstanceWhy {
 	}
 	k := &p.workers[at]
 	why.Worker = k.name
-	s := &p.scratch
-	s.begin(p)
 	var b strings.Builder
 	b.WriteString("on " + k.name + ", and what runs is not moved without need; ")
 	if mean := s.mean(); mean > 0 {

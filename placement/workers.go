@@ -62,8 +62,7 @@ func (p *Planner) SetWorker(w rota.Worker) error {
 	}
 	for _, d := range p.domains {
 		if d != nil {
-			in, _ := d.admits(&k.spec)
-			d.set(n, in)
+			d.set(n, d.admits(&k.spec))
 		}
 	}
 	return nil

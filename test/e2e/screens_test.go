@@ -78,8 +78,8 @@ const sound = `(async () => {
   return r.violations.map(v => v.id + ": " + v.nodes.slice(0, 3).map(n => n.html.slice(0, 160) + " " + n.failureSummary).join("\n")).join("\n");
 })()`
 
-// TestScreens opens each screen of the console in a real browser, at two sizes, in both
-// themes: with what it shows, names full of markup too, without a word of complaint,
+// TestScreens opens each screen of the console in a real browser, at three sizes, two of
+// them in both themes: with what it shows, names full of markup too, without a word of complaint,
 // within its width, and without violations that axe finds. ROTA_SHOTS is a folder for
 // pictures of them.
 func TestScreens(t *testing.T) {
@@ -129,7 +129,10 @@ func TestScreens(t *testing.T) {
 		{"tasks", "#/tasks", `document.querySelector(".list").textContent.includes("` + evil + `") && document.querySelectorAll(".list tbody tr").length >= 100 && "yes"`},
 		{"tasks-waiting", "#/tasks?state=waiting", `document.querySelectorAll(".list tbody tr").length === 1 && document.querySelector(".list").textContent.includes("waits") && "yes"`},
 		{"task", "#/tasks/" + "%3Cimg%2Fsrc%3Dx%2Fonerror%3Dpwned%3D1%3E", sheet + `.includes("<b>bold</b>") && ` + sheet + `.includes("Why not elsewhere") && "yes"`},
-		{"task-waits", "#/tasks/waits?wide=1", sheet + `.includes("gpu=yes") && document.querySelectorAll(".why tbody tr").length === 3 && "yes"`},
+		{"task-waits", "#/tasks/waits?wide=1", sheet + `.includes("gpu=yes") && document.querySelectorAll(".why tbody tr").length === 3 &&
+			[...document.querySelectorAll(".why thead th.rule")].map(e => e.textContent).join() === "State,Kind,Labels,Load" &&
+			[...document.querySelectorAll(".why button")].filter(e => e.title === "stops it: no gpu, gpu=yes" && e.ariaLabel.startsWith("Labels of w")).length === 3 &&
+			(document.querySelector(".why button[title^=stops]").focus(), document.querySelector(".reading").textContent.includes("no gpu, gpu=yes")) && "yes"`},
 		{"workers", "#/workers?sort=-load", `document.querySelectorAll(".list tbody tr").length === 3 && document.querySelector("[aria-sort=descending]") && "yes"`},
 		{"worker", "#/workers/w1", sheet + `.includes("lease") && ` + sheet + `.includes("task-") && ` + sheet + `.includes("worker.joined") && "yes"`},
 		{"drain", "#/workers/w2?do=drain", `document.querySelector("dialog[open]").textContent.includes("would move") && "yes"`},
@@ -174,6 +177,11 @@ func TestScreens(t *testing.T) {
 				b.shoot(t, tab, fmt.Sprintf("%s-%d-%s.png", s.name, size[0], theme))
 			}
 		}
+		b.whole(t, tab, "light", 1024, 768)
+		if bad := b.ask(t, tab, fits); bad != "" {
+			t.Errorf("%s at 1024: %s", s.name, bad)
+		}
+		b.shoot(t, tab, s.name+"-1024-light.png")
 		if list := b.complaints(); len(list) > 0 {
 			t.Errorf("%s complains: %s", s.name, strings.Join(list, "\n"))
 		}

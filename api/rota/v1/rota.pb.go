@@ -1199,8 +1199,11 @@ func (x *DeleteTasksResponse) GetDeleted() int64 {
 }
 
 type WhyRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Id    string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// Of each instance so many workers at most, up to 2,000; 0 is 100. The workers of all
+	// instances together are bounded, too.
+	Workers       int64 `protobuf:"varint,2,opt,name=workers,proto3" json:"workers,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1240,6 +1243,13 @@ func (x *WhyRequest) GetId() string {
 		return x.Id
 	}
 	return ""
+}
+
+func (x *WhyRequest) GetWorkers() int64 {
+	if x != nil {
+		return x.Workers
+	}
+	return 0
 }
 
 type WhyResponse struct {
@@ -1299,14 +1309,18 @@ type WhyInstance struct {
 	Instance *Instance              `protobuf:"bytes,1,opt,name=instance,proto3" json:"instance,omitempty"`
 	// Why it is there, or why it waits, in words.
 	Reasons []string `protobuf:"bytes,2,rep,name=reasons,proto3" json:"reasons,omitempty"`
-	// Each worker, and what speaks against it.
+	// Workers, and what the rules say of each: the one that it is on, those that could
+	// take it, emptiest first, then those that the fewest rules keep it from.
 	Workers []*WhyWorker `protobuf:"bytes,3,rep,name=workers,proto3" json:"workers,omitempty"`
 	// Its last moves that are still known, newest first, at most ten.
 	Moves []*WhyMove `protobuf:"bytes,4,rep,name=moves,proto3" json:"moves,omitempty"`
 	// While it waits: each pool, and whether it would help.
-	Pools         []*WhyPool `protobuf:"bytes,5,rep,name=pools,proto3" json:"pools,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Pools []*WhyPool `protobuf:"bytes,5,rep,name=pools,proto3" json:"pools,omitempty"`
+	// How many workers there are, and how many of those that it is not on could take it.
+	AllWorkers     int64 `protobuf:"varint,6,opt,name=all_workers,json=allWorkers,proto3" json:"all_workers,omitempty"`
+	FittingWorkers int64 `protobuf:"varint,7,opt,name=fitting_workers,json=fittingWorkers,proto3" json:"fitting_workers,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *WhyInstance) Reset() {
@@ -1372,6 +1386,20 @@ func (x *WhyInstance) GetPools() []*WhyPool {
 		return x.Pools
 	}
 	return nil
+}
+
+func (x *WhyInstance) GetAllWorkers() int64 {
+	if x != nil {
+		return x.AllWorkers
+	}
+	return 0
+}
+
+func (x *WhyInstance) GetFittingWorkers() int64 {
+	if x != nil {
+		return x.FittingWorkers
+	}
+	return 0
 }
 
 // WhyMove is a move of an instance.
@@ -1519,8 +1547,9 @@ func (x *WhyPool) GetReason() string {
 type WhyWorker struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	Worker string                 `protobuf:"bytes,1,opt,name=worker,proto3" json:"worker,omitempty"`
-	Fits   bool                   `protobuf:"varint,2,opt,name=fits,proto3" json:"fits,omitempty"`
-	// What is in the way, in words: "needs 7 cpus, it has 2".
+	// Nothing is in the way.
+	Fits bool `protobuf:"varint,2,opt,name=fits,proto3" json:"fits,omitempty"`
+	// What is in the way first, in words: "needs 7 cpus, it has 2".
 	Reason string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
 	// The same to decide by: "gone", "draining", "cordoned", "not-named", "lacks-kind",
 	// "fails-label", "holds-replica", "tasks-full", "lacks-resource", "kept-apart",
@@ -1530,9 +1559,13 @@ type WhyWorker struct {
 	// the worker that was named, or the task or group.
 	Name string `protobuf:"bytes,5,opt,name=name,proto3" json:"name,omitempty"`
 	// Of a resource: how much is needed, how much is left, and how much there is.
-	Need          float64 `protobuf:"fixed64,6,opt,name=need,proto3" json:"need,omitempty"`
-	Left          float64 `protobuf:"fixed64,7,opt,name=left,proto3" json:"left,omitempty"`
-	Has           float64 `protobuf:"fixed64,8,opt,name=has,proto3" json:"has,omitempty"`
+	Need float64 `protobuf:"fixed64,6,opt,name=need,proto3" json:"need,omitempty"`
+	Left float64 `protobuf:"fixed64,7,opt,name=left,proto3" json:"left,omitempty"`
+	Has  float64 `protobuf:"fixed64,8,opt,name=has,proto3" json:"has,omitempty"`
+	// The instance is there.
+	Chosen bool `protobuf:"varint,9,opt,name=chosen,proto3" json:"chosen,omitempty"`
+	// Of tasks, what each rule says of it that concerns the task.
+	Findings      []*WhyFinding `protobuf:"bytes,10,rep,name=findings,proto3" json:"findings,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1623,6 +1656,106 @@ func (x *WhyWorker) GetHas() float64 {
 	return 0
 }
 
+func (x *WhyWorker) GetChosen() bool {
+	if x != nil {
+		return x.Chosen
+	}
+	return false
+}
+
+func (x *WhyWorker) GetFindings() []*WhyFinding {
+	if x != nil {
+		return x.Findings
+	}
+	return nil
+}
+
+// WhyFinding is what a rule says of a worker. A rule that asks for several things has
+// one for each.
+type WhyFinding struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// "state", "pin", "kind", "labels", "replicas", "tasks", "capacity", "affinity", "spread",
+	// "key", "preference", "load", in this order.
+	Rule string `protobuf:"bytes,1,opt,name=rule,proto3" json:"rule,omitempty"`
+	// What it is about: the condition, the resource, the task or group; empty of rules that
+	// ask for one thing.
+	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	// "passes"; "stops"; or "weighs" of a rule that stops nothing, and speaks for another
+	// worker.
+	Outcome string `protobuf:"bytes,3,opt,name=outcome,proto3" json:"outcome,omitempty"`
+	// What the worker has, in words: "1 of 4 left".
+	Value string `protobuf:"bytes,4,opt,name=value,proto3" json:"value,omitempty"`
+	// What the rule wants: "2 needed".
+	Limit         string `protobuf:"bytes,5,opt,name=limit,proto3" json:"limit,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WhyFinding) Reset() {
+	*x = WhyFinding{}
+	mi := &file_rota_v1_rota_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WhyFinding) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WhyFinding) ProtoMessage() {}
+
+func (x *WhyFinding) ProtoReflect() protoreflect.Message {
+	mi := &file_rota_v1_rota_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WhyFinding.ProtoReflect.Descriptor instead.
+func (*WhyFinding) Descriptor() ([]byte, []int) {
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *WhyFinding) GetRule() string {
+	if x != nil {
+		return x.Rule
+	}
+	return ""
+}
+
+func (x *WhyFinding) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *WhyFinding) GetOutcome() string {
+	if x != nil {
+		return x.Outcome
+	}
+	return ""
+}
+
+func (x *WhyFinding) GetValue() string {
+	if x != nil {
+		return x.Value
+	}
+	return ""
+}
+
+func (x *WhyFinding) GetLimit() string {
+	if x != nil {
+		return x.Limit
+	}
+	return ""
+}
+
 type ReadTaskLogsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Id    string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -1648,7 +1781,7 @@ type ReadTaskLogsRequest struct {
 
 func (x *ReadTaskLogsRequest) Reset() {
 	*x = ReadTaskLogsRequest{}
-	mi := &file_rota_v1_rota_proto_msgTypes[22]
+	mi := &file_rota_v1_rota_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1660,7 +1793,7 @@ func (x *ReadTaskLogsRequest) String() string {
 func (*ReadTaskLogsRequest) ProtoMessage() {}
 
 func (x *ReadTaskLogsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_rota_proto_msgTypes[22]
+	mi := &file_rota_v1_rota_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1673,7 +1806,7 @@ func (x *ReadTaskLogsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadTaskLogsRequest.ProtoReflect.Descriptor instead.
 func (*ReadTaskLogsRequest) Descriptor() ([]byte, []int) {
-	return file_rota_v1_rota_proto_rawDescGZIP(), []int{22}
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ReadTaskLogsRequest) GetId() string {
@@ -1756,7 +1889,7 @@ type TaskLog struct {
 
 func (x *TaskLog) Reset() {
 	*x = TaskLog{}
-	mi := &file_rota_v1_rota_proto_msgTypes[23]
+	mi := &file_rota_v1_rota_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1768,7 +1901,7 @@ func (x *TaskLog) String() string {
 func (*TaskLog) ProtoMessage() {}
 
 func (x *TaskLog) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_rota_proto_msgTypes[23]
+	mi := &file_rota_v1_rota_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1781,7 +1914,7 @@ func (x *TaskLog) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskLog.ProtoReflect.Descriptor instead.
 func (*TaskLog) Descriptor() ([]byte, []int) {
-	return file_rota_v1_rota_proto_rawDescGZIP(), []int{23}
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *TaskLog) GetWorker() string {
@@ -1855,7 +1988,7 @@ type WatchTasksRequest struct {
 
 func (x *WatchTasksRequest) Reset() {
 	*x = WatchTasksRequest{}
-	mi := &file_rota_v1_rota_proto_msgTypes[24]
+	mi := &file_rota_v1_rota_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1867,7 +2000,7 @@ func (x *WatchTasksRequest) String() string {
 func (*WatchTasksRequest) ProtoMessage() {}
 
 func (x *WatchTasksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_rota_proto_msgTypes[24]
+	mi := &file_rota_v1_rota_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1880,7 +2013,7 @@ func (x *WatchTasksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchTasksRequest.ProtoReflect.Descriptor instead.
 func (*WatchTasksRequest) Descriptor() ([]byte, []int) {
-	return file_rota_v1_rota_proto_rawDescGZIP(), []int{24}
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{25}
 }
 
 type TaskEvent struct {
@@ -1894,7 +2027,7 @@ type TaskEvent struct {
 
 func (x *TaskEvent) Reset() {
 	*x = TaskEvent{}
-	mi := &file_rota_v1_rota_proto_msgTypes[25]
+	mi := &file_rota_v1_rota_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1906,7 +2039,7 @@ func (x *TaskEvent) String() string {
 func (*TaskEvent) ProtoMessage() {}
 
 func (x *TaskEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_rota_proto_msgTypes[25]
+	mi := &file_rota_v1_rota_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1919,7 +2052,7 @@ func (x *TaskEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskEvent.ProtoReflect.Descriptor instead.
 func (*TaskEvent) Descriptor() ([]byte, []int) {
-	return file_rota_v1_rota_proto_rawDescGZIP(), []int{25}
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *TaskEvent) GetType() string {
@@ -1967,7 +2100,7 @@ type Worker struct {
 
 func (x *Worker) Reset() {
 	*x = Worker{}
-	mi := &file_rota_v1_rota_proto_msgTypes[26]
+	mi := &file_rota_v1_rota_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1979,7 +2112,7 @@ func (x *Worker) String() string {
 func (*Worker) ProtoMessage() {}
 
 func (x *Worker) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_rota_proto_msgTypes[26]
+	mi := &file_rota_v1_rota_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1992,7 +2125,7 @@ func (x *Worker) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Worker.ProtoReflect.Descriptor instead.
 func (*Worker) Descriptor() ([]byte, []int) {
-	return file_rota_v1_rota_proto_rawDescGZIP(), []int{26}
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Worker) GetName() string {
@@ -2141,7 +2274,7 @@ type ListWorkersRequest struct {
 
 func (x *ListWorkersRequest) Reset() {
 	*x = ListWorkersRequest{}
-	mi := &file_rota_v1_rota_proto_msgTypes[27]
+	mi := &file_rota_v1_rota_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2153,7 +2286,7 @@ func (x *ListWorkersRequest) String() string {
 func (*ListWorkersRequest) ProtoMessage() {}
 
 func (x *ListWorkersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_rota_proto_msgTypes[27]
+	mi := &file_rota_v1_rota_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2166,7 +2299,7 @@ func (x *ListWorkersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListWorkersRequest.ProtoReflect.Descriptor instead.
 func (*ListWorkersRequest) Descriptor() ([]byte, []int) {
-	return file_rota_v1_rota_proto_rawDescGZIP(), []int{27}
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ListWorkersRequest) GetText() string {
@@ -2224,7 +2357,7 @@ type ListWorkersResponse struct {
 
 func (x *ListWorkersResponse) Reset() {
 	*x = ListWorkersResponse{}
-	mi := &file_rota_v1_rota_proto_msgTypes[28]
+	mi := &file_rota_v1_rota_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2236,7 +2369,7 @@ func (x *ListWorkersResponse) String() string {
 func (*ListWorkersResponse) ProtoMessage() {}
 
 func (x *ListWorkersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_rota_proto_msgTypes[28]
+	mi := &file_rota_v1_rota_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2249,7 +2382,7 @@ func (x *ListWorkersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListWorkersResponse.ProtoReflect.Descriptor instead.
 func (*ListWorkersResponse) Descriptor() ([]byte, []int) {
-	return file_rota_v1_rota_proto_rawDescGZIP(), []int{28}
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ListWorkersResponse) GetWorkers() []*Worker {
@@ -2282,7 +2415,7 @@ type GetWorkerRequest struct {
 
 func (x *GetWorkerRequest) Reset() {
 	*x = GetWorkerRequest{}
-	mi := &file_rota_v1_rota_proto_msgTypes[29]
+	mi := &file_rota_v1_rota_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2294,7 +2427,7 @@ func (x *GetWorkerRequest) String() string {
 func (*GetWorkerRequest) ProtoMessage() {}
 
 func (x *GetWorkerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_rota_proto_msgTypes[29]
+	mi := &file_rota_v1_rota_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2307,7 +2440,7 @@ func (x *GetWorkerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetWorkerRequest.ProtoReflect.Descriptor instead.
 func (*GetWorkerRequest) Descriptor() ([]byte, []int) {
-	return file_rota_v1_rota_proto_rawDescGZIP(), []int{29}
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *GetWorkerRequest) GetName() string {
@@ -2326,7 +2459,7 @@ type WorkerRequest struct {
 
 func (x *WorkerRequest) Reset() {
 	*x = WorkerRequest{}
-	mi := &file_rota_v1_rota_proto_msgTypes[30]
+	mi := &file_rota_v1_rota_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2338,7 +2471,7 @@ func (x *WorkerRequest) String() string {
 func (*WorkerRequest) ProtoMessage() {}
 
 func (x *WorkerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_rota_proto_msgTypes[30]
+	mi := &file_rota_v1_rota_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2351,7 +2484,7 @@ func (x *WorkerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkerRequest.ProtoReflect.Descriptor instead.
 func (*WorkerRequest) Descriptor() ([]byte, []int) {
-	return file_rota_v1_rota_proto_rawDescGZIP(), []int{30}
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *WorkerRequest) GetName() string {
@@ -2370,7 +2503,7 @@ type GetStoppableRequest struct {
 
 func (x *GetStoppableRequest) Reset() {
 	*x = GetStoppableRequest{}
-	mi := &file_rota_v1_rota_proto_msgTypes[31]
+	mi := &file_rota_v1_rota_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2382,7 +2515,7 @@ func (x *GetStoppableRequest) String() string {
 func (*GetStoppableRequest) ProtoMessage() {}
 
 func (x *GetStoppableRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_rota_proto_msgTypes[31]
+	mi := &file_rota_v1_rota_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2395,7 +2528,7 @@ func (x *GetStoppableRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStoppableRequest.ProtoReflect.Descriptor instead.
 func (*GetStoppableRequest) Descriptor() ([]byte, []int) {
-	return file_rota_v1_rota_proto_rawDescGZIP(), []int{31}
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *GetStoppableRequest) GetNames() []string {
@@ -2418,7 +2551,7 @@ type Stoppable struct {
 
 func (x *Stoppable) Reset() {
 	*x = Stoppable{}
-	mi := &file_rota_v1_rota_proto_msgTypes[32]
+	mi := &file_rota_v1_rota_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2430,7 +2563,7 @@ func (x *Stoppable) String() string {
 func (*Stoppable) ProtoMessage() {}
 
 func (x *Stoppable) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_rota_proto_msgTypes[32]
+	mi := &file_rota_v1_rota_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2443,7 +2576,7 @@ func (x *Stoppable) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stoppable.ProtoReflect.Descriptor instead.
 func (*Stoppable) Descriptor() ([]byte, []int) {
-	return file_rota_v1_rota_proto_rawDescGZIP(), []int{32}
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Stoppable) GetStoppable() bool {
@@ -2475,7 +2608,7 @@ type WatchWorkersRequest struct {
 
 func (x *WatchWorkersRequest) Reset() {
 	*x = WatchWorkersRequest{}
-	mi := &file_rota_v1_rota_proto_msgTypes[33]
+	mi := &file_rota_v1_rota_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2487,7 +2620,7 @@ func (x *WatchWorkersRequest) String() string {
 func (*WatchWorkersRequest) ProtoMessage() {}
 
 func (x *WatchWorkersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_rota_proto_msgTypes[33]
+	mi := &file_rota_v1_rota_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2500,7 +2633,7 @@ func (x *WatchWorkersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchWorkersRequest.ProtoReflect.Descriptor instead.
 func (*WatchWorkersRequest) Descriptor() ([]byte, []int) {
-	return file_rota_v1_rota_proto_rawDescGZIP(), []int{33}
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{34}
 }
 
 type WorkerEvent struct {
@@ -2513,7 +2646,7 @@ type WorkerEvent struct {
 
 func (x *WorkerEvent) Reset() {
 	*x = WorkerEvent{}
-	mi := &file_rota_v1_rota_proto_msgTypes[34]
+	mi := &file_rota_v1_rota_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2525,7 +2658,7 @@ func (x *WorkerEvent) String() string {
 func (*WorkerEvent) ProtoMessage() {}
 
 func (x *WorkerEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_rota_proto_msgTypes[34]
+	mi := &file_rota_v1_rota_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2538,7 +2671,7 @@ func (x *WorkerEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkerEvent.ProtoReflect.Descriptor instead.
 func (*WorkerEvent) Descriptor() ([]byte, []int) {
-	return file_rota_v1_rota_proto_rawDescGZIP(), []int{34}
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *WorkerEvent) GetType() string {
@@ -2563,7 +2696,7 @@ type GetStatusRequest struct {
 
 func (x *GetStatusRequest) Reset() {
 	*x = GetStatusRequest{}
-	mi := &file_rota_v1_rota_proto_msgTypes[35]
+	mi := &file_rota_v1_rota_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2575,7 +2708,7 @@ func (x *GetStatusRequest) String() string {
 func (*GetStatusRequest) ProtoMessage() {}
 
 func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_rota_proto_msgTypes[35]
+	mi := &file_rota_v1_rota_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2588,7 +2721,7 @@ func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusRequest.ProtoReflect.Descriptor instead.
 func (*GetStatusRequest) Descriptor() ([]byte, []int) {
-	return file_rota_v1_rota_proto_rawDescGZIP(), []int{35}
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{36}
 }
 
 type Status struct {
@@ -2630,7 +2763,7 @@ type Status struct {
 
 func (x *Status) Reset() {
 	*x = Status{}
-	mi := &file_rota_v1_rota_proto_msgTypes[36]
+	mi := &file_rota_v1_rota_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2642,7 +2775,7 @@ func (x *Status) String() string {
 func (*Status) ProtoMessage() {}
 
 func (x *Status) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_rota_proto_msgTypes[36]
+	mi := &file_rota_v1_rota_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2655,7 +2788,7 @@ func (x *Status) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Status.ProtoReflect.Descriptor instead.
 func (*Status) Descriptor() ([]byte, []int) {
-	return file_rota_v1_rota_proto_rawDescGZIP(), []int{36}
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Status) GetLeader() string {
@@ -2800,7 +2933,7 @@ type Caller struct {
 
 func (x *Caller) Reset() {
 	*x = Caller{}
-	mi := &file_rota_v1_rota_proto_msgTypes[37]
+	mi := &file_rota_v1_rota_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2812,7 +2945,7 @@ func (x *Caller) String() string {
 func (*Caller) ProtoMessage() {}
 
 func (x *Caller) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_rota_proto_msgTypes[37]
+	mi := &file_rota_v1_rota_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2825,7 +2958,7 @@ func (x *Caller) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Caller.ProtoReflect.Descriptor instead.
 func (*Caller) Descriptor() ([]byte, []int) {
-	return file_rota_v1_rota_proto_rawDescGZIP(), []int{37}
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Caller) GetName() string {
@@ -2878,7 +3011,7 @@ type StoreMember struct {
 
 func (x *StoreMember) Reset() {
 	*x = StoreMember{}
-	mi := &file_rota_v1_rota_proto_msgTypes[38]
+	mi := &file_rota_v1_rota_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2890,7 +3023,7 @@ func (x *StoreMember) String() string {
 func (*StoreMember) ProtoMessage() {}
 
 func (x *StoreMember) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_rota_proto_msgTypes[38]
+	mi := &file_rota_v1_rota_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2903,7 +3036,7 @@ func (x *StoreMember) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StoreMember.ProtoReflect.Descriptor instead.
 func (*StoreMember) Descriptor() ([]byte, []int) {
-	return file_rota_v1_rota_proto_rawDescGZIP(), []int{38}
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *StoreMember) GetEndpoint() string {
@@ -2982,7 +3115,7 @@ type UnreadValue struct {
 
 func (x *UnreadValue) Reset() {
 	*x = UnreadValue{}
-	mi := &file_rota_v1_rota_proto_msgTypes[39]
+	mi := &file_rota_v1_rota_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2994,7 +3127,7 @@ func (x *UnreadValue) String() string {
 func (*UnreadValue) ProtoMessage() {}
 
 func (x *UnreadValue) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_rota_proto_msgTypes[39]
+	mi := &file_rota_v1_rota_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3007,7 +3140,7 @@ func (x *UnreadValue) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnreadValue.ProtoReflect.Descriptor instead.
 func (*UnreadValue) Descriptor() ([]byte, []int) {
-	return file_rota_v1_rota_proto_rawDescGZIP(), []int{39}
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *UnreadValue) GetKey() string {
@@ -3050,7 +3183,7 @@ type Scheduler struct {
 
 func (x *Scheduler) Reset() {
 	*x = Scheduler{}
-	mi := &file_rota_v1_rota_proto_msgTypes[40]
+	mi := &file_rota_v1_rota_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3062,7 +3195,7 @@ func (x *Scheduler) String() string {
 func (*Scheduler) ProtoMessage() {}
 
 func (x *Scheduler) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_rota_proto_msgTypes[40]
+	mi := &file_rota_v1_rota_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3075,7 +3208,7 @@ func (x *Scheduler) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Scheduler.ProtoReflect.Descriptor instead.
 func (*Scheduler) Descriptor() ([]byte, []int) {
-	return file_rota_v1_rota_proto_rawDescGZIP(), []int{40}
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *Scheduler) GetName() string {
@@ -3118,7 +3251,7 @@ type WorkerCounts struct {
 
 func (x *WorkerCounts) Reset() {
 	*x = WorkerCounts{}
-	mi := &file_rota_v1_rota_proto_msgTypes[41]
+	mi := &file_rota_v1_rota_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3130,7 +3263,7 @@ func (x *WorkerCounts) String() string {
 func (*WorkerCounts) ProtoMessage() {}
 
 func (x *WorkerCounts) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_rota_proto_msgTypes[41]
+	mi := &file_rota_v1_rota_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3143,7 +3276,7 @@ func (x *WorkerCounts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkerCounts.ProtoReflect.Descriptor instead.
 func (*WorkerCounts) Descriptor() ([]byte, []int) {
-	return file_rota_v1_rota_proto_rawDescGZIP(), []int{41}
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *WorkerCounts) GetReady() int64 {
@@ -3182,7 +3315,7 @@ type TaskCounts struct {
 
 func (x *TaskCounts) Reset() {
 	*x = TaskCounts{}
-	mi := &file_rota_v1_rota_proto_msgTypes[42]
+	mi := &file_rota_v1_rota_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3194,7 +3327,7 @@ func (x *TaskCounts) String() string {
 func (*TaskCounts) ProtoMessage() {}
 
 func (x *TaskCounts) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_rota_proto_msgTypes[42]
+	mi := &file_rota_v1_rota_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3207,7 +3340,7 @@ func (x *TaskCounts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskCounts.ProtoReflect.Descriptor instead.
 func (*TaskCounts) Descriptor() ([]byte, []int) {
-	return file_rota_v1_rota_proto_rawDescGZIP(), []int{42}
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *TaskCounts) GetDeclared() int64 {
@@ -3252,7 +3385,7 @@ type Source struct {
 
 func (x *Source) Reset() {
 	*x = Source{}
-	mi := &file_rota_v1_rota_proto_msgTypes[43]
+	mi := &file_rota_v1_rota_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3264,7 +3397,7 @@ func (x *Source) String() string {
 func (*Source) ProtoMessage() {}
 
 func (x *Source) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_rota_proto_msgTypes[43]
+	mi := &file_rota_v1_rota_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3277,7 +3410,7 @@ func (x *Source) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Source.ProtoReflect.Descriptor instead.
 func (*Source) Descriptor() ([]byte, []int) {
-	return file_rota_v1_rota_proto_rawDescGZIP(), []int{43}
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *Source) GetName() string {
@@ -3324,7 +3457,7 @@ type HeldList struct {
 
 func (x *HeldList) Reset() {
 	*x = HeldList{}
-	mi := &file_rota_v1_rota_proto_msgTypes[44]
+	mi := &file_rota_v1_rota_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3336,7 +3469,7 @@ func (x *HeldList) String() string {
 func (*HeldList) ProtoMessage() {}
 
 func (x *HeldList) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_rota_proto_msgTypes[44]
+	mi := &file_rota_v1_rota_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3349,7 +3482,7 @@ func (x *HeldList) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeldList.ProtoReflect.Descriptor instead.
 func (*HeldList) Descriptor() ([]byte, []int) {
-	return file_rota_v1_rota_proto_rawDescGZIP(), []int{44}
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *HeldList) GetRemoves() int64 {
@@ -3390,7 +3523,7 @@ type ConfirmListRequest struct {
 
 func (x *ConfirmListRequest) Reset() {
 	*x = ConfirmListRequest{}
-	mi := &file_rota_v1_rota_proto_msgTypes[45]
+	mi := &file_rota_v1_rota_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3402,7 +3535,7 @@ func (x *ConfirmListRequest) String() string {
 func (*ConfirmListRequest) ProtoMessage() {}
 
 func (x *ConfirmListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_rota_proto_msgTypes[45]
+	mi := &file_rota_v1_rota_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3415,7 +3548,7 @@ func (x *ConfirmListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfirmListRequest.ProtoReflect.Descriptor instead.
 func (*ConfirmListRequest) Descriptor() ([]byte, []int) {
-	return file_rota_v1_rota_proto_rawDescGZIP(), []int{45}
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *ConfirmListRequest) GetSource() string {
@@ -3435,7 +3568,7 @@ type ConfirmListResponse struct {
 
 func (x *ConfirmListResponse) Reset() {
 	*x = ConfirmListResponse{}
-	mi := &file_rota_v1_rota_proto_msgTypes[46]
+	mi := &file_rota_v1_rota_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3447,7 +3580,7 @@ func (x *ConfirmListResponse) String() string {
 func (*ConfirmListResponse) ProtoMessage() {}
 
 func (x *ConfirmListResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_rota_proto_msgTypes[46]
+	mi := &file_rota_v1_rota_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3460,7 +3593,7 @@ func (x *ConfirmListResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfirmListResponse.ProtoReflect.Descriptor instead.
 func (*ConfirmListResponse) Descriptor() ([]byte, []int) {
-	return file_rota_v1_rota_proto_rawDescGZIP(), []int{46}
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *ConfirmListResponse) GetSources() []string {
@@ -3486,7 +3619,7 @@ type GetPlanRequest struct {
 
 func (x *GetPlanRequest) Reset() {
 	*x = GetPlanRequest{}
-	mi := &file_rota_v1_rota_proto_msgTypes[47]
+	mi := &file_rota_v1_rota_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3498,7 +3631,7 @@ func (x *GetPlanRequest) String() string {
 func (*GetPlanRequest) ProtoMessage() {}
 
 func (x *GetPlanRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_rota_proto_msgTypes[47]
+	mi := &file_rota_v1_rota_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3511,7 +3644,7 @@ func (x *GetPlanRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPlanRequest.ProtoReflect.Descriptor instead.
 func (*GetPlanRequest) Descriptor() ([]byte, []int) {
-	return file_rota_v1_rota_proto_rawDescGZIP(), []int{47}
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *GetPlanRequest) GetAll() bool {
@@ -3553,7 +3686,7 @@ type Plan struct {
 
 func (x *Plan) Reset() {
 	*x = Plan{}
-	mi := &file_rota_v1_rota_proto_msgTypes[48]
+	mi := &file_rota_v1_rota_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3565,7 +3698,7 @@ func (x *Plan) String() string {
 func (*Plan) ProtoMessage() {}
 
 func (x *Plan) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_rota_proto_msgTypes[48]
+	mi := &file_rota_v1_rota_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3578,7 +3711,7 @@ func (x *Plan) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Plan.ProtoReflect.Descriptor instead.
 func (*Plan) Descriptor() ([]byte, []int) {
-	return file_rota_v1_rota_proto_rawDescGZIP(), []int{48}
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *Plan) GetMoves() []*Move {
@@ -3618,7 +3751,7 @@ type Move struct {
 
 func (x *Move) Reset() {
 	*x = Move{}
-	mi := &file_rota_v1_rota_proto_msgTypes[49]
+	mi := &file_rota_v1_rota_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3630,7 +3763,7 @@ func (x *Move) String() string {
 func (*Move) ProtoMessage() {}
 
 func (x *Move) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_rota_proto_msgTypes[49]
+	mi := &file_rota_v1_rota_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3643,7 +3776,7 @@ func (x *Move) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Move.ProtoReflect.Descriptor instead.
 func (*Move) Descriptor() ([]byte, []int) {
-	return file_rota_v1_rota_proto_rawDescGZIP(), []int{49}
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *Move) GetTask() string {
@@ -3708,7 +3841,7 @@ type WaitingInstance struct {
 
 func (x *WaitingInstance) Reset() {
 	*x = WaitingInstance{}
-	mi := &file_rota_v1_rota_proto_msgTypes[50]
+	mi := &file_rota_v1_rota_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3720,7 +3853,7 @@ func (x *WaitingInstance) String() string {
 func (*WaitingInstance) ProtoMessage() {}
 
 func (x *WaitingInstance) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_rota_proto_msgTypes[50]
+	mi := &file_rota_v1_rota_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3733,7 +3866,7 @@ func (x *WaitingInstance) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitingInstance.ProtoReflect.Descriptor instead.
 func (*WaitingInstance) Descriptor() ([]byte, []int) {
-	return file_rota_v1_rota_proto_rawDescGZIP(), []int{50}
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *WaitingInstance) GetTask() string {
@@ -3780,7 +3913,7 @@ type PlanSummary struct {
 
 func (x *PlanSummary) Reset() {
 	*x = PlanSummary{}
-	mi := &file_rota_v1_rota_proto_msgTypes[51]
+	mi := &file_rota_v1_rota_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3792,7 +3925,7 @@ func (x *PlanSummary) String() string {
 func (*PlanSummary) ProtoMessage() {}
 
 func (x *PlanSummary) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_rota_proto_msgTypes[51]
+	mi := &file_rota_v1_rota_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3805,7 +3938,7 @@ func (x *PlanSummary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlanSummary.ProtoReflect.Descriptor instead.
 func (*PlanSummary) Descriptor() ([]byte, []int) {
-	return file_rota_v1_rota_proto_rawDescGZIP(), []int{51}
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *PlanSummary) GetMoves() int64 {
@@ -3873,7 +4006,7 @@ type NotifyScheduleRequest struct {
 
 func (x *NotifyScheduleRequest) Reset() {
 	*x = NotifyScheduleRequest{}
-	mi := &file_rota_v1_rota_proto_msgTypes[52]
+	mi := &file_rota_v1_rota_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3885,7 +4018,7 @@ func (x *NotifyScheduleRequest) String() string {
 func (*NotifyScheduleRequest) ProtoMessage() {}
 
 func (x *NotifyScheduleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_rota_proto_msgTypes[52]
+	mi := &file_rota_v1_rota_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3898,7 +4031,7 @@ func (x *NotifyScheduleRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NotifyScheduleRequest.ProtoReflect.Descriptor instead.
 func (*NotifyScheduleRequest) Descriptor() ([]byte, []int) {
-	return file_rota_v1_rota_proto_rawDescGZIP(), []int{52}
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *NotifyScheduleRequest) GetReason() string {
@@ -3916,7 +4049,7 @@ type NotifyScheduleResponse struct {
 
 func (x *NotifyScheduleResponse) Reset() {
 	*x = NotifyScheduleResponse{}
-	mi := &file_rota_v1_rota_proto_msgTypes[53]
+	mi := &file_rota_v1_rota_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3928,7 +4061,7 @@ func (x *NotifyScheduleResponse) String() string {
 func (*NotifyScheduleResponse) ProtoMessage() {}
 
 func (x *NotifyScheduleResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_rota_proto_msgTypes[53]
+	mi := &file_rota_v1_rota_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3941,7 +4074,7 @@ func (x *NotifyScheduleResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NotifyScheduleResponse.ProtoReflect.Descriptor instead.
 func (*NotifyScheduleResponse) Descriptor() ([]byte, []int) {
-	return file_rota_v1_rota_proto_rawDescGZIP(), []int{53}
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{54}
 }
 
 var File_rota_v1_rota_proto protoreflect.FileDescriptor
@@ -4048,19 +4181,23 @@ const file_rota_v1_rota_proto_rawDesc = "" +
 	"\x12DeleteTasksRequest\x12\x10\n" +
 	"\x03ids\x18\x01 \x03(\tR\x03ids\"/\n" +
 	"\x13DeleteTasksResponse\x12\x18\n" +
-	"\adeleted\x18\x01 \x01(\x03R\adeleted\"\x1c\n" +
+	"\adeleted\x18\x01 \x01(\x03R\adeleted\"6\n" +
 	"\n" +
 	"WhyRequest\x12\x0e\n" +
-	"\x02id\x18\x01 \x01(\tR\x02id\"Q\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
+	"\aworkers\x18\x02 \x01(\x03R\aworkers\"Q\n" +
 	"\vWhyResponse\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x122\n" +
-	"\tinstances\x18\x02 \x03(\v2\x14.rota.v1.WhyInstanceR\tinstances\"\xd4\x01\n" +
+	"\tinstances\x18\x02 \x03(\v2\x14.rota.v1.WhyInstanceR\tinstances\"\x9e\x02\n" +
 	"\vWhyInstance\x12-\n" +
 	"\binstance\x18\x01 \x01(\v2\x11.rota.v1.InstanceR\binstance\x12\x18\n" +
 	"\areasons\x18\x02 \x03(\tR\areasons\x12,\n" +
 	"\aworkers\x18\x03 \x03(\v2\x12.rota.v1.WhyWorkerR\aworkers\x12&\n" +
 	"\x05moves\x18\x04 \x03(\v2\x10.rota.v1.WhyMoveR\x05moves\x12&\n" +
-	"\x05pools\x18\x05 \x03(\v2\x10.rota.v1.WhyPoolR\x05pools\"\x95\x01\n" +
+	"\x05pools\x18\x05 \x03(\v2\x10.rota.v1.WhyPoolR\x05pools\x12\x1f\n" +
+	"\vall_workers\x18\x06 \x01(\x03R\n" +
+	"allWorkers\x12'\n" +
+	"\x0ffitting_workers\x18\a \x01(\x03R\x0efittingWorkers\"\x95\x01\n" +
 	"\aWhyMove\x12.\n" +
 	"\x04time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x12\n" +
 	"\x04from\x18\x02 \x01(\tR\x04from\x12\x0e\n" +
@@ -4072,7 +4209,7 @@ const file_rota_v1_rota_proto_rawDesc = "" +
 	"\aWhyPool\x12\x12\n" +
 	"\x04pool\x18\x01 \x01(\tR\x04pool\x12\x14\n" +
 	"\x05helps\x18\x02 \x01(\bR\x05helps\x12\x16\n" +
-	"\x06reason\x18\x03 \x01(\tR\x06reason\"\xb1\x01\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\"\xfa\x01\n" +
 	"\tWhyWorker\x12\x16\n" +
 	"\x06worker\x18\x01 \x01(\tR\x06worker\x12\x12\n" +
 	"\x04fits\x18\x02 \x01(\bR\x04fits\x12\x16\n" +
@@ -4081,7 +4218,17 @@ const file_rota_v1_rota_proto_rawDesc = "" +
 	"\x04name\x18\x05 \x01(\tR\x04name\x12\x12\n" +
 	"\x04need\x18\x06 \x01(\x01R\x04need\x12\x12\n" +
 	"\x04left\x18\a \x01(\x01R\x04left\x12\x10\n" +
-	"\x03has\x18\b \x01(\x01R\x03has\"\xe2\x01\n" +
+	"\x03has\x18\b \x01(\x01R\x03has\x12\x16\n" +
+	"\x06chosen\x18\t \x01(\bR\x06chosen\x12/\n" +
+	"\bfindings\x18\n" +
+	" \x03(\v2\x13.rota.v1.WhyFindingR\bfindings\"z\n" +
+	"\n" +
+	"WhyFinding\x12\x12\n" +
+	"\x04rule\x18\x01 \x01(\tR\x04rule\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
+	"\aoutcome\x18\x03 \x01(\tR\aoutcome\x12\x14\n" +
+	"\x05value\x18\x04 \x01(\tR\x05value\x12\x14\n" +
+	"\x05limit\x18\x05 \x01(\tR\x05limit\"\xe2\x01\n" +
 	"\x13ReadTaskLogsRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x19\n" +
 	"\x05index\x18\x02 \x01(\x03H\x00R\x05index\x88\x01\x01\x12\x1a\n" +
@@ -4307,7 +4454,7 @@ func file_rota_v1_rota_proto_rawDescGZIP() []byte {
 	return file_rota_v1_rota_proto_rawDescData
 }
 
-var file_rota_v1_rota_proto_msgTypes = make([]protoimpl.MessageInfo, 58)
+var file_rota_v1_rota_proto_msgTypes = make([]protoimpl.MessageInfo, 59)
 var file_rota_v1_rota_proto_goTypes = []any{
 	(*TaskDefinition)(nil),         // 0: rota.v1.TaskDefinition
 	(*Preference)(nil),             // 1: rota.v1.Preference
@@ -4331,56 +4478,57 @@ var file_rota_v1_rota_proto_goTypes = []any{
 	(*WhyMove)(nil),                // 19: rota.v1.WhyMove
 	(*WhyPool)(nil),                // 20: rota.v1.WhyPool
 	(*WhyWorker)(nil),              // 21: rota.v1.WhyWorker
-	(*ReadTaskLogsRequest)(nil),    // 22: rota.v1.ReadTaskLogsRequest
-	(*TaskLog)(nil),                // 23: rota.v1.TaskLog
-	(*WatchTasksRequest)(nil),      // 24: rota.v1.WatchTasksRequest
-	(*TaskEvent)(nil),              // 25: rota.v1.TaskEvent
-	(*Worker)(nil),                 // 26: rota.v1.Worker
-	(*ListWorkersRequest)(nil),     // 27: rota.v1.ListWorkersRequest
-	(*ListWorkersResponse)(nil),    // 28: rota.v1.ListWorkersResponse
-	(*GetWorkerRequest)(nil),       // 29: rota.v1.GetWorkerRequest
-	(*WorkerRequest)(nil),          // 30: rota.v1.WorkerRequest
-	(*GetStoppableRequest)(nil),    // 31: rota.v1.GetStoppableRequest
-	(*Stoppable)(nil),              // 32: rota.v1.Stoppable
-	(*WatchWorkersRequest)(nil),    // 33: rota.v1.WatchWorkersRequest
-	(*WorkerEvent)(nil),            // 34: rota.v1.WorkerEvent
-	(*GetStatusRequest)(nil),       // 35: rota.v1.GetStatusRequest
-	(*Status)(nil),                 // 36: rota.v1.Status
-	(*Caller)(nil),                 // 37: rota.v1.Caller
-	(*StoreMember)(nil),            // 38: rota.v1.StoreMember
-	(*UnreadValue)(nil),            // 39: rota.v1.UnreadValue
-	(*Scheduler)(nil),              // 40: rota.v1.Scheduler
-	(*WorkerCounts)(nil),           // 41: rota.v1.WorkerCounts
-	(*TaskCounts)(nil),             // 42: rota.v1.TaskCounts
-	(*Source)(nil),                 // 43: rota.v1.Source
-	(*HeldList)(nil),               // 44: rota.v1.HeldList
-	(*ConfirmListRequest)(nil),     // 45: rota.v1.ConfirmListRequest
-	(*ConfirmListResponse)(nil),    // 46: rota.v1.ConfirmListResponse
-	(*GetPlanRequest)(nil),         // 47: rota.v1.GetPlanRequest
-	(*Plan)(nil),                   // 48: rota.v1.Plan
-	(*Move)(nil),                   // 49: rota.v1.Move
-	(*WaitingInstance)(nil),        // 50: rota.v1.WaitingInstance
-	(*PlanSummary)(nil),            // 51: rota.v1.PlanSummary
-	(*NotifyScheduleRequest)(nil),  // 52: rota.v1.NotifyScheduleRequest
-	(*NotifyScheduleResponse)(nil), // 53: rota.v1.NotifyScheduleResponse
-	nil,                            // 54: rota.v1.TaskDefinition.ResourcesEntry
-	nil,                            // 55: rota.v1.Spread.SharesEntry
-	nil,                            // 56: rota.v1.Worker.LabelsEntry
-	nil,                            // 57: rota.v1.Worker.CapacityEntry
-	(*timestamppb.Timestamp)(nil),  // 58: google.protobuf.Timestamp
+	(*WhyFinding)(nil),             // 22: rota.v1.WhyFinding
+	(*ReadTaskLogsRequest)(nil),    // 23: rota.v1.ReadTaskLogsRequest
+	(*TaskLog)(nil),                // 24: rota.v1.TaskLog
+	(*WatchTasksRequest)(nil),      // 25: rota.v1.WatchTasksRequest
+	(*TaskEvent)(nil),              // 26: rota.v1.TaskEvent
+	(*Worker)(nil),                 // 27: rota.v1.Worker
+	(*ListWorkersRequest)(nil),     // 28: rota.v1.ListWorkersRequest
+	(*ListWorkersResponse)(nil),    // 29: rota.v1.ListWorkersResponse
+	(*GetWorkerRequest)(nil),       // 30: rota.v1.GetWorkerRequest
+	(*WorkerRequest)(nil),          // 31: rota.v1.WorkerRequest
+	(*GetStoppableRequest)(nil),    // 32: rota.v1.GetStoppableRequest
+	(*Stoppable)(nil),              // 33: rota.v1.Stoppable
+	(*WatchWorkersRequest)(nil),    // 34: rota.v1.WatchWorkersRequest
+	(*WorkerEvent)(nil),            // 35: rota.v1.WorkerEvent
+	(*GetStatusRequest)(nil),       // 36: rota.v1.GetStatusRequest
+	(*Status)(nil),                 // 37: rota.v1.Status
+	(*Caller)(nil),                 // 38: rota.v1.Caller
+	(*StoreMember)(nil),            // 39: rota.v1.StoreMember
+	(*UnreadValue)(nil),            // 40: rota.v1.UnreadValue
+	(*Scheduler)(nil),              // 41: rota.v1.Scheduler
+	(*WorkerCounts)(nil),           // 42: rota.v1.WorkerCounts
+	(*TaskCounts)(nil),             // 43: rota.v1.TaskCounts
+	(*Source)(nil),                 // 44: rota.v1.Source
+	(*HeldList)(nil),               // 45: rota.v1.HeldList
+	(*ConfirmListRequest)(nil),     // 46: rota.v1.ConfirmListRequest
+	(*ConfirmListResponse)(nil),    // 47: rota.v1.ConfirmListResponse
+	(*GetPlanRequest)(nil),         // 48: rota.v1.GetPlanRequest
+	(*Plan)(nil),                   // 49: rota.v1.Plan
+	(*Move)(nil),                   // 50: rota.v1.Move
+	(*WaitingInstance)(nil),        // 51: rota.v1.WaitingInstance
+	(*PlanSummary)(nil),            // 52: rota.v1.PlanSummary
+	(*NotifyScheduleRequest)(nil),  // 53: rota.v1.NotifyScheduleRequest
+	(*NotifyScheduleResponse)(nil), // 54: rota.v1.NotifyScheduleResponse
+	nil,                            // 55: rota.v1.TaskDefinition.ResourcesEntry
+	nil,                            // 56: rota.v1.Spread.SharesEntry
+	nil,                            // 57: rota.v1.Worker.LabelsEntry
+	nil,                            // 58: rota.v1.Worker.CapacityEntry
+	(*timestamppb.Timestamp)(nil),  // 59: google.protobuf.Timestamp
 }
 var file_rota_v1_rota_proto_depIdxs = []int32{
-	54, // 0: rota.v1.TaskDefinition.resources:type_name -> rota.v1.TaskDefinition.ResourcesEntry
+	55, // 0: rota.v1.TaskDefinition.resources:type_name -> rota.v1.TaskDefinition.ResourcesEntry
 	1,  // 1: rota.v1.TaskDefinition.prefer:type_name -> rota.v1.Preference
 	2,  // 2: rota.v1.TaskDefinition.affinity:type_name -> rota.v1.Affinity
 	3,  // 3: rota.v1.TaskDefinition.spread:type_name -> rota.v1.Spread
-	55, // 4: rota.v1.Spread.shares:type_name -> rota.v1.Spread.SharesEntry
-	58, // 5: rota.v1.Instance.since:type_name -> google.protobuf.Timestamp
+	56, // 4: rota.v1.Spread.shares:type_name -> rota.v1.Spread.SharesEntry
+	59, // 5: rota.v1.Instance.since:type_name -> google.protobuf.Timestamp
 	4,  // 6: rota.v1.Task.instances:type_name -> rota.v1.Instance
 	0,  // 7: rota.v1.TaskDetail.task:type_name -> rota.v1.TaskDefinition
 	4,  // 8: rota.v1.TaskDetail.instances:type_name -> rota.v1.Instance
 	7,  // 9: rota.v1.TaskDetail.suspect:type_name -> rota.v1.Suspect
-	58, // 10: rota.v1.Suspect.since:type_name -> google.protobuf.Timestamp
+	59, // 10: rota.v1.Suspect.since:type_name -> google.protobuf.Timestamp
 	5,  // 11: rota.v1.ListTasksResponse.tasks:type_name -> rota.v1.Task
 	0,  // 12: rota.v1.ApplyTasksRequest.tasks:type_name -> rota.v1.TaskDefinition
 	18, // 13: rota.v1.WhyResponse.instances:type_name -> rota.v1.WhyInstance
@@ -4388,73 +4536,74 @@ var file_rota_v1_rota_proto_depIdxs = []int32{
 	21, // 15: rota.v1.WhyInstance.workers:type_name -> rota.v1.WhyWorker
 	19, // 16: rota.v1.WhyInstance.moves:type_name -> rota.v1.WhyMove
 	20, // 17: rota.v1.WhyInstance.pools:type_name -> rota.v1.WhyPool
-	58, // 18: rota.v1.WhyMove.time:type_name -> google.protobuf.Timestamp
-	58, // 19: rota.v1.TaskLog.time:type_name -> google.protobuf.Timestamp
-	5,  // 20: rota.v1.TaskEvent.task:type_name -> rota.v1.Task
-	56, // 21: rota.v1.Worker.labels:type_name -> rota.v1.Worker.LabelsEntry
-	57, // 22: rota.v1.Worker.capacity:type_name -> rota.v1.Worker.CapacityEntry
-	58, // 23: rota.v1.Worker.certificate_ends:type_name -> google.protobuf.Timestamp
-	26, // 24: rota.v1.ListWorkersResponse.workers:type_name -> rota.v1.Worker
-	26, // 25: rota.v1.WorkerEvent.worker:type_name -> rota.v1.Worker
-	40, // 26: rota.v1.Status.schedulers:type_name -> rota.v1.Scheduler
-	41, // 27: rota.v1.Status.workers:type_name -> rota.v1.WorkerCounts
-	42, // 28: rota.v1.Status.tasks:type_name -> rota.v1.TaskCounts
-	43, // 29: rota.v1.Status.sources:type_name -> rota.v1.Source
-	38, // 30: rota.v1.Status.store:type_name -> rota.v1.StoreMember
-	39, // 31: rota.v1.Status.unread:type_name -> rota.v1.UnreadValue
-	7,  // 32: rota.v1.Status.suspects:type_name -> rota.v1.Suspect
-	58, // 33: rota.v1.Status.time:type_name -> google.protobuf.Timestamp
-	37, // 34: rota.v1.Status.caller:type_name -> rota.v1.Caller
-	58, // 35: rota.v1.Caller.ends:type_name -> google.protobuf.Timestamp
-	44, // 36: rota.v1.Source.held:type_name -> rota.v1.HeldList
-	58, // 37: rota.v1.HeldList.since:type_name -> google.protobuf.Timestamp
-	0,  // 38: rota.v1.GetPlanRequest.tasks:type_name -> rota.v1.TaskDefinition
-	49, // 39: rota.v1.Plan.moves:type_name -> rota.v1.Move
-	51, // 40: rota.v1.Plan.summary:type_name -> rota.v1.PlanSummary
-	50, // 41: rota.v1.Plan.waiting:type_name -> rota.v1.WaitingInstance
-	9,  // 42: rota.v1.Tasks.ListTasks:input_type -> rota.v1.ListTasksRequest
-	11, // 43: rota.v1.Tasks.GetTask:input_type -> rota.v1.GetTaskRequest
-	12, // 44: rota.v1.Tasks.ApplyTasks:input_type -> rota.v1.ApplyTasksRequest
-	14, // 45: rota.v1.Tasks.DeleteTasks:input_type -> rota.v1.DeleteTasksRequest
-	8,  // 46: rota.v1.Tasks.ReleaseTask:input_type -> rota.v1.ReleaseTaskRequest
-	16, // 47: rota.v1.Tasks.Why:input_type -> rota.v1.WhyRequest
-	24, // 48: rota.v1.Tasks.WatchTasks:input_type -> rota.v1.WatchTasksRequest
-	22, // 49: rota.v1.Tasks.ReadTaskLogs:input_type -> rota.v1.ReadTaskLogsRequest
-	27, // 50: rota.v1.Workers.ListWorkers:input_type -> rota.v1.ListWorkersRequest
-	29, // 51: rota.v1.Workers.GetWorker:input_type -> rota.v1.GetWorkerRequest
-	30, // 52: rota.v1.Workers.CordonWorker:input_type -> rota.v1.WorkerRequest
-	30, // 53: rota.v1.Workers.DrainWorker:input_type -> rota.v1.WorkerRequest
-	30, // 54: rota.v1.Workers.UndrainWorker:input_type -> rota.v1.WorkerRequest
-	31, // 55: rota.v1.Workers.GetStoppable:input_type -> rota.v1.GetStoppableRequest
-	33, // 56: rota.v1.Workers.WatchWorkers:input_type -> rota.v1.WatchWorkersRequest
-	35, // 57: rota.v1.Cluster.GetStatus:input_type -> rota.v1.GetStatusRequest
-	47, // 58: rota.v1.Cluster.GetPlan:input_type -> rota.v1.GetPlanRequest
-	52, // 59: rota.v1.Cluster.NotifySchedule:input_type -> rota.v1.NotifyScheduleRequest
-	45, // 60: rota.v1.Cluster.ConfirmList:input_type -> rota.v1.ConfirmListRequest
-	10, // 61: rota.v1.Tasks.ListTasks:output_type -> rota.v1.ListTasksResponse
-	6,  // 62: rota.v1.Tasks.GetTask:output_type -> rota.v1.TaskDetail
-	13, // 63: rota.v1.Tasks.ApplyTasks:output_type -> rota.v1.ApplyTasksResponse
-	15, // 64: rota.v1.Tasks.DeleteTasks:output_type -> rota.v1.DeleteTasksResponse
-	6,  // 65: rota.v1.Tasks.ReleaseTask:output_type -> rota.v1.TaskDetail
-	17, // 66: rota.v1.Tasks.Why:output_type -> rota.v1.WhyResponse
-	25, // 67: rota.v1.Tasks.WatchTasks:output_type -> rota.v1.TaskEvent
-	23, // 68: rota.v1.Tasks.ReadTaskLogs:output_type -> rota.v1.TaskLog
-	28, // 69: rota.v1.Workers.ListWorkers:output_type -> rota.v1.ListWorkersResponse
-	26, // 70: rota.v1.Workers.GetWorker:output_type -> rota.v1.Worker
-	26, // 71: rota.v1.Workers.CordonWorker:output_type -> rota.v1.Worker
-	26, // 72: rota.v1.Workers.DrainWorker:output_type -> rota.v1.Worker
-	26, // 73: rota.v1.Workers.UndrainWorker:output_type -> rota.v1.Worker
-	32, // 74: rota.v1.Workers.GetStoppable:output_type -> rota.v1.Stoppable
-	34, // 75: rota.v1.Workers.WatchWorkers:output_type -> rota.v1.WorkerEvent
-	36, // 76: rota.v1.Cluster.GetStatus:output_type -> rota.v1.Status
-	48, // 77: rota.v1.Cluster.GetPlan:output_type -> rota.v1.Plan
-	53, // 78: rota.v1.Cluster.NotifySchedule:output_type -> rota.v1.NotifyScheduleResponse
-	46, // 79: rota.v1.Cluster.ConfirmList:output_type -> rota.v1.ConfirmListResponse
-	61, // [61:80] is the sub-list for method output_type
-	42, // [42:61] is the sub-list for method input_type
-	42, // [42:42] is the sub-list for extension type_name
-	42, // [42:42] is the sub-list for extension extendee
-	0,  // [0:42] is the sub-list for field type_name
+	59, // 18: rota.v1.WhyMove.time:type_name -> google.protobuf.Timestamp
+	22, // 19: rota.v1.WhyWorker.findings:type_name -> rota.v1.WhyFinding
+	59, // 20: rota.v1.TaskLog.time:type_name -> google.protobuf.Timestamp
+	5,  // 21: rota.v1.TaskEvent.task:type_name -> rota.v1.Task
+	57, // 22: rota.v1.Worker.labels:type_name -> rota.v1.Worker.LabelsEntry
+	58, // 23: rota.v1.Worker.capacity:type_name -> rota.v1.Worker.CapacityEntry
+	59, // 24: rota.v1.Worker.certificate_ends:type_name -> google.protobuf.Timestamp
+	27, // 25: rota.v1.ListWorkersResponse.workers:type_name -> rota.v1.Worker
+	27, // 26: rota.v1.WorkerEvent.worker:type_name -> rota.v1.Worker
+	41, // 27: rota.v1.Status.schedulers:type_name -> rota.v1.Scheduler
+	42, // 28: rota.v1.Status.workers:type_name -> rota.v1.WorkerCounts
+	43, // 29: rota.v1.Status.tasks:type_name -> rota.v1.TaskCounts
+	44, // 30: rota.v1.Status.sources:type_name -> rota.v1.Source
+	39, // 31: rota.v1.Status.store:type_name -> rota.v1.StoreMember
+	40, // 32: rota.v1.Status.unread:type_name -> rota.v1.UnreadValue
+	7,  // 33: rota.v1.Status.suspects:type_name -> rota.v1.Suspect
+	59, // 34: rota.v1.Status.time:type_name -> google.protobuf.Timestamp
+	38, // 35: rota.v1.Status.caller:type_name -> rota.v1.Caller
+	59, // 36: rota.v1.Caller.ends:type_name -> google.protobuf.Timestamp
+	45, // 37: rota.v1.Source.held:type_name -> rota.v1.HeldList
+	59, // 38: rota.v1.HeldList.since:type_name -> google.protobuf.Timestamp
+	0,  // 39: rota.v1.GetPlanRequest.tasks:type_name -> rota.v1.TaskDefinition
+	50, // 40: rota.v1.Plan.moves:type_name -> rota.v1.Move
+	52, // 41: rota.v1.Plan.summary:type_name -> rota.v1.PlanSummary
+	51, // 42: rota.v1.Plan.waiting:type_name -> rota.v1.WaitingInstance
+	9,  // 43: rota.v1.Tasks.ListTasks:input_type -> rota.v1.ListTasksRequest
+	11, // 44: rota.v1.Tasks.GetTask:input_type -> rota.v1.GetTaskRequest
+	12, // 45: rota.v1.Tasks.ApplyTasks:input_type -> rota.v1.ApplyTasksRequest
+	14, // 46: rota.v1.Tasks.DeleteTasks:input_type -> rota.v1.DeleteTasksRequest
+	8,  // 47: rota.v1.Tasks.ReleaseTask:input_type -> rota.v1.ReleaseTaskRequest
+	16, // 48: rota.v1.Tasks.Why:input_type -> rota.v1.WhyRequest
+	25, // 49: rota.v1.Tasks.WatchTasks:input_type -> rota.v1.WatchTasksRequest
+	23, // 50: rota.v1.Tasks.ReadTaskLogs:input_type -> rota.v1.ReadTaskLogsRequest
+	28, // 51: rota.v1.Workers.ListWorkers:input_type -> rota.v1.ListWorkersRequest
+	30, // 52: rota.v1.Workers.GetWorker:input_type -> rota.v1.GetWorkerRequest
+	31, // 53: rota.v1.Workers.CordonWorker:input_type -> rota.v1.WorkerRequest
+	31, // 54: rota.v1.Workers.DrainWorker:input_type -> rota.v1.WorkerRequest
+	31, // 55: rota.v1.Workers.UndrainWorker:input_type -> rota.v1.WorkerRequest
+	32, // 56: rota.v1.Workers.GetStoppable:input_type -> rota.v1.GetStoppableRequest
+	34, // 57: rota.v1.Workers.WatchWorkers:input_type -> rota.v1.WatchWorkersRequest
+	36, // 58: rota.v1.Cluster.GetStatus:input_type -> rota.v1.GetStatusRequest
+	48, // 59: rota.v1.Cluster.GetPlan:input_type -> rota.v1.GetPlanRequest
+	53, // 60: rota.v1.Cluster.NotifySchedule:input_type -> rota.v1.NotifyScheduleRequest
+	46, // 61: rota.v1.Cluster.ConfirmList:input_type -> rota.v1.ConfirmListRequest
+	10, // 62: rota.v1.Tasks.ListTasks:output_type -> rota.v1.ListTasksResponse
+	6,  // 63: rota.v1.Tasks.GetTask:output_type -> rota.v1.TaskDetail
+	13, // 64: rota.v1.Tasks.ApplyTasks:output_type -> rota.v1.ApplyTasksResponse
+	15, // 65: rota.v1.Tasks.DeleteTasks:output_type -> rota.v1.DeleteTasksResponse
+	6,  // 66: rota.v1.Tasks.ReleaseTask:output_type -> rota.v1.TaskDetail
+	17, // 67: rota.v1.Tasks.Why:output_type -> rota.v1.WhyResponse
+	26, // 68: rota.v1.Tasks.WatchTasks:output_type -> rota.v1.TaskEvent
+	24, // 69: rota.v1.Tasks.ReadTaskLogs:output_type -> rota.v1.TaskLog
+	29, // 70: rota.v1.Workers.ListWorkers:output_type -> rota.v1.ListWorkersResponse
+	27, // 71: rota.v1.Workers.GetWorker:output_type -> rota.v1.Worker
+	27, // 72: rota.v1.Workers.CordonWorker:output_type -> rota.v1.Worker
+	27, // 73: rota.v1.Workers.DrainWorker:output_type -> rota.v1.Worker
+	27, // 74: rota.v1.Workers.UndrainWorker:output_type -> rota.v1.Worker
+	33, // 75: rota.v1.Workers.GetStoppable:output_type -> rota.v1.Stoppable
+	35, // 76: rota.v1.Workers.WatchWorkers:output_type -> rota.v1.WorkerEvent
+	37, // 77: rota.v1.Cluster.GetStatus:output_type -> rota.v1.Status
+	49, // 78: rota.v1.Cluster.GetPlan:output_type -> rota.v1.Plan
+	54, // 79: rota.v1.Cluster.NotifySchedule:output_type -> rota.v1.NotifyScheduleResponse
+	47, // 80: rota.v1.Cluster.ConfirmList:output_type -> rota.v1.ConfirmListResponse
+	62, // [62:81] is the sub-list for method output_type
+	43, // [43:62] is the sub-list for method input_type
+	43, // [43:43] is the sub-list for extension type_name
+	43, // [43:43] is the sub-list for extension extendee
+	0,  // [0:43] is the sub-list for field type_name
 }
 
 func init() { file_rota_v1_rota_proto_init() }
@@ -4462,15 +4611,15 @@ func file_rota_v1_rota_proto_init() {
 	if File_rota_v1_rota_proto != nil {
 		return
 	}
-	file_rota_v1_rota_proto_msgTypes[22].OneofWrappers = []any{}
-	file_rota_v1_rota_proto_msgTypes[26].OneofWrappers = []any{}
+	file_rota_v1_rota_proto_msgTypes[23].OneofWrappers = []any{}
+	file_rota_v1_rota_proto_msgTypes[27].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_rota_v1_rota_proto_rawDesc), len(file_rota_v1_rota_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   58,
+			NumMessages:   59,
 			NumExtensions: 0,
 			NumServices:   3,
 		},

@@ -142,6 +142,16 @@ func PlanToProto(p rota.Plan) *rotav1.Plan {
 	return out
 }
 
+// WhyRowToProto returns a row of the table of workers and rules as the API spells it.
+func WhyRowToProto(w placement.WorkerWhy) *rotav1.WhyWorker {
+	m := WhyWorkerToProto(w.Worker, w.Obstacle)
+	m.Chosen = w.Chosen
+	for _, f := range w.Findings {
+		m.Findings = append(m.Findings, &rotav1.WhyFinding{Rule: string(f.Rule), Name: f.Name, Outcome: string(f.Outcome), Value: f.Value, Limit: f.Limit})
+	}
+	return m
+}
+
 // WhyWorkerToProto returns what keeps something from a worker as the API spells it.
 func WhyWorkerToProto(worker string, o placement.Obstacle) *rotav1.WhyWorker {
 	if o.Code == "" {

@@ -43,7 +43,7 @@ func TestMarshal(t *testing.T) {
 			`{"label":"x","weight":"NaN"}`,
 		},
 		"text": {
-			&rotav1.WhyRequest{Id: "\"\\/\n\x01<é\u2028\x7f\xff"},
+			&rotav1.GetTaskRequest{Id: "\"\\/\n\x01<é\u2028\x7f\xff"},
 			"{\"id\":\"\\\"\\\\/\\n\\u0001<é\\u2028\\u007f\ufffd\"}",
 		},
 	} {

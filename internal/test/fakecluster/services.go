@@ -127,9 +127,14 @@ func (c *Cluster) Why(_ context.Context, req *rotav1.WhyRequest) (*rotav1.WhyRes
 		}
 		for _, name := range slices.Sorted(maps.Keys(c.workers)) {
 			w := c.workers[name]
-			why.Workers = append(why.Workers, &rotav1.WhyWorker{
-				Worker: name, Fits: w.GetState() == "ready", Reason: fmt.Sprintf("is %s, weight %g", w.GetState(), w.GetWeight()),
-			})
+			if name == in.GetWorker() {
+				why.Workers = slices.Insert(why.GetWorkers(), 0, &rotav1.WhyWorker{Worker: name, Fits: true, Chosen: true})
+			} else {
+				why.Workers = append(why.Workers, &rotav1.WhyWorker{
+					Worker: name, Fits: w.GetState() == "ready", Reason: fmt.Sprintf("is %s, weight %g", w.GetState(), w.GetWeight()),
+				})
+			}
+			why.AllWorkers++
 		}
 		resp.Instances = append(resp.Instances, why)
 	}

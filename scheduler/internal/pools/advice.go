@@ -113,9 +113,9 @@ func (o *offer) takes(t rota.Task) (placement.Obstacle, error) {
 	if err := cmp.Or(p.SetTask(t), p.SetWorker(w)); err != nil {
 		return placement.Obstacle{}, err
 	}
-	for _, i := range p.Why(t.ID).Instances {
-		for _, other := range i.Others {
-			return other.Obstacle, nil
+	for _, i := range p.Why(t.ID, 1).Instances {
+		for _, model := range i.Workers {
+			return model.Obstacle, nil
 		}
 	}
 	return placement.Obstacle{}, nil

@@ -1,6 +1,7 @@
 package service
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -246,12 +247,22 @@ func (s *Service) reasons(ctx context.Context, id string) string {
 	return strings.Join(why.GetInstances()[0].GetReasons(), "; ")
 }
 
+// How many workers of each instance Why answers, unless it is asked for more, and at most.
+const (
+	whyWorkers    = 100
+	maxWhyWorkers = placement.MaxRows
+)
+
 // Why says why a task is where it is, or why it waits.
 func (s *Service) Why(_ context.Context, r *rotav1.WhyRequest) (*rotav1.WhyResponse, error) {
+	if n := r.GetWorkers(); n < 0 || n > maxWhyWorkers {
+		return nil, convert.Error(&rota.FieldError{Field: "workers", Value: n, Want: fmt.Sprintf("a number from 0 to %d", maxWhyWorkers)})
+	}
+	most := int(cmp.Or(r.GetWorkers(), whyWorkers))
 	var e placement.Explanation
 	err := s.ask(func(p *placement.Planner) error {
-		if e = p.Why(r.GetId()); !e.Known {
-			e = s.whyWithheld(p, r.GetId())
+		if e = p.Why(r.GetId(), most); !e.Known {
+			e = s.whyWithheld(p, r.GetId(), most)
 		}
 		return nil
 	})
@@ -265,7 +276,7 @@ func (s *Service) Why(_ context.Context, r *rotav1.WhyRequest) (*rotav1.WhyRespo
 	var waits []*rotav1.WhyInstance
 	s.cfg.View.Read(func() {
 		for _, i := range e.Instances {
-			m := &rotav1.WhyInstance{Instance: s.instance(i.Instance)}
+			m := &rotav1.WhyInstance{Instance: s.instance(i.Instance), AllWorkers: int64(i.All), FittingWorkers: int64(i.Fit)}
 			if x := s.cfg.View.Suspects[r.GetId()]; x != nil {
 				m.Reasons = append(m.Reasons, accusation(x))
 			}
@@ -282,8 +293,8 @@ func (s *Service) Why(_ context.Context, r *rotav1.WhyRequest) (*rotav1.WhyRespo
 			} else if i.Reason != "" && !moves { // the plan only takes the worker for one that gets nothing new
 				m.Reasons = append(m.Reasons, i.Reason)
 			}
-			for _, w := range i.Others {
-				m.Workers = append(m.Workers, convert.WhyWorkerToProto(w.Worker, w.Obstacle))
+			for _, w := range i.Workers {
+				m.Workers = append(m.Workers, convert.WhyRowToProto(w))
 			}
 			if g == nil {
 				waits = append(waits, m)

@@ -9,11 +9,13 @@ import (
 	"time"
 
 	rotav1 "github.com/rota-project/rota/api/rota/v1"
+	"github.com/rota-project/rota/internal/api/convert"
 	"github.com/rota-project/rota/ownership"
 	"github.com/rota-project/rota/scheduler/internal/storepb"
 	"github.com/rota-project/rota/store"
 
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 )
 
 func TestStatusAndWorkers(t *testing.T) {
@@ -159,7 +161,7 @@ func TestPlanAndWhy(t *testing.T) {
 
 		w, err := b.svc.Why(ctx, &rotav1.WhyRequest{Id: "a"})
 		if err != nil || len(w.GetInstances()) != 1 || w.GetInstances()[0].GetInstance().GetWorker() != "w1" ||
-			!strings.Contains(strings.Join(w.GetInstances()[0].GetReasons(), "\n"), "it had to") || len(w.GetInstances()[0].GetWorkers()) != 1 {
+			!strings.Contains(strings.Join(w.GetInstances()[0].GetReasons(), "\n"), "it had to") || len(w.GetInstances()[0].GetWorkers()) != 2 || !w.GetInstances()[0].GetWorkers()[0].GetChosen() {
 			b.Error(w, err)
 		}
 		_, err = b.svc.Why(ctx, &rotav1.WhyRequest{Id: "x"})
@@ -218,15 +220,27 @@ func TestOnePicture(t *testing.T) {
 			if id != "d" {
 				continue
 			}
-			if x := w[2]; len(w) != 3 || x.GetWorker() != "w3" || x.GetCode() != "lacks-resource" || x.GetName() != "cpus" ||
+			if x := w[1]; len(w) != 3 || x.GetWorker() != "w3" || x.GetCode() != "lacks-resource" || x.GetName() != "cpus" ||
 				x.GetNeed() != 7 || x.GetLeft() != 1 || x.GetHas() != 2 || x.GetFits() || x.GetReason() != "needs 7 cpus, it has 2" {
 				b.Errorf("%v", w)
+			}
+			if f := w[1].GetFindings()[2]; f.GetRule() != "capacity" || f.GetName() != "cpus" || f.GetOutcome() != "stops" || f.GetValue() != "1 of 2 left" || f.GetLimit() != "7 needed" {
+				b.Errorf("%v", f)
+			}
+		}
+		few, err := b.svc.Why(ctx, &rotav1.WhyRequest{Id: "d", Workers: 2})
+		if in := few.GetInstances()[0]; err != nil || len(in.GetWorkers()) != 2 || in.GetAllWorkers() != 3 || in.GetFittingWorkers() != 0 {
+			b.Errorf("%v, %v", few, err)
+		}
+		for _, n := range []int64{-1, 2001} {
+			if _, err := b.svc.Why(ctx, &rotav1.WhyRequest{Id: "d", Workers: n}); status.Code(err) != codes.InvalidArgument || convert.Field(err) != "workers" {
+				b.Errorf("%d workers: %v", n, err)
 			}
 		}
 		// The job ends: what is asked next is asked of that.
 		b.taken.Job("job", "", nil)
 		why, err := b.svc.Why(ctx, &rotav1.WhyRequest{Id: "d"})
-		if err != nil || why.GetInstances()[0].GetWorkers()[2].GetLeft() != 2 {
+		if err != nil || why.GetInstances()[0].GetWorkers()[1].GetLeft() != 2 {
 			b.Errorf("%v, %v", why, err)
 		}
 	})

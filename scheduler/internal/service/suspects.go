@@ -74,7 +74,7 @@ func accusation(x *storepb.Suspect) string {
 }
 
 // whyWithheld explains the placement that a task would have if it could run.
-func (s *Service) whyWithheld(p *placement.Planner, id string) placement.Explanation {
+func (s *Service) whyWithheld(p *placement.Planner, id string, workers int) placement.Explanation {
 	var t rota.Task
 	v := s.cfg.View
 	v.Read(func() {
@@ -90,7 +90,7 @@ func (s *Service) whyWithheld(p *placement.Planner, id string) placement.Explana
 	if p.SetTask(t) != nil {
 		return e
 	}
-	e = p.Why(id)
+	e = p.Why(id, workers)
 	for n := range e.Instances {
 		e.Instances[n].Reason = ""
 	}

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -16,18 +18,22 @@ import (
 	"github.com/rota-project/rota/cmd/rota/internal/terminal"
 	"github.com/rota-project/rota/internal/job"
 	"github.com/rota-project/rota/internal/uuid"
+	"github.com/rota-project/rota/placement"
 )
 
 func (a *app) whyCommand() *cobra.Command {
-	return &cobra.Command{
+	var workers int64
+	cmd := &cobra.Command{
 		Use:   "why TASK|JOB",
 		Short: "explain why a task is where it is, or why a task or a job waits",
 		Long: "Explain why a task is where it is, or why it waits, with each worker and what speaks against it.\n" +
+			"Where several rules keep workers from it there is a column for each of them. -o json has every rule's\n" +
+			"verdict on each worker, with what the worker has and what the rule wants.\n" +
 			"The tasks of programs are named PROGRAM/TASK. A job is named by its id.",
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.call(cmd.Context(), func(ctx context.Context, conn *grpc.ClientConn) error {
-				resp, err := tasksOf(conn).Why(ctx, &rotav1.WhyRequest{Id: args[0]})
+				resp, err := tasksOf(conn).Why(ctx, &rotav1.WhyRequest{Id: args[0], Workers: workers})
 				if isNotFound(err) && uuid.Valid(args[0]) {
 					d, err := jobsOf(conn).GetJob(ctx, &rotav1.GetJobRequest{Id: args[0]})
 					if err != nil {
@@ -43,6 +49,8 @@ func (a *app) whyCommand() *cobra.Command {
 		},
 		ValidArgsFunction: a.completeTasks,
 	}
+	cmd.Flags().Int64Var(&workers, "workers", 0, "most workers to show for each instance, up to 2,000 (default 100)")
+	return cmd
 }
 
 func (a *app) whyText(out io.Writer, resp *rotav1.WhyResponse) error {
@@ -71,7 +79,7 @@ func (a *app) whyText(out io.Writer, resp *rotav1.WhyResponse) error {
 		if err := whyMoves(w, why.GetMoves()); err != nil {
 			return err
 		}
-		if err := errors.Join(whyWorkers(w, why.GetWorkers()), whyPools(w, why.GetPools())); err != nil {
+		if err := errors.Join(whyTable(w, why), whyPools(w, why.GetPools())); err != nil {
 			return err
 		}
 	}
@@ -90,6 +98,71 @@ func whyMoves(w io.Writer, moves []*rotav1.WhyMove) error {
 	}
 	_, _ = fmt.Fprintln(w)
 	return t.Write(w, nil)
+}
+
+// whyTable shows what the rules say of each worker. There are columns of rules where more
+// than one stops something: the last column has only what stops a worker first.
+func whyTable(w io.Writer, why *rotav1.WhyInstance) error {
+	var columns []string
+	for _, o := range why.GetWorkers() {
+		for _, f := range o.GetFindings() {
+			if f.GetOutcome() == string(placement.Stops) && !slices.Contains(columns, f.GetRule()) {
+				columns = append(columns, f.GetRule())
+			}
+		}
+	}
+	if len(columns) < 2 {
+		columns = nil
+	}
+	slices.SortFunc(columns, func(a, b string) int {
+		return slices.Index(placement.Rules(), placement.Rule(a)) - slices.Index(placement.Rules(), placement.Rule(b))
+	})
+	head := []string{"WORKER", "FITS"}
+	for _, rule := range columns {
+		head = append(head, strings.ToUpper(rule))
+	}
+	t := terminal.NewTable(append(head, "WHY")...)
+	for _, o := range why.GetWorkers() {
+		line := []string{o.GetWorker(), fits(o)}
+		for _, rule := range columns {
+			line = append(line, verdict(o, rule))
+		}
+		t.Add(append(line, dash(o.GetReason()))...)
+	}
+	if len(why.GetWorkers()) == 0 {
+		return nil
+	}
+	_, _ = fmt.Fprintln(w)
+	err := t.Write(w, nil)
+	if more := why.GetAllWorkers() - int64(len(why.GetWorkers())); more > 0 {
+		_, _ = fmt.Fprintf(w, "and %s, which are further from it; %s of %s in all could take it (--workers N shows more)\n",
+			plural(more, "other worker", "other workers"), strconv.FormatInt(why.GetFittingWorkers(), 10), plural(why.GetAllWorkers(), "worker", "workers"))
+	}
+	return err
+}
+
+func fits(o *rotav1.WhyWorker) string {
+	switch {
+	case o.GetChosen():
+		return "here"
+	case o.GetFits():
+		return "yes"
+	}
+	return "no"
+}
+
+// verdict is what a rule says of a worker in a word.
+func verdict(o *rotav1.WhyWorker, rule string) string {
+	word := "-"
+	for _, f := range o.GetFindings() {
+		if f.GetRule() == rule {
+			if f.GetOutcome() == string(placement.Stops) {
+				return "no"
+			}
+			word = "ok"
+		}
+	}
+	return word
 }
 
 // whyWorkers shows what speaks against each worker.

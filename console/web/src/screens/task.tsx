@@ -1,21 +1,25 @@
 // One task: where it is, since when, why there, and why not elsewhere.
 import { useState } from "preact/hooks";
 import { path, post } from "../api/http";
-import { may, workers } from "../api/live";
+import { may } from "../api/live";
 import { usePoll } from "../api/use";
 import type { TaskDefinition, TaskDetail, Why, WhyInstance } from "../api/types";
-import { count, instance, load, number, plural } from "../format";
+import { count, instance, number, plural } from "../format";
 import { href, narrow, route } from "../route";
-import { Age, Bar, Facts, Failed, Loading, Section, Sheet } from "../ui/parts";
+import { Age, Facts, Failed, Loading, Section, Sheet } from "../ui/parts";
 import { Timeline } from "../ui/timeline";
 import { Output } from "../ui/output";
 import { Mark, State } from "../ui/state";
+import { Moves, WhyTable } from "../ui/why";
 
-const SHOWN = 40; // workers of the table before somebody asks for all
+// How many workers the table has, before and after somebody asks for more.
+const FEW = 40;
+const ALL = 2000;
 
 export function TaskSheet({ id }: { id: string }) {
   const detail = usePoll<TaskDetail>(path(["tasks", id]));
-  const why = usePoll<Why>(path(["tasks", id, "why"]));
+  const [all, setAll] = useState(false);
+  const why = usePoll<Why>(path(["tasks", id, "why"], { workers: all ? ALL : FEW }));
   const { query } = route.value;
   const t = detail.data?.task;
   const placed = detail.data?.instances.filter((i) => i.worker) ?? [];
@@ -26,7 +30,7 @@ export function TaskSheet({ id }: { id: string }) {
       {!detail.data && !detail.error && <Loading />}
       {detail.data?.suspect && <Suspicion detail={detail.data} again={detail.again} />}
       {why.data?.instances.map((w) => (
-        <Placement key={w.instance?.index} w={w} only={only} />
+        <Placement key={w.instance?.index} w={w} only={only} onMore={all ? undefined : () => setAll(true)} />
       ))}
       {placed.length > 0 && <Logs id={id} indexes={placed.map((i) => i.index)} />}
       <Timeline of={{ task: id }} mine={id} />
@@ -92,7 +96,7 @@ function Suspicion({ detail, again }: { detail: TaskDetail; again: () => void })
   );
 }
 
-function Placement({ w, only }: { w: WhyInstance; only: boolean }) {
+function Placement({ w, only, onMore }: { w: WhyInstance; only: boolean; onMore?: () => void }) {
   const i = w.instance;
   if (!i) return null;
   return (
@@ -122,60 +126,9 @@ function Placement({ w, only }: { w: WhyInstance; only: boolean }) {
           <li key={r}>{r}</li>
         ))}
       </ul>
-      {w.workers.length > 0 && <WhyNot w={w} here={i.worker} />}
+      {w.workers.length > 0 && <WhyTable w={w} onMore={onMore} />}
+      <Moves of={w.moves} />
     </Section>
-  );
-}
-
-// WhyNot is the table of every worker, and what of the rules speaks against it.
-function WhyNot({ w, here }: { w: WhyInstance; here: string }) {
-  const [all, setAll] = useState(false);
-  const rows = [...w.workers].sort((a, b) => Number(b.fits) - Number(a.fits));
-  const shown = all ? rows : rows.slice(0, SHOWN);
-  const fit = rows.filter((r) => r.fits).length;
-  const most = [...workers.value.values()].reduce((m, x) => Math.max(m, load(x)), 0) || 1;
-  const line = (name: string, verdict: "here" | "fits" | "not", reason: string) => {
-    const x = workers.value.get(name);
-    return (
-      <tr key={name} class={verdict === "here" ? "chosen" : undefined}>
-        <td>
-          <a class="id" href={href("workers", name)}>
-            {name}
-          </a>
-        </td>
-        <td class="verdict">
-          <Mark of={verdict === "not" ? "bad" : verdict === "here" ? "ok" : "could"} /> {verdict === "here" ? "here" : verdict === "fits" ? "could" : "no"}
-        </td>
-        <td class="load">{x && <Bar share={load(x) / most} label={`load ${number(load(x))}`} />}</td>
-        <td class="reason">{reason}</td>
-      </tr>
-    );
-  };
-  return (
-    <>
-      <h3>
-        {here ? "Why not elsewhere" : "Worker by worker"} <span class="quiet">{fit ? `${count(fit)} of ${plural(rows.length, "worker")} could take it` : `none of ${plural(rows.length, "worker")} can take it`}</span>
-      </h3>
-      <table class="why">
-        <thead>
-          <tr>
-            <th scope="col">Worker</th>
-            <th scope="col">Fits</th>
-            <th scope="col">Load</th>
-            <th scope="col">What speaks against it</th>
-          </tr>
-        </thead>
-        <tbody>
-          {here && line(here, "here", "")}
-          {shown.map((r) => line(r.worker, r.fits ? "fits" : "not", r.reason || (r.fits ? "nothing; what runs is not moved without need" : "")))}
-        </tbody>
-      </table>
-      {rows.length > shown.length && (
-        <button type="button" onClick={() => setAll(true)}>
-          Show all {count(rows.length)} workers
-        </button>
-      )}
-    </>
   );
 }
 

@@ -1,0 +1,45 @@
+package cli
+
+import (
+	"strings"
+	"testing"
+
+	rotav1 "github.com/rota-project/rota/api/rota/v1"
+)
+
+// TestWhyTable: rules have columns where more than one of them stops something, and what
+// is left out is counted.
+//
+//nolint:dupword // a table repeats its verdicts
+func TestWhyTable(t *testing.T) {
+	t.Parallel()
+	finding := func(rule, outcome string) *rotav1.WhyFinding {
+		return &rotav1.WhyFinding{Rule: rule, Outcome: outcome, Value: "v", Limit: "l"}
+	}
+	here := &rotav1.WhyWorker{Worker: "w1", Fits: true, Chosen: true, Findings: []*rotav1.WhyFinding{finding("state", "passes"), finding("capacity", "passes"), finding("load", "weighs")}}
+	small := &rotav1.WhyWorker{Worker: "w2", Reason: "needs 2 cpus, it has 1", Findings: []*rotav1.WhyFinding{finding("state", "passes"), finding("capacity", "stops"), finding("capacity", "passes"), finding("load", "passes")}}
+	drains := &rotav1.WhyWorker{Worker: "w3", Reason: "is draining", Findings: []*rotav1.WhyFinding{finding("state", "stops"), finding("load", "passes")}}
+	for name, c := range map[string]struct {
+		why  *rotav1.WhyInstance
+		want string
+	}{
+		"nothing": {&rotav1.WhyInstance{}, ""},
+		"one rule": {&rotav1.WhyInstance{Workers: []*rotav1.WhyWorker{here, small}, AllWorkers: 2}, `
+WORKER  FITS  WHY
+w1      here  -
+w2      no    needs 2 cpus, it has 1
+`},
+		"two rules, and more workers": {&rotav1.WhyInstance{Workers: []*rotav1.WhyWorker{here, drains, small}, AllWorkers: 2000, FittingWorkers: 0}, `
+WORKER  FITS  STATE  CAPACITY  WHY
+w1      here  ok     ok        -
+w3      no    no     -         is draining
+w2      no    ok     no        needs 2 cpus, it has 1
+and 1997 other workers, which are further from it; 0 of 2000 workers in all could take it (--workers N shows more)
+`},
+	} {
+		var b strings.Builder
+		if err := whyTable(&b, c.why); err != nil || b.String() != c.want {
+			t.Errorf("%s: %v\n%s", name, err, b.String())
+		}
+	}
+}

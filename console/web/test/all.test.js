@@ -1,0 +1,3 @@
+// All tests, as one bundle.
+import "./http.test.js";
+import "./verdict.test.js";
