@@ -38,15 +38,21 @@ func OpenCgroup(dir string) (*Cgroup, error) {
 	if !filepath.IsAbs(dir) {
 		return nil, &rota.FieldError{Field: "cgroup", Value: dir, Want: "an absolute path"}
 	}
-	if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // the kernel wants it so
-		return nil, fmt.Errorf("process: cgroup: %w", err)
-	}
+	there := dir // or the directory in which it is to be made
 	var st unix.Statfs_t
-	if err := unix.Statfs(dir, &st); err != nil {
-		return nil, fmt.Errorf("process: cgroup: %w", err)
+	err := unix.Statfs(there, &st)
+	for errors.Is(err, unix.ENOENT) && there != "/" {
+		there = filepath.Dir(there)
+		err = unix.Statfs(there, &st)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("process: cgroup: %s: %w", there, err)
 	}
 	if st.Type != unix.CGROUP2_SUPER_MAGIC {
 		return nil, &rota.FieldError{Field: "cgroup", Value: dir, Want: "a directory of cgroup v2"}
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // the kernel wants it so
+		return nil, fmt.Errorf("process: cgroup: %w", err)
 	}
 	c := &Cgroup{dir: dir}
 	if err := c.handOn(); err != nil {

@@ -78,8 +78,15 @@ func TestCgroupLimits(t *testing.T) {
 
 func TestCgroup(t *testing.T) {
 	t.Parallel()
-	if _, err := OpenCgroup(t.TempDir()); err == nil {
-		t.Error("a directory that is none was taken")
+	none := t.TempDir()
+	for _, dir := range []string{none, filepath.Join(none, "a", "b")} {
+		var field *rota.FieldError
+		if _, err := OpenCgroup(dir); !errors.As(err, &field) || field.Field != "cgroup" {
+			t.Errorf("a directory that is none was taken: %v", err)
+		}
+	}
+	if left, err := os.ReadDir(none); err != nil || len(left) > 0 {
+		t.Errorf("what is refused was made: %v, %v", left, err)
 	}
 	if _, err := OpenCgroup("relative"); err == nil {
 		t.Error("a relative path was taken")

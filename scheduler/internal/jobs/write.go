@@ -72,7 +72,7 @@ func (b *batch) commit(ctx context.Context) (again bool) {
 		case r.Several():
 			continue
 		case r.Err != nil && ctx.Err() == nil:
-			b.c.cfg.Logger.Warn("outcome of a transaction of jobs unknown, looking", "error", r.Err)
+			b.c.cfg.Logger.Warn("jobs may not be written, looking", "error", r.Err)
 		}
 		if b.declares(mine) {
 			b.c.fence = 0 // what was written may land when the job has been deleted, or another has the name

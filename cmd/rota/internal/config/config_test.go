@@ -167,6 +167,7 @@ func TestErrors(t *testing.T) {
 		{flags: []string{"--etcd-cert=x.pem"}, want: `--etcd-cert: want both or neither of etcd_cert and etcd_key`},
 		{flags: []string{"--tasks-url=ftp://x"}, want: `--tasks-url: "ftp://x": want an address that begins with http:// or https://`},
 		{flags: []string{"--root=a/b"}, want: `--root: "a/b": want a name without slashes`},
+		{flags: []string{"--kube-namespaces=prod,A b"}, want: `--kube-namespaces: "A b": want the name of a namespace`},
 		{flags: []string{"--name=a b"}, want: `--name: "a b": want printable UTF-8 without white space`},
 	} {
 		_, o := NewScheduler()

@@ -52,6 +52,7 @@ func (c *Scheduler) validate() (string, error) {
 		rule{"namespace", nameError(auth.CheckNamespace("namespace", c.Namespace))},
 		rule{"engines", engines(c.Engines)},
 		rule{"kubeconfig", secret(c.Kubernetes.Kubeconfig)},
+		rule{"kube-namespaces", kubeNamespaces(c.Kubernetes.Namespaces)},
 		rule{"nomad-token-file", secret(c.NomadTokenFile)},
 		rule{"authority", c.authority()},
 		rule{"oidc-audience", c.OIDC.audience()},
@@ -254,6 +255,16 @@ func engines(names []string) error {
 				return want(fmt.Sprint(fe.Value), "%s", fe.Want)
 			}
 			return err
+		}
+	}
+	return nil
+}
+
+// kubeNamespaces checks the names of namespaces as pools' are checked.
+func kubeNamespaces(names []string) error {
+	for _, name := range names {
+		if w := engine.Options(engine.Kubernetes)["namespace"](name); w != "" {
+			return want(name, "%s", w)
 		}
 	}
 	return nil
