@@ -68,6 +68,11 @@ func (a *audit) look(d *view.Delta) {
 			a.awaited.back(s.Name)
 		}
 	}
+	for _, name := range d.Nodes {
+		if v.Nodes[name].GetDraining() { // somebody wants it empty: nobody waits for it
+			a.awaited.back(name)
+		}
+	}
 	for _, t := range d.Tasks {
 		a.awaited.changed(t.Key)
 	}
