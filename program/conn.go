@@ -8,6 +8,7 @@ import (
 	"maps"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/rota-project/rota/internal/program/link"
 	"github.com/rota-project/rota/internal/tracing"
@@ -156,15 +157,26 @@ func (e *endpoint) answered(from any, m Msg) {
 	c.answer <- m
 }
 
-// gone fails the calls that wait for to.
+// onItsWay is how long an answer may still be on its way when it is known that who gave
+// it has ended: the two come by different ways.
+const onItsWay = 100 * time.Millisecond
+
+// gone fails the calls that wait for to, which has ended, once no answer can come any more.
 func (e *endpoint) gone(to any) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for id, c := range e.pending {
-		if c.to == to {
-			delete(e.pending, id)
-			c.answer <- Msg{err: ErrGone}
+		if c.to != to {
+			continue
 		}
+		time.AfterFunc(onItsWay, func() {
+			e.mu.Lock()
+			defer e.mu.Unlock()
+			if e.pending[id] == c {
+				delete(e.pending, id)
+				c.answer <- Msg{err: ErrGone}
+			}
+		})
 	}
 }
 

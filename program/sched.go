@@ -107,8 +107,8 @@ func (s *schedConn) Request(ctx context.Context, m Msg) (Msg, error) {
 		if err := s.put(ctx, p, &m); err != nil {
 			return err
 		}
-		if p.ended.Load() { // it ended between the two: nobody else would say so
-			return fmt.Errorf("%w: %s", ErrGone, m.Task)
+		if p.ended.Load() { // since it was found, and nobody else says so; it may have answered before
+			s.gone(p)
 		}
 		return nil
 	})
