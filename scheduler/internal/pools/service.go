@@ -94,16 +94,10 @@ func (k *Control) ApplyPools(ctx context.Context, r *rotav1.ApplyPoolsRequest) (
 	return nil, errBusy
 }
 
-// catchUp has the picture as it is now, by which a call is refused or found to change
-// nothing.
+// catchUp is that of the picture, see view.View, with the answer if it fails.
 func (k *Control) catchUp(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, catchUpTimeout)
-	defer cancel()
 	return convert.ReadError(k.cfg.View.CatchUp(ctx))
 }
-
-// catchUpTimeout bounds it.
-const catchUpTimeout = 10 * time.Second
 
 // engines says which engines there are on this scheduler, as what is wanted.
 func (k *Control) engines() string {

@@ -92,6 +92,22 @@ func Decode(value []byte, m Versioned) error {
 	return nil
 }
 
+// DecodeLeased reads into m what a key has that goes with somebody's lease. A key that is
+// not bound to the lease that its value names was written by somebody else.
+func DecodeLeased(kv store.KV, m interface {
+	Versioned
+	GetLease() int64
+},
+) error {
+	if err := Decode(kv.Value, m); err != nil {
+		return err
+	}
+	if kv.Lease == 0 || kv.Lease != store.LeaseID(m.GetLease()) {
+		return fmt.Errorf("%s: %w: it is not bound to the lease that it names", m.ProtoReflect().Descriptor().Name(), ErrMalformed)
+	}
+	return nil
+}
+
 // Encode writes a message. Those of this package always can be written.
 func Encode(m proto.Message) ([]byte, error) {
 	b, err := proto.Marshal(m)

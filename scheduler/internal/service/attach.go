@@ -140,14 +140,11 @@ func (a *attachment) open(ctx context.Context, hello *rotav1.ProgramHello) (time
 	}
 	if ok {
 		m := &storepb.Program{}
-		if err := record.Decode(kv.Value, m); err != nil {
-			return 0, convert.Error(err)
+		if err := record.DecodeLeased(kv, m); err != nil {
+			return 0, status.Errorf(codes.Unavailable, "program %q: %v; it is mended, or goes", a.name, err)
 		}
 		if m.GetRun() != a.run || m.GetDetached() != a.detached {
 			return 0, status.Errorf(codes.AlreadyExists, "program %q: runs already, on %s", a.name, m.GetHost())
-		}
-		if kv.Lease == 0 || kv.Lease != store.LeaseID(m.GetLease()) { // somebody else wrote there
-			return 0, status.Errorf(codes.Unavailable, "program %q: its key is not bound to the lease that it names; it is mended, or goes", a.name)
 		}
 		a.lease = kv.Lease
 		return st.KeepAlive(ctx, a.lease)

@@ -233,7 +233,7 @@ func (s *Service) updateProgram(ctx context.Context, name, run string, f func(*s
 		}
 		m := &storepb.Program{}
 		if ok {
-			if err := record.Decode(kv.Value, m); err != nil {
+			if err := record.DecodeLeased(kv, m); err != nil {
 				return false, convert.Error(err)
 			}
 		}
@@ -245,7 +245,7 @@ func (s *Service) updateProgram(ctx context.Context, name, run string, f func(*s
 		if err != nil {
 			return false, err
 		}
-		ops := []store.Op{{Key: key, Value: value, Lease: store.LeaseID(m.GetLease())}}
+		ops := []store.Op{{Key: key, Value: value, Lease: kv.Lease}}
 		if m.GetDetached() {
 			history, err := record.Encode(&storepb.ProgramHistory{Version: record.Version, Events: m.GetEvents(), Stop: m.GetStop()})
 			if err != nil {

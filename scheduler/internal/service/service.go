@@ -154,12 +154,8 @@ func (s *Service) again(ctx context.Context, f func() (done bool, err error)) er
 // is told before they go.
 const seenTimeout = 10 * time.Second
 
-// catchUp returns when the picture has all that the store had when it was called. A
-// call that answers by the picture that there is nothing to do, or that it cannot be
-// done, catches up first: another scheduler may have done something a moment ago.
+// catchUp is that of the picture, see view.View, with the answer if it fails.
 func (s *Service) catchUp(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, seenTimeout)
-	defer cancel()
 	return convert.ReadError(s.cfg.View.CatchUp(ctx))
 }
 

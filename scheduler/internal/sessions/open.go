@@ -232,11 +232,8 @@ func readSession(ctx context.Context, st store.Store, worker string) (*storepb.S
 		return nil, kv, rev, nil
 	}
 	m := &storepb.Session{}
-	if err := record.Decode(kv.Value, m); err != nil {
+	if err := record.DecodeLeased(kv, m); err != nil {
 		return nil, kv, rev, fmt.Errorf("key %s: %w: %w", kv.Key, errUnread, err)
-	}
-	if kv.Lease == 0 || kv.Lease != store.LeaseID(m.GetLease()) {
-		return nil, kv, rev, fmt.Errorf("key %s: %w: it is not bound to the lease that it names", kv.Key, errUnread)
 	}
 	return m, kv, rev, nil
 }

@@ -34,7 +34,7 @@ type Session struct {
 	*storepb.Session
 }
 
-// GetLeaving reports whether the worker takes nothing new; no session takes none.
+// GetLeaving reports whether the worker takes nothing new. It may be called on nil.
 func (s *Session) GetLeaving() bool { return s != nil && s.Session.GetLeaving() }
 
 // Leader is who leads: Epoch is the revision at which the leader's key was created.
@@ -374,8 +374,15 @@ func (v *View) Wait(ctx context.Context, rev int64) error {
 	}
 }
 
-// CatchUp returns when the picture has all that the store had when it was called.
+// catchUpTimeout bounds CatchUp: whoever asked is told before they go.
+const catchUpTimeout = 10 * time.Second
+
+// CatchUp returns when the picture has all that the store had when it was called. A call
+// that answers by the picture that there is nothing to do, or that it cannot be done,
+// catches up first: another scheduler may have done something a moment ago.
 func (v *View) CatchUp(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, catchUpTimeout)
+	defer cancel()
 	_, _, rev, err := v.store.Get(ctx, store.LeaderKey)
 	if err != nil {
 		return err

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -103,6 +102,9 @@ func whyMoves(w io.Writer, moves []*rotav1.WhyMove) error {
 // whyTable shows what the rules say of each worker. There are columns of rules where more
 // than one stops something: the last column has only what stops a worker first.
 func whyTable(w io.Writer, why *rotav1.WhyInstance) error {
+	if len(why.GetWorkers()) == 0 {
+		return nil
+	}
 	var columns []string
 	for _, o := range why.GetWorkers() {
 		for _, f := range o.GetFindings() {
@@ -129,14 +131,11 @@ func whyTable(w io.Writer, why *rotav1.WhyInstance) error {
 		}
 		t.Add(append(line, dash(o.GetReason()))...)
 	}
-	if len(why.GetWorkers()) == 0 {
-		return nil
-	}
 	_, _ = fmt.Fprintln(w)
 	err := t.Write(w, nil)
 	if more := why.GetAllWorkers() - int64(len(why.GetWorkers())); more > 0 {
-		_, _ = fmt.Fprintf(w, "and %s, which are further from it; %s of %s in all could take it (--workers N shows more)\n",
-			plural(more, "other worker", "other workers"), strconv.FormatInt(why.GetFittingWorkers(), 10), plural(why.GetAllWorkers(), "worker", "workers"))
+		_, _ = fmt.Fprintf(w, "and %s, which are further from it; %d of %s in all could take it (--workers N shows more)\n",
+			plural(more, "other worker", "other workers"), why.GetFittingWorkers(), plural(why.GetAllWorkers(), "worker", "workers"))
 	}
 	return err
 }
