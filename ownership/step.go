@@ -32,9 +32,9 @@ func (l *Ledger) step(e *entry, gen rota.Generation, a *admission, out *Effects)
 			// task was changed meanwhile; one that may overlap may still run there.
 			continue
 		}
-		if !lives && !h.revoked && t.Worker != "" && session == 0 {
+		if !lives && t.Worker != "" && session == 0 {
 			l.block(e, t.Worker)
-			continue // so it does until there is somebody to take it
+			continue // so it does until there is somebody to take it; a revoked one says who that is
 		}
 		there = there || h.worker == t.Worker
 		if !lives || h.state == Stopped {

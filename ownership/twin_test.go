@@ -241,7 +241,7 @@ func (t *twin) one(i rota.Instance, gen rota.Generation, out *ownership.Effects,
 	for _, g := range t.held(i) {
 		switch {
 		case g.Worker == target.Worker && !g.Revoked && (!t.lives(g) || g.state == ownership.Stopped && session == 0):
-		case !t.lives(g) && !g.Revoked && target.Worker != "" && session == 0:
+		case !t.lives(g) && target.Worker != "" && session == 0:
 		case !t.lives(g) || g.state == ownership.Stopped:
 			h := g.Held
 			h.To = "" // nobody needs it any more

@@ -64,9 +64,19 @@ func (l *leader) execute(ctx context.Context) (wrote, whole bool, err error) {
 		d.set = append(d.set, record.Grant{Grant: h.Grant, Trace: l.passes.of(h.Instance, h.Worker)})
 		d.session = h.Session
 	}
-	if done, err := l.atOnce(ctx, ends, begins); done || err != nil {
-		return done, done && !waiting, err
+	switch tried, done, err := l.atOnce(ctx, ends, begins); {
+	case err != nil:
+		return false, false, err
+	case tried && !done && !l.apart:
+		// Who was to begin may just be lost, and what ended is then nobody's: the view is
+		// to know it first. Another cause must not hold up what ends, the next time.
+		l.apart = true
+		return false, false, nil
+	case tried && done:
+		l.apart = false
+		return true, !waiting, nil
 	}
+	l.apart = false
 	wrote, whole, err = l.commit(ctx, ends)
 	if err != nil || !whole {
 		return wrote, false, err
@@ -77,9 +87,9 @@ func (l *leader) execute(ctx context.Context) (wrote, whole bool, err error) {
 
 // atOnce writes what ends and what begins in one transaction, if all of it fits into
 // one: no instant of the store is between them, and the time of one write is saved.
-func (l *leader) atOnce(ctx context.Context, ends, begins map[string]*edit) (done bool, err error) {
+func (l *leader) atOnce(ctx context.Context, ends, begins map[string]*edit) (tried, done bool, err error) {
 	if len(ends) == 0 || len(begins) == 0 {
-		return false, nil
+		return false, false, nil
 	}
 	all := map[string]*edit{}
 	for worker, d := range ends {
@@ -89,17 +99,17 @@ func (l *leader) atOnce(ctx context.Context, ends, begins map[string]*edit) (don
 		both := editOf(all, worker)
 		for _, g := range d.set {
 			if slices.Contains(both.del, record.InstanceKey(g.Instance)) {
-				return false, nil // the old one is to be seen gone
+				return false, false, nil // the old one is to be seen gone
 			}
 		}
 		both.set, both.session = append(both.set, d.set...), d.session
 	}
 	units, whole, err := l.stage(all)
 	if err != nil || !whole || len(commit.Pack(units, fenced)) != 1 {
-		return false, err
+		return false, false, err
 	}
 	r := l.pages.Together(ctx, units...)
-	return r.OK, r.Err
+	return true, r.OK, r.Err
 }
 
 func editOf(m map[string]*edit, worker string) *edit {

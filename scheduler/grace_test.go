@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -155,6 +156,56 @@ func TestGraceOutlivesTheLeader(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestMoveOutlivesTheLeader: a move that has begun ends where it was to, whoever leads
+// then; what the worker was told is not taken back.
+func TestMoveOutlivesTheLeader(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		st := memory.New()
+		t.Cleanup(func() { st.Close() })
+		g := &graced{t: t, store: st, o: newOwners(t), grace: time.Minute, list: tasks(1)}
+		s1, _ := g.scheduler("s1")
+		g.via.Store(s1)
+		slow, err := worker.New(worker.Config{Name: "w1", Connect: func(ctx context.Context, _ []string) (worker.Stream, error) {
+			return g.via.Load().Sessions().Dial(ctx), nil
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := slow.HandleTask("", func(ctx context.Context, _ worker.Assigned) error {
+			<-ctx.Done()
+			time.Sleep(20 * time.Second)
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+		slow.Start()
+		t.Cleanup(func() { _ = slow.Stop(context.Background()) })
+		if !slow.TryLeaveBarrier(time.Minute) {
+			t.Fatal("the task does not run")
+		}
+		g.worker("w2")
+		time.Sleep(5 * time.Second)
+		api := s1.Service("")
+		defer api.Close()
+		if _, err := api.DrainWorker(auth.Inside(t.Context()), &rotav1.WorkerRequest{Name: "w1"}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second) // it stops, and w2 is to have it
+		g.worker("w0")          // as good a place
+		time.Sleep(time.Second)
+		s2, _ := g.scheduler("s2")
+		g.via.Store(s2)
+		if err := s1.Stop(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		if at := g.o.where(); len(at) != 1 || !slices.Contains(slices.Collect(maps.Values(at)), "w2") {
+			t.Errorf("it runs on %v, and was to move to w2", at)
+		}
+	})
 }
 
 // TestGraceCoversAnOrderlyRestart: a worker that is stopped in order and comes back

@@ -8,7 +8,7 @@ import (
 )
 
 // load takes the whole picture in, when a term begins; the view stands still.
-// What the leader before had planned and not yet granted is planned anew.
+// What the leader before had planned and not begun is planned anew.
 func (l *leader) load() {
 	l.inbox.Take() // what came while workers gathered is in the picture
 	v, now := l.s.view, time.Now()
@@ -31,11 +31,12 @@ func (l *leader) load() {
 			if s, ok := l.suspects.docket.Of(g.Instance.Task); ok && s.Withheld() {
 				continue
 			}
-			if !l.keeps(name, g) || l.planner.Assign(g.Instance, name) != nil {
+			to, reason, claim := l.heir(name, g)
+			if claim == 0 || l.yields(name, g, claim) || l.planner.Assign(g.Instance, to) != nil {
 				continue // it is placed like a new one
 			}
 			if t, ok := v.Tasks.Get(g.Instance.Task); ok && g.Instance.Index < t.Replicas {
-				l.aim(g.Instance, target(t, name, g.Reason))
+				l.aim(g.Instance, target(t, to, reason))
 			}
 		}
 	}
@@ -82,33 +83,23 @@ func (l *leader) loadAbsent(now time.Time) {
 	}
 }
 
-// keeps reports whether a worker is the one that keeps an instance of which it
-// has a grant. Where two have one, in the middle of a move, a worker that lives
-// comes before one that is awaited, and the later grant before the earlier.
-func (l *leader) keeps(worker string, g *record.Grant) bool {
-	mine := l.claim(worker, g)
-	if mine == 0 {
-		return false
-	}
-	v := l.s.view
-	for _, other := range v.Holders(g.Instance) {
-		h, ok := v.Grant(other, g.Instance)
-		if !ok || other == worker {
-			continue
-		}
-		if its := l.claim(other, h); its > mine || its == mine && h.Generation > g.Generation {
-			return false
+// heir is whose the instance of a worker's grant is, and why: of the one to which it
+// was to move, once its worker was asked to stop it, if that one is there or awaited;
+// else of the worker. claim is how good its claim is: 0 is none.
+func (l *leader) heir(worker string, g *record.Grant) (to, reason string, claim int) {
+	if g.Revoked {
+		if claim := l.claim(g.To); claim > 0 {
+			return g.To, "it was moving there from " + worker, claim
 		}
 	}
-	return true
+	return worker, g.Reason, l.claim(worker)
 }
 
-// claim is how good a worker's claim to what it has a grant of is: 0 is none.
-func (l *leader) claim(worker string, g *record.Grant) int {
+func (l *leader) claim(worker string) int {
 	s := l.s.view.Sessions[worker]
 	_, awaited := l.graceUntil[worker]
 	switch {
-	case g.Revoked || s != nil && s.GetLeaving() && !l.s.view.Returns(s):
+	case s != nil && s.GetLeaving() && !l.s.view.Returns(s):
 		return 0
 	case s != nil && !s.GetLeaving():
 		return 2
@@ -116,4 +107,21 @@ func (l *leader) claim(worker string, g *record.Grant) int {
 		return 1
 	}
 	return 0
+}
+
+// yields reports whether another grant of the instance says better whose that is, in
+// the middle of a move: an heir that lives comes before one that is awaited, and the
+// later grant before the earlier.
+func (l *leader) yields(worker string, g *record.Grant, claim int) bool {
+	v := l.s.view
+	for _, other := range v.Holders(g.Instance) {
+		h, ok := v.Grant(other, g.Instance)
+		if !ok || other == worker {
+			continue
+		}
+		if _, _, its := l.heir(other, h); its > claim || its == claim && h.Generation > g.Generation {
+			return true
+		}
+	}
+	return false
 }

@@ -57,6 +57,7 @@ var corpus = []struct {
 	{17407, "a worker that was lost twice was to be written twice in one transaction, again and again"},
 	{24366, "what ran was unknown to the leader after its grants could not be read for a while"},
 	{164, "a new leader gave away the tasks of a worker that was to be waited for"},
+	{17697, "what was revoked when both workers of its move were lost was nobody's to a new leader"},
 	{3199, "a worker whose session could be read only later was given nothing for as long as it lived"},
 	{4547, "what was to move from one worker to another, both lost, was nobody's to a new leader"},
 	{54749, "an apply that changed nothing in an old picture was told to be done, and was not"},
