@@ -202,6 +202,9 @@ func (l *leader) timed(ctx context.Context, conds []store.Cond, ops []store.Op) 
 	if err == nil && ok {
 		l.fence = rev
 	}
+	if err == nil {
+		l.dog.Goes() // there may be thousands to write
+	}
 	return ok, rev, err
 }
 

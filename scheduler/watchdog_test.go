@@ -3,6 +3,7 @@ package scheduler_test
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -74,6 +75,38 @@ func TestHungLeaderGivesUp(t *testing.T) {
 		}
 		if !first.Late() || second.Late() || !strings.Contains(log.String(), `at="writing grants"`) {
 			t.Errorf("late: %v, %v; log:\n%s", first.Late(), second.Late(), log)
+		}
+	})
+}
+
+// slowStore is a store that takes some seconds for each transaction of tasks.
+type slowStore struct{ store.Store }
+
+func (s *slowStore) Txn(ctx context.Context, conds []store.Cond, ops []store.Op) (bool, int64, error) {
+	if slices.ContainsFunc(ops, func(op store.Op) bool { return strings.HasPrefix(op.Key, store.TasksPrefix) }) {
+		time.Sleep(3 * time.Second)
+	}
+	return s.Store.Txn(ctx, conds, ops)
+}
+
+// TestSlowLeaderGoesOn: much to write on a slow store is no reason to give up.
+func TestSlowLeaderGoesOn(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		st := memory.New()
+		t.Cleanup(func() { st.Close() })
+		list := tasks(400)
+		for n := range list {
+			list[n].Payload = make([]byte, 30_000)
+		}
+		o := newOwners(t)
+		sc := newScheduler(t, "s1", &slowStore{st}, scheduler.Config{
+			Sources: []*source.Source{source.Func("list", func(context.Context) ([]rota.Task, error) { return list, nil })},
+		})
+		newWorker(t, "w0", o, worker.Config{}, sc)
+		time.Sleep(3 * time.Minute)
+		if n := o.count(); n["w0"] != len(list) || sc.Late() {
+			t.Errorf("%v of %d run; given up: %v", n, len(list), sc.Late())
 		}
 	})
 }

@@ -35,12 +35,25 @@ func New(limit time.Duration, late func(place string, standing time.Duration)) *
 // limit.
 func (d *Dog) At(place string) { d.set(place) }
 
+// Goes says that the loop has got on with what it is at, which may go on for any number
+// of such steps.
+func (d *Dog) Goes() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.to(d.place)
+}
+
 // Rest says that the loop waits for work, which may take any time.
 func (d *Dog) Rest() { d.set("") }
 
 func (d *Dog) set(place string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.to(place)
+}
+
+// to has the loop at a place from now on; d.mu is held.
+func (d *Dog) to(place string) {
 	d.place, d.since = place, time.Now()
 	switch {
 	case d.over:

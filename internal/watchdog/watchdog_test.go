@@ -22,6 +22,8 @@ func TestDog(t *testing.T) {
 			time.Sleep(6 * time.Second)
 			d.At("commit")
 			time.Sleep(9 * time.Second)
+			d.Goes()
+			time.Sleep(9 * time.Second)
 		}
 		d.Rest()
 		time.Sleep(time.Hour)
