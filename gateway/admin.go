@@ -233,7 +233,7 @@ func (g *Gateway) route(st *state, f *function) RouteStatus {
 	p := f.policy.Load()
 	r := RouteStatus{
 		Function: f.name, Packages: f.fn.Load().Packages(), Balancer: p.Balancer, Paths: []string{"/run/" + f.name, "/runLambda/" + f.name},
-		InFlight: f.inflight.Load(), Waiting: f.queue.waiting.Load() + f.group.Load().queue.waiting.Load(),
+		InFlight: f.inflight.Load(), Waiting: f.queue.Waiting() + f.group.Load().queue.Waiting(),
 		Retries: f.retries.Load(), Refused: f.refused.Load(),
 		P50MS: float64(f.times.quantile(.5, 1)) / 1e6, P99MS: float64(f.times.quantile(.99, 1)) / 1e6, Workers: []RouteWorker{},
 		Failures: f.recent(), Split: f.split.status(), Guard: st.guards.of([]byte(f.name)).describe(),
@@ -284,7 +284,7 @@ func (g *Gateway) route(st *state, f *function) RouteStatus {
 	if w := f.group.Load().set.Pick(p.rule, &call, &pick); w != nil {
 		r.Next = w.Name()
 		pick.Release()
-		f.group.Load().queue.wake()
+		f.group.Load().queue.Wake()
 	}
 	return r
 }

@@ -150,6 +150,6 @@ func (g *Gateway) regroupLocked(f *function) {
 		f.group.Store(grp)
 	}
 	if was != nil {
-		was.queue.wake() // who waits there looks for its group again
+		was.queue.Wake() // who waits there looks for its group again
 	}
 }

@@ -88,18 +88,18 @@ func refuse(e end) *refusal {
 // admit applies the function's limits. It may wait in the function's queue.
 func (c *call) admit(who caller) *refusal {
 	p := c.p
-	c.f.budget.earn(p.RetryBudget)
+	c.f.budget.Earn(p.RetryBudget)
 	if p.Rate > 0 {
-		if ok, wait := c.g.rates.allow(c.caller^c.f.hash, p.Rate, p.Burst, c.begun); !ok {
+		if ok, wait := c.g.rates.Allow(c.caller^c.f.hash, p.Rate, p.Burst, c.begun); !ok {
 			c.f.refused.Add(1)
 			r := refuse(clientTooOften)
 			r.retryAfter = wait
 			return r
 		}
 	}
-	if c.f.queue.waiting.Load() > 0 || !c.f.enter() {
+	if c.f.queue.Waiting() > 0 || !c.f.enter() {
 		c.waited = true
-		ok, full := c.f.queue.wait(who.context(), p.QueueTimeout, p.Queue, c.f.enter)
+		ok, full := c.f.queue.Wait(who.context(), p.QueueTimeout, p.Queue, c.f.enter)
 		if !ok {
 			return c.unavailable(full)
 		}
@@ -124,7 +124,7 @@ func (c *call) acquire(who caller) (*worker, *refusal) {
 		return c.acquireOwner(who)
 	}
 	grp := c.f.group.Load()
-	if grp.queue.waiting.Load() == 0 && c.try(grp, c.p.rule) {
+	if grp.queue.Waiting() == 0 && c.try(grp, c.p.rule) {
 		return c.w, nil
 	}
 	if r := c.hopeless(grp); r != nil {
@@ -148,7 +148,7 @@ func (c *call) acquire(who caller) (*worker, *refusal) {
 		r = c.hopeless(grp)
 		return r != nil
 	}
-	ok, full := grp.queue.wait(who.context(), left, c.p.Queue, again)
+	ok, full := grp.queue.Wait(who.context(), left, c.p.Queue, again)
 	switch {
 	case !ok:
 		return nil, c.unavailable(full)
@@ -234,7 +234,7 @@ func (c *call) acquireOwner(who caller) (*worker, *refusal) {
 	if left <= 0 {
 		return nil, r
 	}
-	ok, _ := c.g.all.queue.wait(who.context(), left, c.p.Queue, func() bool {
+	ok, _ := c.g.all.queue.Wait(who.context(), left, c.p.Queue, func() bool {
 		r = try()
 		return r == nil || r.status != 503
 	})
@@ -306,7 +306,7 @@ func (c *call) more(w *worker, ran bool) verdict {
 		return notRepeated
 	case c.attempt+1 >= c.p.Attempts:
 		return triedEnough
-	case ran && (c.p.RetryBudget < 0 || !c.f.budget.spend()):
+	case ran && (c.p.RetryBudget < 0 || !c.f.budget.Spend()):
 		return overBudget
 	}
 	c.bal.Tried[min(c.attempt, len(c.bal.Tried)-1)] = w.bal
@@ -318,8 +318,8 @@ func (c *call) more(w *worker, ran bool) verdict {
 
 // released tells those who wait that a place is free.
 func (c *call) released() {
-	c.f.group.Load().queue.wake()
-	c.g.all.queue.wake()
+	c.f.group.Load().queue.Wake()
+	c.g.all.queue.Wake()
 }
 
 // leave gives back all places that the call has. It is safe to call twice.

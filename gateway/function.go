@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/rota-project/rota/balance"
+	"github.com/rota-project/rota/gateway/internal/limit"
 )
 
 // function is a function as the gateway runs it: it keeps its counts when
@@ -30,8 +31,8 @@ type function struct {
 	split splitter
 
 	inflight atomic.Int64
-	queue    queue
-	budget   budget
+	queue    limit.Queue
+	budget   limit.Budget
 
 	failures     failures // that were a worker's or the gateway's fault
 	clientFaults failures // that were a client's
@@ -65,7 +66,7 @@ func newPolicy(p Policy) *policy {
 // wait for one of them.
 type group struct {
 	set   balance.Set
-	queue queue
+	queue limit.Queue
 }
 
 // enter takes one of the function's places.
@@ -117,7 +118,7 @@ func (t *tally) add(f *function) {
 // now adds what is in flight and waits.
 func (t *tally) now(f *function) {
 	t.inflight += f.inflight.Load()
-	t.waiting += int64(f.queue.waiting.Load())
+	t.waiting += int64(f.queue.Waiting())
 }
 
 // without takes off what was counted before.
@@ -136,7 +137,7 @@ func (t *tally) without(o *tally) {
 
 func (f *function) exit() {
 	f.inflight.Add(-1)
-	f.queue.wake()
+	f.queue.Wake()
 }
 
 // histogram counts times in buckets that grow by the fourth root of two, from 31 µs to

@@ -15,6 +15,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/rota-project/rota/gateway/internal/limit"
 	"github.com/rota-project/rota/internal/listener"
 	"github.com/rota-project/rota/internal/logs"
 	"github.com/rota-project/rota/internal/tracing"
@@ -44,7 +45,7 @@ type Gateway struct {
 	everywhere, all *group
 	// other counts calls of names beyond maxInvented, tasks calls by task.
 	other, tasks *function
-	rates        rates
+	rates        limit.Rates
 	labels       int   // functions that have a label without being listed
 	gone         tally // counts of functions that were forgotten
 	forgot       int64 // when some last were

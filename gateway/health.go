@@ -148,11 +148,11 @@ func (g *Gateway) restore(w *worker) {
 
 func (g *Gateway) wakeAll() {
 	st := g.state.Load()
-	g.everywhere.queue.wake()
-	g.all.queue.wake()
+	g.everywhere.queue.Wake()
+	g.all.queue.Wake()
 	for _, f := range st.fns {
 		if grp := f.group.Load(); grp != g.everywhere {
-			grp.queue.wake()
+			grp.queue.Wake()
 		}
 	}
 }

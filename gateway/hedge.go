@@ -93,7 +93,7 @@ type second struct {
 // if the budget or the workers have none.
 func (x *exchange) askSecond(s *second) *upstream {
 	c := &x.call
-	if c.p.RetryBudget < 0 || c.task != "" || !c.f.budget.spend() {
+	if c.p.RetryBudget < 0 || c.task != "" || !c.f.budget.Spend() {
 		return nil
 	}
 	bal := c.bal

@@ -79,7 +79,7 @@ func (g *Gateway) rebuildLocked() error {
 	g.state.Store(b.next)
 	g.wakeAll()
 	for _, f := range b.next.fns {
-		f.queue.wake()
+		f.queue.Wake()
 	}
 	return err
 }
@@ -314,7 +314,7 @@ func (g *Gateway) functionLocked(old *state, name string, pkgs []string, p *poli
 	}
 	if f == nil {
 		f = &function{name: name, hash: balance.HashString(name)}
-		f.budget.init()
+		f.budget.Begin()
 	}
 	if fn := f.fn.Load(); fn == nil || !slices.Equal(fn.Packages(), pkgs) {
 		f.fn.Store(balance.NewFn(name, pkgs))
@@ -371,7 +371,7 @@ func (g *Gateway) function(st *state, name []byte) *function {
 // forgetLocked forgets a function of a name that nobody has listed and no worker has
 // answered well, unless it is in use. What it has counted stays.
 func (g *Gateway) forgetLocked(f *function) bool {
-	if f.known.Load() || f.labelled.Load() || f.inflight.Load() > 0 || f.queue.waiting.Load() > 0 {
+	if f.known.Load() || f.labelled.Load() || f.inflight.Load() > 0 || f.queue.Waiting() > 0 {
 		return false
 	}
 	g.gone.add(f)

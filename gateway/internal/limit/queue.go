@@ -1,4 +1,7 @@
-package gateway
+// Package limit has what holds calls back: queues for those that wait for a worker or a
+// place, a budget of repetitions, and rates of callers. The gateway's calls ask it. It must
+// never know what a call is.
+package limit
 
 import (
 	"context"
@@ -7,9 +10,9 @@ import (
 	"time"
 )
 
-// queue holds calls that wait until a worker, or a place of their function, is
+// Queue holds calls that wait until a worker, or a place of their function, is
 // free: first come, first served, woken by releases, never polling.
-type queue struct {
+type Queue struct {
 	waiting atomic.Int32
 	mu      sync.Mutex
 	list    []*waiter
@@ -18,9 +21,12 @@ type queue struct {
 // waiter is one call that waits.
 type waiter struct{ woken chan struct{} }
 
-// wake tells the first of the queue to look again. It costs one atomic load
+// Waiting is how many calls wait.
+func (q *Queue) Waiting() int32 { return q.waiting.Load() }
+
+// Wake tells the first of the queue to look again. It costs one atomic load
 // while nobody waits.
-func (q *queue) wake() {
+func (q *Queue) Wake() {
 	if q.waiting.Load() == 0 {
 		return
 	}
@@ -34,10 +40,10 @@ func (q *queue) wake() {
 	}
 }
 
-// wait calls try, at once if nobody waits, else when it is this call's turn,
+// Wait calls try, at once if nobody waits, else when it is this call's turn,
 // until it succeeds, the context ends or the timeout is over. most is the
 // longest that the queue may be; full says that it was.
-func (q *queue) wait(ctx context.Context, timeout time.Duration, most int, try func() bool) (ok, full bool) {
+func (q *Queue) Wait(ctx context.Context, timeout time.Duration, most int, try func() bool) (ok, full bool) {
 	w := &waiter{woken: make(chan struct{}, 1)}
 	q.mu.Lock()
 	if most < 0 || len(q.list) >= most {
@@ -71,7 +77,7 @@ func (q *queue) wait(ctx context.Context, timeout time.Duration, most int, try f
 
 // leave takes the call out of the queue and lets the next one look: there may be
 // more than one place.
-func (q *queue) leave(w *waiter) {
+func (q *Queue) leave(w *waiter) {
 	q.mu.Lock()
 	for i, x := range q.list {
 		if x == w {
@@ -81,5 +87,5 @@ func (q *queue) leave(w *waiter) {
 	}
 	q.waiting.Add(-1)
 	q.mu.Unlock()
-	q.wake()
+	q.Wake()
 }

@@ -1,13 +1,13 @@
-package gateway
+package limit
 
 import (
 	"sync"
 	"time"
 )
 
-// rates limits the calls of each caller by the generic cell rate algorithm: one
+// Rates limits the calls of each caller by the generic cell rate algorithm: one
 // time stamp a caller and function, kept in shards of bounded size.
-type rates struct {
+type Rates struct {
 	shards [32]rateShard
 }
 
@@ -19,8 +19,8 @@ type rateShard struct {
 // maxCallers bounds how many callers a shard remembers.
 const maxCallers = 4096
 
-// allow says whether the caller may call now, and if not, in how long.
-func (r *rates) allow(caller uint64, perSecond float64, burst int, now int64) (ok bool, wait time.Duration) {
+// Allow says whether the caller may call now, and if not, in how long.
+func (r *Rates) Allow(caller uint64, perSecond float64, burst int, now int64) (ok bool, wait time.Duration) {
 	gap := int64(float64(time.Second) / perSecond)
 	slack := gap * int64(max(burst, 1)-1)
 	s := &r.shards[caller%uint64(len(r.shards))]
