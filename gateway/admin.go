@@ -105,16 +105,6 @@ func leftOut(st *state, w *worker) (names []string) {
 	return names
 }
 
-func firstLine(s string) string {
-	s, _, _ = strings.Cut(strings.TrimSpace(s), "\n")
-	return strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f {
-			return ' '
-		}
-		return r
-	}, s[:min(len(s), 200)])
-}
-
 func (g *Gateway) lastReloadError() error {
 	g.mu.Lock()
 	defer g.mu.Unlock()

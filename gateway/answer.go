@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/rota-project/rota/gateway/internal/outcome"
 	"github.com/rota-project/rota/gateway/internal/wire"
 )
 
@@ -28,15 +29,15 @@ func (x *exchange) readHead(u *upstream, n int, pm **pump) (m int, err error) {
 		case errors.Is(err, wire.ErrIncomplete):
 			if n == len(x.bufs.up) {
 				if n > keepSize {
-					return n, errAnswer
+					return n, outcome.ErrAnswer
 				}
 				x.bufs.up = append(x.bufs.up, make([]byte, n)...)
 			}
 			if n > 0 { // it has begun to answer
-				x.touch(onWorker)
+				x.touch(outcome.OnWorker)
 			}
 			k, err := u.Read(x.bufs.up[n:])
-			x.rec.last().read += int64(k)
+			x.rec.Last().Read += int64(k)
 			if err != nil {
 				if n == 0 {
 					return n, fmt.Errorf("%w: %w", errNothing, err)
@@ -45,16 +46,16 @@ func (x *exchange) readHead(u *upstream, n int, pm **pump) (m int, err error) {
 			}
 			n += k
 		case err != nil:
-			return n, fmt.Errorf("%w: %w", errAnswer, err)
+			return n, fmt.Errorf("%w: %w", outcome.ErrAnswer, err)
 		case x.resp.Status == 101 && x.req.UpgradeTo != nil || x.resp.Status >= 200:
 			x.respHead = hn
 			return n, nil
 		case x.resp.Status == 101:
-			return n, fmt.Errorf("%w: it switched protocols unasked", errAnswer)
+			return n, fmt.Errorf("%w: it switched protocols unasked", outcome.ErrAnswer)
 		default:
 			if x.resp.Status != 100 || x.req.Continue {
 				if !x.interim() {
-					x.fault.note(clientLeft)
+					x.fault.Note(outcome.ClientLeft)
 					return 0, errClient
 				}
 			}
@@ -73,7 +74,7 @@ func (x *exchange) readHead(u *upstream, n int, pm **pump) (m int, err error) {
 func (x *exchange) judge(u *upstream, w *worker, n int, pm *pump, mode bodyMode) (next, keep bool) {
 	c := &x.call
 	x.answering()
-	x.rec.last().status = x.resp.Status
+	x.rec.Last().Status = x.resp.Status
 	if most := c.st.refusalsOf(x.resp.Status); most > 0 {
 		var err error
 		if n, err = x.peekBody(u, n, most); err == nil && c.st.refusal(x.resp.Status, x.peeked) != nil {
@@ -89,7 +90,7 @@ func (x *exchange) judge(u *upstream, w *worker, n int, pm *pump, mode bodyMode)
 		}
 	}
 	if x.resp.Status == 101 {
-		x.rec.answered = 101
+		x.rec.Answered = 101
 		x.changeResponse()
 		x.client.upgrade(u, n)
 		return false, false
@@ -131,33 +132,33 @@ func (x *exchange) judge(u *upstream, w *worker, n int, pm *pump, mode bodyMode)
 // settle ends the attempt whose answer has been passed on, or has broken off: err is
 // errClient if the client did not take it, else what the worker has done.
 func (x *exchange) settle(err error) {
-	last := x.rec.last()
+	last := x.rec.Last()
 	if err == nil {
 		x.call.settled(x.resp.Status)
-		last.ended = x.call.ended
-		if last.end == notEnded { // else it has refused, and nobody else is asked
-			last.end, last.verdict = endedWell, answered
+		last.Ended = x.call.ended
+		if last.End == outcome.NotEnded { // else it has refused, and nobody else is asked
+			last.End, last.Verdict = outcome.EndedWell, outcome.Answered
 		}
 		return
 	}
-	e := x.whose(x.fault.get())
+	e := x.whose(x.fault.Get())
 	switch {
-	case e != notEnded:
+	case e != outcome.NotEnded:
 		err = x.reason(e)
 	case errors.Is(err, errClient):
-		e = x.fault.note(clientLeft)
+		e = x.fault.Note(outcome.ClientLeft)
 	default:
-		e = workerEnd(err)
+		e = outcome.WorkerEnd(err)
 	}
-	last.verdict = needless
-	if e.blame() == blameWorker {
+	last.Verdict = outcome.Needless
+	if e.Blame() == outcome.BlameWorker {
 		x.call.failed(e, err, true)
-		last.verdict = answered
+		last.Verdict = outcome.Answered
 	} else {
 		x.call.dropped()
 	}
-	last.ended, last.end, last.err = x.g.now(), e, err
-	x.rec.end, x.rec.err = e, err
+	last.Ended, last.End, last.Err = x.g.now(), e, err
+	x.rec.End, x.rec.Err = e, err
 }
 
 // refusedBy ends the attempt that the worker has refused with the answer in resp that
@@ -165,10 +166,10 @@ func (x *exchange) settle(err error) {
 // gets this answer.
 func (x *exchange) refusedBy(body []byte) bool {
 	r := x.call.st.refusal(x.resp.Status, body)
-	last := x.rec.last()
-	last.ended, last.end, last.err = x.g.now(), workerRefused, fmt.Errorf("%w: %d %s", errRefused, x.resp.Status, body)
-	last.verdict = x.call.refusedBy(r.Failing, r.MayHaveRun, last.err)
-	return last.verdict == again
+	last := x.rec.Last()
+	last.Ended, last.End, last.Err = x.g.now(), outcome.WorkerRefused, fmt.Errorf("%w: %d %s", errRefused, x.resp.Status, body)
+	last.Verdict = x.call.refusedBy(r.Failing, r.MayHaveRun, last.Err)
+	return last.Verdict == outcome.Again
 }
 
 const (
@@ -211,7 +212,7 @@ func (x *exchange) peekBody(u *upstream, n, most int) (int, error) {
 		x.awaitMore()
 		k, err := u.Read(x.bufs.up[n:])
 		if k > 0 {
-			x.rec.last().read += int64(k)
+			x.rec.Last().Read += int64(k)
 			n += k
 			continue
 		}
@@ -232,13 +233,13 @@ func (x *exchange) firstOfFlow(u *upstream, pm *pump) (int, *pump, error) {
 	}
 	_ = u.nc.SetReadDeadline(time.Now().Add(continueAfter))
 	n, err := u.Read(x.bufs.up)
-	if !errors.Is(err, os.ErrDeadlineExceeded) || x.fault.get() != notEnded {
+	if !errors.Is(err, os.ErrDeadlineExceeded) || x.fault.Get() != outcome.NotEnded {
 		_ = u.nc.SetReadDeadline(time.Time{})
 		return n, nil, err
 	}
 	_ = u.nc.SetReadDeadline(time.Time{})
 	if !x.sayContinue() {
-		x.fault.note(clientLeft)
+		x.fault.Note(outcome.ClientLeft)
 		return 0, nil, errClient
 	}
 	pm = x.startPump(u)
@@ -259,8 +260,8 @@ func (x *exchange) sayContinue() bool {
 
 // interim passes on the informational head in resp. Who does not take it is cut off.
 func (x *exchange) interim() bool {
-	x.touch(onClient)
-	defer x.moving.down.Store(onNobody)
+	x.touch(outcome.OnClient)
+	defer x.moving.Down.Store(outcome.OnNobody)
 	return x.client.interim()
 }
 
@@ -300,12 +301,12 @@ func (x *exchange) add(name, value string) {
 }
 
 func (x *exchange) whole(body []byte) bool {
-	if x.rec.logged || x.rec.failed() {
+	if x.rec.Logged || x.rec.Failed() {
 		x.add("X-Request-Id", x.requestID())
 	}
 	x.resp.Length = int64(len(body))
-	x.touch(onClient)
-	defer x.moving.down.Store(onNobody)
+	x.touch(outcome.OnClient)
+	defer x.moving.Down.Store(outcome.OnNobody)
 	if !x.resp.HasBody(x.req.Method) {
 		x.head(framedNone)
 		return x.client.flush()
@@ -316,13 +317,13 @@ func (x *exchange) whole(body []byte) bool {
 
 // head and data pass the answer on to the client, and count it.
 func (x *exchange) head(f framing) {
-	x.rec.answered = x.resp.Status
+	x.rec.Answered = x.resp.Status
 	x.changeResponse()
 	x.client.head(f)
 }
 
 func (x *exchange) data(p []byte, last bool) bool {
-	x.rec.out += int64(len(p))
+	x.rec.Out += int64(len(p))
 	return x.client.data(p, last)
 }
 
@@ -343,12 +344,12 @@ func (x *exchange) own(uri []byte) bool {
 	}
 	rec := &recorder{header: http.Header{}, status: 200}
 	x.g.self.ServeHTTP(rec, r)
-	e := endedWell
+	e := outcome.EndedWell
 	switch {
 	case rec.status >= 500:
-		e = gatewayFailed
+		e = outcome.GatewayFailed
 	case rec.status >= 400:
-		e = clientRefused
+		e = outcome.ClientRefused
 	}
 	return x.reply(&refusal{end: e, status: rec.status, page: rec})
 }

@@ -3,6 +3,8 @@ package gateway
 import (
 	"errors"
 	"fmt"
+
+	"github.com/rota-project/rota/gateway/internal/outcome"
 )
 
 // bodyMode says how a request's body gets to the worker.
@@ -17,20 +19,20 @@ const (
 // run tries the call on workers until one has answered.
 func (x *exchange) run(t *target) (keep bool) {
 	c := &x.call
-	x.moving.most.Store(int64(c.p.IdleTimeout))
+	x.moving.Most.Store(int64(c.p.IdleTimeout))
 	most := x.maxBody()
 	if most > 0 && x.req.Length > most {
-		return x.fail(clientTooLarge, errBodyTooLarge)
+		return x.fail(outcome.ClientTooLarge, errBodyTooLarge)
 	}
 	mode, err := x.client.body()
-	x.moving.up.Store(onNobody)
-	if err == nil && most > 0 && mode == bodyKept && x.rec.in > most {
+	x.moving.Up.Store(outcome.OnNobody)
+	if err == nil && most > 0 && mode == bodyKept && x.rec.In > most {
 		x.client.closed(true)
-		return x.fail(clientTooLarge, errBodyTooLarge)
+		return x.fail(outcome.ClientTooLarge, errBodyTooLarge)
 	}
 	if err != nil {
 		x.req.Close = true
-		return x.fail(x.fault.note(bodyEnd(err)), err)
+		return x.fail(x.fault.Note(outcome.BodyEnd(err)), err)
 	}
 	if mode != bodyNone {
 		x.req.UpgradeTo = nil // the body's end would be the new protocol's beginning
@@ -65,29 +67,29 @@ func (x *exchange) run(t *target) (keep bool) {
 
 // refused ends a call that was not tried, or no more.
 func (x *exchange) refused(r *refusal) (keep bool) {
-	last := x.rec.last()
-	if last.verdict == again { // it was to be
-		last.verdict = nobodyLeft
+	last := x.rec.Last()
+	if last.Verdict == outcome.Again { // it was to be
+		last.Verdict = outcome.NobodyLeft
 	}
-	if e := x.fault.get(); e != notEnded || x.left() {
-		last.verdict = needless
+	if e := x.fault.Get(); e != outcome.NotEnded || x.left() {
+		last.Verdict = outcome.Needless
 		return x.fail(x.whose(e), nil)
 	}
-	if last.end.blame() == blameWorker && r.status != 412 {
-		return x.fail(last.end, last.err) // there is none left to try: this is why
+	if last.End.Blame() == outcome.BlameWorker && r.status != 412 {
+		return x.fail(last.End, last.Err) // there is none left to try: this is why
 	}
 	return x.reply(r)
 }
 
 // whose says how the call has ended that e was noted of, or nothing.
-func (x *exchange) whose(e end) end {
+func (x *exchange) whose(e outcome.End) outcome.End {
 	switch {
-	case e != notEnded:
+	case e != outcome.NotEnded:
 		return e
 	case x.left():
-		return clientLeft
+		return outcome.ClientLeft
 	}
-	return notEnded
+	return outcome.NotEnded
 }
 
 // connect gets a connection to the worker: an idle one where that is safe.
@@ -161,7 +163,6 @@ func (u *upstream) unread(sent uint64) bool {
 }
 
 var (
-	errAnswer  = errors.New("the worker's answer is malformed")
 	errLate    = errors.New("the worker took too long to answer")
 	errCutOff  = errors.New("the worker's answer breaks off")
 	errNothing = errors.New("the worker closed the connection without an answer")
@@ -175,7 +176,7 @@ func (x *exchange) attempt(w *worker, t *target, mode bodyMode) (next, keep bool
 	for {
 		u, err := x.connect(w, mode, fresh)
 		if err != nil {
-			return x.broke(workerUnreachable, err, false)
+			return x.broke(outcome.WorkerUnreachable, err, false)
 		}
 		b := x.appendRequest(x.bufs.out[:0], t, w, mode)
 		if mode == bodyKept {
@@ -184,7 +185,7 @@ func (x *exchange) attempt(w *worker, t *target, mode bodyMode) (next, keep bool
 		x.bufs.out = b
 		before := u.sent
 		u.carried++
-		x.rec.last().reused = u.reused
+		x.rec.Last().Reused = u.reused
 		x.attach(u)
 		var n, wrote int
 		var pm *pump
@@ -202,19 +203,19 @@ func (x *exchange) attempt(w *worker, t *target, mode bodyMode) (next, keep bool
 			w = c.w
 		default:
 			if mode == bodyKept {
-				x.moving.ascend(c.sent, onWorker)
+				x.moving.Ascend(c.sent, outcome.OnWorker)
 			}
 			if wrote, err = u.Write(b); err == nil {
-				x.moving.up.Store(onNobody)
+				x.moving.Up.Store(outcome.OnNobody)
 				n, err = u.Read(x.bufs.up)
 			} else if w.tls {
 				err = u.lastWord(err)
 			}
 		}
 		u.sent += uint64(wrote)
-		last := x.rec.last()
-		last.sent += int64(wrote)
-		last.read += int64(n)
+		last := x.rec.Last()
+		last.Sent += int64(wrote)
+		last.Read += int64(n)
 		if err == nil {
 			if n, err = x.readHead(u, n, &pm); err == nil {
 				return x.judge(u, w, n, pm, mode)
@@ -227,17 +228,17 @@ func (x *exchange) attempt(w *worker, t *target, mode bodyMode) (next, keep bool
 		x.detach(u)
 		ran := wrote > 0 && !u.unread(before)
 		u.close()
-		if u.reused && !ran && mode != bodyFlow && x.whose(x.fault.get()) == notEnded {
+		if u.reused && !ran && mode != bodyFlow && x.whose(x.fault.Get()) == outcome.NotEnded {
 			// The connection had died while it was idle: the worker is not to
 			// blame, and has not seen the call.
 			w.drops(c.sent, c.sent-u.since)
 			fresh = true
 			continue
 		}
-		e := workerEnd(err)
+		e := outcome.WorkerEnd(err)
 		if before == 0 && n == 0 {
 			if why := w.untrusted(err); why != nil {
-				e, err = workerUnreachable, why
+				e, err = outcome.WorkerUnreachable, why
 				ran = ran && !alerted(err) // it has read nothing of the call
 			}
 		}
@@ -246,9 +247,9 @@ func (x *exchange) attempt(w *worker, t *target, mode bodyMode) (next, keep bool
 }
 
 // reason is what is known of an end that was noted.
-func (x *exchange) reason(e end) error {
-	if e.blame() == blameWorker {
-		return errors.New(e.text())
+func (x *exchange) reason(e outcome.End) error {
+	if e.Blame() == outcome.BlameWorker {
+		return errors.New(e.Text())
 	}
 	return x.upload.why
 }
@@ -256,23 +257,23 @@ func (x *exchange) reason(e end) error {
 // broke ends an attempt that has no answer: e is what the worker has done, unless
 // somebody knows that it was not its fault. ran says that it may have run the call.
 // next is whether another worker is to be tried.
-func (x *exchange) broke(e end, err error, ran bool) (next, keep bool) {
+func (x *exchange) broke(e outcome.End, err error, ran bool) (next, keep bool) {
 	c := &x.call
-	if f := x.whose(x.fault.get()); f != notEnded {
+	if f := x.whose(x.fault.Get()); f != outcome.NotEnded {
 		e, err = f, x.reason(f) // what the worker's connection says is only what came of it
 	}
-	last := x.rec.last()
-	last.ended, last.end, last.err, last.verdict = x.g.now(), e, err, needless
-	if e.blame() != blameWorker {
+	last := x.rec.Last()
+	last.Ended, last.End, last.Err, last.Verdict = x.g.now(), e, err, outcome.Needless
+	if e.Blame() != outcome.BlameWorker {
 		c.dropped()
 		return false, x.fail(e, err)
 	}
-	if last.verdict = c.failed(e, err, ran); last.verdict == again {
+	if last.Verdict = c.failed(e, err, ran); last.Verdict == outcome.Again {
 		if !x.upload.begun || x.upload.gather() {
 			return true, false
 		}
-		last.verdict = needless
-		if f := x.fault.get(); f != notEnded { // the client's, meanwhile
+		last.Verdict = outcome.Needless
+		if f := x.fault.Get(); f != outcome.NotEnded { // the client's, meanwhile
 			e, err = f, x.reason(f)
 		}
 	}

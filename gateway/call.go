@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/rota-project/rota/balance"
+	"github.com/rota-project/rota/gateway/internal/outcome"
 	"github.com/rota-project/rota/gateway/internal/wire"
 )
 
@@ -37,7 +38,7 @@ type call struct {
 	sent       int64 // this attempt
 	took       int64 // until the answer's head, if its body took longer
 	ended      int64 // when the answer was complete: the clock is not cheap everywhere
-	rnd        uint64
+	rnd        outcome.Random
 	again      bool // the last worker tried has not run the call: it may be tried on any once more
 }
 
@@ -49,21 +50,12 @@ type caller interface {
 
 // refusal is an answer of the gateway's own.
 type refusal struct {
-	page       *recorder // of the gateway's own paths, instead of text
-	end        end       // why
+	page       *recorder   // of the gateway's own paths, instead of text
+	end        outcome.End // why
 	status     int
 	text       string
 	retryAfter time.Duration
 	fields     []wire.Field // further headers
-}
-
-// random is a splitmix64 step of the connection's own source.
-func (c *call) random() uint64 {
-	c.rnd += 0x9e3779b97f4a7c15
-	z := c.rnd
-	z = (z ^ z>>30) * 0xbf58476d1ce4e5b9
-	z = (z ^ z>>27) * 0x94d049bb133111eb
-	return z ^ z>>31
 }
 
 // begin makes the call ready for a request.
@@ -81,8 +73,8 @@ var (
 )
 
 // refuse is what a call is answered that is not tried, or no more.
-func refuse(e end) *refusal {
-	return &refusal{end: e, status: e.status(), text: e.text(), retryAfter: time.Second}
+func refuse(e outcome.End) *refusal {
+	return &refusal{end: e, status: e.Status(), text: e.Text(), retryAfter: time.Second}
 }
 
 // admit applies the function's limits. It may wait in the function's queue.
@@ -92,7 +84,7 @@ func (c *call) admit(who caller) *refusal {
 	if p.Rate > 0 {
 		if ok, wait := c.g.rates.Allow(c.caller^c.f.hash, p.Rate, p.Burst, c.begun); !ok {
 			c.f.refused.Add(1)
-			r := refuse(clientTooOften)
+			r := refuse(outcome.ClientTooOften)
 			r.retryAfter = wait
 			return r
 		}
@@ -112,9 +104,9 @@ func (c *call) admit(who caller) *refusal {
 func (c *call) unavailable(full bool) *refusal {
 	c.f.refused.Add(1)
 	if full {
-		return refuse(gatewayFull)
+		return refuse(outcome.GatewayFull)
 	}
-	return refuse(gatewayWaited)
+	return refuse(outcome.GatewayWaited)
 }
 
 // acquire reserves a place on a worker that the call has not been tried on. It
@@ -164,7 +156,7 @@ func (c *call) acquire(who caller) (*worker, *refusal) {
 func (c *call) hopeless(grp *group) *refusal {
 	ws := grp.set.Workers()
 	if len(ws) == 0 {
-		return refuse(gatewayNoWorker)
+		return refuse(outcome.GatewayNoWorker)
 	}
 	_, weighed := c.p.rule.(balance.Random)
 	waits := c.p.RestartWait > 0 && c.g.now()-c.begun < int64(c.p.RestartWait)
@@ -180,13 +172,13 @@ func (c *call) hopeless(grp *group) *refusal {
 	}
 	switch {
 	case !c.again:
-		return refuse(gatewayNoWorker) // the last attempt answers for it
+		return refuse(outcome.GatewayNoWorker) // the last attempt answers for it
 	case weightless:
-		r := refuse(gatewayNoWorker)
+		r := refuse(outcome.GatewayNoWorker)
 		r.text = refuseWeight
 		return r
 	}
-	r := refuse(workerUnreachable)
+	r := refuse(outcome.WorkerUnreachable)
 	r.status, r.text = 503, refuseAway
 	return r
 }
@@ -194,7 +186,7 @@ func (c *call) hopeless(grp *group) *refusal {
 func (c *call) try(grp *group, rule balance.Rule) bool {
 	c.bal.Fn = c.f.fn.Load()
 	c.bal.Key = c.key
-	c.bal.Rand = c.random()
+	c.bal.Rand = c.rnd.Next()
 	if c.sent = c.begun; c.attempt > 0 || c.waited {
 		c.sent = c.g.now()
 	}
@@ -212,16 +204,16 @@ func (c *call) acquireOwner(who caller) (*worker, *refusal) {
 			o, ok = m.Owner(c.task)
 		}
 		if !ok {
-			r := refuse(gatewayNoWorker)
+			r := refuse(outcome.GatewayNoWorker)
 			r.text = refuseOwner
 			return r
 		}
 		if o.Generation < c.minGen {
-			return &refusal{end: clientRefused, status: 412, text: refuseOld}
+			return &refusal{end: outcome.ClientRefused, status: 412, text: refuseOld}
 		}
 		c.bal.Owner, c.generation = o.Worker, o.Generation
 		if !c.try(c.g.all, balance.Owner{}) {
-			return refuse(gatewayWaited)
+			return refuse(outcome.GatewayWaited)
 		}
 		return nil
 	}
@@ -267,15 +259,15 @@ func (c *call) settled(status int) {
 
 // failed ends the attempt that broke, by the worker's fault: ran says that it may
 // have run the call. The verdict is whether to try another worker.
-func (c *call) failed(e end, err error, ran bool) verdict {
+func (c *call) failed(e outcome.End, err error, ran bool) outcome.Verdict {
 	w := c.w
 	w.failures.Add(1)
 	w.windowBad.Add(1)
 	c.pick.Release()
 	c.released()
 	c.g.passive(w, c.f, e, err)
-	if e == workerLate || e == workerStalled {
-		return outOfTime
+	if e == outcome.WorkerLate || e == outcome.WorkerStalled {
+		return outcome.OutOfTime
 	}
 	return c.more(w, ran)
 }
@@ -288,32 +280,32 @@ func (c *call) dropped() {
 
 // refusedBy ends an attempt that the worker answered without having run it, or
 // perhaps not. blame counts it against the worker.
-func (c *call) refusedBy(blame bool, ran bool, why error) verdict {
+func (c *call) refusedBy(blame bool, ran bool, why error) outcome.Verdict {
 	w := c.w
 	c.dropped()
 	w.failures.Add(1)
 	if blame {
 		w.windowBad.Add(1)
-		c.g.passive(w, c.f, workerRefused, why)
+		c.g.passive(w, c.f, outcome.WorkerRefused, why)
 	}
 	return c.more(w, ran)
 }
 
 // more says whether the call is to be tried on another worker than this one, or why not.
-func (c *call) more(w *worker, ran bool) verdict {
+func (c *call) more(w *worker, ran bool) outcome.Verdict {
 	switch {
 	case ran && !c.idempotent:
-		return notRepeated
+		return outcome.NotRepeated
 	case c.attempt+1 >= c.p.Attempts:
-		return triedEnough
+		return outcome.TriedEnough
 	case ran && (c.p.RetryBudget < 0 || !c.f.budget.Spend()):
-		return overBudget
+		return outcome.OverBudget
 	}
 	c.bal.Tried[min(c.attempt, len(c.bal.Tried)-1)] = w.bal
 	c.attempt++
 	c.again = !ran
 	c.f.retries.Add(1)
-	return again
+	return outcome.Again
 }
 
 // released tells those who wait that a place is free.

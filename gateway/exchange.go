@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/rota-project/rota/balance"
+	"github.com/rota-project/rota/gateway/internal/outcome"
 	"github.com/rota-project/rota/gateway/internal/wire"
 
 	"go.opentelemetry.io/otel/trace"
@@ -35,16 +36,16 @@ type exchange struct {
 	pageOrigin []byte
 	peekBuf    [maxBegins + 3]byte
 	upload     upload
-	rec        record
+	rec        outcome.Record
 	span       trace.Span // of the call, nil if no spans are made
 	traceAt    int        // where the request's trace context begins in bufs.out
 	rules      [2]*rules  // of the function and the route
 
-	fault fault // whose it is that the call cannot go on, once somebody knows
+	fault outcome.Fault // whose it is that the call cannot go on, once somebody knows
 
 	// Shared with the sweeper.
 	deadline atomic.Int64 // what is over by then is cut off; 0 is never
-	moving   movement
+	moving   outcome.Movement
 	answered atomic.Bool  // it has begun
 	waiting  atomic.Int64 // since when an answer is waited for; 0 if not
 	watch    atomic.Pointer[upstream]
@@ -165,9 +166,9 @@ func (x *exchange) left() bool {
 // nobody has said why, the client has left, or the gateway closes.
 func (x *exchange) abort() {
 	if x.g.ctx.Err() != nil {
-		x.fault.note(gatewayClosing)
+		x.fault.Note(outcome.GatewayClosing)
 	} else {
-		x.fault.note(clientLeft)
+		x.fault.Note(outcome.ClientLeft)
 	}
 	x.mu.Lock()
 	x.over = true
@@ -190,11 +191,11 @@ func (x *exchange) cutWorker() {
 // again makes the exchange ready for another call of another client.
 func (x *exchange) again() {
 	x.deadline.Store(0)
-	x.moving.rest()
-	x.moving.most.Store(0)
+	x.moving.Rest()
+	x.moving.Most.Store(0)
 	x.answered.Store(false)
 	x.waiting.Store(0)
-	x.fault.clear()
+	x.fault.Clear()
 	x.upload.clear()
 	x.watch.Store(nil)
 	x.mu.Lock()
@@ -213,19 +214,19 @@ const goneAfter = 100 * time.Millisecond
 // is. over says that the client is to be cut off too, or has gone; slow that who
 // reads its body is to return.
 func (x *exchange) sweep(now int64) (over, slow bool) {
-	var e end
+	var e outcome.End
 	if d := x.deadline.Load(); d != 0 && now > d && x.deadline.CompareAndSwap(d, 0) {
-		e = workerLate
-		if x.moving.up.Load() == onClient && !x.answered.Load() {
-			e = clientSlow // the worker waits for the rest of the body, too
+		e = outcome.WorkerLate
+		if x.moving.Up.Load() == outcome.OnClient && !x.answered.Load() {
+			e = outcome.ClientSlow // the worker waits for the rest of the body, too
 		}
 	} else {
-		e = x.moving.stalled(now)
+		e = x.moving.Stalled(now)
 	}
-	if e != notEnded {
-		first := x.fault.note(e) == e
+	if e != outcome.NotEnded {
+		first := x.fault.Note(e) == e
 		x.cutWorker()
-		over, slow = e == clientDeaf, e == clientSlow && first
+		over, slow = e == outcome.ClientDeaf, e == outcome.ClientSlow && first
 	}
 	since := x.waiting.Load()
 	return over || since != 0 && now-since > int64(goneAfter) && x.client.gone(), slow
@@ -233,40 +234,40 @@ func (x *exchange) sweep(now int64) (over, slow bool) {
 
 // touch notes that the answer's body moved, and which side is to move the next of
 // it, for those who cut off what stands still.
-func (x *exchange) touch(side uint32) { x.moving.descend(x.g.now(), side) }
+func (x *exchange) touch(side uint32) { x.moving.Descend(x.g.now(), side) }
 
 // awaitMore notes that the worker is to send the next of the answer, and that the
 // client is missed if it goes meanwhile.
 func (x *exchange) awaitMore() {
 	now := x.g.now()
-	x.moving.descend(now, onWorker)
+	x.moving.Descend(now, outcome.OnWorker)
 	x.waiting.Store(now)
 }
 
 // feed notes that the request's body moved, and which side is to move the next of it.
-func (x *exchange) feed(side uint32) { x.moving.ascend(x.g.now(), side) }
+func (x *exchange) feed(side uint32) { x.moving.Ascend(x.g.now(), side) }
 
 // perform answers the request in req, or says what is wrong with its head, and is
 // the one place where a call ends: there it is counted and logged. It reports
 // whether the connection goes on.
 func (x *exchange) perform(wrong *wire.Error) (keep bool) {
-	x.fault.clear()
+	x.fault.Clear()
 	x.upload.clear()
-	x.rec.begin(x.g.now())
+	x.rec.Begin(x.g.now())
 	x.pageOrigin, x.rules, x.span = nil, [2]*rules{}, nil
 	c := &x.call
 	c.f, c.st, c.ended = nil, x.g.state.Load(), 0
 	x.seed()
-	if share := c.st.cfg.AccessLog; share > 0 && (share >= 1 || c.random()>>11 <= uint64(share*(1<<53))) {
-		x.rec.logged = true
-		x.rec.identify(c)
+	if share := c.st.cfg.AccessLog; share > 0 && (share >= 1 || c.rnd.Next()>>11 <= uint64(share*(1<<53))) {
+		x.rec.Logged = true
+		x.rec.Identify(&c.rnd)
 	}
 	if wrong != nil {
 		keep = x.misheard(wrong)
 	} else {
 		keep = x.serveCall()
 	}
-	x.moving.rest()
+	x.moving.Rest()
 	x.waiting.Store(0)
 	x.upload.close()
 	x.conclude()
@@ -276,19 +277,19 @@ func (x *exchange) perform(wrong *wire.Error) (keep bool) {
 // seed begins the call's own random numbers, if that was not done before.
 func (x *exchange) seed() {
 	if c := &x.call; c.rnd == 0 {
-		c.rnd = x.peer.caller ^ x.g.accepted.Load()<<32 ^ uint64(x.rec.begun)
+		c.rnd = outcome.Random(x.peer.caller ^ x.g.accepted.Load()<<32 ^ uint64(x.rec.Begun))
 	}
 }
 
 // conclude counts the call and logs it.
 func (x *exchange) conclude() {
 	c, r := &x.call, &x.rec
-	if r.end == notEnded { // nothing has kept it from ending well
-		r.end = endedWell
+	if r.End == outcome.NotEnded { // nothing has kept it from ending well
+		r.End = outcome.EndedWell
 	}
-	r.ended = c.ended
-	if c.f == nil || r.ended == 0 {
-		r.ended = x.g.now()
+	r.Ended = c.ended
+	if c.f == nil || r.Ended == 0 {
+		r.Ended = x.g.now()
 	}
 	if c.f != nil {
 		c.leave()
@@ -296,14 +297,15 @@ func (x *exchange) conclude() {
 		x.exemplify()
 	}
 	x.endSpan()
-	x.g.ends[r.end].Add(1)
-	for i := range r.tries[:r.n] {
-		if t := &r.tries[i]; t.end != endedWell {
-			x.g.badTries[t.end][t.verdict].Add(1)
+	x.g.ends[r.End].Add(1)
+	tried := r.Tried()
+	for i := range tried {
+		if t := &tried[i]; t.End != outcome.EndedWell {
+			x.g.badTries[t.End][t.Verdict].Add(1)
 		}
 	}
-	failed := r.failed()
-	if failed || r.end != endedWell {
+	failed := r.Failed()
+	if failed || r.End != outcome.EndedWell {
 		x.g.keep(x, failed)
 	}
 	x.log(failed)
@@ -320,7 +322,7 @@ func (x *exchange) serveCall() (keep bool) {
 		return x.refuse(405, string(req.Method)+" is not supported")
 	}
 	if x.returned() {
-		return x.fail(gatewayLoop, nil)
+		return x.fail(outcome.GatewayLoop, nil)
 	}
 	host, uri := req.Host, req.Target
 	options := string(req.Method) == "OPTIONS"
@@ -363,7 +365,7 @@ func (x *exchange) serveCall() (keep bool) {
 		return x.refuse(404, "not found")
 	case toOther:
 		return x.reply(&refusal{
-			end: clientRefused, status: 405, text: "this path is for other methods", fields: []wire.Field{{Name: []byte("Allow"), Value: []byte(t.allow)}},
+			end: outcome.ClientRefused, status: 405, text: "this path is for other methods", fields: []wire.Field{{Name: []byte("Allow"), Value: []byte(t.allow)}},
 		})
 	case toOwn:
 		return x.own(uri)
@@ -374,7 +376,7 @@ func (x *exchange) serveCall() (keep bool) {
 	if err := x.admitCaller(st); err != nil {
 		return x.refuse(err.Status, err.Text)
 	}
-	x.rec.fn = f.name
+	x.rec.Function = f.name
 	x.disbelieve()
 	if t.named > 0 && st.guards.byRoute[string(t.fn)] {
 		return x.refuse(403, "this function is called by its routes only")
@@ -383,8 +385,8 @@ func (x *exchange) serveCall() (keep bool) {
 		return keep
 	}
 	f = x.share(f, &t)
-	x.call.begin(g, st, f, x.rec.begun)
-	x.rec.fn = f.name
+	x.call.begin(g, st, f, x.rec.Begun)
+	x.rec.Function = f.name
 	x.beginSpan(&t)
 	x.inspect(&t, uri)
 	x.abide(&t)
@@ -393,21 +395,21 @@ func (x *exchange) serveCall() (keep bool) {
 
 // unheard counts and logs a request whose head was so malformed that it gets no answer.
 func (x *exchange) unheard(err error) {
-	x.rec.begin(x.g.now())
+	x.rec.Begin(x.g.now())
 	x.span = nil
 	x.call.f, x.call.st, x.call.ended = nil, x.g.state.Load(), 0
 	x.seed()
-	x.rec.end, x.rec.err, x.rec.logged = clientMalformed, err, x.call.st.cfg.AccessLog >= 1
+	x.rec.End, x.rec.Err, x.rec.Logged = outcome.ClientMalformed, err, x.call.st.cfg.AccessLog >= 1
 	x.conclude()
 }
 
 // misheard answers a request whose head cannot be understood.
 func (x *exchange) misheard(we *wire.Error) bool {
-	e := clientMalformed
+	e := outcome.ClientMalformed
 	if we.Status == 408 {
-		e = clientSlow
+		e = outcome.ClientSlow
 	}
-	x.rec.err = we
+	x.rec.Err = we
 	return x.reply(&refusal{end: e, status: we.Status, text: we.Reason})
 }
 
@@ -415,32 +417,32 @@ func (x *exchange) misheard(we *wire.Error) bool {
 // connection ends with it, lest they read what follows in another way too.
 func (x *exchange) misread(text string) bool {
 	x.req.Close = true
-	return x.reply(&refusal{end: clientMalformed, status: 400, text: text})
+	return x.reply(&refusal{end: outcome.ClientMalformed, status: 400, text: text})
 }
 
 // refuse answers what the client has asked for in vain.
 func (x *exchange) refuse(status int, text string) bool {
-	return x.reply(&refusal{end: clientRefused, status: status, text: text})
+	return x.reply(&refusal{end: outcome.ClientRefused, status: status, text: text})
 }
 
 // reply answers for the gateway, and keeps why.
 func (x *exchange) reply(r *refusal) bool {
-	x.rec.end = r.end
-	if f := x.fault.get(); x.left() && f.silent() {
-		x.rec.end = f
+	x.rec.End = r.end
+	if f := x.fault.Get(); x.left() && f.Silent() {
+		x.rec.End = f
 	}
-	if x.rec.end.silent() {
+	if x.rec.End.Silent() {
 		return false
 	}
-	x.rec.own = true
+	x.rec.Own = true
 	x.upload.close()
 	return x.client.refuse(r)
 }
 
 // fail answers for a call that cannot go on because of e.
-func (x *exchange) fail(e end, err error) bool {
-	x.rec.err = err
-	return x.reply(&refusal{end: e, status: e.status(), text: e.text()})
+func (x *exchange) fail(e outcome.End, err error) bool {
+	x.rec.Err = err
+	return x.reply(&refusal{end: e, status: e.Status(), text: e.Text()})
 }
 
 // inspect fills in what the policy core wants to know of the request.

@@ -31,8 +31,8 @@ func (x *exchange) exemplify() {
 		e.of.CompareAndSwap(nil, new([histogramBuckets]atomic.Pointer[example]))
 		of = e.of.Load()
 	}
-	took := time.Duration(r.ended - r.begun)
-	of[bucketOf(took)].Store(&example{x.span.SpanContext().TraceID(), took, x.g.at(r.ended)})
+	took := time.Duration(r.Ended - r.Begun)
+	of[bucketOf(took)].Store(&example{x.span.SpanContext().TraceID(), took, x.g.at(r.Ended)})
 }
 
 // with is the metric with the examples.

@@ -3,6 +3,8 @@ package gateway
 import (
 	"net"
 	"time"
+
+	"github.com/rota-project/rota/gateway/internal/outcome"
 )
 
 // ResolveWith has the names of workers looked up there.
@@ -10,7 +12,7 @@ func (c *Config) ResolveWith(r *net.Resolver) { c.resolver = r }
 
 // Causes are the names of all ends that a call or an attempt can have.
 func Causes() (names []string) {
-	for e := endedWell; e < endCount; e++ {
+	for e := outcome.EndedWell; e < outcome.EndCount; e++ {
 		names = append(names, e.String())
 	}
 	return names

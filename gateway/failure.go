@@ -6,9 +6,8 @@ import (
 	"strings"
 	"sync"
 	"time"
-	"unicode"
 
-	"github.com/rota-project/rota/internal/text"
+	"github.com/rota-project/rota/gateway/internal/outcome"
 )
 
 // Attempt is one try of a call on a worker.
@@ -69,8 +68,6 @@ const (
 	// keptOfFunction is how many a function keeps, whatever others do; as many again
 	// that are the clients' fault, which cannot push out the rest.
 	keptOfFunction = 8
-	// keptText is how much is kept of a target or an id, in bytes.
-	keptText = 120
 )
 
 func (f *failures) add(one *Failure, most int) {
@@ -127,7 +124,7 @@ func (g *Gateway) Failures(of, id string) []Failure {
 		f.clientFaults.into(set)
 	}
 	for one := range set {
-		if of != "" && one.Function != of || id != "" && one.ID != shown(id) {
+		if of != "" && one.Function != of || id != "" && one.ID != outcome.Shown(id) {
 			delete(set, one)
 		}
 	}
@@ -157,42 +154,23 @@ func (g *Gateway) keep(x *exchange, failed bool) {
 func (x *exchange) failure() *Failure {
 	r := &x.rec
 	f := &Failure{
-		ID: x.requestID(), Time: x.g.base.Add(time.Duration(r.begun)), TookMS: millis(r.ended - r.begun), Function: r.fn, Client: x.clientAddr().String(),
-		Method: clip(string(x.req.Method)), Target: clip(string(x.req.Target)), Status: r.status(), Cause: r.end.String(), Blame: r.end.blame().String(),
-		Trace: x.traceID(), Error: errText(r.err),
+		ID: x.requestID(), Time: x.g.base.Add(time.Duration(r.Begun)), TookMS: millis(r.Ended - r.Begun), Function: r.Function, Client: x.clientAddr().String(),
+		Method: outcome.Clip(string(x.req.Method)), Target: outcome.Clip(string(x.req.Target)), Status: r.Status(), Cause: r.End.String(), Blame: r.End.Blame().String(),
+		Trace: x.traceID(), Error: outcome.Line(r.Err),
 	}
-	for i := range r.tries[:r.n] {
-		f.Attempts = append(f.Attempts, r.attempt(i))
+	tried := r.Tried()
+	for i := range tried {
+		f.Attempts = append(f.Attempts, attempted(r, &tried[i]))
 	}
 	return f
 }
 
-// attempt is an attempt as those see it who ask.
-func (r *record) attempt(i int) Attempt {
-	t := &r.tries[i]
+// attempted is an attempt as those see it who ask.
+func attempted(r *outcome.Record, t *outcome.Try) Attempt {
 	return Attempt{
-		Worker: t.w.name, AfterMS: millis(t.begun - r.begun), TookMS: millis(max(t.ended, t.begun) - t.begun), Sent: t.sent, Read: t.read, Reused: t.reused,
-		Status: t.status, Cause: t.end.String(), Blame: t.end.blame().String(), Verdict: t.verdict.String(), Error: errText(t.err),
+		Worker: t.Worker, AfterMS: millis(t.Begun - r.Begun), TookMS: millis(max(t.Ended, t.Begun) - t.Begun), Sent: t.Sent, Read: t.Read, Reused: t.Reused,
+		Status: t.Status, Cause: t.End.String(), Blame: t.End.Blame().String(), Verdict: t.Verdict.String(), Error: outcome.Line(t.Err),
 	}
-}
-
-func clip(s string) string { return text.Clip(s, keptText) }
-
-// shown is what others have called something, bounded and fit for a terminal.
-func shown(s string) string {
-	return clip(strings.Map(func(r rune) rune {
-		if unicode.IsPrint(r) {
-			return r
-		}
-		return '?'
-	}, s))
 }
 
 func millis(ns int64) float64 { return float64(ns/1000) / 1000 }
-
-func errText(err error) string {
-	if err == nil {
-		return ""
-	}
-	return firstLine(err.Error())
-}

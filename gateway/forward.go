@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/rota-project/rota/gateway/internal/outcome"
 	"github.com/rota-project/rota/gateway/internal/wire"
 )
 
@@ -19,7 +20,7 @@ func (x *exchange) forward(u *upstream, n int) error {
 		if len(body) > 0 {
 			resp.Close = true // more than there may be: do not use the connection again
 		}
-		x.touch(onClient)
+		x.touch(outcome.OnClient)
 		x.head(framedNone)
 		return taken(x.client.flush())
 	case resp.Chunked:
@@ -51,11 +52,11 @@ func (x *exchange) forwardLength(u *upstream, body []byte) error {
 	}
 	left -= int64(len(body))
 	if left == 0 {
-		x.touch(onClient) // even a small answer may find no room
+		x.touch(outcome.OnClient) // even a small answer may find no room
 		return taken(x.data(body, true) && x.client.flush())
 	}
 	x.slow()
-	x.touch(onClient)
+	x.touch(outcome.OnClient)
 	if !x.data(body, false) || !x.client.flush() {
 		return errClient
 	}
@@ -63,7 +64,7 @@ func (x *exchange) forwardLength(u *upstream, body []byte) error {
 		n, err := x.readMore(u, x.bufs.up[:min(int64(len(x.bufs.up)), left)])
 		if n > 0 {
 			left -= int64(n)
-			x.touch(onClient)
+			x.touch(outcome.OnClient)
 			if !x.data(x.bufs.up[:n], left == 0) || !x.client.flush() {
 				return errClient
 			}
@@ -72,7 +73,7 @@ func (x *exchange) forwardLength(u *upstream, body []byte) error {
 			return fmt.Errorf("%w: %w", errCutOff, err)
 		}
 	}
-	x.moving.down.Store(onNobody)
+	x.moving.Down.Store(outcome.OnNobody)
 	return nil
 }
 
@@ -80,7 +81,7 @@ func (x *exchange) forwardLength(u *upstream, body []byte) error {
 func (x *exchange) readMore(u *upstream, p []byte) (int, error) {
 	x.awaitMore()
 	n, err := u.Read(p)
-	x.rec.last().read += int64(n)
+	x.rec.Last().Read += int64(n)
 	return n, err
 }
 
@@ -88,7 +89,7 @@ func (x *exchange) readMore(u *upstream, p []byte) (int, error) {
 func (x *exchange) forwardRest(u *upstream, body []byte) error {
 	x.slow()
 	for {
-		x.touch(onClient)
+		x.touch(outcome.OnClient)
 		if len(body) > 0 && !x.data(body, false) || !x.client.flush() {
 			return errClient
 		}
@@ -112,7 +113,7 @@ func (x *exchange) forwardChunks(u *upstream, n int) error {
 	at := x.respHead
 	ok := true
 	for first := true; ; first = false {
-		x.touch(onClient)
+		x.touch(outcome.OnClient)
 		for {
 			d, trailer, k, err := ch.Next(up[at:n])
 			if err != nil {
@@ -120,7 +121,7 @@ func (x *exchange) forwardChunks(u *upstream, n int) error {
 				if !x.client.flush() {
 					return errClient
 				}
-				return fmt.Errorf("%w: %w", errAnswer, err)
+				return fmt.Errorf("%w: %w", outcome.ErrAnswer, err)
 			}
 			at += k
 			switch {
@@ -142,13 +143,13 @@ func (x *exchange) forwardChunks(u *upstream, n int) error {
 				x.resp.Close = true
 			}
 			ok = ok && x.client.flush()
-			x.moving.down.Store(onNobody)
+			x.moving.Down.Store(outcome.OnNobody)
 			return taken(ok)
 		}
 		if first {
 			x.slow()
 		}
-		x.touch(onClient)
+		x.touch(outcome.OnClient)
 		if !x.client.flush() {
 			return errClient
 		}
@@ -156,7 +157,7 @@ func (x *exchange) forwardChunks(u *upstream, n int) error {
 		n -= at
 		at = 0
 		if n == len(up) {
-			return fmt.Errorf("%w: a line too long", errAnswer)
+			return fmt.Errorf("%w: a line too long", outcome.ErrAnswer)
 		}
 		k, err := x.readMore(u, up[n:])
 		if k == 0 && err != nil {

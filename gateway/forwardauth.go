@@ -14,6 +14,7 @@ import (
 
 	"github.com/rota-project/rota"
 	"github.com/rota-project/rota/gateway/internal/headers"
+	"github.com/rota-project/rota/gateway/internal/outcome"
 	"github.com/rota-project/rota/gateway/internal/wire"
 )
 
@@ -73,7 +74,7 @@ func (x *exchange) admitForward(a *ForwardAuth, guards [2]*guard) (keep, ok bool
 	resp, err := x.ask(ctx, a, guards)
 	if err != nil {
 		x.waiting.Store(0)
-		return x.fail(gatewayAuth, fmt.Errorf("asking %s: %w", a.URL, err)), false
+		return x.fail(outcome.GatewayAuth, fmt.Errorf("asking %s: %w", a.URL, err)), false
 	}
 	defer resp.Body.Close() //nolint:errcheck // its end is the connection's
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAuthBody))
@@ -91,12 +92,12 @@ func (x *exchange) admitForward(a *ForwardAuth, guards [2]*guard) (keep, ok bool
 				page.Header().Add(name, v)
 			}
 		}
-		return x.reply(&refusal{end: clientRefused, status: s, page: page}), false
+		return x.reply(&refusal{end: outcome.ClientRefused, status: s, page: page}), false
 	}
 	if err == nil {
 		err = fmt.Errorf("it answered %d", resp.StatusCode)
 	}
-	return x.fail(gatewayAuth, fmt.Errorf("asking %s: %w", a.URL, err)), false
+	return x.fail(outcome.GatewayAuth, fmt.Errorf("asking %s: %w", a.URL, err)), false
 }
 
 // ask puts the question.

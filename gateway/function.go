@@ -7,6 +7,7 @@ import (
 
 	"github.com/rota-project/rota/balance"
 	"github.com/rota-project/rota/gateway/internal/limit"
+	"github.com/rota-project/rota/gateway/internal/outcome"
 )
 
 // function is a function as the gateway runs it: it keeps its counts when
@@ -84,12 +85,12 @@ func (f *function) enter() bool {
 }
 
 // count counts a call that is over.
-func (f *function) count(g *Gateway, r *record) {
-	if r.end == endedWell && r.answered < 400 && !f.known.Load() && !f.labelled.Load() {
+func (f *function) count(g *Gateway, r *outcome.Record) {
+	if r.End == outcome.EndedWell && r.Answered < 400 && !f.known.Load() && !f.labelled.Load() {
 		g.label(f)
 	}
-	f.status[min(r.status()/100, 5)].Add(1)
-	f.times.add(time.Duration(r.ended - r.begun))
+	f.status[min(r.Status()/100, 5)].Add(1)
+	f.times.add(time.Duration(r.Ended - r.Begun))
 }
 
 // tally is what a function counts, or several together, and what they have just now.

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/rota-project/rota/gateway/internal/limit"
+	"github.com/rota-project/rota/gateway/internal/outcome"
 	"github.com/rota-project/rota/internal/listener"
 	"github.com/rota-project/rota/internal/logs"
 	"github.com/rota-project/rota/internal/tracing"
@@ -66,9 +67,9 @@ type Gateway struct {
 	reloads   atomic.Uint64
 	via       []byte // what the gateway calls itself, like no other
 	dated     atomic.Pointer[[]byte]
-	datedAt   int64                   // in seconds; the maintaining goroutine's
-	ends      [endCount]atomic.Uint64 // calls by how they ended
-	badTries  [endCount][verdictCount]atomic.Uint64
+	datedAt   int64                           // in seconds; the maintaining goroutine's
+	ends      [outcome.EndCount]atomic.Uint64 // calls by how they ended
+	badTries  [outcome.EndCount][outcome.VerdictCount]atomic.Uint64
 	failures  failures // of all functions
 	sampler   *logs.Sampler[kindOfFailure]
 	self      http.Handler // the gateway's own paths, as anybody may ask for them

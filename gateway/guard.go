@@ -7,6 +7,7 @@ import (
 
 	"github.com/rota-project/rota"
 	"github.com/rota-project/rota/gateway/internal/headers"
+	"github.com/rota-project/rota/gateway/internal/outcome"
 	"github.com/rota-project/rota/gateway/internal/wire"
 	"github.com/rota-project/rota/internal/apikey"
 )
@@ -117,7 +118,7 @@ func (x *exchange) admitBy(t *target) (keep, ok bool) {
 		}
 		if g.keys != nil {
 			if why := x.admitKey(g); why != "" {
-				return x.reply(&refusal{end: clientRefused, status: 401, text: why, fields: []wire.Field{g.challenge()}}), false
+				return x.reply(&refusal{end: outcome.ClientRefused, status: 401, text: why, fields: []wire.Field{g.challenge()}}), false
 			}
 		}
 		if g.forward != nil {
@@ -159,7 +160,7 @@ func (x *exchange) admitKey(g *guard) (why string) {
 	if !ok || n > 1 {
 		return "this API key may not call"
 	}
-	x.rec.key = name
+	x.rec.Key = name
 	return ""
 }
 

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/rota-project/rota/gateway/internal/outcome"
 	"github.com/rota-project/rota/gateway/internal/wire"
 )
 
@@ -119,9 +120,9 @@ func (h *handled) body() (mode bodyMode, err error) {
 		return bodyFlow, nil
 	}
 	h.kept = make([]byte, h.req.Length)
-	h.feed(onClient)
+	h.feed(outcome.OnClient)
 	n, err := io.ReadFull(h.r.Body, h.kept)
-	if h.rec.in = int64(n); err != nil {
+	if h.rec.In = int64(n); err != nil {
 		return 0, cutShort(err)
 	}
 	return bodyKept, nil
@@ -273,7 +274,7 @@ func (h *handled) upgrade(u *upstream, n int) {
 	b := h.appendResponse(h.bufs.out[:0])
 	b = append(b, "Connection: Upgrade\r\n\r\n"...)
 	b = append(b, h.bufs.up[h.respHead:n]...)
-	h.rec.out += int64(n - h.respHead)
+	h.rec.Out += int64(n - h.respHead)
 	h.tunnel(nc, u, b, buffered(rw.Reader))
 }
 

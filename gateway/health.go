@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/rota-project/rota/balance"
+	"github.com/rota-project/rota/gateway/internal/outcome"
 )
 
 // unreachable says whether an error means that no connection to the worker could be
@@ -43,9 +44,9 @@ func noSocket(err error) bool {
 // passive learns from a call of f that failed on a worker. What a function's calls
 // run into counts for that function alone; a worker that cannot be reached, or on
 // which functions fail one after another, is left out altogether.
-func (g *Gateway) passive(w *worker, f *function, e end, why error) {
+func (g *Gateway) passive(w *worker, f *function, e outcome.End, why error) {
 	h := &g.state.Load().cfg.Health
-	if e == workerUnreachable {
+	if e == outcome.WorkerUnreachable {
 		_, certain := unreachable(why)
 		if certain {
 			w.pool.flush()
@@ -299,7 +300,7 @@ func (g *Gateway) askStatus(ctx context.Context, w *worker, path string, timeout
 	defer cancel()
 	status, body, err := g.fetch(limited, w, path)
 	if ctx.Err() == nil {
-		w.reply.Store(&reply{at: time.Now(), status: status, text: firstLine(body), err: err})
+		w.reply.Store(&reply{at: time.Now(), status: status, text: outcome.FirstLine(body), err: err})
 	}
 	return status, err
 }

@@ -54,18 +54,18 @@ func (x *exchange) hedged(u *upstream, request []byte) (*upstream, int, int, err
 	first = <-answers
 	if first.err != nil { // whoever breaks off first has lost
 		broken := first
-		x.rec.brokeOff(x.g.now(), broken, broken.u == u)
+		x.rec.BrokeOff(x.g.now(), broken.u == u, broken.wrote, broken.n, broken.err)
 		if broken.u == u && !x.watch.CompareAndSwap(u, second) {
 			second.close() // it did not break, it was cut off, and the call with it
 		}
 		first = <-answers
 		if first.err != nil {
-			x.rec.brokeOff(x.g.now(), first, first.u == u)
+			x.rec.BrokeOff(x.g.now(), first.u == u, first.wrote, first.n, first.err)
 			first = broken
 			x.watch.CompareAndSwap(second, u)
 		}
 	}
-	x.rec.hedged(x.g.now(), first.u == u)
+	x.rec.Hedged(x.g.now(), first.u == u)
 	loser := u
 	if first.u == u {
 		loser = second
@@ -101,7 +101,7 @@ func (x *exchange) askSecond(s *second) *upstream {
 	if bal.Tried[0] == nil {
 		bal.Tried[0] = c.w.bal
 	}
-	bal.Rand = c.random()
+	bal.Rand = c.rnd.Next()
 	if s.w = of(c.f.group.Load().set.Pick(c.p.rule, &bal, &s.pick)); s.w == nil {
 		return nil
 	}
@@ -114,20 +114,10 @@ func (x *exchange) askSecond(s *second) *upstream {
 		}
 	}
 	x.try(s.w, x.g.now())
-	x.rec.last().reused = u.reused
+	x.rec.Last().Reused = u.reused
 	u.reused = false // its failure is not to be taken for a stale connection's
 	c.f.hedges.Add(1)
 	return u
-}
-
-// brokeOff notes that one of two attempts that are made at once, the first or the
-// second, has ended without an answer.
-func (r *record) brokeOff(now int64, a asked, first bool) {
-	t := &r.tries[r.n-1]
-	if first {
-		t = &r.tries[r.n-2]
-	}
-	t.ended, t.sent, t.read, t.end, t.err, t.verdict = now, int64(a.wrote), int64(a.n), workerEnd(a.err), a.err, again
 }
 
 func (x *exchange) takeAnswer(a asked) (*upstream, int, int, error) {

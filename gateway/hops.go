@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/rota-project/rota/gateway/internal/outcome"
 	"github.com/rota-project/rota/gateway/internal/wire"
 )
 
@@ -61,7 +62,7 @@ func (x *exchange) lastHop() bool {
 func (x *exchange) describe() bool {
 	rec := &recorder{status: 204}
 	rec.Header().Set("Allow", allowed)
-	return x.reply(&refusal{end: endedWell, status: rec.status, page: rec})
+	return x.reply(&refusal{end: outcome.EndedWell, status: rec.status, page: rec})
 }
 
 // allowed are the methods that are passed on, among others that nobody knows.

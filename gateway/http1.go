@@ -5,6 +5,7 @@ import (
 	"io"
 	"time"
 
+	"github.com/rota-project/rota/gateway/internal/outcome"
 	"github.com/rota-project/rota/gateway/internal/wire"
 )
 
@@ -37,7 +38,7 @@ func (c *conn) body() (mode bodyMode, err error) {
 			return bodyFlow, nil
 		}
 		c.kept = size
-		c.rec.in = int64(data)
+		c.rec.In = int64(data)
 		return bodyKept, nil
 	case req.Length > int64(c.call.st.cfg.Limits.ReplayBytes):
 		return bodyFlow, nil
@@ -49,12 +50,12 @@ func (c *conn) body() (mode bodyMode, err error) {
 		c.bufs.in = grown
 		// The request's fields point into the old buffer, which stays alive.
 	}
-	c.rec.in = int64(c.kept)
+	c.rec.In = int64(c.kept)
 	for c.w < c.r+c.kept {
-		c.feed(onClient)
+		c.feed(outcome.OnClient)
 		n, err := c.Read(c.bufs.in[c.w:])
 		if err != nil {
-			c.rec.in = int64(c.w - c.r)
+			c.rec.In = int64(c.w - c.r)
 			c.rest = bodyBroken
 			return 0, cutShort(err)
 		}

@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	"github.com/rota-project/rota/gateway/internal/h2"
+	"github.com/rota-project/rota/gateway/internal/outcome"
 	"github.com/rota-project/rota/gateway/internal/wire"
 )
 
@@ -171,16 +172,16 @@ func (m *muxed) event(ev *h2.Event) error {
 			var err error
 			if s.end, err = wire.AppendTrailer(s.end, name, value); err != nil {
 				m.sess.Reset(ev.Stream, h2.ProtocolError)
-				s.lost(clientMalformed)
+				s.lost(outcome.ClientMalformed)
 				return nil // it ends the call only
 			}
 		}
 		s.ended = true
 	case h2.Gone:
 		if ev.Broken {
-			s.lost(clientMalformed)
+			s.lost(outcome.ClientMalformed)
 		} else {
-			s.lost(clientLeft)
+			s.lost(outcome.ClientLeft)
 		}
 	case h2.None, h2.Request, h2.Room:
 	}
@@ -299,7 +300,7 @@ func (m *muxed) abort() {
 // loseAll ends all calls; m.mu is held.
 func (m *muxed) loseAll() {
 	for _, s := range m.live {
-		s.lost(notEnded)
+		s.lost(outcome.NotEnded)
 		s.cond.Broadcast()
 	}
 }
@@ -317,7 +318,7 @@ func (m *muxed) sweep(now int64) {
 		}
 		if over {
 			m.sess.Reset(&s.st, h2.Cancel)
-			s.lost(notEnded)
+			s.lost(outcome.NotEnded)
 			s.cond.Broadcast()
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/rota-project/rota/gateway/internal/outcome"
 	"github.com/rota-project/rota/gateway/internal/wire"
 	"github.com/rota-project/rota/internal/logs"
 )
@@ -23,7 +24,7 @@ const (
 // kindOfFailure is what failed calls have in common that are told together.
 type kindOfFailure struct {
 	function string
-	cause    end
+	cause    outcome.End
 }
 
 func newSampler() *logs.Sampler[kindOfFailure] {
@@ -35,12 +36,12 @@ func newSampler() *logs.Sampler[kindOfFailure] {
 func (x *exchange) log(failed bool) {
 	r := &x.rec
 	left := 0
-	if !r.logged {
+	if !r.Logged {
 		if !failed {
 			return
 		}
 		var ok bool
-		if left, ok = x.g.sampler.Take(kindOfFailure{r.fn, r.end}, time.Now()); !ok {
+		if left, ok = x.g.sampler.Take(kindOfFailure{r.Function, r.End}, time.Now()); !ok {
 			return
 		}
 	}
@@ -54,41 +55,38 @@ func (x *exchange) log(failed bool) {
 // line is what the log says of the call.
 func (x *exchange) line(failed bool, left int) []slog.Attr {
 	r := &x.rec
-	worker := ""
-	if r.worker != nil {
-		worker = r.worker.name
-	}
 	target := string(x.req.Target)
-	if !r.logged { // nobody has asked for this line, and a query may have secrets
+	if !r.Logged { // nobody has asked for this line, and a query may have secrets
 		path, _, cut := strings.Cut(target, "?")
-		if target = clip(path); cut {
+		if target = outcome.Clip(path); cut {
 			target += "?..."
 		}
 	}
 	attrs := []slog.Attr{
-		slog.String("method", clip(string(x.req.Method))), slog.String("host", clip(string(x.req.Host))), slog.String("target", target),
-		slog.Int("status", r.status()), slog.String("function", r.fn), slog.String("worker", worker), slog.String("client", x.clientAddr().String()), slog.String("request_id", x.requestID()),
-		slog.Duration("took", time.Duration(r.ended-r.begun)), slog.Int("attempts", r.all), slog.Int64("bytes_in", r.in), slog.Int64("bytes_out", r.out),
-		slog.String("cause", r.end.String()),
+		slog.String("method", outcome.Clip(string(x.req.Method))), slog.String("host", outcome.Clip(string(x.req.Host))), slog.String("target", target),
+		slog.Int("status", r.Status()), slog.String("function", r.Function), slog.String("worker", r.Worker), slog.String("client", x.clientAddr().String()), slog.String("request_id", x.requestID()),
+		slog.Duration("took", time.Duration(r.Ended-r.Begun)), slog.Int("attempts", r.All), slog.Int64("bytes_in", r.In), slog.Int64("bytes_out", r.Out),
+		slog.String("cause", r.End.String()),
 	}
-	if r.key != "" {
-		attrs = append(attrs, slog.String("key", r.key))
+	if r.Key != "" {
+		attrs = append(attrs, slog.String("key", r.Key))
 	}
-	if b := r.end.blame(); b != noBlame {
+	if b := r.End.Blame(); b != outcome.NoBlame {
 		attrs = append(attrs, slog.String("blame", b.String()))
 	}
-	if r.answered != r.status() {
-		attrs = append(attrs, slog.Int("sent", r.answered))
+	if r.Answered != r.Status() {
+		attrs = append(attrs, slog.Int("sent", r.Answered))
 	}
 	if trace := x.traceID(); trace != "" {
 		attrs = append(attrs, slog.String("trace", trace))
 	}
-	if r.err != nil {
-		attrs = append(attrs, slog.String("error", errText(r.err)))
+	if r.Err != nil {
+		attrs = append(attrs, slog.String("error", outcome.Line(r.Err)))
 	}
 	if failed {
-		for i := range r.tries[:r.n] {
-			attrs = append(attrs, r.attempt(i).attr(r.all-r.n+i+1))
+		tried := r.Tried()
+		for i := range tried {
+			attrs = append(attrs, attempted(r, &tried[i]).attr(r.All-len(tried)+i+1))
 		}
 	}
 	if left > 0 {
@@ -126,7 +124,7 @@ func (g *Gateway) tellRest(now time.Time) {
 			continue
 		}
 		g.log.Warn("calls have failed without a line of their own",
-			"function", one.Kind.function, "cause", one.Kind.cause.String(), "blame", one.Kind.cause.blame().String(), "left_out", one.Lines)
+			"function", one.Kind.function, "cause", one.Kind.cause.String(), "blame", one.Kind.cause.Blame().String(), "left_out", one.Lines)
 	}
 	if more > 0 {
 		g.log.Warn("calls of further functions have failed without a line of their own", "left_out", more)
@@ -137,9 +135,9 @@ func (g *Gateway) tellRest(now time.Time) {
 func (x *exchange) requestID() string {
 	for i := range x.req.Fields {
 		if f := &x.req.Fields[i]; f.Kind == wire.RequestID && len(f.Value) > 0 {
-			return shown(string(f.Value))
+			return outcome.Shown(string(f.Value))
 		}
 	}
-	x.rec.identify(&x.call)
-	return string(x.rec.id[:])
+	x.rec.Identify(&x.call.rnd)
+	return string(x.rec.ID[:])
 }

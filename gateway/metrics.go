@@ -4,6 +4,8 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/rota-project/rota/gateway/internal/outcome"
+
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
 )
@@ -93,9 +95,9 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	tasks.add(g.tasks)
 	tasks.now(g.tasks)
 	show(g.tasks.name, &tasks, &g.tasks.examples)
-	for e := endedWell; e < endCount; e++ {
-		count(endsDesc, g.ends[e].Load(), e.String(), e.blame().String())
-		for v := answered; v < verdictCount; v++ {
+	for e := outcome.EndedWell; e < outcome.EndCount; e++ {
+		count(endsDesc, g.ends[e].Load(), e.String(), e.Blame().String())
+		for v := outcome.Answered; v < outcome.VerdictCount; v++ {
 			if n := g.badTries[e][v].Load(); n > 0 {
 				count(badTriesDesc, n, e.String(), v.String())
 			}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/rota-project/rota"
+	"github.com/rota-project/rota/gateway/internal/outcome"
 	"github.com/rota-project/rota/gateway/internal/wire"
 	"github.com/rota-project/rota/internal/origin"
 )
@@ -118,7 +119,7 @@ func (x *exchange) preflight(st *state) bool {
 
 func (x *exchange) answerPreflight(st *state) bool {
 	c := &st.cfg.CORS
-	r := &refusal{end: endedWell, status: 204, fields: []wire.Field{
+	r := &refusal{end: outcome.EndedWell, status: 204, fields: []wire.Field{
 		{Name: []byte("Access-Control-Allow-Methods"), Value: x.field(requestMethod)},
 		{Name: []byte("Access-Control-Max-Age"), Value: strconv.AppendInt(nil, int64(c.MaxAge/time.Second), 10)},
 	}}

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/rota-project/rota/gateway/internal/outcome"
 	"github.com/rota-project/rota/gateway/internal/wire"
 )
 
@@ -37,8 +38,8 @@ func (x *exchange) startPump(u *upstream) *pump {
 		defer close(p.done)
 		defer p.over.Store(true) // after it, clean may be read
 		p.clean = p.carry(x, to)
-		x.moving.up.Store(onNobody)
-		if x.upload.end.blame() != noBlame {
+		x.moving.Up.Store(outcome.OnNobody)
+		if x.upload.end.Blame() != outcome.NoBlame {
 			x.cutWorker() // it waits for what will not come
 		}
 	}()
@@ -61,7 +62,7 @@ func (p *pump) carry(x *exchange, to *sock) bool {
 			}
 		}
 		if len(out) > 0 {
-			x.feed(onWorker)
+			x.feed(outcome.OnWorker)
 			n, werr := to.Write(out)
 			if p.sent += int64(n); werr != nil {
 				return false
@@ -99,7 +100,7 @@ func (p *pump) stop(x *exchange, u *upstream) {
 	}
 	<-p.done
 	_ = u.nc.SetWriteDeadline(time.Time{})
-	x.rec.last().sent += p.sent
+	x.rec.Last().Sent += p.sent
 	p.sent = 0
 }
 

@@ -105,9 +105,9 @@ func (x *exchange) appendRequest(b []byte, t *target, w *worker, mode bodyMode) 
 		b = strconv.AppendUint(b, x.call.generation, 10)
 		b = append(b, "\r\n"...)
 	}
-	if x.rec.logged && !has(req.Fields, wire.RequestID) {
+	if x.rec.Logged && !has(req.Fields, wire.RequestID) {
 		b = append(b, "X-Request-Id: "...)
-		b = append(b, x.rec.id[:]...)
+		b = append(b, x.rec.ID[:]...)
 		b = append(b, "\r\n"...)
 	}
 	b = x.appendTrace(b, traced)

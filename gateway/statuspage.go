@@ -11,6 +11,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/rota-project/rota/gateway/internal/outcome"
 )
 
 // asking is the round of questions that /status makes at most once a second,
@@ -64,12 +66,12 @@ func (g *Gateway) serveStatus(w http.ResponseWriter, r *http.Request, admitted b
 	if err := g.lastReloadError(); err != nil {
 		b.WriteString("configuration refused, the old one is in force")
 		if admitted {
-			b.WriteString(": " + firstLine(err.Error()))
+			b.WriteString(": " + outcome.FirstLine(err.Error()))
 		}
 		b.WriteByte('\n')
 	}
 	if p := g.Status().Pending; p != "" && admitted {
-		b.WriteString(firstLine(p) + "\n")
+		b.WriteString(outcome.FirstLine(p) + "\n")
 	}
 	if len(st.workers) == 0 {
 		b.WriteString("no workers\n")
@@ -129,7 +131,7 @@ func (w *worker) describe(b *bytes.Buffer, name string, whole bool) {
 	}
 	fmt.Fprintf(b, " [%s, %d in flight]", state, w.bal.InFlight())
 	if cause != "" && whole {
-		b.WriteString(" " + firstLine(cause))
+		b.WriteString(" " + outcome.FirstLine(cause))
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"github.com/rota-project/rota/gateway/internal/h2"
+	"github.com/rota-project/rota/gateway/internal/outcome"
 	"github.com/rota-project/rota/gateway/internal/wire"
 )
 
@@ -52,7 +53,7 @@ func (s *stream) release() {
 	}
 	s.ended, s.lapsed, s.cutOff = false, false, false
 	s.call = call{rnd: s.call.rnd}
-	s.rec.begin(0)
+	s.rec.Begin(0)
 	streamPool.Put(s)
 }
 
@@ -94,10 +95,10 @@ func (s *stream) serve() {
 
 // lost notes that nobody wants the answer any more, and why: the connection's end
 // if nothing else.
-func (s *stream) lost(e end) {
+func (s *stream) lost(e outcome.End) {
 	s.lapsed = true
-	if e != notEnded {
-		s.fault.note(e)
+	if e != outcome.NotEnded {
+		s.fault.Note(e)
 	}
 	s.abort()
 }
@@ -128,10 +129,10 @@ func (s *stream) body() (mode bodyMode, err error) {
 		if len(b) == cap(b) {
 			b = slices.Grow(b, inSize)
 		}
-		s.feed(onClient)
+		s.feed(outcome.OnClient)
 		n, err := s.read(b[len(b):cap(b)])
 		b = b[:len(b)+n]
-		s.rec.in = int64(len(b))
+		s.rec.In = int64(len(b))
 		switch {
 		case errors.Is(err, io.EOF):
 			s.kept = b

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/rota-project/rota/gateway/internal/outcome"
 	"github.com/rota-project/rota/gateway/internal/wire"
 	"github.com/rota-project/rota/internal/tracing"
 
@@ -37,7 +38,7 @@ func (x *exchange) beginSpan(t *target) {
 	case t.named == 0:
 		route = "a route"
 	}
-	_, x.span = x.g.tracer.Start(ctx, method+" "+route, trace.WithSpanKind(trace.SpanKindServer), trace.WithTimestamp(x.g.at(x.rec.begun))) //nolint:spancheck // conclude ends it
+	_, x.span = x.g.tracer.Start(ctx, method+" "+route, trace.WithSpanKind(trace.SpanKindServer), trace.WithTimestamp(x.g.at(x.rec.Begun))) //nolint:spancheck // conclude ends it
 	if !x.span.IsRecording() {
 		return
 	}
@@ -47,8 +48,8 @@ func (x *exchange) beginSpan(t *target) {
 	}
 	path, _, _ := strings.Cut(string(x.req.Target), "?") // a query may have secrets
 	x.span.SetAttributes(
-		semconv.HTTPRequestMethodKey.String(method), semconv.HTTPRoute(route), semconv.URLPath(shown(path)), semconv.URLScheme(scheme),
-		semconv.ServerAddress(shown(string(x.req.Host))), semconv.ClientAddress(x.clientAddr().String()), attribute.String("rota.function", x.rec.fn),
+		semconv.HTTPRequestMethodKey.String(method), semconv.HTTPRoute(route), semconv.URLPath(outcome.Shown(path)), semconv.URLScheme(scheme),
+		semconv.ServerAddress(outcome.Shown(string(x.req.Host))), semconv.ClientAddress(x.clientAddr().String()), attribute.String("rota.function", x.rec.Function),
 	)
 }
 
@@ -93,54 +94,26 @@ func (g *Gateway) at(now int64) time.Time { return g.base.Add(time.Duration(now)
 
 // try begins an attempt, and its span.
 func (x *exchange) try(w *worker, now int64) {
-	if r := &x.rec; r.n == len(r.tries) {
-		r.tries[0].endSpan(x.g, r) // it will not be kept
-	}
-	x.rec.try(w, now)
+	x.rec.Try(w.name, now, x.g.base)
 	if x.span == nil || !x.span.IsRecording() {
 		return
 	}
-	t := x.rec.last()
-	_, t.span = x.g.tracer.Start(trace.ContextWithSpan(context.Background(), x.span), knownMethod(x.req.Method), //nolint:spancheck // conclude ends it
-		trace.WithSpanKind(trace.SpanKindClient), trace.WithTimestamp(x.g.at(t.begun)))
-	host, port, err := net.SplitHostPort(t.w.host)
+	t := x.rec.Last()
+	_, t.Span = x.g.tracer.Start(trace.ContextWithSpan(context.Background(), x.span), knownMethod(x.req.Method), //nolint:spancheck // conclude ends it
+		trace.WithSpanKind(trace.SpanKindClient), trace.WithTimestamp(x.g.at(t.Begun)))
+	host, port, err := net.SplitHostPort(w.host)
 	if err != nil {
-		host = t.w.host
+		host = w.host
 	}
-	t.span.SetAttributes(
-		semconv.HTTPRequestMethodKey.String(knownMethod(x.req.Method)), semconv.ServerAddress(host), attribute.String("rota.worker", t.w.name),
+	t.Span.SetAttributes(
+		semconv.HTTPRequestMethodKey.String(knownMethod(x.req.Method)), semconv.ServerAddress(host), attribute.String("rota.worker", w.name),
 	)
 	if n, err := strconv.Atoi(port); err == nil {
-		t.span.SetAttributes(semconv.ServerPort(n))
+		t.Span.SetAttributes(semconv.ServerPort(n))
 	}
-	if x.rec.all > 1 {
-		t.span.SetAttributes(semconv.HTTPRequestResendCount(x.rec.all - 1))
+	if x.rec.All > 1 {
+		t.Span.SetAttributes(semconv.HTTPRequestResendCount(x.rec.All - 1))
 	}
-}
-
-// endSpan ends the attempt's span with what came of it.
-func (t *try) endSpan(g *Gateway, r *record) {
-	if t.span == nil {
-		return
-	}
-	t.span.SetAttributes(attribute.String("rota.verdict", t.verdict.String()))
-	if t.status != 0 {
-		t.span.SetAttributes(semconv.HTTPResponseStatusCode(t.status))
-	}
-	switch {
-	case t.end.blame() != noBlame:
-		t.span.SetAttributes(semconv.ErrorTypeKey.String(t.end.String()))
-		t.span.SetStatus(codes.Error, errText(t.err))
-	case t.status >= 400:
-		t.span.SetAttributes(semconv.ErrorTypeKey.String(strconv.Itoa(t.status)))
-		t.span.SetStatus(codes.Error, "")
-	}
-	ended := t.ended
-	if ended == 0 {
-		ended = r.ended
-	}
-	t.span.End(trace.WithTimestamp(g.at(max(ended, t.begun))))
-	t.span = nil
 }
 
 // endSpan ends the spans of the call and of its attempts.
@@ -149,23 +122,21 @@ func (x *exchange) endSpan() {
 		return
 	}
 	r := &x.rec
-	for i := range r.tries[:r.n] {
-		r.tries[i].endSpan(x.g, r)
-	}
-	s := r.status()
+	r.EndSpans(x.g.base)
+	s := r.Status()
 	if s != 0 {
 		x.span.SetAttributes(semconv.HTTPResponseStatusCode(s))
 	}
 	x.span.SetAttributes(attribute.String("rota.request_id", x.requestID()))
 	switch {
-	case r.failed():
-		x.span.SetAttributes(semconv.ErrorTypeKey.String(r.end.String()))
-		x.span.SetStatus(codes.Error, errText(r.err))
+	case r.Failed():
+		x.span.SetAttributes(semconv.ErrorTypeKey.String(r.End.String()))
+		x.span.SetStatus(codes.Error, outcome.Line(r.Err))
 	case s >= 500:
 		x.span.SetAttributes(semconv.ErrorTypeKey.String(strconv.Itoa(s)))
 		x.span.SetStatus(codes.Error, "")
 	}
-	x.span.End(trace.WithTimestamp(x.g.at(r.ended)))
+	x.span.End(trace.WithTimestamp(x.g.at(r.Ended)))
 }
 
 // appendTrace appends the W3C trace context that the worker gets: that of the attempt's
@@ -176,7 +147,7 @@ func (x *exchange) appendTrace(b []byte, brought bool) []byte {
 	switch {
 	case x.span != nil:
 		sc := x.span.SpanContext()
-		if s := x.rec.last().span; s != nil {
+		if s := x.rec.Last().Span; s != nil {
 			sc = s.SpanContext()
 		}
 		if !sc.IsValid() {
@@ -188,12 +159,7 @@ func (x *exchange) appendTrace(b []byte, brought bool) []byte {
 			b = append(append(append(b, "tracestate: "...), state...), "\r\n"...)
 		}
 	case !brought && x.call.st.cfg.Trace:
-		if x.rec.trace[0] == 0 {
-			invent((*[32]byte)(&x.rec.trace), &x.call)
-		}
-		b = append(append(b, field+"00-"...), x.rec.trace[:]...)
-		b = append(b, '-')
-		b = append(appendHex(b, x.call.random()|1), "-01\r\n"...)
+		b = append(x.rec.AppendTrace(append(b, field...), &x.call.rnd), "\r\n"...)
 	}
 	return b
 }
@@ -201,7 +167,7 @@ func (x *exchange) appendTrace(b []byte, brought bool) []byte {
 // retraced is a request in which the attempt that is under way stands for the one it was
 // written for.
 func (x *exchange) retraced(request []byte) []byte {
-	s := x.rec.last().span
+	s := x.rec.Last().Span
 	if s == nil {
 		return request
 	}
@@ -219,11 +185,11 @@ func (x *exchange) traceID() string {
 		if f := &x.req.Fields[i]; f.Kind == wire.TraceParent {
 			_, rest, _ := strings.Cut(string(f.Value), "-")
 			id, _, _ := strings.Cut(rest, "-")
-			return shown(id)
+			return outcome.Shown(id)
 		}
 	}
-	if x.rec.trace[0] == 0 {
+	if x.rec.Trace[0] == 0 {
 		return ""
 	}
-	return string(x.rec.trace[:])
+	return string(x.rec.Trace[:])
 }

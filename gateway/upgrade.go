@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"net"
 	"sync"
+
+	"github.com/rota-project/rota/gateway/internal/outcome"
 )
 
 // upgrade implements client. A reload does not touch what it carries.
@@ -12,7 +14,7 @@ func (c *conn) upgrade(u *upstream, n int) {
 	b = append(b, "Connection: Upgrade\r\n\r\n"...)
 	b = append(b, c.bufs.up[c.respHead:n]...)
 	b = append([]byte(nil), b...)
-	c.rec.out += int64(n - c.respHead)
+	c.rec.Out += int64(n - c.respHead)
 	early := append([]byte(nil), c.bufs.in[c.r:c.w]...)
 	c.r, c.w = 0, 0
 	c.keepHead()
@@ -36,7 +38,7 @@ func (x *exchange) keepHead() {
 // early what the client has sent already.
 func (x *exchange) tunnel(nc net.Conn, u *upstream, head, early []byte) {
 	x.deadline.Store(0)
-	counted := x.rec.out // with the answer's head
+	counted := x.rec.Out // with the answer's head
 	// From here on both connections are cut off together.
 	both := &upstream{w: u.w, cancel: func(error) {
 		_ = u.nc.SetDeadline(longAgo)
@@ -45,24 +47,24 @@ func (x *exchange) tunnel(nc net.Conn, u *upstream, head, early []byte) {
 	if !x.watch.CompareAndSwap(u, both) {
 		both.cancel(nil) // the call was cut off meanwhile
 	}
-	x.touch(onClient)
+	x.touch(outcome.OnClient)
 	_, err := nc.Write(head)
 	if err == nil {
 		var up sync.WaitGroup
 		up.Go(func() {
-			way := oneWay{from: nc, to: u.nc, bytes: &x.rec.in, waits: x.feed, sender: onClient, taker: onWorker}
+			way := oneWay{from: nc, to: u.nc, bytes: &x.rec.In, waits: x.feed, sender: outcome.OnClient, taker: outcome.OnWorker}
 			way.carry(early)
 		})
-		way := oneWay{from: u.nc, to: nc, bytes: &x.rec.out, waits: x.touch, sender: onWorker, taker: onClient}
+		way := oneWay{from: u.nc, to: nc, bytes: &x.rec.Out, waits: x.touch, sender: outcome.OnWorker, taker: outcome.OnClient}
 		way.carry(nil)
 		up.Wait()
 	}
 	x.detach(both)
 	u.close()
 	_ = nc.Close()
-	x.rec.last().sent += x.rec.in
-	x.rec.last().read += x.rec.out - counted
-	if err != nil || x.fault.get() != notEnded {
+	x.rec.Last().Sent += x.rec.In
+	x.rec.Last().Read += x.rec.Out - counted
+	if err != nil || x.fault.Get() != outcome.NotEnded {
 		x.settle(errClient)
 		return
 	}
@@ -88,7 +90,7 @@ type oneWay struct {
 // carry carries early, then what comes, to the end, and passes the end on. If it
 // cannot, the other direction is cut off too.
 func (w *oneWay) carry(early []byte) {
-	defer w.waits(onNobody)
+	defer w.waits(outcome.OnNobody)
 	if w.all(early) == nil {
 		if half, ok := w.to.(interface{ CloseWrite() error }); ok && half.CloseWrite() == nil {
 			return

@@ -5,6 +5,7 @@ import (
 	"io"
 	"sync/atomic"
 
+	"github.com/rota-project/rota/gateway/internal/outcome"
 	"github.com/rota-project/rota/gateway/internal/wire"
 )
 
@@ -15,12 +16,12 @@ import (
 type upload struct {
 	x       *exchange
 	begun   bool
-	keeps   bool   // kept is all that was read
-	kept    []byte // decoded
-	at      int    // what of kept this attempt has read
-	lines   []byte // its trailers
-	end     end    // of the body
-	why     error  // what is wrong with it, if the client has broken a rule
+	keeps   bool        // kept is all that was read
+	kept    []byte      // decoded
+	at      int         // what of kept this attempt has read
+	lines   []byte      // its trailers
+	end     outcome.End // of the body
+	why     error       // what is wrong with it, if the client has broken a rule
 	cutting atomic.Bool
 }
 
@@ -39,7 +40,7 @@ func (up *upload) begin(x *exchange) {
 
 // clear makes the upload ready for another call.
 func (up *upload) clear() {
-	up.begun, up.keeps, up.kept, up.at, up.end, up.lines, up.why = false, false, nil, 0, notEnded, nil, nil
+	up.begun, up.keeps, up.kept, up.at, up.end, up.lines, up.why = false, false, nil, 0, outcome.NotEnded, nil, nil
 	up.cutting.Store(false)
 }
 
@@ -49,19 +50,19 @@ func (up *upload) read(p []byte) (n int, err error) {
 	case up.at < len(up.kept):
 		n = copy(p, up.kept[up.at:])
 		up.at += n
-		if up.at < len(up.kept) || up.end == notEnded {
+		if up.at < len(up.kept) || up.end == outcome.NotEnded {
 			return n, nil
 		}
 		return n, up.err()
-	case up.end != notEnded:
+	case up.end != outcome.NotEnded:
 		return 0, up.err()
 	}
 	x := up.x
-	x.feed(onClient)
+	x.feed(outcome.OnClient)
 	n, err = x.client.read(p)
-	x.feed(onWorker) // who has asked for it takes it
-	x.rec.in += int64(n)
-	if most := x.maxBody(); most > 0 && x.rec.in > most {
+	x.feed(outcome.OnWorker) // who has asked for it takes it
+	x.rec.In += int64(n)
+	if most := x.maxBody(); most > 0 && x.rec.In > most {
 		n, err = 0, errBodyTooLarge
 	}
 	if up.keeps && n > 0 {
@@ -75,21 +76,21 @@ func (up *upload) read(p []byte) (n int, err error) {
 	if err == nil {
 		return n, nil
 	}
-	e := bodyEnd(err)
-	if e == clientLeft && up.cutting.Load() && x.fault.get() == notEnded {
+	e := outcome.BodyEnd(err)
+	if e == outcome.ClientLeft && up.cutting.Load() && x.fault.Get() == outcome.NotEnded {
 		return n, errCut
 	}
-	if e == endedWell {
+	if e == outcome.EndedWell {
 		up.lines = x.client.trailer()
-	} else if up.why = err; e != x.fault.note(e) {
-		e = x.fault.get()
+	} else if up.why = err; e != x.fault.Note(e) {
+		e = x.fault.Get()
 	}
 	up.end = e
 	return n, err
 }
 
 func (up *upload) err() error {
-	if up.end == endedWell {
+	if up.end == outcome.EndedWell {
 		return io.EOF
 	}
 	return errClient
@@ -104,27 +105,27 @@ func (up *upload) cut() {
 // gather reads the rest of the body, for another worker, if all of it can be kept.
 // It reports whether it is.
 func (up *upload) gather() bool {
-	if up.end == notEnded && up.keeps {
+	if up.end == outcome.NotEnded && up.keeps {
 		if up.cutting.Load() && !up.x.client.resume() {
 			return false
 		}
 		up.cutting.Store(false)
 		bp := getPumpBuffer()
 		defer pumpBuffers.Put(bp)
-		for up.keeps && up.end == notEnded {
+		for up.keeps && up.end == outcome.NotEnded {
 			up.at = len(up.kept)
 			_, _ = up.read(*bp) // how it ends is noted
 		}
-		up.x.moving.up.Store(onNobody)
+		up.x.moving.Up.Store(outcome.OnNobody)
 	}
-	return up.keeps && up.end == endedWell
+	return up.keeps && up.end == outcome.EndedWell
 }
 
 // close ends the reading of the client's body, when the call is over.
 func (up *upload) close() {
 	if up.begun {
-		up.x.client.closed(up.end == endedWell)
-		if up.end != endedWell {
+		up.x.client.closed(up.end == outcome.EndedWell)
+		if up.end != outcome.EndedWell {
 			up.x.req.Close = true
 		}
 	}

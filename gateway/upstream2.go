@@ -16,6 +16,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/rota-project/rota/gateway/internal/outcome"
 	"github.com/rota-project/rota/gateway/internal/wire"
 )
 
@@ -96,7 +97,7 @@ func (x *exchange) attemptHTTP2(w *worker, t *target, mode bodyMode) (next, keep
 	defer cancel(nil)
 	u := &upstream{w: w, cancel: cancel}
 	if mode == bodyFlow && x.req.Continue && !x.upload.begun && !x.sayContinue() {
-		return x.broke(x.fault.note(clientLeft), errClient, false)
+		return x.broke(x.fault.Note(outcome.ClientLeft), errClient, false)
 	}
 	hints := &hints{x: x}
 	body := &flowing{x: x, over: make(chan struct{})}
@@ -105,48 +106,48 @@ func (x *exchange) attemptHTTP2(w *worker, t *target, mode bodyMode) (next, keep
 	}
 	req, err := x.request(httptrace.WithClientTrace(ctx, trace), w, t, mode, body)
 	if err != nil {
-		return x.broke(clientMalformed, err, false)
+		return x.broke(outcome.ClientMalformed, err, false)
 	}
 	x.attach(u)
 	if mode == bodyKept {
-		x.moving.ascend(c.sent, onWorker)
+		x.moving.Ascend(c.sent, outcome.OnWorker)
 	}
 	resp, err := w.transport(&c.st.cfg.Limits).RoundTrip(req)
 	hints.end()
-	last := x.rec.last()
-	last.reused = body.reused.Load()
+	last := x.rec.Last()
+	last.Reused = body.reused.Load()
 	if err == nil && (resp.StatusCode < 200 || resp.StatusCode > 999) { // net/http lets it pass
 		_ = resp.Body.Close()
-		err = errAnswer
+		err = outcome.ErrAnswer
 	}
 	if err != nil {
 		body.stop()
-		last.sent = body.sent.Load()
+		last.Sent = body.sent.Load()
 		x.detach(u)
-		e := workerEnd(err)
+		e := outcome.WorkerEnd(err)
 		ok, _ := unreachable(err)
 		ran := body.begun() || !notRun(err) // a verdict is about another connection
-		if !ok && w.asks.Load() && x.fault.get() == notEnded {
+		if !ok && w.asks.Load() && x.fault.Get() == outcome.NotEnded {
 			if why := w.verdict(ctx); why != nil {
 				ok, err = true, why
 			}
 		}
 		if ok {
-			e = workerUnreachable
+			e = outcome.WorkerUnreachable
 		}
 		return x.broke(e, err, ran)
 	}
 	x.answering()
 	x.take(resp)
-	last.status = resp.StatusCode
+	last.Status = resp.StatusCode
 	n := 0
 	if most := c.st.refusalsOf(resp.StatusCode); most > 0 {
 		x.awaitMore()
 		n, _ = io.ReadFull(resp.Body, x.bufs.up[:most]) // what breaks here breaks again
-		last.read += int64(n)
+		last.Read += int64(n)
 		if c.st.refusal(resp.StatusCode, x.bufs.up[:n]) != nil {
 			body.stop()
-			last.sent = body.sent.Load()
+			last.Sent = body.sent.Load()
 			if (!x.upload.begun || x.upload.gather()) && x.refusedBy(x.bufs.up[:n]) {
 				x.detach(u)
 				_ = resp.Body.Close()
@@ -161,7 +162,7 @@ func (x *exchange) attemptHTTP2(w *worker, t *target, mode bodyMode) (next, keep
 	err = x.forwardHTTP2(resp, n)
 	_ = resp.Body.Close()
 	body.stop()
-	last.sent = body.sent.Load()
+	last.Sent = body.sent.Load()
 	x.detach(u)
 	x.settle(err)
 	if !x.upload.begun {
@@ -280,21 +281,21 @@ func (x *exchange) forwardHTTP2(resp *http.Response, n int) error {
 	}
 	x.slow()
 	for {
-		x.touch(onClient)
+		x.touch(outcome.OnClient)
 		if n > 0 && !x.data(x.bufs.up[:n], false) || !x.client.flush() {
 			return errClient
 		}
 		x.awaitMore()
 		var err error
 		n, err = resp.Body.Read(x.bufs.up)
-		if x.rec.last().read += int64(n); err == nil {
+		if x.rec.Last().Read += int64(n); err == nil {
 			continue
 		}
 		if !errors.Is(err, io.EOF) {
 			return fmt.Errorf("%w: %w", errCutOff, err)
 		}
-		x.touch(onClient)
-		defer x.moving.down.Store(onNobody)
+		x.touch(outcome.OnClient)
+		defer x.moving.Down.Store(outcome.OnNobody)
 		if n > 0 && !x.data(x.bufs.up[:n], false) {
 			return errClient
 		}
@@ -397,7 +398,7 @@ func (f *flowing) stop() {
 	}
 	f.cutting.Lock() // net/http may close it late
 	f.stopped = true
-	f.x.moving.up.Store(onNobody)
+	f.x.moving.Up.Store(outcome.OnNobody)
 	f.cutting.Unlock()
 }
 
@@ -415,7 +416,7 @@ func (f *flowing) wrote(info httptrace.WroteRequestInfo) {
 	f.cutting.Lock()
 	defer f.cutting.Unlock()
 	if !f.stopped {
-		f.x.moving.up.Store(onNobody)
+		f.x.moving.Up.Store(outcome.OnNobody)
 	}
 }
 

@@ -206,7 +206,7 @@ func TestCoresStandAlone(t *testing.T) {
 
 // traced are the packages that may make spans: houses that take a provider of them through
 // their Config. Only the binary sets an SDK up, and nobody uses the global provider.
-var traced = []string{"gateway", "internal/tracing", "internal/worker/agent", "scheduler", "scheduler/internal/jobs", "scheduler/server", "worker"}
+var traced = []string{"gateway", "gateway/internal/outcome", "internal/tracing", "internal/worker/agent", "scheduler", "scheduler/internal/jobs", "scheduler/server", "worker"}
 
 // TestSpansAreMadeByFew: cores and tools know nothing of tracing.
 func TestSpansAreMadeByFew(t *testing.T) {
