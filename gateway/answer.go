@@ -231,13 +231,13 @@ func (x *exchange) firstOfFlow(u *upstream, pm *pump) (int, *pump, error) {
 		n, err := u.Read(x.bufs.up)
 		return n, pm, err
 	}
-	_ = u.nc.SetReadDeadline(time.Now().Add(continueAfter))
+	_ = u.NC.SetReadDeadline(time.Now().Add(continueAfter))
 	n, err := u.Read(x.bufs.up)
 	if !errors.Is(err, os.ErrDeadlineExceeded) || x.fault.Get() != outcome.NotEnded {
-		_ = u.nc.SetReadDeadline(time.Time{})
+		_ = u.NC.SetReadDeadline(time.Time{})
 		return n, nil, err
 	}
-	_ = u.nc.SetReadDeadline(time.Time{})
+	_ = u.NC.SetReadDeadline(time.Time{})
 	if !x.sayContinue() {
 		x.fault.Note(outcome.ClientLeft)
 		return 0, nil, errClient

@@ -34,12 +34,12 @@ func (g *Gateway) dial(ctx context.Context, w *worker, timeout time.Duration) (*
 	}
 	nc = tcp.Take(nc)
 	if w.tls {
-		u.below.init(nc)
+		u.below.Init(nc)
 		if nc, err = w.secure(ctx, nc, "http/1.1"); err != nil {
 			return nil, err
 		}
 	}
-	u.init(nc)
+	u.Init(nc)
 	return u, nil
 }
 

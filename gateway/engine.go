@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/rota-project/rota/gateway/internal/h2"
+	"github.com/rota-project/rota/gateway/internal/sock"
 	"github.com/rota-project/rota/gateway/internal/wire"
 )
 
@@ -19,7 +20,7 @@ import (
 // turns out to speak HTTP/2 goes on as a muxed.
 type conn struct {
 	exchange
-	sock
+	sock.Sock
 	// raw is the connection as it was accepted, below TLS: what others than the
 	// connection's own goroutine may touch.
 	raw net.Conn
@@ -115,9 +116,6 @@ func (c *conn) retire() {
 	}
 }
 
-// longAgo is a deadline that is over: it wakes whoever reads or writes.
-var longAgo = time.Unix(1, 0)
-
 // sweep cuts the connection off where it has taken too long.
 func (c *conn) sweep(now int64) {
 	d := c.deadline.Load()
@@ -130,7 +128,7 @@ func (c *conn) sweep(now int64) {
 	case phaseHead:
 		if late {
 			c.late.Store(true)
-			_ = c.raw.SetReadDeadline(longAgo)
+			_ = c.raw.SetReadDeadline(sock.LongAgo)
 		}
 	case phaseBusy, phaseFree:
 		if m := c.mux.Load(); m != nil {
@@ -181,7 +179,7 @@ const (
 
 // greet looks at the first bytes: a TLS hello, the HTTP/2 preface, or HTTP/1.
 func (c *conn) greet() protocol {
-	c.init(c.raw)
+	c.Init(c.raw)
 	c.bufs = getBuffers()
 	in := c.bufs.in[:inSize] // not more, lest what follows the preface is more than muxed can take
 	n, err := c.Read(in)
@@ -206,8 +204,8 @@ func (c *conn) greet() protocol {
 		}
 		c.peer.isTLS = true
 		c.w = 0
-		c.sock = sock{}
-		c.init(tc)
+		c.Sock = sock.Sock{}
+		c.Init(tc)
 		if tc.ConnectionState().NegotiatedProtocol != "h2" {
 			return speaksHTTP1
 		}
@@ -343,10 +341,10 @@ func (c *conn) linger() {
 	if c.bufs == nil { // it was upgraded
 		return
 	}
-	if tc, ok := c.nc.(interface{ CloseWrite() error }); !ok || tc.CloseWrite() != nil {
+	if tc, ok := c.NC.(interface{ CloseWrite() error }); !ok || tc.CloseWrite() != nil {
 		return
 	}
-	_ = c.nc.SetReadDeadline(time.Now().Add(lingerFor))
+	_ = c.NC.SetReadDeadline(time.Now().Add(lingerFor))
 	for sum := 0; sum < lingerBytes; {
 		n, err := c.Read(c.bufs.in)
 		if err != nil {

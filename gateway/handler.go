@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/rota-project/rota/gateway/internal/outcome"
+	"github.com/rota-project/rota/gateway/internal/sock"
 	"github.com/rota-project/rota/gateway/internal/wire"
 )
 
@@ -94,7 +95,7 @@ func (h *handled) take() error {
 func (h *handled) sweep(now int64) {
 	over, slow := h.exchange.sweep(now)
 	if slow && !h.ended.Load() { // after its end net/http may have lost the connection
-		_ = h.rc.SetReadDeadline(longAgo)
+		_ = h.rc.SetReadDeadline(sock.LongAgo)
 	}
 	if over {
 		h.abort()
@@ -106,8 +107,8 @@ func (h *handled) retire() {}
 func (h *handled) abort() {
 	h.exchange.abort()
 	if !h.ended.Load() {
-		_ = h.rc.SetReadDeadline(longAgo)
-		_ = h.rc.SetWriteDeadline(longAgo)
+		_ = h.rc.SetReadDeadline(sock.LongAgo)
+		_ = h.rc.SetWriteDeadline(sock.LongAgo)
 	}
 }
 
@@ -184,7 +185,7 @@ func (h *handled) stopReading() {
 	if h.ended.Load() {
 		_ = h.rc.Flush()
 	}
-	if h.rc.SetReadDeadline(longAgo) != nil {
+	if h.rc.SetReadDeadline(sock.LongAgo) != nil {
 		panic(http.ErrAbortHandler) // only the end of the connection ends the read
 	}
 	h.flow.stop()

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/rota-project/rota/gateway/internal/outcome"
+	"github.com/rota-project/rota/gateway/internal/sock"
 	"github.com/rota-project/rota/gateway/internal/wire"
 )
 
@@ -105,7 +106,7 @@ func (c *conn) appendKept(b []byte) []byte {
 // flow reads a body that is not kept. It has a sock of its own: the connection's
 // is the answer's.
 type flow struct {
-	from   sock
+	from   sock.Sock
 	early  []byte // what has come already, of a body of known length
 	left   int64  // what of it is to come
 	chunks wire.Chunks
@@ -121,9 +122,9 @@ func (c *conn) open() {
 	early := c.bufs.in[c.r:c.w]
 	f := &c.flow
 	*f = flow{}
-	f.from.init(c.nc)
+	f.from.Init(c.NC)
 	if c.req.Chunked {
-		f.buf = make([]byte, max(len(early), pumpSize))
+		f.buf = make([]byte, max(len(early), sock.PieceSize))
 		f.n = copy(f.buf, early)
 		c.r, c.w = 0, 0
 		return
@@ -219,7 +220,7 @@ var errLongChunk = &wire.Error{Status: 400, Reason: "malformed chunk"}
 func (c *conn) trailer() []byte { return c.flow.end }
 
 // cut implements client.
-func (c *conn) cut() { _ = c.nc.SetReadDeadline(longAgo) }
+func (c *conn) cut() { _ = c.NC.SetReadDeadline(sock.LongAgo) }
 
 // closed implements client.
 func (c *conn) closed(whole bool) {
@@ -228,14 +229,14 @@ func (c *conn) closed(whole bool) {
 		c.kept, c.rest = 0, bodyOver
 		return
 	}
-	_ = c.nc.SetReadDeadline(time.Time{})
+	_ = c.NC.SetReadDeadline(time.Time{})
 	if whole {
 		c.rest = bodyOver
 	}
 }
 
 // resume implements client.
-func (c *conn) resume() bool { return c.nc.SetReadDeadline(time.Time{}) == nil }
+func (c *conn) resume() bool { return c.NC.SetReadDeadline(time.Time{}) == nil }
 
 // behind takes over what came after the last request's body: the next request.
 // Until then the last one's head is needed.
@@ -358,4 +359,4 @@ func (c *conn) skipBody() bool {
 }
 
 // gone implements client.
-func (c *conn) gone() bool { return gone(c.raw) }
+func (c *conn) gone() bool { return sock.Gone(c.raw) }

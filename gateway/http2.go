@@ -7,6 +7,7 @@ import (
 
 	"github.com/rota-project/rota/gateway/internal/h2"
 	"github.com/rota-project/rota/gateway/internal/outcome"
+	"github.com/rota-project/rota/gateway/internal/sock"
 	"github.com/rota-project/rota/gateway/internal/wire"
 )
 
@@ -33,7 +34,7 @@ type muxed struct {
 	retiring uint8 // steps of a shutdown
 	carried  int   // calls
 
-	borrowed // by the reader, while there is something in it
+	sock.Borrowed // by the reader, while there is something in it
 }
 
 const (
@@ -87,7 +88,7 @@ func (m *muxed) serve(early []byte) {
 		m.empty.Wait()
 	}
 	m.mu.Unlock()
-	if m.buf != nil {
+	if m.Buf != nil {
 		m.TakeBack()
 	}
 	if err != nil {
@@ -100,7 +101,7 @@ func (m *muxed) serve(early []byte) {
 // client has to be told of.
 func (m *muxed) read(n int) error {
 	for {
-		buf := *m.buf
+		buf := *m.Buf
 		at := 0
 		m.mu.Lock()
 		for {

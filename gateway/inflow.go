@@ -3,6 +3,8 @@ package gateway
 import (
 	"io"
 	"sync"
+
+	"github.com/rota-project/rota/gateway/internal/sock"
 )
 
 // inflow reads a body of net/http's so that who waits for it can be sent away and come
@@ -48,7 +50,7 @@ func (f *inflow) read(p []byte) (int, error) {
 // fill reads once.
 func (f *inflow) fill() {
 	if f.buf == nil {
-		f.buf = make([]byte, pumpSize)
+		f.buf = make([]byte, sock.PieceSize)
 	}
 	n, err := f.body.Read(f.buf)
 	f.mu.Lock()

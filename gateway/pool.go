@@ -4,14 +4,16 @@ import (
 	"context"
 	"sync"
 	"time"
+
+	"github.com/rota-project/rota/gateway/internal/sock"
 )
 
 // upstream is a connection to a worker.
 type upstream struct {
-	sock
+	sock.Sock
 	w *worker
 	// below is the connection below TLS, if there is TLS: what can be looked at.
-	below sock
+	below sock.Sock
 	// reused says that it has carried a call before.
 	reused bool
 	// since is when it was last used, in nanoseconds.
@@ -124,7 +126,7 @@ func (p *pool) flush() {
 // alive looks, without waiting, whether an idle connection is still open. What a worker
 // says below TLS while it is idle can only be that it closes.
 func (u *upstream) alive() bool {
-	if u.below.nc != nil {
+	if u.below.NC != nil {
 		return u.below.Alive()
 	}
 	return u.Alive()
@@ -135,7 +137,7 @@ func (u *upstream) close() {
 		u.cancel(context.Canceled)
 		return
 	}
-	_ = u.nc.Close()
+	_ = u.NC.Close()
 }
 
 // cut makes whoever waits for the worker's answer return: it is late.
@@ -144,5 +146,5 @@ func (u *upstream) cut() {
 		u.cancel(errLate)
 		return
 	}
-	_ = u.nc.SetDeadline(longAgo)
+	_ = u.NC.SetDeadline(sock.LongAgo)
 }

@@ -3,11 +3,11 @@ package gateway
 import (
 	"errors"
 	"io"
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/rota-project/rota/gateway/internal/outcome"
+	"github.com/rota-project/rota/gateway/internal/sock"
 	"github.com/rota-project/rota/gateway/internal/wire"
 )
 
@@ -20,20 +20,13 @@ type pump struct {
 	sent  int64
 }
 
-var pumpBuffers = sync.Pool{New: func() any { b := make([]byte, pumpSize); return &b }}
-
-func getPumpBuffer() *[]byte {
-	b, _ := pumpBuffers.Get().(*[]byte) // it holds nothing else
-	return b
-}
-
 // startPump begins to carry the body of req to u.
 func (x *exchange) startPump(u *upstream) *pump {
 	p := &pump{done: make(chan struct{})}
 	x.upload.begin(x)
 	// It writes with a sock of its own: the connection's is the answer's.
-	to := &sock{}
-	to.init(u.nc)
+	to := &sock.Sock{}
+	to.Init(u.NC)
 	go func() {
 		defer close(p.done)
 		defer p.over.Store(true) // after it, clean may be read
@@ -47,11 +40,11 @@ func (x *exchange) startPump(u *upstream) *pump {
 }
 
 // carry reports whether the body went through whole.
-func (p *pump) carry(x *exchange, to *sock) bool {
-	bp := getPumpBuffer()
-	op := getPumpBuffer()
-	defer pumpBuffers.Put(bp)
-	defer pumpBuffers.Put(op)
+func (p *pump) carry(x *exchange, to *sock.Sock) bool {
+	bp := sock.GetPiece()
+	op := sock.GetPiece()
+	defer sock.PutPiece(bp)
+	defer sock.PutPiece(op)
 	for {
 		n, err := x.upload.read(*bp)
 		out := (*bp)[:n]
@@ -96,13 +89,10 @@ func (p *pump) stop(x *exchange, u *upstream) {
 	}
 	if !p.over.Load() {
 		x.upload.cut()
-		_ = u.nc.SetWriteDeadline(longAgo)
+		_ = u.NC.SetWriteDeadline(sock.LongAgo)
 	}
 	<-p.done
-	_ = u.nc.SetWriteDeadline(time.Time{})
+	_ = u.NC.SetWriteDeadline(time.Time{})
 	x.rec.Last().Sent += p.sent
 	p.sent = 0
 }
-
-// pumpSize is how much of a body is carried at once.
-const pumpSize = 32 << 10

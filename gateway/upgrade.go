@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	"github.com/rota-project/rota/gateway/internal/outcome"
+	"github.com/rota-project/rota/gateway/internal/sock"
 )
 
 // upgrade implements client. A reload does not touch what it carries.
@@ -20,7 +21,7 @@ func (c *conn) upgrade(u *upstream, n int) {
 	c.keepHead()
 	c.release()
 	c.phase.Store(phaseFree)
-	c.tunnel(c.nc, u, b, early)
+	c.tunnel(c.NC, u, b, early)
 }
 
 // keepHead makes the request's head, which the log tells of, independent of buffers.
@@ -41,8 +42,8 @@ func (x *exchange) tunnel(nc net.Conn, u *upstream, head, early []byte) {
 	counted := x.rec.Out // with the answer's head
 	// From here on both connections are cut off together.
 	both := &upstream{w: u.w, cancel: func(error) {
-		_ = u.nc.SetDeadline(longAgo)
-		_ = nc.SetDeadline(longAgo)
+		_ = u.NC.SetDeadline(sock.LongAgo)
+		_ = nc.SetDeadline(sock.LongAgo)
 	}}
 	if !x.watch.CompareAndSwap(u, both) {
 		both.cancel(nil) // the call was cut off meanwhile
@@ -52,10 +53,10 @@ func (x *exchange) tunnel(nc net.Conn, u *upstream, head, early []byte) {
 	if err == nil {
 		var up sync.WaitGroup
 		up.Go(func() {
-			way := oneWay{from: nc, to: u.nc, bytes: &x.rec.In, waits: x.feed, sender: outcome.OnClient, taker: outcome.OnWorker}
+			way := oneWay{from: nc, to: u.NC, bytes: &x.rec.In, waits: x.feed, sender: outcome.OnClient, taker: outcome.OnWorker}
 			way.carry(early)
 		})
-		way := oneWay{from: u.nc, to: nc, bytes: &x.rec.Out, waits: x.touch, sender: outcome.OnWorker, taker: outcome.OnClient}
+		way := oneWay{from: u.NC, to: nc, bytes: &x.rec.Out, waits: x.touch, sender: outcome.OnWorker, taker: outcome.OnClient}
 		way.carry(nil)
 		up.Wait()
 	}
@@ -96,8 +97,8 @@ func (w *oneWay) carry(early []byte) {
 			return
 		}
 	}
-	_ = w.from.SetDeadline(longAgo)
-	_ = w.to.SetDeadline(longAgo)
+	_ = w.from.SetDeadline(sock.LongAgo)
+	_ = w.to.SetDeadline(sock.LongAgo)
 }
 
 func (w *oneWay) all(early []byte) error {
@@ -106,10 +107,10 @@ func (w *oneWay) all(early []byte) error {
 			return err
 		}
 	}
-	var from sock
-	from.init(w.from)
+	var from sock.Sock
+	from.Init(w.from)
 	w.waits(w.sender)
-	return from.each(func(p []byte) error {
+	return from.Each(func(p []byte) error {
 		err := w.write(p)
 		w.waits(w.sender)
 		return err

@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 
 	"github.com/rota-project/rota/gateway/internal/outcome"
+	"github.com/rota-project/rota/gateway/internal/sock"
 	"github.com/rota-project/rota/gateway/internal/wire"
 )
 
@@ -110,8 +111,8 @@ func (up *upload) gather() bool {
 			return false
 		}
 		up.cutting.Store(false)
-		bp := getPumpBuffer()
-		defer pumpBuffers.Put(bp)
+		bp := sock.GetPiece()
+		defer sock.PutPiece(bp)
 		for up.keeps && up.end == outcome.NotEnded {
 			up.at = len(up.kept)
 			_, _ = up.read(*bp) // how it ends is noted

@@ -117,9 +117,9 @@ func (w *worker) verdict(ctx context.Context) error {
 
 // lastWord is err, or the worker's alert if it has sent one before it hung up.
 func (u *upstream) lastWord(err error) error {
-	_ = u.nc.SetReadDeadline(time.Now().Add(continueAfter))
+	_ = u.NC.SetReadDeadline(time.Now().Add(continueAfter))
 	var one [1]byte
-	if _, rerr := u.nc.Read(one[:]); alerted(rerr) {
+	if _, rerr := u.NC.Read(one[:]); alerted(rerr) {
 		return rerr
 	}
 	return err
