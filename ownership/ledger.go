@@ -320,6 +320,9 @@ func (l *Ledger) Ready(gen rota.Generation) Effects {
 	due := l.due
 	l.due = nil
 	slices.SortFunc(due, (*entry).compare)
+	if n := fresh(due); n > 1000 { // a million that grow by appending are copied many times
+		out.Grant = make([]Held, 0, n)
+	}
 	for _, e := range due {
 		e.due = false
 		l.moves.leave(e)
@@ -333,6 +336,16 @@ func (l *Ledger) Ready(gen rota.Generation) Effects {
 		return v
 	})
 	return out
+}
+
+// fresh is how many entries of a list are of instances that nobody has yet.
+func fresh(list []*entry) (n int) {
+	for _, e := range list {
+		if len(e.holds) == 0 && e.target.Worker != "" {
+			n++
+		}
+	}
+	return n
 }
 
 // Moving is the number of moves under way. One whose old owner is stuck is not

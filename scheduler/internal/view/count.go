@@ -141,11 +141,9 @@ func (v *View) countAck(worker string, c table.Change[record.Ack]) {
 }
 
 // tallied is what an instance counts as, were g and a (nil for none) what worker has
-// of it. One that is not declared counts as nothing.
+// of it. One that is not declared counts as nothing. The task is looked up last: most
+// changes of a large cluster are of instances that do not run yet, on one worker.
 func (v *View) tallied(i rota.Instance, worker string, g *record.Grant, a *record.Ack) tally {
-	if t, _ := v.Tasks.Get(i.Task); i.Index >= replicas(t) {
-		return tally{}
-	}
 	for _, other := range v.holders[i] {
 		if other == worker {
 			continue
@@ -155,7 +153,14 @@ func (v *View) tallied(i rota.Instance, worker string, g *record.Grant, a *recor
 			a, _ = v.Ack(other, i)
 		}
 	}
-	return tallyOf(g, a)
+	counts := tallyOf(g, a)
+	if counts == (tally{}) {
+		return counts
+	}
+	if t, _ := v.Tasks.Get(i.Task); i.Index >= replicas(t) {
+		return tally{}
+	}
+	return counts
 }
 
 // tallyOf is what an instance counts as by the grant that stays, and by what its
