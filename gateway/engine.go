@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/rota-project/rota/gateway/internal/body"
 	"github.com/rota-project/rota/gateway/internal/h2"
 	"github.com/rota-project/rota/gateway/internal/sock"
 	"github.com/rota-project/rota/gateway/internal/wire"
@@ -29,8 +30,8 @@ type conn struct {
 	r, w  int // what is unread in bufs.in
 	kept  int // the size of a body that is kept, from r on
 	rest  bodyRest
-	flow  flow // a body that is not kept
-	chunk bool // the answer is sent in chunks
+	flow  body.Flow // a body that is not kept
+	chunk bool      // the answer is sent in chunks
 
 	phase   atomic.Int32
 	late    atomic.Bool // the request's head took too long
@@ -237,7 +238,7 @@ func (c *conn) release() {
 // with it. Between requests the connection holds no buffer.
 func (c *conn) await() bool {
 	cfg := &c.g.state.Load().cfg
-	if c.flow.buf != nil {
+	if c.flow.Chunked() {
 		c.behind()
 	}
 	if c.bufs != nil && c.r < c.w { // a request that came with the last one

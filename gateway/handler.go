@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/rota-project/rota/gateway/internal/body"
 	"github.com/rota-project/rota/gateway/internal/outcome"
 	"github.com/rota-project/rota/gateway/internal/sock"
 	"github.com/rota-project/rota/gateway/internal/wire"
@@ -50,7 +51,7 @@ type handled struct {
 	r      *http.Request
 	rc     *http.ResponseController
 	kept   []byte
-	flow   inflow
+	flow   body.Inflow
 	unread bool        // the body was not read to its end
 	lines  []byte      // trailers
 	ended  atomic.Bool // the answer is whole
@@ -124,7 +125,7 @@ func (h *handled) body() (mode bodyMode, err error) {
 	h.feed(outcome.OnClient)
 	n, err := io.ReadFull(h.r.Body, h.kept)
 	if h.rec.In = int64(n); err != nil {
-		return 0, cutShort(err)
+		return 0, body.CutShort(err)
 	}
 	return bodyKept, nil
 }
@@ -135,12 +136,12 @@ func (h *handled) appendKept(b []byte) []byte { return append(b, h.kept...) }
 // open implements client. Answers may come before the body has ended.
 func (h *handled) open() {
 	_ = h.rc.EnableFullDuplex()
-	h.flow.begin(h.r.Body)
+	h.flow.Begin(h.r.Body)
 }
 
 // read implements client.
 func (h *handled) read(p []byte) (int, error) {
-	n, err := h.flow.read(p)
+	n, err := h.flow.Read(p)
 	if err != nil && !errors.Is(err, io.EOF) && h.r.ProtoMajor == 1 && strings.Contains(err.Error(), "chunk") {
 		err = &wire.Error{Status: 400, Reason: "malformed chunk"} // net/http has no type for it
 	}
@@ -160,11 +161,11 @@ func (h *handled) read(p []byte) (int, error) {
 func (h *handled) trailer() []byte { return h.lines }
 
 // cut implements client.
-func (h *handled) cut() { h.flow.leave(true) }
+func (h *handled) cut() { h.flow.Leave(true) }
 
 // resume implements client.
 func (h *handled) resume() bool {
-	h.flow.leave(false)
+	h.flow.Leave(false)
 	return true
 }
 
@@ -188,7 +189,7 @@ func (h *handled) stopReading() {
 	if h.rc.SetReadDeadline(sock.LongAgo) != nil {
 		panic(http.ErrAbortHandler) // only the end of the connection ends the read
 	}
-	h.flow.stop()
+	h.flow.Stop()
 }
 
 // endsReads says whether a read of the body can be cut short by a deadline. Middleware may

@@ -1,10 +1,9 @@
 package gateway
 
 import (
-	"errors"
-	"io"
 	"time"
 
+	"github.com/rota-project/rota/gateway/internal/body"
 	"github.com/rota-project/rota/gateway/internal/outcome"
 	"github.com/rota-project/rota/gateway/internal/sock"
 	"github.com/rota-project/rota/gateway/internal/wire"
@@ -31,7 +30,7 @@ func (c *conn) body() (mode bodyMode, err error) {
 	case req.Continue:
 		return bodyFlow, nil
 	case req.Chunked:
-		size, data, err := wholeChunks(c.bufs.in[c.r:c.w])
+		size, data, err := body.WholeChunks(c.bufs.in[c.r:c.w])
 		switch {
 		case err != nil:
 			return 0, err
@@ -58,29 +57,11 @@ func (c *conn) body() (mode bodyMode, err error) {
 		if err != nil {
 			c.rec.In = int64(c.w - c.r)
 			c.rest = bodyBroken
-			return 0, cutShort(err)
+			return 0, body.CutShort(err)
 		}
 		c.w += n
 	}
 	return bodyKept, nil
-}
-
-// wholeChunks is the size of the chunked body at the beginning of b, 0 if it has
-// not yet come in full, and that of what is in the chunks.
-func wholeChunks(b []byte) (size, data int, err error) {
-	var ch wire.Chunks
-	for !ch.Done() {
-		d, _, n, err := ch.Next(b[size:])
-		if err != nil {
-			return 0, 0, err
-		}
-		if n == 0 && !ch.Done() {
-			return 0, 0, nil
-		}
-		size += n
-		data += len(d)
-	}
-	return size, data, nil
 }
 
 // appendKept implements client.
@@ -103,121 +84,23 @@ func (c *conn) appendKept(b []byte) []byte {
 	}
 }
 
-// flow reads a body that is not kept. It has a sock of its own: the connection's
-// is the answer's.
-type flow struct {
-	from   sock.Sock
-	early  []byte // what has come already, of a body of known length
-	left   int64  // what of it is to come
-	chunks wire.Chunks
-	buf    []byte // what has come of a chunked body: from at to n it is undecoded
-	at, n  int
-	data   []byte // decoded and not yet taken
-	end    []byte // trailers
-}
-
 // open implements client.
 func (c *conn) open() {
 	c.rest = bodyBroken // until closed says otherwise
 	early := c.bufs.in[c.r:c.w]
-	f := &c.flow
-	*f = flow{}
-	f.from.Init(c.NC)
 	if c.req.Chunked {
-		f.buf = make([]byte, max(len(early), sock.PieceSize))
-		f.n = copy(f.buf, early)
+		c.flow.BeginChunks(c.NC, early)
 		c.r, c.w = 0, 0
 		return
 	}
-	f.left = c.req.Length
-	if int64(len(early)) > f.left {
-		early = early[:f.left]
-	}
-	f.early = early
-	c.r += len(early)
+	c.r += c.flow.BeginLength(c.NC, early, c.req.Length)
 }
 
 // read implements client.
-func (c *conn) read(p []byte) (int, error) {
-	if c.req.Chunked {
-		return c.flow.readChunks(p)
-	}
-	return c.flow.readLength(p)
-}
-
-func (f *flow) readLength(p []byte) (n int, err error) {
-	p = p[:min(int64(len(p)), f.left)]
-	switch {
-	case len(p) == 0:
-		return 0, io.EOF
-	case len(f.early) > 0:
-		n = copy(p, f.early)
-		f.early = f.early[n:]
-	default:
-		if n, err = f.from.Read(p); n == 0 {
-			return 0, cutShort(err)
-		}
-	}
-	if f.left -= int64(n); f.left == 0 {
-		return n, io.EOF
-	}
-	return n, nil
-}
-
-// cutShort is the error of a body that ends too early.
-func cutShort(err error) error {
-	if err == nil || errors.Is(err, io.EOF) {
-		return io.ErrUnexpectedEOF
-	}
-	return err
-}
-
-func (f *flow) readChunks(p []byte) (n int, err error) {
-	for {
-		if len(f.data) > 0 {
-			k := copy(p[n:], f.data)
-			f.data = f.data[k:]
-			if n += k; n == len(p) {
-				return n, nil
-			}
-			continue
-		}
-		if f.chunks.Done() {
-			return n, io.EOF
-		}
-		d, trailer, k, err := f.chunks.Next(f.buf[f.at:f.n])
-		if err != nil {
-			return n, err
-		}
-		f.at += k
-		f.data = d
-		if f.chunks.Done() {
-			f.end = trailer
-		}
-		if k > 0 || f.chunks.Done() {
-			continue
-		}
-		if n > 0 {
-			return n, nil
-		}
-		copy(f.buf, f.buf[f.at:f.n])
-		f.n -= f.at
-		f.at = 0
-		if f.n == len(f.buf) {
-			return 0, errLongChunk
-		}
-		if k, err = f.from.Read(f.buf[f.n:]); k == 0 {
-			return 0, cutShort(err)
-		}
-		f.n += k
-	}
-}
-
-// errLongChunk is of trailers that nobody needs.
-var errLongChunk = &wire.Error{Status: 400, Reason: "malformed chunk"}
+func (c *conn) read(p []byte) (int, error) { return c.flow.Read(p) }
 
 // trailer implements client.
-func (c *conn) trailer() []byte { return c.flow.end }
+func (c *conn) trailer() []byte { return c.flow.Trailer() }
 
 // cut implements client.
 func (c *conn) cut() { _ = c.NC.SetReadDeadline(sock.LongAgo) }
@@ -241,14 +124,13 @@ func (c *conn) resume() bool { return c.NC.SetReadDeadline(time.Time{}) == nil }
 // behind takes over what came after the last request's body: the next request.
 // Until then the last one's head is needed.
 func (c *conn) behind() {
-	f := &c.flow
-	if rest := f.buf[f.at:f.n]; len(rest) > 0 {
+	if rest := c.flow.Rest(); len(rest) > 0 {
 		for len(c.bufs.in) < len(rest) {
 			c.bufs.in = append(c.bufs.in, make([]byte, len(c.bufs.in))...)
 		}
 		c.r, c.w = 0, copy(c.bufs.in, rest)
 	}
-	*f = flow{}
+	c.flow = body.Flow{}
 }
 
 // interim implements client.
@@ -344,7 +226,7 @@ func (c *conn) skipBody() bool {
 	case c.req.Continue:
 		return c.req.Length <= 0 && !c.req.Chunked
 	case c.req.Chunked:
-		size, _, err := wholeChunks(c.bufs.in[c.r:c.w])
+		size, _, err := body.WholeChunks(c.bufs.in[c.r:c.w])
 		if err != nil || size == 0 {
 			return false
 		}

@@ -1,4 +1,4 @@
-package gateway
+package body
 
 import (
 	"io"
@@ -7,9 +7,9 @@ import (
 	"github.com/rota-project/rota/gateway/internal/sock"
 )
 
-// inflow reads a body of net/http's so that who waits for it can be sent away and come
+// Inflow reads a body of net/http's so that who waits for it can be sent away and come
 // back: a deadline, the only other way, would end the reading for good.
-type inflow struct {
+type Inflow struct {
 	mu      sync.Mutex
 	news    sync.Cond
 	body    io.Reader
@@ -20,12 +20,13 @@ type inflow struct {
 	away    bool // who waits is to leave
 }
 
-func (f *inflow) begin(body io.Reader) {
+// Begin begins to read a body.
+func (f *Inflow) Begin(body io.Reader) {
 	f.news.L, f.body = &f.mu, body
 }
 
-// read returns some of the body, or io.ErrUnexpectedEOF if leave was called.
-func (f *inflow) read(p []byte) (int, error) {
+// Read returns some of the body, or io.ErrUnexpectedEOF if leave was called.
+func (f *Inflow) Read(p []byte) (int, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for f.at == f.n && f.err == nil && !f.away {
@@ -48,7 +49,7 @@ func (f *inflow) read(p []byte) (int, error) {
 }
 
 // fill reads once.
-func (f *inflow) fill() {
+func (f *Inflow) fill() {
 	if f.buf == nil {
 		f.buf = make([]byte, sock.PieceSize)
 	}
@@ -59,17 +60,17 @@ func (f *inflow) fill() {
 	f.news.Broadcast()
 }
 
-// leave sends away who waits, or lets them wait again.
-func (f *inflow) leave(away bool) {
+// Leave sends away who waits, or lets them wait again.
+func (f *Inflow) Leave(away bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.away = away
 	f.news.Broadcast()
 }
 
-// stop waits for the end of a reading that is under way, which whoever calls has cut
+// Stop waits for the end of a reading that is under way, which whoever calls has cut
 // short. Nobody may read after it.
-func (f *inflow) stop() {
+func (f *Inflow) Stop() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for f.reading {
