@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/rota-project/rota/balance"
+	"github.com/rota-project/rota/gateway/internal/upstream"
 	"github.com/rota-project/rota/internal/tracing"
 	"github.com/rota-project/rota/internal/version/metric"
 )
@@ -61,8 +62,8 @@ func (g *Gateway) serveWorkers(w http.ResponseWriter, r *http.Request, change fu
 	}
 	for i, u := range urls {
 		full, err := WorkerURL(u)
-		if scheme, _, _ := strings.Cut(full, ":"); adds && (scheme == schemeUnix || scheme == schemeH2CUnix) {
-			err = errNoSockets // such as those of other programs, which trust whoever gets as far
+		if adds && upstream.NamesSocket(full) {
+			err = upstream.ErrNoSockets // such as those of other programs, which trust whoever gets as far
 		}
 		if err != nil {
 			http.Error(w, fmt.Sprintf("workers: %q: want %v", u, err), http.StatusBadRequest)
@@ -79,23 +80,10 @@ func (g *Gateway) serveWorkers(w http.ResponseWriter, r *http.Request, change fu
 
 // WorkerURL returns the URL of a worker that is named with or without a scheme.
 // The error says what was expected.
-func WorkerURL(s string) (string, error) {
-	if !strings.Contains(s, "://") && !strings.HasPrefix(s, schemeUnix+":/") && !strings.HasPrefix(s, schemeH2CUnix+":/") {
-		s = "http://" + s
-	}
-	u, err := parseWorkerURL(s)
-	if err != nil {
-		return "", err
-	}
-	if isSocket(u) {
-		return u.String(), nil
-	}
-	u.Path, u.RawPath = strings.TrimRight(u.Path, "/"), strings.TrimRight(u.RawPath, "/")
-	return u.String(), nil
-}
+func WorkerURL(s string) (string, error) { return upstream.WholeURL(s) }
 
 // leftOut are the functions that a worker is left out for, a few of them.
-func leftOut(st *state, w *worker) (names []string) {
+func leftOut(st *state, w *upstream.Worker) (names []string) {
 	for name, f := range st.fns {
 		if f.ailing.out(w) != "" && len(names) < 10 {
 			names = append(names, name)
@@ -141,11 +129,12 @@ type WorkerStatus struct {
 	LatencyMS float64 `json:"latency_ms,omitempty"`
 }
 
-func (w *worker) status() WorkerStatus {
-	state, cause := w.state()
+func statusOf(w *upstream.Worker) WorkerStatus {
+	state, cause := w.State()
+	calls, failures := w.Counts()
 	return WorkerStatus{
-		Name: w.name, URL: w.url.String(), State: state, Cause: cause, InFlight: w.bal.InFlight(), Weight: w.weight.Load(),
-		Calls: w.calls.Load(), Failures: w.failures.Load(), LatencyMS: w.bal.Latency() / 1e6,
+		Name: w.Name, URL: w.URL.String(), State: state, Cause: cause, InFlight: w.Bal.InFlight(), Weight: w.Weight.Load(),
+		Calls: calls, Failures: failures, LatencyMS: w.Bal.Latency() / 1e6,
 	}
 }
 
@@ -153,7 +142,7 @@ func (w *worker) status() WorkerStatus {
 func (g *Gateway) Status() Status {
 	s := Status{Workers: []WorkerStatus{}, Connections: g.conns.len(), Reloads: g.reloads.Load()}
 	for _, w := range g.state.Load().workers {
-		s.Workers = append(s.Workers, w.status())
+		s.Workers = append(s.Workers, statusOf(w))
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -252,9 +241,9 @@ func (g *Gateway) route(st *state, f *function) RouteStatus {
 	}
 	offered := g.offered(f)
 	for _, w := range st.workers {
-		rw := RouteWorker{WorkerStatus: w.status(), May: true}
+		rw := RouteWorker{WorkerStatus: statusOf(w), May: true}
 		switch {
-		case !offered[w.bal]:
+		case !offered[w.Bal]:
 			rw.May, rw.Why = false, "does not offer this function"
 		case rw.State != "ready":
 			rw.May, rw.Why = false, rw.State
@@ -263,7 +252,7 @@ func (g *Gateway) route(st *state, f *function) RouteStatus {
 			}
 		case f.ailing.out(w) != "":
 			rw.May, rw.Why = false, "left out for this function: "+f.ailing.out(w)
-		case w.bal.Full():
+		case w.Bal.Full():
 			rw.May, rw.Why = false, "at its limit of calls in flight"
 		}
 		r.Workers = append(r.Workers, rw)

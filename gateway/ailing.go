@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 
 	"github.com/rota-project/rota/balance"
+	"github.com/rota-project/rota/gateway/internal/upstream"
 )
 
 // ailing is what is known of the workers on which a function fails while others
@@ -14,7 +15,7 @@ import (
 type ailing struct {
 	some atomic.Int32 // workers that are in by
 	mu   sync.Mutex
-	by   map[*worker]*ailment
+	by   map[*upstream.Worker]*ailment
 }
 
 // ailment is how a function does on one worker.
@@ -28,10 +29,10 @@ type ailment struct {
 
 // fail notes a failure of f on a worker, and leaves the worker out for f if that was
 // one too many and enough others remain.
-func (a *ailing) fail(g *Gateway, w *worker, f *function, h *Health, why error) {
+func (a *ailing) fail(g *Gateway, w *upstream.Worker, f *function, h *Health, why error) {
 	a.mu.Lock()
 	if a.by == nil {
-		a.by = map[*worker]*ailment{}
+		a.by = map[*upstream.Worker]*ailment{}
 	}
 	m := a.by[w]
 	if m == nil {
@@ -41,7 +42,7 @@ func (a *ailing) fail(g *Gateway, w *worker, f *function, h *Health, why error) 
 	}
 	m.fails++
 	m.cause = why.Error()
-	out := !m.out && m.fails >= h.Failures && spare(f.group.Load().set.Workers(), w.bal, a.share(f, h.Panic))
+	out := !m.out && m.fails >= h.Failures && spare(f.group.Load().set.Workers(), w.Bal, a.share(f, h.Panic))
 	if out {
 		m.out = true
 		m.until = g.now() + int64(min(h.Quarantine<<min(m.level, 16), h.MaxQuarantine))
@@ -49,7 +50,7 @@ func (a *ailing) fail(g *Gateway, w *worker, f *function, h *Health, why error) 
 	}
 	a.mu.Unlock()
 	if out {
-		g.log.Warn("worker left out for a function", "worker", w.name, "function", f.name, "error", why)
+		g.log.Warn("worker left out for a function", "worker", w.Name, "function", f.name, "error", why)
 		g.regroup(f)
 	}
 }
@@ -68,7 +69,7 @@ func (a *ailing) share(f *function, panicShare float64) float64 {
 }
 
 // recovered notes that a call on the worker went well.
-func (a *ailing) recovered(w *worker) {
+func (a *ailing) recovered(w *upstream.Worker) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if m := a.by[w]; m != nil && !m.out {
@@ -78,7 +79,7 @@ func (a *ailing) recovered(w *worker) {
 }
 
 // out is why the worker is left out for the function, empty if it is not.
-func (a *ailing) out(w *worker) (cause string) {
+func (a *ailing) out(w *upstream.Worker) (cause string) {
 	if a.some.Load() == 0 {
 		return ""
 	}
@@ -92,7 +93,7 @@ func (a *ailing) out(w *worker) (cause string) {
 
 // due lets in again those whose time is over: one more failure, and they are out for
 // longer. It forgets workers that are gone.
-func (a *ailing) due(now int64, gone func(*worker) bool) (changed bool) {
+func (a *ailing) due(now int64, gone func(*upstream.Worker) bool) (changed bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for w, m := range a.by {
@@ -112,7 +113,7 @@ func (a *ailing) due(now int64, gone func(*worker) bool) (changed bool) {
 // readmit lets workers in again that were left out for a function.
 func (g *Gateway) readmit(now int64) {
 	st := g.state.Load()
-	gone := func(w *worker) bool { return st.byName[w.name] != w }
+	gone := func(w *upstream.Worker) bool { return st.byName[w.Name] != w }
 	look := func(f *function) {
 		if f.ailing.some.Load() != 0 && f.ailing.due(now, gone) {
 			g.regroup(f)
@@ -135,7 +136,7 @@ func (g *Gateway) regroupLocked(f *function) {
 	ms := f.members
 	if f.ailing.some.Load() != 0 {
 		ms = slices.DeleteFunc(slices.Clone(ms), func(m balance.Member) bool {
-			return f.ailing.out(of(m.Worker)) != ""
+			return f.ailing.out(upstream.Of(m.Worker)) != ""
 		})
 	}
 	was := f.group.Load()

@@ -13,12 +13,13 @@ import (
 	"time"
 
 	"github.com/rota-project/rota/gateway/internal/outcome"
+	"github.com/rota-project/rota/gateway/internal/upstream"
 	"github.com/rota-project/rota/gateway/internal/wire"
 )
 
 // readHead reads until a final response head is in resp; 1xx are passed on. n
 // counts what is in bufs.up, and is the same on return but for 1xx heads.
-func (x *exchange) readHead(u *upstream, n int, pm **pump) (m int, err error) {
+func (x *exchange) readHead(u *upstream.Conn, n int, pm **pump) (m int, err error) {
 	patience := wire.Patience{}
 	for {
 		hn, err := 0, wire.ErrIncomplete
@@ -71,7 +72,7 @@ func (x *exchange) readHead(u *upstream, n int, pm **pump) (m int, err error) {
 
 // judge looks at the answer's head: is it one, or did the worker not run the
 // call? Then it is passed on.
-func (x *exchange) judge(u *upstream, w *worker, n int, pm *pump, mode bodyMode) (next, keep bool) {
+func (x *exchange) judge(u *upstream.Conn, n int, pm *pump, mode bodyMode) (next, keep bool) {
 	c := &x.call
 	x.answering()
 	x.rec.Last().Status = x.resp.Status
@@ -82,7 +83,7 @@ func (x *exchange) judge(u *upstream, w *worker, n int, pm *pump, mode bodyMode)
 			if !x.upload.begun || x.upload.gather() {
 				if x.refusedBy(x.peeked) {
 					if x.detach(u) {
-						u.close() // rare enough not to read the rest
+						u.Close() // rare enough not to read the rest
 					}
 					return true, false
 				}
@@ -117,11 +118,10 @@ func (x *exchange) judge(u *upstream, w *worker, n int, pm *pump, mode bodyMode)
 	}
 	mine := x.detach(u)
 	x.settle(err)
-	if reusable && mine && !u.worn(&c.st.cfg.Limits, c.ended) {
-		u.since = c.ended
-		w.pool.put(u)
+	if reusable && mine && !u.Worn(c.ended, c.st.cfg.Limits.ofWorkers()) {
+		u.Keep(c.ended)
 	} else {
-		u.close()
+		u.Close()
 	}
 	if !x.upload.begun {
 		x.client.closed(true)
@@ -182,7 +182,7 @@ const (
 
 // peekBody reads until the beginning of the answer's body is in peeked, most bytes of it
 // or more.
-func (x *exchange) peekBody(u *upstream, n, most int) (int, error) {
+func (x *exchange) peekBody(u *upstream.Conn, n, most int) (int, error) {
 	for {
 		body := x.bufs.up[x.respHead:n]
 		done := false
@@ -226,7 +226,7 @@ func (x *exchange) peekBody(u *upstream, n, most int) (int, error) {
 // firstOfFlow waits for the first bytes of the answer to a streamed request. A
 // client that waits for 100 (Continue) gets one from us if the worker says
 // nothing for a while.
-func (x *exchange) firstOfFlow(u *upstream, pm *pump) (int, *pump, error) {
+func (x *exchange) firstOfFlow(u *upstream.Conn, pm *pump) (int, *pump, error) {
 	if pm != nil || !x.req.Continue {
 		n, err := u.Read(x.bufs.up)
 		return n, pm, err

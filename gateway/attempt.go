@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/rota-project/rota/gateway/internal/outcome"
+	"github.com/rota-project/rota/gateway/internal/upstream"
 )
 
 // bodyMode says how a request's body gets to the worker.
@@ -93,32 +94,29 @@ func (x *exchange) whose(e outcome.End) outcome.End {
 }
 
 // connect gets a connection to the worker: an idle one where that is safe.
-func (x *exchange) connect(w *worker, mode bodyMode, fresh bool) (*upstream, error) {
+func (x *exchange) connect(w *upstream.Worker, mode bodyMode, fresh bool) (*upstream.Conn, error) {
 	c := &x.call
 	if !fresh {
-		within := idleFor
+		within := upstream.IdleFor
 		switch {
 		case mode == bodyFlow:
 			within = 0 // cannot be sent again: take no chances
-		case c.idempotent:
-		case w.proves():
-			within = w.keepsFor(c.sent)
-		default:
-			within = min(freshFor, w.keepsFor(c.sent))
+		case !c.idempotent:
+			within = w.KeepsFor(c.sent)
 		}
 		if within > 0 {
-			if u := x.idle(w, within); u != nil {
-				u.reused = true
+			if u := w.Idle(c.sent, within, c.st.cfg.Limits.ofWorkers()); u != nil {
+				u.Reused = true
 				return u, nil
 			}
 		}
 	}
-	return x.g.dial(x.context(), w, c.p.ConnectTimeout)
+	return w.Dial(x.context(), c.p.ConnectTimeout, x.g.now())
 }
 
 // attach lets the sweeper cut the attempt off; detach ends that. It reports false
 // if the sweeper has cut it off.
-func (x *exchange) attach(u *upstream) {
+func (x *exchange) attach(u *upstream.Conn) {
 	c := &x.call
 	x.watch.Store(u)
 	x.answered.Store(false)
@@ -131,11 +129,11 @@ func (x *exchange) attach(u *upstream) {
 		x.deadline.Store(d)
 	}
 	if x.left() { // it went before there was anything to close
-		u.close()
+		u.Close()
 	}
 }
 
-func (x *exchange) detach(u *upstream) bool {
+func (x *exchange) detach(u *upstream.Conn) bool {
 	x.waiting.Store(0)
 	return x.watch.CompareAndSwap(u, nil)
 }
@@ -154,23 +152,14 @@ func (x *exchange) answering() {
 	x.waiting.Store(0)
 }
 
-// unread says that nothing of the request that began after sent bytes can have
-// been read by the worker.
-func (u *upstream) unread(sent uint64) bool {
-	acked, ok := u.Acked()
-	// The handshake counts as one byte.
-	return ok && acked <= sent+1
-}
-
 var (
-	errLate    = errors.New("the worker took too long to answer")
 	errCutOff  = errors.New("the worker's answer breaks off")
 	errNothing = errors.New("the worker closed the connection without an answer")
 )
 
 // attempt tries the call on one worker. next says that another one is to be
 // tried; else keep says whether the client's connection goes on.
-func (x *exchange) attempt(w *worker, t *target, mode bodyMode) (next, keep bool) {
+func (x *exchange) attempt(w *upstream.Worker, t *target, mode bodyMode) (next, keep bool) {
 	c := &x.call
 	fresh := false
 	for {
@@ -183,9 +172,9 @@ func (x *exchange) attempt(w *worker, t *target, mode bodyMode) (next, keep bool
 			b = x.appendBody(b)
 		}
 		x.bufs.out = b
-		before := u.sent
-		u.carried++
-		x.rec.Last().Reused = u.reused
+		before := u.Sent
+		u.Carried++
+		x.rec.Last().Reused = u.Reused
 		x.attach(u)
 		var n, wrote int
 		var pm *pump
@@ -208,17 +197,17 @@ func (x *exchange) attempt(w *worker, t *target, mode bodyMode) (next, keep bool
 			if wrote, err = u.Write(b); err == nil {
 				x.moving.Up.Store(outcome.OnNobody)
 				n, err = u.Read(x.bufs.up)
-			} else if w.tls {
-				err = u.lastWord(err)
+			} else if w.TLS {
+				err = u.LastWord(err)
 			}
 		}
-		u.sent += uint64(wrote)
+		u.Sent += uint64(wrote)
 		last := x.rec.Last()
 		last.Sent += int64(wrote)
 		last.Read += int64(n)
 		if err == nil {
 			if n, err = x.readHead(u, n, &pm); err == nil {
-				return x.judge(u, w, n, pm, mode)
+				return x.judge(u, n, pm, mode)
 			}
 		} else {
 			err = fmt.Errorf("the worker's connection broke: %w", err)
@@ -226,20 +215,20 @@ func (x *exchange) attempt(w *worker, t *target, mode bodyMode) (next, keep bool
 		// It broke before there was an answer.
 		pm.stop(x, u)
 		x.detach(u)
-		ran := wrote > 0 && !u.unread(before)
-		u.close()
-		if u.reused && !ran && mode != bodyFlow && x.whose(x.fault.Get()) == outcome.NotEnded {
+		ran := wrote > 0 && !u.Unread(before)
+		u.Close()
+		if u.Reused && !ran && mode != bodyFlow && x.whose(x.fault.Get()) == outcome.NotEnded {
 			// The connection had died while it was idle: the worker is not to
 			// blame, and has not seen the call.
-			w.drops(c.sent, c.sent-u.since)
+			u.Died(c.sent)
 			fresh = true
 			continue
 		}
 		e := outcome.WorkerEnd(err)
 		if before == 0 && n == 0 {
-			if why := w.untrusted(err); why != nil {
+			if why := w.Untrusted(err); why != nil {
 				e, err = outcome.WorkerUnreachable, why
-				ran = ran && !alerted(err) // it has read nothing of the call
+				ran = ran && !upstream.Alerted(err) // it has read nothing of the call
 			}
 		}
 		return x.broke(e, err, ran || pm != nil)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/rota-project/rota/balance"
 	"github.com/rota-project/rota/gateway/internal/outcome"
+	"github.com/rota-project/rota/gateway/internal/upstream"
 	"github.com/rota-project/rota/gateway/internal/wire"
 )
 
@@ -29,7 +30,7 @@ type call struct {
 
 	bal        balance.Call
 	pick       balance.Pick
-	w          *worker
+	w          *upstream.Worker
 	generation uint64
 	attempt    int
 	entered    bool
@@ -111,7 +112,7 @@ func (c *call) unavailable(full bool) *refusal {
 
 // acquire reserves a place on a worker that the call has not been tried on. It
 // may wait in the group's queue until one is free or ready.
-func (c *call) acquire(who caller) (*worker, *refusal) {
+func (c *call) acquire(who caller) (*upstream.Worker, *refusal) {
 	if c.task != "" {
 		return c.acquireOwner(who)
 	}
@@ -162,9 +163,9 @@ func (c *call) hopeless(grp *group) *refusal {
 	waits := c.p.RestartWait > 0 && c.g.now()-c.begun < int64(c.p.RestartWait)
 	weightless := false
 	for _, b := range ws {
-		switch w := of(b); {
-		case !c.again && slices.Contains(c.bal.Tried[:], b), w.isAway() && !waits:
-		case weighed && w.weight.Load() == 0:
+		switch w := upstream.Of(b); {
+		case !c.again && slices.Contains(c.bal.Tried[:], b), w.IsAway() && !waits:
+		case weighed && w.Weight.Load() == 0:
 			weightless = true
 		default:
 			return nil
@@ -191,12 +192,12 @@ func (c *call) try(grp *group, rule balance.Rule) bool {
 		c.sent = c.g.now()
 	}
 	c.bal.Now = c.sent
-	c.w = of(grp.set.Pick(rule, &c.bal, &c.pick))
+	c.w = upstream.Of(grp.set.Pick(rule, &c.bal, &c.pick))
 	return c.w != nil
 }
 
 // acquireOwner reserves a place on the worker that owns the task.
-func (c *call) acquireOwner(who caller) (*worker, *refusal) {
+func (c *call) acquireOwner(who caller) (*upstream.Worker, *refusal) {
 	try := func() *refusal {
 		var o Owner
 		ok := false
@@ -242,12 +243,7 @@ func (c *call) settled(status int) {
 	now := c.g.now()
 	c.ended = now
 	w := c.w
-	w.calls.Add(1)
-	if status >= 500 {
-		w.windowBad.Add(1)
-	} else {
-		w.windowOK.Add(1)
-	}
+	w.Answered(status < 500)
 	c.g.well(w, c.f)
 	took := c.took
 	if took == 0 {
@@ -261,8 +257,7 @@ func (c *call) settled(status int) {
 // have run the call. The verdict is whether to try another worker.
 func (c *call) failed(e outcome.End, err error, ran bool) outcome.Verdict {
 	w := c.w
-	w.failures.Add(1)
-	w.windowBad.Add(1)
+	w.Broke(true)
 	c.pick.Release()
 	c.released()
 	c.g.passive(w, c.f, e, err)
@@ -283,16 +278,15 @@ func (c *call) dropped() {
 func (c *call) refusedBy(blame bool, ran bool, why error) outcome.Verdict {
 	w := c.w
 	c.dropped()
-	w.failures.Add(1)
+	w.Broke(blame)
 	if blame {
-		w.windowBad.Add(1)
 		c.g.passive(w, c.f, outcome.WorkerRefused, why)
 	}
 	return c.more(w, ran)
 }
 
 // more says whether the call is to be tried on another worker than this one, or why not.
-func (c *call) more(w *worker, ran bool) outcome.Verdict {
+func (c *call) more(w *upstream.Worker, ran bool) outcome.Verdict {
 	switch {
 	case ran && !c.idempotent:
 		return outcome.NotRepeated
@@ -301,7 +295,7 @@ func (c *call) more(w *worker, ran bool) outcome.Verdict {
 	case ran && (c.p.RetryBudget < 0 || !c.f.budget.Spend()):
 		return outcome.OverBudget
 	}
-	c.bal.Tried[min(c.attempt, len(c.bal.Tried)-1)] = w.bal
+	c.bal.Tried[min(c.attempt, len(c.bal.Tried)-1)] = w.Bal
 	c.attempt++
 	c.again = !ran
 	c.f.retries.Add(1)

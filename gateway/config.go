@@ -8,6 +8,7 @@ import (
 	"math"
 	"net"
 	"net/netip"
+	"net/url"
 	"regexp"
 	"slices"
 	"strconv"
@@ -17,6 +18,7 @@ import (
 	"github.com/rota-project/rota"
 	"github.com/rota-project/rota/auth"
 	"github.com/rota-project/rota/balance"
+	"github.com/rota-project/rota/gateway/internal/upstream"
 	"github.com/rota-project/rota/internal/origin"
 
 	"go.opentelemetry.io/otel/trace"
@@ -467,6 +469,11 @@ func (r *Route) hides(later *Route) bool {
 	return strings.EqualFold(r.Host, later.Host) && r.Prefix == later.Prefix &&
 		(len(r.Methods) == 0 || len(later.Methods) > 0 && !slices.ContainsFunc(later.Methods, func(m string) bool { return !r.serves([]byte(m)) }))
 }
+
+// workerURL is the one way from what somebody gives as a worker's URL, in a file, to
+// the admin side or as a member of the cluster, to a URL. The error says what was
+// expected.
+func (c *Config) workerURL(s string) (*url.URL, error) { return upstream.ParseURL(s, c.SpecialWorkers) }
 
 // Validate returns a *rota.FieldError for the first field that is wrong. Fields are
 // named as gateway.yaml has them.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/rota-project/rota/balance"
 	"github.com/rota-project/rota/gateway/internal/outcome"
+	"github.com/rota-project/rota/gateway/internal/upstream"
 	"github.com/rota-project/rota/gateway/internal/wire"
 
 	"go.opentelemetry.io/otel/trace"
@@ -48,7 +49,7 @@ type exchange struct {
 	moving   outcome.Movement
 	answered atomic.Bool  // it has begun
 	waiting  atomic.Int64 // since when an answer is waited for; 0 if not
-	watch    atomic.Pointer[upstream]
+	watch    atomic.Pointer[upstream.Conn]
 
 	mu     sync.Mutex
 	ctx    context.Context // made when it is asked for
@@ -99,7 +100,7 @@ type sink interface {
 	refuse(r *refusal) bool
 	// upgrade passes on the answer that switches protocols, of n bytes in bufs.up
 	// with what follows it, and then everything in both directions.
-	upgrade(u *upstream, n int)
+	upgrade(u *upstream.Conn, n int)
 	// gone looks whether the client has left, where nothing else tells.
 	gone() bool
 }
@@ -177,14 +178,14 @@ func (x *exchange) abort() {
 	}
 	x.mu.Unlock()
 	if u := x.watch.Swap(nil); u != nil {
-		u.close()
+		u.Close()
 	}
 }
 
 // cutWorker makes whoever waits for the worker return.
 func (x *exchange) cutWorker() {
 	if u := x.watch.Swap(nil); u != nil {
-		u.cut()
+		u.Cut()
 	}
 }
 

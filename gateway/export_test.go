@@ -25,9 +25,8 @@ func (g *Gateway) JudgeOutliers() { g.outliers(g.state.Load()) }
 // and brings it back.
 func (g *Gateway) QuarantineFor(worker int) time.Duration {
 	w := g.state.Load().workers[worker]
-	now := g.now()
-	g.quarantine(w, errNothing, false)
-	until := w.health.until
+	h := &g.state.Load().cfg.Health
+	wait, _ := w.Quarantine(g.now(), h.Quarantine, h.MaxQuarantine, errNothing, false)
 	g.restore(w)
-	return time.Duration(until - now)
+	return wait
 }

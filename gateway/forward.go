@@ -6,13 +6,14 @@ import (
 	"io"
 
 	"github.com/rota-project/rota/gateway/internal/outcome"
+	"github.com/rota-project/rota/gateway/internal/upstream"
 	"github.com/rota-project/rota/gateway/internal/wire"
 )
 
 // forward passes the answer on whose head is in resp; n bytes of it are in
 // bufs.up. It returns nil if the client has got all of it, errClient if the client
 // did not take it, else how the worker broke off.
-func (x *exchange) forward(u *upstream, n int) error {
+func (x *exchange) forward(u *upstream.Conn, n int) error {
 	resp := &x.resp
 	body := x.bufs.up[x.respHead:n]
 	switch {
@@ -44,7 +45,7 @@ func taken(ok bool) error {
 }
 
 // forwardLength passes on a body of known length.
-func (x *exchange) forwardLength(u *upstream, body []byte) error {
+func (x *exchange) forwardLength(u *upstream.Conn, body []byte) error {
 	left := x.resp.Length
 	if int64(len(body)) > left {
 		body = body[:left]
@@ -78,7 +79,7 @@ func (x *exchange) forwardLength(u *upstream, body []byte) error {
 }
 
 // readMore reads more of an answer's body from the worker.
-func (x *exchange) readMore(u *upstream, p []byte) (int, error) {
+func (x *exchange) readMore(u *upstream.Conn, p []byte) (int, error) {
 	x.awaitMore()
 	n, err := u.Read(p)
 	x.rec.Last().Read += int64(n)
@@ -86,7 +87,7 @@ func (x *exchange) readMore(u *upstream, p []byte) (int, error) {
 }
 
 // forwardRest passes on a body that ends with the worker's connection.
-func (x *exchange) forwardRest(u *upstream, body []byte) error {
+func (x *exchange) forwardRest(u *upstream.Conn, body []byte) error {
 	x.slow()
 	for {
 		x.touch(outcome.OnClient)
@@ -107,7 +108,7 @@ func (x *exchange) forwardRest(u *upstream, body []byte) error {
 
 // forwardChunks passes on a chunked body with its trailers, piece by piece as it
 // comes: nothing is held back.
-func (x *exchange) forwardChunks(u *upstream, n int) error {
+func (x *exchange) forwardChunks(u *upstream.Conn, n int) error {
 	var ch wire.Chunks
 	up := x.bufs.up
 	at := x.respHead

@@ -15,6 +15,7 @@ import (
 	"github.com/rota-project/rota"
 	"github.com/rota-project/rota/gateway/internal/headers"
 	"github.com/rota-project/rota/gateway/internal/outcome"
+	"github.com/rota-project/rota/gateway/internal/upstream"
 	"github.com/rota-project/rota/gateway/internal/wire"
 )
 
@@ -175,7 +176,7 @@ func (as *askers) of(a *ForwardAuth) *http.Transport {
 	defer as.mu.Unlock()
 	t := as.by[a]
 	if t == nil {
-		t = &http.Transport{MaxIdleConnsPerHost: 64, IdleConnTimeout: idleFor, DisableCompression: true, ForceAttemptHTTP2: true, TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12}}
+		t = &http.Transport{MaxIdleConnsPerHost: 64, IdleConnTimeout: upstream.IdleFor, DisableCompression: true, ForceAttemptHTTP2: true, TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12}}
 		if a.TLS != nil {
 			t.TLSClientConfig = a.TLS.Clone()
 			orElse(&t.TLSClientConfig.MinVersion, tls.VersionTLS12)

@@ -17,6 +17,7 @@ import (
 
 	"github.com/rota-project/rota/gateway/internal/limit"
 	"github.com/rota-project/rota/gateway/internal/outcome"
+	"github.com/rota-project/rota/gateway/internal/upstream"
 	"github.com/rota-project/rota/internal/listener"
 	"github.com/rota-project/rota/internal/logs"
 	"github.com/rota-project/rota/internal/tracing"
@@ -35,8 +36,8 @@ type Gateway struct {
 	cfg     Config
 	added   []Worker
 	removed map[string]bool
-	faults  string    // what is wrong with members
-	leaving []*worker // removed, with calls in flight
+	faults  string             // what is wrong with members
+	leaving []*upstream.Worker // removed, with calls in flight
 	// reloadErr is why the last reload was refused, for status.
 	reloadErr error
 	listens   []string // the addresses as they were at the start
@@ -254,7 +255,7 @@ func (g *Gateway) Close() {
 	g.conns.closeAll()
 	g.wg.Wait()
 	for _, w := range g.state.Load().workers {
-		w.close()
+		w.Close()
 	}
 	g.askers.reset()
 	g.tellRest(time.Now().Add(failureEvery))

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/rota-project/rota"
+	"github.com/rota-project/rota/gateway/internal/upstream"
 )
 
 // guards are the guards of a configuration. They never change, and a state holds those
@@ -111,7 +112,7 @@ func (g Guard) same(as Guard) bool {
 		return true
 	}
 	a, b := *g.Forward, *as.Forward
-	alike := sameTLS(a.TLS, b.TLS)
+	alike := upstream.SameTLS(a.TLS, b.TLS)
 	a.TLS, b.TLS = nil, nil
 	return alike && reflect.DeepEqual(a, b)
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/rota-project/rota/gateway/internal/body"
 	"github.com/rota-project/rota/gateway/internal/outcome"
 	"github.com/rota-project/rota/gateway/internal/sock"
+	"github.com/rota-project/rota/gateway/internal/upstream"
 	"github.com/rota-project/rota/gateway/internal/wire"
 )
 
@@ -265,7 +266,7 @@ func (h *handled) flush() bool {
 func (h *handled) refuse(r *refusal) bool { return h.say(r) }
 
 // upgrade implements client.
-func (h *handled) upgrade(u *upstream, n int) {
+func (h *handled) upgrade(u *upstream.Conn, n int) {
 	h.ended.Store(true)
 	nc, rw, err := h.rc.Hijack()
 	if err != nil {

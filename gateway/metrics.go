@@ -104,14 +104,15 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 		}
 	}
 	for _, w := range st.workers {
-		count(workerCallsDesc, w.calls.Load(), w.name)
-		count(workerFailsDesc, w.failures.Load(), w.name)
-		gauge(workerLoadDesc, float64(w.bal.InFlight()), w.name)
+		calls, failures := w.Counts()
+		count(workerCallsDesc, calls, w.Name)
+		count(workerFailsDesc, failures, w.Name)
+		gauge(workerLoadDesc, float64(w.Bal.InFlight()), w.Name)
 		up := 1.0
-		if w.bal.Closed() {
+		if w.Bal.Closed() {
 			up = 0
 		}
-		gauge(workerUpDesc, up, w.name)
+		gauge(workerUpDesc, up, w.Name)
 	}
 	gauge(connsDesc, float64(g.conns.len()))
 	count(acceptedDesc, g.accepted.Load())

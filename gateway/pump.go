@@ -8,6 +8,7 @@ import (
 
 	"github.com/rota-project/rota/gateway/internal/outcome"
 	"github.com/rota-project/rota/gateway/internal/sock"
+	"github.com/rota-project/rota/gateway/internal/upstream"
 	"github.com/rota-project/rota/gateway/internal/wire"
 )
 
@@ -21,7 +22,7 @@ type pump struct {
 }
 
 // startPump begins to carry the body of req to u.
-func (x *exchange) startPump(u *upstream) *pump {
+func (x *exchange) startPump(u *upstream.Conn) *pump {
 	p := &pump{done: make(chan struct{})}
 	x.upload.begin(x)
 	// It writes with a sock of its own: the connection's is the answer's.
@@ -83,7 +84,7 @@ func (p *pump) endsWithin(d time.Duration) bool {
 }
 
 // stop ends the pump if it is not at its end and waits for its goroutine.
-func (p *pump) stop(x *exchange, u *upstream) {
+func (p *pump) stop(x *exchange, u *upstream.Conn) {
 	if p == nil {
 		return
 	}

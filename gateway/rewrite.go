@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"strconv"
 
+	"github.com/rota-project/rota/gateway/internal/upstream"
 	"github.com/rota-project/rota/gateway/internal/wire"
 )
 
@@ -21,17 +22,17 @@ func (x *exchange) disbelieve() {
 }
 
 // appendRequest appends the request's head as the worker gets it.
-func (x *exchange) appendRequest(b []byte, t *target, w *worker, mode bodyMode) []byte {
+func (x *exchange) appendRequest(b []byte, t *target, w *upstream.Worker, mode bodyMode) []byte {
 	req := &x.req
 	b = append(b, req.Method...)
 	b = append(b, ' ')
-	b = append(b, w.base...)
+	b = append(b, w.Base...)
 	b = append(b, t.path...)
 	b = append(b, " HTTP/1.1\r\nHost: "...)
 	if len(req.Host) > 0 {
 		b = append(b, req.Host...)
 	} else {
-		b = append(b, w.host...)
+		b = append(b, w.Host...)
 	}
 	b = append(b, "\r\n"...)
 	traced, told := false, false

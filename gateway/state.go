@@ -1,23 +1,26 @@
 package gateway
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
+	"syscall"
 	"time"
 
 	"github.com/rota-project/rota/balance"
+	"github.com/rota-project/rota/gateway/internal/upstream"
 )
 
 // state is one configuration in force, with the members as they were then. It
 // is immutable; calls hold the one that they began with.
 type state struct {
 	cfg     Config
-	workers []*worker
-	byName  map[string]*worker
+	workers []*upstream.Worker
+	byName  map[string]*upstream.Worker
 	fns     map[string]*function
 	// everywhere are the members that offer all functions.
 	everywhere []balance.Member
@@ -57,7 +60,7 @@ func (g *Gateway) rebuild() error {
 func (g *Gateway) rebuildLocked() error {
 	old, cfg := g.state.Load(), g.cfg
 	b := builder{
-		g: g, old: old, cfg: cfg, next: &state{cfg: cfg, guards: cfg.guards, byName: map[string]*worker{}, fns: map[string]*function{}},
+		g: g, old: old, cfg: cfg, next: &state{cfg: cfg, guards: cfg.guards, byName: map[string]*upstream.Worker{}, fns: map[string]*function{}},
 		offers: map[string][]string{}, packages: map[string][]string{},
 	}
 	err := b.workers()
@@ -68,14 +71,14 @@ func (g *Gateway) rebuildLocked() error {
 	g.all.set.Update(members(b.next.workers))
 	if old != nil {
 		for _, w := range old.workers {
-			if b.next.byName[w.name] != w {
-				w.set(dead, 0, "removed")
-				w.close()
+			if b.next.byName[w.Name] != w {
+				w.Die("removed")
+				w.Close()
 				g.leaving = append(g.leaving, w)
 			}
 		}
 	}
-	g.leaving = slices.DeleteFunc(g.leaving, func(w *worker) bool { return w.bal.InFlight() == 0 })
+	g.leaving = slices.DeleteFunc(g.leaving, func(w *upstream.Worker) bool { return w.Bal.InFlight() == 0 })
 	g.state.Store(b.next)
 	g.wakeAll()
 	for _, f := range b.next.fns {
@@ -129,6 +132,18 @@ func (b *builder) workers() error {
 	return errors.Join(errs...)
 }
 
+// mayConnect refuses to connect to a special address: a name may resolve to one.
+func (g *Gateway) mayConnect(_ context.Context, _, addr string, _ syscall.RawConn) error {
+	at, err := netip.ParseAddrPort(addr)
+	if err != nil {
+		return err
+	}
+	if err := upstream.MayDial(at.Addr(), g.state.Load().cfg.SpecialWorkers); err != nil {
+		return fmt.Errorf("%s: want %w", at.Addr(), err)
+	}
+	return nil
+}
+
 // tellFaults says what is wrong with members, when that has changed.
 func (g *Gateway) tellFaults(err error) {
 	text := ""
@@ -148,46 +163,46 @@ func (b *builder) worker(m Member, all bool, trust *tls.Config, member bool) err
 	if err != nil {
 		return fmt.Errorf("worker %s: url %q: want %w", m.Name, m.URL, err)
 	}
-	if member && isSocket(u) { // whoever may join the cluster must not have the gateway open what is here
-		return fmt.Errorf("worker %s: url %q: want %w", m.Name, m.URL, errNoSockets)
+	if member && upstream.IsSocket(u) { // whoever may join the cluster must not have the gateway open what is here
+		return fmt.Errorf("worker %s: url %q: want %w", m.Name, m.URL, upstream.ErrNoSockets)
 	}
 	if b.next.byName[m.Name] != nil {
 		return nil
 	}
-	var w *worker
+	var w *upstream.Worker
 	if b.old != nil {
 		w = b.old.byName[m.Name]
 	}
-	fresh := w == nil || w.incarnation != m.Incarnation || *w.url != *u
+	fresh := w == nil || w.Incarnation != m.Incarnation || *w.URL != *u
 	if fresh {
-		w = newWorker(m.Name, m.Incarnation, u, b.cfg.resolver)
-		w.control = b.g.mayConnect
+		how := upstream.Reach{Resolver: b.cfg.resolver, Control: b.g.mayConnect}
 		if member {
-			if w.tls && b.cfg.MemberTLS == nil {
+			if u.Scheme == "https" && b.cfg.MemberTLS == nil {
 				return fmt.Errorf("worker %s: url %q: want TLS here, too: its certificate cannot be checked", m.Name, m.URL)
 			}
-			w.member = b.cfg.MemberTLS
+			how.Member = b.cfg.MemberTLS
 		}
+		w = upstream.New(m.Name, m.Incarnation, u, how)
 	}
-	if w.tls && !member {
-		b.g.retrust(w, trust)
+	if w.TLS && !member {
+		w.Retrust(trust, b.g.log)
 	}
-	w.weight.Store(int64(max(m.Weight, 0)))
+	w.Weight.Store(int64(max(m.Weight, 0)))
 	if m.Weight == 0 {
-		w.weight.Store(1)
+		w.Weight.Store(1)
 	}
-	w.bal.SetLimit(m.MaxInFlight)
-	w.pool.open()
+	w.Bal.SetLimit(m.MaxInFlight)
+	w.Open()
 	switch m.State {
 	case Draining:
-		w.set(draining, dead, "draining")
+		w.Drain()
 	case Dead:
-		w.set(dead, draining, "reported dead")
+		w.Die("reported dead")
 	default:
-		w.set(0, dead|draining, "")
+		w.Serve()
 	}
 	if fresh && b.old != nil {
-		b.g.beginRamp(w, b.cfg.Health.SlowStart)
+		w.BeginRamp(b.g.now(), b.cfg.Health.SlowStart)
 	}
 	b.next.workers = append(b.next.workers, w)
 	b.next.byName[m.Name] = w
@@ -222,8 +237,8 @@ func (b *builder) functions() {
 			}
 		}
 	}
-	everywhere := members(slices.DeleteFunc(slices.Clone(b.next.workers), func(w *worker) bool {
-		_, some := b.offers[w.name]
+	everywhere := members(slices.DeleteFunc(slices.Clone(b.next.workers), func(w *upstream.Worker) bool {
+		_, some := b.offers[w.Name]
 		return some
 	}))
 	b.g.everywhere.set.Update(everywhere)
@@ -254,8 +269,8 @@ func (b *builder) function(name string, known bool, p *policy, everywhere []bala
 	f := b.g.functionLocked(b.old, name, pkgs, p)
 	special := slices.Clone(everywhere)
 	for _, w := range b.next.workers {
-		if fns, some := b.offers[w.name]; some && slices.Contains(fns, name) {
-			special = append(special, members([]*worker{w})...)
+		if fns, some := b.offers[w.Name]; some && slices.Contains(fns, name) {
+			special = append(special, members([]*upstream.Worker{w})...)
 		}
 	}
 	f.split.rule.Store(listed.Split)
@@ -266,10 +281,10 @@ func (b *builder) function(name string, known bool, p *policy, everywhere []bala
 }
 
 // members are workers as package balance takes them.
-func members(ws []*worker) []balance.Member {
+func members(ws []*upstream.Worker) []balance.Member {
 	ms := make([]balance.Member, 0, len(ws))
 	for _, w := range ws {
-		ms = append(ms, balance.Member{Worker: w.bal, Weight: int(w.weight.Load())})
+		ms = append(ms, balance.Member{Worker: w.Bal, Weight: int(w.Weight.Load())})
 	}
 	return ms
 }
@@ -436,7 +451,7 @@ func (g *Gateway) RemoveWorkers(urls ...string) error {
 	defer tick.Stop()
 	end := time.NewTimer(settleFor)
 	defer end.Stop()
-	for slices.ContainsFunc(gone, func(w *worker) bool { return w.bal.InFlight() > 0 }) {
+	for slices.ContainsFunc(gone, func(w *upstream.Worker) bool { return w.Bal.InFlight() > 0 }) {
 		select {
 		case <-tick.C:
 		case <-end.C:
@@ -446,7 +461,7 @@ func (g *Gateway) RemoveWorkers(urls ...string) error {
 	return err
 }
 
-func (g *Gateway) removeWorkers(urls []string) (gone []*worker, err error) {
+func (g *Gateway) removeWorkers(urls []string) (gone []*upstream.Worker, err error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for _, u := range urls {
@@ -457,7 +472,7 @@ func (g *Gateway) removeWorkers(urls []string) (gone []*worker, err error) {
 	}
 	err = g.rebuildLocked()
 	for _, w := range g.leaving {
-		if slices.Contains(urls, w.url.String()) {
+		if slices.Contains(urls, w.URL.String()) {
 			gone = append(gone, w)
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/rota-project/rota/gateway/internal/outcome"
+	"github.com/rota-project/rota/gateway/internal/upstream"
 )
 
 // asking is the round of questions that /status makes at most once a second,
@@ -20,14 +21,6 @@ import (
 type asking struct {
 	mu   sync.Mutex
 	last time.Time
-}
-
-// reply is what a worker last said of itself.
-type reply struct {
-	at     time.Time
-	status int
-	text   string // one line
-	err    error
 }
 
 // serveStatus says of each worker in a line whether it is reachable, and what it
@@ -50,16 +43,16 @@ func (g *Gateway) serveStatus(w http.ResponseWriter, r *http.Request, admitted b
 	for i, wk := range st.workers {
 		switch {
 		case admitted:
-			wk.describe(&b, wk.name, true)
+			describe(&b, wk, wk.Name, true)
 			if out := leftOut(st, wk); len(out) > 0 {
 				b.WriteString(" left out for " + strings.Join(out, ", "))
 			}
 		default:
-			name := wk.name
-			if name == wk.url.String() {
+			name := wk.Name
+			if name == wk.URL.String() {
 				name = "worker " + strconv.Itoa(i+1)
 			}
-			wk.describe(&b, name, false)
+			describe(&b, wk, name, false)
 		}
 		b.WriteByte('\n')
 	}
@@ -103,33 +96,33 @@ func (g *Gateway) askAll(ctx context.Context, st *state) {
 
 func anyUnasked(st *state) bool {
 	for _, wk := range st.workers {
-		if wk.reply.Load() == nil {
+		if wk.Reply.Load() == nil {
 			return true
 		}
 	}
 	return false
 }
 
-// describe writes the worker's line.
-func (w *worker) describe(b *bytes.Buffer, name string, whole bool) {
-	state, cause := w.state()
+// describe writes a worker's line.
+func describe(b *bytes.Buffer, w *upstream.Worker, name string, whole bool) {
+	state, cause := w.State()
 	b.WriteString(name)
-	switch r := w.reply.Load(); {
+	switch r := w.Reply.Load(); {
 	case r == nil:
 		b.WriteString(" not asked")
-	case r.err != nil && whole:
-		fmt.Fprintf(b, " unreachable (%v)", r.err)
-	case r.err != nil:
-		fmt.Fprintf(b, " unreachable (%s)", inWords(r.err))
+	case r.Err != nil && whole:
+		fmt.Fprintf(b, " unreachable (%v)", r.Err)
+	case r.Err != nil:
+		fmt.Fprintf(b, " unreachable (%s)", inWords(r.Err))
 	default:
-		fmt.Fprintf(b, " reachable %d %s", r.status, r.text)
+		fmt.Fprintf(b, " reachable %d %s", r.Status, r.Text)
 	}
-	if r := w.reply.Load(); r != nil {
-		if ago := time.Since(r.at).Round(time.Second); ago > time.Second {
+	if r := w.Reply.Load(); r != nil {
+		if ago := time.Since(r.At).Round(time.Second); ago > time.Second {
 			fmt.Fprintf(b, ", %s ago", ago)
 		}
 	}
-	fmt.Fprintf(b, " [%s, %d in flight]", state, w.bal.InFlight())
+	fmt.Fprintf(b, " [%s, %d in flight]", state, w.Bal.InFlight())
 	if cause != "" && whole {
 		b.WriteString(" " + outcome.FirstLine(cause))
 	}

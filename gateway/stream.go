@@ -8,6 +8,7 @@ import (
 
 	"github.com/rota-project/rota/gateway/internal/h2"
 	"github.com/rota-project/rota/gateway/internal/outcome"
+	"github.com/rota-project/rota/gateway/internal/upstream"
 	"github.com/rota-project/rota/gateway/internal/wire"
 )
 
@@ -294,7 +295,7 @@ func (s *stream) flush() bool {
 func (s *stream) refuse(r *refusal) bool { return s.say(r) }
 
 // upgrade implements client: there is no such thing here, and nobody has asked.
-func (s *stream) upgrade(u *upstream, _ int) { s.lostUpgrade(u) }
+func (s *stream) upgrade(u *upstream.Conn, _ int) { s.lostUpgrade(u) }
 
 // gone implements client: the protocol tells.
 func (s *stream) gone() bool { return false }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/rota-project/rota/gateway/internal/outcome"
+	"github.com/rota-project/rota/gateway/internal/upstream"
 	"github.com/rota-project/rota/gateway/internal/wire"
 	"github.com/rota-project/rota/internal/tracing"
 
@@ -93,20 +94,20 @@ func knownMethod(m []byte) string {
 func (g *Gateway) at(now int64) time.Time { return g.base.Add(time.Duration(now)) }
 
 // try begins an attempt, and its span.
-func (x *exchange) try(w *worker, now int64) {
-	x.rec.Try(w.name, now, x.g.base)
+func (x *exchange) try(w *upstream.Worker, now int64) {
+	x.rec.Try(w.Name, now, x.g.base)
 	if x.span == nil || !x.span.IsRecording() {
 		return
 	}
 	t := x.rec.Last()
 	_, t.Span = x.g.tracer.Start(trace.ContextWithSpan(context.Background(), x.span), knownMethod(x.req.Method), //nolint:spancheck // conclude ends it
 		trace.WithSpanKind(trace.SpanKindClient), trace.WithTimestamp(x.g.at(t.Begun)))
-	host, port, err := net.SplitHostPort(w.host)
+	host, port, err := net.SplitHostPort(w.Host)
 	if err != nil {
-		host = w.host
+		host = w.Host
 	}
 	t.Span.SetAttributes(
-		semconv.HTTPRequestMethodKey.String(knownMethod(x.req.Method)), semconv.ServerAddress(host), attribute.String("rota.worker", w.name),
+		semconv.HTTPRequestMethodKey.String(knownMethod(x.req.Method)), semconv.ServerAddress(host), attribute.String("rota.worker", w.Name),
 	)
 	if n, err := strconv.Atoi(port); err == nil {
 		t.Span.SetAttributes(semconv.ServerPort(n))

@@ -7,10 +7,11 @@ import (
 
 	"github.com/rota-project/rota/gateway/internal/outcome"
 	"github.com/rota-project/rota/gateway/internal/sock"
+	"github.com/rota-project/rota/gateway/internal/upstream"
 )
 
 // upgrade implements client. A reload does not touch what it carries.
-func (c *conn) upgrade(u *upstream, n int) {
+func (c *conn) upgrade(u *upstream.Conn, n int) {
 	b := c.appendResponse(c.bufs.out[:0])
 	b = append(b, "Connection: Upgrade\r\n\r\n"...)
 	b = append(b, c.bufs.up[c.respHead:n]...)
@@ -37,16 +38,16 @@ func (x *exchange) keepHead() {
 // tunnel carries bytes between a client and a worker that have switched
 // protocols until both directions have ended. head is the answer that says so,
 // early what the client has sent already.
-func (x *exchange) tunnel(nc net.Conn, u *upstream, head, early []byte) {
+func (x *exchange) tunnel(nc net.Conn, u *upstream.Conn, head, early []byte) {
 	x.deadline.Store(0)
 	counted := x.rec.Out // with the answer's head
 	// From here on both connections are cut off together.
-	both := &upstream{w: u.w, cancel: func(error) {
+	both := &upstream.Conn{Cancel: func(error) {
 		_ = u.NC.SetDeadline(sock.LongAgo)
 		_ = nc.SetDeadline(sock.LongAgo)
 	}}
 	if !x.watch.CompareAndSwap(u, both) {
-		both.cancel(nil) // the call was cut off meanwhile
+		both.Cancel(nil) // the call was cut off meanwhile
 	}
 	x.touch(outcome.OnClient)
 	_, err := nc.Write(head)
@@ -61,7 +62,7 @@ func (x *exchange) tunnel(nc net.Conn, u *upstream, head, early []byte) {
 		up.Wait()
 	}
 	x.detach(both)
-	u.close()
+	u.Close()
 	_ = nc.Close()
 	x.rec.Last().Sent += x.rec.In
 	x.rec.Last().Read += x.rec.Out - counted
@@ -74,9 +75,9 @@ func (x *exchange) tunnel(nc net.Conn, u *upstream, head, early []byte) {
 
 // lostUpgrade ends a call whose client has gone before it could be told of the
 // switch.
-func (x *exchange) lostUpgrade(u *upstream) {
+func (x *exchange) lostUpgrade(u *upstream.Conn) {
 	x.detach(u)
-	u.close()
+	u.Close()
 	x.settle(errClient)
 }
 

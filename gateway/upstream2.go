@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptrace"
 	"net/textproto"
@@ -17,70 +16,15 @@ import (
 	"time"
 
 	"github.com/rota-project/rota/gateway/internal/outcome"
+	"github.com/rota-project/rota/gateway/internal/upstream"
 	"github.com/rota-project/rota/gateway/internal/wire"
 )
 
-// clients is a worker's client of net/http: for calls that it wants over HTTP/2, and
-// for active checks. It is made when it is first needed.
-type clients struct {
-	mu      sync.Mutex
-	now     *http.Transport
-	made    time.Time
-	carried int // calls
-}
-
-// worn says whether the client's connections are to be used no more.
-func (c *clients) worn(l *Limits) bool {
-	return c.now != nil && (l.WorkerConnectionCalls > 0 && c.carried >= l.WorkerConnectionCalls || l.WorkerConnectionAge > 0 && time.Since(c.made) > l.WorkerConnectionAge)
-}
-
-// transport is the client of the worker as it is reached now.
-func (w *worker) transport(l *Limits) *http.Transport {
-	w.clients.mu.Lock()
-	defer w.clients.mu.Unlock()
-	if w.clients.worn(l) {
-		w.clients.now.CloseIdleConnections()
-		w.clients.now = nil
-	}
-	w.clients.carried++
-	if w.clients.now == nil {
-		w.clients.made, w.clients.carried = time.Now(), 1
-		t := &http.Transport{
-			DialContext:         func(ctx context.Context, _, _ string) (net.Conn, error) { return w.connect(ctx) },
-			MaxIdleConnsPerHost: 256,
-			IdleConnTimeout:     idleFor,
-			DisableCompression:  true, // bodies pass as they are
-			ForceAttemptHTTP2:   true,
-		}
-		if w.tls {
-			t.DialTLSContext = w.connectTLS
-		}
-		if w.h2c {
-			t.Protocols = &http.Protocols{}
-			t.Protocols.SetUnencryptedHTTP2(true)
-		}
-		w.clients.now = t
-	}
-	return w.clients.now
-}
-
-// reset closes the client's idle connections and has later calls use others; those
-// under way go on.
-func (c *clients) reset() {
-	c.mu.Lock()
-	old := c.now
-	c.now = nil
-	c.mu.Unlock()
-	if old != nil {
-		old.CloseIdleConnections()
-	}
-}
-
 // needsHTTP2 says whether the call must reach that worker over HTTP/2: the worker
 // speaks nothing else, or it is gRPC, which needs HTTP/2 all the way.
-func (x *exchange) needsHTTP2(w *worker) bool {
-	if w.h2c || !w.tls || w.member != nil {
-		return w.h2c // cluster's workers speak HTTP/1
+func (x *exchange) needsHTTP2(w *upstream.Worker) bool {
+	if w.H2C || !w.Negotiates() {
+		return w.H2C
 	}
 	for i := range x.req.Fields {
 		if f := &x.req.Fields[i]; f.Kind == wire.ContentType {
@@ -91,11 +35,11 @@ func (x *exchange) needsHTTP2(w *worker) bool {
 }
 
 // attemptHTTP2 is attempt over HTTP/2, by net/http's client.
-func (x *exchange) attemptHTTP2(w *worker, t *target, mode bodyMode) (next, keep bool) {
+func (x *exchange) attemptHTTP2(w *upstream.Worker, t *target, mode bodyMode) (next, keep bool) {
 	c := &x.call
 	ctx, cancel := context.WithCancelCause(x.context())
 	defer cancel(nil)
-	u := &upstream{w: w, cancel: cancel}
+	u := &upstream.Conn{Cancel: cancel}
 	if mode == bodyFlow && x.req.Continue && !x.upload.begun && !x.sayContinue() {
 		return x.broke(x.fault.Note(outcome.ClientLeft), errClient, false)
 	}
@@ -112,7 +56,7 @@ func (x *exchange) attemptHTTP2(w *worker, t *target, mode bodyMode) (next, keep
 	if mode == bodyKept {
 		x.moving.Ascend(c.sent, outcome.OnWorker)
 	}
-	resp, err := w.transport(&c.st.cfg.Limits).RoundTrip(req)
+	resp, err := w.Transport(c.st.cfg.Limits.ofWorkers()).RoundTrip(req)
 	hints.end()
 	last := x.rec.Last()
 	last.Reused = body.reused.Load()
@@ -125,10 +69,10 @@ func (x *exchange) attemptHTTP2(w *worker, t *target, mode bodyMode) (next, keep
 		last.Sent = body.sent.Load()
 		x.detach(u)
 		e := outcome.WorkerEnd(err)
-		ok, _ := unreachable(err)
+		ok, _ := upstream.Unreachable(err)
 		ran := body.begun() || !notRun(err) // a verdict is about another connection
-		if !ok && w.asks.Load() && x.fault.Get() == outcome.NotEnded {
-			if why := w.verdict(ctx); why != nil {
+		if !ok && w.Asks.Load() && x.fault.Get() == outcome.NotEnded {
+			if why := w.Verdict(ctx); why != nil {
 				ok, err = true, why
 			}
 		}
@@ -173,7 +117,7 @@ func (x *exchange) attemptHTTP2(w *worker, t *target, mode bodyMode) (next, keep
 
 // request makes what net/http sends of the head that other workers would get, with
 // body if it flows.
-func (x *exchange) request(ctx context.Context, w *worker, t *target, mode bodyMode, body *flowing) (*http.Request, error) {
+func (x *exchange) request(ctx context.Context, w *upstream.Worker, t *target, mode bodyMode, body *flowing) (*http.Request, error) {
 	kept := mode == bodyKept
 	b := x.appendRequest(x.bufs.out[:0], t, w, mode)
 	x.bufs.out = b
@@ -183,8 +127,8 @@ func (x *exchange) request(ctx context.Context, w *worker, t *target, mode bodyM
 	}
 	req = req.WithContext(ctx)
 	req.RequestURI = ""
-	req.URL.Scheme, req.URL.Host = "http", w.host
-	if w.tls {
+	req.URL.Scheme, req.URL.Host = "http", w.Host
+	if w.TLS {
 		req.URL.Scheme = "https"
 	}
 	req.Header.Del("Expect")
@@ -321,7 +265,7 @@ func trailerLines(h http.Header) (lines []byte) {
 
 // notRun says that an attempt failed before the worker can have seen the call.
 func notRun(err error) bool {
-	ok, _ := unreachable(err)
+	ok, _ := upstream.Unreachable(err)
 	return ok || strings.Contains(err.Error(), "server closed idle connection")
 }
 

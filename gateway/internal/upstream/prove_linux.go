@@ -1,7 +1,5 @@
-//go:build !linux
-
-package gateway
+package upstream
 
 // canProveUnread says that the system tells how much of what was sent has been
 // acknowledged.
-const canProveUnread = false
+const canProveUnread = true

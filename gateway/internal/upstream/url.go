@@ -1,4 +1,4 @@
-package gateway
+package upstream
 
 import (
 	"errors"
@@ -24,12 +24,15 @@ var (
 	errPort      = errors.New("http://host:port, https://host:port or h2c://host:port, the port 1 to 65535")
 	errHost      = errors.New("a host as it is commonly written: a name of ASCII letters, digits, \"-\", \"_\" and \".\" that does not end in a number, or an address like 10.0.0.1 or [fd00::1]")
 	errSocket    = errors.New("unix:/path or h2c+unix:/path, an absolute path of at most 107 bytes")
-	errNoSockets = errors.New("http, https or h2c: sockets of the gateway's machine are named in its own configuration only")
 )
 
-// parseWorkerURL accepts scheme://host[:port][/base] or unix:/path, and nothing more.
+// ErrNoSockets refuses sockets where anybody else than the gateway's own configuration names
+// them.
+var ErrNoSockets = errors.New("http, https or h2c: sockets of the gateway's machine are named in its own configuration only")
+
+// parse accepts scheme://host[:port][/base] or unix:/path, and nothing more.
 // The error says what was expected.
-func parseWorkerURL(s string) (*url.URL, error) {
+func parse(s string) (*url.URL, error) {
 	scheme, rest, _ := strings.Cut(s, ":")
 	if scheme == schemeUnix || scheme == schemeH2CUnix {
 		return parseSocket(scheme, rest)
@@ -107,5 +110,28 @@ func parseSocket(scheme, at string) (*url.URL, error) {
 	return &url.URL{Scheme: scheme, Opaque: at}, nil
 }
 
-// isSocket says whether the URL of a worker names a socket of this machine.
-func isSocket(u *url.URL) bool { return u.Scheme == schemeUnix || u.Scheme == schemeH2CUnix }
+// IsSocket says whether the URL of a worker names a socket of this machine.
+func IsSocket(u *url.URL) bool { return u.Scheme == schemeUnix || u.Scheme == schemeH2CUnix }
+
+// NamesSocket says whether what is given as a worker's URL does.
+func NamesSocket(s string) bool {
+	scheme, _, _ := strings.Cut(s, ":")
+	return scheme == schemeUnix || scheme == schemeH2CUnix
+}
+
+// WholeURL returns the URL of a worker that is named with or without a scheme. The error
+// says what was expected.
+func WholeURL(s string) (string, error) {
+	if !strings.Contains(s, "://") && !strings.HasPrefix(s, schemeUnix+":/") && !strings.HasPrefix(s, schemeH2CUnix+":/") {
+		s = "http://" + s
+	}
+	u, err := parse(s)
+	if err != nil {
+		return "", err
+	}
+	if IsSocket(u) {
+		return u.String(), nil
+	}
+	u.Path, u.RawPath = strings.TrimRight(u.Path, "/"), strings.TrimRight(u.RawPath, "/")
+	return u.String(), nil
+}

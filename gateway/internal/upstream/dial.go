@@ -1,4 +1,4 @@
-package gateway
+package upstream
 
 import (
 	"context"
@@ -15,25 +15,26 @@ import (
 const keepAlive = 30 * time.Second
 
 // connect opens a connection to the worker, without TLS.
-func (w *worker) connect(ctx context.Context) (net.Conn, error) {
-	d := net.Dialer{KeepAlive: keepAlive, Resolver: w.resolver}
+func (w *Worker) connect(ctx context.Context) (net.Conn, error) {
+	d := net.Dialer{KeepAlive: keepAlive, Resolver: w.reach.Resolver}
 	if w.network == "tcp" {
-		d.ControlContext = w.control
+		d.ControlContext = w.reach.Control
 	}
 	return d.DialContext(ctx, w.network, w.addr)
 }
 
-// dial opens a connection to the worker. A failure means that nothing was sent.
-func (g *Gateway) dial(ctx context.Context, w *worker, timeout time.Duration) (*upstream, error) {
+// Dial opens a connection to the worker. A failure means that nothing was sent. now is by
+// the gateway's clock.
+func (w *Worker) Dial(ctx context.Context, timeout time.Duration, now int64) (*Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	u := &upstream{w: w, epoch: w.epoch.Load(), born: g.now()}
+	u := &Conn{w: w, epoch: w.epoch.Load(), born: now}
 	nc, err := w.connect(ctx)
 	if err != nil {
 		return nil, err
 	}
 	nc = tcp.Take(nc)
-	if w.tls {
+	if w.TLS {
 		u.below.Init(nc)
 		if nc, err = w.secure(ctx, nc, "http/1.1"); err != nil {
 			return nil, err
@@ -44,7 +45,7 @@ func (g *Gateway) dial(ctx context.Context, w *worker, timeout time.Duration) (*
 }
 
 // connectTLS is connect, with TLS, for net/http's client.
-func (w *worker) connectTLS(ctx context.Context, _, _ string) (net.Conn, error) {
+func (w *Worker) connectTLS(ctx context.Context, _, _ string) (net.Conn, error) {
 	nc, err := w.connect(ctx)
 	if err != nil {
 		return nil, err
@@ -53,7 +54,7 @@ func (w *worker) connectTLS(ctx context.Context, _, _ string) (net.Conn, error) 
 }
 
 // secure begins TLS on a connection to the worker, and closes it if that fails.
-func (w *worker) secure(ctx context.Context, nc net.Conn, protocols ...string) (net.Conn, error) {
+func (w *Worker) secure(ctx context.Context, nc net.Conn, protocols ...string) (net.Conn, error) {
 	tc := tls.Client(nc, w.tlsConfig(protocols))
 	err := tc.HandshakeContext(ctx)
 	if err == nil {

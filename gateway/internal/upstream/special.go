@@ -1,13 +1,11 @@
-package gateway
+package upstream
 
 import (
-	"context"
 	"errors"
-	"fmt"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
-	"syscall"
 )
 
 // special are addresses at which no worker is by intent: those that mean "here" or
@@ -29,22 +27,21 @@ var metadataNames = []string{"metadata", "metadata.google.internal", "metadata.g
 
 var errSpecial = errors.New("an address at which a worker may be; this one is link-local, multicast or otherwise special (special_workers allows it)")
 
-// workerURL is the one way from what somebody gives as a worker's URL, in a file, to
-// the admin side or as a member of the cluster, to a URL. The error says what was
-// expected.
-func (c *Config) workerURL(s string) (*url.URL, error) {
-	u, err := parseWorkerURL(s)
+// ParseURL makes a URL of what somebody gives as a worker's. allowed are the networks in
+// which it may be although they are not for that. The error says what was expected.
+func ParseURL(s string, allowed []netip.Prefix) (*url.URL, error) {
+	u, err := parse(s)
 	if err != nil {
 		return nil, err
 	}
-	return u, c.mayBeWorker(u)
+	return u, mayBe(u, allowed)
 }
 
-// mayBeWorker returns an error if the URL names a special address.
-func (c *Config) mayBeWorker(u *url.URL) error {
+// mayBe returns an error if the URL names a special address.
+func mayBe(u *url.URL, allowed []netip.Prefix) error {
 	host := strings.TrimSuffix(strings.ToLower(u.Hostname()), ".")
 	for _, n := range metadataNames {
-		if host == n && len(c.SpecialWorkers) == 0 {
+		if host == n && len(allowed) == 0 {
 			return errSpecial
 		}
 	}
@@ -52,45 +49,25 @@ func (c *Config) mayBeWorker(u *url.URL) error {
 	if err != nil {
 		return nil //nolint:nilerr // a name: what it resolves to is looked at when it is dialled
 	}
-	return c.mayDial(ip)
+	return MayDial(ip, allowed)
 }
 
-func (c *Config) mayDial(ip netip.Addr) error {
+// MayDial returns an error if an address is special, and in none of the networks that are
+// allowed.
+func MayDial(ip netip.Addr, allowed []netip.Prefix) error {
 	ip = ip.Unmap().WithZone("")
-	if ip.IsLoopback() || c.allowsSpecial(ip) {
+	if ip.IsLoopback() || within(ip, allowed) {
 		return nil
 	}
 	if b := ip.As16(); ip.Is6() && b[8]&^2 == 0 && b[9] == 0 && b[10] == 0x5e && b[11] == 0xfe { // ISATAP: one of IPv4 within
 		return errSpecial
 	}
-	for _, p := range special {
-		if p.Contains(ip) {
-			return errSpecial
-		}
+	if within(ip, special) {
+		return errSpecial
 	}
 	return nil
 }
 
-func (c *Config) allowsSpecial(ip netip.Addr) bool {
-	for _, p := range c.SpecialWorkers {
-		if p.Contains(ip) {
-			return true
-		}
-	}
-	return false
-}
-
-// control is net.Dialer's.
-type control func(ctx context.Context, network, addr string, c syscall.RawConn) error
-
-// mayConnect refuses to connect to a special address: a name may resolve to one.
-func (g *Gateway) mayConnect(_ context.Context, _, addr string, _ syscall.RawConn) error {
-	at, err := netip.ParseAddrPort(addr)
-	if err != nil {
-		return err
-	}
-	if err := g.state.Load().cfg.mayDial(at.Addr()); err != nil {
-		return fmt.Errorf("%s: want %w", at.Addr(), err)
-	}
-	return nil
+func within(ip netip.Addr, networks []netip.Prefix) bool {
+	return slices.ContainsFunc(networks, func(p netip.Prefix) bool { return p.Contains(ip) })
 }

@@ -1,5 +1,7 @@
-package gateway
+//go:build !linux
+
+package upstream
 
 // canProveUnread says that the system tells how much of what was sent has been
 // acknowledged.
-const canProveUnread = true
+const canProveUnread = false
