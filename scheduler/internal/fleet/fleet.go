@@ -57,6 +57,7 @@ type Member struct {
 	Handle string // the engine's; empty while that is not known
 	Joined Time   // it has used its token
 	Alive  bool   // its session lives
+	Lost   Time   // when its last session ended; zero while it lives, and before it has joined
 	Load   int    // what it holds
 	// Leaving is when it was drained, Stopping when the engine was last told to stop it.
 	Leaving, Stopping Time
@@ -217,6 +218,9 @@ func (s *step) look(m *Member) {
 	case m.Joined != 0 && !m.Alive && live != nil && live.Waiting && s.Now-m.Joined > briefly: // what is listed may be of before it joined
 		s.note("the engine %s is to start %s again, which was lost: it is stopped, and replaced by another", s.Engine, m.Name)
 		s.stop(m, live, "it was lost, and no copy of it could join")
+	case m.Lost != 0 && !m.Alive && live != nil && s.Now-m.Lost > s.StartTimeout: // it hangs, or cannot get here
+		s.failed("%s runs, and no scheduler has heard of it for %v", m.Name, s.StartTimeout)
+		s.stop(m, live, "it was lost, and did not come back in time")
 	case live != nil && s.expires(live):
 		s.expiring = append(s.expiring, m)
 	default:

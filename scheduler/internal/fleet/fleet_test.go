@@ -74,6 +74,19 @@ func TestDecide(t *testing.T) {
 			want: "forget n", wantErr: "n ended before it joined: exit status 2",
 		},
 		{
+			name: "lost, and runs", from: 1, to: 1,
+			members: []Member{with(running("a", 1), func(m *Member) { m.Alive, m.Lost = false, hour-4*time.Minute })},
+		},
+		{
+			name: "lost for long, and runs", from: 1, to: 1,
+			members: []Member{with(running("a", 1), func(m *Member) { m.Alive, m.Lost = false, hour-6*time.Minute })},
+			want:    "stop a:ha", wantErr: "a runs, and no scheduler has heard of it for 5m0s",
+		},
+		{
+			name: "lost, and back", from: 1, to: 1,
+			members: []Member{with(running("a", 1), func(m *Member) { m.Lost = hour - 6*time.Minute })},
+		},
+		{
 			name: "started twice", from: 1, to: 1, members: []Member{with(running("a", 1), func(m *Member) { m.Copies = append(m.Copies, Copy{Handle: "x"}) })},
 			want: "kill a:x", wantNb: "started a twice",
 		},

@@ -78,6 +78,7 @@ type worker struct {
 	*storepb.PoolWorker
 	mod      int64
 	alive    bool
+	lost     int64 // when its last session ended, in milliseconds since the Unix epoch; 0 for never
 	draining bool
 	load     int
 	kinds    []string // that it says it can run, while it lives
@@ -96,7 +97,7 @@ func (k *Control) see() (p picture) {
 			p.pools = append(p.pools, pool{fromStore(m), m, v.Mod(store.PoolKey(name)), v.PoolStates[name]})
 		}
 		for name, m := range v.PoolWorkers {
-			w := &worker{PoolWorker: m, mod: v.Mod(store.PoolWorkerKey(name)), alive: v.Sessions[name] != nil, draining: v.Nodes[name].GetDraining()}
+			w := &worker{PoolWorker: m, mod: v.Mod(store.PoolWorkerKey(name)), alive: v.Sessions[name] != nil, lost: v.Nodes[name].GetLostUnixMs(), draining: v.Nodes[name].GetDraining()}
 			if s := v.Sessions[name]; s != nil {
 				w.kinds = s.GetKinds()
 			}
@@ -250,7 +251,7 @@ func (l *loop) tend(ctx context.Context, p *picture, x *pool, copies map[string]
 			continue
 		}
 		m := fleet.Member{
-			Name: name, Asked: millis(w.GetAskedUnixMs()), Handle: w.GetHandle(), Joined: millis(w.GetJoinedUnixMs()), Alive: w.alive, Load: w.load,
+			Name: name, Asked: millis(w.GetAskedUnixMs()), Handle: w.GetHandle(), Joined: millis(w.GetJoinedUnixMs()), Alive: w.alive, Lost: millis(w.lost), Load: w.load,
 			Leaving: millis(w.GetLeavingUnixMs()), Stopping: millis(w.GetStoppingUnixMs()), Outdated: !proto.Equal(w.GetTemplate(), x.record.GetTemplate()),
 			Elsewhere: engine.Here(l.name) && w.GetScheduler() != l.k.cfg.Scheduler,
 		}
