@@ -156,7 +156,7 @@ func (n *Node) open(ctx context.Context) (st store.Store, closer func() error, e
 		case errors.As(err, &field):
 			return nil, nil, fmt.Errorf("peer: %w", err)
 		}
-		n.cfg.Logger.Error("etcd is not there, trying again", "error", err)
+		n.cfg.Logger.Error("etcd does not answer; trying again", "error", err)
 		n.mu.Lock()
 		n.err = fmt.Errorf("peer: %w", err)
 		n.mu.Unlock()

@@ -69,7 +69,7 @@ func TestDoctor(t *testing.T) {
 	wants("no token, but etcd", 1, nil, append(client, "--etcd", e.Endpoints()[0]), `scheduler \S+ +fail +answers, but not`, `etcd \S+ +ok +version`, `etcd quorum +ok`)
 	s.signal(syscall.SIGKILL)
 	s.wait(t, 20*time.Second)
-	wants("no scheduler", 1, secrets["0"], client, `scheduler \S+ +fail`, `cluster +warn .*--etcd has etcd asked`)
+	wants("no scheduler", 1, secrets["0"], client, `scheduler \S+ +fail`, `cluster +warn .*--etcd checks etcd`)
 	wants("etcd is asked", 1, secrets["0"], append(client, "--etcd", e.Endpoints()[0]), `scheduler \S+ +fail`, `etcd \S+ +ok +version .*of a quota of`, `etcd quorum +ok`)
 	endpoint := e.Endpoints()[0]
 	if err := e.Stop(); err != nil {

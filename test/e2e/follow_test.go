@@ -178,7 +178,7 @@ func TestFollowers(t *testing.T) {
 		c.scheds[n].start()
 		c.scheds[n].ready()
 	}
-	gone := `the scheduler at \S+ has gone; going on with the one at \S+`
+	gone := `lost the scheduler at \S+; continuing with the one at \S+`
 	for n, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL} {
 		c.scheds[n].proc.signal(sig)
 		<-c.scheds[n].proc.done
@@ -196,7 +196,7 @@ func TestFollowers(t *testing.T) {
 	left := followers["left"]
 	left.proc.signal(syscall.SIGINT)
 	left.end(128 + int(syscall.SIGINT))
-	left.says(`the job goes on; follow it with: rota job logs -f 0190a6e0\S+; end it with: rota job stop 0190a6e0\S+`, 1)
+	left.says(`the job goes on; follow it with: rota job logs -f 0190a6e0\S+; stop it with: rota job stop 0190a6e0\S+`, 1)
 	delete(followers, "left")
 	again(0)
 	again(1)

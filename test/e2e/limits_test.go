@@ -196,7 +196,7 @@ func TestShortages(t *testing.T) {
 				await(t, 30*time.Second, "it has ended", func() bool { return strings.Contains(c.job(t, "job", "get", id), "succeeded") })
 				long := startFollower(t, servers, "job", "run", "--wait", "--id", id, "--", "head", "-c", "2000000", "/dev/zero")
 				long.end(1)
-				long.says(`rota: the job succeeded, but \d+ bytes of its output are gone: \d+ bytes of output are lost: .*`+s.told, 1)
+				long.says(`rota: the job succeeded, but \d+ bytes of its output are lost: \d+ bytes of output are lost: .*`+s.told, 1)
 				if got := c.job(t, "job", "get", id); !strings.Contains(got, "bytes of output are lost") {
 					t.Errorf("%s", got)
 				}

@@ -137,7 +137,7 @@ func (b *Bundle) add(name string, data []byte, note string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.total+len(data) > b.maxTotal {
-		b.missing = append(b.missing, Missing{name, fmt.Sprintf("the bundle is full: it holds %d bytes at the most", b.maxTotal)})
+		b.missing = append(b.missing, Missing{name, fmt.Sprintf("the bundle is full: it holds at most %d bytes", b.maxTotal)})
 		return
 	}
 	b.total += len(data)

@@ -73,11 +73,11 @@ func TestStale(t *testing.T) {
 			if want := map[bool]int{true: cli.ExitStale}[stale]; status != want {
 				t.Errorf("%v: exit status %d, want %d: %s%s", args, status, want, out, errs)
 			}
-			if says := strings.Contains(errs, "heard nothing of its store for"); says != stale {
+			if says := strings.Contains(errs, "heard nothing from its store for"); says != stale {
 				t.Errorf("%v: standard error is %q", args, errs)
 			}
 		}
-		if _, out, _ := run("status"); strings.Contains(out, "nothing has been heard of the store since") != stale || !strings.Contains(out, "as of") {
+		if _, out, _ := run("status"); strings.Contains(out, "no word from the store since then") != stale || !strings.Contains(out, "as of") {
 			t.Errorf("status: %s", out)
 		}
 		if code, _, body := get("/readyz"); (code != http.StatusOK) != stale {

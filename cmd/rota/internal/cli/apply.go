@@ -54,7 +54,7 @@ func (a *app) apply(ctx context.Context, tasks []rota.Task, dryRun bool) error {
 		for _, list := range lists {
 			if err := a.applyList(ctx, list, false, sum); err != nil {
 				if len(lists) > 1 {
-					err = fmt.Errorf("%d of %d tasks are applied, apply the same again for the others: %w", done, len(tasks), err)
+					err = fmt.Errorf("%d of %d tasks were applied; run the same command again for the others: %w", done, len(tasks), err)
 				}
 				return err
 			}

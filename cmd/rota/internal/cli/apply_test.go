@@ -96,7 +96,7 @@ func TestApplyMuch(t *testing.T) {
 		"taken":        {n: n, out: fmt.Sprintf("%d created, 0 changed, 0 unchanged\n", n), dry: n, done: n},
 		"only asked":   {n: some, args: "--dry-run", out: fmt.Sprintf("would be: %d created, 0 changed, 0 unchanged\n", some), dry: some},
 		"refused":      {n: some, refuse: all[some-1], status: 1, errs: fmt.Sprintf("task %q: no", all[some-1]), dry: -1},
-		"cluster dies": {n: some, failsBefore: 2, status: 1, errs: fmt.Sprintf("of %d tasks are applied, apply the same again", some), dry: some, done: -1},
+		"cluster dies": {n: some, failsBefore: 2, status: 1, errs: fmt.Sprintf("of %d tasks were applied; run the same command again", some), dry: some, done: -1},
 	} {
 		t.Run(name, func(t *testing.T) { // one after the other: they are large
 			d := &declarer{refuse: c.refuse, failsBefore: c.failsBefore}

@@ -58,8 +58,8 @@ func TestAttempts(t *testing.T) {
 		out    string
 		errs   string
 	}{
-		"of the first":    {"job run --wait -- x", attempts{states: twice, output: map[uint64]*rotav1.JobOutput{1: cut, 2: whole}}, 0, "cut\nwhole\n", "5 bytes of output are gone"},
-		"of the last":     {"job run --wait -- x", attempts{states: twice, output: map[uint64]*rotav1.JobOutput{1: whole, 2: cut}}, 1, "whole\ncut\n", "5 bytes of its output are gone"},
+		"of the first":    {"job run --wait -- x", attempts{states: twice, output: map[uint64]*rotav1.JobOutput{1: cut, 2: whole}}, 0, "cut\nwhole\n", "5 bytes of output are lost"},
+		"of the last":     {"job run --wait -- x", attempts{states: twice, output: map[uint64]*rotav1.JobOutput{1: whole, 2: cut}}, 1, "whole\ncut\n", "5 bytes of its output are lost"},
 		"one never began": {"job run --wait -- x", attempts{states: twice, output: map[uint64]*rotav1.JobOutput{2: whole}}, 0, "whole\n", ""},
 		"logs":            {"job logs a", attempts{states: twice[2:], output: map[uint64]*rotav1.JobOutput{2: whole}}, 0, "whole\n", ""},
 		"logs, gone":      {"job logs a", attempts{states: twice[2:]}, 1, "", "the output is gone"},

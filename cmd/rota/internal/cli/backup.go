@@ -19,8 +19,8 @@ func (a *app) backupCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "backup FILE",
 		Short: "copy the whole store into a file, for rota restore; admins only",
-		Long: "Copy the whole store, as it is at one moment, into a file that only its owner can read, for rota restore.\n\n" +
-			"A file of that name is replaced when the copy is whole, and not touched before. It holds all that tasks and jobs hold.",
+		Long: "Write a consistent copy of the whole store to a file that only its owner can read. rota restore reads it.\n\n" +
+			"An existing FILE is replaced only when the copy is complete. The copy includes the payloads and arguments of tasks and jobs.",
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			size, err := a.backup(cmd.Context(), args[0])
@@ -60,7 +60,7 @@ func (a *app) backup(ctx context.Context, file string) (size int64, err error) {
 			size += int64(n)
 		}
 		if err := etcd.CheckSnapshot(to.Name()); err != nil {
-			return fmt.Errorf("what the scheduler sent is not whole; %s is as it was: %w", file, err)
+			return fmt.Errorf("the scheduler sent an incomplete backup; %s is unchanged: %w", file, err)
 		}
 		return nil
 	})
@@ -71,18 +71,18 @@ func (a *app) restoreCommand() *cobra.Command {
 	var cfg etcd.RestoreConfig
 	c := &cobra.Command{
 		Use:   "restore FILE",
-		Short: "make the data directory of a scheduler of a backup",
-		Long: "Make the data directory of a scheduler of a backup (rota backup, or etcdctl snapshot save).\n\n" +
-			"All schedulers that were on the store have to be at their end. With --name and --peer it is the first one of a new\n" +
-			"cluster: start it with --cluster, and the others with empty data directories and --join. Generations and revisions\n" +
-			"are greater than all before, and the first start waits for one lease, so that what ran before has stopped.",
+		Short: "make a scheduler's data directory from a backup",
+		Long: "Make a scheduler's data directory from a backup (rota backup, or etcdctl snapshot save).\n\n" +
+			"Stop all schedulers of the old store first. With --name and --peer the scheduler becomes the first member of a new\n" +
+			"cluster: start it with --cluster, and the others with empty data directories and --join. New generations and revisions\n" +
+			"are greater than all earlier ones. The first start waits for one lease, so that all work from before has stopped.",
 		Args: cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
 			if (cfg.Name == "") != (cfg.Address == "") {
-				return usagef("want both or neither of --name and --peer")
+				return usagef("want both --name and --peer, or neither")
 			}
 			if cfg.Secure && cfg.Name == "" {
-				return usagef("--tls: want --name and --peer beside it")
+				return usagef("--tls: want --name and --peer too")
 			}
 			cfg.File = args[0]
 			if err := etcd.Restore(cfg, time.Now()); err != nil {
@@ -92,9 +92,9 @@ func (a *app) restoreCommand() *cobra.Command {
 			return nil
 		},
 	}
-	c.Flags().StringVar(&cfg.DataDir, "data-dir", "rota-data", "data directory to make; it must be empty or not there")
-	c.Flags().StringVar(&cfg.Name, "name", "", "name of the scheduler, as the first of a cluster")
-	c.Flags().StringVar(&cfg.Address, "peer", "", "address of its peer port in --cluster, HOST:PORT")
-	c.Flags().BoolVar(&cfg.Secure, "tls", false, "its cluster uses --tls")
+	c.Flags().StringVar(&cfg.DataDir, "data-dir", "rota-data", "data directory to make; it must be empty or absent")
+	c.Flags().StringVar(&cfg.Name, "name", "", "name of the scheduler, the first member of a cluster")
+	c.Flags().StringVar(&cfg.Address, "peer", "", "peer address of the scheduler in --cluster, HOST:PORT")
+	c.Flags().BoolVar(&cfg.Secure, "tls", false, "the cluster uses --tls")
 	return c
 }

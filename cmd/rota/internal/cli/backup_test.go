@@ -43,9 +43,9 @@ func TestBackup(t *testing.T) {
 		errs   string
 	}{
 		"whole":       {copies{pieces: [][]byte{page, page, sum[:]}}, 0, "backup of 8224 bytes in "},
-		"cut":         {copies{pieces: [][]byte{page, page}}, 1, "not whole"},
-		"a page less": {copies{pieces: [][]byte{page, sum[:]}}, 1, "not whole"},
-		"nothing":     {copies{}, 1, "not whole"},
+		"cut":         {copies{pieces: [][]byte{page, page}}, 1, "an incomplete backup"},
+		"a page less": {copies{pieces: [][]byte{page, sum[:]}}, 1, "an incomplete backup"},
+		"nothing":     {copies{}, 1, "an incomplete backup"},
 		"broken off":  {copies{pieces: [][]byte{page, page, sum[:]}, err: status.Error(codes.Unavailable, "the store has no leader")}, 1, "rota: the store has no leader"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -20,7 +20,7 @@ const certDir = "rota-pki"
 
 func (a *app) certCommand() *cobra.Command {
 	var dir string
-	c := group("cert", "certificates of the cluster, from a small authority of its own",
+	c := group("cert", "certificates for the cluster, from its own certificate authority",
 		a.certInit(&dir), a.certIssue(&dir), a.certRenew(&dir), a.certRevoke(&dir), a.certShow(&dir))
 	c.PersistentFlags().StringVar(&dir, "dir", certDir, "directory of the certificate authority; keep it private")
 	return c
@@ -49,7 +49,7 @@ func (a *app) certIssue(dir *string) *cobra.Command {
 	var life time.Duration
 	c := &cobra.Command{
 		Use:   "issue scheduler|worker|client|etcd NAME",
-		Short: "issue a certificate; those of workers and schedulers are bound to their names",
+		Short: "issue a certificate; a worker's or scheduler's is bound to its name",
 		Args:  cobra.ExactArgs(2),
 		RunE: func(_ *cobra.Command, args []string) error {
 			cert, err := pki.Issue(*dir, pki.Request{Role: pki.Role(args[0]), Name: args[1], Hosts: hosts, Life: life}, time.Now())
@@ -85,9 +85,9 @@ func (a *app) certRevoke(dir *string) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "revoke FILE | SERIAL | scheduler|worker|client|etcd NAME",
 		Short: "revoke a certificate, or all issued to a name so far",
-		Long: "Revoke a certificate, by its file or its serial number, or all certificates issued to a name so far.\n" +
-			"so far. It adds a line to a list, which whoever has --tls-revoked follows: within seconds they refuse the\n" +
-			"certificate and close the connections that were made with it. Issue another one afterwards to let a name in again.",
+		Long: "Revoke a certificate, given by its file or serial number, or all certificates issued to a name so far.\n" +
+			"The command adds a line to the revocation list. Processes with --tls-revoked reload it: within seconds they\n" +
+			"refuse the certificate and close its connections. To let a name in again, issue a new certificate afterwards.",
 		Args: cobra.RangeArgs(1, 2),
 		RunE: func(_ *cobra.Command, args []string) error {
 			if file == "" {

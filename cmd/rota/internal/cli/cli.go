@@ -81,7 +81,7 @@ func Run(ctx context.Context, args []string, env Env) int {
 	}
 	defer a.flush()
 	if a.stale > 0 {
-		_, _ = fmt.Fprintf(a.env.Stderr, "rota: the scheduler has heard nothing of its store for %v: this is as of then, and may not be true any more\n",
+		_, _ = fmt.Fprintf(a.env.Stderr, "rota: the scheduler has heard nothing from its store for %v: this answer may be out of date\n",
 			a.stale.Round(time.Second))
 	}
 	switch {

@@ -233,7 +233,7 @@ func TestExitStatus(t *testing.T) {
 		status int
 		says   string
 	}{
-		"doctor --etcd http://127.0.0.1:1 --root x": {2, "clusters of replicas"},
+		"doctor --etcd http://127.0.0.1:1 --root x": {2, "are for peer clusters"},
 		"status --server " + addr:                   {0, ""},
 		"status --server " + dead + "," + addr:      {0, ""},
 		"version":                                   {0, ""},
@@ -243,7 +243,7 @@ func TestExitStatus(t *testing.T) {
 		"task delete a nope --server " + addr:       {1, `task "nope": not found`},
 		"worker drain nope --server " + addr:        {1, `worker "nope": not found`},
 		"status --server " + dead:                   {1, "no scheduler answers (" + dead + ": dial tcp"},
-		"status --server " + tls:                    {1, "TLS is wanted on one side only (--tls-ca)"},
+		"status --server " + tls:                    {1, "only one side uses TLS (--tls-ca)"},
 		"status --server " + tls + " --tls-ca " + filepath.Join(others, "ca.crt"): {1, tls + ": TLS: tls: failed to verify certificate: x509"},
 		"status --timeout 1ns --server " + addr:                                   {1, "deadline exceeded"},
 		"status --server nowhere":                                                 {2, `--server: "nowhere": want host:port`},
@@ -254,7 +254,7 @@ func TestExitStatus(t *testing.T) {
 		"nope":                                                                    {2, `unknown command "nope"`},
 		"task":                                                                    {2, "rota task needs a command"},
 		"task nope":                                                               {2, `unknown command "nope"; rota task has `},
-		"task get":                                                                {2, "rota: want rota task get TASK, with 0 arguments there"},
+		"task get":                                                                {2, "rota: want rota task get TASK, found 0 arguments"},
 		"task list --watch -o json":                                               {2, "--watch"},
 		"plan --with -1 --server " + addr:                                         {2, "--with"},
 		"config check scheduler --http 0.0.0.0:80":                                {2, "--http"},

@@ -50,11 +50,11 @@ type clientFlags struct {
 
 func (c *clientFlags) add(fs *pflag.FlagSet) {
 	fs.StringSliceVar(&c.servers, "server", []string{config.DefaultGRPC()}, "gRPC addresses of the schedulers, tried in order [ROTA_SERVER]")
-	fs.StringVar(&c.ca, "tls-ca", "", "CA bundle that signs the schedulers' certificates (PEM); without it TLS is off [ROTA_TLS_CA]")
+	fs.StringVar(&c.ca, "tls-ca", "", "CA bundle that signs the schedulers' certificates (PEM); if unset, TLS is off [ROTA_TLS_CA]")
 	fs.StringVar(&c.cert, "tls-cert", "", "client certificate (PEM) [ROTA_TLS_CERT]")
 	fs.StringVar(&c.key, "tls-key", "", "private key of --tls-cert (PEM) [ROTA_TLS_KEY]")
-	fs.StringVar(&c.revoked, "tls-revoked", "", "file of revoked scheduler certificates (rota cert revoke) [ROTA_TLS_REVOKED]")
-	fs.StringVar(&c.token, "token-file", "", "file with the token; without it ROTA_TOKEN is used [ROTA_TOKEN_FILE]")
+	fs.StringVar(&c.revoked, "tls-revoked", "", "revocation list of scheduler certificates (rota cert revoke) [ROTA_TLS_REVOKED]")
+	fs.StringVar(&c.token, "token-file", "", "file with the token; if unset, ROTA_TOKEN [ROTA_TOKEN_FILE]")
 	fs.DurationVar(&c.timeout, "timeout", rest.DefaultTimeout, "time limit of a call; watches have none [ROTA_TIMEOUT]")
 	c.etcd.add(fs)
 }
@@ -133,7 +133,7 @@ func (a *app) connect(ctx context.Context) (*grpc.ClientConn, error) {
 	case a.server != "": // one did
 		return nil, errors.New(text)
 	}
-	return nil, errors.New(text + "; start one with rota dev, or say where it is with --server")
+	return nil, errors.New(text + "; start one with rota dev, or give its address with --server")
 }
 
 // disconnect lets go of the connection; the next one is to another server, if
@@ -215,7 +215,7 @@ func (a *app) asOf() string {
 	if a.stale == 0 {
 		return ""
 	}
-	return fmt.Sprintf(", as of %v ago, when the scheduler last heard of its store", a.stale.Round(time.Second))
+	return fmt.Sprintf(", as of %v ago, when the scheduler last heard from its store", a.stale.Round(time.Second))
 }
 
 // noteAge has each call note if its answer is from a picture that is too old.
@@ -240,7 +240,7 @@ func (c *clientFlags) source() (*pki.Source, error) {
 		return nil, nil //nolint:nilnil // documented
 	}
 	if c.ca == "" {
-		return nil, errors.New("--tls-ca: want it with --tls-cert, --tls-key and --tls-revoked")
+		return nil, errors.New("--tls-ca: want a CA bundle, as --tls-cert, --tls-key or --tls-revoked is given")
 	}
 	src, err := pki.Load(pki.Files{CA: c.ca, Cert: c.cert, Key: c.key, Revoked: c.revoked})
 	if err != nil {
@@ -298,7 +298,7 @@ func unwelcome(ctx context.Context, conn *grpc.ClientConn) error {
 	if _, why, ok := strings.Cut(status.Convert(err).Message(), "authentication handshake failed: "); ok {
 		return &refusedError{"TLS: " + strings.TrimSuffix(why, `"`)}
 	}
-	return errors.New("something else than a scheduler listens there, or TLS is wanted on one side only (--tls-ca)")
+	return errors.New("that is not a scheduler, or only one side uses TLS (--tls-ca)")
 }
 
 // call runs f with a connection and the time that a call may take.

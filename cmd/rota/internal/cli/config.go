@@ -26,9 +26,9 @@ func (a *app) configCommand() *cobra.Command {
 	for _, opts := range roles() {
 		show = append(show, a.configShow(opts))
 	}
-	return group("config", "the configuration that a role would run with",
-		group("check", "say whether flags, environment and file are right", check...),
-		group("show", "show each value and where it comes from", show...),
+	return group("config", "check and show the configuration of a role",
+		group("check", "check flags, environment and configuration file", check...),
+		group("show", "show each value and its origin", show...),
 	)
 }
 
@@ -43,7 +43,7 @@ func (a *app) configCheck(opts *config.Options) *cobra.Command {
 			if err := opts.Load(a.env.Lookup); err != nil {
 				return err
 			}
-			_, err := fmt.Fprintln(a.env.Stderr, "the configuration is right")
+			_, err := fmt.Fprintln(a.env.Stderr, "the configuration is valid")
 			return err
 		},
 	}

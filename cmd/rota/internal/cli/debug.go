@@ -22,7 +22,7 @@ const ExitParts = 4
 const mostCPU = time.Minute
 
 func (a *app) debugCommand() *cobra.Command {
-	return group("debug", "look into a cluster", a.debugBundle())
+	return group("debug", "diagnose a cluster", a.debugBundle())
 }
 
 func (a *app) debugBundle() *cobra.Command {
@@ -30,20 +30,21 @@ func (a *app) debugBundle() *cobra.Command {
 	c := &cobra.Command{
 		Annotations: map[string]string{etcdBeside: ""},
 		Use:         "bundle [FILE]",
-		Short:       "collect all that helps to find a fault in one archive",
-		Long: `Collect all that helps to find a fault in one archive (tar.gz): the state of the
-cluster, what rota doctor finds, and of each scheduler its metrics, profiles,
-configuration and last log lines. FILE is rota-debug-TIME.tar.gz unless it is given.
+		Short:       "collect diagnostics of the cluster in one archive",
+		Long: `Collect diagnostics in one archive (tar.gz): the state of the cluster, the findings of
+rota doctor, and each scheduler's metrics, profiles, configuration and last log lines.
+FILE defaults to rota-debug-TIME.tar.gz.
 
-Payloads, arguments of jobs, tokens, passwords and keys are not in it; names and errors
-are. README.txt in the archive says what each file is, manifest.json what is missing.
+The bundle contains names and errors, but no payloads, job arguments, tokens, passwords
+or keys. In the archive, README.txt describes each file and manifest.json lists what is
+missing.
 
-Profiles, configurations and logs need the role admin, the rest viewer; what the caller
-may not see is listed as missing. Only the owner can read FILE. It has at most 64 MiB
-before compression, and takes at most twice --timeout and --cpu.
+Profiles, configurations and logs need the role admin, the rest needs viewer; parts that
+the caller may not read are listed as missing. Only the owner can read FILE. The bundle
+has at most 64 MiB before compression, and takes at most twice --timeout and --cpu.
 
-Exit status: 0 if the bundle is whole, 4 if it was written but parts are missing, 1 if it
-could not be written, 2 for wrong usage.`,
+Exit status: 0 if the bundle is complete, 4 if it was written but parts are missing, 1 if
+it could not be written, 2 for wrong usage.`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			now := time.Now()
@@ -54,7 +55,7 @@ could not be written, 2 for wrong usage.`,
 			}
 			switch {
 			case a.client.etcd.asked:
-				return usagef("rota debug bundle asks schedulers; --etcd and --root are for clusters of replicas")
+				return usagef("rota debug bundle asks schedulers; --etcd and --root are for peer clusters")
 			case cpu < 0 || cpu > mostCPU:
 				return usagef("--cpu: %v: want a duration from 0s to %v", cpu, mostCPU)
 			case strings.TrimSpace(file) == "":
@@ -68,7 +69,7 @@ could not be written, 2 for wrong usage.`,
 				return b.Write(to, name, version.String(), now)
 			})
 			if errors.Is(err, fs.ErrExist) {
-				return fmt.Errorf("%s is there already: --force replaces it", file)
+				return fmt.Errorf("%s already exists: --force replaces it", file)
 			}
 			if err != nil {
 				return err
@@ -77,7 +78,7 @@ could not be written, 2 for wrong usage.`,
 		},
 	}
 	c.Flags().DurationVar(&cpu, "cpu", cpu, "duration of each scheduler's CPU profile; 0 for none")
-	c.Flags().BoolVar(&force, "force", false, "replace FILE if it is there")
+	c.Flags().BoolVar(&force, "force", false, "replace FILE if it exists")
 	return c
 }
 
@@ -90,7 +91,7 @@ func (a *app) tellBundle(file string, missing []bundle.Missing) error {
 	}
 	for i, m := range missing {
 		if i == missingTold {
-			a.say("and %d more: manifest.json has them", len(missing)-i)
+			a.say("and %d more: manifest.json lists them", len(missing)-i)
 			break
 		}
 		a.say("missing: %s: %s", m.Name, m.Why)

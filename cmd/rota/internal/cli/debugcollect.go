@@ -141,7 +141,7 @@ func (g *gatherer) all(ctx context.Context) {
 		}
 	}
 	if known == nil {
-		g.b.Miss("cluster/", "no scheduler has told of it")
+		g.b.Miss("cluster/", "no scheduler answered")
 		return
 	}
 	var asked sync.WaitGroup
@@ -396,7 +396,7 @@ func (g *gatherer) scheduler(ctx context.Context, sc bundled, grpcAddr string) {
 // with. A token goes only where it is safe.
 func (g *gatherer) overHTTP(sc bundled, grpcAddr string) (func(ctx context.Context, path string) ([]byte, error), error) {
 	if sc.GetHttp() == "" {
-		return nil, errors.New("the scheduler does not say where its HTTP API is")
+		return nil, errors.New("the scheduler reports no address of its HTTP API")
 	}
 	p, err := g.app.passTo(grpcAddr)
 	if err != nil {

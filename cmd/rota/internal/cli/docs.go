@@ -14,11 +14,11 @@ import (
 func Reference(w io.Writer) error {
 	var b strings.Builder
 	b.WriteString("# The command line\n\n" +
-		"Made from the commands themselves by `go generate ./cmd/rota/internal/cli`; do not edit.\n\n" +
-		"What was asked for goes to standard output, everything else to standard error. The exit status is 0 for done,\n" +
-		"1 for failed, 2 for wrong usage, 3 for an answer that may be out of date, as the scheduler does not hear of its store (standard\n" +
-		"error says for how long). `-o json` and `-o jsonl` print what the HTTP API answers, of a list its entries; those fields stay.\n" +
-		"A flag wins over the environment variable in brackets, that over the key of the configuration file beside it.\n" +
+		"Generated from the commands by `go generate ./cmd/rota/internal/cli`; do not edit.\n\n" +
+		"Results go to standard output, everything else to standard error. The exit status is 0 for success,\n" +
+		"1 for failure, 2 for wrong usage, and 3 for an answer that may be out of date because the scheduler does not hear from its store\n" +
+		"(standard error says for how long). `-o json` and `-o jsonl` print the answer of the HTTP API, or the entries of a list; these\nfields are stable.\n" +
+		"A flag overrides the environment variable in brackets, which overrides the configuration file's key beside it.\n" +
 		"`NO_COLOR` is obeyed.\n")
 	root := newApp(Env{}).root()
 	root.InitDefaultHelpFlag()

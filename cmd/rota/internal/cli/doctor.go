@@ -66,20 +66,21 @@ func (a *app) doctorCommand() *cobra.Command {
 		Short:       "check the cluster, its etcd and this machine's credentials",
 		Long: `Check the cluster, its etcd and this machine's credentials.
 
-Each check is one line: ok, warn or fail, with how to mend it. It only reads, and
-needs the role viewer; what the caller may not see is said. It compares the clocks of
-this machine, the schedulers and the workers, and looks when their certificates, the
-authority's and the caller's token end (a warning 14 days before).
+Each check prints one line: ok, warn or fail, and the remedy. Doctor only reads and
+needs the role viewer; it reports parts that the caller may not read. It compares the
+clocks of this machine, the schedulers and the workers. It also checks when their
+certificates, the authority's and the caller's token expire (warning 14 days before).
 
-If no scheduler answers, it checks what it can from here. With --etcd (without --root)
-it then asks the members of etcd itself. With --etcd and --root it checks a peer cluster.
+If no scheduler answers, doctor makes the checks that are possible from this machine.
+With --etcd (without --root) it then also asks the members of etcd. With --etcd and
+--root it checks a peer cluster.
 
 Exit status: 0 if no check failed (there may be warnings), 1 if one did, 2 for
 wrong usage.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if a.client.etcd.asked {
-				return usagef("rota doctor asks schedulers; --etcd and --root are for clusters of replicas")
+				return usagef("rota doctor asks schedulers; --etcd and --root are for peer clusters")
 			}
 			ctx, cancel := context.WithTimeout(cmd.Context(), a.client.timeout)
 			defer cancel()
@@ -142,7 +143,7 @@ func (a *app) checkFiles(c *checks, now time.Time) {
 	for _, f := range []struct{ name, path, mend string }{
 		{"tls-ca", a.client.ca, "make a new authority: rota cert init"},
 		{"tls-cert", a.client.cert, "rota cert renew, or issue a new one: rota cert issue"},
-		{"etcd-ca", a.client.etcd.ca, "name the newer one"},
+		{"etcd-ca", a.client.etcd.ca, "use the newer one"},
 		{"etcd-cert", a.client.etcd.cert, "rota cert renew, or issue a new one: rota cert issue"},
 	} {
 		if f.path == "" {
@@ -224,7 +225,7 @@ func (a *app) checkCluster(ctx context.Context, c *checks) error {
 		c.add(checkWarn, "versions", "finish the upgrade", "the schedulers are of %d versions", len(got.versions))
 	}
 	if got.best.GetLeader() == "" {
-		c.add(checkFail, "leader", "wait for a lease; then look into the schedulers' logs", "nobody leads")
+		c.add(checkFail, "leader", "wait for one lease; then read the schedulers' logs", "nobody leads")
 	} else {
 		c.add(checkOK, "leader", "", "%s, epoch %d", got.best.GetLeader(), got.best.GetEpoch())
 	}
@@ -253,19 +254,19 @@ func (a *app) askSchedulers(ctx context.Context, c *checks, got *asked) {
 			err = got.ask(ctx, c, conn, name)
 		}
 		if err != nil {
-			c.add(checkFail, name, "start it, or say where it is with --server and --tls-ca", "%s", oneLine(err))
+			c.add(checkFail, name, "start it, or give its address with --server and --tls-ca", "%s", oneLine(err))
 		}
 	}
 	for _, addr := range a.client.servers {
 		ask(addr, "scheduler "+addr)
 	}
 	if got.best == nil {
-		text := "no scheduler answers: only what can be seen from this machine was checked"
+		text := "no scheduler answers: only local checks were made"
 		if len(a.client.etcd.endpoints) == 0 {
-			text += "; --etcd has etcd asked, too"
+			text += "; --etcd checks etcd, too"
 		}
 		if got.refused {
-			text = strings.Replace(text, "no scheduler answers", "no scheduler tells this caller anything", 1)
+			text = strings.Replace(text, "no scheduler answers", "no scheduler lets this caller read anything", 1)
 		}
 		c.add(checkWarn, "cluster", "", "%s", text)
 		return
@@ -293,8 +294,8 @@ func (got *asked) ask(ctx context.Context, c *checks, conn *grpc.ClientConn, nam
 	case err != nil:
 		return err
 	case s.GetStale():
-		c.add(checkFail, name, "see that etcd has a quorum, and that this scheduler reaches it (docs/etcd.md)",
-			"has heard nothing of its store for %v", age.Round(time.Second))
+		c.add(checkFail, name, "check that etcd has a quorum and that this scheduler reaches it (docs/etcd.md)",
+			"has heard nothing from its store for %v", age.Round(time.Second))
 	default:
 		c.add(checkOK, name, "", "version %s, as of %.1f s ago", dash(s.GetVersion()), age.Seconds())
 	}
@@ -328,7 +329,7 @@ func checkWork(c *checks, s *rotav1.Status) {
 	case t.GetFailing() > 0:
 		c.add(checkWarn, "tasks", "rota task list shows which; rota task get ID shows the error", "%s", text)
 	case t.GetWaiting() > 0:
-		c.add(checkWarn, "tasks", "rota why TASK says what one waits for", "%s", text)
+		c.add(checkWarn, "tasks", "rota why TASK shows what a task waits for", "%s", text)
 	default:
 		c.add(checkOK, "tasks", "", "%s", text)
 	}
@@ -336,9 +337,9 @@ func checkWork(c *checks, s *rotav1.Status) {
 		name := "source " + src.GetName()
 		switch {
 		case src.GetError() != "":
-			c.add(checkFail, name, "mend the list; the last good one stays", "%s", src.GetError())
+			c.add(checkFail, name, "correct the list; the last valid one stays in effect", "%s", src.GetError())
 		case src.GetHeld() != nil:
-			c.add(checkWarn, name, "rota schedule confirm takes it", "holds a list that would remove %d of %d tasks", src.GetHeld().GetRemoves(), src.GetHeld().GetOf())
+			c.add(checkWarn, name, "rota schedule confirm accepts it", "holds a list that would remove %d of %d tasks", src.GetHeld().GetRemoves(), src.GetHeld().GetOf())
 		default:
 			c.add(checkOK, name, "", "%s", plural(src.GetTasks(), "task", "tasks"))
 		}

@@ -24,7 +24,7 @@ func (a *app) askRoot(ctx context.Context, c *checks, got *asked) error {
 	if usage := (*usageError)(nil); errors.As(err, &usage) {
 		return usage
 	} else if err != nil {
-		c.add(checkFail, name, "say where it is with --etcd and --root, and see that etcd has a quorum", "%s", oneLine(err))
+		c.add(checkFail, name, "give its address with --etcd and --root, and check that etcd has a quorum", "%s", oneLine(err))
 	}
 	got.clocks = nil // it was this process that answered
 	return nil
@@ -45,9 +45,9 @@ func (a *app) askEtcd(ctx context.Context, c *checks) error {
 	}
 	switch {
 	case errors.Is(err, rpctypes.ErrPermissionDenied):
-		c.add(checkWarn, "etcd quorum", "", "this user of etcd may not read the keys of rota: what is there was not checked")
+		c.add(checkWarn, "etcd quorum", "", "this etcd user may not read rota's keys: the data was not checked")
 	case err != nil:
-		c.add(checkFail, "etcd quorum", "start members until more than half of them run, or say with which credentials to ask: --etcd-ca, --etcd-cert, --etcd-key, --etcd-user", "no answer that a quorum agrees to: %s", oneLine(err))
+		c.add(checkFail, "etcd quorum", "start members until more than half of them run, or give credentials: --etcd-ca, --etcd-cert, --etcd-key, --etcd-user", "no answer from a quorum: %s", oneLine(err))
 	default:
 		c.add(checkOK, "etcd quorum", "", "answers within %v", time.Since(began).Round(time.Millisecond))
 	}

@@ -125,7 +125,7 @@ func (c clocks) check(to *checks, unknown int) {
 		to.add(checkOK, "clocks", "", "%d agree within %v%s", len(all), clocksApart, rest)
 		return
 	}
-	to.add(checkWarn, "clocks", "set them by NTP: the ends of certificates and tokens, and the times that are shown, go by them; leases do not",
+	to.add(checkWarn, "clocks", "synchronize them by NTP: expiry of certificates and tokens and displayed times depend on them; leases do not",
 		"of %d: %s%s", len(all), someNames(apart), rest)
 }
 
@@ -178,7 +178,7 @@ func (w *workersSeen) unknown() (n int) {
 // check checks that workers live, are of one version, and have certificates for long.
 func (w *workersSeen) check(c *checks, now time.Time) {
 	if !w.found {
-		status, mend := checkFail, "look into the scheduler's log"
+		status, mend := checkFail, "read the scheduler's log"
 		if mayNot(w.err) {
 			status, mend = checkWarn, "use a token with the role viewer"
 		}
@@ -203,7 +203,7 @@ func (w *workersSeen) check(c *checks, now time.Time) {
 	case ready == 0:
 		c.add(checkFail, "workers", "start one: rota worker", "none is ready")
 	case len(lost) > 0:
-		c.add(checkWarn, "workers", "start them again; they are forgotten after a while", "%d ready, %d lost: %s", ready, len(lost), someNames(lost))
+		c.add(checkWarn, "workers", "start them again; a worker that stays away is forgotten after a while", "%d ready, %d lost: %s", ready, len(lost), someNames(lost))
 	case len(versions) > 1:
 		c.add(checkWarn, "workers", "finish the upgrade", "%d ready, of versions %s", ready, strings.Join(versions, ", "))
 	default:

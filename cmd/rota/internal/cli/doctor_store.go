@@ -20,14 +20,14 @@ func checkStore(c *checks, s *rotav1.Status) {
 	for _, m := range s.GetStore() {
 		name := "etcd " + m.GetEndpoint()
 		if m.GetError() != "" {
-			c.add(checkFail, name, "start this member, or mend the way to it", "%s", m.GetError())
+			c.add(checkFail, name, "start this member, or repair the network path to it", "%s", m.GetError())
 			continue
 		}
 		answer++
 		leader = leader || m.GetLeader()
 		quota, said := m.GetQuotaBytes(), ""
 		if quota <= 0 {
-			quota, said = defaultQuota, " (etcd's default: the member does not say)"
+			quota, said = defaultQuota, " (etcd's default: the member does not report it)"
 		}
 		share := float64(m.GetDbBytes()) / float64(quota)
 		text := fmt.Sprintf("version %s, %s of a quota of %s%s, answers in %.1f ms", m.GetVersion(), bytesText(m.GetDbBytes()), bytesText(quota), said, m.GetLatencyMs())
@@ -37,7 +37,7 @@ func checkStore(c *checks, s *rotav1.Status) {
 		}
 		switch {
 		case slices.Contains(m.GetAlarms(), "CORRUPT"):
-			status, mend = checkFail, "take this member out and add it anew; its data differs from the others'"
+			status, mend = checkFail, "remove this member and add it again; its data differs from the others'"
 		case slices.Contains(m.GetAlarms(), "NOSPACE"):
 			status, mend = checkFail, "compact, defragment, then etcdctl alarm disarm (docs/etcd.md)"
 		case share >= quotaFail:
@@ -47,19 +47,19 @@ func checkStore(c *checks, s *rotav1.Status) {
 		case oldEtcd(m.GetVersion()):
 			status, mend = checkWarn, "use 3.5.8 or newer (docs/etcd.md)"
 		case m.GetLatencyMs() > 250:
-			status, mend = checkWarn, "look at its disk and network"
+			status, mend = checkWarn, "check its disk and network"
 		}
 		c.add(status, name, mend, "%s", text)
 	}
 	if answer > 0 && !leader && answer == len(s.GetStore()) {
-		c.add(checkWarn, "etcd", "name every member with --etcd", "none of the members that the schedulers know is etcd's leader")
+		c.add(checkWarn, "etcd", "list every member in --etcd", "none of the members that the schedulers use is etcd's leader")
 	}
 	for _, u := range s.GetUnread() {
 		text := "cannot be read: " + u.GetError()
 		if u.GetLost() {
-			text += ", and nobody knows what it held"
+			text += ", and its content is unknown"
 		}
-		c.add(checkFail, "value "+u.GetKey(), "docs/etcd.md, Values that cannot be read", "%s", text)
+		c.add(checkFail, "value "+u.GetKey(), "see docs/etcd.md, Values that cannot be read", "%s", text)
 	}
 }
 

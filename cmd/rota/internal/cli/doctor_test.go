@@ -42,7 +42,7 @@ func TestDoctor(t *testing.T) {
 	}{
 		"well":      {members: []store.Member{well}, line: "etcd http://10.0.0.1:2379 ok", said: "10.0 MiB of a quota of 2.0 GiB"},
 		"full":      {members: with(func(m *store.Member) { m.Alarms = []string{"NOSPACE"} }), line: "etcd http://10.0.0.1:2379 fail", said: "etcdctl alarm disarm"},
-		"corrupt":   {members: with(func(m *store.Member) { m.Alarms = []string{"CORRUPT"} }), line: "etcd http://10.0.0.1:2379 fail", said: "take this member out"},
+		"corrupt":   {members: with(func(m *store.Member) { m.Alarms = []string{"CORRUPT"} }), line: "etcd http://10.0.0.1:2379 fail", said: "remove this member"},
 		"near full": {members: with(func(m *store.Member) { m.DBBytes = 1600 << 20 }), line: "etcd http://10.0.0.1:2379 warn", said: "defragment"},
 		"too full":  {members: with(func(m *store.Member) { m.DBBytes = 2040 << 20 }), line: "etcd http://10.0.0.1:2379 fail", said: "--quota-backend-bytes"},
 		"no quota":  {members: with(func(m *store.Member) { m.QuotaBytes = 0 }), line: "etcd http://10.0.0.1:2379 ok", said: "etcd's default"},
@@ -55,7 +55,7 @@ func TestDoctor(t *testing.T) {
 		},
 		"lost tasks": {
 			members: []store.Member{well}, put: []store.Op{{Key: store.TasksPrefix, Value: []byte("nonsense")}},
-			line: "value tasks/ fail", said: "nobody knows what it held",
+			line: "value tasks/ fail", said: "its content is unknown",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -126,7 +126,7 @@ func TestDoctorAlone(t *testing.T) {
 	t.Parallel()
 	var o, e bytes.Buffer
 	status := cli.Run(t.Context(), []string{"doctor", "--server", "127.0.0.1:1", "--tls-ca", "/nowhere/ca.pem"}, cli.Env{Stdout: &o, Stderr: &e})
-	for _, want := range []string{"scheduler 127.0.0.1:1", "fail", "--tls-ca", "only what can be seen from this machine"} {
+	for _, want := range []string{"scheduler 127.0.0.1:1", "fail", "--tls-ca", "only local checks were made"} {
 		if !strings.Contains(o.String(), want) {
 			t.Errorf("it does not say %q: %s", want, o.String())
 		}

@@ -34,9 +34,9 @@ func (a *app) eventsCommand() *cobra.Command {
 	last := 0
 	c := &cobra.Command{
 		Use:   "events",
-		Short: "show what happened, the latest last",
-		Long: "Show what happened in the cluster, the latest last: workers that came and went, passes with their moves,\n" +
-			"what became of tasks, jobs and programs, and who asked for what. docs/events.md lists the kinds.",
+		Short: "show what happened, latest last",
+		Long: "Show what happened in the cluster, latest last: workers that came and went, passes and their moves,\n" +
+			"changes of tasks, jobs and programs, and who asked for them. docs/events.md lists the kinds.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var err error
@@ -50,9 +50,9 @@ func (a *app) eventsCommand() *cobra.Command {
 			case last < 0:
 				return usagef("--last: %d: want 0 or more", last)
 			case follow && until != "":
-				return usagef("--until: want it without --follow, which has no end")
+				return usagef("--until: want it without --follow, which never ends")
 			case follow && a.output == "json":
-				return usagef("--follow: want -o table or -o jsonl: an array would never end")
+				return usagef("--follow: want -o table or -o jsonl: a JSON array would never end")
 			case !cmd.Flags().Changed("last") && since == "":
 				last = eventsLast
 			case !cmd.Flags().Changed("last"):
@@ -76,11 +76,11 @@ func (a *app) eventsCommand() *cobra.Command {
 	fs.StringVar(&req.Job, "job", "", "show only events about this job")
 	fs.StringVar(&req.Program, "program", "", "show only events about this program")
 	fs.StringVar(&req.Pool, "pool", "", "show only events about this pool")
-	fs.StringVar(&req.Kind, "kind", "", "show only events of this kind, such as task.failed, or task for all of tasks")
-	fs.StringVar(&since, "since", "", "show only events since this time, or for so long, such as 2006-01-02T15:04:05Z or 10m")
-	fs.StringVar(&until, "until", "", "show only events before this time, or until so long ago")
-	fs.IntVarP(&last, "last", "n", eventsLast, "show the latest so many events; with --since all unless it is given")
-	fs.BoolVarP(&follow, "follow", "f", false, "print each event as it is recorded until interrupted; it survives the loss of a scheduler")
+	fs.StringVar(&req.Kind, "kind", "", "show only events of this kind: task.failed, or task for all kinds of task events")
+	fs.StringVar(&since, "since", "", "show only events since this time or of this last duration: 2006-01-02T15:04:05Z or 10m")
+	fs.StringVar(&until, "until", "", "show only events before this time, or older than this duration")
+	fs.IntVarP(&last, "last", "n", eventsLast, "number of latest events to show; with --since the default is all")
+	fs.BoolVarP(&follow, "follow", "f", false, "print each event as it is recorded, until interrupted; survives the loss of a scheduler")
 	_ = c.RegisterFlagCompletionFunc("task", a.completeTasks)
 	_ = c.RegisterFlagCompletionFunc("pool", a.completePools)
 	return c
@@ -174,9 +174,9 @@ func (a *app) followEvents(ctx context.Context, req *rotav1.ListEventsRequest, m
 			}
 			switch {
 			case news.GetType() == "missed" && news.GetMissed() > 0:
-				a.say("%s missed: they are not kept any more", plural(news.GetMissed(), "event was", "events were"))
+				a.say("%s missed: they are no longer kept", plural(news.GetMissed(), "event was", "events were"))
 			case news.GetType() == "missed":
-				a.say("some events may be missed: they are not kept any more")
+				a.say("some events may be missing: they are no longer kept")
 			case news.GetEvent() != nil:
 				after = news.GetEvent().GetId()
 				if err := show(news.GetEvent()); err != nil {

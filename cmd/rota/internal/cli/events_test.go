@@ -159,7 +159,7 @@ func TestEventsFollow(t *testing.T) {
 	if text := strings.Join(got, " "); text != "e1 e2 e3 e8" {
 		t.Errorf("printed are %s", text)
 	}
-	if !strings.Contains(errs, "4 events were missed") || !strings.Contains(errs, "some events may be missed") {
+	if !strings.Contains(errs, "4 events were missed") || !strings.Contains(errs, "some events may be missing") {
 		t.Errorf("it says %s", errs)
 	}
 	var after []string

@@ -100,7 +100,7 @@ func (w *away) reconnect(ctx context.Context) (*grpc.ClientConn, error) {
 		case err == nil:
 			if w.said.After(began) || gone != a.server || time.Since(w.went) > sayEvery { // not of one that comes and goes
 				w.went = time.Now()
-				a.say("the scheduler at %s has gone; going on with the one at %s", gone, a.server)
+				a.say("lost the scheduler at %s; continuing with the one at %s", gone, a.server)
 			}
 			return conn, nil
 		case ctx.Err() != nil:

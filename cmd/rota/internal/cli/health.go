@@ -19,8 +19,8 @@ func (a *app) healthCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "health",
 		Short: "check a scheduler or a worker, for probes",
-		Long: "Ask the scheduler at --server whether it serves, or, with --worker, a worker whether it is ready (its --http).\n" +
-			"The status is 0 if so, and 1 if not or if nobody answers. No credentials are needed.",
+		Long: "Ask the scheduler at --server whether it serves or, with --worker, ask a worker whether it is ready.\n" +
+			"The exit status is 0 if so, and 1 if not or if there is no answer. No credentials are needed.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if worker != "" {
@@ -39,7 +39,7 @@ func (a *app) healthCommand() *cobra.Command {
 			})
 		},
 	}
-	c.Flags().StringVar(&worker, "worker", "", "address of a worker's --http, host:port, to ask instead")
+	c.Flags().StringVar(&worker, "worker", "", "ask the worker with this --http address instead, host:port")
 	return c
 }
 

@@ -44,9 +44,9 @@ func (a *app) jobRun() *cobra.Command {
 		Use:   "run [flags] -- COMMAND [ARGUMENT...]",
 		Short: "run a command on a worker that fits",
 		Long: "Run a command on a worker that fits. The worker runs it only if its own configuration lists it (--job).\n" +
-			"With --wait its output comes as it is written, and its exit status is this one's; a signal counts as 128 and its number.\n" +
-			"The wait outlives schedulers: it goes on with the next of --server that answers. Ctrl-C ends the wait (status 130), not the job.\n" +
-			"Without, its id is printed, and it goes on by itself.",
+			"With --wait, print its output as it is written, and exit with its exit status; for a signal that is 128 plus its number.\n" +
+			"If the scheduler goes away, the wait continues with the next address of --server. Ctrl-C ends the wait (status 130), not the job.\n" +
+			"Without --wait, print the job's id and exit; the job runs on.",
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return errors.New("the command is missing: rota job run --wait -- seq 5")
@@ -74,8 +74,8 @@ func (a *app) jobRun() *cobra.Command {
 	fs := c.Flags()
 	fs.StringVar(&f.def.Worker, "worker", "", "worker to run on")
 	fs.StringArrayVar(&f.def.Require, "label", nil, "label rule that the worker must match: zone=a, disk in (ssd,nvme), !spot; repeatable")
-	fs.StringArrayVar(&f.env, "env", nil, "environment variable NAME=VALUE; NAME alone passes on its value here; repeatable")
-	fs.StringArrayVar(&f.resources, "resource", nil, "resources that the job takes from its worker while it runs, NAME=N; repeatable")
+	fs.StringArrayVar(&f.env, "env", nil, "environment variable NAME=VALUE; NAME alone takes the value from this environment; repeatable")
+	fs.StringArrayVar(&f.resources, "resource", nil, "resource to reserve on the worker while the job runs, NAME=N; repeatable")
 	fs.StringVar(&f.def.Dir, "dir", "", "working directory on the worker")
 	fs.StringVar(&f.stdin, "stdin", "", "file to use as standard input; - for stdin")
 	fs.DurationVar(&f.timeout, "timeout", 0, "time limit of the job; 0 for none")
@@ -85,7 +85,7 @@ func (a *app) jobRun() *cobra.Command {
 	fs.DurationVar(&f.maxBackoff, "max-backoff", 0, "longest wait between retries; 0 for 5m")
 	fs.BoolVar(&f.def.Rerun, "rerun", false, "run the job again elsewhere if its worker is lost")
 	fs.DurationVar(&f.keep, "keep", 0, "time to keep the job and its output after its end; 0 for a day")
-	fs.StringVar(&f.id, "id", "", "UUID of the job; a second run with the same UUID does nothing")
+	fs.StringVar(&f.id, "id", "", "UUID of the job; a second run with the same UUID has no effect")
 	fs.BoolVar(&f.wait, "wait", false, "wait for the job and print its output")
 	_ = c.RegisterFlagCompletionFunc("worker", a.completeWorkers)
 	return c
@@ -298,11 +298,11 @@ func (a *app) jobStop() *cobra.Command {
 }
 
 func (a *app) jobRetry() *cobra.Command {
-	c := a.jobVerb("retry", "run a job that is done once more", func(ctx context.Context, c rotav1.JobsClient, id string) (*rotav1.Job, error) {
+	c := a.jobVerb("retry", "run a finished job again", func(ctx context.Context, c rotav1.JobsClient, id string) (*rotav1.Job, error) {
 		return c.RetryJob(ctx, &rotav1.RetryJobRequest{Id: id})
 	})
-	c.Long = "Run a job that is done once more, with all its retries.\n" +
-		"One that is lost may still run on a worker that is only cut off, unless it was to be run again by itself (--rerun): make sure\n" +
+	c.Long = "Run a finished job again, with all its retries.\n" +
+		"A lost job may still be running on a worker that is only cut off, unless it was started with --rerun: make sure\n" +
 		"that the worker is dead, or that two runs at once do no harm."
 	return c
 }

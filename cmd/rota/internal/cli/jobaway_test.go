@@ -73,10 +73,10 @@ func TestJobLogsOfAWorkerAway(t *testing.T) {
 		all.Go(func() { // all at once: each waits for its worker
 			defer s.Stop()
 			code, out, errs := runRota(t, map[string]string{"ROTA_SERVER": ln.Addr().String()}, "", append([]string{"job", "logs", "j"}, strings.Fields(c.flag)...)...)
-			if code != ExitFailed || out != "" || !strings.Contains(errs, "what else the job wrote is on worker w1, which is not connected") {
+			if code != ExitFailed || out != "" || !strings.Contains(errs, "the rest of the output is on worker w1, which is not connected") {
 				t.Errorf("%s: status %d, %q, %q", name, code, out, errs)
 			}
-			if strings.Contains(errs, "as of 25s ago, when the scheduler last heard of its store") != c.stale {
+			if strings.Contains(errs, "as of 25s ago, when the scheduler last heard from its store") != c.stale {
 				t.Errorf("%s: as of when: %q", name, errs)
 			}
 		})

@@ -23,10 +23,10 @@ func (a *app) jobLogs() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "logs JOB",
 		Short: "print the output of a job",
-		Long: "Print the output of a job, its stdout to stdout and its stderr to stderr.\n" +
-			"With --follow also what it writes from now on, until it ends. When a scheduler or a worker is away it says so, waits, and goes\n" +
-			"on where it was. Ctrl-C ends it, not the job. Without --follow, or if the job has ended, a worker has 10 s to come back: the\n" +
-			"status is 1 if what it has could not be read.",
+		Long: "Print the output of a job: its stdout to stdout, its stderr to stderr.\n" +
+			"With --follow, also print new output until the job ends. If a scheduler or a worker is away, the command says so, waits, and\n" +
+			"continues where it stopped. Ctrl-C ends the command, not the job. Without --follow, or if the job has ended, it waits at most\n" +
+			"10 s for the worker, and the exit status is 1 if the output could not be read.",
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			at := outputAt{id: args[0], generation: generation, offset: offset, follow: follow}
@@ -114,9 +114,9 @@ func (a *app) waitFor(ctx context.Context, j *rotav1.Job) error {
 	case err != nil:
 		return err
 	case at.missed > 0:
-		return fmt.Errorf("the job succeeded, but %d bytes of its output are gone: %s", at.missed, dash(j.GetError()))
+		return fmt.Errorf("the job succeeded, but %d bytes of its output are lost: %s", at.missed, dash(j.GetError()))
 	case at.unread:
-		return errors.New("the job succeeded, but its output could not be read to its end")
+		return errors.New("the job succeeded, but its output could not be read to the end")
 	case j.GetError() != "":
 		a.say("the job succeeded; %s", j.GetError())
 	}
@@ -125,7 +125,7 @@ func (a *app) waitFor(ctx context.Context, j *rotav1.Job) error {
 
 // leaveJob says what becomes of a job that is followed no more.
 func (a *app) leaveJob(id string) {
-	a.say("the job goes on; follow it with: rota job logs -f %s; end it with: rota job stop %s", id, id)
+	a.say("the job goes on; follow it with: rota job logs -f %s; stop it with: rota job stop %s", id, id)
 }
 
 func (a *app) endedAs(j *rotav1.Job) error {
@@ -211,7 +211,7 @@ func (a *app) followOutput(ctx context.Context, conn *grpc.ClientConn, at *outpu
 			over = time.Now()
 		case time.Since(over) > awayTime:
 			at.unread = true
-			a.say("what else the job wrote is on worker %s, which is not connected%s", worker, a.asOf())
+			a.say("the rest of the output is on worker %s, which is not connected%s", worker, a.asOf())
 			a.stale = 0 // it has been said
 			return nil
 		}
@@ -220,7 +220,7 @@ func (a *app) followOutput(ctx context.Context, conn *grpc.ClientConn, at *outpu
 		}
 		if time.Since(told) > sayEvery {
 			told = time.Now()
-			a.say("worker %s is not connected%s; waiting for what the job writes there (Ctrl-C ends the wait, not the job)", worker, a.asOf())
+			a.say("worker %s is not connected%s; waiting for its output (Ctrl-C ends the wait, not the job)", worker, a.asOf())
 		}
 		if err := backoff.Sleep(ctx, awayPause); err != nil {
 			return err
@@ -253,7 +253,7 @@ func (a *app) copyOutput(ctx context.Context, client rotav1.JobsClient, at *outp
 		at.offset = m.GetOffset() + int64(len(m.GetData()))
 		if m.GetMissed() > 0 {
 			at.missed += m.GetMissed()
-			a.say("%d bytes of output are gone", m.GetMissed())
+			a.say("%d bytes of output are lost", m.GetMissed())
 		}
 		return a.pass(m.GetStream(), m.GetData())
 	})

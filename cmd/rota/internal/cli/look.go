@@ -33,7 +33,7 @@ func (e *etcdFlags) add(fs *pflag.FlagSet) {
 	fs.StringVar(&e.cert, "etcd-cert", "", "client certificate for etcd (PEM) [ROTA_ETCD_CERT]")
 	fs.StringVar(&e.key, "etcd-key", "", "private key of --etcd-cert (PEM) [ROTA_ETCD_KEY]")
 	fs.StringVar(&e.user, "etcd-user", "", "etcd user [ROTA_ETCD_USER]")
-	fs.StringVar(&e.passwordFile, "etcd-password-file", "", "file with the password of --etcd-user; without it ROTA_ETCD_PASSWORD is used [ROTA_ETCD_PASSWORD_FILE]")
+	fs.StringVar(&e.passwordFile, "etcd-password-file", "", "file with the password of --etcd-user; if unset, ROTA_ETCD_PASSWORD [ROTA_ETCD_PASSWORD_FILE]")
 }
 
 // complete adds what the environment says, if etcd is asked at all: who has the
@@ -46,13 +46,13 @@ func (e *etcdFlags) complete(fs *pflag.FlagSet, lookup func(string) (string, boo
 	if !given {
 		for _, name := range []string{"etcd-ca", "etcd-cert", "etcd-key", "etcd-user", "etcd-password-file"} {
 			if fs.Changed(name) {
-				return usagef("--%s: want --etcd and --root with it", name)
+				return usagef("--%s: want --etcd and --root too", name)
 			}
 		}
 		return nil
 	}
 	if e.asked && fs.Changed("server") {
-		return usagef("--etcd, --root: want them or --server, not both")
+		return usagef("--etcd, --root: want either them or --server")
 	}
 	for name, to := range map[string]*string{
 		"root": &e.root, "etcd-ca": &e.ca, "etcd-cert": &e.cert, "etcd-key": &e.key, "etcd-user": &e.user, "etcd-password-file": &e.passwordFile,
@@ -69,9 +69,9 @@ func (e *etcdFlags) complete(fs *pflag.FlagSet, lookup func(string) (string, boo
 	}
 	switch {
 	case len(e.endpoints) == 0:
-		return usagef("--etcd: want the address of an etcd with --root")
+		return usagef("--etcd: want an address of etcd, as --root is given")
 	case e.asked && e.root == "":
-		return usagef("--root: want the root of the replicas with --etcd")
+		return usagef("--root: want the key prefix of the replicas, as --etcd is given")
 	}
 	return nil
 }
@@ -126,7 +126,7 @@ func (e *etcdFlags) look(ctx context.Context) (*looking, error) {
 	}
 	w, err := server.Look(ctx, st)
 	if errors.Is(err, server.ErrNoCluster) {
-		err = fmt.Errorf("--root: %q: %w: no replica of that root has been at this etcd", e.root, err)
+		err = fmt.Errorf("--root: %q: %w: no replica with that root has used this etcd", e.root, err)
 	}
 	if err != nil {
 		return nil, errors.Join(err, st.Close())

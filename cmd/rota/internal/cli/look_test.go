@@ -62,7 +62,7 @@ func TestLookByEtcd(t *testing.T) {
 		{args: "--etcd AT status", status: 2, errs: "--root: "},
 		{args: "--etcd AT --root feeds/b status", status: 1, errs: `--root: "feeds/b": no cluster is kept there`},
 		{args: "--root feeds status", status: 2, errs: "--etcd: "},
-		{args: "--etcd AT --root feeds --server 127.0.0.1:1 status", status: 2, errs: "not both"},
+		{args: "--etcd AT --root feeds --server 127.0.0.1:1 status", status: 2, errs: "want either them or --server"},
 		{args: "--etcd-user u status", status: 2, errs: "--etcd-user: "},
 		{args: "--etcd AT --root feeds --etcd-user u status", status: 2, errs: "--etcd-password-file: "},
 		{args: "--etcd http:// --root feeds status", status: 2, errs: "--etcd: "},

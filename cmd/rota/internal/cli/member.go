@@ -12,7 +12,7 @@ import (
 )
 
 func (a *app) memberCommand() *cobra.Command {
-	return group("member", "the schedulers that keep the store together (rota scheduler --cluster)", a.memberList(), a.memberRemove())
+	return group("member", "members of a cluster of schedulers (rota scheduler --cluster)", a.memberList(), a.memberRemove())
 }
 
 func (a *app) memberList() *cobra.Command {
@@ -27,7 +27,7 @@ func (a *app) memberList() *cobra.Command {
 					return err
 				}
 				if !resp.GetQuorum() {
-					a.say("the quorum is lost: not more than half of the members answer. What runs goes on as long as it may; nothing can be changed until more are back")
+					a.say("the quorum is lost: no more than half of the members answer. Running work goes on while its leases allow; nothing can change until more members are back")
 				}
 				return printList(a, resp.GetMembers(), func(w io.Writer) error {
 					t := terminal.NewTable("MEMBER", "STATE", "ADDRESS", "ERROR")
@@ -44,9 +44,9 @@ func (a *app) memberList() *cobra.Command {
 func (a *app) memberRemove() *cobra.Command {
 	return &cobra.Command{
 		Use:   "remove MEMBER",
-		Short: "remove a member for ever; refused if the others could not go on without it",
-		Long: "Remove a member for ever. It is refused if those that stay would be no quorum.\n\n" +
-			"One that runs ends. To let it, or another one in its place, in again start it with an empty data directory and --join.",
+		Short: "remove a member for good; refused if the others would have no quorum",
+		Long: "Remove a member for good. The command is refused if the remaining members would have no quorum.\n\n" +
+			"A running scheduler exits when it is removed. To let it or a replacement join, start it with an empty data directory and --join.",
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.call(cmd.Context(), func(ctx context.Context, conn *grpc.ClientConn) error {

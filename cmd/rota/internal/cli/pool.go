@@ -21,7 +21,7 @@ func poolsOf(conn *grpc.ClientConn) rotav1.PoolsClient { return rotav1.NewPoolsC
 
 // poolCommand is the noun.
 func (a *app) poolCommand() *cobra.Command {
-	return group("pool", "workers that an engine starts", a.poolApply(), a.poolList(), a.poolGet(), a.poolScale(), a.poolDelete())
+	return group("pool", "pools of workers that an engine starts", a.poolApply(), a.poolList(), a.poolGet(), a.poolScale(), a.poolDelete())
 }
 
 func (a *app) poolApply() *cobra.Command {
@@ -175,7 +175,7 @@ func (a *app) poolScale() *cobra.Command {
 	return &cobra.Command{
 		Use:   "scale POOL SIZE",
 		Short: "change the size of a pool",
-		Long:  "Change the size of a pool: to a number, or to a range such as 2-10, within which it follows the load.",
+		Long:  "Set the size of a pool: a number, or a range such as 2-10 within which the size follows the load.",
 		Args:  cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			size, err := parseSize(args[1])
@@ -214,7 +214,7 @@ func parseSize(s string) (*rotav1.PoolSize, error) {
 func (a *app) poolDelete() *cobra.Command {
 	return &cobra.Command{
 		Use:   "delete POOL",
-		Short: "drain and end the workers of a pool, and delete it",
+		Short: "drain and stop the workers of a pool, and delete it",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.call(cmd.Context(), func(ctx context.Context, conn *grpc.ClientConn) error {
@@ -223,7 +223,7 @@ func (a *app) poolDelete() *cobra.Command {
 					return err
 				}
 				return a.print(p, func(w io.Writer) error {
-					_, err := fmt.Fprintf(w, "pool %s is being deleted; %s to drain and end\n", terminal.Printable(args[0]), plural(int64(len(p.GetWorkers())), "worker", "workers"))
+					_, err := fmt.Fprintf(w, "pool %s is being deleted; %s to drain and stop\n", terminal.Printable(args[0]), plural(int64(len(p.GetWorkers())), "worker", "workers"))
 					return err
 				})
 			})

@@ -22,13 +22,13 @@ func programsOf(conn *grpc.ClientConn) rotav1.ProgramsClient { return rotav1.New
 
 // programCommand is the noun.
 func (a *app) programCommand() *cobra.Command {
-	return group("program", "functions that run together and talk", a.programList(), a.programGet(), a.programStop(), a.programLogs())
+	return group("program", "show and stop programs: Go functions that talk over channels", a.programList(), a.programGet(), a.programStop(), a.programLogs())
 }
 
 func (a *app) programList() *cobra.Command {
 	return &cobra.Command{
 		Use:   "list",
-		Short: "list programs that run or wait",
+		Short: "list programs that are running or waiting",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.call(cmd.Context(), func(ctx context.Context, conn *grpc.ClientConn) error {
@@ -78,7 +78,7 @@ func runningOf(p *rotav1.Program) (n int) {
 func (a *app) programGet() *cobra.Command {
 	return &cobra.Command{
 		Use:   "get PROGRAM",
-		Short: "show a program, its tasks and what it waits for",
+		Short: "show a program: its tasks, and what it waits for",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.call(cmd.Context(), func(ctx context.Context, conn *grpc.ClientConn) error {
@@ -158,8 +158,8 @@ func (a *app) programLogs() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "logs PROGRAM",
 		Short: "show the events of a program",
-		Long: "Show the last 100 events of a program that is running or ended within the last hour.\n" +
-			"With --follow also what happens from now on, until it ends, whichever scheduler is there.",
+		Long: "Show the last 100 events of a program that is running or has ended within the last hour.\n" +
+			"With --follow, also show new events until the program ends; the command survives the loss of a scheduler.",
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if follow {
@@ -201,7 +201,7 @@ func another(p *rotav1.Program, run string, last *rotav1.ProgramEvent) bool {
 // ended.
 func (a *app) followProgram(ctx context.Context, name string) error {
 	if a.output == "json" {
-		return usagef("--follow: want -o table or jsonl: it has no end that a list could have")
+		return usagef("--follow: want -o table or jsonl: a JSON array would never end")
 	}
 	run, seen := "", false
 	var last *rotav1.ProgramEvent
@@ -220,7 +220,7 @@ func (a *app) followProgram(ctx context.Context, name string) error {
 					gone = time.Now()
 				}
 				if time.Since(gone) > endedTime {
-					a.say("the program has ended; its last events are not known")
+					a.say("the program has ended; its last events are unknown")
 					return nil
 				}
 				if err := backoff.Sleep(ctx, followEvery); err != nil {
@@ -236,7 +236,7 @@ func (a *app) followProgram(ctx context.Context, name string) error {
 			}
 			news, whole := after(p.GetEvents(), last)
 			if !whole {
-				a.say("more has happened than is kept")
+				a.say("older events are no longer kept")
 			}
 			if len(news) > 0 {
 				if err := printList(a, news, func(w io.Writer) error { return writeEvents(w, news) }); err != nil {

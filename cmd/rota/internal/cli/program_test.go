@@ -100,14 +100,14 @@ func TestFollowProgram(t *testing.T) {
 		out, errs string
 	}{
 		"ends":         {answers: []*rotav1.Program{at("r", "running", "x", "y"), at("r", "running", "x", "y"), at("r", "ended", "x", "y", "z")}, out: "x y z"},
-		"is forgotten": {answers: []*rotav1.Program{at("r", "running", "x")}, out: "x", errs: "its last events are not known"},
+		"is forgotten": {answers: []*rotav1.Program{at("r", "running", "x")}, out: "x", errs: "its last events are unknown"},
 		"begins anew":  {answers: []*rotav1.Program{at("r", "running", "x"), at("s", "running", "y")}, out: "x"},
 		"moves": {answers: []*rotav1.Program{
 			at("", "waiting"), at("r", "running", "x"), at("", "moving", "x", "y"), at("s", "running", "x", "y", "z"), at("s", "ended", "x", "y", "z"),
 		}, out: "x y z"},
 		"moves at once": {answers: []*rotav1.Program{at("r", "running", "x"), at("s", "running", "x", "y"), at("s", "ended", "x", "y")}, out: "x y"},
 		"never begins":  {answers: []*rotav1.Program{at("", "waiting")}, errs: "stopped before it began"},
-		"much happens":  {answers: []*rotav1.Program{at("r", "running", "x"), at("r", "ended", "y")}, out: "x y", errs: "more has happened than is kept"},
+		"much happens":  {answers: []*rotav1.Program{at("r", "running", "x"), at("r", "ended", "y")}, out: "x y", errs: "older events are no longer kept"},
 		"was never":     {status: 1, errs: "not running"},
 		"as one list":   {args: "-o json", status: 2, errs: "jsonl"},
 		"line by line":  {args: "-o jsonl", answers: []*rotav1.Program{at("r", "ended", "x", "y")}, out: `"kind":"x" "kind":"y"`},

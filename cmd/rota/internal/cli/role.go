@@ -32,7 +32,7 @@ func (a *app) role(c *cobra.Command, opts *config.Options, run func(context.Cont
 			if !f.Changed || f.Name == "help" {
 				return
 			}
-			err = fmt.Errorf("unknown flag: --%s: %s runs a part of a cluster and asks none", f.Name, cmd.CommandPath())
+			err = fmt.Errorf("unknown flag: --%s: %s runs a part of a cluster and talks to no other", f.Name, cmd.CommandPath())
 		})
 		return err
 	}

@@ -17,7 +17,7 @@ func (a *app) schedulerCommand() *cobra.Command {
 		Use:   "scheduler",
 		Short: "run a scheduler",
 		Long: "Run a scheduler: it serves workers, the API and the console, and leads if it is elected.\n" +
-			"Without --etcd it brings its own etcd along and is a cluster of one.",
+			"Without --etcd and --cluster it runs an embedded etcd and is a cluster of one.",
 	}, opts, func(ctx context.Context) error {
 		c.AnyGateway = opts.Source("gateway") == config.FromDefault
 		return role.Scheduler(ctx, c, opts, a.env.Stderr)
@@ -27,7 +27,7 @@ func (a *app) schedulerCommand() *cobra.Command {
 func (a *app) workerRole(noun *cobra.Command) *cobra.Command {
 	c, opts := config.NewWorker()
 	noun.Long = "Run a worker: it runs the tasks that it is granted, as processes (--exec). " +
-		"With a verb: ask about workers and steer them."
+		"The subcommands show and control workers."
 	return a.role(noun, opts, func(ctx context.Context) error {
 		if !role.Kept() { // whoever keeps it has joined
 			left, err := role.Join(ctx, c, opts.Source("name") != config.FromDefault, a.env.Stderr)
@@ -52,10 +52,10 @@ func (a *app) devCommand() *cobra.Command {
 	return a.role(&cobra.Command{
 		Use:   "dev",
 		Short: "run a whole cluster on this machine, to try rota",
-		Long: "Run an embedded etcd, a scheduler and workers on loopback. They run 5,366 flight routes unless\n" +
-			"--tasks names another list. Nothing stays when it ends, unless --data-dir says where.\n" +
-			"--schedulers 3 runs three schedulers that keep the store together. Each is a process of its own: kill\n" +
-			"one, and the others go on.",
+		Long: "Run an embedded etcd, a scheduler and workers on loopback. The tasks are 5,366 flight routes unless\n" +
+			"--tasks names another list. The state is deleted at the end unless --data-dir keeps it.\n" +
+			"--schedulers 3 runs a cluster of three schedulers. Each is a process of its own: kill one, and the\n" +
+			"others go on.",
 	}, opts, func(ctx context.Context) error {
 		c.AnyHTTP = opts.Source("http") == config.FromDefault
 		c.AnyGRPC = opts.Source("grpc") == config.FromDefault

@@ -74,7 +74,7 @@ func sayOperands(parent *cobra.Command) {
 		if _, operands, ok := strings.Cut(c.Use, " "); ok && fits != nil && !c.HasSubCommands() {
 			c.Args = func(cmd *cobra.Command, args []string) error {
 				if fits(cmd, args) != nil {
-					return usagef("want %s %s, with %d arguments there", cmd.CommandPath(), operands, len(args))
+					return usagef("want %s %s, found %d arguments", cmd.CommandPath(), operands, len(args))
 				}
 				return nil
 			}

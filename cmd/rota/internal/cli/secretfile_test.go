@@ -106,8 +106,8 @@ func TestOwnFiles(t *testing.T) {
 		"--token-file " + dir + "/two":                                "want one token",
 		"--tls-ca " + dir + "/none":                                   "none: no such file",
 		"--tls-ca " + dir + "/text":                                   "text",
-		"--tls-cert " + dir + "/text --tls-key " + dir + "/text":      "--tls-ca: want it",
-		"--tls-revoked " + dir + "/none":                              "--tls-ca: want it",
+		"--tls-cert " + dir + "/text --tls-key " + dir + "/text":      "--tls-ca: want a CA bundle",
+		"--tls-revoked " + dir + "/none":                              "--tls-ca: want a CA bundle",
 		"--server 127.0.0.1:1,127.0.0.1:2 --token-file " + dir + "/x": "x: no such file",
 	} {
 		t.Run(strings.ReplaceAll(args, dir, ""), func(t *testing.T) {

@@ -49,7 +49,7 @@ func statusText(w io.Writer, s *rotav1.Status) error {
 	t.Add("imbalance", ratio(s.GetImbalance()))
 	t.Add("moving", fmt.Sprint(s.GetMoving()))
 	if s.GetBarrier() {
-		t.Add("barrier", "workers still wait for each other before the first plan")
+		t.Add("barrier", "the first plan waits until enough workers have joined")
 	}
 	for _, src := range s.GetSources() {
 		text := fmt.Sprintf("%s, %s", src.GetName(), plural(src.GetTasks(), "task", "tasks"))
@@ -63,14 +63,14 @@ func statusText(w io.Writer, s *rotav1.Status) error {
 		t.Add("etcd", memberText(m))
 	}
 	if n := len(s.GetUnread()); n > 0 {
-		t.Add("store", fmt.Sprintf("%s cannot be read, the first is %s: see rota doctor", plural(int64(n), "value", "values"), terminal.Printable(s.GetUnread()[0].GetKey())))
+		t.Add("store", fmt.Sprintf("%s cannot be read, the first is %s: run rota doctor", plural(int64(n), "value", "values"), terminal.Printable(s.GetUnread()[0].GetKey())))
 	}
 	for _, x := range s.GetSuspects() {
 		t.Add("suspect", x.GetTask()+": "+suspectText(x))
 	}
 	asOf := time.Duration(s.GetAgeMs()) * time.Millisecond
 	if s.GetStale() {
-		t.Add("as of", fmt.Sprintf("%v ago: nothing has been heard of the store since", asOf.Round(time.Second)))
+		t.Add("as of", fmt.Sprintf("%v ago: no word from the store since then", asOf.Round(time.Second)))
 	} else {
 		t.Add("as of", fmt.Sprintf("%.1f s ago", asOf.Seconds()))
 	}
@@ -149,9 +149,9 @@ func (a *app) scheduleCommand() *cobra.Command {
 func (a *app) scheduleConfirm() *cobra.Command {
 	return &cobra.Command{
 		Use:   "confirm [SOURCE]",
-		Short: "confirm a task list that is held because it removes many tasks",
-		Long: "Takes the list of SOURCE that is held because it would remove a large part of its tasks (--tasks-hold), or all\n" +
-			"lists that are held. rota status shows them. A list that has changed since it was held is judged anew.",
+		Short: "accept a held task list that removes many tasks",
+		Long: "Accept a list that is held because it would remove a large part of its tasks (--tasks-hold): that of SOURCE, or\n" +
+			"all of them. rota status shows the lists that are held. A list that has changed since then is checked again.",
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			req := &rotav1.ConfirmListRequest{}

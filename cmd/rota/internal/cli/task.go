@@ -24,7 +24,7 @@ const stdinName = "standard input"
 const pageSize = 5000
 
 func (a *app) taskCommand() *cobra.Command {
-	return group("task", "what should run", a.taskList(), a.taskGet(), a.taskLogs(), a.taskApply(), a.taskDelete(), a.taskRelease())
+	return group("task", "declare and show tasks", a.taskList(), a.taskGet(), a.taskLogs(), a.taskApply(), a.taskDelete(), a.taskRelease())
 }
 
 func (a *app) taskList() *cobra.Command {
@@ -52,7 +52,7 @@ func (a *app) taskList() *cobra.Command {
 	fs.StringVar(&req.Worker, "worker", "", "list only tasks with an instance on this worker")
 	fs.StringVar(&req.State, "state", "", "list only tasks with an instance in this state")
 	fs.StringVar(&req.IdPrefix, "prefix", "", "list only tasks whose id has this prefix")
-	fs.BoolVarP(&watch, "watch", "w", false, "print each change until interrupted; it survives the loss of a scheduler")
+	fs.BoolVarP(&watch, "watch", "w", false, "print each change until interrupted; survives the loss of a scheduler")
 	return c
 }
 
@@ -176,7 +176,7 @@ func (a *app) taskApply() *cobra.Command {
 	}
 	fs := c.Flags()
 	fs.StringArrayVarP(&files, "file", "f", nil, "file of tasks; - for stdin; repeatable")
-	fs.StringVar(&format, "format", "", "format of the files: yaml, json, jsonl or csv; without it the file name or content decides")
+	fs.StringVar(&format, "format", "", "format of the files: yaml, json, jsonl or csv; if unset, detected from the file name or content")
 	fs.StringArrayVar(&columns, "column", nil, "template that makes a task field from CSV columns, as in 'id={a}-{b}'; repeatable")
 	fs.BoolVar(&dryRun, "dry-run", false, "check the tasks without declaring them")
 	return c
@@ -243,7 +243,7 @@ func (a *app) taskDelete() *cobra.Command {
 					return err
 				})
 				if err == nil && resp.GetDeleted() < int64(len(ids)) {
-					return errors.New("some of the tasks were not there")
+					return errors.New("some of the tasks did not exist")
 				}
 				return err
 			})
@@ -255,9 +255,9 @@ func (a *app) taskDelete() *cobra.Command {
 func (a *app) taskRelease() *cobra.Command {
 	return &cobra.Command{
 		Use:   "release TASK",
-		Short: "let a task run that is held because it kills its workers",
-		Long: "Ends the suspicion that a task kills its workers: it may run again, and only deaths to come count. rota status\n" +
-			"and rota why show such tasks. A change of what the task runs releases it, too.",
+		Short: "let a task run that is held on suspicion of killing its workers",
+		Long: "Clear the suspicion that a task kills its workers: it may run again, and only later deaths count. rota status\n" +
+			"and rota why show such tasks. A change to what the task runs releases it, too.",
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.call(cmd.Context(), func(ctx context.Context, conn *grpc.ClientConn) error {

@@ -23,18 +23,18 @@ func (a *app) taskLogs() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "logs TASK[/INSTANCE]",
 		Short: "print what a task wrote",
-		Long: "Print what an instance of a task wrote in its current run: stdout and what a Go function logged to stdout, stderr to stderr.\n" +
-			"INSTANCE is a number from 0; a task with one instance needs none. The worker keeps the last 64 KiB of the current run and of\n" +
-			"the one before, as long as it runs; how many bytes are gone is said on stderr.\n" +
-			"With --follow also what it writes from now on, over restarts and moves. When the task is on no worker, or a worker or a\n" +
-			"scheduler is away, it says so, waits, and goes on where it was. Ctrl-C ends it, not the task.",
+		Long: "Print the output of a task instance in its current run: stdout and the log of a Go function to stdout, stderr to stderr.\n" +
+			"INSTANCE counts from 0 and can be left out if there is only one. While the worker process runs, it keeps the last 64 KiB of\n" +
+			"the current run and of the previous one; stderr says how many bytes are lost.\n" +
+			"With --follow, also print new output, across restarts and moves. If the task is on no worker, or a worker or a scheduler\n" +
+			"is away, the command says so, waits, and continues where it stopped. Ctrl-C ends the command, not the task.",
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			switch {
 			case tail < -1:
 				return usagef("--tail: %d: want zero or more lines, or -1 for all", tail)
 			case req.GetPrevious() && req.GetFollow():
-				return usagef("--previous, --follow: want one of them: nothing more comes of a run that has ended")
+				return usagef("--previous, --follow: want only one of them: a run that has ended writes nothing more")
 			case tail >= 0:
 				req.Tail = &tail
 			}
@@ -58,8 +58,8 @@ func (a *app) taskLogs() *cobra.Command {
 	}
 	c.Flags().BoolVarP(&req.Follow, "follow", "f", false, "follow what the task writes until interrupted")
 	c.Flags().BoolVarP(&req.Previous, "previous", "p", false, "print the run before the current one")
-	c.Flags().Int64Var(&tail, "tail", -1, "number of last lines to begin with; -1 for all that is kept")
-	c.Flags().StringVar(&req.Worker, "worker", "", "worker to ask, for what the task wrote there before it moved")
+	c.Flags().Int64Var(&tail, "tail", -1, "number of latest lines to start with; -1 for all that are kept")
+	c.Flags().StringVar(&req.Worker, "worker", "", "worker to ask, for output from before a move")
 	_ = c.RegisterFlagCompletionFunc("worker", a.completeWorkers)
 	return c
 }

@@ -20,8 +20,8 @@ const tokenFile = "rota-tokens"
 
 func (a *app) tokenCommand() *cobra.Command {
 	var file string
-	c := group("token", "who may ask the cluster for what", a.tokenCreate(&file), a.tokenList(&file), a.tokenRevoke(&file))
-	c.PersistentFlags().StringVar(&file, "file", tokenFile, "token file (--tokens of schedulers), which they follow: a change takes effect within seconds")
+	c := group("token", "tokens that authorize callers of the API", a.tokenCreate(&file), a.tokenList(&file), a.tokenRevoke(&file))
+	c.PersistentFlags().StringVar(&file, "file", tokenFile, "token file (--tokens of the schedulers); they apply a change within seconds")
 	return c
 }
 
@@ -49,7 +49,7 @@ func (a *app) tokenCreate(file *string) *cobra.Command {
 	var life time.Duration
 	c := &cobra.Command{
 		Use:   "create --role viewer|submitter|operator|admin",
-		Short: "create a token; it is shown once, and the file keeps only its hash",
+		Short: "create a token; it is shown once, and the file stores only its hash",
 		Args:  cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			r, err := auth.ParseRole(role)
@@ -72,7 +72,7 @@ func (a *app) tokenCreate(file *string) *cobra.Command {
 				return err
 			}
 			if a.output == "table" {
-				_, _ = fmt.Fprintf(a.env.Stderr, "rota: token %s of role %s is in %s; this is its text, shown once:\n", t.ID, t.Role, *file)
+				_, _ = fmt.Fprintf(a.env.Stderr, "rota: token %s with role %s was added to %s; this is its text, shown only once:\n", t.ID, t.Role, *file)
 				_, err := fmt.Fprintln(a.env.Stdout, secret.Reveal())
 				return err
 			}
@@ -86,10 +86,10 @@ func (a *app) tokenCreate(file *string) *cobra.Command {
 		},
 	}
 	c.Flags().StringVar(&role, "role", "", "role: viewer, submitter, operator or admin")
-	c.Flags().StringVar(&name, "name", "", "name of its user, for the audit log")
-	c.Flags().StringSliceVar(&namespaces, "namespace", nil, "namespaces that it is valid in; without it all")
-	c.Flags().StringSliceVar(&kinds, "kinds", nil, "kinds of task that it may declare, with * as a wildcard (feed-*, program/*), job for jobs, call for functions; without it all that its role allows")
-	c.Flags().DurationVar(&life, "life", 0, "validity; 0 for until it is revoked")
+	c.Flags().StringVar(&name, "name", "", "name of the token's user, for the audit log")
+	c.Flags().StringSliceVar(&namespaces, "namespace", nil, "namespaces that the token is valid in; all by default")
+	c.Flags().StringSliceVar(&kinds, "kinds", nil, "kinds of task that the token may declare, with * as a wildcard (feed-*, program/*), job for jobs, call for functions; all that its role allows by default")
+	c.Flags().DurationVar(&life, "life", 0, "validity of the token; 0 for no end")
 	_ = c.RegisterFlagCompletionFunc("role", cobra.FixedCompletions([]string{"viewer", "submitter", "operator", "admin"}, cobra.ShellCompDirectiveNoFileComp))
 	return c
 }

@@ -33,17 +33,18 @@ func (a *app) topCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "top",
 		Short: "watch the cluster in the terminal",
-		Long: `Watch the cluster in the terminal, live: the workers by zone with their instances as cells
-by weight and group, and lists of tasks, workers and jobs, with keys to drain a worker, to read
-logs and to ask why. Of more than 60 workers each is one column, as high as its load.
+		Long: `Watch the cluster live in the terminal: a map of the workers by zone, with each instance as a
+cell by weight and group, and lists of tasks, workers and jobs. Keys drain a worker, show logs
+and explain placement. With more than 60 workers, each is one column as high as its load.
 
-Keys: 1 to 4 or tab choose map, tasks, workers or jobs; / searches; s sorts; w says why a task
-is where it is; l shows logs; d drains a worker, after its plan; c cordons one, u ends both;
-? shows all of them; q ends. Lists come a page at a time, searched and sorted by the scheduler.
+Keys: 1 to 4 or tab choose map, tasks, workers or jobs; / searches; s sorts; w explains why a
+task is where it is; l shows logs; d shows the plan of a drain, then drains a worker; c cordons
+one; u ends a drain or cordon; ? shows all keys; q quits. The scheduler searches and sorts the
+lists, and sends one page at a time.
 
-When the scheduler goes, what is shown dims and says since when; it comes back by itself,
-with another one of --server. NO_COLOR leaves colours away. --once writes one view as plain
-text and ends: for scripts, and where there is no terminal. Its map is as wide as COLUMNS says.`,
+If the scheduler goes away, the view dims and shows since when; it reconnects by itself, to any
+address of --server. NO_COLOR turns colours off. --once writes one view as plain text and exits,
+for scripts and without a terminal. COLUMNS sets the width of its map.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			view := slices.Index(top.Views[:], name)
@@ -53,7 +54,7 @@ text and ends: for scripts, and where there is no terminal. Its map is as wide a
 			case a.output != "table":
 				return usagef("--output: rota top draws tables; rota status, task, worker and job have -o %s", a.output)
 			case !once && (!onTerminal(a.env.Stdin) || !onTerminal(a.env.Stdout)):
-				return usagef("this is no terminal: rota top --once writes the view as text")
+				return usagef("not a terminal: rota top --once writes the view as text")
 			}
 			cfg := top.Config{
 				Connect: a.connect, Disconnect: a.disconnect, Timeout: min(a.client.timeout, topTimeout), Every: topEvery,
@@ -84,7 +85,7 @@ func (a *app) watchTop(ctx context.Context, cfg top.Config) error {
 	ctx = ending.Hangup(ctx)
 	s, err := top.Open()
 	if err != nil {
-		return errors.New("this terminal cannot be drawn on: rota top --once writes the view as text: " + err.Error())
+		return errors.New("cannot draw on this terminal: rota top --once writes the view as text: " + err.Error())
 	}
 	defer s.Close()
 	defer ending.Left(func() string { s.Close(); return "" })()

@@ -31,7 +31,7 @@ func TestTopOnce(t *testing.T) {
 		{"--once --view workers", 0, []string{"WORKER", "STATE", "disk=ssd", "red"}},
 		{"--once --view pools", 2, []string{`--view: "pools": want map, tasks, workers, jobs`}},
 		{"--once -o json", 2, []string{"--output"}},
-		{"", 2, []string{"this is no terminal: rota top --once"}},
+		{"", 2, []string{"not a terminal: rota top --once"}},
 		{"extra", 2, []string{"extra"}},
 	} {
 		status, out, errs := run(t, "", map[string]string{"COLUMNS": "60"}, append([]string{"top", "--server", addr}, strings.Fields(x.args)...)...)

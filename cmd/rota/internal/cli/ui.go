@@ -30,8 +30,8 @@ func (a *app) uiCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "ui",
 		Short: "open the console in the browser, signed in",
-		Long: "Opens the console in the browser, signed in with the role of this command's credentials.\n\n" +
-			"The browser gets a code that is good once, for a minute. It stands after # in the address, which browsers send to nobody.",
+		Long: "Open the console in the browser, signed in with the role of this command's credentials.\n\n" +
+			"The browser gets a one-time code that is valid for a minute. It follows the # of the address, which browsers do not send to servers.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if at != "" {
@@ -46,7 +46,7 @@ func (a *app) uiCommand() *cobra.Command {
 				return err
 			})
 			if status.Code(err) == codes.Unimplemented {
-				return errors.New("this scheduler is of an older version: open its console and paste a token")
+				return errors.New("this scheduler is an older version: open its console and paste a token")
 			}
 			if err != nil {
 				return err
@@ -62,13 +62,13 @@ func (a *app) uiCommand() *cobra.Command {
 			shown, _, _ := strings.Cut(address, "#")
 			a.say("opening %s in the browser", shown)
 			if err := openBrowser(cmd.Context(), a.env.Lookup, address); err != nil {
-				return fmt.Errorf("no browser opens (%w): rota ui --print shows the address", err)
+				return fmt.Errorf("no browser could be opened (%w): rota ui --print shows the address", err)
 			}
 			return nil
 		},
 	}
-	c.Flags().BoolVar(&only, "print", false, "print the address instead; it signs in whoever opens it first, within a minute")
-	c.Flags().StringVar(&at, "url", "", "address of the console, where it is behind a proxy or below a path")
+	c.Flags().BoolVar(&only, "print", false, "print the address instead; it signs in the first browser that opens it within a minute")
+	c.Flags().StringVar(&at, "url", "", "address of the console, if it is behind a proxy or under a path")
 	return c
 }
 
@@ -79,13 +79,13 @@ func consoleAddress(at string, code *rotav1.SignInCode, server string) (string, 
 	if at == "" {
 		u, err := url.Parse(code.GetConsole())
 		if err != nil || u.Host == "" {
-			return "", errors.New("the scheduler does not say where its console is: say so by --url")
+			return "", errors.New("the scheduler reports no address of its console: give it with --url")
 		}
 		host, port, err := net.SplitHostPort(u.Host)
 		if ip, e := netip.ParseAddr(host); err == nil && (host == "" || e == nil && ip.IsUnspecified()) {
 			asked, _, err := net.SplitHostPort(server)
 			if err != nil {
-				return "", fmt.Errorf("the scheduler does not say where its console is: say so by --url: %w", err)
+				return "", fmt.Errorf("the scheduler reports no address of its console: give it with --url: %w", err)
 			}
 			u.Host = net.JoinHostPort(asked, port)
 		}

@@ -137,7 +137,7 @@ func (w *watch[E]) print(events ...E) error {
 // watchable refuses the output that has no end to close its bracket at.
 func (a *app) watchable() error {
 	if a.output == "json" {
-		return usagef("--watch: want -o table or -o jsonl: an array would never end")
+		return usagef("--watch: want -o table or -o jsonl: a JSON array would never end")
 	}
 	return nil
 }

@@ -25,9 +25,9 @@ func (a *app) whyCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "why TASK|JOB",
 		Short: "explain why a task is where it is, or why a task or a job waits",
-		Long: "Explain why a task is where it is, or why it waits, with each worker and what speaks against it.\n" +
-			"Where several rules keep workers from it there is a column for each of them. -o json has every rule's\n" +
-			"verdict on each worker, with what the worker has and what the rule wants.\n" +
+		Long: "Explain why a task is where it is, or why it waits: list the workers, and what keeps the task from each.\n" +
+			"If several rules exclude workers, each rule has a column. -o json has every rule's verdict on each\n" +
+			"worker, with what the worker has and what the rule wants.\n" +
 			"The tasks of programs are named PROGRAM/TASK. A job is named by its id.",
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -48,7 +48,7 @@ func (a *app) whyCommand() *cobra.Command {
 		},
 		ValidArgsFunction: a.completeTasks,
 	}
-	cmd.Flags().Int64Var(&workers, "workers", 0, "most workers to show for each instance, up to 2,000 (default 100)")
+	cmd.Flags().Int64Var(&workers, "workers", 0, "maximum number of workers to show per instance, up to 2,000 (default 100)")
 	return cmd
 }
 
@@ -134,7 +134,7 @@ func whyTable(w io.Writer, why *rotav1.WhyInstance) error {
 	_, _ = fmt.Fprintln(w)
 	err := t.Write(w, nil)
 	if more := why.GetAllWorkers() - int64(len(why.GetWorkers())); more > 0 {
-		_, _ = fmt.Fprintf(w, "and %s, which are further from it; %d of %s in all could take it (--workers N shows more)\n",
+		_, _ = fmt.Fprintf(w, "and %s that rank lower; %d of %s in all could take it (--workers N shows more)\n",
 			plural(more, "other worker", "other workers"), why.GetFittingWorkers(), plural(why.GetAllWorkers(), "worker", "workers"))
 	}
 	return err

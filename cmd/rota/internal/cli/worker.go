@@ -17,7 +17,7 @@ import (
 
 // workerCommand is the noun, and by itself the role.
 func (a *app) workerCommand() *cobra.Command {
-	return a.workerRole(group("worker", "who runs it", a.workerList(), a.workerGet(),
+	return a.workerRole(group("worker", "show and control workers", a.workerList(), a.workerGet(),
 		a.workerVerb("cordon", "assign nothing new to a worker", rotav1.WorkersClient.CordonWorker),
 		a.workerVerb("drain", "assign nothing new to a worker, and move its tasks away", rotav1.WorkersClient.DrainWorker),
 		a.workerStoppable(),
@@ -47,7 +47,7 @@ func (a *app) workerList() *cobra.Command {
 			})
 		},
 	}
-	c.Flags().BoolVarP(&watch, "watch", "w", false, "print each change until interrupted; it survives the loss of a scheduler")
+	c.Flags().BoolVarP(&watch, "watch", "w", false, "print each change until interrupted; survives the loss of a scheduler")
 	return c
 }
 
@@ -164,7 +164,7 @@ func (a *app) workerStoppable() *cobra.Command {
 	return &cobra.Command{
 		Use:   "stoppable WORKER...",
 		Short: "check whether workers can be stopped now",
-		Long: "Check whether the workers can all be stopped now: whether what they run fits elsewhere, and whether the\n" +
+		Long: "Check whether all these workers can be stopped now: whether their work fits elsewhere, and whether the\n" +
 			"budgets allow it. Exit status 0 if so, 1 if not. Node drainers ask GET /v1/workers:stoppable?names=NAME.",
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {

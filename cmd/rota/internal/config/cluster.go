@@ -19,7 +19,7 @@ func (c *Scheduler) member() error {
 		return nil
 	}
 	if len(c.Etcd) > 0 {
-		return errors.New("want no etcd beside it: they are two ways to keep the store")
+		return errors.New("want only one of cluster and etcd: each says where the store is")
 	}
 	if err := etcd.CheckMembers(c.Cluster); err != nil {
 		return ownWords(err)

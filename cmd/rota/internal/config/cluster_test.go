@@ -52,7 +52,7 @@ func TestCluster(t *testing.T) {
 		"no host":           {[]string{"--cluster=s1=:1,s2=127.0.0.1:2,s3=127.0.0.1:3", "--name=s1"}, "want NAME=HOST:PORT"},
 		"a URL":             {[]string{"--cluster=s1=http://127.0.0.1:1,s2=127.0.0.1:2,s3=127.0.0.1:3", "--name=s1"}, "want NAME=HOST:PORT"},
 		"odd name":          {[]string{"--cluster=s 1=127.0.0.1:1,s2=127.0.0.1:2,s3=127.0.0.1:3", "--name=s2"}, `"s 1": want names of letters`},
-		"beside etcd":       {[]string{three, "--name=s1", "--etcd=http://127.0.0.1:2379"}, "want no etcd beside it"},
+		"beside etcd":       {[]string{three, "--name=s1", "--etcd=http://127.0.0.1:2379"}, "want only one of cluster and etcd"},
 		"off loopback":      {[]string{"--cluster=s1=a:1,s2=b:1,s3=c:1", "--name=s1"}, `"a:1": want tls`},
 		"all addresses":     {[]string{three, "--name=s1", "--peer=:2380"}, `":2380": want tls`},
 		"no authority":      {append(tls, three), "want a CA bundle"},

@@ -212,7 +212,7 @@ func (o *Options) loadTable(name, path, prefix string, table linedoc.Value, seen
 			return &Error{where, path, o.unknown(key)}
 		}
 		if line, twice := seen[opt]; twice {
-			return &Error{where, path, fmt.Errorf("line %d says it already", line)}
+			return &Error{where, path, fmt.Errorf("line %d already sets it", line)}
 		}
 		seen[opt] = f.Line
 		if f.Value.Kind == linedoc.Null {
@@ -263,9 +263,9 @@ func (o *Options) unknown(key string) error {
 		}
 	}
 	if best != "" {
-		return fmt.Errorf("unknown key; is it %s?", best)
+		return fmt.Errorf("unknown key; do you mean %s?", best)
 	}
-	return fmt.Errorf("unknown key; rota config show %s lists them all", o.role)
+	return fmt.Errorf("unknown key; rota config show %s lists all keys", o.role)
 }
 
 // distance is how many letters have to change to make b of a (Levenshtein).

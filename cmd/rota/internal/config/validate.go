@@ -46,7 +46,7 @@ func (c *Scheduler) validate() (string, error) {
 		rule{"gateway", c.optionallyReachable(c.Gateway)},
 		rule{"tls", pair(c.TLS, c.TLSCert, c.TLSKey)},
 		rule{"tls-ca", readable(c.TLSCA)},
-		rule{"tls-ca", needed(len(c.Cluster) == 0 || !c.TLS || c.TLSCA != "", "a CA bundle: the schedulers of a cluster show each other certificates of that authority")},
+		rule{"tls-ca", needed(len(c.Cluster) == 0 || !c.TLS || c.TLSCA != "", "a CA bundle: it verifies the certificates that the schedulers of a cluster show each other")},
 		rule{"tls-revoked", readable(c.TLSRevoked)},
 		rule{"tokens", secret(c.Tokens)},
 		rule{"namespace", nameError(auth.CheckNamespace("namespace", c.Namespace))},
@@ -63,7 +63,7 @@ func (c *Scheduler) validate() (string, error) {
 		rule{"oidc-client-secret-file", needed(c.OIDC.ClientSecretFile == "" || c.OIDC.ClientID != "", "oidc_client_id too")},
 		rule{"oidc-client-secret-file", secret(c.OIDC.ClientSecretFile)},
 		rule{"client-roles", roles(c.ClientRoles)},
-		rule{"client-roles", needed(len(c.ClientRoles) == 0 || c.TLS && c.TLSCA != "", "tls and tls_ca too: nothing else verifies certificates")},
+		rule{"client-roles", needed(len(c.ClientRoles) == 0 || c.TLS && c.TLSCA != "", "tls and tls_ca too: without them certificates are not verified")},
 		rule{"client-roles", needed(len(c.ClientRoles) == 0 || c.Tokens != "" || c.OIDC.Issuer != "", "tokens or oidc_issuer too: without them every local user is an admin")},
 		rule{"session-life", sessionLife(c.SessionLife)},
 		rule{"http", c.reachable(c.HTTP)},
@@ -82,7 +82,7 @@ func (c *Scheduler) validate() (string, error) {
 		rule{"peer", optionalAddressToListen(c.Peer)},
 		rule{"peer", needed(c.Peer == "" || len(c.Cluster) > 0, "cluster too: without it there is no peer port")},
 		rule{"peer", c.guarded()},
-		rule{"join", needed(!c.Join || len(c.Cluster) > 0, "cluster too: the members to ask, and this scheduler")},
+		rule{"join", needed(!c.Join || len(c.Cluster) > 0, "cluster too, with the members to ask and this scheduler")},
 		rule{"peer-insecure", needed(!c.PeerInsecure || len(c.Cluster) > 0, "cluster too: without it there is no peer port")},
 		rule{"data-dir", needed(len(c.Etcd) > 0 || c.DataDir != "", "a directory, unless etcd is given")},
 		rule{"lease", leaseTime(c.Lease)},
@@ -135,7 +135,7 @@ func (c *Worker) validate() (string, error) {
 		rule{"tls-revoked", readable(c.TLSRevoked)},
 		rule{"tls-cert", both(c.TLSCert, c.TLSKey, "tls_cert and tls_key")},
 		rule{"tls-cert", pair(c.TLSCert != "", c.TLSCert, c.TLSKey)},
-		rule{"tls-cert", needed(c.TLSCert == "" || c.TLSCA != "", "tls_ca too: without it there is no TLS to show a certificate in")},
+		rule{"tls-cert", needed(c.TLSCert == "" || c.TLSCA != "", "tls_ca too: without it TLS is off")},
 		rule{"job-slots", needed(c.Job.Slots > 0, "at least 1")},
 		rule{"job-output", needed(c.Job.Output >= output.MinMaxBytes, fmt.Sprintf("at least %d", output.MinMaxBytes))},
 		rule{"job-output-total", needed(c.Job.OutputTotal >= c.Job.Output, fmt.Sprintf("at least job_output, which is %d", c.Job.Output))},
@@ -230,7 +230,7 @@ func loopback(addr string) error {
 	if auth.Loopback(host) {
 		return nil
 	}
-	return want(addr, "a loopback address such as %s: without credentials nothing else may be reachable", net.JoinHostPort(listener.Loopback(), port))
+	return want(addr, "a loopback address such as %s: other addresses need credentials", net.JoinHostPort(listener.Loopback(), port))
 }
 
 // reachable checks an address to listen on: off loopback it takes TLS and
@@ -241,7 +241,7 @@ func (c *Scheduler) reachable(addr string) error {
 		return err
 	}
 	if c.TLS && c.TLSCA == "" && !auth.Loopback(host) {
-		return want(addr, "tls_ca too: workers show certificates of that authority")
+		return want(addr, "tls_ca too: it verifies the certificates of workers")
 	}
 	return auth.CheckListen(addr, c.TLS, c.Tokens != "" || c.OIDC.Issuer != "")
 }
@@ -277,7 +277,7 @@ func (c *Scheduler) authority() error {
 	case c.Authority == "":
 		return nil
 	case !c.TLS || c.TLSCA == "":
-		return want(c.Authority, "tls and tls_ca too: without them no certificate is looked at")
+		return want(c.Authority, "tls and tls_ca too: without them certificates are not verified")
 	}
 	return pki.CheckAuthority(c.Authority, time.Now())
 }
@@ -374,7 +374,7 @@ func endpoints(list []string) error {
 			addr = ""
 		}
 		if strings.Contains(addr, "@") {
-			return want(e, "no user and password in it: they are etcd_user and etcd_password_file")
+			return want(e, "no user and password in the URL: use etcd_user and etcd_password_file")
 		}
 		if addresses([]string{strings.TrimSuffix(addr, "/")}) != nil {
 			return want(e, "http://host:port, https://host:port, or host:port")
@@ -396,7 +396,7 @@ func pair(use bool, cert, key string) error {
 }
 
 func both(a, b, names string) error {
-	return needed((a == "") == (b == ""), "both or neither of "+names)
+	return needed((a == "") == (b == ""), "both "+names+", or neither")
 }
 
 func readable(name string) error {
@@ -480,7 +480,7 @@ func graces(of map[string]time.Duration, exec map[string]string) error {
 
 func share(f float64) error {
 	if f > 1 {
-		return fmt.Errorf("%g: want a part of the whole, 0 to 1", f)
+		return fmt.Errorf("%g: want a fraction, 0 to 1", f)
 	}
 	return nil
 }

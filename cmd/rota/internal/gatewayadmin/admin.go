@@ -32,7 +32,7 @@ func Socket(ctx context.Context, g *gateway.Gateway, path, port string, log *slo
 			stop, err = serveSocket(ctx, g, known)
 		}
 		if err != nil {
-			log.Warn("no admin socket: rota route cannot ask this gateway", "error", err)
+			log.Warn("no admin socket: rota route cannot reach this gateway", "error", err)
 			return func() {}, nil
 		}
 		return stop, nil

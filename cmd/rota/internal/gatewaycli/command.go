@@ -64,12 +64,12 @@ func startCommand() *cobra.Command {
 		Use:         "start [-c FILE]",
 		Annotations: map[string]string{RunsPart: "yes"},
 		Short:       "Run a gateway from an olscheduler file",
-		Long: "Run a gateway alone, no cluster needed, from the JSON file of an olscheduler.\n" +
+		Long: "Run a gateway without a cluster, from an olscheduler's JSON configuration file.\n" +
 			"It proxies /runLambda/<name> and /run/<name> to the workers that the file lists,\n" +
-			"and answers /status and, to programs of the same user on this machine or with the\n" +
-			"token that it leaves for them, /admin/workers/add and remove.\n" +
-			"Keys that mean nothing are warned of and passed over, unless --strict refuses them.\n" +
-			"SIGHUP has it read the file again.",
+			"and answers /status. It answers /admin/workers/add and remove to programs of the\n" +
+			"same user on this machine, and to callers with the admin token.\n" +
+			"Unknown keys are ignored with a warning, or refused with --strict.\n" +
+			"SIGHUP reloads the file.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			log, err := lf.logger(cmd)
@@ -107,8 +107,8 @@ func startCommand() *cobra.Command {
 		},
 	}
 	fileFlag(cmd, &file)
-	cmd.Flags().BoolVar(&strict, "strict", false, "refuse a file with unknown keys")
-	cmd.Flags().StringVar(&tokenFile, "admin-token-file", "", "`FILE` with the admin token, then required to add or remove workers on the port")
+	cmd.Flags().BoolVar(&strict, "strict", false, "refuse a file that has unknown keys")
+	cmd.Flags().StringVar(&tokenFile, "admin-token-file", "", "`FILE` with the admin token; the port then requires it to add or remove workers")
 	lf.add(cmd)
 	tf.add(cmd)
 	return cmd
@@ -126,7 +126,7 @@ func loadOlscheduler(file string, strict bool, log *slog.Logger) (gateway.Config
 		}
 	}
 	for _, k := range c.Unknown {
-		log.Warn("unknown key is passed over", "file", file, "key", k)
+		log.Warn("unknown key is ignored", "file", file, "key", k)
 	}
 	c.Logger = log
 	cfg, err := c.Gateway()
@@ -235,7 +235,7 @@ func openAdmin(cmd *cobra.Command, g *gateway.Gateway, cfg gateway.Config, at ne
 	if cfg.LocalAdmin {
 		remove, err := admin.Token(cfg.AdminToken, port)
 		if err != nil {
-			cfg.Logger.Warn("no file with the admin token", "error", err)
+			cfg.Logger.Warn("cannot write the file with the admin token", "error", err)
 		} else {
 			closers = append(closers, remove)
 		}
@@ -254,7 +254,7 @@ func openAdmin(cmd *cobra.Command, g *gateway.Gateway, cfg gateway.Config, at ne
 func workersCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "workers",
-		Short: "Add workers to a gateway that runs from an olscheduler file, or remove them",
+		Short: "Add or remove workers of a gateway that runs from an olscheduler file",
 		Args: func(cmd *cobra.Command, args []string) error {
 			return fmt.Errorf("%s needs add or remove", cmd.CommandPath())
 		},
@@ -264,7 +264,7 @@ func workersCommand() *cobra.Command {
 		var file string
 		sub := &cobra.Command{
 			Use:   verb + " [-c FILE] URL...",
-			Short: strings.ToUpper(verb[:1]) + verb[1:] + " workers of the running gateway whose port the file names",
+			Short: strings.ToUpper(verb[:1]) + verb[1:] + " workers of the running gateway that this file configures",
 			Args:  cobra.MinimumNArgs(1),
 			RunE: func(cmd *cobra.Command, args []string) error {
 				c, err := olscheduler.Load(file)

@@ -42,7 +42,7 @@ func routeFailures(cmd *cobra.Command, f *routeFlags, function string, args []st
 		return fmt.Errorf("gateway at %s: its answer: %w", f.addr, err)
 	}
 	if len(args) > 0 && len(failures) == 0 {
-		return fmt.Errorf("gateway at %s: id: %q: no failed call of that id is kept", f.addr, args[0])
+		return fmt.Errorf("gateway at %s: id: %q: no failed call with that id is known", f.addr, args[0])
 	}
 	out := cmd.OutOrStdout()
 	switch {
@@ -106,7 +106,7 @@ func failure(out io.Writer, x gateway.Failure, more bool) error {
 		}
 	}
 	if len(x.Attempts) == 0 {
-		return fields(out, append(lines, [2]string{"attempts", "none: no worker was asked"})...)
+		return fields(out, append(lines, [2]string{"attempts", "none: the call went to no worker"})...)
 	}
 	if err := fields(out, lines...); err != nil {
 		return err

@@ -17,7 +17,7 @@ func gatewayCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:         "gateway [--config FILE]",
 		Annotations: map[string]string{RunsPart: "yes"},
-		Short:       "Run a gateway from a gateway.yaml, reloaded when it or a file that it names changes, or on SIGHUP",
+		Short:       "Run a gateway from a gateway.yaml; it reloads when that file or one that it names changes, and on SIGHUP",
 		Args:        cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			log, err := lf.logger(cmd)

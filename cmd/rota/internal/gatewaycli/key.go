@@ -14,11 +14,11 @@ func keyCommand() *cobra.Command {
 	var file string
 	cmd := &cobra.Command{
 		Use:   "key NAME",
-		Short: "Make an API key, for the file that keys.file of a gateway.yaml names",
-		Long: "Make an API key. The key is printed on stdout, and is not kept anywhere: hand it to the\n" +
-			"caller. The line with its name and hash is appended to --file, which a gateway that\n" +
-			"runs reads again; without --file the line is printed on stderr. To take a key back,\n" +
-			"remove its line.",
+		Short: "Make an API key, for the keys.file of a gateway.yaml",
+		Long: "Make an API key and print it to stdout. The key is stored nowhere: hand it to the\n" +
+			"caller. A line with its name and hash is appended to --file, which a running gateway\n" +
+			"reloads; without --file the line is printed to stderr. To revoke a key, remove its\n" +
+			"line.",
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			key, line, err := gatewayfile.NewKey(args[0])
@@ -34,7 +34,7 @@ func keyCommand() *cobra.Command {
 			return err
 		},
 	}
-	cmd.Flags().StringVar(&file, "file", "", "append the line to `FILE`, which is made with mode 0600 if it is not there")
+	cmd.Flags().StringVar(&file, "file", "", "append the line to `FILE`, created with mode 0600 if absent")
 	return cmd
 }
 

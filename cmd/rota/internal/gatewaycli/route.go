@@ -24,7 +24,7 @@ type routeFlags struct{ addr, tokenFile, output string }
 
 func (f *routeFlags) add(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.addr, "gateway", "localhost:9080", "`ADDRESS` of the gateway: host:port, https://host:port, or unix:PATH of its admin socket")
-	cmd.Flags().StringVar(&f.tokenFile, "gateway-token-file", "", "`FILE` with the admin token, for a gateway of another machine or user")
+	cmd.Flags().StringVar(&f.tokenFile, "gateway-token-file", "", "`FILE` with the admin token, for a gateway on another machine or of another user")
 	// The program may have the flag for all of its commands already.
 	if cmd.InheritedFlags().Lookup("output") == nil {
 		cmd.Flags().StringVarP(&f.output, "output", "o", "table", "table, json or jsonl")
@@ -82,18 +82,18 @@ func routeCommand() *cobra.Command {
 	}
 	failures := &cobra.Command{
 		Use:   "failures [ID]",
-		Short: "List calls that failed lately, or show each attempt of one",
-		Long: "List the calls that failed lately by the fault of a worker or of the gateway, and the last ones of\n" +
-			"each function that failed by the client's, newest first. With the ID that the failed answer had in\n" +
-			"X-Request-Id, or that the caller sent there, show each attempt of that call: its worker, the bytes\n" +
-			"sent and read, how it ended, and why no other worker was tried.",
+		Short: "List calls that failed recently, or show each attempt of one",
+		Long: "List, newest first, recent calls that failed through the fault of a worker or of the gateway, and each\n" +
+			"function's last calls that failed through the fault of the client. With ID, the X-Request-Id of the\n" +
+			"failed answer or of the caller's request, show each attempt of that call: its worker, the bytes sent\n" +
+			"and read, how it ended, and why no other worker was tried.",
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error { return routeFailures(cmd, &ff, function, args) },
 	}
 	lf.add(list)
 	gf.add(get)
 	ff.add(failures)
-	failures.Flags().StringVar(&function, "function", "", "only calls of the function `NAME`")
+	failures.Flags().StringVar(&function, "function", "", "show only calls of the function `NAME`")
 	cmd.AddCommand(list, get, failures)
 	return cmd
 }

@@ -18,11 +18,11 @@ type traceFlags struct {
 
 func (f *traceFlags) add(cmd *cobra.Command) {
 	fs := cmd.Flags()
-	fs.StringVar(&f.conf.Endpoint, "otlp-endpoint", "", "`URL` of a collector of traces (OTLP), as in http://localhost:4317; without it OTEL_EXPORTER_OTLP_ENDPOINT is used, and without both tracing is off")
-	fs.StringVar(&f.conf.Protocol, "otlp-protocol", "", "protocol of the collector: grpc or http/protobuf (default that of OTEL_EXPORTER_OTLP_PROTOCOL, or grpc)")
-	fs.StringVar(&f.conf.HeadersFile, "otlp-headers-file", "", "`FILE` of headers for --otlp-endpoint, one \"Name: value\" per line; sent only over TLS or to this machine")
-	fs.Float64Var(&f.sample, "trace-sample", 0, "share of traces to record, 0 to 1 (default what OTEL_TRACES_SAMPLER says, or 1)")
-	fs.BoolVar(&f.conf.Callers, "trace-callers", false, "let callers decide, by the flag of their traceparent, that their trace is recorded; trusted_proxies always may")
+	fs.StringVar(&f.conf.Endpoint, "otlp-endpoint", "", "`URL` of a URL of the OTLP trace collector, such as http://localhost:4317; if unset, OTEL_EXPORTER_OTLP_ENDPOINT; if both are unset, tracing is off")
+	fs.StringVar(&f.conf.Protocol, "otlp-protocol", "", "protocol of the collector: grpc or http/protobuf (default OTEL_EXPORTER_OTLP_PROTOCOL, or grpc)")
+	fs.StringVar(&f.conf.HeadersFile, "otlp-headers-file", "", "`FILE` of HTTP headers for --otlp-endpoint, one \"Name: value\" per line; sent only over TLS or to this machine")
+	fs.Float64Var(&f.sample, "trace-sample", 0, "share of traces to record, 0 to 1 (default OTEL_TRACES_SAMPLER, or 1)")
+	fs.BoolVar(&f.conf.Callers, "trace-callers", false, "record a trace if the caller's traceparent asks for it, whatever --trace-sample says; trusted_proxies always may")
 }
 
 // open begins to send the spans of the gateway that cfg is for.

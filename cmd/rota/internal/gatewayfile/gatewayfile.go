@@ -416,7 +416,7 @@ func (f *file) config(from *files) (gateway.Config, error) {
 	for i, r := range f.Routes {
 		field := fmt.Sprintf("routes[%d]", i)
 		if r.Public {
-			return cfg, fmt.Errorf("%s.public: want it with the function: a route's guard comes beside its function's", field)
+			return cfg, fmt.Errorf("%s.public: want it at the function: a route's guard is added to its function's", field)
 		}
 		rules, err := r.onto(gateway.Rules{}, from, field)
 		if err != nil {

@@ -54,7 +54,7 @@ func (r *rules) onto(to gateway.Rules, from *files, field string) (gateway.Rules
 	}
 	if r.Public {
 		if r.Keys != nil || r.Forward != nil {
-			return to, fmt.Errorf("%s.public: want false, or neither keys nor forward_auth", field)
+			return to, fmt.Errorf("%s.public: want false, as there are keys or forward_auth", field)
 		}
 		to.Guard = gateway.Guard{}
 	}

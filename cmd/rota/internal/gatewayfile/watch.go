@@ -139,7 +139,7 @@ func Reload(path string, g *gateway.Gateway, cfg gateway.Config, err error, log 
 			err = fmt.Errorf("%s: %w", path, err)
 		}
 		g.ReloadFailed(err)
-		log.Error("configuration refused, the old one stays", "error", err)
+		log.Error("configuration refused; the old one stays in effect", "error", err)
 		return
 	}
 	if later := g.Status().Pending; later != "" {

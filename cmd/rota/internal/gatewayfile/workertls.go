@@ -53,7 +53,7 @@ func (t workerTLS) read(from *files, field string) (*tls.Config, error) {
 	}
 	if t.CA != "" {
 		if c.InsecureSkipVerify {
-			return nil, fmt.Errorf("%s.insecure_skip_verify: want false, or no ca: nothing would be checked against it", field)
+			return nil, fmt.Errorf("%s.insecure_skip_verify: want false, as there is a ca: it would not be used", field)
 		}
 		b, err := from.read(t.CA)
 		if err != nil {
@@ -75,13 +75,13 @@ func (t workerTLS) read(from *files, field string) (*tls.Config, error) {
 // serverNameForm is what names in certificates look like: DNS names and addresses.
 var serverNameForm = regexp.MustCompile(`^([A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*|[0-9a-fA-F:.]+)$`)
 
-var errNoCert = errors.New("want certificates (PEM), there is none in it")
+var errNoCert = errors.New("want certificates (PEM), found none")
 
 // pair reads a certificate and its key.
 func (fs *files) pair(field, cert, key string) (pair tls.Certificate, err error) {
 	for _, f := range []struct{ is, name string }{{cert, "cert"}, {key, "key"}} {
 		if f.is == "" {
-			return pair, fmt.Errorf("%s.%s: want a file: certificate and key go together", field, f.name)
+			return pair, fmt.Errorf("%s.%s: want a file: a certificate needs its key", field, f.name)
 		}
 	}
 	certPEM, err := fs.read(cert)

@@ -71,7 +71,7 @@ func secure(ctx context.Context, c *config.Scheduler, s *server.Config, log *slo
 		follow(ctx, log, "tokens", func() error {
 			changed, err := file.Reload(s.Authenticator.Tokens)
 			if changed {
-				log.Info("tokens read again", "tokens", s.Authenticator.Tokens.Len())
+				log.Info("tokens reloaded", "tokens", s.Authenticator.Tokens.Len())
 			}
 			return err
 		})
@@ -147,9 +147,9 @@ func followCertificates(ctx context.Context, log *slog.Logger, src *pki.Source, 
 		switch end := src.Expires(); {
 		case renewed || !r.Due(end, time.Now()):
 		case time.Now().After(end):
-			log.Error("the certificate has ended: rota cert renew", "ended", end)
+			log.Error("the certificate has expired: rota cert renew", "ended", end)
 		default:
-			log.Warn("the certificate ends soon: rota cert renew", "ends", end)
+			log.Warn("the certificate expires soon: rota cert renew", "ends", end)
 		}
 		return src.Err()
 	})
@@ -172,7 +172,7 @@ func follow(ctx context.Context, log *slog.Logger, what string, look func() erro
 				text = err.Error()
 			}
 			if text != "" && text != last {
-				log.Error(what+" cannot be read again; what was read before holds", "error", text)
+				log.Error(what+" cannot be reloaded; the old content stays in effect", "error", text)
 			}
 			last = text
 		}
@@ -189,7 +189,7 @@ func newTowards(c *config.Worker) (*towards, error) {
 		}
 		for _, a := range c.Schedulers {
 			if !auth.Loopback(a) {
-				return nil, fmt.Errorf("scheduler %s is another machine: this needs --tls-ca, --tls-cert and --tls-key", a)
+				return nil, fmt.Errorf("scheduler %s is on another machine: want --tls-ca, --tls-cert and --tls-key", a)
 			}
 		}
 		return &towards{}, nil

@@ -70,7 +70,7 @@ func Dev(ctx context.Context, c *config.Dev, out, logTo io.Writer) (err error) {
 		defer remove()
 		defer ending.Left(func() string {
 			remove()
-			return "the workers and what they ran were killed; the state is removed"
+			return "the workers and all their processes were killed; the state was removed"
 		})()
 	}
 	defer ending.Left(func() string {
@@ -329,7 +329,7 @@ func devCommands() []string {
 
 func stateOf(c *config.Dev) string {
 	if c.DataDir == "" {
-		return "in a temporary directory, gone at the end (--data-dir keeps it)"
+		return "in a temporary directory, deleted at the end (--data-dir keeps it)"
 	}
 	return "kept in " + c.DataDir
 }

@@ -112,9 +112,9 @@ func (cr *devCredentials) lines() []string {
 	if cr == nil {
 		return []string{"token     none: every user of this machine is an admin (--insecure)"}
 	}
-	found := ", which rota finds by itself"
+	found := ", which the rota command finds by itself"
 	if cr.published != nil {
-		found = fmt.Sprintf(", which rota does not find by itself (%v)", cr.published)
+		found = fmt.Sprintf(", which the rota command does not find by itself (%v)", cr.published)
 	}
 	return []string{"token     in " + cr.file() + found}
 }

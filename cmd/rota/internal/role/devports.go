@@ -155,7 +155,7 @@ func (d *dev) checkDir() error {
 		}
 	}
 	if n != 0 && n != d.cfg.Schedulers {
-		return &rota.FieldError{Field: "schedulers", Value: d.cfg.Schedulers, Want: fmt.Sprintf("%d: the data directory %s is of so many", n, d.cfg.DataDir)}
+		return &rota.FieldError{Field: "schedulers", Value: d.cfg.Schedulers, Want: fmt.Sprintf("%d: the data directory %s belongs to a cluster of that size", n, d.cfg.DataDir)}
 	}
 	return nil
 }

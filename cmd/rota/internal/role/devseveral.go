@@ -61,7 +61,7 @@ func (d *dev) several(ctx context.Context) error {
 	case err = <-began:
 	case p := <-ended:
 		cancel()
-		err = errors.Join(fmt.Errorf("dev: scheduler %s ended before the cluster served", p.name), <-began)
+		err = errors.Join(fmt.Errorf("dev: scheduler %s exited before the cluster served", p.name), <-began)
 	}
 	if ctx.Err() != nil {
 		return nil // asked to end

@@ -132,7 +132,7 @@ func (j *jobs) run(ctx context.Context) (err error) {
 	if j.old != nil {
 		wg.Go(func() {
 			if err = j.serveOld(ctx); err != nil {
-				j.log.Error("calls of an old scheduler are no longer answered", "error", err)
+				j.log.Error("no longer serving the job protocol of older schedulers", "error", err)
 			}
 		})
 	}

@@ -49,10 +49,10 @@ func Join(ctx context.Context, c *config.Worker, named bool, logTo io.Writer) (l
 	}
 	token, err := auth.ParseJoinToken(text)
 	if err != nil {
-		return left, &rota.FieldError{Field: "join-token", Value: "", Want: "a whole join token: " + err.Error()}
+		return left, &rota.FieldError{Field: "join-token", Value: "", Want: "a complete join token: " + err.Error()}
 	}
 	if c.TLSCA != "" || c.TLSCert != "" {
-		return left, &rota.FieldError{Field: "tls-ca", Value: c.TLSCA + c.TLSCert, Want: "no certificates beside a join token, which brings its own"}
+		return left, &rota.FieldError{Field: "tls-ca", Value: c.TLSCA + c.TLSCert, Want: "no certificates beside a join token: the worker gets its own"}
 	}
 	public, private, err := pki.NewKey()
 	if err != nil {
@@ -113,14 +113,14 @@ func joinCredentials(token auth.JoinToken, schedulers []string) (credentials.Tra
 	if token.CA == "" {
 		for _, a := range schedulers {
 			if !auth.Loopback(a) {
-				return nil, fmt.Errorf("scheduler %s is another machine: the join token names no authority to trust there", a)
+				return nil, fmt.Errorf("scheduler %s is on another machine: the join token names no authority to verify it by", a)
 			}
 		}
 		return insecure.NewCredentials(), nil
 	}
 	roots := x509.NewCertPool()
 	if !roots.AppendCertsFromPEM([]byte(token.CA)) {
-		return nil, &rota.FieldError{Field: "join-token", Value: "", Want: "a token with certificates of an authority"}
+		return nil, &rota.FieldError{Field: "join-token", Value: "", Want: "a join token with an authority's certificates"}
 	}
 	return credentials.NewTLS(&tls.Config{MinVersion: tls.VersionTLS13, RootCAs: roots}), nil
 }
@@ -143,7 +143,7 @@ func askToJoin(ctx context.Context, schedulers []string, creds credentials.Trans
 			errs = errors.Join(errs, fmt.Errorf("scheduler %s: %s", address, status.Convert(err).Message()))
 		}
 		if !told {
-			log.Warn("no scheduler lets this worker join yet, asking again", "error", errs)
+			log.Warn("no scheduler lets this worker join yet; trying again", "error", errs)
 			told = true
 		}
 		timer := time.NewTimer(joinPause)
@@ -180,7 +180,7 @@ func renewCertificate(ctx context.Context, c *config.Worker, src *pki.Source, lo
 			return
 		}
 		if err := renewOnce(ctx, c, src); err != nil && ctx.Err() == nil {
-			log.Warn("certificate not renewed, asking again", "error", err, "ends", src.Expires())
+			log.Warn("certificate not renewed; trying again", "error", err, "ends", src.Expires())
 		}
 	}
 }

@@ -71,8 +71,8 @@ func dieWithKeeper(link *supervise.Link, jobs *jobs, log *slog.Logger) {
 	}
 	go func() {
 		<-link.Lost()
-		log.Error("the keeper is gone; the worker ends")
-		logs.Last("rota: the keeper is gone; the worker ends") // the log's queue is not waited for
+		log.Error("the keeper is gone; the worker exits")
+		logs.Last("rota: the keeper is gone; the worker exits") // the log's queue is not waited for
 		jobs.die()
 		process.KillAll()
 		os.Exit(1)

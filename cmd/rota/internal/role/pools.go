@@ -36,7 +36,7 @@ func openPools(c *config.Scheduler, s *server.Config, log *slog.Logger) (remove 
 		return remove, nil
 	}
 	if s.Pools.CA != nil && s.Pools.Sign == nil {
-		log.Warn("workers of pools get no certificates from this scheduler: --authority names no directory")
+		log.Warn("this scheduler issues no certificates to pool workers: --authority is not set")
 	}
 	self, err := os.Executable()
 	if err != nil {

@@ -40,7 +40,7 @@ func (p *ports) handOver() (files []*os.File, env string, err error) {
 		tcp, ok := (*l).(*net.TCPListener)
 		if !ok {
 			closeAll(files)
-			return nil, "", fmt.Errorf("%s: %T is no TCP port", name, *l)
+			return nil, "", fmt.Errorf("%s: %T is not a TCP port", name, *l)
 		}
 		f, err := tcp.File()
 		if err != nil {

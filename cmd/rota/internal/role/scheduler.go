@@ -63,7 +63,7 @@ func Scheduler(ctx context.Context, c *config.Scheduler, opts *config.Options, l
 	}
 	return runNode(ctx, c, p, insight(opts, logTo), log, func(n *node) error {
 		defer ending.Left(func() string {
-			return "the scheduler did not resign; if it led, another leads when its lease has ended"
+			return "the scheduler did not resign; if it led, another one leads once its lease has ended"
 		})()
 		log.Info("ready", "gateway", n.gateway, "http", p.http.Addr().String(), "grpc", p.grpc.Addr().String(), "etcd", n.etcd)
 		go func() {
@@ -119,7 +119,7 @@ func runNode(ctx context.Context, c *config.Scheduler, p *ports, sv server.Confi
 	defer func() { err = errors.Join(err, n.store.Close()) }()
 
 	if n.embedded != nil && n.embedded.Restored() {
-		log.Info("the store was restored from a backup: waiting for the end of all leases from before", "lease", c.Lease)
+		log.Info("the store was restored from a backup: waiting until all earlier leases have ended", "lease", c.Lease)
 		if err := scheduler.Fence(ctx, n.store, c.Lease); err != nil {
 			return err
 		}
@@ -214,7 +214,7 @@ func quorum(ctx context.Context, c *config.Scheduler, p *ports, log *slog.Logger
 	if c.TLS {
 		q.TLS = pki.Files{CA: c.TLSCA, Cert: c.TLSCert, Key: c.TLSKey, Revoked: c.TLSRevoked}
 	} else if !auth.Loopback(c.PeerAddress()) {
-		log.Warn("the peer port is open to whoever reaches it (--peer-insecure)", "peer", p.peer.Addr().String())
+		log.Warn("the peer port is open to anyone who reaches it (--peer-insecure)", "peer", p.peer.Addr().String())
 	}
 	return q, nil
 }
@@ -240,7 +240,7 @@ func (n *node) apart(ctx context.Context, log *slog.Logger) {
 			continue
 		}
 		if err := n.embedded.Yield(ctx); err != nil && ctx.Err() == nil {
-			log.Debug("another member of etcd does not lead yet", "error", err)
+			log.Debug("no other member of etcd leads yet", "error", err)
 		}
 	}
 }
@@ -264,7 +264,7 @@ func serveAdmin(ctx context.Context, c *config.Scheduler, n *node, log *slog.Log
 		stop, err = admin.Socket(ctx, g, path, port, log)
 	}
 	if err != nil {
-		log.Warn("no admin socket: rota route cannot ask this gateway", "error", err)
+		log.Warn("no admin socket: rota route cannot reach this gateway", "error", err)
 		return func() {}
 	}
 	return stop
@@ -285,7 +285,7 @@ func openStore(ctx context.Context, c *config.Scheduler, endpoints []string, qui
 		case errors.As(err, &field), ctx.Err() != nil:
 			return nil, err
 		}
-		log.Error("etcd is not there, trying again", "error", err)
+		log.Error("etcd does not answer; trying again", "error", err)
 	}
 }
 

@@ -97,7 +97,7 @@ func Worker(ctx context.Context, c *config.Worker, logTo io.Writer) error {
 	defer jobs.close()
 	dieWithKeeper(link, jobs, log)
 	if n := process.Sweep(); n > 0 {
-		log.Warn("killed what workers that died have left behind", "processes", n)
+		log.Warn("killed processes that dead workers had left behind", "processes", n)
 	}
 	takes := func(kind string) bool { return len(c.Kinds) == 0 || slices.Contains(c.Kinds, kind) }
 	kinds := 0
@@ -161,7 +161,7 @@ func Worker(ctx context.Context, c *config.Worker, logTo io.Writer) error {
 	}
 	defer ending.Left(func() string {
 		if n := len(w.Tasks()); n > 0 {
-			return fmt.Sprintf("worker %s ran %d task instances; they run elsewhere when its lease has ended", c.Name, n)
+			return fmt.Sprintf("worker %s ran %d task instances; they run elsewhere once its lease has ended", c.Name, n)
 		}
 		return ""
 	})()
@@ -172,7 +172,7 @@ func Worker(ctx context.Context, c *config.Worker, logTo io.Writer) error {
 		defer timer.Stop()
 		select {
 		case <-timer.C:
-			log.Error("tasks did not stop in time; the process ends", "after", leaveTime(c))
+			log.Error("tasks did not stop in time; exiting", "after", leaveTime(c))
 			exit(1)
 		case <-ended:
 		}
