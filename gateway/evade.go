@@ -3,6 +3,8 @@ package gateway
 import (
 	"bytes"
 	"slices"
+
+	"github.com/rota-project/rota/gateway/internal/paths"
 )
 
 // evades says whether a worker might take the call of t for one that other guards keep than
@@ -14,10 +16,10 @@ func (st *state) evades(t *target, at int, host, path, method []byte) bool {
 	}
 	var room [2][256]byte
 	heard, _, _ := bytes.Cut(t.path, []byte{'?'}) // by the worker
-	if !isCanonical(heard) {
-		heard = appendCanonical(room[0][:0], heard)
+	if !paths.IsCanonical(heard) {
+		heard = paths.AppendCanonical(room[0][:0], heard)
 	}
-	if fn, ok := named(heard); ok && !bytes.Equal(fn, t.fn) && st.keeps(fn, t) {
+	if fn, ok := paths.Named(heard); ok && !bytes.Equal(fn, t.fn) && st.keeps(fn, t) {
 		return true
 	}
 	behind := st.behind
@@ -25,20 +27,20 @@ func (st *state) evades(t *target, at int, host, path, method []byte) bool {
 		behind = st.routes[at].behind
 	}
 	for _, r := range behind {
-		if covers(r.canonical, heard) && r.serves(method) {
+		if paths.Covers(r.canonical, heard) && r.serves(method) {
 			return true
 		}
 	}
-	if at < 0 || isCanonical(path) && st.plain {
+	if at < 0 || paths.IsCanonical(path) && st.plain {
 		return false
 	}
-	path = appendCanonical(room[1][:0], path)
+	path = paths.AppendCanonical(room[1][:0], path)
 	for i := range st.routes {
 		if i > at && st.routes[at].canonical == st.routes[at].Prefix {
 			break // however it is read, the path begins with what the route is for
 		}
 		r := &st.routes[i]
-		if i != at && covers(r.canonical, path) && r.isFor(host) && r.serves(method) && st.guards.lacks(t, r) {
+		if i != at && paths.Covers(r.canonical, path) && r.isFor(host) && r.serves(method) && st.guards.lacks(t, r) {
 			return true
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/rota-project/rota/balance"
+	"github.com/rota-project/rota/gateway/internal/paths"
 	"github.com/rota-project/rota/gateway/internal/wire"
 )
 
@@ -51,7 +52,7 @@ func (st *state) resolve(host, uri, method []byte) (t target) {
 		path = uri[:i]
 	}
 	t.path = uri
-	if unclear(path) || bytes.IndexByte(path, '#') >= 0 {
+	if paths.Unclear(path) || bytes.IndexByte(path, '#') >= 0 {
 		t.kind = toBad
 		return t
 	}
@@ -96,7 +97,7 @@ func (st *state) resolve(host, uri, method []byte) (t target) {
 			if own && r.Host == "" && len(st.cfg.AdminListen) == 0 {
 				continue // the gateway's own paths come before routes of every host
 			}
-			if !covers(r.Prefix, path) || !r.isFor(host) {
+			if !paths.Covers(r.Prefix, path) || !r.isFor(host) {
 				continue
 			}
 			if !r.serves(method) {
@@ -161,50 +162,6 @@ func (t *target) check() {
 		t.kind = toBad
 	}
 }
-
-// unclear says that a path has a segment "..", which the worker might take for a
-// call of another function, or an escape that is none. Servers differ in what they
-// take for the end of a segment, and some decode before they look: slashes and
-// backslashes count escaped too, and so do parameters after the dots.
-func unclear(path []byte) bool {
-	if bytes.IndexByte(path, '.') < 0 && bytes.IndexByte(path, '%') < 0 {
-		return false
-	}
-	dots, plain := 0, false // of the present segment
-	for i := 0; i < len(path); i++ {
-		c := path[i]
-		if c == '%' {
-			if len(path)-i < 3 || !hex(path[i+1]) || !hex(path[i+2]) {
-				return true
-			}
-			c = unhex(path[i+1])<<4 | unhex(path[i+2])
-			i += 2
-		}
-		switch c {
-		case '/', '\\', ';':
-			if dots == 2 && !plain {
-				return true
-			}
-			if dots, plain = 0, c == ';'; c == ';' {
-				continue // what follows is no segment of its own
-			}
-		case '.':
-			dots++
-		default:
-			plain = true
-		}
-	}
-	return dots == 2 && !plain
-}
-
-func unhex(c byte) byte {
-	if c <= '9' {
-		return c - '0'
-	}
-	return c | 0x20 - 'a' + 10
-}
-
-func hex(c byte) bool { return c >= '0' && c <= '9' || c|0x20 >= 'a' && c|0x20 <= 'f' }
 
 // sticky finds what the sticky rule goes by, 0 if the request has it not.
 func (p *policy) sticky(fields []wire.Field, uri []byte) uint64 {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/rota-project/rota/balance"
+	"github.com/rota-project/rota/gateway/internal/paths"
 	"github.com/rota-project/rota/gateway/internal/upstream"
 )
 
@@ -294,8 +295,8 @@ func sortedRoutes(from []Route, guards *guards) []route {
 	routes := make([]route, 0, len(from))
 	for i, r := range from {
 		canonical := r.Prefix
-		if !unclear([]byte(canonical)) { // else no path has it
-			canonical = string(appendCanonical(nil, []byte(canonical)))
+		if !paths.Unclear([]byte(canonical)) { // else no path has it
+			canonical = string(paths.AppendCanonical(nil, []byte(canonical)))
 		}
 		routes = append(routes, route{r, r.Rules.compile(), guards.routes[i], canonical, nil})
 	}
