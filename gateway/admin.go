@@ -213,8 +213,8 @@ func (g *Gateway) route(st *state, f *function) RouteStatus {
 	r := RouteStatus{
 		Function: f.name, Packages: f.fn.Load().Packages(), Balancer: p.Balancer, Paths: []string{"/run/" + f.name, "/runLambda/" + f.name},
 		InFlight: f.inflight.Load(), Waiting: f.queue.Waiting() + f.group.Load().queue.Waiting(),
-		Retries: f.retries.Load(), Refused: f.refused.Load(),
-		P50MS: float64(f.times.quantile(.5, 1)) / 1e6, P99MS: float64(f.times.quantile(.99, 1)) / 1e6, Workers: []RouteWorker{},
+		Retries: f.Retries.Load(), Refused: f.Refused.Load(),
+		P50MS: float64(f.Times.Quantile(.5, 1)) / 1e6, P99MS: float64(f.Times.Quantile(.99, 1)) / 1e6, Workers: []RouteWorker{},
 		Failures: f.recent(), Split: f.split.status(), Guard: st.guards.of([]byte(f.name)).describe(),
 	}
 	if st.guards.byRoute[f.name] {
@@ -232,8 +232,8 @@ func (g *Gateway) route(st *state, f *function) RouteStatus {
 			r.Paths = append(r.Paths, path)
 		}
 	}
-	for class := range f.status {
-		n := f.status[class].Load()
+	for class := range f.Status {
+		n := f.Status[class].Load()
 		r.Calls += n
 		if class == 0 || class == 5 {
 			r.Errors += n

@@ -84,7 +84,7 @@ func (c *call) admit(who caller) *refusal {
 	c.f.budget.Earn(p.RetryBudget)
 	if p.Rate > 0 {
 		if ok, wait := c.g.rates.Allow(c.caller^c.f.hash, p.Rate, p.Burst, c.begun); !ok {
-			c.f.refused.Add(1)
+			c.f.Refused.Add(1)
 			r := refuse(outcome.ClientTooOften)
 			r.retryAfter = wait
 			return r
@@ -103,7 +103,7 @@ func (c *call) admit(who caller) *refusal {
 
 // unavailable refuses a call that found its queue full, or waited for too long.
 func (c *call) unavailable(full bool) *refusal {
-	c.f.refused.Add(1)
+	c.f.Refused.Add(1)
 	if full {
 		return refuse(outcome.GatewayFull)
 	}
@@ -121,7 +121,7 @@ func (c *call) acquire(who caller) (*upstream.Worker, *refusal) {
 		return c.w, nil
 	}
 	if r := c.hopeless(grp); r != nil {
-		c.f.refused.Add(1)
+		c.f.Refused.Add(1)
 		return nil, r
 	}
 	c.waited = true
@@ -146,7 +146,7 @@ func (c *call) acquire(who caller) (*upstream.Worker, *refusal) {
 	case !ok:
 		return nil, c.unavailable(full)
 	case r != nil:
-		c.f.refused.Add(1)
+		c.f.Refused.Add(1)
 		return nil, r
 	}
 	return c.w, nil
@@ -234,7 +234,7 @@ func (c *call) acquireOwner(who caller) (*upstream.Worker, *refusal) {
 	if ok {
 		return c.w, r
 	}
-	c.f.refused.Add(1)
+	c.f.Refused.Add(1)
 	return nil, r
 }
 
@@ -298,7 +298,7 @@ func (c *call) more(w *upstream.Worker, ran bool) outcome.Verdict {
 	c.bal.Tried[min(c.attempt, len(c.bal.Tried)-1)] = w.Bal
 	c.attempt++
 	c.again = !ran
-	c.f.retries.Add(1)
+	c.f.Retries.Add(1)
 	return outcome.Again
 }
 

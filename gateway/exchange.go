@@ -295,16 +295,12 @@ func (x *exchange) conclude() {
 	if c.f != nil {
 		c.leave()
 		c.f.count(x.g, r)
-		x.exemplify()
-	}
-	x.endSpan()
-	x.g.ends[r.End].Add(1)
-	tried := r.Tried()
-	for i := range tried {
-		if t := &tried[i]; t.End != outcome.EndedWell {
-			x.g.badTries[t.End][t.Verdict].Add(1)
+		if x.span != nil && x.span.SpanContext().IsSampled() {
+			c.f.Examples.Add(x.span.SpanContext().TraceID(), time.Duration(r.Ended-r.Begun), x.g.at(r.Ended))
 		}
 	}
+	x.endSpan()
+	x.g.ends.Add(r)
 	failed := r.Failed()
 	if failed || r.End != outcome.EndedWell {
 		x.g.keep(x, failed)

@@ -16,7 +16,7 @@ import (
 	"time"
 
 	"github.com/rota-project/rota/gateway/internal/limit"
-	"github.com/rota-project/rota/gateway/internal/outcome"
+	"github.com/rota-project/rota/gateway/internal/meter"
 	"github.com/rota-project/rota/gateway/internal/upstream"
 	"github.com/rota-project/rota/internal/listener"
 	"github.com/rota-project/rota/internal/logs"
@@ -48,9 +48,9 @@ type Gateway struct {
 	// other counts calls of names beyond maxInvented, tasks calls by task.
 	other, tasks *function
 	rates        limit.Rates
-	labels       int   // functions that have a label without being listed
-	gone         tally // counts of functions that were forgotten
-	forgot       int64 // when some last were
+	labels       int         // functions that have a label without being listed
+	gone         meter.Tally // counts of functions that were forgotten
+	forgot       int64       // when some last were
 
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -68,9 +68,8 @@ type Gateway struct {
 	reloads   atomic.Uint64
 	via       []byte // what the gateway calls itself, like no other
 	dated     atomic.Pointer[[]byte]
-	datedAt   int64                           // in seconds; the maintaining goroutine's
-	ends      [outcome.EndCount]atomic.Uint64 // calls by how they ended
-	badTries  [outcome.EndCount][outcome.VerdictCount]atomic.Uint64
+	datedAt   int64 // in seconds; the maintaining goroutine's
+	ends      meter.Ends
 	failures  failures // of all functions
 	sampler   *logs.Sampler[kindOfFailure]
 	self      http.Handler // the gateway's own paths, as anybody may ask for them

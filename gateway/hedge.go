@@ -26,7 +26,7 @@ type asked struct {
 // closed. On return the call's worker is the one that answered.
 func (x *exchange) hedged(u *upstream.Conn, request []byte) (*upstream.Conn, int, int, error) {
 	c := &x.call
-	after := c.f.times.quantile(0.95, hedgeLeast)
+	after := c.f.Times.Quantile(0.95, hedgeLeast)
 	if after == 0 {
 		n, wrote, err := u.Ask(request, x.bufs.up)
 		return u, n, wrote, err
@@ -117,7 +117,7 @@ func (x *exchange) askSecond(s *second) *upstream.Conn {
 	x.try(s.w, x.g.now())
 	x.rec.Last().Reused = u.Reused
 	u.Reused = false // its failure is not to be taken for a stale connection's
-	c.f.hedges.Add(1)
+	c.f.Hedges.Add(1)
 	return u
 }
 

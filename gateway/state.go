@@ -390,7 +390,7 @@ func (g *Gateway) forgetLocked(f *function) bool {
 	if f.known.Load() || f.labelled.Load() || f.inflight.Load() > 0 || f.queue.Waiting() > 0 {
 		return false
 	}
-	g.gone.add(f)
+	g.gone.Add(&f.Counts)
 	return true
 }
 
@@ -400,8 +400,8 @@ func (g *Gateway) label(f *function) {
 	defer g.mu.Unlock()
 	if g.labels < maxInventedLabels && !f.labelled.Load() {
 		g.labels++
-		f.before.add(f)
-		g.gone.add(f)
+		f.before.Add(&f.Counts)
+		g.gone.Add(&f.Counts)
 		f.labelled.Store(true)
 	}
 }

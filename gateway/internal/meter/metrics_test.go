@@ -1,4 +1,4 @@
-package gateway
+package meter
 
 import (
 	"math"
@@ -41,15 +41,15 @@ func TestNativeHistogram(t *testing.T) {
 	t.Parallel()
 	random := rand.New(rand.NewPCG(3, 4))
 	for _, n := range []int{0, 1, 2, 10, 1000} {
-		f := &function{}
+		f := &Counts{}
 		var sum float64
 		for range n {
 			d := time.Duration(math.Exp(random.Float64() * 32))
-			f.times.add(d)
+			f.Times.add(d)
 			sum += d.Seconds()
 		}
-		var all tally
-		all.add(f)
+		var all Tally
+		all.Add(f)
 		var m dto.Metric
 		if err := (&times{&all, prometheus.MakeLabelPairs(secondsDesc, []string{"f"})}).Write(&m); err != nil {
 			t.Fatal(err)

@@ -1,8 +1,7 @@
-package gateway
+package meter
 
 import (
-	"maps"
-	"slices"
+	"sync/atomic"
 
 	"github.com/rota-project/rota/gateway/internal/outcome"
 
@@ -10,13 +9,53 @@ import (
 	dto "github.com/prometheus/client_model/go"
 )
 
-// collector shows the gateway's own counters to Prometheus. Labels are bounded:
-// names of functions by the configuration and maxInventedLabels, workers by the
-// configuration.
-type collector struct{ g *Gateway }
+// collector shows what a gateway counts to Prometheus.
+type collector struct{ look func() Snapshot }
 
-// Collector shows the gateway's counters to Prometheus.
-func (g *Gateway) Collector() prometheus.Collector { return collector{g} }
+// New shows to Prometheus what look finds each time.
+func New(look func() Snapshot) prometheus.Collector { return collector{look} }
+
+// Snapshot is what a gateway has counted until now. Labels are bounded by whoever makes it.
+type Snapshot struct {
+	Functions                    []Function
+	Workers                      []Worker
+	Ends                         *Ends
+	Connections                  int
+	Accepted, Malformed, Reloads uint64
+	ReloadFailed                 bool // the last one
+}
+
+// Function is what was counted of the calls of a function, or of several.
+type Function struct {
+	Name     string
+	Tally    Tally
+	Examples *examples
+}
+
+// Worker is what was counted of the calls of a worker.
+type Worker struct {
+	Name            string
+	Calls, Failures uint64
+	InFlight        int
+	Ready           bool
+}
+
+// Ends counts how calls end, and attempts that do not go well.
+type Ends struct {
+	calls [outcome.EndCount]atomic.Uint64
+	tries [outcome.EndCount][outcome.VerdictCount]atomic.Uint64
+}
+
+// Add counts a call that is over.
+func (e *Ends) Add(r *outcome.Record) {
+	e.calls[r.End].Add(1)
+	tried := r.Tried()
+	for i := range tried {
+		if t := &tried[i]; t.End != outcome.EndedWell {
+			e.tries[t.End][t.Verdict].Add(1)
+		}
+	}
+}
 
 func desc(name, help string, labels ...string) *prometheus.Desc {
 	return prometheus.NewDesc("rota_"+name, help, labels, nil)
@@ -53,76 +92,55 @@ func (c collector) Describe(ch chan<- *prometheus.Desc) {
 }
 
 func (c collector) Collect(ch chan<- prometheus.Metric) {
-	g := c.g
 	count := func(d *prometheus.Desc, v uint64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
 	}
 	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
 	}
+	is := func(d *prometheus.Desc, yes bool, labels ...string) {
+		v := 0.0
+		if yes {
+			v = 1
+		}
+		gauge(d, v, labels...)
+	}
 	classes := [...]string{"0xx", "1xx", "2xx", "3xx", "4xx", "5xx"}
-	show := func(name string, t *tally, of *examples) {
+	s := c.look()
+	for i := range s.Functions {
+		f := &s.Functions[i]
+		t := &f.Tally
 		for i, n := range t.status {
 			if n > 0 {
-				count(callsDesc, n, name, classes[i])
+				count(callsDesc, n, f.Name, classes[i])
 			}
 		}
-		ch <- of.with(&times{t, prometheus.MakeLabelPairs(secondsDesc, []string{name})})
-		gauge(callFlightDesc, float64(t.inflight), name)
-		gauge(waitingDesc, float64(t.waiting), name)
-		count(retriesDesc, t.retries, name)
-		count(hedgesDesc, t.hedges, name)
-		count(refusedDesc, t.refused, name)
+		ch <- f.Examples.with(&times{t, prometheus.MakeLabelPairs(secondsDesc, []string{f.Name})})
+		gauge(callFlightDesc, float64(t.inflight), f.Name)
+		gauge(waitingDesc, float64(t.waiting), f.Name)
+		count(retriesDesc, t.retries, f.Name)
+		count(hedgesDesc, t.hedges, f.Name)
+		count(refusedDesc, t.refused, f.Name)
 	}
-	g.mu.Lock()
-	others := g.gone
-	st := g.state.Load() // what is forgotten later is still in it
-	g.mu.Unlock()
-	for _, f := range append(slices.Collect(maps.Values(st.fns)), g.other) {
-		if f == g.other || !f.known.Load() && !f.labelled.Load() {
-			others.add(f)
-			others.now(f)
-			continue
-		}
-		var t tally
-		t.add(f)
-		t.now(f)
-		t.without(&f.before)
-		show(f.name, &t, &f.examples)
-	}
-	show(g.other.name, &others, &g.other.examples)
-	var tasks tally
-	tasks.add(g.tasks)
-	tasks.now(g.tasks)
-	show(g.tasks.name, &tasks, &g.tasks.examples)
 	for e := outcome.EndedWell; e < outcome.EndCount; e++ {
-		count(endsDesc, g.ends[e].Load(), e.String(), e.Blame().String())
+		count(endsDesc, s.Ends.calls[e].Load(), e.String(), e.Blame().String())
 		for v := outcome.Answered; v < outcome.VerdictCount; v++ {
-			if n := g.badTries[e][v].Load(); n > 0 {
+			if n := s.Ends.tries[e][v].Load(); n > 0 {
 				count(badTriesDesc, n, e.String(), v.String())
 			}
 		}
 	}
-	for _, w := range st.workers {
-		calls, failures := w.Counts()
-		count(workerCallsDesc, calls, w.Name)
-		count(workerFailsDesc, failures, w.Name)
-		gauge(workerLoadDesc, float64(w.Bal.InFlight()), w.Name)
-		up := 1.0
-		if w.Bal.Closed() {
-			up = 0
-		}
-		gauge(workerUpDesc, up, w.Name)
+	for _, w := range s.Workers {
+		count(workerCallsDesc, w.Calls, w.Name)
+		count(workerFailsDesc, w.Failures, w.Name)
+		gauge(workerLoadDesc, float64(w.InFlight), w.Name)
+		is(workerUpDesc, w.Ready, w.Name)
 	}
-	gauge(connsDesc, float64(g.conns.len()))
-	count(acceptedDesc, g.accepted.Load())
-	count(malformedDesc, g.malformed.Load())
-	count(reloadsDesc, g.reloads.Load())
-	bad := 0.0
-	if g.lastReloadError() != nil {
-		bad = 1
-	}
-	gauge(reloadBadDesc, bad)
+	gauge(connsDesc, float64(s.Connections))
+	count(acceptedDesc, s.Accepted)
+	count(malformedDesc, s.Malformed)
+	count(reloadsDesc, s.Reloads)
+	is(reloadBadDesc, s.ReloadFailed)
 }
 
 // The classic buckets of times end at powers of two from 0.12 ms to 64 s. All others are
@@ -134,7 +152,7 @@ const (
 
 // times shows how long calls took, as a native histogram that has classic buckets too.
 type times struct {
-	of     *tally
+	of     *Tally
 	labels []*dto.LabelPair
 }
 
