@@ -19,6 +19,12 @@
 // stream.go; the protocol itself is in internal/h2); and a request that net/http
 // has read (handler.go). Every rule of the exchange and the call holds for all.
 //
+// What knows nothing of calls stands in rooms of its own, in internal: workers and the
+// connections to them (upstream), what is known of a call and what came of it (outcome),
+// what holds calls back (limit) and what is counted (meter); bodies (body), connections
+// (sock, tcp), HTTP on bytes (wire, h2) and the pure parts of rules (paths, headers, split,
+// proxyproto).
+//
 // What it must never do: send a call to a worker that is known to be dead or
 // draining, run a call twice that may not be, keep a place on a worker after its
 // call is over, read a message in another way than its neighbours would.
