@@ -113,7 +113,7 @@ func TestWhatADeletedTaskStillTakes(t *testing.T) {
 				time.Sleep(2 * time.Second)
 				epoch := int64(0)
 				now.View().Read(func() { epoch = now.View().Leader.Epoch })
-				o, lacks := now.Capacity().Lacks("job", "w", map[string]float64{"cpus": 1}, map[string]float64{"cpus": 1}, epoch)
+				o, lacks := now.Capacity().Of("job").Lacks("job", "w", map[string]float64{"cpus": 1}, map[string]float64{"cpus": 1}, epoch)
 				if !lacks || c.before && o.Code != placement.NotCounted {
 					t.Errorf("a job would be given its room: %+v", o)
 				}

@@ -18,8 +18,8 @@ type Account struct {
 
 	mu      sync.Mutex
 	workers map[string]*worker
-	tasks   map[string]*task // those that state resources, or that did when they were granted
-	jobs    map[string][]jobClaim
+	tasks   map[string]*task      // those that state resources, or that did when they were granted
+	others  map[work][]otherClaim // of other kinds of work than tasks
 	// Grants, by worker, of tasks that were deleted before this scheduler heard of
 	// them: nobody knows what they take.
 	strange map[string]map[rota.Instance]struct{}
@@ -34,8 +34,8 @@ type Account struct {
 type worker struct {
 	all    placement.Use // everything
 	held   placement.Use // tasks: granted, or their grant is being written
-	jobs   placement.Use
-	beside placement.Use // jobs, and tasks that were told to stop long ago and do not
+	others placement.Use
+	beside placement.Use // others, and tasks that were told to stop long ago and do not
 }
 
 // task is what one instance of a task takes, and where.
@@ -72,8 +72,11 @@ func (h how) takes() bool { return h&onAny != 0 }
 func (h how) holds() bool { return h&onHeld != 0 }
 func (h how) hangs() bool { return h&onHung == onHung }
 
-// jobClaim is what one job takes of a worker.
-type jobClaim struct {
+// work is one thing of a kind of work.
+type work struct{ kind, id string }
+
+// otherClaim is what one thing takes of a worker.
+type otherClaim struct {
 	worker   string
 	amounts  map[string]float64
 	promised bool // its place is being written
@@ -81,7 +84,7 @@ type jobClaim struct {
 
 // New returns the account of a picture. Close it.
 func New(v *view.View) *Account {
-	a := &Account{view: v, workers: map[string]*worker{}, tasks: map[string]*task{}, jobs: map[string][]jobClaim{}, strange: map[string]map[rota.Instance]struct{}{}, news: map[string]struct{}{}}
+	a := &Account{view: v, workers: map[string]*worker{}, tasks: map[string]*task{}, others: map[work][]otherClaim{}, strange: map[string]map[rota.Instance]struct{}{}, news: map[string]struct{}{}}
 	a.sub = v.Subscribe(a.load, a.learn)
 	return a
 }
@@ -330,7 +333,7 @@ func (a *Account) drop(name string, w *worker) {
 	}
 }
 
-// Beside is what jobs take of a worker, and tasks that do not stop: what the plan of
+// Beside is what other work than tasks takes of a worker, and tasks that do not stop: what the plan of
 // tasks has to leave room for.
 func (a *Account) Beside(name string) placement.Use {
 	a.mu.Lock()

@@ -9,8 +9,8 @@ import (
 
 // Lead begins a leader's term: the targets of an earlier one are forgotten, and so are
 // places that an earlier one was writing, which can no longer land. It answers what
-// others than tasks take of workers. Call it while the view stands still. Jobs that
-// state resources are given no place until Open is called.
+// others than tasks take of workers. Call it while the view stands still. Other work
+// that states resources is given no place until Open is called.
 func (a *Account) Lead() map[string]placement.Use {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -20,8 +20,8 @@ func (a *Account) Lead() map[string]placement.Use {
 			a.mark(rota.Instance{Task: id, Index: c.index}, c.worker, 0, aimed|promised)
 		}
 	}
-	for id := range a.jobs {
-		a.settle(id)
+	for w := range a.others {
+		a.settle(w)
 	}
 	clear(a.news)
 	out := map[string]placement.Use{}
@@ -114,9 +114,9 @@ func (a *Account) Hangs(i rota.Instance, name string) bool {
 }
 
 // Grant enters an instance whose grant is about to be written. Where the worker has
-// no room for it beside what is granted there and what jobs take, or while something
+// no room for it beside what is granted there and what other work takes, or while something
 // runs there of which nobody knows what it takes, it is entered only by force; ok says
-// whether it was. news says that jobs took or left something there since the last plan
+// whether it was. news says that other work took or left something there since the last plan
 // began: the next one may find another worker for it.
 func (a *Account) Grant(i rota.Instance, name string, capacity map[string]float64, force bool) (ok, news bool) {
 	a.mu.Lock()
@@ -135,7 +135,7 @@ func (a *Account) Grant(i rota.Instance, name string, capacity map[string]float6
 		return false, false
 	}
 	if w := a.workers[name]; w != nil && !force && !mine.holds() {
-		if _, lacks := w.held.Plus(w.jobs).Lacks(capacity, t.amounts); lacks {
+		if _, lacks := w.held.Plus(w.others).Lacks(capacity, t.amounts); lacks {
 			_, news = a.news[name]
 			return false, news
 		}

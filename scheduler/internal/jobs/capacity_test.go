@@ -71,7 +71,7 @@ func TestPlaceIsPromised(t *testing.T) {
 	if want := (store.Cond{Key: store.LeaderKey, By: store.ByCreate, Revision: 7}); !slices.Contains(b.changed[id].conds, want) {
 		t.Errorf("it would be placed by a leader that is none any more: %v", b.changed[id].conds)
 	}
-	if o, lacks := c.cfg.Capacity.Lacks(other, "w", map[string]float64{"cpus": 2}, c.p.entries[other].spec.Resources, 7); !lacks || o.Code != placement.LacksResource {
+	if o, lacks := c.p.account.Lacks(other, "w", map[string]float64{"cpus": 2}, c.p.entries[other].spec.Resources, 7); !lacks || o.Code != placement.LacksResource {
 		t.Errorf("its place is free: %+v", o)
 	}
 	workers, why := c.explain(c.p.entries[other])

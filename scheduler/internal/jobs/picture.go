@@ -44,13 +44,13 @@ type picture struct {
 	grpc     map[string]string // schedulers' addresses
 	leading  bool
 	epoch    int64 // of the leader's term; 0 while nobody leads
-	account  *capacity.Account
+	account  capacity.Claims
 }
 
 func newPicture(account *capacity.Account) picture {
 	return picture{
 		entries: map[string]*entry{}, queue: map[string][]string{}, delayed: map[string]struct{}{}, active: map[string]map[string]struct{}{},
-		lost: map[string]map[string]struct{}{}, account: account,
+		lost: map[string]map[string]struct{}{}, account: account.Of("job"),
 		sessions: map[string]*view.Session{}, nodes: map[string]*storepb.Node{}, workers: map[string]*storepb.JobWorker{},
 	}
 }
@@ -241,7 +241,7 @@ func (c *Control) set(id string, next *entry) {
 	if next == nil {
 		delete(c.p.entries, id)
 		remove(&c.p.ids, id)
-		c.p.account.Job(id, "", nil)
+		c.p.account.Take(id, "", nil)
 	} else {
 		if old == nil || old.specMod == 0 {
 			insert(&c.p.ids, id)
@@ -313,7 +313,7 @@ func (p *picture) count(id string, e *entry) {
 	if !takes {
 		a.Worker = ""
 	}
-	p.account.Job(id, a.Worker, e.spec.Resources)
+	p.account.Take(id, a.Worker, e.spec.Resources)
 }
 
 // countLost counts the lost jobs of a worker anew that has come, gone, or said what it

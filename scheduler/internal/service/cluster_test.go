@@ -187,7 +187,7 @@ func TestOnePicture(t *testing.T) {
 			b.Fatal(err)
 		}
 		b.moving("w1", "a", "w2", 1, true, ownership.Stopping)
-		b.taken.Job("job", "w3", map[string]float64{"cpus": 1})
+		b.taken.Of("job").Take("job", "w3", map[string]float64{"cpus": 1})
 		plan, err := b.svc.GetPlan(ctx, &rotav1.GetPlanRequest{})
 		if err != nil {
 			b.Fatal(err)
@@ -238,7 +238,7 @@ func TestOnePicture(t *testing.T) {
 			}
 		}
 		// The job ends: what is asked next is asked of that.
-		b.taken.Job("job", "", nil)
+		b.taken.Of("job").Take("job", "", nil)
 		why, err := b.svc.Why(ctx, &rotav1.WhyRequest{Id: "d"})
 		if err != nil || why.GetInstances()[0].GetWorkers()[1].GetLeft() != 2 {
 			b.Errorf("%v, %v", why, err)

@@ -20,21 +20,22 @@ func account(t *testing.T) *capacity.Account {
 
 type amounts = map[string]float64
 
-// TestJobs follows a job's claim from its promise to its end.
-func TestJobs(t *testing.T) {
+// TestClaims follows a job's claim from its promise to its end.
+func TestClaims(t *testing.T) {
 	t.Parallel()
 	a := account(t)
+	jobs := a.Of("job")
 	var told atomic.Int64
 	defer a.Notify(func() { told.Add(1) })()
 	have := amounts{"cpus": 0.3, "memory": 8 << 30}
 	promise := func(id string, leader int64, n amounts, want bool) {
 		t.Helper()
-		if got := a.Promise(id, "w", have, n, leader); got != want {
+		if got := jobs.Promise(id, "w", have, n, leader); got != want {
 			t.Fatalf("promise of %v to %s: %v", n, id, got)
 		}
 	}
 	promise("a", 5, amounts{"cpus": 0.1}, false) // nobody has counted for that leader
-	if o, lacks := a.Lacks("a", "w", have, amounts{"cpus": 0.1}, 5); !lacks || o.Code != placement.NotCounted {
+	if o, lacks := jobs.Lacks("a", "w", have, amounts{"cpus": 0.1}, 5); !lacks || o.Code != placement.NotCounted {
 		t.Errorf("%+v, %v", o, lacks)
 	}
 	a.Lead()
@@ -42,7 +43,7 @@ func TestJobs(t *testing.T) {
 	promise("a", 4, amounts{"cpus": 0.1}, false) // of a leader before
 	promise("a", 5, amounts{"cpus": 0.1}, true)
 	promise("a", 5, amounts{"cpus": 0.3}, true) // what is its own is not in its way
-	a.Settle("a")
+	jobs.Settle("a")
 	for _, id := range []string{"a", "b", "c"} {
 		promise(id, 5, amounts{"cpus": 0.1}, true) // three times 0.1 is 0.3
 	}
@@ -51,17 +52,17 @@ func TestJobs(t *testing.T) {
 	promise("d", 5, amounts{"gpus": 0}, true)
 	promise("d", 5, nil, true)
 	promise("d", 5, amounts{"memory": 8 << 30}, true)
-	if o, _ := a.Lacks("e", "w", have, amounts{"memory": 1}, 0); o != (placement.Obstacle{Code: placement.LacksResource, Name: "memory", Need: 1, Has: 8 << 30}) {
+	if o, _ := jobs.Lacks("e", "w", have, amounts{"memory": 1}, 0); o != (placement.Obstacle{Code: placement.LacksResource, Name: "memory", Need: 1, Has: 8 << 30}) {
 		t.Errorf("%+v", o)
 	}
-	if !a.Promise("e", "free", nil, amounts{"cpus": 1e6}, 5) {
+	if !jobs.Promise("e", "free", nil, amounts{"cpus": 1e6}, 5) {
 		t.Error("a worker without stated capacity counts nothing")
 	}
 	// The picture has a's place, and takes it for b's that b ended.
-	a.Job("a", "w", amounts{"cpus": 0.1})
-	a.Settle("a")
-	a.Job("b", "", nil)
-	a.Settle("b")
+	jobs.Take("a", "w", amounts{"cpus": 0.1})
+	jobs.Settle("a")
+	jobs.Take("b", "", nil)
+	jobs.Settle("b")
 	promise("f", 5, amounts{"cpus": 0.1}, true)
 	promise("g", 5, amounts{"cpus": 0.1}, false)
 	if news := a.Plan(); news["w"].Of("cpus") != 0.3 || news["free"].Of("cpus") != 1e6 || a.News() {
@@ -71,11 +72,37 @@ func TestJobs(t *testing.T) {
 	if use := a.Lead(); use["w"].Of("cpus") != 0.1 || len(use) != 1 {
 		t.Errorf("%+v", use)
 	}
-	a.Job("a", "", nil)
+	jobs.Take("a", "", nil)
 	if a.Lead(); told.Load() == 0 {
 		t.Error("nobody was told")
 	}
 	if u := a.Beside("w"); !u.Empty() {
 		t.Errorf("%+v", u)
+	}
+}
+
+// TestKindsShareRoom: what one kind of work has taken is not there for another, and each
+// kind has its own names.
+func TestKindsShareRoom(t *testing.T) {
+	t.Parallel()
+	a := account(t)
+	one, other := a.Of("one"), a.Of("other")
+	have, half := amounts{"cpus": 1}, amounts{"cpus": 0.5}
+	a.Lead()
+	a.Open(5)
+	if !one.Promise("x", "w", have, half, 5) || !other.Promise("x", "w", have, half, 5) {
+		t.Fatal("there is room for both")
+	}
+	for kind, c := range map[string]capacity.Claims{"one": one, "other": other} {
+		if o, _ := c.Lacks("y", "w", have, half, 5); o.Code != placement.LacksResource {
+			t.Errorf("more of kind %s: %+v", kind, o)
+		}
+	}
+	one.Settle("x")
+	if u := a.Beside("w"); u.Of("cpus") != 0.5 {
+		t.Errorf("what is left takes %v", u)
+	}
+	if o, lacks := one.Lacks("y", "w", have, half, 5); lacks {
+		t.Errorf("in its place: %+v", o)
 	}
 }
