@@ -3,6 +3,8 @@ package scheduler
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/rota-project/rota/internal/store/commit"
@@ -23,22 +25,29 @@ func Fence(ctx context.Context, st store.Store, lease time.Duration) error {
 		return ctx.Err()
 	case <-wait.C:
 	}
-	for _, prefix := range []string{
-		store.LeaderKey, store.SchedulersPrefix, store.SessionsPrefix, store.GrantsPrefix, store.AcksPrefix, store.JobWorkersPrefix,
-	} {
-		kvs, _, err := st.Range(ctx, prefix)
-		if err != nil {
-			return fmt.Errorf("fence: %w", err)
+	kvs, _, err := st.Range(ctx, "")
+	if err != nil {
+		return fmt.Errorf("fence: %w", err)
+	}
+	lived := map[store.LeaseID]bool{} // workers, by the leases of their sessions
+	for _, kv := range kvs {
+		if strings.HasPrefix(kv.Key, store.SessionsPrefix) && kv.Lease != 0 {
+			lived[kv.Lease] = true
 		}
-		units := make([]table.Unit, len(kvs))
-		for n, kv := range kvs {
-			units[n].Ops = []store.Op{{Key: kv.Key, Delete: true}}
+	}
+	var units []table.Unit
+	for _, kv := range kvs {
+		// What else goes with a worker's session says what kinds of work it takes.
+		if lived[kv.Lease] || slices.ContainsFunc(forgotten, func(prefix string) bool { return strings.HasPrefix(kv.Key, prefix) }) {
+			units = append(units, table.Unit{Ops: []store.Op{{Key: kv.Key, Delete: true}}})
 		}
-		for r := range (commit.Writer{Txn: st.Txn}).Write(ctx, units) {
-			if r.Err != nil {
-				return fmt.Errorf("fence: %w", r.Err)
-			}
+	}
+	for r := range (commit.Writer{Txn: st.Txn}).Write(ctx, units) {
+		if r.Err != nil {
+			return fmt.Errorf("fence: %w", r.Err)
 		}
 	}
 	return nil
 }
+
+var forgotten = []string{store.LeaderKey, store.SchedulersPrefix, store.SessionsPrefix, store.GrantsPrefix, store.AcksPrefix}

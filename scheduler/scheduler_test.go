@@ -12,6 +12,8 @@ import (
 	rotav1 "github.com/rota-project/rota/api/rota/v1"
 	"github.com/rota-project/rota/placement"
 	"github.com/rota-project/rota/scheduler"
+	"github.com/rota-project/rota/scheduler/internal/storepb"
+	"github.com/rota-project/rota/scheduler/internal/view"
 	"github.com/rota-project/rota/scheduler/source"
 	"github.com/rota-project/rota/store"
 	"github.com/rota-project/rota/store/memory"
@@ -85,6 +87,7 @@ func newScheduler(t *testing.T, name string, s store.Store, c scheduler.Config) 
 	if err != nil {
 		t.Fatal(err)
 	}
+	sc.View().Attach(&view.Kind{TakerKey: store.JobWorkerKey, Taker: func() view.Taker { return &storepb.JobWorker{} }})
 	sc.Start()
 	t.Cleanup(func() {
 		if err := sc.Stop(context.Background()); err != nil {

@@ -27,7 +27,7 @@ func (s *Scheduler) bindStrays(ctx context.Context) {
 	var strays []table.Unread
 	s.view.Read(func() {
 		for _, u := range s.view.Unread() {
-			if store.GoesWithLease(u.Key) {
+			if s.view.GoesWithLease(u.Key) {
 				strays = append(strays, u)
 			}
 		}
@@ -89,8 +89,8 @@ func (s *Scheduler) owner(u table.Unread) (value []byte, lease store.LeaseID, ov
 			if m := v.Programs[name]; m != nil {
 				known, lease = m, store.LeaseID(m.GetLease())
 			}
-		} else if name, ok := store.NameIn(store.JobWorkersPrefix, u.Key); ok {
-			m, session := v.JobWorkers[name], v.Sessions[name]
+		} else if k, name := v.TakerIn(u.Key); k != nil {
+			m, session := v.Takers[k][name], v.Sessions[name]
 			if m != nil && session != nil && m.GetIncarnation() == session.GetIncarnation() {
 				known, lease = m, store.LeaseID(session.GetLease())
 			}

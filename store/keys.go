@@ -145,17 +145,6 @@ func EventKey(shelf, page string) string { return EventsPrefix + escape(shelf) +
 // IsEvent reports whether a key is of events.
 func IsEvent(key string) bool { return strings.HasPrefix(key, EventsPrefix) }
 
-// GoesWithLease reports whether a key says that somebody lives, and goes with the lease
-// of whoever that is: of a scheduler, a worker, a worker that takes jobs, or a program.
-func GoesWithLease(key string) bool {
-	for _, prefix := range []string{SchedulersPrefix, SessionsPrefix, JobWorkersPrefix, ProgramsPrefix} {
-		if strings.HasPrefix(key, prefix) {
-			return true
-		}
-	}
-	return false
-}
-
 // PoolKey is the key of what a pool is to be.
 func PoolKey(name string) string { return PoolsPrefix + escape(name) }
 
@@ -164,11 +153,6 @@ func PoolStateKey(name string) string { return PoolStatesPrefix + escape(name) }
 
 // PoolWorkerKey is the key of a worker that an engine was asked to start.
 func PoolWorkerKey(worker string) string { return PoolWorkersPrefix + escape(worker) }
-
-// IsJob reports whether a key is of a job.
-func IsJob(key string) bool {
-	return strings.HasPrefix(key, JobsPrefix) || strings.HasPrefix(key, JobStatesPrefix)
-}
 
 // NameIn answers the name in a key of one of the prefixes above: what stands
 // between the prefix and the next slash, or the end.

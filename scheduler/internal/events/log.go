@@ -72,7 +72,7 @@ func NewLog(limits Limits, log *slog.Logger) *Log {
 // must not run yet.
 func (l *Log) Follow(v *view.View) {
 	l.sub = v.Subscribe(nil, func(d *view.Delta) {
-		if d.EventsReset != 0 {
+		if d.Reset != 0 {
 			l.Reset(d.Events)
 		} else {
 			l.Take(d.Events)

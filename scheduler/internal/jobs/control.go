@@ -131,6 +131,7 @@ func New(cfg Config) *Control {
 	c.measures = newMeasures(c, cfg.Metrics)
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	c.deaf = cfg.Capacity.Notify(c.wake)
+	cfg.View.Attach(keys)
 	c.sub = cfg.View.Subscribe(c.load, c.learn)
 	go c.run()
 	return c

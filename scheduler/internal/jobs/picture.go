@@ -16,6 +16,12 @@ import (
 	"github.com/rota-project/rota/store"
 )
 
+// keys are those of jobs.
+var keys = &view.Kind{
+	Records:  []string{store.JobsPrefix, store.JobStatesPrefix},
+	TakerKey: store.JobWorkerKey, Taker: func() view.Taker { return &storepb.JobWorker{} },
+}
+
 // entry is one job of the picture. Its values are replaced, never changed.
 type entry struct {
 	spec     job.Spec
@@ -78,12 +84,8 @@ func (c *Control) learn(d *view.Delta) {
 			delete(c.p.nodes, name)
 		}
 	}
-	for _, name := range d.JobWorkers {
-		if w := v.JobWorkers[name]; w != nil {
-			c.p.workers[name] = w
-		} else {
-			delete(c.p.workers, name)
-		}
+	for _, name := range d.Takers[keys] {
+		c.takeTaker(name)
 		c.p.countLost(name)
 	}
 	for _, s := range d.Sessions {
@@ -95,15 +97,15 @@ func (c *Control) learn(d *view.Delta) {
 	if d.Leader {
 		c.takeLeader()
 	}
-	if d.JobsReset != 0 {
-		c.reset(d.Jobs, d.JobsReset)
+	if d.Reset != 0 {
+		c.reset(d.Records[keys], d.Reset)
 	} else {
-		c.take(d.Jobs)
+		c.take(d.Records[keys])
 	}
-	if len(d.Sessions)+len(d.Nodes)+len(d.JobWorkers)+len(d.Jobs) > 0 || d.Leader || d.JobsReset != 0 {
+	if len(d.Sessions)+len(d.Nodes)+len(d.Takers[keys])+len(d.Records[keys]) > 0 || d.Leader || d.Reset != 0 {
 		c.wake()
 	}
-	if len(d.Sessions)+len(d.JobWorkers) > 0 {
+	if len(d.Sessions)+len(d.Takers[keys]) > 0 {
 		c.stir()
 	}
 }
@@ -119,11 +121,20 @@ func (c *Control) load() {
 	for name, n := range v.Nodes {
 		c.p.nodes[name] = n
 	}
-	for name, w := range v.JobWorkers {
-		c.p.workers[name] = w
+	for name := range v.Takers[keys] {
+		c.takeTaker(name)
 	}
 	c.takeSchedulers()
 	c.takeLeader()
+}
+
+// takeTaker takes in whether a worker takes jobs.
+func (c *Control) takeTaker(name string) {
+	if w, ok := c.cfg.View.Takers[keys][name].(*storepb.JobWorker); ok {
+		c.p.workers[name] = w
+	} else {
+		delete(c.p.workers, name)
+	}
 }
 
 func (c *Control) takeSchedulers() {

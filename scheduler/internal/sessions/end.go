@@ -34,13 +34,15 @@ func (c *session) bury() {
 	}
 	ctx, cancel := timeout(c.srv.opening)
 	defer cancel()
+	ops := []store.Op{{Key: store.SessionKey(c.name), Delete: true}}
+	c.srv.cfg.View.Read(func() {
+		for _, key := range c.srv.cfg.View.TakerKeys(c.name) {
+			ops = append(ops, store.Op{Key: key, Delete: true}) // it takes nothing before it has said again what it runs
+		}
+	})
 	// Whoever has taken the session over wrote its key.
 	ok, _, err := c.srv.cfg.Store.Txn(ctx,
-		[]store.Cond{{Key: store.SessionKey(c.name), By: store.ByMod, Revision: c.written()}},
-		[]store.Op{
-			{Key: store.SessionKey(c.name), Delete: true},
-			{Key: store.JobWorkerKey(c.name), Delete: true}, // it takes no jobs before it has said again what it runs
-		})
+		[]store.Cond{{Key: store.SessionKey(c.name), By: store.ByMod, Revision: c.written()}}, ops)
 	if err != nil || !ok {
 		return // the lease ends by itself
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/rota-project/rota/ownership"
 	"github.com/rota-project/rota/scheduler/internal/record"
 	"github.com/rota-project/rota/scheduler/internal/sessions"
+	"github.com/rota-project/rota/scheduler/internal/storepb"
 	"github.com/rota-project/rota/scheduler/internal/view"
 	"github.com/rota-project/rota/store"
 	"github.com/rota-project/rota/store/memory"
@@ -69,6 +70,7 @@ func bubble(t *testing.T, c sessions.Config, test func(b *bench)) {
 			return f
 		})
 		b.v = view.New(b.st, slog.New(slog.DiscardHandler))
+		b.v.Attach(&view.Kind{TakerKey: store.JobWorkerKey, Taker: func() view.Taker { return &storepb.JobWorker{} }})
 		c.Store, c.View, c.Scheduler = answers{b.st, b}, b.v, "s1"
 		ctx, cancel := context.WithCancel(context.Background())
 		go func() { _ = b.v.Run(ctx) }()

@@ -13,13 +13,13 @@ import (
 )
 
 func (d *Delta) empty() bool {
-	return len(d.Events) == 0 && d.EventsReset == 0 && !d.Current()
+	return len(d.Events) == 0 && !d.Current()
 }
 
 // Current reports whether there is something of how things are, not only of what happened.
 func (d *Delta) Current() bool {
 	return len(d.Tasks)+len(d.Grants)+len(d.Acks)+len(d.Sessions)+len(d.Nodes) > 0 ||
-		len(d.Jobs)+len(d.JobWorkers)+len(d.OldWorkers)+len(d.Programs) > 0 || d.JobsReset != 0 ||
+		len(d.Records)+len(d.Takers)+len(d.OldWorkers)+len(d.Programs) > 0 || d.Reset != 0 ||
 		d.Schedulers || d.Sources || d.Leader || d.Cluster || d.Suspects || d.Pools || d.Kick || d.Unread
 }
 
@@ -27,16 +27,15 @@ func (d *Delta) Current() bool {
 type byTable struct {
 	tasks        []store.Event
 	grants, acks map[string][]store.Event // by worker
-	jobs, others []store.Event
+	records      map[*Kind][]store.Event
+	others       []store.Event
 	log          []store.Event // of what happened
 }
 
-func sorted(events []store.Event) (out byTable) {
+func (v *View) sorted(events []store.Event) (out byTable) {
 	out.grants, out.acks = map[string][]store.Event{}, map[string][]store.Event{}
 	for _, e := range events {
-		if store.IsJob(e.Key) {
-			out.jobs = append(out.jobs, e)
-		} else if store.IsEvent(e.Key) {
+		if store.IsEvent(e.Key) {
 			out.log = append(out.log, e)
 		} else if strings.HasPrefix(e.Key, store.TasksPrefix) {
 			out.tasks = append(out.tasks, e)
@@ -44,6 +43,11 @@ func sorted(events []store.Event) (out byTable) {
 			out.grants[worker] = append(out.grants[worker], e)
 		} else if worker, ok := store.NameIn(store.AcksPrefix, e.Key); ok {
 			out.acks[worker] = append(out.acks[worker], e)
+		} else if k := v.kindOf(e.Key); k != nil {
+			if out.records == nil {
+				out.records = map[*Kind][]store.Event{}
+			}
+			out.records[k] = append(out.records[k], e)
 		} else {
 			out.others = append(out.others, e)
 		}
@@ -54,15 +58,15 @@ func sorted(events []store.Event) (out byTable) {
 // take takes events in. Pages of one table go in together, so that a record that
 // only changed its page is no change. With a revision, they are all up to there.
 func (v *View) take(events []store.Event, rev int64) *Delta {
-	in := sorted(events)
-	d := &Delta{Jobs: in.jobs, Events: in.log}
+	in := v.sorted(events)
+	d := &Delta{Records: in.records, Events: in.log}
 	for _, e := range in.others {
 		if !v.isNews(e) {
 			continue
 		}
 		var unread []table.Unread
 		err := v.takeSingle(d, e)
-		if err == nil && !e.Deleted && e.Lease == 0 && store.GoesWithLease(e.Key) {
+		if err == nil && !e.Deleted && e.Lease == 0 && v.GoesWithLease(e.Key) {
 			err = ErrUnbound
 		}
 		if err != nil {
@@ -228,10 +232,6 @@ func (v *View) takeSingle(d *Delta, e store.Event) error {
 			}
 			return takeInto(v.Programs, name, e, &storepb.Program{})
 		}},
-		{store.JobWorkersPrefix, func(d *Delta, name string, e store.Event) error {
-			d.JobWorkers = append(d.JobWorkers, name)
-			return takeInto(v.JobWorkers, name, e, &storepb.JobWorker{})
-		}},
 		{store.OldWorkersPrefix, func(d *Delta, id string, e store.Event) error {
 			d.OldWorkers = append(d.OldWorkers, id)
 			return takeInto(v.OldWorkers, id, e, &storepb.OldWorker{})
@@ -259,6 +259,13 @@ func (v *View) takeSingle(d *Delta, e store.Event) error {
 		if name, ok := store.NameIn(p.prefix, e.Key); ok {
 			return p.take(d, name, e)
 		}
+	}
+	if k, name := v.TakerIn(e.Key); k != nil {
+		if d.Takers == nil {
+			d.Takers = map[*Kind][]string{}
+		}
+		d.Takers[k] = append(d.Takers[k], name)
+		return takeInto(v.Takers[k], name, e, k.Taker())
 	}
 	if strings.HasPrefix(e.Key, store.GrantsPrefix) || strings.HasPrefix(e.Key, store.AcksPrefix) {
 		return fmt.Errorf("%w: the key names no worker", record.ErrMalformed)

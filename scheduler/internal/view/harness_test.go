@@ -10,6 +10,7 @@ import (
 	"github.com/rota-project/rota/internal/store/faulty"
 	"github.com/rota-project/rota/ownership"
 	"github.com/rota-project/rota/scheduler/internal/record"
+	"github.com/rota-project/rota/scheduler/internal/storepb"
 	"github.com/rota-project/rota/scheduler/internal/view"
 	"github.com/rota-project/rota/store"
 	"github.com/rota-project/rota/store/memory"
@@ -20,6 +21,9 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
+// taken is a kind of work that workers say they take.
+var taken = &view.Kind{TakerKey: store.JobWorkerKey, Taker: func() view.Taker { return &storepb.JobWorker{} }}
+
 // bubble runs a test on a fake clock with a view of a store with faults.
 func bubble(t *testing.T, decide faulty.Decide, test func(t *testing.T, v *view.View, st *faulty.Store, under *memory.Store)) {
 	t.Helper()
@@ -27,6 +31,7 @@ func bubble(t *testing.T, decide faulty.Decide, test func(t *testing.T, v *view.
 		under := memory.New()
 		st := faulty.New(under, decide)
 		v := view.New(st, slog.New(slog.DiscardHandler))
+		v.Attach(taken)
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error, 1)
 		go func() { ended <- v.Run(ctx) }()

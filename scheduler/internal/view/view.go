@@ -65,7 +65,7 @@ type View struct {
 	Schedulers map[string]*storepb.Scheduler
 	Sources    map[string]*storepb.Source
 	Programs   map[string]*storepb.Program
-	JobWorkers map[string]*storepb.JobWorker
+	Takers     map[*Kind]map[string]Taker    // who takes work of a kind, by worker
 	OldWorkers map[string]*storepb.OldWorker // by id
 	SignIns    map[string]*storepb.SignIn    // by the hash of what the browser has
 	Pools      map[string]*storepb.Pool
@@ -80,6 +80,7 @@ type View struct {
 	holders map[rota.Instance][]string // workers with a grant, by instance
 	single  map[string][]string        // one shared slice a worker, for holders
 	counts  counts
+	kinds   []*Kind
 	keys    map[string]int64          // modification revisions of keys that are no pages
 	unread  map[string][]table.Unread // by the prefix of their table, or key
 }
@@ -100,16 +101,15 @@ type Delta struct {
 	Unread     bool // what cannot be read
 	Programs   []string
 	Ended      []*storepb.Program // as they were last
-	// Jobs are events of jobs' keys as they come: package jobs has the
-	// picture of jobs. With JobsReset they are all that there was at that revision.
-	Jobs       []store.Event
-	JobsReset  int64
-	JobWorkers []string
 	OldWorkers []string
-	// Events are changes of the log of what happened as they come: package events has
-	// the picture of that. With EventsReset they are all that there was at that revision.
-	Events      []store.Event
-	EventsReset int64
+	// Records are events of keys of kinds of work as they come, Events are those of the log
+	// of what happened: the kinds, and package events, have the pictures of that. With Reset
+	// they are all that there was at that revision.
+	Records map[*Kind][]store.Event
+	Events  []store.Event
+	Reset   int64
+	// Takers are the workers of which it has changed whether they take work of a kind.
+	Takers map[*Kind][]string
 	// Pools says that something of pools or of their workers.
 	Pools bool
 }
@@ -128,7 +128,7 @@ type Subscription struct {
 
 // New returns an empty picture of s.
 func New(s store.Store, log *slog.Logger) *View {
-	v := &View{store: s, log: log, moved: make(chan struct{}), subs: map[*Subscription]struct{}{}}
+	v := &View{store: s, log: log, moved: make(chan struct{}), subs: map[*Subscription]struct{}{}, Takers: map[*Kind]map[string]Taker{}}
 	v.clear()
 	return v
 }
@@ -142,7 +142,6 @@ func (v *View) clear() {
 	v.Schedulers = map[string]*storepb.Scheduler{}
 	v.Sources = map[string]*storepb.Source{}
 	v.Programs = map[string]*storepb.Program{}
-	v.JobWorkers = map[string]*storepb.JobWorker{}
 	v.OldWorkers = map[string]*storepb.OldWorker{}
 	v.SignIns = map[string]*storepb.SignIn{}
 	v.Pools = map[string]*storepb.Pool{}
@@ -269,7 +268,7 @@ func (v *View) follow(ctx context.Context) error {
 func (v *View) reset(kvs []store.KV, rev int64) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	late := sorted(v.meantime)
+	late := v.sorted(v.meantime)
 	v.listing, v.meantime = false, nil
 	var tasks []store.KV
 	grants, acks := map[string][]store.KV{}, map[string][]store.KV{}
@@ -297,7 +296,7 @@ func (v *View) reset(kvs []store.KV, rev int64) {
 		events = append(events, store.Event{KV: store.KV{Key: key, Mod: rev}, Deleted: true})
 	}
 	d := v.take(events, 0)
-	d.JobsReset, d.EventsReset = rev, rev
+	d.Reset = rev
 	d.Tasks = v.Tasks.ResetThen(tasks, rev, late.tasks)
 	v.setAside(d, v.Tasks.Prefix(), v.Tasks.Unread())
 	v.countTasks(d.Tasks)
