@@ -167,7 +167,7 @@ func TestSidesKeepApart(t *testing.T) {
 			}
 		}
 	}
-	schedulers := []string{"store", "scheduler", "scheduler/internal/view", "scheduler/internal/sessions", "scheduler/internal/jobs", "gateway"}
+	schedulers := []string{"store", "scheduler", "scheduler/internal/view", "scheduler/internal/sessions", "scheduler/internal/kind", "scheduler/internal/jobs", "gateway"}
 	workers := []string{"worker", "internal/worker/exec", "internal/worker/agent", "internal/worker/supervise"}
 	for side, others := range map[string][]string{
 		"worker": schedulers, "internal/worker/exec": schedulers, "internal/worker/agent": schedulers, "internal/worker/supervise": schedulers,
@@ -206,7 +206,7 @@ func TestCoresStandAlone(t *testing.T) {
 
 // traced are the packages that may make spans: houses that take a provider of them through
 // their Config. Only the binary sets an SDK up, and nobody uses the global provider.
-var traced = []string{"gateway", "gateway/internal/outcome", "internal/tracing", "internal/worker/agent", "scheduler", "scheduler/internal/jobs", "scheduler/server", "worker"}
+var traced = []string{"gateway", "gateway/internal/outcome", "internal/tracing", "internal/worker/agent", "scheduler", "scheduler/internal/jobs", "scheduler/internal/kind", "scheduler/server", "worker"}
 
 // TestSpansAreMadeByFew: cores and tools know nothing of tracing.
 func TestSpansAreMadeByFew(t *testing.T) {

@@ -6,6 +6,8 @@ import (
 	"github.com/rota-project/rota/internal/api/rest"
 	jobschedulerv1 "github.com/rota-project/rota/internal/compat/jobscheduler/v1"
 	"github.com/rota-project/rota/internal/compat/schedulerworker"
+	"github.com/rota-project/rota/scheduler/internal/jobs"
+	"github.com/rota-project/rota/scheduler/internal/kind"
 	"github.com/rota-project/rota/scheduler/internal/signin"
 
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
@@ -22,8 +24,27 @@ const LinkMethod = "/rota.Link/Connect"
 const CallMethod = "/rota.HTTP/CallFunction"
 
 // Policy is who may call what: every gRPC method, and every HTTP route that is
-// no gRPC method, under a name of its own. What is not here nobody may call.
+// no gRPC method, under a name of its own. What is not here nobody may call. Kinds of
+// work bring their own part of it.
 func Policy() auth.Policy {
+	p, err := policyWith(kind.Kind{Policy: jobs.Policy()})
+	if err != nil {
+		return nil // nobody may call anything
+	}
+	return p
+}
+
+// policyWith is the policy of a scheduler with kinds of work. No kind changes who may call
+// what is not its own.
+func policyWith(kinds ...kind.Kind) (auth.Policy, error) {
+	tables := []auth.Policy{ownPolicy()}
+	for _, k := range kinds {
+		tables = append(tables, k.Policy)
+	}
+	return auth.Merge(tables...)
+}
+
+func ownPolicy() auth.Policy {
 	see, worker := auth.Rule{Role: auth.Viewer}, auth.Rule{Worker: true}
 	relayed := auth.Rule{Role: auth.Viewer, Scheduler: true} // one that has let somebody in asks the one that has the worker
 	submit := auth.Rule{Role: auth.Submitter, Writes: true, Kind: auth.JobKind}
@@ -56,15 +77,6 @@ func Policy() auth.Policy {
 		rotav1.Members_Backup_FullMethodName:       {Role: auth.Admin, Writes: true, Kind: auth.AllKinds}, // it changes nothing, and is audited
 		rotav1.Members_RemoveMember_FullMethodName: {Role: auth.Admin, Writes: true, Kind: auth.AllKinds},
 
-		rotav1.Jobs_ListJobs_FullMethodName:   see,
-		rotav1.Jobs_GetJob_FullMethodName:     see,
-		rotav1.Jobs_WatchJobs_FullMethodName:  see,
-		rotav1.Jobs_ReadOutput_FullMethodName: relayed,
-		rotav1.Jobs_RunJob_FullMethodName:     submit,
-		rotav1.Jobs_StopJob_FullMethodName:    submit,
-		rotav1.Jobs_RetryJob_FullMethodName:   submit,
-		rotav1.Jobs_DeleteJob_FullMethodName:  submit,
-
 		rotav1.Events_ListEvents_FullMethodName:  see,
 		rotav1.Events_WatchEvents_FullMethodName: see,
 
@@ -90,8 +102,6 @@ func Policy() auth.Policy {
 
 		rotav1.Sessions_Connect_FullMethodName:    worker,
 		rotav1.Sessions_ReportExit_FullMethodName: {Worker: true, Writes: true},
-		rotav1.JobWork_Connect_FullMethodName:     worker,
-		rotav1.JobWork_PushOutput_FullMethodName:  worker,
 
 		// An old worker shows no certificate and no token, so behind credentials
 		// it can only register with a token that somebody gives to a proxy of it. No

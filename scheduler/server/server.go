@@ -37,6 +37,7 @@ import (
 	"github.com/rota-project/rota/scheduler"
 	"github.com/rota-project/rota/scheduler/internal/functions"
 	"github.com/rota-project/rota/scheduler/internal/jobs"
+	"github.com/rota-project/rota/scheduler/internal/kind"
 	"github.com/rota-project/rota/scheduler/internal/members"
 	"github.com/rota-project/rota/scheduler/internal/pools"
 	"github.com/rota-project/rota/scheduler/internal/service"
@@ -101,13 +102,15 @@ type Config struct {
 	// is none.
 	Dial credentials.TransportCredentials
 	// Pools says which engines this scheduler has, and how workers get certificates. Its
-	// Store, View, Scheduler, Drain, Jobs, Known and Logger are filled in.
+	// Store, View, Scheduler, Drain, Work, Known and Logger are filled in.
 	Pools Pools
 	// Quorum is this scheduler's part of the cluster that keeps the store. Nil: it is
 	// kept by one, or by an etcd of the user's.
 	Quorum store.Quorum
-	// Jobs bounds jobs. Its Store, View, Scheduler, Desk, Peers, Metrics, spans and Logger are filled in.
+	// Jobs bounds jobs. Its Node, Pools and Named are filled in.
 	Jobs jobs.Config
+	// Kinds are kinds of work beside jobs. Nil: there are none.
+	Kinds []kind.Kind
 	// Settings tells admins what this scheduler was configured with, as JSON and without
 	// secrets, and LastLog the last lines of its log. Nil: it is not told.
 	Settings func() any
@@ -131,6 +134,7 @@ type Server struct {
 	sched    *scheduler.Scheduler
 	service  *service.Service
 	jobs     *jobs.Control
+	kinds    []kind.Attached // jobs, too
 	pools    *pools.Control
 	calls    *grpcprom.ServerMetrics
 	requests requests // over HTTP
@@ -195,14 +199,22 @@ func Start(c Config) (*Server, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
+	var s *Server
 	who := &auth.Authenticator{OpenLocally: true}
 	if c.Authenticator != nil {
 		own := *c.Authenticator // it gets Sessions of its own
 		who = &own
 	}
-	s := &Server{
+	kinds := append([]kind.Kind{{Policy: jobs.Policy(), Attach: func(n kind.Node) kind.Attached {
+		return s.attachJobs(c.Jobs, n)
+	}}}, c.Kinds...)
+	policy, err := policyWith(kinds...)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("server: %w", err), sched.Stop(context.Background()))
+	}
+	s = &Server{
 		cfg: c, log: log, sched: sched, health: health.NewServer(), failed: make(chan error, 5+len(c.Gateway)),
-		guard: auth.NewGuard(auth.GuardConfig{Authenticator: who, Policy: Policy(), Namespace: c.Namespace, Limits: c.Limits, Audit: log}),
+		guard: auth.NewGuard(auth.GuardConfig{Authenticator: who, Policy: policy, Namespace: c.Namespace, Limits: c.Limits, Audit: log}),
 	}
 	keeper := &oldWorkers{sched.Name(), c.Scheduler.Store, sched.View()}
 	s.old = schedulerworker.NewRegistry(schedulerworker.RegistryConfig{Credentials: c.Dial, Keeper: keeper, Log: log})
@@ -211,15 +223,13 @@ func Start(c Config) (*Server, error) {
 		return nil, errors.Join(fmt.Errorf("server: %w", err), sched.Stop(context.Background()))
 	}
 	s.service = sched.Service(version.String())
-	c.Jobs.Store, c.Jobs.View, c.Jobs.Scheduler, c.Jobs.Logger = c.Scheduler.Store, sched.View(), sched.Name(), log
-	c.Jobs.Desk, c.Jobs.Peers, c.Jobs.Events = sched.Desk(), sched.Peers(), sched.Events()
-	c.Jobs.Capacity = sched.Capacity()
-	c.Jobs.Metrics = sched.Registry()
-	c.Jobs.TracerProvider, c.Jobs.TraceCallers = c.TracerProvider, c.TraceCallers
-	c.Jobs.Pools = func(spec job.Spec) []*rotav1.WhyPool { return s.pools.AdviseJob(spec) } // it is there before anybody can ask
-	c.Jobs.Named = func(spec job.Spec) bool { return s.pools.Named(spec) }
-	s.jobs = jobs.New(c.Jobs)
-	c.Pools.Store, c.Pools.View, c.Pools.Scheduler, c.Pools.Logger, c.Pools.Jobs = c.Scheduler.Store, sched.View(), sched.Name(), log, s.jobs.Active
+	for _, k := range kinds {
+		s.kinds = append(s.kinds, k.Attach(kind.Node{
+			Store: c.Scheduler.Store, View: sched.View(), Capacity: sched.Capacity(), Scheduler: sched.Name(), Desk: sched.Desk(), Peers: sched.Peers(),
+			Events: sched.Events(), Metrics: sched.Registry(), TracerProvider: c.TracerProvider, TraceCallers: c.TraceCallers, Logger: log,
+		}))
+	}
+	c.Pools.Store, c.Pools.View, c.Pools.Scheduler, c.Pools.Logger, c.Pools.Work = c.Scheduler.Store, sched.View(), sched.Name(), log, s.active
 	c.Pools.Events, c.Pools.Queued, c.Pools.Active, c.Pools.Commands = sched.Events(), s.jobs.Queued, s.jobs.ActiveOn, s.jobs.Commands
 	c.Pools.Drain = func(ctx context.Context, worker string) error {
 		_, err := s.service.DrainWorker(auth.Inside(ctx), &rotav1.WorkerRequest{Name: worker})
@@ -312,6 +322,30 @@ func Start(c Config) (*Server, error) {
 	return s, nil
 }
 
+// attachJobs attaches jobs, which ask pools and are asked by them.
+func (s *Server) attachJobs(c jobs.Config, n kind.Node) *jobs.Control {
+	c.Node = n
+	c.Pools = func(spec job.Spec) []*rotav1.WhyPool { return s.pools.AdviseJob(spec) } // it is there before anybody can ask
+	c.Named = func(spec job.Spec) bool { return s.pools.Named(spec) }
+	s.jobs = jobs.New(c)
+	return s.jobs
+}
+
+// active is how much a worker has of all kinds of work beside tasks.
+func (s *Server) active(worker string) (n int) {
+	for _, k := range s.kinds {
+		n += k.Active(worker)
+	}
+	return n
+}
+
+// closeKinds ends all kinds of work.
+func (s *Server) closeKinds() {
+	for _, k := range s.kinds {
+		k.Close()
+	}
+}
+
 // startSignIn has people sign in at browsers. Sessions end with the credentials that
 // who knows.
 func (s *Server) startSignIn(who *auth.Authenticator) error {
@@ -341,7 +375,7 @@ func (s *Server) startSignIn(who *auth.Authenticator) error {
 // undo ends what a node that does not start has begun.
 func (s *Server) undo() error {
 	s.pools.Close(context.Background())
-	s.jobs.Close()
+	s.closeKinds()
 	s.oldSub.Close()
 	s.old.Close()
 	s.service.Close()
@@ -395,7 +429,9 @@ func (s *Server) newOuter(creds credentials.TransportCredentials, most int) *grp
 	in := guarded{srv, f}
 	s.register(in)
 	rotav1.RegisterSessionsServer(in, s.sched.Sessions())
-	rotav1.RegisterJobWorkServer(in, s.jobs)
+	for _, k := range s.kinds {
+		k.RegisterWork(in)
+	}
 	s.pools.RegisterJoin(in)
 	jobschedulerv1.RegisterSchedulerServer(in, s.old)
 	reflection.Register(registrar{in, srv})
@@ -435,7 +471,9 @@ func (s *Server) register(srv grpc.ServiceRegistrar) {
 	rotav1.RegisterSignInsServer(srv, s.signin)
 	s.pools.Register(srv)
 	rotav1.RegisterFunctionsServer(srv, &s.calling)
-	rotav1.RegisterJobsServer(srv, s.jobs)
+	for _, k := range s.kinds {
+		k.RegisterAPI(srv)
+	}
 	rotav1.RegisterMembersServer(srv, members.New(s.cfg.Quorum, s.cfg.Scheduler.Store))
 	healthv1.RegisterHealthServer(srv, s.health)
 }
@@ -535,7 +573,7 @@ func (s *Server) Stop(ctx context.Context) error {
 	s.endPools(ctx)
 	s.cancel()
 	s.health.Shutdown()
-	s.jobs.Close()
+	s.closeKinds()
 	s.oldSub.Close()
 	s.old.Close()
 	if s.gateway != nil {

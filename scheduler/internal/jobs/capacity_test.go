@@ -7,11 +7,13 @@ import (
 	"testing"
 	"time"
 
+	rotav1 "github.com/rota-project/rota/api/rota/v1"
 	"github.com/rota-project/rota/internal/job"
 	"github.com/rota-project/rota/internal/store/faulty"
 	"github.com/rota-project/rota/internal/uuid"
 	"github.com/rota-project/rota/placement"
 	"github.com/rota-project/rota/scheduler/internal/capacity"
+	"github.com/rota-project/rota/scheduler/internal/kind"
 	"github.com/rota-project/rota/scheduler/internal/storepb"
 	"github.com/rota-project/rota/scheduler/internal/view"
 	"github.com/rota-project/rota/store"
@@ -24,10 +26,11 @@ func still(t *testing.T) (*Control, *view.Session) {
 	t.Helper()
 	log := slog.New(slog.NewTextHandler(t.Output(), nil))
 	v := view.New(memory.New(), log)
-	c := &Control{cfg: Config{Logger: log, Capacity: capacity.New(v), MaxQueued: 10}, dirty: map[string]struct{}{}, unsure: map[string]struct{}{}}
+	c := &Control{cfg: Config{Node: kind.Node{View: v, Logger: log, Capacity: capacity.New(v)}, MaxQueued: 10}, dirty: map[string]struct{}{}, unsure: map[string]struct{}{}}
 	t.Cleanup(c.cfg.Capacity.Close)
 	c.p = newPicture(c.cfg.Capacity)
 	c.measures = newMeasures(c, nil)
+	c.streams = kind.NewStreams[rotav1.FromJobWorker, rotav1.ToJobWorker](c.cfg.Node, keys)
 	s := &view.Session{ID: 3, Mod: 4, Session: &storepb.Session{Name: "w", Incarnation: "i1", Capacity: map[string]float64{"cpus": 2}}}
 	c.p.sessions["w"] = s
 	c.p.workers["w"] = &storepb.JobWorker{Name: "w", Incarnation: "i1", Any: true, Slots: 2}

@@ -8,8 +8,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc"
 
 	"github.com/rota-project/rota"
@@ -18,8 +16,7 @@ import (
 	"github.com/rota-project/rota/internal/job"
 	"github.com/rota-project/rota/internal/text"
 	"github.com/rota-project/rota/internal/uuid"
-	"github.com/rota-project/rota/scheduler/internal/capacity"
-	"github.com/rota-project/rota/scheduler/internal/events"
+	"github.com/rota-project/rota/scheduler/internal/kind"
 	"github.com/rota-project/rota/scheduler/internal/relay"
 	"github.com/rota-project/rota/scheduler/internal/view"
 	"github.com/rota-project/rota/store"
@@ -41,18 +38,9 @@ var (
 	ErrBusy = errors.New("too much contention on the same job; try again")
 )
 
-// Config of a Control. Store, View, Capacity and Scheduler must be set.
+// Config of a Control.
 type Config struct {
-	Store store.Store
-	View  *view.View
-	// Capacity is the account of workers' capacity that the leader's tasks share.
-	Capacity *capacity.Account
-	// Scheduler is the name of the scheduler that this is part of.
-	Scheduler string
-	// Desk is where output comes in that is asked for, and Peers lead to the schedulers
-	// that have the streams of other workers. Nil: there is no other scheduler.
-	Desk  *relay.Desk
-	Peers *relay.Peers
+	kind.Node
 	// Pools says of each pool whether it would help a job that waits, and Named whether a
 	// job names one that could. Nil: there are no pools.
 	Pools func(s job.Spec) []*rotav1.WhyPool
@@ -62,16 +50,6 @@ type Config struct {
 	// MaxKept bounds the jobs that are done and kept, whatever time they may be
 	// kept; the oldest go first. Zero means DefaultMaxKept.
 	MaxKept int
-	// Events takes what becomes of jobs. Nil: nobody does.
-	Events *events.Recorder
-	// Metrics is where what is counted is registered. Nil is nowhere.
-	Metrics prometheus.Registerer
-	// TracerProvider makes the spans of jobs. Nil makes none, and keeps no trace with them.
-	TracerProvider trace.TracerProvider
-	// TraceCallers takes the word of callers on whether their trace is recorded.
-	TraceCallers bool
-	// Logger gets what happens. Nil is silent.
-	Logger *slog.Logger
 }
 
 // Control is the jobs of one scheduler.
@@ -84,6 +62,7 @@ type Control struct {
 	deaf func()
 
 	measures measures
+	streams  *kind.Streams[rotav1.FromJobWorker, rotav1.ToJobWorker]
 
 	// The loop's own: the revision of the fence, 0 if it is to be written, and jobs that were
 	// promised a worker and of which nobody knows whether they are declared.
@@ -96,10 +75,8 @@ type Control struct {
 	dirty    map[string]struct{}   // workers whose jobs may be lost
 	unheard  map[unheard]time.Time // of workers that are gone, since when
 	watchers map[*watcher]struct{}
-	streams  map[string]*stream // job workers whose stream is here
 	asked    []*update
 	closed   bool
-	moved    chan struct{} // closed when the standing of workers changes
 
 	signal chan struct{}
 	ctx    context.Context
@@ -125,13 +102,13 @@ func New(cfg Config) *Control {
 		cfg.Peers = relay.NewPeers(nil)
 	}
 	c := &Control{
-		cfg: cfg, p: newPicture(cfg.Capacity), dirty: map[string]struct{}{}, watchers: map[*watcher]struct{}{}, streams: map[string]*stream{}, unsure: map[string]struct{}{},
-		moved: make(chan struct{}), signal: make(chan struct{}, 1), ended: make(chan struct{}),
+		cfg: cfg, p: newPicture(cfg.Capacity), dirty: map[string]struct{}{}, watchers: map[*watcher]struct{}{}, unsure: map[string]struct{}{},
+		signal: make(chan struct{}, 1), ended: make(chan struct{}),
 	}
 	c.measures = newMeasures(c, cfg.Metrics)
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	c.deaf = cfg.Capacity.Notify(c.wake)
-	cfg.View.Attach(keys)
+	c.streams = kind.NewStreams[rotav1.FromJobWorker, rotav1.ToJobWorker](cfg.Node, keys)
 	c.sub = cfg.View.Subscribe(c.load, c.learn)
 	go c.run()
 	return c
@@ -143,19 +120,17 @@ func (c *Control) Close() {
 	c.deaf()
 	c.mu.Lock()
 	c.closed = true
-	for _, s := range c.streams {
-		s.cancel()
-	}
 	c.mu.Unlock()
+	c.streams.Close()
 	c.cancel()
 	<-c.ended
 }
 
-// Register adds the services to a gRPC server.
-func (c *Control) Register(r grpc.ServiceRegistrar) {
-	rotav1.RegisterJobsServer(r, c)
-	rotav1.RegisterJobWorkServer(r, c)
-}
+// RegisterAPI adds what callers ask to a gRPC server.
+func (c *Control) RegisterAPI(r grpc.ServiceRegistrar) { rotav1.RegisterJobsServer(r, c) }
+
+// RegisterWork adds what workers say.
+func (c *Control) RegisterWork(r grpc.ServiceRegistrar) { rotav1.RegisterJobWorkServer(r, c) }
 
 // wake has the loop look. It never blocks.
 func (c *Control) wake() {
@@ -163,12 +138,6 @@ func (c *Control) wake() {
 	case c.signal <- struct{}{}:
 	default:
 	}
-}
-
-// stir tells whoever waits for a worker. c.mu is held.
-func (c *Control) stir() {
-	close(c.moved)
-	c.moved = make(chan struct{})
 }
 
 // update is something that changes one job.

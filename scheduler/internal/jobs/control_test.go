@@ -79,7 +79,8 @@ func newNodeWith(t testing.TB, name string, st store.Store, cfg jobs.Config, lea
 	})
 	t.Cleanup(cfg.Peers.Close)
 	n := &node{sched: sched, control: jobs.New(cfg), grpc: grpc.NewServer(grpc.UnaryInterceptor(insideUnary), grpc.StreamInterceptor(insideStream)), addr: l.Addr().String()}
-	n.control.Register(n.grpc)
+	n.control.RegisterAPI(n.grpc)
+	n.control.RegisterWork(n.grpc)
 	go func() { _ = n.grpc.Serve(l) }()
 	sched.Start()
 	if err := sched.Ready(t.Context()); err != nil {

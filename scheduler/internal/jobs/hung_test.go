@@ -24,6 +24,7 @@ import (
 	"github.com/rota-project/rota/internal/uuid"
 	"github.com/rota-project/rota/scheduler"
 	"github.com/rota-project/rota/scheduler/internal/jobs"
+	"github.com/rota-project/rota/scheduler/internal/kind"
 	"github.com/rota-project/rota/scheduler/internal/record"
 	"github.com/rota-project/rota/scheduler/internal/storepb"
 	"github.com/rota-project/rota/store"
@@ -41,7 +42,7 @@ func alone(t *testing.T, decide faulty.Decide, test func(t *testing.T, c *jobs.C
 		if err != nil {
 			t.Fatal(err)
 		}
-		c := jobs.New(jobs.Config{Store: st, View: sc.View(), Capacity: sc.Capacity(), Scheduler: "s1", Logger: slog.New(slog.DiscardHandler)})
+		c := jobs.New(jobs.Config{Node: kind.Node{Store: st, View: sc.View(), Capacity: sc.Capacity(), Scheduler: "s1", Logger: slog.New(slog.DiscardHandler)}})
 		sc.Start()
 		defer func() {
 			st.Set(faulty.Up)

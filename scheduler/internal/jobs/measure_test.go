@@ -7,13 +7,14 @@ import (
 
 	"github.com/rota-project/rota/internal/job/runner"
 	"github.com/rota-project/rota/scheduler/internal/jobs"
+	"github.com/rota-project/rota/scheduler/internal/kind"
 )
 
 // TestMetrics: jobs are counted by how they end, once each, with how long they waited and ran.
 func TestMetrics(t *testing.T) {
 	t.Parallel()
 	r := prometheus.NewRegistry()
-	n := newNode(t, "s", newStore(t), jobs.Config{Metrics: r})
+	n := newNode(t, "s", newStore(t), jobs.Config{Node: kind.Node{Metrics: r}})
 	waits := n.run(t, command("true")) // no worker yet
 	get := func(name string) (v float64) {
 		families, err := r.Gather()

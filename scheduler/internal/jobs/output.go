@@ -40,10 +40,10 @@ func (c *Control) ReadOutput(req *rotav1.ReadOutputRequest, out grpc.ServerStrea
 	}
 	r := c.cfg.Desk.Open(worker)
 	defer c.cfg.Desk.Close(r)
-	s.say(&rotav1.ToJobWorker{Body: &rotav1.ToJobWorker_Read{Read: &rotav1.JobRead{
+	s.Say(&rotav1.ToJobWorker{Body: &rotav1.ToJobWorker_Read{Read: &rotav1.JobRead{
 		Read: r.ID, Id: req.GetId(), Generation: uint64(g), Offset: req.GetOffset(), Follow: req.GetFollow(),
 	}}})
-	return r.Each(ctx, s.gone, func(p *rotav1.OutputPiece) error { return out.Send(outputOf(p)) })
+	return r.Each(ctx, s.Gone, func(p *rotav1.OutputPiece) error { return out.Send(outputOf(p)) })
 }
 
 func outputOf(p *rotav1.OutputPiece) *rotav1.JobOutput {
@@ -101,8 +101,9 @@ func (c *Control) streamOf(ctx context.Context, worker string) (*stream, string,
 	defer timer.Stop()
 	again := relay.Forwarded(ctx)
 	for {
+		s, moved := c.streams.Of(worker)
 		c.mu.Lock()
-		s, jw, moved := c.streams[worker], c.p.workers[worker], c.moved
+		jw := c.p.workers[worker]
 		peer := ""
 		if jw != nil && jw.GetScheduler() != c.cfg.Scheduler && !again {
 			peer = c.p.grpc[jw.GetScheduler()]

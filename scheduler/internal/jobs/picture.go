@@ -65,6 +65,7 @@ func newPicture(account *capacity.Account) picture {
 func (c *Control) learn(d *view.Delta) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.streams.Learn(d)
 	v := c.cfg.View
 	for _, s := range d.Sessions {
 		if now := v.Sessions[s.Name]; now != nil {
@@ -73,9 +74,6 @@ func (c *Control) learn(d *view.Delta) {
 			delete(c.p.sessions, s.Name)
 		}
 		c.dirty[s.Name] = struct{}{}
-		if st := c.streams[s.Name]; st != nil && !c.alive(st) {
-			st.cancel() // what announced the worker has gone with the session: it comes again
-		}
 	}
 	for _, name := range d.Nodes {
 		if n := v.Nodes[name]; n != nil {
@@ -105,9 +103,6 @@ func (c *Control) learn(d *view.Delta) {
 	if len(d.Sessions)+len(d.Nodes)+len(d.Takers[keys])+len(d.Records[keys]) > 0 || d.Leader || d.Reset != 0 {
 		c.wake()
 	}
-	if len(d.Sessions)+len(d.Takers[keys]) > 0 {
-		c.stir()
-	}
 }
 
 // load takes the whole view; it runs while the view stands still.
@@ -126,6 +121,7 @@ func (c *Control) load() {
 	}
 	c.takeSchedulers()
 	c.takeLeader()
+	c.streams.Load()
 }
 
 // takeTaker takes in whether a worker takes jobs.

@@ -5,9 +5,11 @@ import (
 	"testing"
 	"time"
 
+	rotav1 "github.com/rota-project/rota/api/rota/v1"
 	"github.com/rota-project/rota/internal/job"
 	"github.com/rota-project/rota/internal/uuid"
 	"github.com/rota-project/rota/scheduler/internal/capacity"
+	"github.com/rota-project/rota/scheduler/internal/kind"
 	"github.com/rota-project/rota/scheduler/internal/view"
 	"github.com/rota-project/rota/store"
 	"github.com/rota-project/rota/store/memory"
@@ -18,7 +20,9 @@ import (
 func TestReset(t *testing.T) {
 	t.Parallel()
 	log := slog.New(slog.NewTextHandler(t.Output(), nil))
-	c := &Control{cfg: Config{Logger: log}, p: newPicture(capacity.New(view.New(memory.New(), log))), dirty: map[string]struct{}{}}
+	v := view.New(memory.New(), log)
+	c := &Control{cfg: Config{Node: kind.Node{View: v, Logger: log}}, p: newPicture(capacity.New(v)), dirty: map[string]struct{}{}}
+	c.streams = kind.NewStreams[rotav1.FromJobWorker, rotav1.ToJobWorker](c.cfg.Node, keys)
 	put := func(key string, value []byte, err error, mod int64) store.Event {
 		if err != nil {
 			t.Fatal(err)

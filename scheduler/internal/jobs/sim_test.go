@@ -22,6 +22,7 @@ import (
 	"github.com/rota-project/rota/internal/store/faulty"
 	"github.com/rota-project/rota/internal/uuid"
 	"github.com/rota-project/rota/scheduler"
+	"github.com/rota-project/rota/scheduler/internal/kind"
 	"github.com/rota-project/rota/store"
 	"github.com/rota-project/rota/store/memory"
 )
@@ -525,7 +526,7 @@ func (s *sim) startNode(slot int) {
 		panic(err) // a mistake in here
 	}
 	n.sched = sched
-	n.control = New(Config{Store: n.store, View: sched.View(), Capacity: sched.Capacity(), Scheduler: n.name, Logger: s.log.With("scheduler", n.name)})
+	n.control = New(Config{Node: kind.Node{Store: n.store, View: sched.View(), Capacity: sched.Capacity(), Scheduler: n.name, Logger: s.log.With("scheduler", n.name)}})
 	n.service = sched.Service("sim")
 	sched.Start()
 	s.note("scheduler %s starts", n.name)

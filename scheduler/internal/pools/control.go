@@ -30,8 +30,8 @@ type Config struct {
 	Engines map[string]engine.Engine
 	// Drain has a worker give up what it holds.
 	Drain func(ctx context.Context, worker string) error
-	// Jobs is how many jobs a worker has. Nil is none.
-	Jobs func(worker string) int
+	// Work is how much of other work than tasks a worker has. Nil is none.
+	Work func(worker string) int
 	// Queued visits jobs that wait for a worker now, so many at most, of those that are
 	// placed alike the oldest first; Active those that a worker has. Nil: there are none.
 	Queued func(most int, visit func(id string, s job.Spec))

@@ -230,7 +230,7 @@ func (b *bench) control(name string, engines map[string]engine.Engine) *pools.Co
 		Environ: func(name string) map[string]string {
 			return map[string]string{"OTEL_OF": name, "ROTA_NAME": "not this one"}
 		},
-		Jobs:     func(worker string) int { return len(b.jobs.of(worker)) },
+		Work:     func(worker string) int { return len(b.jobs.of(worker)) },
 		Commands: b.jobs.commands,
 	})
 }

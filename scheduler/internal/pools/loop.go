@@ -112,9 +112,9 @@ func (k *Control) see() (p picture) {
 			}
 		}
 	})
-	if k.cfg.Jobs != nil {
+	if k.cfg.Work != nil {
 		for name, w := range p.workers {
-			w.load += k.cfg.Jobs(name)
+			w.load += k.cfg.Work(name)
 		}
 	}
 	slices.SortFunc(p.pools, func(a, b pool) int {
