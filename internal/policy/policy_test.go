@@ -168,7 +168,7 @@ func TestSidesKeepApart(t *testing.T) {
 		}
 	}
 	schedulers := []string{"store", "scheduler", "scheduler/internal/view", "scheduler/internal/sessions", "scheduler/internal/kind", "scheduler/internal/jobs", "gateway"}
-	workers := []string{"worker", "internal/worker/exec", "internal/worker/agent", "internal/worker/supervise"}
+	workers := []string{"worker", "internal/worker/exec", "internal/worker/agent", "internal/worker/line", "internal/worker/supervise"}
 	for side, others := range map[string][]string{
 		"worker": schedulers, "internal/worker/exec": schedulers, "internal/worker/agent": schedulers, "internal/worker/supervise": schedulers,
 		"scheduler": workers, "scheduler/server": workers,

@@ -1,5 +1,5 @@
 // Package agent is the worker's side of jobs: it keeps a job stream to some
-// scheduler, runs what it is told to with a runner, reports what becomes of it,
+// scheduler (package line), runs what it is told to with a runner, reports what becomes of it,
 // and serves output to whoever the scheduler says. The worker's role calls it,
 // beside the worker's session.
 //
@@ -24,16 +24,9 @@ import (
 
 	"github.com/rota-project/rota"
 	rotav1 "github.com/rota-project/rota/api/rota/v1"
-	"github.com/rota-project/rota/internal/backoff"
 	"github.com/rota-project/rota/internal/job"
 	"github.com/rota-project/rota/internal/job/runner"
-	"github.com/rota-project/rota/internal/mailbox"
-)
-
-// Pauses before the next attempt to connect, doubling from the first to the last.
-const (
-	firstPause = 20 * time.Millisecond
-	lastPause  = time.Second
+	"github.com/rota-project/rota/internal/worker/line"
 )
 
 // Config of an Agent. Name, Incarnation, Runner.Dir and Connect must be set.
@@ -61,6 +54,7 @@ type Config struct {
 type Agent struct {
 	cfg    Config
 	runner *runner.Runner
+	pushes sync.WaitGroup // of output, over the link
 
 	mu       sync.Mutex
 	link     *link
@@ -85,14 +79,7 @@ type key struct {
 const beginDelay = 10 * time.Millisecond
 
 // link is one connection. Its sender never blocks who reports.
-type link struct {
-	cancel context.CancelFunc
-	out    *mailbox.Box[*rotav1.FromJobWorker]
-}
-
-func (k *link) report(r *rotav1.JobReport) {
-	k.out.Put(&rotav1.FromJobWorker{Body: &rotav1.FromJobWorker_Report{Report: r}})
-}
+type link = line.Link[rotav1.FromJobWorker]
 
 // New opens the runner; jobs that an earlier start left running are ended.
 func New(cfg Config) (*Agent, error) {
@@ -130,7 +117,7 @@ func (a *Agent) Runner() *runner.Runner { return a.runner }
 func (a *Agent) Fence() {
 	a.mu.Lock()
 	if a.link != nil {
-		a.link.cancel()
+		a.link.Cut()
 	}
 	a.mu.Unlock()
 	a.runner.Fence()
@@ -146,7 +133,7 @@ func (a *Agent) Run(ctx context.Context, last time.Duration) {
 	linked, cut := context.WithCancel(context.WithoutCancel(ctx))
 	defer cut()
 	var wg sync.WaitGroup
-	wg.Go(func() { a.connect(linked) })
+	wg.Go(func() { a.line().Run(linked) })
 	<-ctx.Done()
 	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), last)
 	defer cancel()
@@ -154,7 +141,7 @@ func (a *Agent) Run(ctx context.Context, last time.Duration) {
 	a.mu.Lock()
 	a.leaving = true
 	if a.link != nil {
-		a.link.out.Put(leaving)
+		a.link.Out.Put(leaving)
 	}
 	a.mu.Unlock()
 	a.awaitTold(closing)
@@ -193,41 +180,21 @@ func (a *Agent) awaitTold(ctx context.Context) {
 	}
 }
 
-// connect keeps a job stream until ctx ends.
-func (a *Agent) connect(ctx context.Context) {
-	pause := backoff.Backoff{First: firstPause, Most: lastPause, Jitter: true}
-	for ctx.Err() == nil {
-		welcomed, err := a.serve(ctx)
-		if ctx.Err() != nil {
-			return
-		}
-		a.cfg.Logger.Debug("job stream ended", "error", err)
-		if welcomed {
-			pause.Reset()
-		}
-		_ = pause.Wait(ctx) // the loop asks ctx
+// line is the job stream.
+func (a *Agent) line() *line.Line[rotav1.FromJobWorker, rotav1.ToJobWorker] {
+	return &line.Line[rotav1.FromJobWorker, rotav1.ToJobWorker]{
+		Connect: a.cfg.Connect, Hello: a.hello, Take: a.take, Ended: a.unlink, Logger: a.cfg.Logger,
+		Open: func(ctx context.Context, conn *grpc.ClientConn) (grpc.BidiStreamingClient[rotav1.FromJobWorker, rotav1.ToJobWorker], error) {
+			return rotav1.NewJobWorkClient(conn).Connect(ctx)
+		},
 	}
 }
 
-// serve is one connection from its beginning to its end.
-func (a *Agent) serve(parent context.Context) (welcomed bool, err error) {
-	ctx, cancel := context.WithCancel(parent)
-	defer cancel()
-	conn, err := a.cfg.Connect(ctx)
-	if err != nil {
-		return false, err
-	}
-	defer func() { _ = conn.Close() }()
-	client := rotav1.NewJobWorkClient(conn)
-	s, err := client.Connect(ctx)
-	if err != nil {
-		return false, err
-	}
-	k := &link{cancel: cancel, out: mailbox.Bounded[*rotav1.FromJobWorker](cancel)}
-	all, words := a.runner.Commands()
-	// Reports from here on are queued behind the hello, which may say the same
-	// once more: that does no harm.
-	hello := &rotav1.JobHello{Name: a.cfg.Name, Incarnation: a.cfg.Incarnation, Session: a.cfg.Session(), Any: all, Commands: words, Slots: int64(a.runner.Slots())}
+// hello says what the agent runs, and what has become of what it ran. Reports from here
+// on are queued behind it; it may say the same once more: that does no harm.
+func (a *Agent) hello(k *link) *rotav1.FromJobWorker {
+	whatever, words := a.runner.Commands()
+	hello := &rotav1.JobHello{Name: a.cfg.Name, Incarnation: a.cfg.Incarnation, Session: a.cfg.Session(), Any: whatever, Commands: words, Slots: int64(a.runner.Slots())}
 	a.mu.Lock()
 	a.link = k
 	for _, r := range a.unstarted {
@@ -238,59 +205,51 @@ func (a *Agent) serve(parent context.Context) (welcomed bool, err error) {
 		hello.Held = append(hello.Held, &rotav1.JobReport{Id: s.id, Generation: uint64(s.generation), State: string(job.Starting)})
 	}
 	if a.leaving {
-		k.out.Put(leaving)
+		k.Out.Put(leaving)
 	}
 	a.mu.Unlock()
-	defer func() {
-		a.mu.Lock()
-		if a.link == k {
-			a.link = nil
-		}
-		a.mu.Unlock()
-	}()
 	for _, st := range a.runner.Untold() {
 		hello.Held = append(hello.Held, reportOf(st))
 	}
-	if err := s.Send(&rotav1.FromJobWorker{Body: &rotav1.FromJobWorker_Hello{Hello: hello}}); err != nil {
-		return false, err
+	return &rotav1.FromJobWorker{Body: &rotav1.FromJobWorker_Hello{Hello: hello}}
+}
+
+// unlink notes that a link has ended, once nothing is pushed over its connection.
+func (a *Agent) unlink(k *link) {
+	a.pushes.Wait()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.link == k {
+		a.link = nil
 	}
-	var wg sync.WaitGroup
-	defer wg.Wait()
-	defer cancel()
-	wg.Go(func() {
-		if k.out.Pump(ctx, nil, s.Send) != nil {
-			cancel()
-		}
-	})
-	for {
-		m, err := s.Recv()
-		if err = errors.Join(err, ctx.Err()); err != nil {
-			return welcomed, err
-		}
-		switch b := m.GetBody().(type) {
-		case *rotav1.ToJobWorker_Welcome:
-			welcomed = true
-			a.cfg.Logger.Info("takes jobs", "any", all, "commands", len(words))
-		case *rotav1.ToJobWorker_Refused:
-			return welcomed, errors.New(b.Refused.GetText())
-		case *rotav1.ToJobWorker_Start:
-			a.start(b.Start)
-		case *rotav1.ToJobWorker_Stop:
-			a.stop(b.Stop)
-		case *rotav1.ToJobWorker_Ask:
-			a.asked(key{b.Ask.GetId(), rota.Generation(b.Ask.GetGeneration())})
-		case *rotav1.ToJobWorker_Left:
-			a.mu.Lock()
-			a.left = true
-			a.mu.Unlock()
-		case *rotav1.ToJobWorker_Kept:
-			a.kept(key{b.Kept.GetId(), rota.Generation(b.Kept.GetGeneration())})
-		case *rotav1.ToJobWorker_Forget:
-			_ = a.runner.Remove(b.Forget.GetId()) // an id that is none has no output
-		case *rotav1.ToJobWorker_Read:
-			wg.Go(func() { a.push(ctx, client, b.Read) })
-		}
+}
+
+// take takes what a scheduler says.
+func (a *Agent) take(ctx context.Context, conn *grpc.ClientConn, m *rotav1.ToJobWorker) error {
+	switch b := m.GetBody().(type) {
+	case *rotav1.ToJobWorker_Welcome:
+		whatever, words := a.runner.Commands()
+		a.cfg.Logger.Info("takes jobs", "any", whatever, "commands", len(words))
+	case *rotav1.ToJobWorker_Refused:
+		return errors.New(b.Refused.GetText())
+	case *rotav1.ToJobWorker_Start:
+		a.start(b.Start)
+	case *rotav1.ToJobWorker_Stop:
+		a.stop(b.Stop)
+	case *rotav1.ToJobWorker_Ask:
+		a.asked(key{b.Ask.GetId(), rota.Generation(b.Ask.GetGeneration())})
+	case *rotav1.ToJobWorker_Left:
+		a.mu.Lock()
+		a.left = true
+		a.mu.Unlock()
+	case *rotav1.ToJobWorker_Kept:
+		a.kept(key{b.Kept.GetId(), rota.Generation(b.Kept.GetGeneration())})
+	case *rotav1.ToJobWorker_Forget:
+		_ = a.runner.Remove(b.Forget.GetId()) // an id that is none has no output
+	case *rotav1.ToJobWorker_Read:
+		a.pushes.Go(func() { a.push(ctx, rotav1.NewJobWorkClient(conn), b.Read) })
 	}
+	return nil
 }
 
 // notify passes on what the runner says. Without a connection it is said with
@@ -321,7 +280,7 @@ func (a *Agent) notify(st runner.Status) {
 // tell queues a report on the connection, if there is one. a.mu is held.
 func (a *Agent) tell(r *rotav1.JobReport) {
 	if a.link != nil {
-		a.link.report(r)
+		a.link.Out.Put(&rotav1.FromJobWorker{Body: &rotav1.FromJobWorker_Report{Report: r}})
 	}
 }
 

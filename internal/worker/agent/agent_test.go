@@ -23,7 +23,7 @@ import (
 func TestBeginWaitsForItsEnd(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		k := &link{out: mailbox.New[*rotav1.FromJobWorker]()}
+		k := &link{Out: mailbox.New[*rotav1.FromJobWorker]()}
 		a := &Agent{link: k, begun: map[key]*time.Timer{}}
 		a.notify(runner.Status{ID: "short", Generation: 1, State: job.Running})
 		a.notify(runner.Status{ID: "long", Generation: 2, State: job.Running})
@@ -33,7 +33,7 @@ func TestBeginWaitsForItsEnd(t *testing.T) {
 		a.notify(runner.Status{ID: "long", Generation: 2, State: job.Failed})
 		time.Sleep(time.Minute)
 		var told []string
-		for _, m := range k.out.Take() {
+		for _, m := range k.Out.Take() {
 			told = append(told, m.GetReport().GetId()+" "+m.GetReport().GetState())
 		}
 		if want := []string{"short succeeded", "long running", "long failed"}; !slices.Equal(told, want) {
@@ -59,7 +59,7 @@ func TestUnstarted(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer a.Runner().Close(t.Context())
-	k := &link{out: mailbox.New[*rotav1.FromJobWorker](), cancel: func() {}}
+	k := &link{Out: mailbox.New[*rotav1.FromJobWorker](), Cut: func() {}}
 	a.link = k
 	order := func(generation uint64) *rotav1.JobStart {
 		session := int64(7)
@@ -71,7 +71,7 @@ func TestUnstarted(t *testing.T) {
 	told := func(last string) (out []string) { // until last is told
 		t.Helper()
 		for {
-			for _, m := range k.out.Take() {
+			for _, m := range k.Out.Take() {
 				out = append(out, fmt.Sprint(m.GetReport().GetGeneration(), " ", m.GetReport().GetState()))
 			}
 			if slices.Contains(out, last) {
@@ -79,7 +79,7 @@ func TestUnstarted(t *testing.T) {
 				return slices.DeleteFunc(out, func(s string) bool { return s == "2 running" })
 			}
 			select {
-			case <-k.out.Signal():
+			case <-k.Out.Signal():
 			case <-t.Context().Done():
 				return out
 			}
@@ -110,7 +110,7 @@ func TestUnstarted(t *testing.T) {
 		t.Errorf("%d held before it was kept, %d after", held, len(a.unstarted))
 	}
 	cut := false
-	k.cancel = func() { cut = true }
+	k.Cut = func() { cut = true }
 	a.Fence()
 	if !cut {
 		t.Error("orders of a lease that has ended are still read")
@@ -129,19 +129,19 @@ func TestAsked(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer a.Runner().Close(t.Context())
-	k := &link{out: mailbox.New[*rotav1.FromJobWorker](), cancel: func() {}}
+	k := &link{Out: mailbox.New[*rotav1.FromJobWorker](), Cut: func() {}}
 	a.link = k
 	var told []*rotav1.FromJobWorker
 	next := func() string {
 		t.Helper()
 		for {
-			if told = append(told, k.out.Take()...); len(told) > 0 {
+			if told = append(told, k.Out.Take()...); len(told) > 0 {
 				r := told[0].GetReport()
 				told = told[1:]
 				return fmt.Sprint(r.GetGeneration(), " ", r.GetState())
 			}
 			select {
-			case <-k.out.Signal():
+			case <-k.Out.Signal():
 			case <-t.Context().Done():
 				return "nothing"
 			}
