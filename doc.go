@@ -1,8 +1,7 @@
-// Package rota holds the words that every other package of the module speaks:
-// tasks, workers, instances, grants, generations, moves and plans.
+// Package rota defines the types that all other packages of the module share: tasks,
+// workers, instances, grants, generations, moves and plans.
 //
-// It is pure: values and their validation, nothing that has a clock, a socket,
-// a file or a random source, and no import outside the standard library. It
-// never decides anything; deciding is for the packages placement (who should
-// run what) and ownership (who may run what).
+// It is pure: values and their validation. It uses no clock, socket, file or random source,
+// and imports only the standard library. It decides nothing; the packages placement (who
+// should run what) and ownership (who may run what) decide.
 package rota

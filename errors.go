@@ -5,7 +5,7 @@ import (
 	"fmt"
 )
 
-// FieldError says which field of a value is wrong and what was expected there.
+// FieldError says which field of a value is invalid and what was expected.
 type FieldError struct {
 	Field string // the field's name as in task files and JSON, "weight"
 	Value any    // what was found
@@ -19,15 +19,14 @@ func (e *FieldError) Error() string {
 	return fmt.Sprintf("%s: %v: want %s", e.Field, e.Value, e.Want)
 }
 
-// Errors by which a caller decides.
+// Errors that a caller can tell apart with errors.Is.
 var (
-	// ErrTooManyWorkers is the answer to a worker that would exceed the
-	// cluster's maximum number of workers.
+	// ErrTooManyWorkers refuses a worker that would exceed the cluster's maximum number of
+	// workers.
 	ErrTooManyWorkers = errors.New("worker number exceeds maximum")
-	// ErrNameAlive is the answer to a worker whose name another living
-	// incarnation holds.
+	// ErrNameAlive refuses a worker whose name another living incarnation has.
 	ErrNameAlive = errors.New("a worker of this name is alive")
-	// ErrNotFound says that nothing has the name that was asked for.
+	// ErrNotFound says that the named object does not exist.
 	ErrNotFound = errors.New("not found")
 	// ErrNewerVersion says that the store holds a value that a newer version wrote.
 	ErrNewerVersion = errors.New("written by a newer version of rota")

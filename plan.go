@@ -2,9 +2,9 @@ package rota
 
 import "strconv"
 
-// Generation is the fencing token of a grant: of two grants of one instance the
-// later has the greater generation, for ever. It is the store's revision at
-// which the grant was decided, so it needs no counter of its own.
+// Generation is the fencing token of a grant: of two grants of one instance the later
+// always has the greater generation. It is derived from the store's revision when the grant
+// was decided, so it needs no counter of its own.
 type Generation uint64
 
 // Instance is one of a task's replicas.
@@ -44,8 +44,8 @@ type Grant struct {
 	Generation Generation
 }
 
-// Move is one step of a plan. From is empty for an instance that was nowhere;
-// To is empty for one that has to stop (its task is gone, or nothing may run it).
+// Move is one step of a plan. From is empty for an instance that was on no worker. To is
+// empty for an instance that must stop (its task is gone, or no worker may run it).
 type Move struct {
 	Instance Instance
 	From, To string
@@ -64,7 +64,7 @@ type Waiting struct {
 	Obstacle string
 }
 
-// Plan is what to change from the assignment that is to the one that should be.
+// Plan is the set of changes from the current assignment to the desired one.
 type Plan struct {
 	Moves   []Move
 	Waiting []Waiting

@@ -1,7 +1,7 @@
 package rota
 
-// ReasonCode says why a move is made, or why an instance waits. Whoever decides by
-// a reason reads its code; the words beside it are for people.
+// ReasonCode says why a move is made, or why an instance waits. Programs decide by the
+// code; the text beside it is for people.
 type ReasonCode uint8
 
 // Codes of reasons: of moves, and from NoPlace on of what waits.

@@ -17,18 +17,19 @@ const (
 	MaxIDLen = 256
 	// MaxPayload is the most bytes a payload may have.
 	MaxPayload = 64 << 10
-	// MaxReplicas is the most instances one task may ask for.
+	// MaxReplicas is the maximum number of instances of a task.
 	MaxReplicas = 10_000
-	// MaxRules is the most rules of one sort, resources or labels a task or a worker may carry.
+	// MaxRules is the maximum number of rules of one sort, of resources or of labels that a
+	// task or a worker may have.
 	MaxRules = 64
 )
 
 // DefaultKind is the kind of a task that names none.
 const DefaultKind = "task"
 
-// Prefixes of the kinds that belong to programs. A worker offers such a kind only
-// by registering a function of a program under the name that follows: neither a
-// task function of its own nor one for every kind runs it.
+// Prefixes of the kinds that belong to programs. A worker offers such a kind only if it
+// registers a program's function under the name that follows the prefix. No other task
+// function runs it, not even one for every kind.
 const (
 	ProgramKind          = "program/"           // a task function
 	ProgramSchedulerKind = "program-scheduler/" // a scheduler function
@@ -40,8 +41,8 @@ func IsProgramKind(kind string) bool {
 	return strings.HasPrefix(kind, ProgramKind) || strings.HasPrefix(kind, ProgramSchedulerKind)
 }
 
-// Mode says what a task prefers when it cannot have both: one owner at most,
-// or one owner at least.
+// Mode says which property a task keeps when it cannot have both: at most one owner, or at
+// least one owner.
 type Mode string
 
 const (
@@ -49,14 +50,13 @@ const (
 	// before it starts the new one, and a worker that can no longer trust its
 	// lease stops the task by itself.
 	Exclusive Mode = "exclusive"
-	// Available never leaves the task without an owner if it can help it: a
-	// move starts the new owner before it stops the old one, and a worker goes
-	// on through an outage of the control plane.
+	// Available avoids any time without an owner: a move starts the new owner before it
+	// stops the old one, and a worker goes on during an outage of the control plane.
 	Available Mode = "available"
 )
 
-// Task is a named piece of long-lived work. The zero value of each field but ID
-// is useful; Normalize spells the defaults out.
+// Task is a named piece of long-lived work. The zero value of each field but ID is useful;
+// Normalize fills in the defaults.
 type Task struct {
 	// ID names the task in its namespace: 1 to MaxIDLen bytes of printable
 	// UTF-8 without white space.
@@ -66,13 +66,14 @@ type Task struct {
 	Kind string
 	// Group is a set of tasks that is also balanced on its own.
 	Group string
-	// Key, if not empty, places the task by hash of the key: tasks of one key
-	// stay together, whatever their weights.
+	// Key, if not empty, places the task by a hash of the key: tasks with the same key stay
+	// together, whatever their weights.
 	Key string
 	// Weight is the task's share of load, in any unit that is the same for all
 	// tasks. Zero means 1.
 	Weight float64
-	// Priority orders scarce things: higher starts first and is placed first.
+	// Priority decides who gets scarce capacity: tasks of higher priority are placed and
+	// started first.
 	Priority float64
 	// Payload is handed to the task function as it is; at most MaxPayload bytes.
 	Payload []byte
@@ -80,14 +81,14 @@ type Task struct {
 	Replicas int
 	// Mode is the hand-over mode. Empty means Exclusive.
 	Mode Mode
-	// Resources are the amounts that one instance takes of a worker's capacity,
-	// by name ("cpus", "mem_mib", ...).
+	// Resources are the amounts of a worker's capacity that one instance uses, by name
+	// ("cpus", "mem_mib", ...).
 	Resources map[string]float64
-	// Rules say where the task may and would rather be.
+	// Rules say on which workers the task may be, and which it prefers.
 	Rules Rules
 }
 
-// Rules say where a task may be and where it would rather be.
+// Rules say on which workers a task may be, and which it prefers.
 type Rules struct {
 	// Require lists label conditions that a worker must meet, all of them:
 	// "zone=a", "zone!=a", "disk in (ssd,nvme)", "disk not in (tape)", "gpu"
@@ -95,16 +96,15 @@ type Rules struct {
 	Require []string
 	// Prefer lists label conditions with the weight of meeting them.
 	Prefer []Preference
-	// Affinity lists tasks or groups to be near to, or away from.
+	// Affinity lists tasks or groups whose workers the task should share or avoid.
 	Affinity []Affinity
 	// Spread divides the task's replicas, or its group, over the values of a label.
 	Spread *Spread
-	// Gang names a set of tasks that is placed all together or not at all.
+	// Gang names a set of tasks that are placed all together or not at all.
 	Gang string
 	// Pinned names the only worker that may run the task.
 	Pinned string
-	// Preempt lets the task displace instances of lower priority where
-	// capacity is scarce.
+	// Preempt lets the task displace instances of lower priority when capacity is scarce.
 	Preempt bool
 }
 
@@ -114,9 +114,9 @@ type Preference struct {
 	Weight float64
 }
 
-// Affinity asks for a worker that holds (or, with Anti, does not hold) an
-// instance of the task or of a task of the group. Exactly one of Task and Group
-// is set. If Required it must be so, else it is worth Weight.
+// Affinity asks for a worker that holds (or, with Anti, does not hold) an instance of the
+// task or of a task of the group. Exactly one of Task and Group is set. If Required, the
+// worker must match; else a match is worth Weight.
 type Affinity struct {
 	Task, Group string
 	Anti        bool
@@ -134,7 +134,7 @@ type Spread struct {
 	ByGroup bool
 }
 
-// Normalize returns t with the defaults of its empty fields spelled out.
+// Normalize returns t with defaults in its empty fields.
 func (t Task) Normalize() Task {
 	if t.Kind == "" {
 		t.Kind = DefaultKind
@@ -151,7 +151,7 @@ func (t Task) Normalize() Task {
 	return t
 }
 
-// Equal reports whether t and u say the same, defaults spelled out.
+// Equal reports whether t and u are equal after Normalize.
 func (t Task) Equal(u Task) bool {
 	t, u = t.Normalize(), u.Normalize()
 	return t.ID == u.ID && t.Kind == u.Kind && t.Group == u.Group && t.Key == u.Key &&
@@ -171,8 +171,8 @@ func (r Rules) equal(s Rules) bool {
 		slices.Equal(r.Require, s.Require) && slices.Equal(r.Prefer, s.Prefer) && slices.Equal(r.Affinity, s.Affinity)
 }
 
-// Validate returns a *FieldError for the first field that is not as its
-// documentation says. Label conditions are parsed by package placement.
+// Validate returns a *FieldError for the first invalid field; the fields' documentation
+// says what is valid. Label conditions are parsed by package placement.
 func (t Task) Validate() error {
 	if err := validName("id", t.ID, true); err != nil {
 		return err

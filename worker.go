@@ -6,36 +6,36 @@ import (
 	"slices"
 )
 
-// Worker is a process that does work, as the placement sees it.
+// Worker is a process that runs work, as placement sees it.
 type Worker struct {
-	// Name is stable: a worker that restarts comes back under it.
+	// Name is stable: a worker keeps it across restarts.
 	Name string
-	// Zone is where failures are shared; the label "zone" means it too.
+	// Zone is the failure zone. Rules can refer to it as the label "zone".
 	Zone string
-	// Labels are facts that rules can ask for.
+	// Labels are facts that rules can match.
 	Labels map[string]string
 	// Kinds are the kinds of task it can run. Nil means every kind but those of
 	// programs, see IsProgramKind.
 	Kinds []string
-	// Capacity is what it has of each resource. A resource that is not named
-	// here is not there, unless Capacity is nil: then nothing is counted.
+	// Capacity is the amount of each resource. The worker has none of a resource that is
+	// not named, unless Capacity is nil: then resources are not counted.
 	Capacity map[string]float64
-	// MaxTasks is the most instances it takes. Zero means no limit.
+	// MaxTasks is the maximum number of instances. Zero means no limit.
 	MaxTasks int
-	// Strength is its share of load relative to others. Zero means 1; a worker
-	// of strength 2 gets twice the weight.
+	// Strength is the worker's share of the load relative to other workers. Zero means 1; a
+	// worker of strength 2 gets twice the weight.
 	Strength float64
 	// Cordoned workers are given nothing new.
 	Cordoned bool
-	// Draining workers are given nothing new and emptied.
+	// Draining workers are given nothing new, and their tasks are moved away.
 	Draining bool
 	// Ramp is the part of its strength that counts while it joined lately
 	// (slow start): above 0, at most 1. Zero means 1.
 	Ramp float64
 }
 
-// Validate returns a *FieldError for the first field that is not as its
-// documentation says.
+// Validate returns a *FieldError for the first invalid field; the fields' documentation
+// says what is valid.
 func (w Worker) Validate() error {
 	if err := validName("name", w.Name, true); err != nil {
 		return err

@@ -47,7 +47,7 @@ type Authenticator struct {
 
 // errCredentials is what a caller is told of credentials that are no good: not
 // which part of them.
-var errCredentials = unauthenticated(ReasonBad, "the credentials are not good: unknown, expired or revoked")
+var errCredentials = unauthenticated(ReasonBad, "invalid credentials: unknown, expired or revoked")
 
 // Identify finds out who sent this call. The error is a status of
 // Unauthenticated. A bearer that is no good is never ignored in favour of

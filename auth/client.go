@@ -18,7 +18,7 @@ const (
 )
 
 // ErrNoTLS refuses to send a token where others could read it.
-var ErrNoTLS = errors.New("a token is only sent over TLS, or to this machine")
+var ErrNoTLS = errors.New("a token is sent only over TLS, or to this machine")
 
 // ClientToken reads a client's token: from file if it is not empty, else from
 // what ROTA_TOKEN_FILE names, else from ROTA_TOKEN. It is empty if there is none.

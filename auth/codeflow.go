@@ -66,7 +66,7 @@ const (
 // what. Its error is a *rota.FieldError, or says what the issuer answered.
 func NewCodeFlow(ctx context.Context, c JWTConfig, f CodeFlowConfig) (*CodeFlow, error) {
 	if f.ClientID == "" {
-		return nil, &rota.FieldError{Field: "oidc.client_id", Value: "", Want: "what the issuer knows this cluster by; it is missing"}
+		return nil, &rota.FieldError{Field: "oidc.client_id", Value: "", Want: "this cluster's client ID at the issuer; it is missing"}
 	}
 	if err := CheckRedirectURL(f.RedirectURL); err != nil {
 		return nil, err
@@ -123,7 +123,7 @@ func (f *CodeFlow) Begin(back string) (address string, p Pending) {
 
 // ErrIssuer says that the issuer does not say who somebody is: it does not answer, or
 // refuses the code.
-var ErrIssuer = errors.New("auth: the issuer does not vouch for the caller")
+var ErrIssuer = errors.New("auth: the issuer refuses the caller")
 
 // ErrNoRole says that somebody is who they are, and has no role here.
 var ErrNoRole = errors.New("auth: the JWT gives no role")
@@ -131,7 +131,7 @@ var ErrNoRole = errors.New("auth: the JWT gives no role")
 // Finish is who comes back from the issuer with the code and the state.
 func (f *CodeFlow) Finish(ctx context.Context, p Pending, state, code string) (Identity, error) {
 	if p.State == "" || subtle.ConstantTimeCompare([]byte(p.State), []byte(state)) != 1 || p.Verifier == "" || p.Nonce == "" || code == "" {
-		return Identity{}, fmt.Errorf("%w: it is not the answer to what was asked", ErrIssuer)
+		return Identity{}, fmt.Errorf("%w: it does not belong to this sign-in", ErrIssuer)
 	}
 	ctx, cancel := context.WithTimeout(oidc.ClientContext(ctx, f.client), issuerTimeout)
 	defer cancel()
@@ -155,7 +155,7 @@ func refusedExchange(err error) string {
 	if failed := (*url.Error)(nil); errors.As(err, &failed) {
 		return text.Clip(failed.Err.Error(), text.Short)
 	}
-	return "the answer cannot be read"
+	return "the answer is unreadable"
 }
 
 func random() string {

@@ -63,13 +63,13 @@ func (g *Guard) Admit(ctx context.Context, method string) (context.Context, Iden
 		return ctx, From(ctx), err
 	}
 	if ns := metadata.ValueFromIncomingContext(ctx, NamespaceKey); len(ns) > 0 && ns[0] != g.namespace {
-		return ctx, who, status.Errorf(codes.NotFound, "this cluster is the namespace %q", g.namespace)
+		return ctx, who, status.Errorf(codes.NotFound, "this cluster is in namespace %q", g.namespace)
 	}
 	if err := g.policy.Allow(method, who, g.namespace); err != nil {
 		return ctx, who, err
 	}
 	if g.limited(ctx, who, method) && !g.limiter.call(account(ctx, who), time.Now()) {
-		return ctx, who, status.Error(codes.ResourceExhausted, "too many calls a second with these credentials")
+		return ctx, who, status.Error(codes.ResourceExhausted, "too many calls per second with these credentials")
 	}
 	return context.WithValue(With(ctx, who), auditorKey{}, auditor{g.trail, who, method, g.policy[method].Writes}), who, nil
 }
@@ -116,7 +116,7 @@ func (g *Guard) Enter(ctx context.Context, method string) (context.Context, *Pas
 	if err == nil {
 		var ok bool
 		if p, ok = g.limiter.enter(account(ctx, who), who, g.limited(ctx, who, method), time.Now()); !ok {
-			err = status.Errorf(codes.ResourceExhausted, "more than %d calls at once with these credentials", g.limiter.limits.Streams)
+			err = status.Errorf(codes.ResourceExhausted, "more than %d concurrent calls with these credentials", g.limiter.limits.Streams)
 		}
 	}
 	if err != nil {

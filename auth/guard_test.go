@@ -277,11 +277,11 @@ func TestUploads(t *testing.T) {
 		ended       int // before; 0 is none
 	}{
 		0: {id: "a"}, 1: {id: "a"},
-		2: {id: "a", refused: "more than 2 streams to send on at once with these credentials"},
+		2: {id: "a", refused: "more than 2 concurrent client streams with these credentials"},
 		3: {id: "b"},
-		4: {id: "b", refused: "more than 3 streams to send on at once of all callers"},
+		4: {id: "b", refused: "more than 3 concurrent client streams of all callers"},
 		5: {id: "b", ended: 1},
-		6: {id: "a", refused: "more than 3 streams to send on at once of all callers"},
+		6: {id: "a", refused: "more than 3 concurrent client streams of all callers"},
 	} {
 		if c.ended > 0 {
 			end[c.ended]()

@@ -82,5 +82,5 @@ func IsWorker(ctx context.Context, name string) error {
 	if who.Worker == name && name != "" || who.Worker == "" && who.Kind == Local {
 		return nil
 	}
-	return status.Errorf(codes.PermissionDenied, "the certificate of %s is not one of worker %q", who.Name, name)
+	return status.Errorf(codes.PermissionDenied, "the certificate of %s is not issued for worker %q", who.Name, name)
 }

@@ -46,7 +46,7 @@ func MayDeclare(ctx context.Context, kind string) error {
 	case who.Worker != "" && least == Submitter:
 		return nil
 	case who.Role < least:
-		return status.Errorf(codes.PermissionDenied, "%s may not declare tasks of kind %q: this takes the role %s", who.Name, kind, least)
+		return status.Errorf(codes.PermissionDenied, "%s may not declare tasks of kind %q: this needs the role %s", who.Name, kind, least)
 	}
 	return who.good(kind)
 }
@@ -59,7 +59,7 @@ func MayStop(ctx context.Context, kind string) error {
 		return nil
 	}
 	if who.Role < Submitter {
-		return status.Errorf(codes.PermissionDenied, "%s may not stop a program: this takes the role %s", who.Name, Submitter)
+		return status.Errorf(codes.PermissionDenied, "%s may not stop a program: this needs the role %s", who.Name, Submitter)
 	}
 	return who.good(kind)
 }
@@ -75,9 +75,9 @@ func (i Identity) good(kind string) error {
 		}
 	}
 	if kind == AllKinds {
-		return status.Errorf(codes.PermissionDenied, "%s is limited to some kinds, and this concerns all", i.Name)
+		return status.Errorf(codes.PermissionDenied, "%s is limited to some kinds of task; this concerns all", i.Name)
 	}
-	return status.Errorf(codes.PermissionDenied, "%s is not good for kind %q", i.Name, kind)
+	return status.Errorf(codes.PermissionDenied, "%s is not valid for kind %q", i.Name, kind)
 }
 
 // MatchKind reports whether a kind fits a pattern, in which each * stands for any

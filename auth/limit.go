@@ -180,10 +180,10 @@ func (l *limiter) upload(p *Pass) (give func(), err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if p.c.uploads >= l.limits.Uploads {
-		return nil, status.Errorf(codes.ResourceExhausted, "more than %d streams to send on at once with these credentials", l.limits.Uploads)
+		return nil, status.Errorf(codes.ResourceExhausted, "more than %d concurrent client streams with these credentials", l.limits.Uploads)
 	}
 	if l.uploads >= l.limits.AllUploads {
-		return nil, status.Errorf(codes.ResourceExhausted, "more than %d streams to send on at once of all callers", l.limits.AllUploads)
+		return nil, status.Errorf(codes.ResourceExhausted, "more than %d concurrent client streams of all callers", l.limits.AllUploads)
 	}
 	p.c.uploads++
 	l.uploads++

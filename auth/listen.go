@@ -35,7 +35,7 @@ func (e *OpenError) Error() string {
 	if !e.Protected {
 		missing = append(missing, "tokens (rota token create --role admin --file FILE; then --tokens FILE)")
 	}
-	return fmt.Sprintf("%s is open to other machines: this needs %s; or listen on localhost", e.Addr, strings.Join(missing, " and "))
+	return fmt.Sprintf("%s is open to other machines: use %s, or listen on localhost", e.Addr, strings.Join(missing, " and "))
 }
 
 // CheckListen refuses an address off loopback unless there is TLS and somebody

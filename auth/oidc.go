@@ -86,7 +86,7 @@ func newJWT(ctx context.Context, c JWTConfig) (*jwtVerifier, *oidc.Provider, err
 	v := &jwtVerifier{cfg: c}
 	if len(c.Keys) == 0 {
 		if at, err := url.Parse(c.Issuer); err != nil || checkIssuerURL(at) != nil {
-			return nil, nil, &rota.FieldError{Field: "oidc.issuer", Value: text.Clip(c.Issuer, text.Short), Want: "https://...: whoever answers in its place could vouch for anybody"}
+			return nil, nil, &rota.FieldError{Field: "oidc.issuer", Value: text.Clip(c.Issuer, text.Short), Want: "https://...: without TLS anybody could answer in its place"}
 		}
 		if c.Client == nil {
 			c.Client = &http.Client{Timeout: issuerTimeout}
@@ -144,7 +144,7 @@ func limitedTransport(t http.RoundTripper, every time.Duration, burst int) http.
 // checkIssuerURL refuses an address at which somebody else could answer for the issuer.
 func checkIssuerURL(at *url.URL) error {
 	if at.Scheme != "https" && (at.Scheme != "http" || !Loopback(at.Host)) {
-		return fmt.Errorf("the issuer names %s: want https://..., for whoever answers there could vouch for anybody", text.Clip(address.Text(at.String()), text.Short))
+		return fmt.Errorf("the issuer names %s: want https://...: without TLS anybody could answer there", text.Clip(address.Text(at.String()), text.Short))
 	}
 	return nil
 }
@@ -212,7 +212,7 @@ func (v *jwtVerifier) verify(ctx context.Context, bearer Secret, nonce string) (
 		return Identity{}, fmt.Errorf("auth: %w", err)
 	}
 	if nonce != "" && subtle.ConstantTimeCompare([]byte(t.Nonce), []byte(nonce)) != 1 {
-		return Identity{}, errors.New("auth: the JWT is not the answer to what was asked")
+		return Identity{}, errors.New("auth: the JWT does not belong to this sign-in")
 	}
 	claims := map[string]any{}
 	if err := t.Claims(&claims); err != nil {

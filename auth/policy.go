@@ -40,7 +40,7 @@ type Policy map[string]Rule
 func (p Policy) Allow(method string, who Identity, namespace string) error {
 	r, ok := p[method]
 	if !ok {
-		return status.Error(codes.PermissionDenied, "this method is not open to anybody")
+		return status.Error(codes.PermissionDenied, "nobody may call this method")
 	}
 	switch {
 	case r.Public,
@@ -50,13 +50,13 @@ func (p Policy) Allow(method string, who Identity, namespace string) error {
 	case who.Kind == Anonymous:
 		return unauthenticated(ReasonMissing, "credentials are missing: send a token as \"authorization: Bearer ...\"")
 	case !who.In(namespace):
-		return status.Errorf(codes.PermissionDenied, "%s is not good in namespace %q", who.Name, namespace)
+		return status.Errorf(codes.PermissionDenied, "%s is not valid in namespace %q", who.Name, namespace)
 	case who.Kind == Local && (r.Worker || r.Scheduler):
 		return nil
 	case r.Role == Nobody:
-		return status.Error(codes.PermissionDenied, "this method takes a certificate of the cluster")
+		return status.Error(codes.PermissionDenied, "this method needs a certificate of the cluster")
 	case who.Role < r.Role:
-		return status.Errorf(codes.PermissionDenied, "%s has the role %s; this takes the role %s", who.Name, who.Role, r.Role)
+		return status.Errorf(codes.PermissionDenied, "%s has the role %s; this needs the role %s", who.Name, who.Role, r.Role)
 	}
 	if r.Kind != "" {
 		return who.good(r.Kind)

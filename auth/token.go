@@ -23,7 +23,7 @@ const tokenPrefix = "rota_"
 // Errors of a token. What a caller is told is the same for all but ErrTokenShape.
 var (
 	// ErrTokenShape says that it is no whole token.
-	ErrTokenShape = errors.New("not a whole token: it was cut short or mistyped")
+	ErrTokenShape = errors.New("incomplete token: it was truncated or mistyped")
 	// ErrTokenUnknown says that there is no such token, or its secret is another.
 	ErrTokenUnknown = errors.New("no such token")
 	// ErrTokenExpired says that its time is over.
@@ -70,7 +70,7 @@ func NewToken(t Token, now time.Time) (Token, Secret, error) {
 		return Token{}, "", err
 	}
 	if !t.Expires.IsZero() && !now.Before(t.Expires) {
-		return Token{}, "", &rota.FieldError{Field: "expires", Value: t.Expires.Format(time.RFC3339), Want: "a time to come"}
+		return Token{}, "", &rota.FieldError{Field: "expires", Value: t.Expires.Format(time.RFC3339), Want: "a time in the future"}
 	}
 	var raw [8 + 32]byte
 	_, _ = rand.Read(raw[:]) // never fails (crypto/rand)

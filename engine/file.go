@@ -68,7 +68,7 @@ func Read(name string, data []byte) ([]Pool, error) {
 				}
 			}
 			if first, twice := lines[p.Name]; d.err == nil && twice {
-				d.line, d.err = v.Line, &rota.FieldError{Field: "name", Value: p.Name, Want: fmt.Sprintf("a name of its own; the pool of line %d has it too", first)}
+				d.line, d.err = v.Line, &rota.FieldError{Field: "name", Value: p.Name, Want: fmt.Sprintf("a unique name; the pool of line %d has the same", first)}
 			}
 			if d.err != nil {
 				return nil, &FileError{name, d.line, d.err}

@@ -84,7 +84,7 @@ func TestReadWrong(t *testing.T) {
 		{"name: a\nengine: local\ntemplate:\n  capacity: {cpu: much}", "f:4: template.capacity.cpu: \"much\": want a number"},
 		{"name: a\nengine: local", "f:1: template.command"},
 		{"name: a\nname: b", "f:2: "},
-		{"- &a {name: a, engine: local, template: {command: [x]}}\n- *a", "name: \"a\": want a name of its own"},
+		{"- &a {name: a, engine: local, template: {command: [x]}}\n- *a", "name: \"a\": want a unique name"},
 		{"{", "no YAML"},
 	} {
 		pools, err := engine.Read("f", []byte(tc.text))

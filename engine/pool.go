@@ -146,10 +146,10 @@ func (p Pool) Validate() error {
 		return err
 	}
 	if !p.Size.Fixed() && len(p.Template.Kinds) == 0 {
-		return &rota.FieldError{Field: "template.kinds", Value: "", Want: "the kinds of task that its workers run: a pool whose size follows the load has to know them"}
+		return &rota.FieldError{Field: "template.kinds", Value: "", Want: "the kinds of task that its workers run: a pool whose size follows the load needs them"}
 	}
 	if label, ok := p.Template.Labels[PoolLabel]; ok && label != p.Name {
-		return &rota.FieldError{Field: "template.labels." + PoolLabel, Value: text.Clip(label, text.Short), Want: "the pool's name, which each of its workers has as this label; leave it out"}
+		return &rota.FieldError{Field: "template.labels." + PoolLabel, Value: text.Clip(label, text.Short), Want: "no such label: each worker of the pool has it, with the pool's name"}
 	}
 	return p.Normalize().Template.validate()
 }
@@ -254,27 +254,27 @@ func (t Template) Worker(name string) rota.Worker {
 // looked at: those by which programs and functions are found.
 func (t Template) Binds(w rota.Worker, free func(label string) bool) error {
 	if w.Zone != t.Zone {
-		return &rota.FieldError{Field: "zone", Value: text.Clip(w.Zone, text.Short), Want: fmt.Sprintf("%q, as the template of its pool says", t.Zone)}
+		return &rota.FieldError{Field: "zone", Value: text.Clip(w.Zone, text.Short), Want: fmt.Sprintf("%q, as in the template of its pool", t.Zone)}
 	}
 	for _, name := range slices.Sorted(maps.Keys(t.Labels)) {
 		if got, ok := w.Labels[name]; !ok || got != t.Labels[name] {
-			return &rota.FieldError{Field: "labels." + name, Value: text.Clip(got, text.Short), Want: fmt.Sprintf("%q, as the template of its pool says", t.Labels[name])}
+			return &rota.FieldError{Field: "labels." + name, Value: text.Clip(got, text.Short), Want: fmt.Sprintf("%q, as in the template of its pool", t.Labels[name])}
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(w.Labels)) {
 		if _, ok := t.Labels[name]; !ok && !free(name) {
-			return &rota.FieldError{Field: "labels", Value: text.Clip(name, text.Short), Want: "labels that the template of its pool has"}
+			return &rota.FieldError{Field: "labels", Value: text.Clip(name, text.Short), Want: "labels as in the template of its pool"}
 		}
 	}
 	if len(t.Kinds) > 0 {
 		for _, kind := range w.Kinds {
 			if !slices.Contains(t.Kinds, kind) {
-				return &rota.FieldError{Field: "kinds", Value: text.Clip(kind, text.Short), Want: "kinds that the template of its pool has: " + strings.Join(t.Kinds, ", ")}
+				return &rota.FieldError{Field: "kinds", Value: text.Clip(kind, text.Short), Want: "kinds as in the template of its pool: " + strings.Join(t.Kinds, ", ")}
 			}
 		}
 	}
 	if !maps.Equal(w.Capacity, t.Capacity) {
-		return &rota.FieldError{Field: "capacity", Value: fmt.Sprint(w.Capacity), Want: fmt.Sprintf("%v, as the template of its pool says", t.Capacity)}
+		return &rota.FieldError{Field: "capacity", Value: fmt.Sprint(w.Capacity), Want: fmt.Sprintf("%v, as in the template of its pool", t.Capacity)}
 	}
 	return nil
 }

@@ -23,7 +23,7 @@ type Grant struct {
 	Reason string
 }
 
-// State is where an instance is on a worker, as the worker acknowledges it.
+// State is the state of an instance on a worker, as the worker acknowledges it.
 type State string
 
 // States of an instance on its worker.
@@ -49,16 +49,16 @@ type Target struct {
 	Reason string
 }
 
-// Limits bound the moves under way. A move is under way from when its old owner
-// is asked to stop, or its new one is granted beside it, until the new one
-// runs. What has no living owner is not a move and never waits. Zero is no limit.
+// Limits bound the moves in progress. A move is in progress from when its old owner is
+// asked to stop, or its new owner is granted beside it, until the new owner runs. An
+// instance without a living owner is not a move and never waits. Zero means no limit.
 type Limits struct {
 	InAll     int // moves in the cluster
 	PerWorker int // moves from or to one worker
 }
 
-// Effects are what to write next: Release and Revoke in any order, and only
-// when those are confirmed, Grant.
+// Effects are the next writes: Release and Revoke in any order and, once those are
+// confirmed, Grant.
 type Effects struct {
 	Release []Held // remove the grant: its owner has stopped, or is away and not awaited
 	Revoke  []Held // mark the grant revoked
@@ -177,8 +177,8 @@ func (l *Ledger) Record(worker string, g Grant, removed bool) {
 	l.touch(e)
 }
 
-// Session says that worker's living session is now this one; 0 for none: its
-// lease has ended, so that it has stopped by itself whatever was exclusive.
+// Session sets the worker's living session; 0 means none: its lease has ended, so it has
+// stopped all exclusive instances by itself.
 func (l *Ledger) Session(worker string, session int64) {
 	l.init()
 	if l.sessions[worker] == session {
@@ -198,8 +198,8 @@ func (l *Ledger) Session(worker string, session int64) {
 	}
 }
 
-// Leaving says whether worker takes nothing new in its session. What it holds it
-// gives up when it has acknowledged the stop, as ever.
+// Leaving says whether worker takes nothing new in its session. It still gives up its
+// instances by acknowledging their stops.
 func (l *Ledger) Leaving(worker string, leaving bool) {
 	l.init()
 	_, was := l.leaving[worker]
@@ -307,10 +307,10 @@ func (l *Ledger) Awaiting(worker string) []rota.Instance {
 	return out
 }
 
-// Ready answers what to write next. gen is the generation that new grants get:
-// greater than every one before. Nothing changes until Record confirms; asked
-// again before that, it answers the same. Of each kind of effect, those that
-// need no room come first; among them, and among the others, higher priority does.
+// Ready returns the next writes. gen is the generation of new grants: greater than every
+// one before. Nothing changes until Record confirms; before that, another call returns the
+// same. Of each kind of effect, those that need no room come first, and within both parts
+// higher priorities come first.
 func (l *Ledger) Ready(gen rota.Generation) Effects {
 	l.init()
 	l.asked = max(l.asked, gen)
@@ -348,8 +348,8 @@ func fresh(list []*entry) (n int) {
 	return n
 }
 
-// Moving is the number of moves under way. One whose old owner is stuck is not
-// counted: it may never end, and must not keep the others waiting.
+// Moving is the number of moves in progress. A move whose old owner is stuck is not
+// counted: it may never end, and must not block the others.
 func (l *Ledger) Moving() int {
 	l.recount()
 	return l.moves.inAll

@@ -65,14 +65,13 @@ type Config struct {
 	Gather     int
 	GatherWait time.Duration
 
-	// Zone, Labels, Capacity, MaxTasks and Strength are what placement goes by;
-	// see rota.Worker.
+	// Zone, Labels, Capacity, MaxTasks and Strength are used by placement; see rota.Worker.
 	Zone     string
 	Labels   map[string]string
 	Capacity map[string]float64
 	MaxTasks int
 	Strength float64
-	// Placement is how tasks are placed.
+	// Placement has the options of placement.
 	Placement placement.Options
 
 	// Exit is called, with worker.ExitFenced (75), when a task runs on though its
@@ -82,7 +81,7 @@ type Config struct {
 	// the service's own affair.
 	Exit func(code int)
 
-	// Logger gets what happens. Nil is silent.
+	// Logger logs events. Nil logs nothing.
 	Logger *slog.Logger
 }
 
@@ -103,7 +102,7 @@ func (c Config) normalize() (Config, error) {
 		return bad("gather", c.Gather, "zero or more")
 	}
 	if c.Hold < 0 || c.Hold > 1 {
-		return bad("hold", c.Hold, "a part of the whole, above 0, at most 1")
+		return bad("hold", c.Hold, "a fraction above 0, at most 1")
 	}
 	for _, d := range []struct {
 		field string

@@ -1,10 +1,10 @@
 // Package placement decides which worker should run what.
 //
-// A Planner keeps the tasks, the workers and the assignment that is, and
-// answers with the plan that leads to the assignment that should be: the
-// fewest moves, each with its reason. It keeps state between passes, so that
-// one change among a million tasks costs microseconds. The scheduler's leader
-// and package orchestrator call it; so may anybody with a cluster of their own.
+// A Planner keeps the tasks, the workers and the current assignment, and returns the plan
+// that leads to the desired assignment: the fewest moves, each with its reason. It keeps
+// state between passes, so that one change among a million tasks costs microseconds. The
+// scheduler's leader and package orchestrator call it; so may any program that schedules
+// work of its own.
 //
 // It is pure. It must never read a clock, open a socket or a file, start a
 // goroutine, or draw a random number: the same tasks, workers, assignment and

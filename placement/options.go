@@ -6,45 +6,45 @@ import (
 	"github.com/rota-project/rota"
 )
 
-// Options say how much may move for balance's sake. The zero value moves what
-// it takes to be even and has no brake.
+// Options limit the moves that balance may make. The zero value moves as much as an even
+// load needs, and has no brake.
 type Options struct {
-	// MaxMoves is the most moves that balance may choose in one pass. What a
-	// loss or a rule demands is not counted. Zero means no limit; too small a
-	// limit leaves a new worker nearly empty for many passes.
+	// MaxMoves is the maximum number of moves that balance may choose in one pass. Moves
+	// that a loss or a rule forces are not counted. Zero means no limit; too small a limit
+	// leaves a new worker nearly empty for many passes.
 	MaxMoves int
 	// MaxMovesPerWorker bounds the chosen moves to and from any one worker in
 	// one pass. Zero means no limit.
 	MaxMovesPerWorker int
-	// Hysteresis is the least gain for which balance moves something: the part
-	// of the mean by which the fuller of the two workers gets emptier. Zero
-	// means any gain; 0.05 leaves differences below 5% of the mean alone.
+	// Hysteresis is the minimum gain of a balancing move, as a fraction of the mean load:
+	// by so much the load of the fuller worker drops. Zero means any gain; 0.05 ignores
+	// differences below 5% of the mean.
 	Hysteresis float64
-	// BalanceGroups makes moves only to even out the tasks of a group over the
-	// workers. Otherwise groups decide which worker and which task a move
-	// takes, but are never the cause of one.
+	// BalanceGroups allows moves whose only purpose is to spread a group evenly over the
+	// workers. Otherwise groups influence which worker and which task a move takes, but
+	// never cause a move.
 	BalanceGroups bool
-	// GroupBudget is how many running instances of one group may be taken from
-	// their worker in one pass, other than by a loss.
+	// GroupBudget is the maximum number of a group's running instances that one pass may
+	// take from their workers, not counting losses.
 	GroupBudget Budget
 	// ZoneBudget is the same for the instances that run in one zone.
 	ZoneBudget Budget
-	// MinWorkers is the brake against mass failure: with fewer workers ready,
-	// nothing moves and nothing is placed. Zero means no brake.
+	// MinWorkers is the brake in a mass failure: with fewer ready workers, nothing is moved
+	// or placed. Zero means no brake.
 	MinWorkers int
-	// Freeze keeps everything that is somewhere where it is. What is nowhere
-	// is still placed.
+	// Freeze keeps every placed instance on its worker. Instances without a worker are
+	// still placed.
 	Freeze bool
-	// LoadBlend is the part of measured load in what an instance counts for;
-	// the rest is its declared weight. Zero means one half; the greatest is 1.
+	// LoadBlend is the share of measured load in the weight of an instance; the rest is its
+	// declared weight. Zero means one half; the maximum is 1.
 	LoadBlend float64
-	// LoadBand is the part of the mean by which workers may differ from it
-	// before measured load moves anything. Zero means 0.1.
+	// LoadBand is the deviation from the mean load, as a fraction, below which measured
+	// load causes no moves. Zero means 0.1.
 	LoadBand float64
 }
 
-// Budget is a number or a part of a whole, whichever is greater; a part is
-// rounded up. The zero Budget is no limit.
+// Budget is a number or a fraction of the whole, whichever is greater; a fraction is
+// rounded up. The zero Budget means no limit.
 type Budget struct {
 	Count    int
 	Fraction float64 // 0 to 1

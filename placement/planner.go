@@ -8,9 +8,8 @@ import (
 	"github.com/rota-project/rota"
 )
 
-// Planner holds tasks, workers and the assignment that is. It is not safe for
-// use by several goroutines at once, not even for questions: Plan works on the
-// state and puts it back.
+// Planner holds tasks, workers and the current assignment. It is not safe for concurrent
+// use, not even for queries: Plan works on the state and restores it.
 type Planner struct {
 	opt     Options
 	tasks   []task
@@ -123,9 +122,9 @@ func (p *Planner) lookup(id string) int32 {
 	return p.ids.slots[slot] - 1
 }
 
-// Assign says that the instance is on the worker: a fact, whatever the rules
-// say; the next plan puts right what may not be. An instance that no task
-// declares becomes a move to nowhere.
+// Assign records that the instance is on the worker. It is a fact, whatever the rules say;
+// the next plan corrects what the rules forbid, and stops an instance that no task
+// declares.
 func (p *Planner) Assign(i rota.Instance, name string) error {
 	w, ok := p.byName[name]
 	if !ok || p.workers[w].gone {
@@ -163,7 +162,7 @@ func (p *Planner) find(i rota.Instance) int32 {
 	return p.tasks[t].first + int32(i.Index)
 }
 
-// Unassign says that the instance is nowhere.
+// Unassign records that the instance is on no worker.
 func (p *Planner) Unassign(i rota.Instance) {
 	p.version++
 	if n := p.find(i); n != none {
@@ -174,8 +173,8 @@ func (p *Planner) Unassign(i rota.Instance) {
 	delete(p.strays, i)
 }
 
-// Where returns the worker that holds the instance. An instance whose worker
-// is gone, or that no task declares, is nowhere.
+// Where returns the worker that holds the instance. An instance whose worker is gone, or
+// that no task declares, has none.
 func (p *Planner) Where(i rota.Instance) (worker string, ok bool) {
 	n := p.find(i)
 	if n == none || p.insts[n].worker == none || p.workers[p.insts[n].worker].gone {

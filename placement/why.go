@@ -6,7 +6,7 @@ import (
 	"github.com/rota-project/rota"
 )
 
-// Explanation says why a task is where it is, or why it is nowhere.
+// Explanation says why a task is where it is, or why it waits.
 type Explanation struct {
 	Task      string
 	Known     bool // false: no such task is declared
@@ -36,10 +36,10 @@ type WorkerWhy struct {
 	Findings []Finding
 }
 
-// Why explains where the task's instances are, and what the next pass does with them
-// by the same rules: that is planned for it. Of each instance it has at most so many
-// workers, and of all together not many more than MaxRows. It costs a plan, and a look
-// at every worker for each instance.
+// Why explains where the task's instances are, and what the next pass does with them by the
+// same rules: it makes that plan. It lists at most workers workers for each instance, and
+// not many more than MaxRows for all together. It costs a plan, and a look at every worker
+// for each instance.
 func (p *Planner) Why(id string, workers int) Explanation {
 	e := Explanation{Task: id}
 	n := p.lookup(id)

@@ -13,7 +13,7 @@ import (
 // MaxMessage is the most bytes of one message: 1 MiB.
 const MaxMessage = link.MaxMessage
 
-// Errors by which a caller decides.
+// Errors that a caller can tell apart with errors.Is.
 var (
 	// ErrTooLarge refuses a message of more than MaxMessage bytes.
 	ErrTooLarge = fmt.Errorf("program: message over the limit of %d bytes", MaxMessage)

@@ -240,7 +240,7 @@ func (l *leader) settle(ctx context.Context, err error) error {
 		}
 		cancel()
 		if err != nil {
-			l.s.log.Warn("store does not answer", "error", err)
+			l.s.log.Warn("the store does not answer", "error", err)
 		}
 		sleep(ctx, retryPause/10)
 	}

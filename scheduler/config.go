@@ -23,93 +23,93 @@ import (
 	"google.golang.org/grpc"
 )
 
-// Config says how a scheduler schedules. Only Store is needed.
+// Config is the configuration of a scheduler. Only Store is required.
 type Config struct {
-	// Store is the truth that all schedulers of the cluster share.
+	// Store is the store that all schedulers of the cluster share.
 	Store store.Store
-	// Name tells schedulers apart. Empty makes one of the host's name.
+	// Name must be unique among the schedulers. If empty, it is made from the host name.
 	Name string
 	// GRPC and HTTP are where others reach this scheduler, host:port; workers
 	// are told all GRPC addresses for reconnecting.
 	GRPC, HTTP string
 
-	// Lease is how long a worker or the leader is trusted without a renewal: a
-	// worker that is cut off is replaced after it, a leader too. Shorter
-	// notices sooner and bears shorter pauses of network, disk and processes.
-	// Zero means 5 s; at least 1 s.
+	// Lease is the time for which a worker or the leader is trusted without a renewal:
+	// after it, a worker or a leader that is cut off is replaced. A shorter lease notices
+	// losses sooner, and tolerates only shorter pauses of network, disk and processes. Zero
+	// means 5 s; at least 1 s.
 	Lease time.Duration
-	// Interval is the most time between two passes, and how often sources are
-	// read. Zero means 60 s.
+	// Interval is the maximum time between two passes, and the interval at which sources
+	// are read. Zero means 60 s.
 	Interval time.Duration
-	// Timeout bounds one reading of a source. Zero means 30 s.
+	// Timeout limits one reading of a source. Zero means 30 s.
 	Timeout time.Duration
-	// Debounce is how long a pass waits for more changes, so that a worker's
-	// leaving and its successor's joining become one plan. Zero means 50 ms.
+	// Debounce is the time that a pass waits for more changes, so that the leave of a
+	// worker and the join of its successor become one plan. Zero means 50 ms.
 	Debounce time.Duration
 
-	// MaxWorkers is the most living workers; one more is refused with
-	// rota.ErrTooManyWorkers. Zero is no limit.
+	// MaxWorkers is the maximum number of live workers; a further one is refused with
+	// rota.ErrTooManyWorkers. Zero means no limit.
 	MaxWorkers int
-	// BarrierWorkers and BarrierWait make the first plan wait until so many
-	// workers have joined, or so long, where no worker lives when a leader
-	// takes office. Later joiners pass straight through. Zero workers is no
-	// barrier; zero wait means 5 s.
+	// If no worker is alive when a leader takes office, its first plan waits until
+	// BarrierWorkers workers have joined, or for BarrierWait. Workers that join later do
+	// not wait. Zero workers means no barrier; zero wait means 5 s.
 	BarrierWorkers int
 	BarrierWait    time.Duration
 
-	// Moves bounds the moves under way. InAll zero means 1,000; negative is no limit.
+	// Moves limits the moves in progress. InAll zero means 1,000; negative means no limit.
 	Moves ownership.Limits
-	// SlowStart is how long a worker takes to its full strength that joins after
-	// the leader's first plan, in five equal steps; one that returns within its
-	// restart grace is there at once. It spares workers with cold caches. What a
-	// plan that is only asked for says is what comes when it is over. Zero is no
-	// slow start.
+	// SlowStart is the ramp-up time, in five equal steps, of a worker that joins after the
+	// leader's first plan; a worker that returns within its restart grace has its full
+	// strength at once. It spares workers with cold caches. A requested plan (a dry run)
+	// shows the state after the ramp-up. Zero means no slow start.
 	SlowStart time.Duration
-	// Placement is how tasks are placed.
+	// Placement has the options of placement.
 	Placement placement.Options
-	// History is how much of the store's history is kept: the leader compacts what is
-	// older, once a minute, for all users of that store. Zero leaves it alone.
+	// History is the age of the store's history to keep: once a minute, the leader compacts
+	// older revisions, for all users of that store. Zero disables compaction.
 	History time.Duration
-	// SuspectAfter is after how many deaths of workers with it on board, within ten
-	// minutes, a task is suspected of killing them: it waits, is tried apart from other
-	// suspects, and is held if it kills again, until somebody releases it. Zero means 3;
-	// negative suspects nobody.
+	// SuspectAfter is the number of workers that die while running a task, within ten
+	// minutes, after which the task is suspected of killing them: it waits, is tried apart
+	// from other suspects, and is held if it kills again, until it is released. Zero means
+	// 3; negative disables it.
 	SuspectAfter int
-	// Good says whether the worker at the other end of a stream may still speak, by its
-	// certificate; one that may not is cut off, not dead. Nil: it may.
+	// Good reports whether the certificate of the worker at the other end of a stream is
+	// still valid. A worker without a valid one is cut off, and does not count as dead. Nil
+	// means always valid.
 	Good func(ctx context.Context) error
-	// Peer connects to another scheduler's gRPC address, for what its workers keep: the
-	// output of jobs and tasks. Nil: that cannot be read here.
+	// Peer connects to another scheduler's gRPC address, to read the output of jobs and
+	// tasks that its workers keep. If nil, that output cannot be read here.
 	Peer func(address string) (*grpc.ClientConn, error)
-	// Events are how much of what happened is kept. Their Keep is at most MaxEvents, their
-	// Age at least a minute; of those of several schedulers the least hold.
+	// Events limits the events that are kept. Keep is at most MaxEvents, Age at least a
+	// minute. If schedulers differ, the smallest limits apply.
 	Events EventLimits
-	// ForgetLost is how long a lost worker stays in lists. Zero means 1 h.
+	// ForgetLost is the time for which a lost worker stays in lists. Zero means 1 h.
 	ForgetLost time.Duration
 
-	// Sources are lists of tasks beside those declared through the API. All
-	// schedulers of a cluster have the same; only the leader reads them.
+	// Sources are task lists in addition to tasks declared through the API. All schedulers
+	// of a cluster must have the same sources; only the leader reads them.
 	Sources []*source.Source
-	// Hold is the part of its tasks above which a source's list may not remove more at
-	// once: such a list, and one that removes all, is held until it is confirmed
-	// (Service.ConfirmList), or has been the same for HoldFor. One or two tasks may
-	// always go, as long as any stay. Zero means 0.5; 1 holds none.
+	// Hold is the largest fraction of a source's tasks that a new list may remove. A list
+	// that removes more, or all, is held until it is confirmed (Service.ConfirmList) or has
+	// been unchanged for HoldFor. One or two tasks may always be removed, as long as any
+	// remain. Zero means 0.5; 1 disables holds.
 	Hold float64
-	// HoldFor is how long a held list must have been the same to be taken without
-	// confirmation. Every leader counts anew. Zero means 10 min; negative: for ever.
+	// HoldFor is the time for which a held list must be unchanged to be accepted without
+	// confirmation. Every leader starts the time again. Zero means 10 min; negative means
+	// never.
 	HoldFor time.Duration
 
 	// TracerProvider makes the spans of passes. Nil makes none.
 	TracerProvider trace.TracerProvider
-	// Logger gets what happens. Nil is silent.
+	// Logger logs events. Nil logs nothing.
 	Logger *slog.Logger
 }
 
-// MaxEvents is the most events that may be kept of a sort: every scheduler has them all in
-// memory.
+// MaxEvents is the upper limit of Keep: every scheduler holds all events in memory.
 const MaxEvents = 100_000
 
-// Defaults are what zero means in a Config, for the library and the binary alike.
+// Defaults returns the values that zero means in a Config, for the library and the binary
+// alike.
 func Defaults() Config {
 	return Config{
 		Lease: sessions.DefaultLease, Interval: time.Minute, Timeout: 30 * time.Second, Debounce: 50 * time.Millisecond,
@@ -169,7 +169,7 @@ func (c Config) normalize() (Config, error) {
 	c.Hold, c.HoldFor = cmp.Or(c.Hold, def.Hold), cmp.Or(c.HoldFor, def.HoldFor)
 	c.SuspectAfter, c.Moves.InAll = cmp.Or(c.SuspectAfter, def.SuspectAfter), cmp.Or(c.Moves.InAll, def.Moves.InAll)
 	if !(c.Hold > 0 && c.Hold <= 1) {
-		return c, fmt.Errorf("scheduler: %w", &rota.FieldError{Field: "hold", Value: c.Hold, Want: "a part of the whole, above 0, at most 1"})
+		return c, fmt.Errorf("scheduler: %w", &rota.FieldError{Field: "hold", Value: c.Hold, Want: "a fraction above 0, at most 1"})
 	}
 	if _, err := placement.New(c.Placement); err != nil {
 		return c, fmt.Errorf("scheduler: %w", err)

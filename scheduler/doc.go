@@ -1,5 +1,5 @@
-// Package scheduler is a control-plane node: it serves workers and the API, and
-// one of its kind, the leader, decides.
+// Package scheduler is a control-plane node. Every scheduler serves workers and the API;
+// one of them, the leader, decides.
 //
 //	             ┌── sessions ◀──▶ workers
 //	store ─▶ view┤
@@ -7,12 +7,11 @@
 //	  │          └── leader: sources ─▶ placement ─▶ ownership ─┐
 //	  └──────────────────────── guarded transactions ◀──────────┘
 //
-// Any number of schedulers share one store. All of them keep the same picture
-// (package view) and serve from it; the leader alone writes grants. It is elected
-// by the key "leader", whose creation revision is its epoch: each transaction
-// of the leader compares that key and writes it again, so that one that is no
-// longer leader, or a transaction that comes late, changes nothing.
+// Any number of schedulers share one store. All of them keep the same view of it (package
+// view) and serve from that; only the leader writes grants. The key "leader" elects it, and
+// the key's creation revision is its epoch. Each transaction of the leader compares that
+// key and writes it again, so that a former leader, or a late transaction, changes nothing.
 //
-// The decisions are made by the pure packages placement and ownership. This
-// package is their shell: clocks, the store, goroutines.
+// The pure packages placement and ownership make the decisions. This package surrounds them
+// with clocks, the store and goroutines.
 package scheduler

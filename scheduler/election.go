@@ -26,7 +26,7 @@ func (s *Scheduler) serve(ctx context.Context) {
 		if err == nil || ctx.Err() != nil {
 			continue
 		}
-		s.log.Warn("not part of the cluster for now", "error", err)
+		s.log.Warn("not part of the cluster at present", "error", err)
 		sleep(ctx, retryPause)
 	}
 }
@@ -56,7 +56,7 @@ func (s *Scheduler) reign(parent context.Context) error {
 	}
 	if !ok {
 		sleep(ctx, s.cfg.Lease/5)
-		return fmt.Errorf("another scheduler of the name %q lives, or died less than a lease ago: each needs a name of its own", s.cfg.Name)
+		return fmt.Errorf("another scheduler named %q is alive, or died less than one lease ago: each scheduler needs its own name", s.cfg.Name)
 	}
 	s.lease.Store(int64(lease))
 	kept := make(chan struct{})
@@ -81,7 +81,7 @@ func (s *Scheduler) reign(parent context.Context) error {
 		s.events.Record(events.Event{Kind: events.LeaderElected, Text: fmt.Sprintf("%s leads, epoch %d", s.cfg.Name, epoch)})
 		err = s.lead(ctx, lease, epoch)
 		s.log.Info("no longer leading", "epoch", epoch, "reason", err)
-		s.events.Record(events.Event{Kind: events.LeaderResigned, Text: fmt.Sprintf("%s leads no longer, epoch %d: %v", s.cfg.Name, epoch, err)})
+		s.events.Record(events.Event{Kind: events.LeaderResigned, Text: fmt.Sprintf("%s no longer leads, epoch %d: %v", s.cfg.Name, epoch, err)})
 		if !errors.Is(err, errDeposed) {
 			return err
 		}
@@ -160,7 +160,7 @@ func (s *Scheduler) removeStray(ctx context.Context) error {
 	if err != nil || !ok || kv.Lease != 0 {
 		return err
 	}
-	s.log.Error("the leader's key has no lease, and is removed", "revision", kv.Mod)
+	s.log.Error("the leader's key has no lease and is removed", "revision", kv.Mod)
 	_, _, err = s.cfg.Store.Txn(ctx,
 		[]store.Cond{{Key: store.LeaderKey, By: store.ByMod, Revision: kv.Mod}},
 		[]store.Op{{Key: store.LeaderKey, Delete: true}})

@@ -128,7 +128,7 @@ func TestGraceOutlivesTheLeader(t *testing.T) {
 				}
 				for task, at := range before {
 					why, err := api.Why(t.Context(), &rotav1.WhyRequest{Id: task})
-					if says := strings.Contains(why.String(), "w2 is away, and waited for"); err != nil || says != (at == "w2") ||
+					if says := strings.Contains(why.String(), "w2 is away; it is awaited for"); err != nil || says != (at == "w2") ||
 						says && strings.Contains(why.String(), "w2 is cordoned") {
 						t.Errorf("why %s, which was on %s: %v %v", task, at, why, err)
 					}

@@ -71,7 +71,7 @@ func (s *Scheduler) about(i rota.Instance, worker string, g rota.Generation) eve
 
 // tellGone tells of a worker whose session has ended.
 func (l *leader) tellGone(name string, was *view.Session, left bool) {
-	e := events.Event{Kind: events.WorkerLost, Subject: events.Subject{Worker: name}, Text: "its lease ended without a word"}
+	e := events.Event{Kind: events.WorkerLost, Subject: events.Subject{Worker: name}, Text: "its lease ended without notice"}
 	switch {
 	case left:
 		e.Kind, e.Text = events.WorkerLeft, "in order"
@@ -121,7 +121,7 @@ func (l *leader) tellSuspect(id string) {
 		if x.State == blame.Held {
 			e.Kind = events.TaskHeld
 		}
-		e.Text = fmt.Sprintf("%s: %d workers died with it on board (%s)", x.State, x.Deaths, strings.Join(latest(x.Workers, rota.MaxIDLen), ", "))
+		e.Text = fmt.Sprintf("%s: %d workers died while running it (%s)", x.State, x.Deaths, strings.Join(latest(x.Workers, rota.MaxIDLen), ", "))
 	}
 	if l.s.events.Wants(e.Kind) {
 		l.s.events.Record(e)

@@ -90,7 +90,7 @@ func (l *leader) unhold(ctx context.Context, now time.Time) error {
 		if waited := timed && !now.Before(at); h.failing || !confirmed && !waited {
 			continue
 		}
-		l.s.log.Warn("held list taken", "source", name, "confirmed", confirmed)
+		l.s.log.Warn("held list accepted", "source", name, "confirmed", confirmed)
 		if err := l.reconcile(ctx, h.list); err != nil {
 			return err
 		}

@@ -31,7 +31,7 @@ func (s *Scheduler) inspect(ctx context.Context) {
 		for _, m := range members {
 			for _, a := range m.Alarms {
 				if !had[m.Endpoint+a] {
-					s.log.Error("a member of etcd has raised an alarm; rota doctor says how to mend it", "endpoint", m.Endpoint, "alarm", a)
+					s.log.Error("a member of etcd has raised an alarm; rota doctor shows the remedy", "endpoint", m.Endpoint, "alarm", a)
 				}
 			}
 		}

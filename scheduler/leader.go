@@ -102,7 +102,7 @@ func (s *Scheduler) lead(parent context.Context, lease store.LeaseID, epoch int6
 	}
 	l.dog = watchdog.New(max(2*s.cfg.Lease, standstill), func(place string, standing time.Duration) {
 		s.late.Store(true)
-		s.log.Error("the leader's loop stands still; it gives up", "epoch", epoch, "at", place, "for", standing)
+		s.log.Error("the leader's loop hangs; giving up leadership", "epoch", epoch, "at", place, "for", standing)
 		cancel()
 		s.resign(lease) // reign would, but lead may never return to it
 	})
@@ -170,7 +170,7 @@ func (l *leader) run(ctx context.Context) error {
 		if err := l.unhold(ctx, now); err != nil {
 			return err
 		}
-		l.dog.At("writing what programs left")
+		l.dog.At("writing the ends of programs")
 		whole := true
 		if l.orphans {
 			if whole, err = l.removeOrphans(ctx); err != nil {
@@ -187,7 +187,7 @@ func (l *leader) run(ctx context.Context) error {
 		if err := l.keepEnded(ctx); err != nil {
 			return err
 		}
-		l.dog.At("removing grants that nobody can read")
+		l.dog.At("removing unreadable grants")
 		if all, err := l.forgetLost(ctx); err != nil {
 			return err
 		} else if !all {

@@ -61,7 +61,7 @@ func (l *leader) loadAbsent(now time.Time) {
 		}
 		if v.Nodes[name].GetLostUnixMs() == 0 {
 			l.s.events.Record(events.Event{
-				Kind: events.WorkerLost, Subject: events.Subject{Worker: name}, Text: "its lease ended while nobody led",
+				Kind: events.WorkerLost, Subject: events.Subject{Worker: name}, Text: "its lease ended while there was no leader",
 			})
 		}
 		l.owed.lost(name, v.Nodes[name], nil)

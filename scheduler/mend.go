@@ -46,12 +46,12 @@ func (s *Scheduler) mend(ctx context.Context) {
 			ok, _, err := s.cfg.Store.Txn(one, u.Conds, u.Ops)
 			cancel()
 			if err != nil {
-				s.log.Warn("what cannot be read is not mended", "key", u.Ops[0].Key, "error", err)
+				s.log.Warn("unreadable values were not repaired", "key", u.Ops[0].Key, "error", err)
 			}
 			if !ok {
 				wake() // once more, if it is not mended by then
 			} else {
-				s.log.Info("mended what could not be read", "key", u.Ops[0].Key)
+				s.log.Info("repaired an unreadable value", "key", u.Ops[0].Key)
 			}
 		}
 		s.bindStrays(ctx)
@@ -68,7 +68,7 @@ func (s *Scheduler) mend(ctx context.Context) {
 func (s *Scheduler) mendable() (units []table.Unit) {
 	take := func(more []table.Unit, err error) []table.Unit {
 		if err != nil {
-			s.log.Error("what cannot be read cannot be mended", "error", err)
+			s.log.Error("an unreadable value cannot be repaired", "error", err)
 		}
 		units = append(units, more...)
 		return more
@@ -162,7 +162,7 @@ func (l *leader) forgetLost(ctx context.Context) (whole bool, err error) {
 			return false, r.Err
 		}
 		if r.OK {
-			l.s.log.Warn("removed grants that nobody could read", "key", u.Ops[0].Key)
+			l.s.log.Warn("removed unreadable grants", "key", u.Ops[0].Key)
 		}
 	}
 	return l.lost() == nil, nil

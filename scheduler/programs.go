@@ -38,7 +38,7 @@ func (l *leader) removeOrphans(ctx context.Context) (whole bool, err error) {
 	})
 	if err != nil || len(units) == 0 {
 		if l.orphans = false; left > 0 {
-			l.s.log.Warn("tasks of ended programs stay: a later version of rota wrote them", "tasks", left)
+			l.s.log.Warn("tasks of ended programs are kept: a newer version of rota wrote them", "tasks", left)
 		}
 		return true, err
 	}
@@ -62,7 +62,7 @@ func (l *leader) endStopped(ctx context.Context) (whole bool, err error) {
 		if ctx.Err() != nil {
 			return false, err
 		}
-		l.s.log.Warn("stopped programs are not looked for", "error", err)
+		l.s.log.Warn("cannot look for stopped programs", "error", err)
 		return false, nil
 	}
 	whole = true
@@ -128,7 +128,7 @@ func (l *leader) keepEnded(ctx context.Context) error {
 		lease, _, err := l.s.cfg.Store.Grant(one, keepFor)
 		cancel()
 		if err != nil {
-			l.s.log.Warn("program not kept", "program", p.GetName(), "error", err)
+			l.s.log.Warn("program not recorded", "program", p.GetName(), "error", err)
 			continue
 		}
 		if _, _, err := l.txn(ctx, nil, []store.Op{{Key: store.EndedKey(p.GetName()), Value: value, Lease: lease}}); err != nil {

@@ -61,8 +61,8 @@ type stats struct {
 	moving      atomic.Int64
 }
 
-// Late reports whether the leader's loop was found standing still. Such a
-// process has given up leadership, and is best started again.
+// Late reports whether the leader's loop was found hanging. Such a process has given up
+// leadership, and should be restarted.
 func (s *Scheduler) Late() bool { return s.late.Load() }
 
 // New returns a scheduler that has not started.
@@ -94,13 +94,13 @@ func (s *Scheduler) leads() (yes bool) {
 	return yes
 }
 
-// Events is where what happens is recorded.
+// Events returns the recorder of events.
 func (s *Scheduler) Events() *events.Recorder { return s.events }
 
 // Name is the scheduler's name.
 func (s *Scheduler) Name() string { return s.cfg.Name }
 
-// View is the scheduler's picture of the store.
+// View returns the scheduler's view of the store.
 func (s *Scheduler) View() *view.View { return s.view }
 
 // Capacity is the account of what is taken of workers, as far as this scheduler knows.
@@ -109,16 +109,16 @@ func (s *Scheduler) Capacity() *capacity.Account { return s.capacity }
 // Sessions serves workers.
 func (s *Scheduler) Sessions() *sessions.Server { return s.sessions }
 
-// Desk is where workers hand in output that somebody reads.
+// Desk returns the desk to which workers deliver output for readers.
 func (s *Scheduler) Desk() *relay.Desk { return s.desk }
 
 // Peers are the connections to other schedulers.
 func (s *Scheduler) Peers() *relay.Peers { return s.peers }
 
-// Run schedules until ctx ends or Stop is called, then resigns: another
-// scheduler leads at once, and the workers go to it. It returns an error if
-// the store has gone back (store.ErrWentBack), if at its start something in the store is
-// of a later version (rota.ErrNewerVersion), or if it was called before.
+// Run schedules until ctx ends or Stop is called, then resigns: another scheduler leads at
+// once, and the workers move to other schedulers. It returns an error if the store has gone
+// back (store.ErrWentBack), if at the start the store has values of a newer version
+// (rota.ErrNewerVersion), or if it was called before.
 func (s *Scheduler) Run(ctx context.Context) error {
 	s.mu.Lock()
 	if s.ran {
@@ -136,7 +136,7 @@ func (s *Scheduler) Run(ctx context.Context) error {
 	go func() {
 		err := s.view.Run(viewCtx)
 		if err != nil {
-			s.log.Error("the store cannot be read", "error", err)
+			s.log.Error("cannot read the store", "error", err)
 			s.cancel()
 		}
 		viewed <- err
@@ -194,7 +194,7 @@ func (s *Scheduler) newer() (err error) {
 	return err
 }
 
-// Start is Run in the background.
+// Start calls Run in the background.
 func (s *Scheduler) Start() { go func() { _ = s.Run(context.Background()) }() }
 
 // Stop ends Run and waits for it, or for ctx. It may be called before Start,
@@ -222,9 +222,9 @@ func (s *Scheduler) Stop(ctx context.Context) error {
 // Ready returns when the scheduler has read the store.
 func (s *Scheduler) Ready(ctx context.Context) error { return s.view.Wait(ctx, 1) }
 
-// Age is how long ago this scheduler's picture was surely that of the store. It is
-// stale when that is longer ago than a lease: whatever is told of the cluster is as
-// of then, and what runs may have changed.
+// Age is the time since the store last confirmed this scheduler's view. stale is true if
+// that is more than one lease: answers about the cluster are then as of that time, and the
+// instances that run may have changed.
 func (s *Scheduler) Age() (age time.Duration, stale bool) {
 	age = time.Since(s.view.AsOf())
 	return age, age > s.cfg.Lease

@@ -138,7 +138,7 @@ func (l *leader) declare(ctx context.Context, name string, tasks []rota.Task) er
 			return fmt.Errorf("task %q: %w", t.ID, err)
 		}
 		if want[t.ID] {
-			return fmt.Errorf("task %q: %w", t.ID, &rota.FieldError{Field: "id", Value: t.ID, Want: "each once; it is there twice"})
+			return fmt.Errorf("task %q: %w", t.ID, &rota.FieldError{Field: "id", Value: t.ID, Want: "a unique id; it occurs twice"})
 		}
 		want[t.ID] = true
 		set = append(set, record.NewTask(t, name))
@@ -246,14 +246,14 @@ func (l *leader) logSource(m *storepb.Source, known bool, held *heldError, probl
 	switch {
 	case problem != nil:
 		l.s.events.Record(events.Event{Kind: events.SourceFailed, Text: about + ": " + m.GetError()})
-		l.s.log.Error("source not taken, its last list stays", "source", m.GetName(), "error", address.Error(problem))
+		l.s.log.Error("source not read; its last list stays in effect", "source", m.GetName(), "error", address.Error(problem))
 	case held == nil:
 		l.s.events.Record(events.Event{Kind: events.SourceTaken, Text: fmt.Sprintf("%s: %d tasks", about, m.GetTasks())})
 	case !known:
 		l.s.events.Record(events.Event{
 			Kind: events.SourceHeld, Text: fmt.Sprintf("%s: its list would remove %d of %d tasks", about, m.GetHeldRemoves(), m.GetHeldOf()),
 		})
-		l.s.log.Warn("list held; rota schedule confirm takes it", "source", m.GetName(), "removes", m.GetHeldRemoves(), "of", m.GetHeldOf(),
+		l.s.log.Warn("list held; rota schedule confirm accepts it", "source", m.GetName(), "removes", m.GetHeldRemoves(), "of", m.GetHeldOf(),
 			"taken_after", max(l.s.cfg.HoldFor, 0))
 	}
 }

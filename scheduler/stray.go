@@ -37,7 +37,7 @@ func (s *Scheduler) bindStrays(ctx context.Context) {
 		err := s.bindStray(one, u)
 		cancel()
 		if err != nil {
-			s.log.Warn("a key without a lease is not mended", "key", u.Key, "error", err)
+			s.log.Warn("a key without a lease was not repaired", "key", u.Key, "error", err)
 		}
 	}
 }

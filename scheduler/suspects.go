@@ -227,7 +227,7 @@ func (s *suspects) written(rev int64) {
 }
 
 // withheldReason is why a suspect has to stop.
-const withheldReason = "workers died with it on board"
+const withheldReason = "workers died while running it"
 
 // onTrial is how a suspect is placed: on a worker without another of its lot.
 func onTrial(t rota.Task, s blame.Suspect) rota.Task {

@@ -297,7 +297,7 @@ func TestHeldTask(t *testing.T) {
 				t.Fatalf("%v, %v", got, err)
 			}
 			why, err := f.svc.Why(t.Context(), &rotav1.WhyRequest{Id: "t04"})
-			if err != nil || !strings.Contains(why.String(), "workers died with it on board") || !strings.Contains(why.String(), "rota task release") || len(why.GetInstances()[0].GetWorkers()) != 3 {
+			if err != nil || !strings.Contains(why.String(), "workers died while running it") || !strings.Contains(why.String(), "rota task release") || len(why.GetInstances()[0].GetWorkers()) != 3 {
 				t.Errorf("%v, %v", why, err)
 			}
 			if plan, err := f.svc.GetPlan(t.Context(), &rotav1.GetPlanRequest{}); err != nil || len(plan.GetMoves()) > 0 {

@@ -15,26 +15,26 @@ type Peer struct {
 	Err    error // it does not answer
 }
 
-// Quorum is the part of whoever keeps a store together with others. It answers without
-// a quorum, too.
+// Quorum is implemented by a Store whose members keep it together. It answers without a
+// quorum, too.
 type Quorum interface {
 	// Peers are all who keep the store, in order of name.
 	Peers(ctx context.Context) []Peer
-	// RemovePeer has one keep it no more. An error wraps rota.ErrNotFound, ErrNoQuorum,
-	// or ErrNeeded.
+	// RemovePeer removes a member. An error wraps rota.ErrNotFound, ErrNoQuorum, or
+	// ErrNeeded.
 	RemovePeer(ctx context.Context, name string) error
 }
 
 // Errors of a Quorum.
 var (
-	// ErrNoQuorum says that not more than half of the members answer.
+	// ErrNoQuorum says that no more than half of the members answer.
 	ErrNoQuorum = errors.New("the members have no quorum")
-	// ErrNeeded says that a member cannot go now: it is the last one, or those that
-	// would stay are too few.
+	// ErrNeeded says that a member cannot be removed now: it is the last one, or too few
+	// would remain.
 	ErrNeeded = errors.New("the member is needed")
 )
 
-// HaveQuorum reports whether more than half of those who vote answer.
+// HaveQuorum reports whether more than half of the voters answer.
 func HaveQuorum(peers []Peer) bool {
 	voters, answer := 0, 0
 	for _, p := range peers {

@@ -1,13 +1,13 @@
-// Package store is the one truth: an ordered map of keys with revisions,
-// transactions, leases and watches, as etcd has it. Everything that is desired,
-// granted or acknowledged lives in it and nowhere else.
+// Package store is the only source of truth: an ordered map of keys with revisions,
+// transactions, leases and watches, as in etcd. Desired state, grants and acknowledgements
+// are in it and nowhere else.
 //
-// Store is the small part of etcd that rota needs. Package store/etcd keeps it
-// on an embedded node or on a cluster of the user's own, package store/memory in
-// memory for tests; package internal/store/storetest holds both to the same behaviour.
-// The keys and who writes them are documented in keys.go.
+// Store is the small part of etcd that rota needs. Package store/etcd implements it on an
+// embedded or an external etcd, package store/memory in memory for tests; package
+// internal/store/storetest tests both for the same behaviour. The keys and who writes them
+// are documented in keys.go.
 //
-// Nothing in here knows what a task or a worker is.
+// This package does not know tasks or workers.
 package store
 
 import (
@@ -22,18 +22,18 @@ const (
 	MaxTxnBytes = 1 << 20
 )
 
-// Errors of a Store, beside ErrInvalid and ErrNoSpace. Of a Txn all of them mean
-// that nothing was done. Any other error means that its outcome is unknown: it may
+// Errors of a Store, besides ErrInvalid and ErrNoSpace. From a Txn, each of them means that
+// nothing was done. Any other error means that the outcome is unknown: the transaction may
 // take effect now, later, or never. Read again and decide by revisions.
 var (
 	// ErrCompacted ends a Watch whose history is gone: list again.
 	ErrCompacted = errors.New("store: history compacted")
 	// ErrLeaseNotFound says that the lease has ended.
 	ErrLeaseNotFound = errors.New("store: lease not found")
-	// ErrWentBack says that the store is behind what it has been: an old data
-	// directory, or a backup. Generations are revisions, so whoever goes on by it
-	// would give out some that were used before.
-	ErrWentBack = errors.New("store: it went back to an earlier revision; " +
+	// ErrWentBack says that the store went back to an earlier state: an old data directory,
+	// or a backup. Generations derive from revisions, so a leader that goes on would reuse
+	// generations.
+	ErrWentBack = errors.New("store: went back to an earlier revision; " +
 		"stop everything and restore it with etcdutl snapshot restore --bump-revision 1000000000 --mark-compacted (docs/etcd.md)")
 	// ErrTooLarge refuses a Txn over the limits. Nothing was done.
 	ErrTooLarge = errors.New("store: transaction over its limits")
@@ -42,7 +42,7 @@ var (
 // LeaseID names a lease. Zero is no lease.
 type LeaseID int64
 
-// KV is a key as it stood at some revision. The value is read-only.
+// KV is a key and its value at some revision. The value is read-only.
 type KV struct {
 	Key    string
 	Value  []byte
@@ -112,18 +112,18 @@ type Store interface {
 	// now on. The channel is closed when ctx or the store ends, or after a Batch
 	// with Err. Cut connections are mended inside.
 	Watch(ctx context.Context, prefix string, revision int64) <-chan Batch
-	// Grant makes a lease of at least ttl and says how long it is.
+	// Grant creates a lease of at least ttl and returns its actual duration.
 	Grant(ctx context.Context, ttl time.Duration) (LeaseID, time.Duration, error)
-	// KeepAlive renews a lease once and says for how long. When it returns
-	// without error the store has confirmed the renewal.
+	// KeepAlive renews a lease once and returns its new duration. If it returns no error,
+	// the store has confirmed the renewal.
 	KeepAlive(ctx context.Context, id LeaseID) (time.Duration, error)
-	// LeaseLeft says how long a lease lasts at the least, if it is not renewed.
+	// LeaseLeft returns the minimum remaining time of a lease that is not renewed.
 	LeaseLeft(ctx context.Context, id LeaseID) (time.Duration, error)
-	// Revoke ends a lease and removes its keys. Ending one that has ended is no error.
+	// Revoke ends a lease and removes its keys. Revoking an ended lease is no error.
 	Revoke(ctx context.Context, id LeaseID) error
 }
 
-// Member is one of the machines that keep a store, as it said of itself.
+// Member is one of the machines that keep a store, as it reports itself.
 type Member struct {
 	Endpoint string
 	Err      error // it did not answer, and the rest is empty
@@ -136,13 +136,13 @@ type Member struct {
 	Alarms                          []string // NOSPACE, CORRUPT
 }
 
-// Inspector is a Store whose members can be asked how they are.
+// Inspector is a Store that can report the state of its members.
 type Inspector interface {
 	Inspect(ctx context.Context) []Member
 }
 
-// Compactor is a Store whose history can be forgotten: watches from before the
-// revision then end with ErrCompacted.
+// Compactor is a Store whose history can be compacted: watches from before the revision
+// then end with ErrCompacted.
 type Compactor interface {
 	Compact(ctx context.Context, revision int64) error
 }

@@ -14,12 +14,12 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// Config says who a worker is and whom it serves. Only Name and one of
-// Schedulers and Connect are needed.
+// Config is the configuration of a worker. Only Name and one of Schedulers and Connect are
+// required.
 type Config struct {
 	// Name is the worker's stable name. Two living workers cannot have the same.
 	Name string
-	// Incarnation names this start of the process. Empty makes one up. A
+	// Incarnation names this start of the process. If empty, a name is generated. A
 	// supervisor that reports exits chooses it.
 	Incarnation string
 	// Schedulers are gRPC addresses, host:port, tried in turn.
@@ -27,27 +27,27 @@ type Config struct {
 	// TLS secures the connections to Schedulers. Nil connects in the clear,
 	// which only loopback addresses are for.
 	TLS *tls.Config
-	// DialTLS makes the configuration of each connection, where that may change
-	// while the worker runs. It goes before TLS.
+	// DialTLS returns the configuration of each connection, if it may change while the
+	// worker runs. It takes precedence over TLS.
 	DialTLS func() *tls.Config
-	// CallsTLS secures the port on which functions are called: it is to show this
-	// worker's certificate and to take none but schedulers' (pki.Source.SchedulersOnly).
+	// CallsTLS secures the port for function calls: it must present this worker's
+	// certificate and accept only certificates of schedulers (pki.Source.SchedulersOnly).
 	// Nil listens in the clear, which gateways use on loopback only.
 	CallsTLS *tls.Config
-	// LeaseEnded is called when the worker can no longer trust its lease, and
-	// must do nothing more that another worker may do instead. It is called
-	// again after each lease. Nil is nothing.
+	// LeaseEnded is called when the worker can no longer trust its lease: from then on
+	// another worker may do its work. It is called once for each lease that ends. Nil means
+	// no call.
 	LeaseEnded func()
-	// LeaveAfter, if not nil, is closed when what else runs here under the worker's
-	// session has ended and been told: an orderly leave ends the session only then.
+	// LeaveAfter, if not nil, is closed by the caller when all other work under the
+	// worker's session has ended and was reported: an orderly leave ends the session only
+	// then.
 	LeaveAfter <-chan struct{}
-	// Guard, if not nil, ends this process if it stands still past its lease.
+	// Guard, if not nil, ends this process if it hangs past its lease.
 	Guard Guard
 	// Connect replaces Schedulers: an embedded scheduler, or a test.
 	Connect Connector
 
-	// Zone, Labels, Capacity, MaxTasks and Strength are what placement goes by;
-	// see rota.Worker.
+	// Zone, Labels, Capacity, MaxTasks and Strength are used by placement; see rota.Worker.
 	Zone     string
 	Labels   map[string]string
 	Capacity map[string]float64
@@ -56,34 +56,34 @@ type Config struct {
 	// Calls is where the worker answers calls of its functions, host:port; the
 	// gateways must be able to reach it. Empty means a port on loopback.
 	Calls string
-	// RestartGrace is how long the worker's instances wait for its return under
-	// the same name after it was lost, instead of being moved at once.
+	// RestartGrace is the time for which the worker's instances wait for its return under
+	// the same name before they are moved.
 	RestartGrace time.Duration
-	// NameWait is how long to wait for a predecessor of the same name to be
-	// surely gone. Zero means 30 s.
+	// NameWait is the time to wait until a predecessor of the same name is certainly gone.
+	// Zero means 30 s.
 	NameWait time.Duration
-	// RoomWait is how long to wait for a place where the cluster has its most workers:
-	// one that was killed has its place until its lease ends. Zero means 30 s;
-	// negative is for ever.
+	// RoomWait is the time to wait for a place if the cluster has its maximum number of
+	// workers: a killed worker keeps its place until its lease ends. Zero means 30 s;
+	// negative means no limit.
 	RoomWait time.Duration
 
 	// TracerProvider makes the spans of calls, which functions find in the contexts of
 	// their requests. Nil makes none.
 	TracerProvider trace.TracerProvider
-	// Logger gets what happens to the worker and its instances. Nil is silent.
+	// Logger logs events of the worker and its instances. Nil logs nothing.
 	Logger *slog.Logger
 	// Exit is called, with ExitFenced, when an exclusive instance outlives the lease:
-	// another worker may be running it by now. Nil means os.Exit, which is the safe
-	// choice. One that returns has Run return ErrOutlived at once, with what still
-	// runs left to itself: to end it, or the process, is then the caller's.
+	// another worker may be running it by now. Nil means os.Exit, which is the safe choice.
+	// If Exit returns, Run returns ErrOutlived at once and leaves the instance running: the
+	// caller must then end it, or the process.
 	Exit func(code int)
 
 	exits string // what Exit does, for people
 }
 
-// Guard watches over a worker process from outside. Its methods must not block.
+// Guard watches a worker process from outside. Its methods must not block.
 type Guard interface {
-	// Until says how long the lease is trusted.
+	// Until reports the time until which the lease is trusted.
 	Until(t time.Time)
 	// Hold says that something begins that must have ended by then; release says
 	// that it has.
@@ -96,16 +96,16 @@ type unguarded struct{}
 func (unguarded) Until(time.Time) {}
 func (unguarded) Hold() func()    { return func() {} }
 
-// ExitFenced is the status that a process ends with when an exclusive task
-// ignored the end of its context and the lease could no longer be trusted.
+// ExitFenced is the exit status of a process when an exclusive task ignored the end of its
+// context and the lease could no longer be trusted.
 const ExitFenced = 75
 
-// ErrLeaseEnded is what Err says while the worker cannot trust its lease: no
-// scheduler that reaches the store has renewed it. It goes on asking for one.
+// ErrLeaseEnded is returned by Err while the worker cannot trust its lease: no scheduler
+// that reaches the store has renewed it. The worker keeps asking for a renewal.
 var ErrLeaseEnded = errors.New("the lease has ended, and no scheduler has renewed it")
 
-// ErrOutlived is what Run returns when an exclusive instance has outlived its lease
-// and Config.Exit has returned.
+// ErrOutlived is returned by Run when an exclusive instance has outlived its lease and
+// Config.Exit has returned.
 var ErrOutlived = errors.New("a task outlives its lease")
 
 func (c Config) normalize() (Config, error) {

@@ -76,7 +76,7 @@ func TestMisuse(t *testing.T) {
 		}
 		_, err = w.Watch()
 		wants(err, "once")
-		wants(w.HandleTask("k", wait), "beside Watch")
+		wants(w.HandleTask("k", wait), "together with Watch")
 
 		// One that can do nothing ends, and so does a Stop of it.
 		w = fresh()

@@ -36,5 +36,5 @@ func (f *failing) note(now time.Time, i rota.Instance, why string, n uint32, aga
 	if left > 0 {
 		args = append(args, "others_not_logged", left)
 	}
-	f.log.Warn("task failed, it is started again", args...)
+	f.log.Warn("task failed; it will be started again", args...)
 }

@@ -28,9 +28,9 @@ type functions struct {
 	url      string       // once it listens
 }
 
-// HandleFunction registers a function, before Run: the gateways of the cluster
-// send calls of /run/<name> here. packages are those that it needs, the largest
-// first; gateways keep functions that share them together.
+// HandleFunction registers a function. Call it before Run. The gateways of the cluster send
+// calls of /run/<name> here. packages lists the packages that the function needs, the
+// largest first; gateways keep functions that share packages together.
 func (w *Worker) HandleFunction(name string, h http.Handler, packages ...string) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -41,9 +41,9 @@ func (w *Worker) HandleFunction(name string, h http.Handler, packages ...string)
 	case w.ran:
 		return errors.New("worker: HandleFunction after Run")
 	case h == nil:
-		return fmt.Errorf("worker: %w", &rota.FieldError{Field: "function", Value: name, Want: "a handler that is not nil"})
+		return fmt.Errorf("worker: %w", &rota.FieldError{Field: "function", Value: name, Want: "a non-nil handler"})
 	case w.functions.handlers[name] != nil:
-		return fmt.Errorf("worker: %w", &rota.FieldError{Field: "function", Value: name, Want: "one handler a function; it has one"})
+		return fmt.Errorf("worker: %w", &rota.FieldError{Field: "function", Value: name, Want: "one handler per function; this function has one"})
 	case strings.ContainsAny(strings.Join(packages, ""), ", \t\n"):
 		return fmt.Errorf("worker: %w", &rota.FieldError{Field: "packages", Value: strings.Join(packages, " "), Want: "names without commas and spaces"})
 	}
@@ -54,8 +54,8 @@ func (w *Worker) HandleFunction(name string, h http.Handler, packages ...string)
 	return nil
 }
 
-// HandleCalls registers what answers calls of tasks, before Run: /t/<task>/rest
-// at a gateway arrives as /rest at the worker that owns the task, with the
+// HandleCalls registers the handler for calls of tasks. Call it before Run. A call of
+// /t/<task>/rest at a gateway arrives as /rest at the worker that owns the task, with the
 // generation of its grant in the header Rota-Generation.
 func (w *Worker) HandleCalls(h http.Handler) error {
 	w.mu.Lock()

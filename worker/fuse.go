@@ -49,9 +49,9 @@ func (f *fuse) burn() {
 	if p := f.place.Load(); p != nil {
 		place = *p
 	}
-	logs.Last("rota: worker %s: its loop stands still at the end of the lease (%s), with exclusive tasks running; %s", f.w.cfg.Name, place, f.w.cfg.exits)
+	logs.Last("rota: worker %s: its loop hangs at the end of the lease (%s), with exclusive tasks running; %s", f.w.cfg.Name, place, f.w.cfg.exits)
 	f.w.cfg.Exit(ExitFenced)
 	f.w.inbox.Put(func() {
-		f.w.loop.abandon(fmt.Errorf("worker %s: %w: its loop stood still (%s)", f.w.cfg.Name, ErrOutlived, place))
+		f.w.loop.abandon(fmt.Errorf("worker %s: %w: its loop hung (%s)", f.w.cfg.Name, ErrOutlived, place))
 	})
 }

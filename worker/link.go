@@ -33,7 +33,7 @@ func (w *Worker) connect(ctx context.Context) {
 		welcomed, asked, err := w.connectOnce(ctx)
 		if !welcomed && asked == 0 && ctx.Err() == nil && time.Since(told) >= tellEvery {
 			told = time.Now()
-			w.log().Warn("no scheduler takes this worker", "error", err)
+			w.log().Warn("no scheduler accepts this worker", "error", err)
 		}
 		if welcomed {
 			pause.Reset()

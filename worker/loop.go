@@ -176,7 +176,7 @@ func (l *loop) watchLease() {
 	}
 	l.hurry()
 	if l.w.cfg.LeaseEnded != nil {
-		l.w.log().Warn("the lease cannot be trusted any more")
+		l.w.log().Warn("the lease can no longer be trusted")
 		go l.w.cfg.LeaseEnded()
 	}
 }

@@ -25,10 +25,10 @@ type output struct {
 	logger *slog.Logger
 }
 
-// Logger is for what the function has to say. Its lines go to the worker's own log,
-// with the task, and are kept for rota task logs: the last 64 KiB of this call and of the
-// one before, from level INFO on or as the worker's log. The last of them go with the
-// error of a function that ends by itself. One that is made by hand discards all.
+// Logger is the function's logger. Its lines go to the worker's own log, with the task, and
+// are kept for rota task logs: the last 64 KiB of this call and of the previous one, from
+// level INFO on or as the worker's log. The last lines go with the error of a function that
+// ends by itself. The logger of an Assigned that was made by hand discards all.
 func (a Assigned) Logger() *slog.Logger {
 	if a.output == nil {
 		return slog.New(slog.DiscardHandler)
@@ -45,9 +45,8 @@ func (a Assigned) Logger() *slog.Logger {
 	return o.logger
 }
 
-// Stdout and Stderr keep what is written to them for rota task logs, as Logger does,
-// and write it nowhere else. They never fail and never wait. Close them at the end of
-// what is written.
+// Stdout and Stderr keep their output for rota task logs, as Logger does, and write it
+// nowhere else. They never fail and never block. Close them at the end of the output.
 func (a Assigned) Stdout() io.WriteCloser { return a.stream(tasklog.Stdout) }
 
 // Stderr is for the other stream; see Stdout.
@@ -102,7 +101,7 @@ func (w *Worker) pushLog(ctx context.Context, to Pusher, m *rotav1.ReadLog) {
 		return s.Send(p)
 	}
 	if busy {
-		err = send(&rotav1.OutputPiece{Error: job.ReadBusy, ErrorText: fmt.Sprintf("worker %s sends output to %d readers already", w.cfg.Name, maxReads)})
+		err = send(&rotav1.OutputPiece{Error: job.ReadBusy, ErrorText: fmt.Sprintf("worker %s already sends output to %d readers", w.cfg.Name, maxReads)})
 	} else {
 		err = w.pushLogTo(ctx, send, m)
 	}

@@ -46,7 +46,7 @@ func (w *Worker) offer(name string, register func(*program.Functions) error) err
 // submitted, see program.Submit. Call it before Run.
 func (w *Worker) RegisterProgram(offered string, b program.Builder) error {
 	if b == nil {
-		return fmt.Errorf("worker: %w", &rota.FieldError{Field: "program", Value: offered, Want: "a function that makes it"})
+		return fmt.Errorf("worker: %w", &rota.FieldError{Field: "program", Value: offered, Want: "a non-nil builder"})
 	}
 	return w.handle(program.SchedulerKind(offered), func(ctx context.Context, a Assigned) error {
 		return program.RunSubmitted(tracing.Without(ctx), program.ClusterConfig{

@@ -5,10 +5,9 @@ import (
 	"net/http"
 )
 
-// ReadyHandler answers a readiness probe: 200 when this worker takes part in
-// the cluster by a lease that is good and everything it was granted runs, and, with
-// ?scope=cluster, when every task of the cluster is known to run (AllRunning); else
-// 503 with a line that says why.
+// ReadyHandler answers a readiness probe. It answers 200 if this worker has a valid lease
+// and runs every instance that it was granted or, with ?scope=cluster, if every task of the
+// cluster is known to run (AllRunning); else 503 with a line that says why.
 func (w *Worker) ReadyHandler() http.Handler {
 	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		w.mu.Lock()
@@ -25,7 +24,7 @@ func (w *Worker) ReadyHandler() http.Handler {
 		case !w.Leased():
 			why = ErrLeaseEnded.Error()
 		case scope == "cluster" && said && !all:
-			why = "whether every task of the cluster runs was last confirmed too long ago"
+			why = "it is not known whether every task of the cluster runs"
 		case scope == "cluster" && !all:
 			why = "not every task of the cluster runs"
 		case held > n:

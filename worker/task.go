@@ -14,21 +14,20 @@ import (
 	"github.com/rota-project/rota/ownership"
 )
 
-// TaskFunc runs one instance until ctx ends, which it does when the grant ends.
-// If the pass that gave the grant is recorded, the first call under it finds that trace in
-// ctx; a call after a failure does not.
-// When it returns before that, with an error, by a panic or with nil, it is
-// called again after a pause that grows; the text of the error is shown by
-// `rota task get`. One with a method ExitCode() int, such as *exec.ExitError, has its
-// exit status in the event of the failure.
+// TaskFunc runs one instance until ctx ends, which it does when the grant ends. If the pass
+// that gave the grant is recorded, the first call under it finds that trace in ctx; a call
+// after a failure does not. If it returns before that, with an error, with nil or by a
+// panic, it is called again after a growing back-off; `rota task get` shows the text of the
+// error. If the error has a method ExitCode() int, such as *exec.ExitError, the event of
+// the failure has that exit status.
 type TaskFunc func(ctx context.Context, a Assigned) error
 
 // Assigned is an instance that this worker was granted.
 type Assigned struct {
-	// Task holds what the task declared of ID, Kind, Group, Key, Weight,
-	// Priority, Payload and Mode when the function was called; see Current.
+	// Task holds the task's ID, Kind, Group, Key, Weight, Priority, Payload and Mode as
+	// declared when the function was called; see Current.
 	Task rota.Task
-	// Index tells the instances of a task apart.
+	// Index distinguishes the instances of a task.
 	Index int
 
 	begin      begin
@@ -45,18 +44,17 @@ func (a Assigned) ID() string { return a.Task.ID }
 // Instance names the instance.
 func (a Assigned) Instance() rota.Instance { return rota.Instance{Task: a.Task.ID, Index: a.Index} }
 
-// Generation is the fencing token: hand it to whatever the task has an effect
-// on, and have that refuse a lower one than it has seen. It is constant during
-// a call of an exclusive task; that of an available task may grow.
+// Generation is the fencing token: pass it to every system that the task writes to, which
+// must refuse a lower one than it has seen. It is constant during a call of an exclusive
+// task; that of an available task may grow.
 func (a Assigned) Generation() rota.Generation { return rota.Generation(a.generation.Load()) }
 
-// LeaseEnds is for functions that take their time to end: for an exclusive
-// instance it brings, once, when the function must have returned because the
-// worker can no longer trust its lease. Its context has ended by then, or before.
+// LeaseEnds is for functions that take time to end: for an exclusive instance it delivers,
+// once, the time by which the function must have returned because the worker can no longer
+// trust its lease. The context has ended by then, or before.
 func (a Assigned) LeaseEnds() <-chan time.Time { return a.hurry }
 
-// ReportLoad says how much load the instance is now, in the unit of the tasks'
-// weights.
+// ReportLoad reports the instance's current load, in the unit of the tasks' weights.
 func (a Assigned) ReportLoad(v float64) { a.load.report(a.Instance(), v) }
 
 // call is one instance's function, running or about to.
@@ -67,7 +65,7 @@ type call struct {
 	release  func()           // of the guard
 }
 
-// ErrRevoked is the cause of a task's context that ended because the grant did.
+// ErrRevoked is the cause of a task's context that ended because its grant ended.
 var ErrRevoked = errors.New("worker: grant ended")
 
 // end is how a call has ended.

@@ -9,7 +9,7 @@ import (
 // Event is an instance given to, or taken from, this worker.
 type Event struct {
 	Assigned
-	// Given says that the instance is to be run; else it is to be stopped.
+	// Given is true if the instance must be run, and false if it must be stopped.
 	Given bool
 	done  func()
 }
@@ -23,18 +23,17 @@ func (e Event) Done() {
 	}
 }
 
-// Watch is for programs that would rather be told what to run than register
-// functions: it offers every kind but those of programs, and sends an Event whenever
-// an instance is given or taken. It is called once, before Run, instead of HandleTask.
-// The receiver must keep receiving; an instance counts as stopped as soon as its end
-// was received, so that for a moment its old and its new owner may both be at it:
-// WatchUntilDone is for those to whom that matters. The channel is closed when the
-// worker has ended.
+// Watch reports instances as events, instead of calls of registered functions: it offers
+// every kind but those of programs, and sends an Event whenever an instance is given or
+// taken. Call it once, before Run, instead of HandleTask. The receiver must keep receiving.
+// An instance counts as stopped as soon as its end was received, so its old and its new
+// owner may overlap for a moment: use WatchUntilDone if that matters. The channel is closed
+// when the worker has ended.
 func (w *Worker) Watch() (<-chan Event, error) { return w.watch(false) }
 
-// WatchUntilDone is Watch for exclusive work: each event with Given false is to be
-// answered by Done when the instance has stopped, and until then nobody else is given
-// it. One that is not, when the lease ends, ends the process; see Config.Exit.
+// WatchUntilDone is Watch for exclusive work: call Done on each event with Given false when
+// the instance has stopped; until then nobody else gets it. An event without Done when the
+// lease ends ends the process; see Config.Exit.
 func (w *Worker) WatchUntilDone() (<-chan Event, error) { return w.watch(true) }
 
 func (w *Worker) watch(untilDone bool) (<-chan Event, error) {

@@ -17,7 +17,7 @@ import (
 	"github.com/rota-project/rota/worker/internal/tasklog"
 )
 
-// Status is where a worker is in its life.
+// Status is the state of a worker's life cycle.
 type Status string
 
 // The states of a worker, in order.
@@ -70,7 +70,7 @@ type Worker struct {
 	loop  loop
 }
 
-// New returns a worker that has not started.
+// New returns a worker that is not started yet.
 func New(c Config) (*Worker, error) {
 	c, err := c.normalize()
 	if err != nil {
@@ -85,10 +85,9 @@ func New(c Config) (*Worker, error) {
 	return w, nil
 }
 
-// HandleTask registers the function of a kind of task, before Run. The worker
+// HandleTask registers the function for a kind of task. Call it before Run. The worker
 // offers the kinds that it has functions for. Kinds that belong to programs
-// (rota.IsProgramKind) are refused: RegisterTaskFunc and RegisterProgram offer
-// those, so that what a program asks for is never taken by anything else.
+// (rota.IsProgramKind) are refused: only RegisterTaskFunc and RegisterProgram offer them.
 func (w *Worker) HandleTask(kind string, f TaskFunc) error {
 	if kind == "" {
 		kind = rota.DefaultKind
@@ -109,21 +108,21 @@ func (w *Worker) handle(kind string, f TaskFunc) error {
 	case f == nil:
 		return fmt.Errorf("worker: %w", &rota.FieldError{Field: "function", Value: kind, Want: "not nil"})
 	case w.fallback != nil:
-		return errors.New("worker: HandleTask beside Watch")
+		return errors.New("worker: HandleTask together with Watch")
 	case w.handlers[kind] != nil:
-		return fmt.Errorf("worker: %w", &rota.FieldError{Field: "kind", Value: kind, Want: "one function a kind; it has one"})
+		return fmt.Errorf("worker: %w", &rota.FieldError{Field: "kind", Value: kind, Want: "one function per kind; this kind has one"})
 	}
 	w.handlers[kind] = f
 	return nil
 }
 
-// Run serves until ctx ends or Stop is called, then leaves in order: what it
-// holds is stopped and handed over. It returns nil after that, and an error if
-// the cluster will not have the worker (rota.ErrTooManyWorkers,
-// rota.ErrNameAlive, a *rota.FieldError's text). It can be called once.
+// Run serves until ctx ends or Stop is called, then leaves in order: its instances are
+// stopped and handed over. It then returns nil. It returns an error if the cluster refuses
+// the worker (rota.ErrTooManyWorkers, rota.ErrNameAlive, a *rota.FieldError's text). It can
+// be called once.
 //
-// Run returns only when every function has returned: a function that still ran
-// could not be known to have stopped. The exception is ErrOutlived; see Config.Exit.
+// Run returns only when every function has returned, because only then an instance is known
+// to have stopped. The exception is ErrOutlived; see Config.Exit.
 func (w *Worker) Run(ctx context.Context) error {
 	w.mu.Lock()
 	if w.ran {
@@ -172,10 +171,10 @@ func (w *Worker) end(err error) {
 	}
 }
 
-// Err says why the worker does not take part: what Run has returned or, while it
-// waits to be let in, what it was refused with (rota.ErrTooManyWorkers,
-// rota.ErrNameAlive), or ErrLeaseEnded. It is nil before the first session, while all
-// is well, and after an orderly leave.
+// Err says why the worker does not take part. It is the error that Run has returned; the
+// refusal (rota.ErrTooManyWorkers, rota.ErrNameAlive) while the worker waits to be
+// admitted; or ErrLeaseEnded. It is nil before the first session, in normal operation, and
+// after an orderly leave.
 func (w *Worker) Err() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -185,7 +184,7 @@ func (w *Worker) Err() error {
 	return w.err
 }
 
-// Start is Run in the background.
+// Start calls Run in the background.
 func (w *Worker) Start() { go func() { _ = w.Run(context.Background()) }() }
 
 // Stop asks the worker to leave in order and waits for it, or for ctx. It may
@@ -221,9 +220,9 @@ func (w *Worker) askToLeave() {
 // Name is the worker's name.
 func (w *Worker) Name() string { return w.cfg.Name }
 
-// Leased reports whether the worker may trust its lease now, and so begin what
-// another worker may do once the lease has ended. It is false before LeaseEnded
-// is called.
+// Leased reports whether the worker may trust its lease now, and so may begin work that
+// another worker may do once the lease has ended. It is already false when LeaseEnded is
+// called.
 func (w *Worker) Leased() bool { return w.leased.Load() }
 
 // LeasedFor reports whether the worker may trust the lease of a session, named by its
@@ -240,14 +239,14 @@ func (w *Worker) Session() int64 { return w.session.Load() }
 // Incarnation names this start of the worker.
 func (w *Worker) Incarnation() string { return w.cfg.Incarnation }
 
-// Status says where the worker is in its life.
+// Status returns the state of the worker's life cycle.
 func (w *Worker) Status() Status {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.status
 }
 
-// Tasks lists what runs here now, with Task as it is declared now.
+// Tasks lists the instances that run here now, each with its Task as it is declared now.
 func (w *Worker) Tasks() []Assigned {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -260,10 +259,10 @@ func (w *Worker) Tasks() []Assigned {
 }
 
 // AllRunning reports whether every task of the cluster is known to run, on whichever
-// worker: what a rolling update waits for. It is false when that is not known: without
-// a scheduler or a leader, when this worker's lease or the scheduler's picture was last
-// confirmed more than half a lease ago, before a new leader has looked. A worker
-// that was killed counts as running what it had until its lease ends.
+// worker; a rolling update can wait for it. It is false when that is not known: without a
+// scheduler or a leader, if this worker's lease or the scheduler's view was last confirmed
+// more than half a lease ago, and before a new leader has checked. A killed worker counts
+// as running its tasks until its lease ends.
 func (w *Worker) AllRunning() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -278,7 +277,7 @@ func (w *Worker) upToDate() bool {
 	return w.Leased() && w.now() < ownership.Time(w.fresh.Load())
 }
 
-// TryLeaveBarrier waits for AllRunning, at most d, and reports it.
+// TryLeaveBarrier waits at most d for AllRunning, and returns it.
 func (w *Worker) TryLeaveBarrier(d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()

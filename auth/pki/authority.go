@@ -98,7 +98,7 @@ func Init(dir, name string, life time.Duration, now time.Time) (Certificate, err
 	}
 	for _, f := range []string{CAFile, caKey} {
 		if _, err := os.Lstat(filepath.Join(dir, f)); !errors.Is(err, fs.ErrNotExist) {
-			return Certificate{}, fmt.Errorf("pki: %s: there is an authority: %w", filepath.Join(dir, f), fs.ErrExist)
+			return Certificate{}, fmt.Errorf("pki: %s: an authority already exists: %w", filepath.Join(dir, f), fs.ErrExist)
 		}
 	}
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -329,7 +329,7 @@ func (r Request) template(now time.Time) (*x509.Certificate, error) {
 	switch r.Role {
 	case Scheduler, Etcd:
 		if len(r.Hosts) == 0 {
-			return nil, &rota.FieldError{Field: "hosts", Value: "", Want: "the names and addresses under which it is reached; they are missing"}
+			return nil, &rota.FieldError{Field: "hosts", Value: "", Want: "the host names and addresses of the server; they are missing"}
 		}
 		t.ExtKeyUsage = []x509.ExtKeyUsage{server, client}
 	case Worker:

@@ -29,7 +29,7 @@ func (s *Source) CallClient(worker string) *tls.Config {
 			return err
 		}
 		if name, _ := Names(leaf); name == "" || name != worker {
-			return fmt.Errorf("the certificate is not of worker %s", text.Clip(worker, text.Short))
+			return fmt.Errorf("the certificate is not issued for worker %s", text.Clip(worker, text.Short))
 		}
 		state.VerifiedChains = chains
 		return s.Verify(state)

@@ -154,7 +154,7 @@ func (s *Source) read() error {
 var ErrRevoked = errors.New("tls: the certificate is revoked")
 
 // ErrEnded says that the time of the other side's certificate is over.
-var ErrEnded = errors.New("tls: the certificate has ended")
+var ErrEnded = errors.New("tls: the certificate has expired")
 
 // Verify is nil if what a handshake found out about the other side is good now: it
 // showed no certificate, or one that neither has ended nor was revoked, nor any

@@ -59,7 +59,7 @@ func (w *watched) Read(p []byte) (int, error) {
 	n, err := w.Conn.Read(p)
 	var op *net.OpError // the standard library tells alerts apart by their texts only
 	if errors.As(err, &op) && op.Op == "remote error" && strings.Contains(op.Err.Error(), "certificate") {
-		err = fmt.Errorf("%w: the other side refuses this certificate; its log says whether it is revoked, has ended or is of an authority that it does not know", err)
+		err = fmt.Errorf("%w: the other side refuses this certificate; its log says whether the certificate is revoked, has expired, or is from an unknown authority", err)
 	}
 	return n, err
 }
@@ -77,7 +77,7 @@ type watching struct {
 	set        *recheck.Set
 }
 
-var errSide = errors.New("tls: these credentials are of the other side")
+var errSide = errors.New("tls: these credentials are for the other side")
 
 func (w *watching) ClientHandshake(ctx context.Context, authority string, conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
 	if w.server {

@@ -41,7 +41,7 @@ func (s State) Active() bool { return s == Starting || s == Running }
 // Known reports whether s is one of the states.
 func (s State) Known() bool { return s == Queued || s.Active() || s.Done() }
 
-// Errors by which a caller decides.
+// Errors that a caller can tell apart with errors.Is.
 var (
 	// ErrStale is the answer to news of another generation than the current one.
 	ErrStale = errors.New("job: of another generation")

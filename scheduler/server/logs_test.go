@@ -250,7 +250,7 @@ func TestNoTaskLogs(t *testing.T) {
 		"negative instance": {&rotav1.ReadTaskLogsRequest{Id: "three", Index: &below}, codes.InvalidArgument, "index: -1"},
 		"instance waits":    {&rotav1.ReadTaskLogsRequest{Id: "three", Index: &one}, codes.FailedPrecondition, "three#1 is on no worker"},
 		"no such worker":    {&rotav1.ReadTaskLogsRequest{Id: "waits", Worker: "nobody"}, codes.NotFound, `worker "nobody"`},
-		"older worker":      {&rotav1.ReadTaskLogsRequest{Id: "old"}, codes.Unimplemented, "worker old, of version v0.1, keeps no logs"},
+		"older worker":      {&rotav1.ReadTaskLogsRequest{Id: "old"}, codes.Unimplemented, "worker old has version v0.1, which keeps no task logs"},
 		"negative tail":     {&rotav1.ReadTaskLogsRequest{Id: "old", Tail: &below}, codes.InvalidArgument, "tail: -1"},
 		"negative offset":   {&rotav1.ReadTaskLogsRequest{Id: "old", Offset: -1}, codes.InvalidArgument, "offset: -1"},
 		"offset of nothing": {&rotav1.ReadTaskLogsRequest{Id: "old", Offset: 1}, codes.InvalidArgument, "log: "},

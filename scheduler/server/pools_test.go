@@ -102,7 +102,7 @@ func TestPoolWorkerIsWhoItsTokenSays(t *testing.T) {
 	}
 	// A certificate of its name, by whoever has the authority's key, is not enough.
 	forged := c.source(t, pki.Request{Role: pki.Worker, Name: order.Worker})
-	if got := hello(forged, good()); !strings.Contains(got, "is of no pool") {
+	if got := hello(forged, good()); !strings.Contains(got, "belongs to no pool") {
 		t.Errorf("before it has joined: %s", got)
 	}
 	join := func() (*pki.Source, error) {
@@ -125,7 +125,7 @@ func TestPoolWorkerIsWhoItsTokenSays(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := join(); err == nil || !strings.Contains(err.Error(), "this is a second copy of the worker") {
+	if _, err := join(); err == nil || !strings.Contains(err.Error(), "this second copy of the worker") {
 		t.Errorf("a second copy: %v", err)
 	}
 	for want, change := range map[string]func(i *rotav1.WorkerInfo){

@@ -57,7 +57,7 @@ func (a Access) Client() (*http.Client, error) {
 			first := before[0].URL
 			elsewhere := next.URL.Host != first.Host || next.URL.Scheme != first.Scheme
 			if elsewhere && a.shows() || len(before) > 9 {
-				return errors.New("redirected elsewhere: give that address itself")
+				return errors.New("redirected to another host: give that address directly")
 			}
 			return nil
 		},

@@ -151,7 +151,7 @@ func (f *file) moves(at time.Time) error {
 	if at.Sub(f.moved) < restless*f.rest {
 		return ErrUnchanged
 	}
-	return fmt.Errorf("source: %s has been changing for more than %s; it is taken when it has been still for %s", f.path, restless*f.rest, f.rest)
+	return fmt.Errorf("source: %s has been changing for more than %s; it is read once it has been unchanged for %s", f.path, restless*f.rest, f.rest)
 }
 
 // open opens a regular file and nothing else, without waiting for anybody.

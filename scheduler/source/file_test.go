@@ -59,7 +59,7 @@ func TestFile(t *testing.T) {
 		s.Reset()
 		wants(t, s, "a d")
 		write(t, path, "")
-		rested(t, s, "nothing there")
+		rested(t, s, "source: empty")
 		write(t, path, "\n")
 		rested(t, s, "")
 		if err := os.Remove(path); err != nil {

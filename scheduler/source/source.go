@@ -52,7 +52,7 @@ type bounded struct {
 	left int64
 }
 
-var errNothing = errors.New("source: nothing there; a list without tasks has to say so, as [] does")
+var errNothing = errors.New("source: empty; a list without tasks must say so, as [] does")
 
 var errTooLong = fmt.Errorf("source: more than %d bytes", MaxBytes)
 

@@ -101,7 +101,7 @@ func TestURL(t *testing.T) {
 	step(code(500), `"1"`, "500")
 	step(code(204), `"1"`, "204")
 	step(list(`"2"`, "bad"), `"1"`, "bad list")
-	step(list("", ""), `"1"`, "nothing there")
+	step(list("", ""), `"1"`, "source: empty")
 	step(list(`"3"`, "c"), `"1"`, "c")
 	s.Reset()
 	step(list("", "d"), "", "d")

@@ -41,7 +41,7 @@ func (q *quorum) ask(ctx context.Context, address string) (a answerOfMember) {
 		err = json.Unmarshal(body, &a.members)
 	}
 	if err != nil {
-		return answerOfMember{err: fmt.Errorf("it is no member of etcd: %w", err)}
+		return answerOfMember{err: fmt.Errorf("not a member of etcd: %w", err)}
 	}
 	return a
 }

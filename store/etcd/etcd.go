@@ -221,7 +221,7 @@ func clientConfig(cfg Config) (clientv3.Config, error) {
 	}
 	if cfg.Client != nil {
 		if len(cfg.Endpoints) > 0 || cfg.TLS != nil || cfg.CAFile+cfg.CertFile+cfg.KeyFile+cfg.RevokedFile+cfg.User+cfg.Password+cfg.PasswordFile != "" {
-			return cc, &rota.FieldError{Field: "client", Value: "", Want: "no endpoints, TLS or user beside it"}
+			return cc, &rota.FieldError{Field: "client", Value: "", Want: "no endpoints, TLS or user together with it"}
 		}
 	} else if len(cfg.Endpoints) == 0 {
 		return cc, &rota.FieldError{Field: "endpoints", Value: "", Want: "the address of an etcd; it is missing"}
@@ -235,10 +235,10 @@ func clientConfig(cfg Config) (clientv3.Config, error) {
 		return cc, &rota.FieldError{Field: "timeout", Value: least, Want: "zero or more"}
 	}
 	if cfg.Password != "" && (cfg.User == "" || cfg.PasswordFile != "") {
-		return cc, &rota.FieldError{Field: "password", Value: "", Want: "it with a user, and no password_file beside it"}
+		return cc, &rota.FieldError{Field: "password", Value: "", Want: "a password only with a user, and no password_file beside it"}
 	}
 	if cfg.Password == "" && (cfg.User == "") != (cfg.PasswordFile == "") {
-		return cc, &rota.FieldError{Field: "password_file", Value: cfg.PasswordFile, Want: "user and password_file together or neither"}
+		return cc, &rota.FieldError{Field: "password_file", Value: cfg.PasswordFile, Want: "both user and password_file, or neither"}
 	}
 	if cfg.PasswordFile != "" {
 		b, err := secretfile.Read(cfg.PasswordFile)
@@ -261,7 +261,7 @@ func clientConfig(cfg Config) (clientv3.Config, error) {
 func transport(cfg Config) (credentials.TransportCredentials, error) {
 	if cfg.TLS != nil {
 		if cfg.CAFile+cfg.CertFile+cfg.KeyFile+cfg.RevokedFile != "" {
-			return nil, &rota.FieldError{Field: "tls", Value: "", Want: "it or files of TLS, not both"}
+			return nil, &rota.FieldError{Field: "tls", Value: "", Want: "either tls or TLS files"}
 		}
 		return credentials.NewTLS(cfg.TLS), nil
 	}
@@ -269,7 +269,7 @@ func transport(cfg Config) (credentials.TransportCredentials, error) {
 		return nil, nil //nolint:nilnil // documented
 	}
 	if (cfg.CertFile == "") != (cfg.KeyFile == "") {
-		return nil, &rota.FieldError{Field: "cert_file", Value: cfg.CertFile, Want: "cert_file and key_file together or neither"}
+		return nil, &rota.FieldError{Field: "cert_file", Value: cfg.CertFile, Want: "both cert_file and key_file, or neither"}
 	}
 	src, err := pki.Load(pki.Files{CA: cfg.CAFile, Cert: cfg.CertFile, Key: cfg.KeyFile, Revoked: cfg.RevokedFile})
 	if err != nil {

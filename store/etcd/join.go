@@ -92,7 +92,7 @@ func (q *quorum) letIn(ctx context.Context, s *etcdserver.EtcdServer, who owner)
 		case m.Name == who.Name && address == who.Address && m.IsLearner && len(m.ClientURLs) == 0:
 			return 0, nil // it was let in, and has not got as far as to say that it is there
 		case m.Name == who.Name:
-			return http.StatusConflict, fmt.Errorf("%s is a member already, at %s: if its data is lost, or it is another machine, remove it first (rota member remove %s)", m.Name, address, m.Name)
+			return http.StatusConflict, fmt.Errorf("%s is already a member, at %s: if its data is lost, or it is another machine, remove it first (rota member remove %s)", m.Name, address, m.Name)
 		case address == who.Address:
 			return http.StatusConflict, fmt.Errorf("%s is the address of %s", address, m.Name)
 		}
@@ -105,9 +105,9 @@ func (q *quorum) letIn(ctx context.Context, s *etcdserver.EtcdServer, who owner)
 		q.log.Info("a scheduler joins the cluster", "member", who.Name, "peer", who.Address)
 		return 0, nil
 	case errors.Is(err, membership.ErrTooManyLearners):
-		return http.StatusServiceUnavailable, errors.New("another member joins: one at a time")
+		return http.StatusServiceUnavailable, errors.New("another member is joining: one at a time")
 	case errors.Is(err, etcderrors.ErrUnhealthy), errors.Is(err, etcderrors.ErrNotEnoughStartedMembers):
-		return http.StatusServiceUnavailable, errors.New("its members have not all been in touch for five seconds")
+		return http.StatusServiceUnavailable, errors.New("not all of its members have been connected for five seconds")
 	}
 	return http.StatusServiceUnavailable, err
 }
@@ -141,7 +141,7 @@ func (q *quorum) enter(ctx context.Context) (exists bool, err error) {
 		}
 		if time.Now().After(note) {
 			slices.Sort(silent)
-			q.log.Warn("waiting for more members to begin the cluster: it takes more than half of them", "member", q.cfg.Name,
+			q.log.Warn("waiting for more members to start the cluster: more than half of them are needed", "member", q.cfg.Name,
 				"members", len(q.cfg.Members), "silent", strings.Join(silent, "; "))
 			note = time.Now().Add(laterNote)
 		}
@@ -167,7 +167,7 @@ func (q *quorum) expects(at string, a answerOfMember) (bool, error) {
 	case i < 0:
 		return false, fmt.Errorf("the cluster of %s has no member %s at %s: it can join (--join)", at, q.cfg.Name, own.Host)
 	case len(a.members[i].ClientURLs) > 0:
-		return false, fmt.Errorf("%s has been a member before, and its data directory is empty: remove it (rota member remove %s), and let it join (--join)", q.cfg.Name, q.cfg.Name)
+		return false, fmt.Errorf("%s was a member before, but its data directory is empty: remove it (rota member remove %s), and let it join (--join)", q.cfg.Name, q.cfg.Name)
 	}
 	return true, nil
 }
@@ -201,7 +201,7 @@ func (q *quorum) join(ctx context.Context) error {
 			silent = append(silent, fmt.Sprintf("%s=%s: %v", name, q.cfg.Members[name], err))
 		}
 		if time.Now().After(note) {
-			q.log.Warn("not in the cluster yet, trying again", "member", q.cfg.Name, "answers", strings.Join(silent, "; "))
+			q.log.Warn("not in the cluster yet; trying again", "member", q.cfg.Name, "answers", strings.Join(silent, "; "))
 			note = time.Now().Add(laterNote)
 		}
 		select {

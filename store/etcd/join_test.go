@@ -134,7 +134,7 @@ func TestNotLetIn(t *testing.T) {
 		as   func(*etcd.Quorum)
 		want string
 	}{
-		"a name that is taken": {func(q *etcd.Quorum) { q.Name, q.Members["s2"] = "s2", q.Listener.Addr().String() }, "s2 is a member already, at " + c.members["s2"]},
+		"a name that is taken": {func(q *etcd.Quorum) { q.Name, q.Members["s2"] = "s2", q.Listener.Addr().String() }, "s2 is already a member, at " + c.members["s2"]},
 		"an address that is taken": {func(q *etcd.Quorum) {
 			q.Name, q.Members["s4"] = "s4", q.Members["s2"]
 			delete(q.Members, "s2")

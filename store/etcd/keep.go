@@ -33,7 +33,7 @@ func (e *Embedded) Peers(ctx context.Context) []store.Peer {
 			case a.err != nil:
 				p.Err = a.err
 			case a.cluster != s.Cluster().ID():
-				p.Err = fmt.Errorf("it is of another cluster, %s", a.cluster)
+				p.Err = fmt.Errorf("it belongs to another cluster, %s", a.cluster)
 			}
 		}
 		out = append(out, p)
@@ -50,7 +50,7 @@ func (e *Embedded) RemovePeer(ctx context.Context, name string) error {
 		return fmt.Errorf("member %s: %w", name, rota.ErrNotFound)
 	}
 	if !store.HaveQuorum(peers) {
-		return fmt.Errorf("%w: nobody can be removed until more of them answer", store.ErrNoQuorum)
+		return fmt.Errorf("%w: no member can be removed until more of them answer", store.ErrNoQuorum)
 	}
 	if peers[n].Voter {
 		if err := stayable(slices.Delete(slices.Clone(peers), n, n+1), name); err != nil {
@@ -67,7 +67,7 @@ func (e *Embedded) RemovePeer(ctx context.Context, name string) error {
 	_, err := s.RemoveMember(ctx, uint64(s.Cluster().Members()[i].ID))
 	switch {
 	case errors.Is(err, etcderrors.ErrUnhealthy), errors.Is(err, etcderrors.ErrNotEnoughStartedMembers):
-		return fmt.Errorf("%w: the others have not all been in touch for five seconds; try again", store.ErrNeeded)
+		return fmt.Errorf("%w: not all others have been connected for five seconds; try again", store.ErrNeeded)
 	case err != nil:
 		return fmt.Errorf("remove member %s: %w", name, err)
 	}
@@ -90,7 +90,7 @@ func stayable(stay []store.Peer, without string) error {
 	case voters == 0:
 		return fmt.Errorf("%w: %s is the last member", store.ErrNeeded, without)
 	case answer <= voters/2:
-		return fmt.Errorf("%w: without %s there are %d members, of which %d answers, and that is no quorum; bring another one back, or let one join, first", store.ErrNeeded, without, voters, answer)
+		return fmt.Errorf("%w: without %s there are %d members, of which %d answers: no quorum; first bring another member back, or let one join", store.ErrNeeded, without, voters, answer)
 	}
 	return nil
 }

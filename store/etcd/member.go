@@ -219,7 +219,7 @@ func ask[T any](ctx context.Context, s *Store, q question[T]) (T, error) {
 		return *refusal, nil
 	}
 	if refusal != nil {
-		errs = append(errs, errors.New("refused by one member, after another may have done it"))
+		errs = append(errs, errors.New("refused by one member after another may have executed it"))
 	}
 	return zero, errors.Join(errs...)
 }

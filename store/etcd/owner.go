@@ -50,13 +50,13 @@ func claim(dir string, me owner) error {
 	case have == me:
 		return nil
 	case me == (owner{}):
-		return wrong("cluster, too: it has the data of %s, a member of a cluster", have.Name)
+		return wrong("cluster too: the directory has the data of %s, a member of a cluster", have.Name)
 	case have == (owner{}):
-		return wrong("an empty directory: it has the data of a scheduler that is alone; rota backup and rota restore make a cluster of it")
+		return wrong("an empty directory: it has the data of a single scheduler; rota backup and rota restore turn that into a cluster")
 	case have.Name != me.Name:
-		return wrong("the data of %s: it has that of %s", me.Name, have.Name)
+		return wrong("the data of %s: the directory has that of %s", me.Name, have.Name)
 	}
-	return wrong("the address %s for %s, as before: %s is another; to move it remove the member, and join with an empty directory", have.Address, me.Name, me.Address)
+	return wrong("the address %s for %s, as before: %s is another; to move the member, remove it and join with an empty directory", have.Address, me.Name, me.Address)
 }
 
 // write puts a small file in place in one step.

@@ -221,15 +221,15 @@ func TestDataDirIsOfOneMember(t *testing.T) {
 			cfg := c.config("s1")
 			cfg.DataDir = filepath.Join(c.dir, "s2")
 			return cfg
-		}, "want the data of s1: it has that of s2"},
+		}, "want the data of s1: the directory has that of s2"},
 		"one that is alone": {func() etcd.EmbedConfig {
 			cfg := c.config("s1")
 			cfg.DataDir = single
 			return cfg
-		}, "want an empty directory: it has the data of a scheduler that is alone"},
+		}, "want an empty directory: it has the data of a single scheduler"},
 		"a member's, alone": {func() etcd.EmbedConfig {
 			return etcd.EmbedConfig{DataDir: filepath.Join(c.dir, "s1"), NoSync: true}
-		}, "it has the data of s1, a member of a cluster"},
+		}, "the directory has the data of s1, a member of a cluster"},
 		"in use": {func() etcd.EmbedConfig {
 			cfg := c.config("s1")
 			cfg.DataDir = filepath.Join(c.dir, "s3")
@@ -244,7 +244,7 @@ func TestDataDirIsOfOneMember(t *testing.T) {
 			cfg := c.config("s1")
 			cfg.DataDir = filepath.Join(c.dir, "lost")
 			return cfg
-		}, "s1 has been a member before, and its data directory is empty"},
+		}, "s1 was a member before, but its data directory is empty"},
 	} {
 		e, err := etcd.Embed(t.Context(), x.cfg())
 		if err == nil || !strings.Contains(err.Error(), x.want) || strings.Contains(err.Error(), "\n") {
@@ -273,7 +273,7 @@ func TestDataDirOfAnotherCluster(t *testing.T) {
 	cfg := c.config("s1")
 	cfg.DataDir = filepath.Join(other.dir, "s1")
 	cfg.Quorum.Members["s1"] = other.members["s1"] // where it says that it is
-	if e, err := etcd.Embed(t.Context(), cfg); err == nil || !strings.Contains(err.Error(), "the data directory is of another cluster: s") {
+	if e, err := etcd.Embed(t.Context(), cfg); err == nil || !strings.Contains(err.Error(), "the data directory belongs to another cluster: s") {
 		t.Errorf("a data directory of another cluster: %v", err)
 		if err == nil {
 			_ = e.Stop()

@@ -81,7 +81,7 @@ func CheckMembers(members map[string]string) error {
 		case err != nil || portErr != nil || number == 0 || !memberHost.MatchString(host):
 			return &rota.FieldError{Field: "cluster", Value: n + "=" + members[n], Want: "NAME=HOST:PORT"}
 		case at[members[n]] != "":
-			return &rota.FieldError{Field: "cluster", Value: members[n], Want: fmt.Sprintf("an address of its own for each member: %s and %s have the same", at[members[n]], n)}
+			return &rota.FieldError{Field: "cluster", Value: members[n], Want: fmt.Sprintf("a different address for each member: %s and %s have the same", at[members[n]], n)}
 		}
 		at[members[n]] = n
 	}
@@ -104,7 +104,7 @@ func CheckNumber(n int) error {
 	if n == 3 || n == 5 {
 		return nil
 	}
-	return &rota.FieldError{Field: "cluster", Value: n, Want: "three or five members: a number that is even bears no more losses than one less, and one member needs no cluster"}
+	return &rota.FieldError{Field: "cluster", Value: n, Want: "three or five members: an even number tolerates no more losses than one less, and a single member needs no cluster"}
 }
 
 // quorum is a node's part in the cluster.
@@ -229,7 +229,7 @@ func (q *quorum) judge(ctx context.Context, node *embed.Etcd, members map[string
 		}
 		answers = append(answers, name)
 		if own := node.Server.Cluster().ID(); a.cluster != own {
-			return nil, nil, fmt.Errorf("the data directory is of another cluster: %s is of cluster %s, this member of %s", at, a.cluster, own)
+			return nil, nil, fmt.Errorf("the data directory belongs to another cluster: %s is of cluster %s, this member of %s", at, a.cluster, own)
 		}
 		if !a.has(node.Server.MemberID()) {
 			return nil, nil, errRemoved

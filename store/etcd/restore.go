@@ -32,7 +32,7 @@ type RestoreConfig struct {
 }
 
 // ErrNoSnapshot says that a file is no whole snapshot.
-var ErrNoSnapshot = errors.New("it is no backup, or was cut short or changed since: its checksum is not that of what is in it")
+var ErrNoSnapshot = errors.New("not a valid backup: the checksum does not match the content")
 
 const (
 	// restoredFile says in a data directory that it was restored, until what ran before
@@ -83,7 +83,7 @@ func Restore(cfg RestoreConfig, now time.Time) error {
 	}
 	for _, e := range entries {
 		if e.Name() != restoringDir { // what a restore has left that was interrupted
-			return &rota.FieldError{Field: "data_dir", Value: cfg.DataDir, Want: "an empty directory: it has data, which a restore would write over"}
+			return &rota.FieldError{Field: "data_dir", Value: cfg.DataDir, Want: "an empty directory: it has data that a restore would overwrite"}
 		}
 	}
 	tmp := filepath.Join(cfg.DataDir, restoringDir)

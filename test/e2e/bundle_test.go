@@ -121,7 +121,7 @@ func TestDebugBundle(t *testing.T) {
 	}, c.files("scheduler-s1")...)
 	s := start(t, nil, rotaBin, scheduler...)
 	grpc := s.find(t, `msg=ready .*grpc=(\S+)`, 60*time.Second)[1]
-	s.find(t, "source not taken", 60*time.Second)
+	s.find(t, "source not read", 60*time.Second)
 
 	write("etcd-env", "%s")
 	asked := []string{"--server", grpc, "--tls-ca", filepath.Join(c.dir, "rota-pki", "ca.crt")}
@@ -202,7 +202,7 @@ func TestDebugBundle(t *testing.T) {
 		why[m.Name] = m.Why
 	}
 	for name, has := range map[string]string{
-		"schedulers/s1/config.json": "403 Forbidden: viewer has the role viewer; this takes the role admin", "schedulers/s1/log.txt": "403", "schedulers/s1/heap.pb.gz": "403", "schedulers/s1/goroutines.txt": "403",
+		"schedulers/s1/config.json": "403 Forbidden: viewer has the role viewer; this needs the role admin", "schedulers/s1/log.txt": "403", "schedulers/s1/heap.pb.gz": "403", "schedulers/s1/goroutines.txt": "403",
 		"scheduler at 127.0.0.1:1": "refused",
 	} {
 		if !strings.Contains(why[name], has) {

@@ -96,7 +96,7 @@ func TestClosed(t *testing.T) {
 	w := work("w1")
 	w.find(t, "session opened", 20*time.Second)
 	thief := work("w2") // with another's certificate
-	thief.find(t, `certificate of .* is not one of worker .*w2`, 20*time.Second)
+	thief.find(t, `certificate of .* is not issued for worker .*w2`, 20*time.Second)
 
 	client := []string{"--server", grpc, "--tls-ca", filepath.Join(c.dir, "rota-pki", "ca.crt")}
 	for _, x := range []struct {

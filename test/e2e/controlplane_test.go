@@ -359,7 +359,7 @@ func (k *kubePool) lost() {
 		}
 		return k.send(t.Context(), http.MethodGet, workersPods+"/second", nil, second) != nil
 	})
-	if said != "" && !strings.Contains(said, "this is a second copy of the worker, and ends") {
+	if said != "" && !strings.Contains(said, "this second copy of the worker must end") {
 		t.Errorf("the second copy says %s", said)
 	}
 	if !k.all() || k.record.count() != runs {

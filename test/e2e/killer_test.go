@@ -54,7 +54,7 @@ func TestKiller(t *testing.T) {
 		t.Errorf("%d workers have died", deaths)
 	}
 	for _, args := range [][]string{{"why", "killer"}, {"task", "get", "killer"}} {
-		if text := shows(args...); !strings.Contains(text, "workers died with it on board") || !strings.Contains(text, "rota task release") {
+		if text := shows(args...); !strings.Contains(text, "workers died while running it") || !strings.Contains(text, "rota task release") {
 			t.Errorf("%v says %s", args, text)
 		}
 	}

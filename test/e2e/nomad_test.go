@@ -412,7 +412,7 @@ func TestNomad(t *testing.T) {
 		time.Sleep(200 * time.Millisecond)
 		return false
 	})
-	if out := n.said(second.NodeName, second.ID); !strings.Contains(out, "this is a second copy of the worker, and ends") {
+	if out := n.said(second.NodeName, second.ID); !strings.Contains(out, "this second copy of the worker must end") {
 		t.Errorf("the second copy says %s", out)
 	}
 	if !all() || r.count() != began {

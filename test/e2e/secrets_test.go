@@ -15,7 +15,7 @@ func TestSecretsInAddresses(t *testing.T) {
 	s := start(t, nil, rotaBin, "scheduler", "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--gateway", "", "--data-dir", filepath.Join(c.dir, "data"),
 		"--tasks-url", address, "--tasks-poll", "100ms")
 	grpc := s.find(t, `msg=ready .*grpc=(\S+)`, 30*time.Second)[1]
-	s.find(t, "source not taken", 30*time.Second)
+	s.find(t, "source not read", 30*time.Second)
 	text := ""
 	await(t, 30*time.Second, "the source's error in the status", func() bool {
 		_, text = c.rota(nil, "status", "-o", "json", "--server", grpc)

@@ -327,7 +327,7 @@ template:
 	s.must("scontrol", "update", "jobid="+first.GetHandle(), "starttime=now")
 	await(t, 3*time.Minute, "the second copy is refused", func() bool {
 		out, err := os.ReadFile(filepath.Join(s.dir, "out."+first.GetHandle()))
-		return err == nil && bytes.Contains(out, []byte("this is a second copy of the worker, and ends"))
+		return err == nil && bytes.Contains(out, []byte("this second copy of the worker must end"))
 	})
 	await(t, time.Minute, "the second copy ends", func() bool { return s.job(first.GetHandle())["JobState"] == "FAILED" })
 	if !all() || r.count() != began {

@@ -165,7 +165,7 @@ func (p *policy) decide(s job.Spec) (decision, error) {
 		}
 		for k := range s.Env {
 			if !slices.Contains(c.Env, k) && !slices.Contains(c.Env, "*") {
-				return decision{}, &NotAllowedError{"env " + text.Clip(k, text.Short), "not listed for this command"}
+				return decision{}, &NotAllowedError{"env " + text.Clip(k, text.Short), "not allowed for this command"}
 			}
 		}
 		return c.decision(argv, dir, s), nil
@@ -176,7 +176,7 @@ func (p *policy) decide(s job.Spec) (decision, error) {
 	if nearest != nil {
 		return decision{}, nearest
 	}
-	return decision{}, &NotAllowedError{"command " + text.Clip(s.Argv[0], text.Short), "no --job of the worker lists it"}
+	return decision{}, &NotAllowedError{"command " + text.Clip(s.Argv[0], text.Short), "no --job of the worker allows it"}
 }
 
 func (c *command) decision(argv []string, dir string, s job.Spec) decision {

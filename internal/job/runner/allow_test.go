@@ -67,7 +67,7 @@ func TestDecide(t *testing.T) {
 	}{
 		{argv: "echo", want: "echo"},
 		{argv: "echo x", want: "!more than 0 arguments"},
-		{argv: "ls", want: "!command ls: no --job of the worker lists it"},
+		{argv: "ls", want: "!command ls: no --job of the worker allows it"},
 		{argv: "/bin/echo", want: "!no --job"},
 		{argv: "bash script.sh", want: "bash " + script},
 		{argv: "bash " + script, want: "bash " + script},

@@ -29,7 +29,7 @@ const (
 	DefaultMaxEnded   = 20_000
 )
 
-// Errors by which a caller decides.
+// Errors that a caller can tell apart with errors.Is.
 var (
 	// ErrBusy is the answer to a job that would be one too many.
 	ErrBusy = errors.New("the worker runs its maximum number of jobs")
@@ -37,7 +37,7 @@ var (
 	ErrClosed = errors.New("the worker is stopping")
 	// ErrShort is the answer when this machine, or what its worker may take of it,
 	// has no room for one more: descriptors, processes, memory. Another may have.
-	ErrShort = errors.New("the worker's machine is short of something")
+	ErrShort = errors.New("the worker's machine is short of a resource")
 	// ErrNotRunning is the answer to a stop of what does not run.
 	ErrNotRunning = errors.New("does not run")
 )

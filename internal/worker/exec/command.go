@@ -42,7 +42,7 @@ func parse(c Config) (*command, error) {
 		return nil, &rota.FieldError{Field: field, Value: words.Clip(c.Command), Want: "a command: words, closed quotes"}
 	}
 	if strings.Contains(list[0], "{{") || !words.IsLiteral(list[0]) {
-		return nil, &rota.FieldError{Field: field, Value: words.Clip(list[0]), Want: "a program's name: no task may choose what is run"}
+		return nil, &rota.FieldError{Field: field, Value: words.Clip(list[0]), Want: "a literal program name: a task must not choose what runs"}
 	}
 	cmd := &command{wantsFile: strings.Contains(c.Command, "PayloadFile"), dir: c.dir()}
 	var wrong string
@@ -91,7 +91,7 @@ func parseWord(s string) (word, error) {
 		same++
 	}
 	if one != two && !words.OptionSafe(one[:same]) {
-		return w, fmt.Errorf("an = after the option's name: what follows %q would choose an option", one[:same])
+		return w, fmt.Errorf("an = after the option's name: a parameter after %q could choose an option", one[:same])
 	}
 	return w, nil
 }
@@ -224,8 +224,8 @@ func checked(name, value string) (string, error) {
 	}
 	return "", &words.RefusalError{
 		What: name + " " + strconv.Quote(text.Clip(value, text.Short)),
-		Why: fmt.Sprintf("{{.%s}} must be letters, digits and ._-+@%%:, not beginning with -, and neither . nor ..; "+
-			"{%s:text} in the worker's command takes more", name, name),
+		Why: fmt.Sprintf("{{.%s}} must be letters, digits and ._-+@%%:, must not begin with -, and must not be . or ..; "+
+			"{%s:text} in the worker's command accepts more", name, name),
 	}
 }
 

@@ -106,7 +106,7 @@ func New(c Config) (worker.TaskFunc, error) {
 				return err
 			}
 			if c.Logger != nil {
-				c.Logger.Info("process starts anew: its task has changed", "task", f.ID, "index", f.Index, "generation", f.Generation)
+				c.Logger.Info("restarting the process: its task has changed", "task", f.ID, "index", f.Index, "generation", f.Generation)
 			}
 		}
 	}, nil

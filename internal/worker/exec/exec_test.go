@@ -147,7 +147,7 @@ func FuzzWords(f *testing.F) {
 func TestRefusedTask(t *testing.T) {
 	t.Parallel()
 	a := run(t, exec.Config{Command: `/bin/echo {{.ID}}`}, &rotav1.TaskSpec{Id: "--help"}, func(p *player) { p.until(failed) })
-	for _, want := range []string{"exec.k", `"--help"`, "not beginning with -", "{ID:text}"} {
+	for _, want := range []string{"exec.k", `"--help"`, "must not begin with -", "{ID:text}"} {
 		if !strings.Contains(a.GetError(), want) {
 			t.Errorf("error %q lacks %q", a.GetError(), want)
 		}

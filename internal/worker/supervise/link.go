@@ -69,7 +69,7 @@ func (l *Link) Hold() (release func()) {
 	return sync.OnceFunc(func() { l.change(func() { l.holds-- }) })
 }
 
-// Until says how long the lease is trusted.
+// Until reports the time until which the lease is trusted.
 func (l *Link) Until(t time.Time) {
 	if l != nil {
 		at := monotonic() + time.Until(t).Nanoseconds()

@@ -107,7 +107,7 @@ func (a *acts) follow(ctx context.Context) {
 }
 
 // errOvertaken says that somebody else wrote the same record.
-var errOvertaken = errors.New("somebody else writes it; it is looked at again")
+var errOvertaken = errors.New("another writer changed it; trying again")
 
 // change writes the record of a worker.
 func (a *acts) change(ctx context.Context, w *worker, f func(*storepb.PoolWorker)) error {
@@ -150,7 +150,7 @@ func (a *acts) start(ctx context.Context) error {
 	name := engine.WorkerName(a.pool.Name, suffix())
 	token := auth.NewJoinToken(name, ca)
 	if n := len(token.Text()); n > auth.MaxJoinToken {
-		a.failed(fmt.Sprintf("the certificates that workers are to trust make a join token of %d bytes, at most %d are possible: give --tls-ca a file with the schedulers' authority only", n, auth.MaxJoinToken))
+		a.failed(fmt.Sprintf("the certificates in --tls-ca make a join token of %d bytes, more than the limit of %d: use a file that holds only the schedulers' authority", n, auth.MaxJoinToken))
 		return nil
 	}
 	hash := token.Hash()
@@ -190,7 +190,7 @@ func (a *acts) start(ctx context.Context) error {
 		}
 		return nil // it has joined already; the engine's list has its handle
 	case errors.Is(err, engine.ErrUnsure), one.Err() != nil:
-		log.Warn("start of a worker not confirmed", "error", err)
+		log.Warn("the start of a worker is not confirmed", "error", err)
 		a.failed(fmt.Sprintf("the engine %s may have started %s or not: %v", a.name, name, err))
 		return nil
 	}

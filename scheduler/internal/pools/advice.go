@@ -83,7 +83,7 @@ func (k *Control) prospect(x *pool, started, joined int) (helps bool, why string
 	case x.record.GetDeleted():
 		return false, "it is being deleted"
 	case k.cfg.Engines[x.Engine] == nil:
-		return false, fmt.Sprintf("its engine is %s, which the scheduler %s has not (--engines)", x.Engine, k.cfg.Scheduler)
+		return false, fmt.Sprintf("its engine is %s, which the scheduler %s does not have (--engines)", x.Engine, k.cfg.Scheduler)
 	case m.RetryAt > moment(now):
 		return false, fmt.Sprintf("it fails, and tries again at %s: %s", time.Unix(0, int64(m.RetryAt)).UTC().Format("15:04:05 UTC"), text.Clip(m.Error, maxTold))
 	case started > joined:
@@ -91,11 +91,11 @@ func (k *Control) prospect(x *pool, started, joined int) (helps bool, why string
 	case started < x.Size.From:
 		return true, fmt.Sprintf("it has %d of %d workers, and starts the others", started, x.Size.From)
 	case x.Size.Fixed():
-		return false, fmt.Sprintf("its workers could, but it has all of them: its size is %v", x.Size)
+		return false, fmt.Sprintf("its workers could, but it already has all of them: its size is %v", x.Size)
 	case started >= x.Size.To:
-		return false, fmt.Sprintf("its workers could, but it has %d, which is the most (size.to)", started)
+		return false, fmt.Sprintf("its workers could, but it already has %d, the maximum (size.to)", started)
 	}
-	return true, fmt.Sprintf("it grows for what has waited for %v: it has %d workers, and may have %d", fleet.GrowAfter, started, x.Size.To)
+	return true, fmt.Sprintf("it grows once work has waited for %v: it has %d workers, and may have %d", fleet.GrowAfter, started, x.Size.To)
 }
 
 // maxTold is how much of an error is told.

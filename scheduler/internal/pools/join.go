@@ -20,7 +20,7 @@ import (
 )
 
 // errNoToken is the answer to a token that is not known, whatever is wrong with it.
-var errNoToken = status.Error(codes.PermissionDenied, "no such join token: it is another cluster's, or its pool has given the worker up")
+var errNoToken = status.Error(codes.PermissionDenied, "unknown join token: it belongs to another cluster, or its pool has given up the worker")
 
 // againFor is how long a worker may ask again whose answer was lost. Later its token is
 // good for nothing, however long it would be: who has it and the key, and a certificate
@@ -28,7 +28,7 @@ var errNoToken = status.Error(codes.PermissionDenied, "no such join token: it is
 const againFor = 2 * time.Minute
 
 // errLookups is the answer to a token that is not known while too many such are shown.
-var errLookups = status.Error(codes.ResourceExhausted, "too many join tokens that are not known: ask again")
+var errLookups = status.Error(codes.ResourceExhausted, "too many unknown join tokens: try again")
 
 // JoinWorker uses a join token up, for a key that may ask again. Anybody may show any
 // number of tokens that are no good: they cost no more than a look into the picture of
@@ -78,7 +78,7 @@ func (k *Control) JoinWorker(ctx context.Context, r *rotav1.JoinWorkerRequest) (
 			return nil, err
 		}
 		if !ok {
-			return nil, status.Error(codes.Aborted, "the record of the worker has changed meanwhile; ask again")
+			return nil, status.Error(codes.Aborted, "the worker's record has changed meanwhile; try again")
 		}
 		k.cfg.Logger.Info("worker of a pool joined", "pool", w.GetPool(), "worker", token.Worker)
 	}
@@ -92,12 +92,12 @@ func refusal(w *storepb.PoolWorker, token auth.JoinToken, r *rotav1.JoinWorkerRe
 	case r.GetWorker() != "" && r.GetWorker() != token.Worker:
 		return status.Errorf(codes.PermissionDenied, "the join token is for worker %s, not for %s", token.Worker, text.Clip(r.GetWorker(), text.Short))
 	case w.GetJoinedUnixMs() != 0 && (!bytes.Equal(w.GetKeyHash(), key[:]) || now.Sub(time.UnixMilli(w.GetJoinedUnixMs())) > againFor):
-		return status.Errorf(codes.PermissionDenied, "the join token of %s was used at %s: this is a second copy of the worker, and ends",
+		return status.Errorf(codes.PermissionDenied, "the join token of %s was used at %s: this second copy of the worker must end",
 			token.Worker, time.UnixMilli(w.GetJoinedUnixMs()).UTC().Format(time.RFC3339))
 	case w.GetStoppingUnixMs() != 0 || w.GetLeavingUnixMs() != 0:
-		return status.Errorf(codes.PermissionDenied, "worker %s is not wanted any more: %s", token.Worker, w.GetWhy())
+		return status.Errorf(codes.PermissionDenied, "worker %s is no longer wanted: %s", token.Worker, w.GetWhy())
 	case now.UnixMilli() >= w.GetTokenEndsUnixMs():
-		return status.Errorf(codes.PermissionDenied, "the join token of %s ended at %s: it came too late",
+		return status.Errorf(codes.PermissionDenied, "the join token of %s expired at %s",
 			token.Worker, time.UnixMilli(w.GetTokenEndsUnixMs()).UTC().Format(time.RFC3339))
 	}
 	return nil
@@ -117,7 +117,7 @@ func (k *Control) RenewWorker(ctx context.Context, r *rotav1.RenewWorkerRequest)
 		return nil, err
 	}
 	if w == nil || w.GetJoinedUnixMs() == 0 || w.GetStoppingUnixMs() != 0 {
-		return nil, status.Errorf(codes.PermissionDenied, "%s is no worker of a pool", text.Clip(name, text.Short))
+		return nil, status.Errorf(codes.PermissionDenied, "%s is not a worker of a pool", text.Clip(name, text.Short))
 	}
 	cert, err := k.sign(name, r.GetPublicKey())
 	if err != nil {
@@ -132,7 +132,7 @@ func (k *Control) sign(worker string, key []byte) ([]byte, error) {
 	case k.cfg.CA == nil:
 		return nil, nil
 	case k.cfg.Sign == nil:
-		return nil, status.Errorf(codes.Unavailable, "scheduler %s has no authority: start it with --authority, or ask another", k.cfg.Scheduler)
+		return nil, status.Errorf(codes.Unavailable, "scheduler %s has no certificate authority: start it with --authority, or ask another scheduler", k.cfg.Scheduler)
 	}
 	cert, err := k.cfg.Sign(worker, key)
 	if err != nil {

@@ -138,7 +138,7 @@ func (l *loop) look(ctx context.Context) (busy bool) {
 	copies, listErr := l.list(ctx)
 	if p = l.k.see(); p.epoch != 0 && p.cluster == "" {
 		if err := l.k.nameCluster(ctx, p.epoch); err != nil {
-			l.k.cfg.Logger.Warn("pools wait for the store", "error", err)
+			l.k.cfg.Logger.Warn("pools are waiting for the store", "error", err)
 			return true
 		}
 		p = l.k.see()
@@ -151,7 +151,7 @@ func (l *loop) look(ctx context.Context) (busy bool) {
 	for n := range p.pools {
 		if p.pools[n].Engine == l.name && ctx.Err() == nil {
 			if err := l.tend(ctx, &p, &p.pools[n], copies, listErr); err != nil && ctx.Err() == nil {
-				l.k.cfg.Logger.Warn("pool not tended", "pool", p.pools[n].Name, "error", err)
+				l.k.cfg.Logger.Warn("pool not processed", "pool", p.pools[n].Name, "error", err)
 			}
 		}
 	}
@@ -223,7 +223,7 @@ func (l *loop) strays(ctx context.Context, p *picture, copies map[string][]engin
 			case c.State == engine.Ended, c.Cluster != p.cluster, w != nil && (!here || w.GetStoppingUnixMs() == 0):
 				continue
 			case w == nil:
-				l.k.cfg.Logger.Warn("stop a worker that no pool has", "engine", l.name, "worker", name, "handle", c.Handle)
+				l.k.cfg.Logger.Warn("stopping a worker that belongs to no pool", "engine", l.name, "worker", name, "handle", c.Handle)
 			}
 			if err := l.stop(ctx, c.Handle); err != nil {
 				l.k.cfg.Logger.Warn("worker not stopped", "engine", l.name, "worker", name, "handle", c.Handle, "error", err)
@@ -335,10 +335,10 @@ func (l *loop) lacking(ctx context.Context) (busy bool) {
 			err = l.k.remove(ctx, p.epoch, x)
 		} else {
 			err = l.k.remember(ctx, p.epoch, x, memoryOf(x.state), []string{fmt.Sprintf(
-				"the scheduler %s leads and has no engine %s: start it with --engines %s", l.k.cfg.Scheduler, x.Engine, x.Engine)})
+				"the leader %s has no engine %s: start it with --engines %s", l.k.cfg.Scheduler, x.Engine, x.Engine)})
 		}
 		if err != nil && ctx.Err() == nil {
-			l.k.cfg.Logger.Warn("pool not tended", "pool", x.Name, "error", err)
+			l.k.cfg.Logger.Warn("pool not processed", "pool", x.Name, "error", err)
 			busy = true
 		}
 	}

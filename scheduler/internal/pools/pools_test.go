@@ -88,7 +88,7 @@ func TestJoinTokens(t *testing.T) {
 		living := b.engine.living()
 		api, web := living[0], living[1]
 		_, err := b.k.JoinWorker(b.ctx(), &rotav1.JoinWorkerRequest{Token: "rotajoin_no", PublicKey: []byte("key")})
-		wants(b.T, err, "join token: not a whole token")
+		wants(b.T, err, "join token: incomplete token")
 		_, err = b.k.JoinWorker(b.ctx(), &rotav1.JoinWorkerRequest{Token: b.engine.ordered()[web].Token})
 		wants(b.T, err, "want the worker's public key")
 		_, err = b.k.JoinWorker(b.ctx(), &rotav1.JoinWorkerRequest{Token: b.engine.ordered()[web].Token, PublicKey: []byte("key"), Worker: api})
@@ -107,9 +107,9 @@ func TestJoinTokens(t *testing.T) {
 		b.pass(time.Minute + time.Second) // its token would be good for longer
 		wants(b.T, b.join(web, "key"), "the join token of "+web+" was used at ")
 		b.pass(3*time.Minute - 3*time.Second)
-		wants(b.T, b.join(api, "key"), "ended at ")
+		wants(b.T, b.join(api, "key"), "expired at ")
 		b.pass(4 * time.Second)
-		wants(b.T, b.join(api, "key"), "no such join token")
+		wants(b.T, b.join(api, "key"), "unknown join token")
 		if p := b.get("api"); !strings.Contains(p.GetError(), "runs and did not join within 5m0s") {
 			b.Errorf("%v", p)
 		}
@@ -493,12 +493,12 @@ func TestNoEngine(t *testing.T) {
 		defer k2.Close(context.Background())
 		b.lead("s2")
 		b.apply(definition("web", 1, 1))
-		want := []string{"the scheduler s2 leads and has no engine local: start it with --engines local"}
+		want := []string{"the leader s2 has no engine local: start it with --engines local"}
 		if p := b.get("web"); !reflect.DeepEqual(p.GetNotes(), want) {
 			b.Errorf("notes %q", p.GetNotes())
 		}
 		_, err := k2.ApplyPools(b.ctx(), &rotav1.ApplyPoolsRequest{Pools: []*rotav1.PoolDefinition{definition("web", 1, 1)}})
-		wants(b.T, err, `pool "web": engine: "local": want an engine of this scheduler, which has none: start it with --engines`)
+		wants(b.T, err, `pool "web": engine: "local": want an engine; this scheduler has none: start it with --engines`)
 	})
 }
 
@@ -511,7 +511,7 @@ func TestBadInput(t *testing.T) {
 		}{
 			{func(d *rotav1.PoolDefinition) { d.Name = "Web" }, "name: \"Web\": want"},
 			{func(d *rotav1.PoolDefinition) { d.Engine = "borg" }, "engine: \"borg\": want one of "},
-			{func(d *rotav1.PoolDefinition) { d.Engine = "nomad" }, "engine: \"nomad\": want an engine of this scheduler, which has local"},
+			{func(d *rotav1.PoolDefinition) { d.Engine = "nomad" }, "engine: \"nomad\": want an engine of this scheduler: local"},
 			{func(d *rotav1.PoolDefinition) { d.Engine = "mesos" }, "Apache Mesos was retired"},
 			{func(d *rotav1.PoolDefinition) { d.Engine = "" }, "engine: \"\": want one of "},
 			{func(d *rotav1.PoolDefinition) { d.Size = &rotav1.PoolSize{From: 3, To: 2} }, "size.from: 3: want no more than size.to, which is 2"},
@@ -536,7 +536,7 @@ func TestBadInput(t *testing.T) {
 			}
 		}
 		_, err := b.k.ApplyPools(b.ctx(), &rotav1.ApplyPoolsRequest{Pools: []*rotav1.PoolDefinition{definition("web", 1, 1), definition("web", 1, 1)}})
-		wants(b.T, err, "it is there twice")
+		wants(b.T, err, "it occurs twice")
 		_, err = b.k.ApplyPools(b.ctx(), &rotav1.ApplyPoolsRequest{})
 		wants(b.T, err, "want at least one pool")
 		_, err = b.k.ScalePool(b.ctx(), &rotav1.ScalePoolRequest{Name: "no", Size: &rotav1.PoolSize{}})

@@ -60,7 +60,7 @@ func (k *Control) ApplyPools(ctx context.Context, r *rotav1.ApplyPoolsRequest) (
 	for n, d := range r.GetPools() {
 		p, err := convert.PoolFromProto(d)
 		if err == nil && seen[p.Name] {
-			err = &rota.FieldError{Field: "name", Value: p.Name, Want: "a name of its own: it is there twice"}
+			err = &rota.FieldError{Field: "name", Value: p.Name, Want: "a unique name: it occurs twice"}
 		}
 		if err == nil && k.cfg.Engines[p.Engine] == nil {
 			err = &rota.FieldError{Field: "engine", Value: p.Engine, Want: k.engines()}
@@ -102,9 +102,9 @@ func (k *Control) catchUp(ctx context.Context) error {
 // engines says which engines there are on this scheduler, as what is wanted.
 func (k *Control) engines() string {
 	if len(k.cfg.Engines) == 0 {
-		return "an engine of this scheduler, which has none: start it with --engines"
+		return "an engine; this scheduler has none: start it with --engines"
 	}
-	return "an engine of this scheduler, which has " + strings.Join(slices.Sorted(maps.Keys(k.cfg.Engines)), ", ") + " (--engines)"
+	return "an engine of this scheduler: " + strings.Join(slices.Sorted(maps.Keys(k.cfg.Engines)), ", ") + " (--engines)"
 }
 
 // stage makes the transaction that declares pools, counts what it does, and says what is
@@ -123,7 +123,7 @@ func (k *Control) stage(set []engine.Pool, out *rotav1.ApplyPoolsResponse) (cond
 				err = status.Errorf(codes.FailedPrecondition, "pool %q: it is being deleted; declare it again when it is gone", p.Name)
 				return
 			case have.GetEngine() != next.GetEngine() && k.members(p.Name) > 0:
-				err = convert.FieldStatus("engine", fmt.Sprintf("pool %q: engine: %q: want %s, where its workers are; delete the pool, or give it another name", p.Name, p.Engine, have.GetEngine()))
+				err = convert.FieldStatus("engine", fmt.Sprintf("pool %q: engine: %q: want %s, where its workers are; to change it delete the pool, or use another name", p.Name, p.Engine, have.GetEngine()))
 				return
 			case proto.Equal(have, next):
 				out.Unchanged++

@@ -19,10 +19,10 @@ import (
 )
 
 // ErrAway says that the worker's stream is not here any more.
-var ErrAway = status.Error(codes.Unavailable, "the worker is not connected; its output is there when it comes back")
+var ErrAway = status.Error(codes.Unavailable, "the worker is not connected; its output is available when it comes back")
 
 // errUnread is the answer to a worker that sends what nobody reads any more.
-var errUnread = status.Error(codes.NotFound, "nobody reads this any more")
+var errUnread = status.Error(codes.NotFound, "the reader is gone")
 
 // Desk is where reads wait for what their workers send.
 type Desk struct {

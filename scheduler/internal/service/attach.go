@@ -141,7 +141,7 @@ func (a *attachment) open(ctx context.Context, hello *rotav1.ProgramHello) (time
 	if ok {
 		m := &storepb.Program{}
 		if err := record.DecodeLeased(kv, m); err != nil {
-			return 0, status.Errorf(codes.Unavailable, "program %q: %v; it is mended, or goes", a.name, err)
+			return 0, status.Errorf(codes.Unavailable, "program %q: %v; it will be repaired or removed", a.name, err)
 		}
 		if m.GetRun() != a.run || m.GetDetached() != a.detached {
 			return 0, status.Errorf(codes.AlreadyExists, "program %q: runs already, on %s", a.name, m.GetHost())

@@ -286,10 +286,10 @@ func (s *Service) Why(_ context.Context, r *rotav1.WhyRequest) (*rotav1.WhyRespo
 			}
 			moves := g != nil && g.Revoked && g.To != "" && g.To == i.Worker
 			if moves {
-				m.Reasons = append(m.Reasons, fmt.Sprintf("moves to %s, and begins there when %s has stopped it", g.To, worker))
+				m.Reasons = append(m.Reasons, fmt.Sprintf("moves to %s, and starts there when %s has stopped it", g.To, worker))
 			}
 			if left := s.cfg.View.Grace(worker, time.Now()); g != nil && left > 0 {
-				m.Reasons = append(m.Reasons, fmt.Sprintf("%s is away, and waited for %v more", worker, left.Round(time.Second)))
+				m.Reasons = append(m.Reasons, fmt.Sprintf("%s is away; it is awaited for %v more", worker, left.Round(time.Second)))
 			} else if i.Reason != "" && !moves { // the plan only takes the worker for one that gets nothing new
 				m.Reasons = append(m.Reasons, i.Reason)
 			}

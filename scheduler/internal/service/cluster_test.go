@@ -104,7 +104,7 @@ func TestStatusAndWorkers(t *testing.T) {
 		b.put(store.Op{Key: store.LeaderKey, Lease: b.lease(), Value: b.value(&storepb.Leader{Version: 1, Name: "s1"})})
 		stoppable(true, "")
 		b.age = time.Minute
-		stoppable(false, "last heard of 1m0s ago")
+		stoppable(false, "last answered 1m0s ago")
 		b.age = 0
 		if s, err := b.svc.GetStoppable(ctx, &rotav1.GetStoppableRequest{Names: []string{"w1", "w2"}}); err != nil || s.GetStoppable() || len(s.GetReasons()) == 0 {
 			b.Error(s, err)
@@ -205,7 +205,7 @@ func TestOnePicture(t *testing.T) {
 			b.Errorf("got  %v\nwant %v", got, want)
 		}
 		for id, want := range map[string]string{
-			"a": "came there because it had to; moves to w2, and begins there when w1 has stopped it",
+			"a": "came there because it had to; moves to w2, and starts there when w1 has stopped it",
 			"b": "nowhere; the next pass places it on w1",
 			"d": "nowhere: 3 workers: 3 are too small (needs 7 cpus, the most on one worker is 2)",
 		} {

@@ -51,7 +51,7 @@ func (s *Service) ListEvents(_ context.Context, r *rotav1.ListEventsRequest) (*r
 	if r.GetPageToken() != "" {
 		id, ok := events.ParseID(r.GetPageToken())
 		if !ok {
-			return nil, convert.FieldStatus("page_token", fmt.Sprintf("page_token: %q: want the next_page_token of an answer", text.Clip(r.GetPageToken(), text.Short)))
+			return nil, convert.FieldStatus("page_token", fmt.Sprintf("page_token: %q: want the next_page_token of an earlier answer", text.Clip(r.GetPageToken(), text.Short)))
 		}
 		before = &id
 	}
@@ -133,7 +133,7 @@ func filterOf(r filtered) (events.Filter, error) {
 		}
 	}
 	if f.Kind != "" && !events.Known(f.Kind) {
-		return f, convert.FieldStatus("kind", fmt.Sprintf("kind: %q: want a kind such as task.failed, or task for all of its sort (docs/events.md)", text.Clip(f.Kind, text.Short)))
+		return f, convert.FieldStatus("kind", fmt.Sprintf("kind: %q: want a kind such as task.failed, or task for all kinds that begin with it (docs/events.md)", text.Clip(f.Kind, text.Short)))
 	}
 	return f, nil
 }
@@ -144,7 +144,7 @@ func timeIn(field, value string) (time.Time, error) {
 	}
 	t, err := time.Parse(time.RFC3339, value)
 	if err != nil {
-		return t, convert.FieldStatus(field, fmt.Sprintf("%s: %q: want a time as RFC 3339 has it, such as 2006-01-02T15:04:05Z", field, text.Clip(value, text.Short)))
+		return t, convert.FieldStatus(field, fmt.Sprintf("%s: %q: want an RFC 3339 time, such as 2006-01-02T15:04:05Z", field, text.Clip(value, text.Short)))
 	}
 	return t, nil
 }

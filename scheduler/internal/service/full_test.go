@@ -33,7 +33,7 @@ func TestFull(t *testing.T) {
 	t.Parallel()
 	for left, want := range []string{
 		"the store is full; nothing was done (docs/etcd.md says how to make room)",
-		"the store is full; a part was done and the rest was not, ask again when there is room (docs/etcd.md)",
+		"the store is full; the request was done in part: repeat it when there is room (docs/etcd.md)",
 	} {
 		st := &full{Store: memory.New(), left: left}
 		defer st.Close()

@@ -26,15 +26,15 @@ const sessionWait = 3 * time.Second
 func (s *Service) ReadTaskLogs(r *rotav1.ReadTaskLogsRequest, out grpc.ServerStreamingServer[rotav1.TaskLog]) error {
 	switch {
 	case s.cfg.ReadLog == nil:
-		return status.Error(codes.Unimplemented, "nobody keeps logs of tasks here")
+		return status.Error(codes.Unimplemented, "this scheduler has no task logs")
 	case r.GetPrevious() && r.GetFollow():
-		return convert.FieldStatus("follow", "follow: want it without previous: nothing more comes of a run that has ended")
+		return convert.FieldStatus("follow", "follow: want it without previous: a run that has ended writes nothing more")
 	case r.Tail != nil && r.GetTail() < 0:
 		return convert.FieldStatus("tail", fmt.Sprintf("tail: %d: want zero or more lines", r.GetTail()))
 	case r.GetOffset() < 0:
 		return convert.FieldStatus("offset", fmt.Sprintf("offset: %d: want zero or more bytes", r.GetOffset()))
 	case r.GetOffset() > 0 && r.GetLog() == "":
-		return convert.FieldStatus("log", "log: want the one that the offset is of")
+		return convert.FieldStatus("log", "log: want the log that offset belongs to")
 	}
 	ctx := out.Context()
 	leave, err := s.enterReader(ctx, r)
@@ -93,7 +93,7 @@ func (s *Service) enterReader(ctx context.Context, r *rotav1.ReadTaskLogsRequest
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.readers[k] >= readsOfOne {
-		return nil, status.Errorf(codes.ResourceExhausted, "%s is sent %d logs of worker %s already; end one of those reads", who.Name, readsOfOne, text.Clip(at.worker, text.Short))
+		return nil, status.Errorf(codes.ResourceExhausted, "%s already reads %d logs of worker %s; end one of those reads", who.Name, readsOfOne, text.Clip(at.worker, text.Short))
 	}
 	if s.readers == nil {
 		s.readers = map[logReader]int{}
@@ -176,7 +176,7 @@ func (s *Service) findLog(r *rotav1.ReadTaskLogsRequest, forwarded bool) (at log
 	if at.worker = r.GetWorker(); at.worker == "" {
 		worker, g := v.Owner(at.instance)
 		if g == nil {
-			return at, status.Errorf(codes.FailedPrecondition, "%s is on no worker now, so there is no log of it; ask why it waits, or name a worker that had it",
+			return at, status.Errorf(codes.FailedPrecondition, "%s is on no worker now and has no log; ask why it waits, or name a worker that ran it",
 				text.Clip(at.instance.String(), text.Short))
 		}
 		at.worker = worker
@@ -187,9 +187,9 @@ func (s *Service) findLog(r *rotav1.ReadTaskLogsRequest, forwarded bool) (at log
 	case session == nil && v.Nodes[at.worker] == nil && r.GetWorker() != "":
 		return at, status.Errorf(codes.NotFound, "worker %q: not found", worker)
 	case session == nil:
-		return at, status.Errorf(codes.Unavailable, "worker %s is away; what %s wrote is there when it comes back", worker, text.Clip(at.instance.String(), text.Short))
+		return at, status.Errorf(codes.Unavailable, "worker %s is away; the log of %s is available when it comes back", worker, text.Clip(at.instance.String(), text.Short))
 	case !session.GetLogs():
-		return at, status.Errorf(codes.Unimplemented, "worker %s, of version %s, keeps no logs of tasks: later versions do", worker, session.GetBuild())
+		return at, status.Errorf(codes.Unimplemented, "worker %s has version %s, which keeps no task logs: later versions do", worker, session.GetBuild())
 	case session.GetScheduler() == s.cfg.Scheduler:
 		return at, nil
 	case forwarded:

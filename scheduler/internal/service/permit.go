@@ -20,7 +20,7 @@ import (
 // program, and is nothing else under such an id.
 func checkSubmitted(t *record.Task) error {
 	if !strings.HasPrefix(t.Kind, rota.ProgramSchedulerKind) {
-		return status.Errorf(codes.PermissionDenied, "task %q: it does not run the scheduler function of a program", t.ID)
+		return status.Errorf(codes.PermissionDenied, "task %q does not run the scheduler function of a program", t.ID)
 	}
 	return nil
 }
@@ -30,18 +30,18 @@ func checkSubmitted(t *record.Task) error {
 // it, detached, and nobody else.
 func (a *attachment) permit(ctx context.Context) error {
 	if a.name == record.Submitted {
-		return convert.FieldStatus("name", fmt.Sprintf("%q: want another name; tasks of submitted programs have it", a.name))
+		return convert.FieldStatus("name", fmt.Sprintf("%q: want another name; this one is for tasks of submitted programs", a.name))
 	}
 	who := auth.From(ctx)
 	switch {
 	case !a.detached && who.Worker != "":
-		return status.Errorf(codes.PermissionDenied, "worker %s attaches a program only if it holds the task that runs its scheduler function", who.Worker)
+		return status.Errorf(codes.PermissionDenied, "worker %s may attach a program only if it holds the task that runs the program's scheduler function", who.Worker)
 	case !a.detached && who.Role >= auth.Submitter:
 		return nil
 	case !a.detached:
-		return status.Errorf(codes.PermissionDenied, "%s may not attach a program: this takes the role %s", who.Name, auth.Submitter)
+		return status.Errorf(codes.PermissionDenied, "%s may not attach a program: this needs the role %s", who.Name, auth.Submitter)
 	case who.Worker == "" && who.Kind != auth.Local:
-		return status.Errorf(codes.PermissionDenied, "a submitted program is attached by the worker that runs it, not by %s", who.Name)
+		return status.Errorf(codes.PermissionDenied, "only the worker that runs a submitted program may attach it, not %s", who.Name)
 	}
 	if err := a.caughtUp(ctx); err != nil {
 		return err

@@ -62,7 +62,7 @@ func TestProgramKeepsWithin(t *testing.T) {
 		"key":                      {&rotav1.TaskDefinition{Kind: function, Key: "k"}, tokenOf(auth.Submitter), "set.key"},
 		"replicas":                 {&rotav1.TaskDefinition{Kind: function, Replicas: 2}, tokenOf(auth.Submitter), "set.replicas"},
 		"outside its name":         {&rotav1.TaskDefinition{Id: "q/a", Kind: function}, tokenOf(auth.Submitter), "begin with"},
-		"limited to others":        {&rotav1.TaskDefinition{Kind: function}, tokenOf(auth.Submitter, "program/g", "feed"), "not good for kind"},
+		"limited to others":        {&rotav1.TaskDefinition{Kind: function}, tokenOf(auth.Submitter, "program/g", "feed"), "not valid for kind"},
 		"limited to this":          {&rotav1.TaskDefinition{Kind: function}, tokenOf(auth.Submitter, "program/*"), ""},
 		"instead of a common task": {&rotav1.TaskDefinition{Id: "p/common", Kind: function}, tokenOf(auth.Submitter), "somebody else"},
 	} {
@@ -225,11 +225,11 @@ func TestTasksOfKinds(t *testing.T) {
 		if err := apply("a", "feed-a"); err != nil {
 			b.Error(err)
 		}
-		b.wants(apply("b", "other"), codes.PermissionDenied, "not good for kind", "")
-		b.wants(apply("b", ""), codes.PermissionDenied, "not good for kind", "")
-		b.wants(apply("other", "feed-a"), codes.PermissionDenied, "not good for kind", "") // it would take over another's
+		b.wants(apply("b", "other"), codes.PermissionDenied, "not valid for kind", "")
+		b.wants(apply("b", ""), codes.PermissionDenied, "not valid for kind", "")
+		b.wants(apply("other", "feed-a"), codes.PermissionDenied, "not valid for kind", "") // it would take over another's
 		_, err := b.svc.DeleteTasks(feeds, &rotav1.DeleteTasksRequest{Ids: []string{"a", "other"}})
-		b.wants(err, codes.PermissionDenied, "not good for kind", "")
+		b.wants(err, codes.PermissionDenied, "not valid for kind", "")
 		if _, err := b.svc.DeleteTasks(feeds, &rotav1.DeleteTasksRequest{Ids: []string{"a"}}); err != nil {
 			b.Error(err)
 		}
@@ -246,7 +246,7 @@ func TestTasksOfKinds(t *testing.T) {
 		// Whoever comes back with the run of another's program may remove nothing either.
 		thief := b.attachAs(tokenOf(auth.Submitter, "program/g"), &rotav1.ProgramHello{Name: "p", Run: "r"})
 		thief.change(&rotav1.ProgramChange{Delete: []string{"p/a"}})
-		if text := thief.rejection(); !strings.Contains(text, "not good for kind") {
+		if text := thief.rejection(); !strings.Contains(text, "not valid for kind") {
 			b.Errorf("rejected with %q", text)
 		}
 		thief.leave(b)

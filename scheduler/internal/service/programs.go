@@ -136,7 +136,7 @@ func (s *Service) unbegun(ctx context.Context, name string) (*rotav1.Program, er
 		}
 	})
 	if worker != "" {
-		p.Missing = "its scheduler function has not begun on " + worker + " yet"
+		p.Missing = "its scheduler function has not started on " + worker + " yet"
 	} else if why := s.reasons(ctx, id); why != "" {
 		p.Missing = "a worker for its scheduler function: " + why
 	}

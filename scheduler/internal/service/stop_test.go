@@ -207,7 +207,7 @@ func TestStopBeforeItBegins(t *testing.T) {
 			_, err := b.svc.StopProgram(auth.With(b.Context(), who), &rotav1.StopProgramRequest{Name: name})
 			return err
 		}
-		b.wants(stop(tokenOf(auth.Submitter, "program/f"), "p"), codes.PermissionDenied, "not good for kind", "")
+		b.wants(stop(tokenOf(auth.Submitter, "program/f"), "p"), codes.PermissionDenied, "not valid for kind", "")
 		b.wants(stop(tokenOf(auth.Viewer), "p"), codes.PermissionDenied, "submitter", "")
 		b.wants(stop(tokenOf(auth.Submitter), "q"), codes.NotFound, "not running", "")
 		b.wants(stop(tokenOf(auth.Submitter), "other"), codes.NotFound, "not running", "")

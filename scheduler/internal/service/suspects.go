@@ -63,10 +63,10 @@ func (s *Service) suspects() (out []*rotav1.Suspect) {
 
 // accusation says what is held against a task, and what becomes of it.
 func accusation(x *storepb.Suspect) string {
-	text := fmt.Sprintf("%d workers died with it on board (%s)", x.GetDeaths(), strings.Join(x.GetWorkers(), ", "))
+	text := fmt.Sprintf("%d workers died while running it (%s)", x.GetDeaths(), strings.Join(x.GetWorkers(), ", "))
 	switch x.GetState() {
 	case suspectHeld:
-		return "held: " + text + ", the last one with no other suspect; rota task release lets it run, and so does a change of it"
+		return "held: " + text + ", the last one with no other suspect; rota task release lets it run, and so does a change of the task"
 	case suspectTrial:
 		return "on trial: " + text + "; it is kept apart from other suspects until it has run for a while"
 	}

@@ -215,7 +215,7 @@ func (s *Service) write(ctx context.Context, units []table.Unit) (done bool, err
 	for r := range w.Write(ctx, units) {
 		if errors.Is(r.Err, store.ErrNoSpace) && r.From > 0 {
 			return false, status.Error(codes.ResourceExhausted,
-				"the store is full; a part was done and the rest was not, ask again when there is room (docs/etcd.md)")
+				"the store is full; the request was done in part: repeat it when there is room (docs/etcd.md)")
 		}
 		if !r.OK {
 			return false, r.Err

@@ -224,13 +224,13 @@ func (s *Service) GetStoppable(_ context.Context, r *rotav1.GetStoppableRequest)
 func (s *Service) doubts() (out []string) {
 	if s.cfg.Age != nil {
 		if age, stale := s.cfg.Age(); stale {
-			out = append(out, fmt.Sprintf("the store was last heard of %v ago: what runs may have changed", age.Round(100*time.Millisecond)))
+			out = append(out, fmt.Sprintf("the store last answered %v ago: this may be out of date", age.Round(100*time.Millisecond)))
 		}
 	}
 	v := s.cfg.View
 	v.Read(func() {
 		if v.Leader == nil {
-			out = append(out, "no scheduler leads: nobody would give the tasks to others")
+			out = append(out, "no scheduler leads: nobody would move the tasks to other workers")
 		}
 	})
 	return out

@@ -89,7 +89,7 @@ type output struct {
 // PushOutput begins the answer to a read, as JobWork.PushOutput does over gRPC.
 func (c *Conn) PushOutput(ctx context.Context, _ ...grpc.CallOption) (grpc.ClientStreamingClient[rotav1.OutputPiece, rotav1.PushOutputResponse], error) {
 	if c.desk == nil {
-		return nil, status.Error(codes.Unimplemented, "nobody takes output here")
+		return nil, status.Error(codes.Unimplemented, "this server takes no output")
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	stop := context.AfterFunc(c.ctx, cancel)

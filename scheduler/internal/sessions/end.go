@@ -46,7 +46,7 @@ func (c *session) bury() {
 	if err != nil || !ok {
 		return // the lease ends by itself
 	}
-	c.srv.cfg.Logger.Info("worker is not heard of any more", "worker", c.name, "incarnation", c.info.GetIncarnation(), "lease", c.ttl)
+	c.srv.cfg.Logger.Info("no more word from the worker", "worker", c.name, "incarnation", c.info.GetIncarnation(), "lease", c.ttl)
 	_ = c.srv.cfg.Store.Revoke(ctx, c.lease) // what it said goes, too
 }
 

@@ -25,7 +25,7 @@ func (c *session) open(ctx context.Context, hello *rotav1.Hello) (*rotav1.ToWork
 	v.Read(func() { lost = c.srv.grantsLost(c.name) })
 	if lost {
 		return refuse(rotav1.Refused_CODE_UNAVAILABLE, fmt.Sprintf(
-			"grants of worker %s cannot be read in the store; it gets a new session when its lease has ended", c.name), lostRetry), nil
+			"the store's grants of worker %s cannot be read; the worker gets a new session when its lease has ended", c.name), lostRetry), nil
 	}
 	c.renewed = time.Now()
 	have, kv, at, err := readSession(ctx, c.srv.cfg.Store, c.name)
@@ -42,9 +42,9 @@ func (c *session) open(ctx context.Context, hello *rotav1.Hello) (*rotav1.ToWork
 	}
 	for _, h := range hello.GetHeld() {
 		if h.GetGeneration() > uint64(at)+1 { // a grant's is at most one more than its revision was
-			c.srv.cfg.Logger.Error("the store went back: a worker holds what it has not given out yet", "worker", c.name,
+			c.srv.cfg.Logger.Error("the store went back: a worker holds a later grant than the store has given out", "worker", c.name,
 				"task", h.GetTask(), "generation", h.GetGeneration(), "revision", at)
-			return refuse(rotav1.Refused_CODE_UNAVAILABLE, fmt.Sprintf("%v: it is at %d, and this worker holds generation %d of task %q",
+			return refuse(rotav1.Refused_CODE_UNAVAILABLE, fmt.Sprintf("%v: the store is at revision %d, and this worker holds generation %d of task %q",
 				store.ErrWentBack, at, h.GetGeneration(), h.GetTask()), wentBackRetry), nil
 		}
 	}
@@ -65,7 +65,7 @@ func (c *session) open(ctx context.Context, hello *rotav1.Hello) (*rotav1.ToWork
 		})
 	case have.GetIncarnation() != c.info.GetIncarnation():
 		return refuse(rotav1.Refused_CODE_NAME_ALIVE, fmt.Sprintf(
-			"worker %s is alive as incarnation %s, process %d on %s; its lease ends %s after its death at the latest",
+			"worker %s is alive as incarnation %s, process %d on %s; its lease ends at most %s after its death",
 			c.name, have.GetIncarnation(), have.GetPid(), have.GetHost(), c.srv.cfg.Lease), nameRetry), nil
 	default:
 		r, err := c.resume(ctx, have, kv)
@@ -205,7 +205,7 @@ func (c *session) resume(ctx context.Context, have *storepb.Session, kv store.KV
 	case err != nil:
 		return 0, fmt.Errorf("take over session: %w", err)
 	case !ok:
-		return 0, errors.New("take over session: somebody else writes it")
+		return 0, errors.New("take over session: another writer changed it")
 	}
 	c.id, c.lease, c.ttl = kv.Create, lease, ttl
 	return rev, nil

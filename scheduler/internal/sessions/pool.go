@@ -36,7 +36,7 @@ func (s *Server) bound(ctx context.Context, info *rotav1.WorkerInfo) (*rotav1.To
 	}
 	if m.GetJoinedUnixMs() == 0 {
 		return refuse(rotav1.Refused_CODE_INVALID, fmt.Sprintf(
-			"worker %s is of no pool: names that begin with %q are for workers that a pool has started and that have joined by their token", name, engine.NamePrefix), 0), nil
+			"worker %s belongs to no pool: names that begin with %q are reserved for workers that a pool started and that joined with their token", name, engine.NamePrefix), 0), nil
 	}
 	t := m.GetTemplate()
 	template := engine.Template{Zone: t.GetZone(), Labels: t.GetLabels(), Kinds: t.GetKinds(), Capacity: t.GetCapacity()}

@@ -186,7 +186,7 @@ func (s *Server) Serve(ctx context.Context, stream Stream) error {
 	info := hello.GetInfo()
 	if info != nil {
 		if info.Labels, err = offer.Settle(info.GetLabels(), peerOf(ctx)); err != nil {
-			s.cfg.Logger.Warn("worker gets no calls", "worker", info.GetName(), "error", err)
+			s.cfg.Logger.Warn("the worker gets no calls", "worker", info.GetName(), "error", err)
 		}
 	}
 	c := newSession(ctx, s, info, cancel)
@@ -199,7 +199,7 @@ func (s *Server) Serve(ctx context.Context, stream Stream) error {
 	if err != nil {
 		log := s.cfg.Logger.With("worker", hello.GetInfo().GetName(), "error", err, "after", time.Since(began).Round(time.Millisecond))
 		if outer.Err() != nil {
-			log.Info("session not opened: the worker ended its connection meanwhile")
+			log.Info("session not opened: the worker has closed its connection")
 		} else {
 			log.Warn("session not opened")
 		}
@@ -233,7 +233,7 @@ func (s *Server) Serve(ctx context.Context, stream Stream) error {
 		}
 	}()
 	dog := watchdog.New(standstill, func(place string, standing time.Duration) {
-		s.cfg.Logger.Error("a session stands still; the worker goes to another scheduler", "worker", c.name, "at", place, "for", standing)
+		s.cfg.Logger.Error("a session hangs; the worker goes to another scheduler", "worker", c.name, "at", place, "for", standing)
 		cancel()
 		c.end()
 	})
@@ -246,7 +246,7 @@ func (s *Server) Serve(ctx context.Context, stream Stream) error {
 				c.breaks(ctx, outer)
 				return nil
 			}
-			dog.At("taking in what the worker says")
+			dog.At("processing a message of the worker")
 			if done := c.receive(ctx, m); done {
 				return nil
 			}
@@ -257,7 +257,7 @@ func (s *Server) Serve(ctx context.Context, stream Stream) error {
 			if outer.Err() != nil {
 				return status.FromContextError(outer.Err()).Err()
 			}
-			return status.Error(codes.ResourceExhausted, "worker does not read")
+			return status.Error(codes.ResourceExhausted, "the worker does not read")
 		}
 	}
 }
@@ -349,7 +349,7 @@ func (s *Server) changed(d *view.Delta) {
 	if d.Unread {
 		for name, c := range s.live {
 			if s.grantsLost(name) || s.acksLost(name) {
-				s.cfg.Logger.Error("what a worker was told, or said, cannot be read; its connection ends", "worker", name)
+				s.cfg.Logger.Error("unreadable grants or acknowledgements of a worker; closing its connection", "worker", name)
 				c.end()
 			}
 		}

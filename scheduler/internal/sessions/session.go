@@ -91,7 +91,7 @@ func (c *session) receive(ctx context.Context, m *rotav1.FromWorker) (done bool)
 			c.srv.cfg.Logger.Warn("leave not written", "worker", c.name, "error", err)
 			return true // the worker asks again at its next connection
 		}
-		c.srv.cfg.Events.Record(events.Event{Kind: events.WorkerLeaving, Subject: events.Subject{Worker: c.name}, Text: "it gives up what it has, in order"})
+		c.srv.cfg.Events.Record(events.Event{Kind: events.WorkerLeaving, Subject: events.Subject{Worker: c.name}, Text: "it hands over its tasks in order"})
 	default:
 		c.srv.cfg.Logger.Warn("unexpected message", "worker", c.name)
 		return true
@@ -153,7 +153,7 @@ func (c *session) settle(ctx context.Context, leaving bool) error {
 }
 
 // errOvertaken says that the session is another connection's now, or over.
-var errOvertaken = errors.New("somebody else writes the session")
+var errOvertaken = errors.New("another writer changed the session")
 
 // rewrite writes the session's key anew, as leaving if the worker asked for it.
 func (c *session) rewrite(ctx context.Context, leaving bool) error {

@@ -66,6 +66,6 @@ func happened(was, is *record.Ack) string {
 // what it has.
 func (c *session) fenced() {
 	c.srv.cfg.Events.Record(events.Event{
-		Kind: events.WorkerFenced, Subject: events.Subject{Worker: c.name}, Text: "its lease had ended; it stops what it had, and joins anew",
+		Kind: events.WorkerFenced, Subject: events.Subject{Worker: c.name}, Text: "its lease had ended; it stops its tasks and joins again",
 	})
 }

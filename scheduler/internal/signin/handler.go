@@ -168,9 +168,9 @@ func isJSON(r *http.Request) bool {
 func Foreign(r *http.Request) string {
 	switch {
 	case !origin.Own(origin.Of(r)):
-		return "a session is only for pages of this server: the browser says that this request is of another, or nothing (Sec-Fetch-Site, Origin)"
+		return "a session is valid only for pages of this server: the browser does not say that this request comes from one (Sec-Fetch-Site, Origin)"
 	case r.Method != http.MethodGet && r.Method != http.MethodHead && !isJSON(r):
-		return "with a session, a request that may change something needs Content-Type: application/json"
+		return "with a session, a request that changes something needs Content-Type: application/json"
 	}
 	return ""
 }
@@ -244,7 +244,7 @@ func (h *Handler) serveSignIn(ctx context.Context, w http.ResponseWriter, r *htt
 func (h *Handler) serveCode(ctx context.Context, w http.ResponseWriter, r *http.Request) {
 	values := r.Header[CodeHeader]
 	if len(values) != 1 {
-		rest.WriteError(w, convert.FieldStatus(CodeHeader, CodeHeader+": want the code in this header, once"))
+		rest.WriteError(w, convert.FieldStatus(CodeHeader, CodeHeader+": want the code once in this header"))
 		return
 	}
 	if !h.fails.left(address(r), h.now()) {

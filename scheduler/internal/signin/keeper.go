@@ -117,7 +117,7 @@ func (k *Keeper) Find(ctx context.Context, value auth.Secret) (auth.Session, err
 		return auth.Session{}, auth.SessionExpired()
 	}
 	if !k.looks.Allow() { // others try what never was a session: who has one is not to lose it for that
-		return auth.Session{}, status.Error(codes.Unavailable, "too many unknown sessions are looked up; try again")
+		return auth.Session{}, status.Error(codes.Unavailable, "too many requests with unknown sessions; try again")
 	}
 	ctx, cancel := context.WithTimeout(ctx, lookTime)
 	defer cancel()
@@ -126,7 +126,7 @@ func (k *Keeper) Find(ctx context.Context, value auth.Secret) (auth.Session, err
 		err = k.view.Wait(ctx, rev)
 	}
 	if err != nil {
-		return auth.Session{}, status.Error(codes.Unavailable, "the store does not answer: nobody knows whether this session has ended")
+		return auth.Session{}, status.Error(codes.Unavailable, "the store does not answer: the session cannot be checked")
 	}
 	if s, ok := k.known(hash); ok {
 		return s, nil
@@ -239,7 +239,7 @@ func (k *Keeper) room(m *storepb.SignIn) (over []string, err error) {
 		delete(own, oldest)
 	}
 	if total-len(over) >= MaxSessions {
-		return nil, status.Errorf(codes.ResourceExhausted, "%d people are signed in, which is the most: wait for one to sign out", total)
+		return nil, status.Errorf(codes.ResourceExhausted, "%d people are signed in, the maximum: wait until one signs out", total)
 	}
 	return over, nil
 }
@@ -259,7 +259,7 @@ func (k *Keeper) end(ctx context.Context, id string) error {
 }
 
 // errCode refuses a one-time code. It does not say why, to whoever guesses.
-var errCode = status.Error(codes.Unauthenticated, "the code is not good: it was used, or is older than a minute; rota ui makes another")
+var errCode = status.Error(codes.Unauthenticated, "the code is not valid: it was used, or is older than a minute; rota ui makes another")
 
 // makeCode makes a one-time code for whoever asks.
 func (k *Keeper) makeCode(ctx context.Context, who auth.Identity) (code auth.Secret, ends time.Time, err error) {
@@ -323,7 +323,7 @@ func toRecord(who auth.Identity, now time.Time) (*storepb.SignIn, error) {
 	switch who.Kind {
 	case auth.ByToken, auth.ByJWT, auth.ByClient:
 	default:
-		return nil, status.Errorf(codes.PermissionDenied, "%s cannot sign in: this takes a token, a JWT, or a client certificate with a role", who.Name)
+		return nil, status.Errorf(codes.PermissionDenied, "%s cannot sign in: this needs a token, a JWT, or a client certificate with a role", who.Name)
 	}
 	m := &storepb.SignIn{
 		Version: record.Version, Kind: string(who.Kind), Id: who.ID, Name: who.Name, Role: who.Role.String(),
@@ -336,7 +336,7 @@ func toRecord(who auth.Identity, now time.Time) (*storepb.SignIn, error) {
 		m.Chain = append(m.Chain, cert.Raw)
 	}
 	if proto.Size(m) > maxRecord {
-		return nil, status.Errorf(codes.InvalidArgument, "the credentials say more than %d bytes of whose they are", maxRecord)
+		return nil, status.Errorf(codes.InvalidArgument, "the identity of these credentials has more than %d bytes", maxRecord)
 	}
 	return m, nil
 }

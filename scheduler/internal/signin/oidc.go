@@ -80,7 +80,7 @@ func (h *Handler) serveCallback(ctx context.Context, w http.ResponseWriter, r *h
 		h.back(w, r, "/signin?error="+errorOften)
 		return
 	}
-	what, err := errorAnswer, status.Error(codes.Unauthenticated, "no sign-in has begun in this browser, or it took too long")
+	what, err := errorAnswer, status.Error(codes.Unauthenticated, "no sign-in was started in this browser, or it took too long")
 	if ok {
 		what, err = h.finish(ctx, w, r, pending)
 	}
@@ -106,7 +106,7 @@ func (h *Handler) finish(ctx context.Context, w http.ResponseWriter, r *http.Req
 		return errorIssuer, status.Error(codes.Unauthenticated, err.Error())
 	}
 	if !who.In(h.cfg.Guard.Namespace()) {
-		return errorRole, status.Error(codes.PermissionDenied, "the JWT is not good in this namespace")
+		return errorRole, status.Error(codes.PermissionDenied, "the JWT is not valid in this namespace")
 	}
 	value, s, err := h.cfg.Keeper.begin(ctx, who)
 	if err == nil {

@@ -188,7 +188,7 @@ func (v *View) Run(ctx context.Context) error {
 			v.log.Info("history compacted, reading everything again")
 			continue
 		}
-		v.log.Warn("store does not answer", "error", err)
+		v.log.Warn("the store does not answer", "error", err)
 		select {
 		case <-ctx.Done():
 		case <-time.After(retryEvery):

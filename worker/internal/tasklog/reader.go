@@ -57,7 +57,7 @@ func (k *Keeper) Reader(i rota.Instance, f From) (*Reader, error) {
 	defer k.mu.Unlock()
 	e := k.entries[i]
 	if e == nil {
-		return nil, fmt.Errorf("%w of %s: it has not run here, or that is long ago", ErrNone, i)
+		return nil, fmt.Errorf("%w of %s: it has not run here, or not recently", ErrNone, i)
 	}
 	r := &Reader{k: k, e: e, follow: f.Follow}
 	run := e.current

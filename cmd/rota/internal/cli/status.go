@@ -100,7 +100,7 @@ func memberText(m *rotav1.StoreMember) string {
 
 // suspectText says what is held against a task that may be killing its workers.
 func suspectText(x *rotav1.Suspect) string {
-	text := fmt.Sprintf("%s died with it on board (%s)", plural(x.GetDeaths(), "worker", "workers"), strings.Join(x.GetWorkers(), ", "))
+	text := fmt.Sprintf("%s died while running it (%s)", plural(x.GetDeaths(), "worker", "workers"), strings.Join(x.GetWorkers(), ", "))
 	switch x.GetState() {
 	case "held":
 		return "held for " + age(x.GetSince().AsTime()) + ", " + text + "; rota task release lets it run"
