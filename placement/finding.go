@@ -102,7 +102,7 @@ func (p *Planner) askState(_ *task, _, w int32, tell func(Finding)) (o Obstacle)
 		if o.Code != "" {
 			state = string(o.Code)
 		}
-		found(tell, o, Finding{Rule: ByState, Value: state, Limit: "ready"})
+		found(tell, o, Finding{Rule: ByState, Value: state, Limit: wants("ready")})
 	}
 	return o
 }
@@ -120,7 +120,7 @@ func (p *Planner) askKind(t *task, _, w int32, tell func(Finding)) Obstacle {
 	k, d := &p.workers[w], p.domains[p.classes[t.class].domain]
 	o := d.knows(&k.spec)
 	if tell != nil {
-		v := Finding{Rule: ByKind, Value: d.kind, Limit: d.kind}
+		v := Finding{Rule: ByKind, Value: d.kind, Limit: wants("kind " + d.kind)}
 		switch {
 		case o.Code != "":
 			v.Value = someOf(k.spec.Kinds)
@@ -153,13 +153,16 @@ func (p *Planner) askLabels(t *task, _, w int32, tell func(Finding)) (first Obst
 		}
 		switch {
 		case tell != nil:
-			found(tell, o, Finding{Rule: ByLabels, Name: c.String(), Value: labelText(&k.spec, c.label), Limit: c.String()})
+			found(tell, o, Finding{Rule: ByLabels, Name: c.String(), Value: labelText(&k.spec, c.label), Limit: wants(c.String())})
 		case o.Code != "":
 			return o
 		}
 	}
 	return first
 }
+
+// wants is a limit that is no number.
+func wants(what string) string { return "wants " + what }
 
 func labelText(w *rota.Worker, label string) string {
 	if v, ok := labelOf(w, label); ok {
@@ -243,7 +246,7 @@ func (p *Planner) askAffinity(t *task, i, w int32, tell func(Finding)) Obstacle 
 		if len(p.shunned[x]) == 0 {
 			continue
 		}
-		v := Finding{Rule: ByAffinity, Name: x.String(), Value: "nothing there keeps away from it", Limit: "nothing that keeps away from it"}
+		v := Finding{Rule: ByAffinity, Name: x.String(), Value: "nothing there keeps away from it", Limit: wants("nothing there that keeps away from it")}
 		o := p.shuns(x, t, i, w).obstacle()
 		if o.Code != "" {
 			v.Value = "there is what keeps away from it"
@@ -255,12 +258,12 @@ func (p *Planner) askAffinity(t *task, i, w int32, tell func(Finding)) Obstacle 
 
 // companyText is the verdict on an affinity without its outcome.
 func (p *Planner) companyText(a affinity, i, w int32, by Rule) Finding {
-	v := Finding{Rule: by, Name: a.String(), Value: "not there", Limit: "with it"}
+	v := Finding{Rule: by, Name: a.String(), Value: "not there", Limit: wants("it there")}
 	if n := p.on(a.target, w, i); n > 0 {
 		v.Value = text("%d there", n)
 	}
 	if a.anti {
-		v.Limit = "away from it"
+		v.Limit = wants("it elsewhere")
 	}
 	return v
 }
@@ -327,21 +330,21 @@ func (b *table) compare(w int32, tell func(Finding)) {
 	if s := b.values; s != nil {
 		cost := s.cost(k)
 		label, _ := labelOf(&k.spec, s.label)
-		v := Finding{Rule: BySpread, Name: s.label, Value: labelText(&k.spec, s.label), Limit: "where the fewest are, by shares"}
+		v := Finding{Rule: BySpread, Name: s.label, Value: labelText(&k.spec, s.label), Limit: wants("the fewest, by shares")}
 		if !math.IsInf(cost, 1) {
 			v.Value += text(", %d there", s.count[label])
 		}
 		better(cost <= b.least, v)
 	}
 	if b.home != none {
-		v := Finding{Rule: ByKey, Name: p.keys.all[b.t.key].name, Value: "not there", Limit: "where the rest of it is"}
+		v := Finding{Rule: ByKey, Name: p.keys.all[b.t.key].name, Value: "not there", Limit: wants("the rest of it there")}
 		if w == b.home {
 			v.Value = "there"
 		}
 		better(w == b.home, v)
 	}
 	for _, f := range c.prefer {
-		better(f.when.Met(&k.spec), Finding{Rule: ByPreference, Name: f.when.String(), Value: labelText(&k.spec, f.when.label), Limit: f.when.String()})
+		better(f.when.Met(&k.spec), Finding{Rule: ByPreference, Name: f.when.String(), Value: labelText(&k.spec, f.when.label), Limit: "prefers " + f.when.String()})
 	}
 	for _, a := range c.affinity {
 		if !a.required {

@@ -278,10 +278,10 @@ func leftOut(left map[string]int, now time.Time) Event {
 	var words []string
 	sum := 0
 	for _, kind := range slices.Sorted(maps.Keys(left)) {
-		words = append(words, fmt.Sprintf("%s %d", kind, left[kind]))
+		words = append(words, fmt.Sprintf("%d %s", left[kind], kind))
 		sum += left[kind]
 	}
-	return Event{Kind: LeftOut, Time: now, Text: strings.Join(words, ", "), LeftOut: sum}
+	return Event{Kind: LeftOut, Time: now, Text: "more happened at once than is recorded one by one; left out: " + strings.Join(words, ", "), LeftOut: sum}
 }
 
 // write is a transaction that writes pages under keys of their own, and removes what is

@@ -161,7 +161,7 @@ func TestFloods(t *testing.T) {
 		left := 0
 		for _, e := range m.list(Filter{Kind: LeftOut}) {
 			left += e.LeftOut
-			if !strings.HasPrefix(e.Text, TaskGranted+" ") {
+			if !strings.HasSuffix(e.Text, fmt.Sprintf("; left out: %d %s", e.LeftOut, TaskGranted)) {
 				t.Errorf("%+v", e)
 			}
 		}
