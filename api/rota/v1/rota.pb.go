@@ -3834,7 +3834,9 @@ type WaitingInstance struct {
 	Index  int64                  `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"`
 	Reason string                 `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
 	// The reason to decide by: "no-place", "gang-waits", "braked", "stays-for-now".
-	Code          string `protobuf:"bytes,4,opt,name=code,proto3" json:"code,omitempty"`
+	Code string `protobuf:"bytes,4,opt,name=code,proto3" json:"code,omitempty"`
+	// It waits without this plan too. Those that it would make wait are listed first.
+	Already       bool `protobuf:"varint,5,opt,name=already,proto3" json:"already,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3897,6 +3899,13 @@ func (x *WaitingInstance) GetCode() string {
 	return ""
 }
 
+func (x *WaitingInstance) GetAlready() bool {
+	if x != nil {
+		return x.Already
+	}
+	return false
+}
+
 type PlanSummary struct {
 	state           protoimpl.MessageState `protogen:"open.v1"`
 	Moves           int64                  `protobuf:"varint,1,opt,name=moves,proto3" json:"moves,omitempty"`
@@ -3907,8 +3916,10 @@ type PlanSummary struct {
 	Waiting         int64                  `protobuf:"varint,6,opt,name=waiting,proto3" json:"waiting,omitempty"`
 	ImbalanceBefore float64                `protobuf:"fixed64,7,opt,name=imbalance_before,json=imbalanceBefore,proto3" json:"imbalance_before,omitempty"`
 	ImbalanceAfter  float64                `protobuf:"fixed64,8,opt,name=imbalance_after,json=imbalanceAfter,proto3" json:"imbalance_after,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// How many of those that wait would wait without this plan too.
+	WaitingAlready int64 `protobuf:"varint,9,opt,name=waiting_already,json=waitingAlready,proto3" json:"waiting_already,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *PlanSummary) Reset() {
@@ -3993,6 +4004,13 @@ func (x *PlanSummary) GetImbalanceBefore() float64 {
 func (x *PlanSummary) GetImbalanceAfter() float64 {
 	if x != nil {
 		return x.ImbalanceAfter
+	}
+	return 0
+}
+
+func (x *PlanSummary) GetWaitingAlready() int64 {
+	if x != nil {
+		return x.WaitingAlready
 	}
 	return 0
 }
@@ -4399,12 +4417,13 @@ const file_rota_v1_rota_proto_rawDesc = "" +
 	"\x02to\x18\x04 \x01(\tR\x02to\x12\x16\n" +
 	"\x06reason\x18\x05 \x01(\tR\x06reason\x12\x16\n" +
 	"\x06forced\x18\x06 \x01(\bR\x06forced\x12\x12\n" +
-	"\x04code\x18\a \x01(\tR\x04code\"g\n" +
+	"\x04code\x18\a \x01(\tR\x04code\"\x81\x01\n" +
 	"\x0fWaitingInstance\x12\x12\n" +
 	"\x04task\x18\x01 \x01(\tR\x04task\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\x03R\x05index\x12\x16\n" +
 	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x12\n" +
-	"\x04code\x18\x04 \x01(\tR\x04code\"\xf3\x01\n" +
+	"\x04code\x18\x04 \x01(\tR\x04code\x12\x18\n" +
+	"\aalready\x18\x05 \x01(\bR\aalready\"\x9c\x02\n" +
 	"\vPlanSummary\x12\x14\n" +
 	"\x05moves\x18\x01 \x01(\x03R\x05moves\x12\x16\n" +
 	"\x06forced\x18\x02 \x01(\x03R\x06forced\x12\x16\n" +
@@ -4413,7 +4432,8 @@ const file_rota_v1_rota_proto_rawDesc = "" +
 	"\astopped\x18\x05 \x01(\x03R\astopped\x12\x18\n" +
 	"\awaiting\x18\x06 \x01(\x03R\awaiting\x12)\n" +
 	"\x10imbalance_before\x18\a \x01(\x01R\x0fimbalanceBefore\x12'\n" +
-	"\x0fimbalance_after\x18\b \x01(\x01R\x0eimbalanceAfter\"/\n" +
+	"\x0fimbalance_after\x18\b \x01(\x01R\x0eimbalanceAfter\x12'\n" +
+	"\x0fwaiting_already\x18\t \x01(\x03R\x0ewaitingAlready\"/\n" +
 	"\x15NotifyScheduleRequest\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\"\x18\n" +
 	"\x16NotifyScheduleResponse2\x8a\x04\n" +

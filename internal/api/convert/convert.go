@@ -119,8 +119,8 @@ func inTask(i int, err error) error {
 	return err
 }
 
-// PlanToProto returns p as the API spells it.
-func PlanToProto(p rota.Plan) *rotav1.Plan {
+// PlanToProto returns p as the API spells it. already has what waits without p too.
+func PlanToProto(p rota.Plan, already map[rota.Instance]bool) *rotav1.Plan {
 	out := &rotav1.Plan{
 		Moves:   make([]*rotav1.Move, len(p.Moves)),
 		Waiting: make([]*rotav1.WaitingInstance, len(p.Waiting)),
@@ -137,7 +137,12 @@ func PlanToProto(p rota.Plan) *rotav1.Plan {
 		}
 	}
 	for i, w := range p.Waiting {
-		out.Waiting[i] = &rotav1.WaitingInstance{Task: w.Instance.Task, Index: int64(w.Instance.Index), Reason: w.Reason, Code: w.Code.String()}
+		out.Waiting[i] = &rotav1.WaitingInstance{
+			Task: w.Instance.Task, Index: int64(w.Instance.Index), Reason: w.Reason, Code: w.Code.String(), Already: already[w.Instance],
+		}
+		if already[w.Instance] {
+			out.Summary.WaitingAlready++
+		}
 	}
 	return out
 }

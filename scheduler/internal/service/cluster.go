@@ -194,9 +194,11 @@ func (s *Service) GetPlan(_ context.Context, r *rotav1.GetPlanRequest) (*rotav1.
 	if err != nil {
 		return nil, convert.Error(err)
 	}
-	var plan rota.Plan
+	var plan, asIs rota.Plan
+	asIf := len(r.GetWithout()) > 0 || r.GetWith() > 0 || len(tasks) > 0
 	err = s.ask(func(p *placement.Planner) error {
-		if len(r.GetWithout()) > 0 || r.GetWith() > 0 || len(tasks) > 0 {
+		if asIf {
+			asIs = p.Plan()
 			p = p.Clone()
 		}
 		for _, name := range r.GetWithout() {
@@ -230,12 +232,42 @@ func (s *Service) GetPlan(_ context.Context, r *rotav1.GetPlanRequest) (*rotav1.
 	if err != nil {
 		return nil, convert.Error(err)
 	}
-	out := convert.PlanToProto(plan)
+	if !asIf {
+		asIs = plan
+	}
+	already := waitingBy(asIs)
+	for _, m := range plan.Moves {
+		if m.To == "" && !asIf {
+			delete(already, m.Instance) // it runs until the plan stops it
+		}
+	}
+	slices.SortStableFunc(plan.Waiting, func(a, b rota.Waiting) int { return order(already[a.Instance], already[b.Instance]) })
+	out := convert.PlanToProto(plan, already)
 	if !r.GetAll() {
 		out.Moves = out.GetMoves()[:min(len(out.GetMoves()), maxMoves)]
 		out.Waiting = out.GetWaiting()[:min(len(out.GetWaiting()), maxMoves)]
 	}
 	return out, nil
+}
+
+// waitingBy is what waits by a plan.
+func waitingBy(plan rota.Plan) map[rota.Instance]bool {
+	out := make(map[rota.Instance]bool, len(plan.Waiting))
+	for _, w := range plan.Waiting {
+		out[w.Instance] = true
+	}
+	return out
+}
+
+// order has false before true.
+func order(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case b:
+		return -1
+	}
+	return 1
 }
 
 // reasons says in a line why a task waits, if it is known.

@@ -199,6 +199,23 @@ func TestOnePicture(t *testing.T) {
 		for _, w := range plan.GetWaiting() {
 			got = append(got, w.GetTask()+" "+w.GetCode()+" "+w.GetReason())
 		}
+		for asIf, want := range map[*rotav1.GetPlanRequest]string{
+			{}:                        "[d true] 1 of 1",
+			{Without: []string{"w2"}}: "[b false d true] 1 of 2",
+			{Tasks: []*rotav1.TaskDefinition{cpus("e", 9)}}: "[e false d true] 1 of 2",
+		} {
+			p, err := b.svc.GetPlan(ctx, asIf)
+			if err != nil {
+				b.Fatal(err)
+			}
+			var waits []string
+			for _, w := range p.GetWaiting() {
+				waits = append(waits, fmt.Sprint(w.GetTask(), " ", w.GetAlready()))
+			}
+			if got := fmt.Sprint(waits, " ", p.GetSummary().GetWaitingAlready(), " of ", p.GetSummary().GetWaiting()); got != want {
+				b.Errorf("plan as if %v: %s wait already, want %s", asIf, got, want)
+			}
+		}
 		want := "[b >w1 was-nowhere c >w3 was-nowhere d no-place 3 workers: 3 are too small (needs 7 cpus, the most on one worker is 2)]"
 		slices.Sort(got)
 		if fmt.Sprint(got) != want {

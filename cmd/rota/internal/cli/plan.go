@@ -68,19 +68,31 @@ func planText(out io.Writer, p *rotav1.Plan) error {
 		fmt.Fprintln(w)
 	}
 	if len(p.GetWaiting()) > 0 {
-		t := terminal.NewTable("WAITING", "WHY")
+		t := terminal.NewTable("WAITING", "SINCE", "WHY")
 		for _, x := range p.GetWaiting() {
 			in := rota.Instance{Task: x.GetTask(), Index: int(x.GetIndex())}
-			t.Add(in.String(), x.GetReason())
+			since := "this plan"
+			if x.GetAlready() {
+				since = "before"
+			}
+			t.Add(in.String(), since, x.GetReason())
 		}
 		if err := t.Write(w, nil); err != nil {
 			return err
 		}
 		fmt.Fprintln(w)
 	}
-	fmt.Fprintf(w, "%s: %d forced, %d chosen; %d placed, %d stopped, %d waiting; imbalance %s, then %s\n",
-		plural(s.GetMoves(), "move", "moves"), s.GetForced(), s.GetChosen(), s.GetPlaced(), s.GetStopped(), s.GetWaiting(),
+	fmt.Fprintf(w, "%s: %d forced, %d chosen; %d placed, %d stopped, %s; imbalance %s, then %s\n",
+		plural(s.GetMoves(), "move", "moves"), s.GetForced(), s.GetChosen(), s.GetPlaced(), s.GetStopped(), waitingText(s),
 		ratio(s.GetImbalanceBefore()), ratio(s.GetImbalanceAfter()))
 	_, err := io.WriteString(out, w.String())
 	return err
+}
+
+// waitingText is how many would wait, and how many of them do anyway.
+func waitingText(s *rotav1.PlanSummary) string {
+	if s.GetWaitingAlready() == 0 {
+		return fmt.Sprintf("%d waiting", s.GetWaiting())
+	}
+	return fmt.Sprintf("%d more waiting, beside %d that wait already", s.GetWaiting()-s.GetWaitingAlready(), s.GetWaitingAlready())
 }
