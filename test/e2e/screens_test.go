@@ -62,6 +62,10 @@ const fits = `new Promise(after => requestAnimationFrame(() => requestAnimationF
     const r = e.getBoundingClientRect();
     if (r.width && !e.classList.contains("sort") && r.height < 43.5) bad.push((e.textContent || e.getAttribute("aria-label")) + " is " + r.height + " high");
   }
+  for (const e of document.querySelectorAll("button, .button, .rail a, .chip")) if (e.scrollWidth > e.clientWidth + 1) bad.push((e.textContent || e.getAttribute("aria-label")) + " overhangs its box");
+  for (const e of document.querySelectorAll(".facts dt")) if (e.getClientRects().length && e.getBoundingClientRect().height > 1.5 * parseFloat(getComputedStyle(e).lineHeight)) bad.push(e.textContent + " wraps");
+  const words = [...document.querySelectorAll(".rail .word")].map(e => { const r = document.createRange(); r.selectNodeContents(e); return r.getBoundingClientRect(); });
+  if (touch) words.slice(1).forEach((r, i) => { if (r.left - words[i].right < 4) bad.push("the words of the rail touch"); });
   const here = document.querySelector(".rail [aria-current]").getBoundingClientRect();
   if (here.left < 0 || here.right > innerWidth) bad.push("the rail does not show where one is");
   if (window.pwned || document.querySelector("main img[src=x]")) bad.push("a name became markup");
@@ -131,14 +135,15 @@ func TestScreens(t *testing.T) {
 		{"task", "#/tasks/" + "%3Cimg%2Fsrc%3Dx%2Fonerror%3Dpwned%3D1%3E", sheet + `.includes("<b>bold</b>") && ` + sheet + `.includes("Why not elsewhere") && "yes"`},
 		{"task-waits", "#/tasks/waits?wide=1", sheet + `.includes("gpu=yes") && document.querySelectorAll(".why tbody tr").length === 3 &&
 			[...document.querySelectorAll(".why thead th.rule")].map(e => e.textContent).join() === "State,Kind,Labels,Load" &&
-			[...document.querySelectorAll(".why button")].filter(e => e.title === "stops it: no gpu, gpu=yes" && e.ariaLabel.startsWith("Labels of w")).length === 3 &&
-			(document.querySelector(".why button[title^=stops]").focus(), document.querySelector(".reading").textContent.includes("no gpu, gpu=yes")) && "yes"`},
+			[...document.querySelectorAll(".why button")].filter(e => e.title === "stops it: no gpu, wants gpu=yes" && e.ariaLabel.startsWith("Labels of w")).length === 3 &&
+			(document.querySelector(".why button[title^=stops]").focus(), document.querySelector(".reading").textContent.includes("no gpu, wants gpu=yes")) && "yes"`},
 		{"workers", "#/workers?sort=-load", `document.querySelectorAll(".list tbody tr").length === 3 && document.querySelector("[aria-sort=descending]") && "yes"`},
 		{"worker", "#/workers/w1", sheet + `.includes("lease") && ` + sheet + `.includes("task-") && ` + sheet + `.includes("worker.joined") && "yes"`},
 		{"drain", "#/workers/w2?do=drain", `document.querySelector("dialog[open]").textContent.includes("would move") && "yes"`},
-		{"plan", "#/plan?without=w1", `document.querySelectorAll(".ribbon").length >= 1 && "yes"`},
+		{"plan", "#/plan?without=w1", `document.querySelectorAll(".ribbon").length >= 1 && document.querySelector(".verdict-line").textContent.includes("0 more would wait") &&
+			![...document.querySelectorAll(".plan h2")].some(e => e.textContent === "What would wait") && [...document.querySelectorAll(".plan h2")].some(e => e.textContent === "What waits already") && "yes"`},
 		{"jobs", "#/jobs", `document.querySelector(".list").textContent.includes("` + evil + `") && "yes"`},
-		{"job", "#/jobs/" + job.ID, `document.querySelector(".output .c1").textContent.includes("` + evil + `") && "yes"`},
+		{"job", "#/jobs/" + job.ID, `document.querySelector(".output .c1").textContent.includes("` + evil + `") && document.querySelector(".output").offsetHeight < 60 && "yes"`},
 		{"run", "#/jobs?run=1", `document.querySelector("dialog[open] form") && "yes"`},
 		{"events", "#/events", `document.querySelectorAll(".log > li").length > 5 && "yes"`},
 		{"events-job", "#/events?kind=job&job=" + job.ID, `document.querySelector(".log").textContent.includes("job.succeeded") && "yes"`},
@@ -146,7 +151,7 @@ func TestScreens(t *testing.T) {
 		{"function", "#/functions/broken", sheet + `.includes("does not offer this function") && document.querySelectorAll(".failure .attempts li").length >= 1 && (document.querySelector(".failure").open = true, "yes")`},
 		{"function-hello", "#/functions/hello?wide=1", sheet + `.includes("gets the next call") && document.querySelectorAll(".lines path").length >= 5 && "yes"`},
 		{"pools", "#/pools", `document.querySelectorAll(".list tbody tr").length === 2 && document.querySelector(".list").textContent.includes("backoff") && "yes"`},
-		{"pool", "#/pools/web", sheet + `.includes("in a row") && ` + sheet + `.includes("/nowhere/<b>") && "yes"`},
+		{"pool", "#/pools/web", sheet + `.includes("in a row") && ` + sheet + `.includes("/nowhere/<b>") && / times since [0-9:]+/.test(` + sheet + `) && "yes"`},
 		{"scale", "#/pools/idle?do=scale", `document.querySelectorAll("dialog[open] input[type=number]").length === 2 && "yes"`},
 		{"programs", "#/programs", `document.querySelector(".empty") && "yes"`},
 	} {

@@ -9,6 +9,12 @@ export const number = (n: number): string => (Number.isInteger(n) || Math.abs(n)
 
 export const plural = (n: number, one: string, many = `${one}s`): string => `${count(n)} ${n === 1 ? one : many}`;
 
+// share is a part of a whole, 0 to 1.
+export const share = (n: number): string => (n > 0 && n < 0.001 ? "< 0.1 %" : `${number(Math.round(n * 1000) / 10)} %`);
+
+// failing is how many of the calls fail: of none, nobody knows.
+export const failing = (of: { rate: number; errors: number } | undefined): string => (of?.rate ? share(of.errors) : "–");
+
 // span is a length of time, in milliseconds.
 export function span(ms: number): string {
   if (ms < 0) ms = 0;

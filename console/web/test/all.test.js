@@ -1,3 +1,5 @@
 // All tests, as one bundle.
 import "./http.test.js";
 import "./verdict.test.js";
+import "./fold.test.js";
+import "./functions.test.js";

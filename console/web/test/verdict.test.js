@@ -22,8 +22,8 @@ test("of several things that a rule asks for, the worst decides and comes first"
 });
 
 test("what is said once is not said again", () => {
-  assert.equal(verdict(worker("w", finding("state", "passes", "ready", "ready")), "state").said, "lets it pass: ready");
-  assert.equal(verdict(worker("w", finding("labels", "stops", "no gpu", "gpu=yes", "gpu=yes")), "labels").said, "stops it: no gpu, gpu=yes");
+  assert.equal(verdict(worker("w", finding("state", "passes", "ready", "wants ready")), "state").said, "lets it pass: ready");
+  assert.equal(verdict(worker("w", finding("labels", "stops", "no gpu", "wants gpu=yes", "gpu=yes")), "labels").said, "stops it: no gpu, wants gpu=yes");
 });
 
 test("a rule that does not concern a worker says nothing of it", () => {

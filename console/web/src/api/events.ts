@@ -9,6 +9,7 @@ export interface EventFilter {
   worker?: string;
   job?: string;
   program?: string;
+  pool?: string;
   kind?: string;
   since?: string;
 }

@@ -7,6 +7,7 @@ import type { Event_ } from "../api/types";
 import { count, number } from "../format";
 import { href } from "../route";
 import { EventLine } from "../ui/events";
+import { fold } from "../ui/fold";
 import { Section } from "../ui/parts";
 
 const SPAN = 15 * 60_000; // ms
@@ -71,7 +72,7 @@ export function Recent() {
   const since = useMemo(() => new Date(now.peek() - SPAN).toISOString(), []);
   const happened = useEvents({ since }, 1000);
   if (!happened) return null;
-  const list = happened.events.filter((e) => !DETAILS.has(e.kind)).slice(0, SHOWN);
+  const list = fold(happened.events.filter((e) => !DETAILS.has(e.kind))).slice(0, SHOWN);
   return (
     <Section
       title="The last 15 minutes"
@@ -86,8 +87,8 @@ export function Recent() {
         <p class="quiet">Nothing worth telling.</p>
       ) : (
         <ol class="feed">
-          {list.map((e) => (
-            <EventLine key={e.id} e={e} />
+          {list.map((of) => (
+            <EventLine key={of.e.id} of={of} />
           ))}
         </ol>
       )}

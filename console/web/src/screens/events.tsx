@@ -4,12 +4,13 @@ import { link } from "../api/live";
 import { count } from "../format";
 import { href, narrow, route } from "../route";
 import { EventLine } from "../ui/events";
+import { fold } from "../ui/fold";
 import { Filter, Select } from "../ui/filter";
 import { Empty, Failed, Heading, Loading } from "../ui/parts";
 
 const PAGE = 100;
-const KINDS = ["worker", "pass", "task", "task.failed", "task.moved", "job", "program", "leader", "source"];
-const FILTERS = ["task", "worker", "job", "program", "kind"] as const;
+const KINDS = ["worker", "pass", "task", "task.failed", "task.moved", "job", "program", "pool", "leader", "source"];
+const FILTERS = ["task", "worker", "job", "program", "pool", "kind"] as const;
 
 export function Events() {
   const { query } = route.value;
@@ -29,19 +30,20 @@ export function Events() {
           <Filter label="Worker" value={q("worker")} onChange={(worker) => change({ worker })} />
           <Filter label="Job" value={q("job")} onChange={(job) => change({ job })} />
           <Filter label="Program" value={q("program")} onChange={(program) => change({ program })} />
+          <Filter label="Pool" value={q("pool")} onChange={(pool) => change({ pool })} />
         </div>
         {!happened && <Loading />}
         {happened?.error && link.value === "live" && <Failed what="The log cannot be shown." error={happened.error} />}
         {happened && !happened.error && happened.events.length === 0 && !narrowed && (
           <Empty title="Nothing has happened yet" command="rota events -f">
-            Workers that come and go, passes and their moves, what becomes of tasks, jobs and programs: all of it is told here.
+            Workers that come and go, passes and their moves, what becomes of tasks, jobs, programs and pools: all of it is told here.
           </Empty>
         )}
         {happened && !happened.error && happened.events.length === 0 && narrowed && (
           <div class="empty">
             <h2>No event is like that</h2>
             <p>
-              <button type="button" onClick={() => change({ task: "", worker: "", job: "", program: "", kind: "" })}>
+              <button type="button" onClick={() => change({ task: "", worker: "", job: "", program: "", pool: "", kind: "" })}>
                 Show all
               </button>
             </p>
@@ -50,8 +52,8 @@ export function Events() {
         {happened?.missed && <p class="notice">Some events between these are not kept any more.</p>}
         {happened && happened.events.length > 0 && (
           <ol class="feed card log" aria-label={`${count(happened.events.length)} events`}>
-            {happened.events.map((e) => (
-              <EventLine key={e.id} e={e} />
+            {fold(happened.events).map((of) => (
+              <EventLine key={of.e.id} of={of} />
             ))}
           </ol>
         )}

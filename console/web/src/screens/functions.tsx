@@ -6,7 +6,7 @@ import { link, workers } from "../api/live";
 import { note, samplesOf } from "../api/functions";
 import { usePoll } from "../api/use";
 import type { FunctionFailure, FunctionWorker, Function_, ListFunctions } from "../api/types";
-import { byName, clock, count, number, plural, span } from "../format";
+import { byName, clock, count, failing, number, plural, share, span } from "../format";
 import { href, narrow, route } from "../route";
 import { Empty, Facts, Failed, Heading, Loading, Section, Sheet } from "../ui/parts";
 import { Filter } from "../ui/filter";
@@ -20,8 +20,6 @@ const STEP = 2000; // ms
 // took is a time as it is measured, in milliseconds; nothing was measured at 0.
 const took = (ms: number): string => (ms ? (ms < 10 ? `${number(ms)} ms` : span(ms)) : "–");
 
-const share = (n: number): string => (n > 0 && n < 0.001 ? "< 0.1 %" : `${number(Math.round(n * 1000) / 10)} %`);
-
 // said is how a call ended, in words: the gateway calls it ok when the function itself said no.
 const said = (cause: string): string => (cause === "ok" ? "from the function itself" : cause.replaceAll("-", " "));
 
@@ -32,7 +30,7 @@ function recently(name: string): { rate: string; errors: string; ill: boolean } 
   if (list.length === 0) return { rate: "–", errors: "–", ill: false };
   const rate = list.reduce((sum, s) => sum + s.rate, 0) / list.length;
   const errors = rate ? list.reduce((sum, s) => sum + s.rate * s.errors, 0) / list.length / rate : 0;
-  return { rate: number(rate), errors: share(errors), ill: errors > 0.01 };
+  return { rate: number(rate), errors: failing({ rate, errors }), ill: errors > 0.01 };
 }
 
 const ORDERS: Record<string, (a: Function_, b: Function_) => number> = {
@@ -175,7 +173,7 @@ function Course({ f }: { f: Function_ }) {
   return (
     <div class="course">
       <Lines title="Rate" at={at} lines={[{ word: "calls/s", now: last ? number(last.rate) : "–", of: list.map((s) => s.rate) }]} />
-      <Lines title="Errors" at={at} lines={[{ word: "of calls", now: last ? share(last.errors) : "–", of: list.map((s) => s.errors), bad: (last?.errors ?? 0) > 0.01 }]} />
+      <Lines title="Errors" at={at} lines={[{ word: "of calls", now: failing(last), of: list.map((s) => s.errors), bad: (last?.errors ?? 0) > 0.01 }]} />
       <Lines
         title="Time"
         at={at}

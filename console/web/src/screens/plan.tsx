@@ -10,6 +10,8 @@ import { href, narrow, route } from "../route";
 import { Failed, Heading, IconButton, Loading, Section } from "../ui/parts";
 import { Moves, streams } from "../ui/moves";
 
+const WAITING = 100; // rows
+
 interface File_ {
   name: string;
   tasks: TaskDefinition[];
@@ -60,6 +62,7 @@ export function Plan() {
   }, [key, file, turn, live]);
   const take = (f: File | undefined) => f && read(f).then((x) => (setFile(x), setFailed(undefined)), (e: Error) => setFailed(new Error(`${f.name}: ${e.message}`)));
   const s = plan?.summary;
+  const anew = (s?.waiting ?? 0) - (s?.waiting_already ?? 0); // that would not wait without the plan
   const change = (list: string[]) => narrow({ without: list.join(",") });
   return (
     <div class="plan" onDragOver={(e) => e.preventDefault()} onDrop={(e) => (e.preventDefault(), void take(e.dataTransfer?.files[0]))}>
@@ -104,12 +107,12 @@ export function Plan() {
       {plan && s && (
         <div class={asking ? "asking" : ""}>
           <p class="verdict-line" role="status">
-            {s.moves === 0 && s.waiting === 0 ? (
+            {s.moves === 0 && anew === 0 ? (
               <strong>Nothing would move.</strong>
             ) : (
               <>
                 <strong>{plural(s.moves, "move")}</strong>: {count(s.forced)} forced, {count(s.chosen)} chosen; {count(s.placed)} placed, {count(s.stopped)} stopped,{" "}
-                <span class={s.waiting ? "bad-text" : ""}>{count(s.waiting)} would wait</span>.
+                <span class={anew ? "bad-text" : ""}>{s.waiting_already ? `${count(anew)} more` : count(anew)} would wait</span>.
               </>
             )}{" "}
             <span class="quiet">
@@ -132,7 +135,8 @@ export function Plan() {
               <Moves plan={plan} most={30} />
             </Section>
           )}
-          {plan.waiting.length > 0 && <Waiting plan={plan} />}
+          <Waiting title="What would wait" all={anew} of={plan.waiting.filter((w) => !w.already)} />
+          <Waiting title="What waits already" all={s.waiting_already} of={plan.waiting.filter((w) => w.already)} />
         </div>
       )}
     </div>
@@ -190,9 +194,10 @@ function Reasons({ plan }: { plan: PlanAnswer }) {
   );
 }
 
-function Waiting({ plan }: { plan: PlanAnswer }) {
+function Waiting({ title, all, of }: { title: string; all: number; of: PlanAnswer["waiting"] }) {
+  if (of.length === 0) return null;
   return (
-    <Section title="What would wait">
+    <Section title={title} aside={<span class="quiet">{of.length > WAITING || of.length < all ? `the first ${count(Math.min(WAITING, of.length))} of ${count(all)}` : count(all)}</span>}>
       <table class="plain-table">
         <thead>
           <tr>
@@ -201,7 +206,7 @@ function Waiting({ plan }: { plan: PlanAnswer }) {
           </tr>
         </thead>
         <tbody>
-          {plan.waiting.slice(0, 100).map((w) => (
+          {of.slice(0, WAITING).map((w) => (
             <tr key={`${w.task}#${w.index}`}>
               <td>
                 <a class="id" href={href("tasks", w.task)}>

@@ -10,6 +10,7 @@ import { useFocus } from "../ui/focus";
 import { Age, Bar, Dialog, Empty, Facts, Failed, Heading, Loading, Section, Sheet } from "../ui/parts";
 import { Mark, State } from "../ui/state";
 import { Table, type Column } from "../ui/table";
+import { Timeline } from "../ui/timeline";
 import { without } from "./task";
 
 const sizeOf = (s: PoolSize | null | undefined): string => (s ? (s.from === s.to ? count(s.from) : `${count(s.from)} to ${count(s.to)}`) : "–");
@@ -112,6 +113,7 @@ function PoolSheet({ name }: { name: string }) {
           <Section title="Workers" aside={<span class="quiet">{count(p.workers.length)}</span>}>
             <Members p={p} />
           </Section>
+          <Timeline of={{ pool: name }} mine={name} />
           <About p={p} />
           {asked && <Scale p={p} name={name} onClose={() => narrow({ do: "" })} onDone={again} />}
         </>

@@ -97,7 +97,7 @@ function Bearing({ w }: { w: Worker }) {
       <Facts
         of={[
           ["Instances", `${count(w.instances)}${w.max_tasks ? ` of at most ${count(w.max_tasks)}` : ""}`],
-          ["Against the mean", mean > 0 && `${count((100 * load(w)) / mean)} %`],
+          ["Of the mean", mean > 0 && `${count((100 * load(w)) / mean)} %`],
           ["Strength", w.strength !== 1 && number(w.strength)],
           [
             "Capacity",
@@ -195,7 +195,7 @@ function Drain({ name, onClose, onDrain }: { name: string; onClose: () => void; 
   const plan = usePoll<Plan>(path(["plan"], { without: name }), 60_000);
   const stop = usePoll<Stoppable>(path(["workers:stoppable"], { names: name }).replace("%3A", ":"), 60_000);
   const s = plan.data?.summary;
-  const more = (s?.waiting ?? 0) - (status.value?.tasks?.waiting ?? 0);
+  const more = (s?.waiting ?? 0) - (s?.waiting_already ?? 0);
   return (
     <Dialog title={`Drain ${name}`} onClose={onClose}>
       {plan.error && !plan.data && <Failed what="There is no plan." error={plan.error} />}

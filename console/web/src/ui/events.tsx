@@ -4,6 +4,7 @@ import { Fragment } from "preact";
 import type { Event_ } from "../api/types";
 import { clock, count, exact, instance, plural } from "../format";
 import { href } from "../route";
+import type { Folded } from "./fold";
 import { Mark, type Tone } from "./state";
 
 const BAD = new Set(["lost", "fenced", "failed", "stuck", "held", "timed-out"]);
@@ -42,7 +43,8 @@ function about(e: Event_, mine: string): ComponentChildren[] {
   return out;
 }
 
-export function EventLine({ e, mine = "" }: { e: Event_; mine?: string }) {
+// EventLine is an event, or several that say the same, by the latest of them.
+export function EventLine({ of: { e, times, since }, mine = "" }: { of: Folded; mine?: string }) {
   const parts = about(e, mine);
   // The error of a process says it already.
   const exit = typeof e.exit_code === "number" && !e.text.includes(`exit status ${e.exit_code}`) ? `exit status ${e.exit_code}` : "";
@@ -59,7 +61,18 @@ export function EventLine({ e, mine = "" }: { e: Event_; mine?: string }) {
         ))}
         {e.text && <span class="event-text">{e.text}</span>}
         {exit && <span class="quiet"> {exit}</span>}
-        {e.count > 1 && <span class="quiet"> {count(e.count)} times</span>}
+        {times > 1 && (
+          <span class="quiet">
+            {" "}
+            {count(times)} times
+            {since && (
+              <>
+                {" "}
+                since <time title={exact(since)}>{clock(since)}</time>
+              </>
+            )}
+          </span>
+        )}
         {e.who && <span class="quiet"> by {e.who}</span>}
         {e.moves.length > 0 && (
           <details>

@@ -134,7 +134,7 @@ export function Output({ address, empty, endless }: { address: string; empty: st
         )}
       </div>
       <pre
-        class={shown.length ? "output" : "output short"}
+        class="output"
         ref={box}
         tabIndex={0}
         role="log"

@@ -5,6 +5,7 @@ import type { Event_ } from "../api/types";
 import { clock, span } from "../format";
 import { href } from "../route";
 import { EventLine, toneOf } from "./events";
+import { fold } from "./fold";
 import { Failed, Section } from "./parts";
 import type { Tone } from "./state";
 
@@ -58,6 +59,7 @@ function Strip({ events, of }: { events: Event_[]; of: EventFilter }) {
     if (last) last.to = from;
     bands.push({ from, to: end, tone: state[0], word: state[1] });
   }
+  if (!bands.length) return null;
   return (
     <div class="strip" role="img" aria-label={`${span(end - begin)} from ${clock(begin)} until now: ${bands.map((b) => b.word).slice(-8).join(", then ")}`}>
       <svg viewBox="0 0 100 20" preserveAspectRatio="none">
@@ -79,15 +81,15 @@ function Strip({ events, of }: { events: Event_[]; of: EventFilter }) {
 export function Timeline({ of, mine }: { of: EventFilter; mine: string }) {
   const happened = useEvents(of, 100);
   if (!happened) return null;
-  const shown = happened.events.slice(0, 30);
+  const shown = fold(happened.events).slice(0, 30);
   return (
     <Section title="Timeline" aside={<a href={href("events", "", of as Record<string, string>)}>All in events</a>}>
       {happened.error && shown.length === 0 && <Failed what="What happened cannot be shown." error={happened.error} />}
       {!happened.error && shown.length === 0 && <p class="quiet">Nothing that is still kept.</p>}
       <Strip events={happened.events} of={of} />
       <ol class="feed">
-        {shown.map((e) => (
-          <EventLine key={e.id} e={e} mine={mine} />
+        {shown.map((of) => (
+          <EventLine key={of.e.id} of={of} mine={mine} />
         ))}
       </ol>
     </Section>

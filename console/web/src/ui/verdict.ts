@@ -32,8 +32,10 @@ export function verdict(w: WhyWorker, rule: string): { tone: Tone; said: string;
   return { tone: TONES[outcome] ?? "idle", said: `${SAID[outcome]}: ${[...first, ...rest].map(measure).join("; ")}`, value: first[0]?.value ?? "" };
 }
 
-// measure is a value and its limit, after what they are of unless the limit says so.
+// measure is a value and its limit, after what they are of unless the limit says so; a
+// limit that is just what there is says nothing more.
 function measure(f: WhyFinding): string {
-  const of = f.name && f.name !== f.limit ? `${f.name}: ` : "";
-  return f.value === f.limit ? of + f.value : `${of}${f.value}, ${f.limit}`;
+  const says = (what: string) => f.limit.endsWith(` ${what}`);
+  const of = f.name && !says(f.name) ? `${f.name}: ` : "";
+  return says(f.value) ? of + f.value : `${of}${f.value}, ${f.limit}`;
 }
