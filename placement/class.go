@@ -47,11 +47,8 @@ func (d *domain) admits(w *rota.Worker) bool {
 }
 
 // pins is in the way of workers other than the one named.
-func (d *domain) pins(w *rota.Worker) (o Obstacle) {
-	if d.pinned != "" && d.pinned != w.Name {
-		o = Obstacle{Code: NotNamed, Name: d.pinned}
-	}
-	return o
+func (d *domain) pins(w *rota.Worker) Obstacle {
+	return AskPin(d.pinned, w, nil)
 }
 
 // knows is in the way of workers that do not run the kind.

@@ -14,12 +14,14 @@ type Rule string
 // The rules that can stop something, in the order in which they are asked.
 const (
 	ByState    Rule = "state"    // whether it takes anything new
-	ByPin      Rule = "pin"      // the worker that the task names
+	ByPin      Rule = "pin"      // the worker that the task or job names
 	ByKind     Rule = "kind"     // the kinds that it runs
+	ByCommand  Rule = "command"  // the commands that it lists, of jobs
 	ByLabels   Rule = "labels"   // required conditions, each by itself
 	ByReplicas Rule = "replicas" // one instance of a task a worker
 	ByTasks    Rule = "tasks"    // how many it takes
 	ByCapacity Rule = "capacity" // resources, each by itself
+	ByJobs     Rule = "jobs"     // how many jobs it runs at once
 	ByAffinity Rule = "affinity" // what it has to be with, and what must not be there
 )
 
@@ -33,7 +35,7 @@ const (
 
 // Rules are all of them, in the order of the table's columns.
 func Rules() []Rule {
-	return []Rule{ByState, ByPin, ByKind, ByLabels, ByReplicas, ByTasks, ByCapacity, ByAffinity, BySpread, ByKey, ByPreference, ByLoad}
+	return []Rule{ByState, ByPin, ByKind, ByCommand, ByLabels, ByReplicas, ByTasks, ByCapacity, ByJobs, ByAffinity, BySpread, ByKey, ByPreference, ByLoad}
 }
 
 // Outcome is what a rule says of a worker.
@@ -52,7 +54,8 @@ type Finding struct {
 	Rule    Rule
 	Name    string // what it is about: the condition, the resource, the task or group
 	Outcome Outcome
-	// What the worker has, and what the rule wants, in words: "1 of 4 left", "2 needed".
+	// What the worker has, and what the rule wants, in words: "1 of 4 left" and "2 needed",
+	// "no gpu" and "wants gpu=yes".
 	Value, Limit string
 	Obstacle     Obstacle // of Stops
 }
@@ -79,22 +82,44 @@ func (p *Planner) inTheWay(i, w int32) Obstacle {
 }
 
 // found tells of something that a rule asks for.
-func found(tell func(Finding), o Obstacle, v Finding) {
+func found(tell func(Finding), o Obstacle, v Finding) { tell(v.Of(o)) }
+
+// Of is v as an obstacle decides it: the rule stops, or it passes if there is none.
+func (v Finding) Of(o Obstacle) Finding {
 	v.Outcome, v.Obstacle = Passes, o
 	if o.Code != "" {
 		v.Outcome = Stops
 	}
-	tell(v)
+	return v
 }
 
-func (p *Planner) askState(_ *task, _, w int32, tell func(Finding)) (o Obstacle) {
-	k := &p.workers[w]
+// Weighed is v of a rule that stops nothing: it passes if it is good, or speaks for another.
+func (v Finding) Weighed(good bool) Finding {
+	v.Outcome = Weighs
+	if good {
+		v.Outcome = Passes
+	}
+	return v
+}
+
+// A rule that tasks and jobs share is asked of a worker by AskState, AskPin, AskLabels
+// and Use.Ask. Each returns the first obstacle, and says to tell, unless that is nil, what
+// it found of each thing that it asks for.
+
+// AskState asks whether a worker takes anything new.
+func AskState(w *rota.Worker, tell func(Finding)) Obstacle { return askState(w, false, tell) }
+
+func (p *Planner) askState(_ *task, _, w int32, tell func(Finding)) Obstacle {
+	return askState(&p.workers[w].spec, p.workers[w].gone, tell)
+}
+
+func askState(w *rota.Worker, gone bool, tell func(Finding)) (o Obstacle) {
 	switch {
-	case k.gone:
+	case gone:
 		o.Code = Gone
-	case k.spec.Draining:
+	case w.Draining:
 		o.Code = Draining
-	case k.spec.Cordoned:
+	case w.Cordoned:
 		o.Code = Cordoned
 	}
 	if tell != nil {
@@ -108,10 +133,16 @@ func (p *Planner) askState(_ *task, _, w int32, tell func(Finding)) (o Obstacle)
 }
 
 func (p *Planner) askPin(t *task, _, w int32, tell func(Finding)) Obstacle {
-	k, d := &p.workers[w], p.domains[p.classes[t.class].domain]
-	o := d.pins(&k.spec)
-	if tell != nil && d.pinned != "" {
-		found(tell, o, Finding{Rule: ByPin, Value: k.name, Limit: d.pinned + " only"})
+	return AskPin(p.domains[p.classes[t.class].domain].pinned, &p.workers[w].spec, tell)
+}
+
+// AskPin asks whether a worker is the one that is named; empty is any.
+func AskPin(pinned string, w *rota.Worker, tell func(Finding)) (o Obstacle) {
+	if pinned != "" && pinned != w.Name {
+		o = Obstacle{Code: NotNamed, Name: pinned}
+	}
+	if tell != nil && pinned != "" {
+		found(tell, o, Finding{Rule: ByPin, Value: w.Name, Limit: pinned + " only"})
 	}
 	return o
 }
@@ -144,16 +175,20 @@ func someOf(list []string) string {
 	return strings.Join(list, ", ")
 }
 
-func (p *Planner) askLabels(t *task, _, w int32, tell func(Finding)) (first Obstacle) {
-	k := &p.workers[w]
-	for _, c := range p.domains[p.classes[t.class].domain].require {
-		o := meets(c, &k.spec)
+func (p *Planner) askLabels(t *task, _, w int32, tell func(Finding)) Obstacle {
+	return AskLabels(p.domains[p.classes[t.class].domain].require, &p.workers[w].spec, tell)
+}
+
+// AskLabels asks whether a worker meets conditions.
+func AskLabels(require []Condition, w *rota.Worker, tell func(Finding)) (first Obstacle) {
+	for _, c := range require {
+		o := meets(c, w)
 		if first.Code == "" {
 			first = o
 		}
 		switch {
 		case tell != nil:
-			found(tell, o, Finding{Rule: ByLabels, Name: c.String(), Value: labelText(&k.spec, c.label), Limit: wants(c.String())})
+			found(tell, o, Finding{Rule: ByLabels, Name: c.String(), Value: labelText(w, c.label), Limit: wants(c.String())})
 		case o.Code != "":
 			return o
 		}
@@ -219,12 +254,7 @@ func (p *Planner) askCapacity(t *task, i, w int32, tell func(Finding)) (first Ob
 		}
 		switch {
 		case tell != nil:
-			v := Finding{Rule: ByCapacity, Name: p.resources[n.resource], Value: "not counted", Limit: amountText(n.amount.float()) + " needed"}
-			if r.counted {
-				l := r.lack("", n.amount)
-				v.Value = amountText(l.Left) + " of " + amountText(l.Has) + " left"
-			}
-			found(tell, o, v)
+			found(tell, o, r.finding(p.resources[n.resource], n.amount))
 		case o.Code != "":
 			return o
 		}
@@ -320,13 +350,7 @@ func (b *table) findings(w int32) (all []Finding) {
 // compare tells what the rules say that stop nothing.
 func (b *table) compare(w int32, tell func(Finding)) {
 	p, k, c := b.p, &b.p.workers[w], b.p.classes[b.t.class]
-	better := func(good bool, v Finding) {
-		v.Outcome = Weighs
-		if good {
-			v.Outcome = Passes
-		}
-		tell(v)
-	}
+	better := func(good bool, v Finding) { tell(v.Weighed(good)) }
 	if s := b.values; s != nil {
 		cost := s.cost(k)
 		label, _ := labelOf(&k.spec, s.label)

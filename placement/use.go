@@ -62,22 +62,49 @@ func (u Use) Of(resource string) float64 { return u.taken[resource].float() }
 // the capacity has too little left for the amounts, beside what is taken of it; ok is
 // false if all fit. A nil capacity counts nothing.
 func (u Use) Lacks(capacity, amounts map[string]float64) (o Obstacle, ok bool) {
-	if capacity == nil || len(amounts) == 0 {
-		return o, false
+	o = u.Ask(capacity, amounts, nil)
+	return o, o.Code != ""
+}
+
+// Ask asks whether a worker of the capacity has enough left for the amounts, beside what
+// is taken of it, resource by resource in order of name.
+func (u Use) Ask(capacity, amounts map[string]float64, tell func(Finding)) (first Obstacle) {
+	if len(amounts) == 0 || capacity == nil && tell == nil {
+		return first
 	}
 	for _, name := range slices.Sorted(maps.Keys(amounts)) {
-		r := room{used: u.taken[name], capacity: toAmount(capacity[name]), counted: true}
-		if n := toAmount(amounts[name]); !r.fits(n) {
-			return r.lack(name, n), true
+		r := room{used: u.taken[name], capacity: toAmount(capacity[name]), counted: capacity != nil}
+		n, o := toAmount(amounts[name]), Obstacle{}
+		if !r.fits(n) {
+			o = r.lack(name, n)
+		}
+		if first.Code == "" {
+			first = o
+		}
+		switch {
+		case tell != nil:
+			found(tell, o, r.finding(name, n))
+		case o.Code != "":
+			return o
 		}
 	}
-	return o, false
+	return first
 }
 
 // fits reports whether so much more goes into the room: the one rule by which
 // anything is given a worker's capacity. What takes nothing goes into any.
 func (r *room) fits(n amount) bool {
 	return !r.counted || n == amount{} || !r.capacity.less(r.used.plus(n))
+}
+
+// finding is what there is of a resource, and what is needed.
+func (r *room) finding(resource string, n amount) Finding {
+	v := Finding{Rule: ByCapacity, Name: resource, Value: "not counted", Limit: amountText(n.float()) + " needed"}
+	if r.counted {
+		l := r.lack("", n)
+		v.Value = amountText(l.Left) + " of " + amountText(l.Has) + " left"
+	}
+	return v
 }
 
 // lack is the obstacle of a room that is too small for n.

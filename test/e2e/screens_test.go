@@ -63,8 +63,9 @@ const fits = `new Promise(after => requestAnimationFrame(() => requestAnimationF
     if (r.width && !e.classList.contains("sort") && r.height < 43.5) bad.push((e.textContent || e.getAttribute("aria-label")) + " is " + r.height + " high");
   }
   for (const e of document.querySelectorAll("button, .button, .rail a, .chip")) if (e.scrollWidth > e.clientWidth + 1) bad.push((e.textContent || e.getAttribute("aria-label")) + " overhangs its box");
-  for (const e of document.querySelectorAll(".facts dt")) if (e.getClientRects().length && e.getBoundingClientRect().height > 1.5 * parseFloat(getComputedStyle(e).lineHeight)) bad.push(e.textContent + " wraps");
-  const words = [...document.querySelectorAll(".rail .word")].map(e => { const r = document.createRange(); r.selectNodeContents(e); return r.getBoundingClientRect(); });
+  const text = e => { const r = document.createRange(); r.selectNodeContents(e); return r.getBoundingClientRect(); };
+  for (const e of document.querySelectorAll(".facts dt")) if (text(e).height > 1.5 * parseFloat(getComputedStyle(e).lineHeight)) bad.push(e.textContent + " wraps");
+  const words = [...document.querySelectorAll(".rail .word")].map(text);
   if (touch) words.slice(1).forEach((r, i) => { if (r.left - words[i].right < 4) bad.push("the words of the rail touch"); });
   const here = document.querySelector(".rail [aria-current]").getBoundingClientRect();
   if (here.left < 0 || here.right > innerWidth) bad.push("the rail does not show where one is");
@@ -120,6 +121,9 @@ func TestScreens(t *testing.T) {
 	var job struct{ ID string }
 	call(t, http.MethodPost, at+"v1/jobs", `{"job":{"argv":["echo","\u001b[31m`+evil+`"]}}`, &job)
 
+	var waits struct{ ID string }
+	call(t, http.MethodPost, at+"v1/jobs", `{"job":{"argv":["echo"],"require":["disk=ssd"]}}`, &waits)
+
 	b := browse(t, filepath.Join(dir, "profile"))
 	tab := b.open(t, "about:blank")
 	for _, domain := range []string{"Runtime", "Log", "Page"} {
@@ -140,10 +144,12 @@ func TestScreens(t *testing.T) {
 		{"workers", "#/workers?sort=-load", `document.querySelectorAll(".list tbody tr").length === 3 && document.querySelector("[aria-sort=descending]") && "yes"`},
 		{"worker", "#/workers/w1", sheet + `.includes("lease") && ` + sheet + `.includes("task-") && ` + sheet + `.includes("worker.joined") && "yes"`},
 		{"drain", "#/workers/w2?do=drain", `document.querySelector("dialog[open]").textContent.includes("would move") && "yes"`},
-		{"plan", "#/plan?without=w1", `document.querySelectorAll(".ribbon").length >= 1 && document.querySelector(".verdict-line").textContent.includes("0 more would wait") &&
-			![...document.querySelectorAll(".plan h2")].some(e => e.textContent === "What would wait") && [...document.querySelectorAll(".plan h2")].some(e => e.textContent === "What waits already") && "yes"`},
+		{"plan", "#/plan?without=w1", `document.querySelectorAll(".ribbon").length >= 1 && document.querySelector(".verdict-line").textContent.includes("1 more would wait") &&
+			[...document.querySelectorAll(".plan .section")].map(e => e.textContent).filter(t => /^What would wait.*three#/.test(t) || /^What waits already.*gpu=yes/.test(t)).length === 2 && "yes"`},
 		{"jobs", "#/jobs", `document.querySelector(".list").textContent.includes("` + evil + `") && "yes"`},
 		{"job", "#/jobs/" + job.ID, `document.querySelector(".output .c1").textContent.includes("` + evil + `") && document.querySelector(".output").offsetHeight < 60 && "yes"`},
+		{"job-waits", "#/jobs/" + waits.ID, `[...document.querySelectorAll(".why thead th.rule")].map(e => e.textContent).join() === "State,Command,Labels,Jobs,Load" &&
+			document.querySelectorAll(".why button[title='stops it: no disk, wants disk=ssd']").length >= 2 && "yes"`},
 		{"run", "#/jobs?run=1", `document.querySelector("dialog[open] form") && "yes"`},
 		{"events", "#/events", `document.querySelectorAll(".log > li").length > 5 && "yes"`},
 		{"events-job", "#/events?kind=job&job=" + job.ID, `document.querySelector(".log").textContent.includes("job.succeeded") && "yes"`},

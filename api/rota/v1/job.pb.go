@@ -480,12 +480,17 @@ type JobDetail struct {
 	Definition *JobDefinition         `protobuf:"bytes,2,opt,name=definition,proto3" json:"definition,omitempty"`
 	// The first and the last ones.
 	Attempts []*JobAttempt `protobuf:"bytes,3,rep,name=attempts,proto3" json:"attempts,omitempty"`
-	// While it is queued: each worker that takes jobs, and what speaks against it.
+	// Until it is done: workers that take jobs, and what the rules say of each: the one that
+	// it is on, those that could take it, the one that gets it first, then those that the
+	// fewest rules keep it from.
 	Workers []*WhyWorker `protobuf:"bytes,4,rep,name=workers,proto3" json:"workers,omitempty"`
 	// While it is queued: each pool, and whether it would help.
-	Pools         []*WhyPool `protobuf:"bytes,5,rep,name=pools,proto3" json:"pools,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Pools []*WhyPool `protobuf:"bytes,5,rep,name=pools,proto3" json:"pools,omitempty"`
+	// How many workers take jobs, and how many of those that it is not on could take it.
+	AllWorkers     int64 `protobuf:"varint,6,opt,name=all_workers,json=allWorkers,proto3" json:"all_workers,omitempty"`
+	FittingWorkers int64 `protobuf:"varint,7,opt,name=fitting_workers,json=fittingWorkers,proto3" json:"fitting_workers,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *JobDetail) Reset() {
@@ -551,6 +556,20 @@ func (x *JobDetail) GetPools() []*WhyPool {
 		return x.Pools
 	}
 	return nil
+}
+
+func (x *JobDetail) GetAllWorkers() int64 {
+	if x != nil {
+		return x.AllWorkers
+	}
+	return 0
+}
+
+func (x *JobDetail) GetFittingWorkers() int64 {
+	if x != nil {
+		return x.FittingWorkers
+	}
+	return 0
 }
 
 type RunJobRequest struct {
@@ -747,8 +766,10 @@ func (x *ListJobsResponse) GetTotal() int64 {
 }
 
 type GetJobRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Id    string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// So many of the answer's workers at most, up to 2,000; 0 is 100.
+	Workers       int64 `protobuf:"varint,2,opt,name=workers,proto3" json:"workers,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -788,6 +809,13 @@ func (x *GetJobRequest) GetId() string {
 		return x.Id
 	}
 	return ""
+}
+
+func (x *GetJobRequest) GetWorkers() int64 {
+	if x != nil {
+		return x.Workers
+	}
+	return 0
 }
 
 type StopJobRequest struct {
@@ -1276,7 +1304,7 @@ const file_rota_v1_job_proto_rawDesc = "" +
 	" \x01(\tR\x06signal\x12\x14\n" +
 	"\x05error\x18\v \x01(\tR\x05errorB\f\n" +
 	"\n" +
-	"_exit_code\"\xea\x01\n" +
+	"_exit_code\"\xb4\x02\n" +
 	"\tJobDetail\x12\x1e\n" +
 	"\x03job\x18\x01 \x01(\v2\f.rota.v1.JobR\x03job\x126\n" +
 	"\n" +
@@ -1284,7 +1312,10 @@ const file_rota_v1_job_proto_rawDesc = "" +
 	"definition\x12/\n" +
 	"\battempts\x18\x03 \x03(\v2\x13.rota.v1.JobAttemptR\battempts\x12,\n" +
 	"\aworkers\x18\x04 \x03(\v2\x12.rota.v1.WhyWorkerR\aworkers\x12&\n" +
-	"\x05pools\x18\x05 \x03(\v2\x10.rota.v1.WhyPoolR\x05pools\"I\n" +
+	"\x05pools\x18\x05 \x03(\v2\x10.rota.v1.WhyPoolR\x05pools\x12\x1f\n" +
+	"\vall_workers\x18\x06 \x01(\x03R\n" +
+	"allWorkers\x12'\n" +
+	"\x0ffitting_workers\x18\a \x01(\x03R\x0efittingWorkers\"I\n" +
 	"\rRunJobRequest\x12(\n" +
 	"\x03job\x18\x01 \x01(\v2\x16.rota.v1.JobDefinitionR\x03job\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\"\x8f\x01\n" +
@@ -1298,9 +1329,10 @@ const file_rota_v1_job_proto_rawDesc = "" +
 	"\x10ListJobsResponse\x12 \n" +
 	"\x04jobs\x18\x01 \x03(\v2\f.rota.v1.JobR\x04jobs\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12\x14\n" +
-	"\x05total\x18\x03 \x01(\x03R\x05total\"\x1f\n" +
+	"\x05total\x18\x03 \x01(\x03R\x05total\"9\n" +
 	"\rGetJobRequest\x12\x0e\n" +
-	"\x02id\x18\x01 \x01(\tR\x02id\" \n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
+	"\aworkers\x18\x02 \x01(\x03R\aworkers\" \n" +
 	"\x0eStopJobRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\"!\n" +
 	"\x0fRetryJobRequest\x12\x0e\n" +

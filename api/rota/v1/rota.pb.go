@@ -1564,7 +1564,7 @@ type WhyWorker struct {
 	Has  float64 `protobuf:"fixed64,8,opt,name=has,proto3" json:"has,omitempty"`
 	// The instance is there.
 	Chosen bool `protobuf:"varint,9,opt,name=chosen,proto3" json:"chosen,omitempty"`
-	// Of tasks, what each rule says of it that concerns the task.
+	// What each rule says of it that concerns the task or the job.
 	Findings      []*WhyFinding `protobuf:"bytes,10,rep,name=findings,proto3" json:"findings,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1674,8 +1674,8 @@ func (x *WhyWorker) GetFindings() []*WhyFinding {
 // one for each.
 type WhyFinding struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// "state", "pin", "kind", "labels", "replicas", "tasks", "capacity", "affinity", "spread",
-	// "key", "preference", "load", in this order.
+	// "state", "pin", "kind", "command", "labels", "replicas", "tasks", "capacity", "jobs",
+	// "affinity", "spread", "key", "preference", "load", in this order.
 	Rule string `protobuf:"bytes,1,opt,name=rule,proto3" json:"rule,omitempty"`
 	// What it is about: the condition, the resource, the task or group; empty of rules that
 	// ask for one thing.
@@ -1685,7 +1685,7 @@ type WhyFinding struct {
 	Outcome string `protobuf:"bytes,3,opt,name=outcome,proto3" json:"outcome,omitempty"`
 	// What the worker has, in words: "1 of 4 left".
 	Value string `protobuf:"bytes,4,opt,name=value,proto3" json:"value,omitempty"`
-	// What the rule wants: "2 needed".
+	// What the rule wants, in words: "2 needed", "wants gpu=yes".
 	Limit         string `protobuf:"bytes,5,opt,name=limit,proto3" json:"limit,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

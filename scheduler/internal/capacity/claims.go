@@ -19,15 +19,24 @@ func (a *Account) Of(kind string) Claims { return Claims{a, kind} }
 // amounts, beside what that takes of it already; ok is false if there is room. leader is the
 // epoch of the leader who places it; 0 asks for an explanation only.
 func (c Claims) Lacks(id, name string, capacity, amounts map[string]float64, leader int64) (o placement.Obstacle, ok bool) {
-	if capacity == nil || !takes(amounts) {
-		return o, false
+	o = c.Ask(id, name, capacity, amounts, leader, nil)
+	return o, o.Code != ""
+}
+
+// Ask is Lacks, and says to tell, unless that is nil, what it found of each resource.
+func (c Claims) Ask(id, name string, capacity, amounts map[string]float64, leader int64, tell func(placement.Finding)) placement.Obstacle {
+	if !takes(amounts) {
+		return placement.Obstacle{}
+	}
+	if capacity == nil {
+		return placement.Use{}.Ask(nil, amounts, tell)
 	}
 	c.a.mu.Lock()
 	defer c.a.mu.Unlock()
-	return c.a.lacks(work{c.kind, id}, name, capacity, amounts, leader)
+	return c.a.ask(work{c.kind, id}, name, capacity, amounts, leader, tell)
 }
 
-func (a *Account) lacks(of work, name string, capacity, amounts map[string]float64, leader int64) (o placement.Obstacle, ok bool) {
+func (a *Account) ask(of work, name string, capacity, amounts map[string]float64, leader int64, tell func(placement.Finding)) (o placement.Obstacle) {
 	var use placement.Use
 	if w := a.workers[name]; w != nil {
 		use = w.all
@@ -40,18 +49,22 @@ func (a *Account) lacks(of work, name string, capacity, amounts map[string]float
 			}
 		}
 	}
-	if o, ok := use.Lacks(capacity, amounts); ok {
-		return o, true
+	if o = use.Ask(capacity, amounts, tell); o.Code != "" || leader == 0 {
+		return o
 	}
+	v := placement.Finding{Rule: placement.ByCapacity}
 	switch {
-	case leader == 0:
-		return o, false
 	case a.term != leader, len(a.strange[name]) > 0:
-		return placement.Obstacle{Code: placement.NotCounted}, true
+		o.Code, v.Value, v.Limit = placement.NotCounted, "not counted yet by the new leader", "wants all that tasks take counted"
 	case a.waits && a.freed:
-		return placement.Obstacle{Code: placement.TasksFirst}, true
+		o.Code, v.Value, v.Limit = placement.TasksFirst, "room has just become free", "tasks that wait are asked first"
+	default:
+		return o
 	}
-	return o, false
+	if tell != nil {
+		tell(v.Of(o))
+	}
+	return o
 }
 
 func takes(amounts map[string]float64) bool {
@@ -74,7 +87,7 @@ func (c Claims) Promise(id, name string, capacity, amounts map[string]float64, l
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if capacity != nil {
-		if _, lacks := a.lacks(of, name, capacity, amounts, leader); lacks {
+		if a.ask(of, name, capacity, amounts, leader, nil).Code != "" {
 			return false
 		}
 	}

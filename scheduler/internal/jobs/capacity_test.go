@@ -77,9 +77,9 @@ func TestPlaceIsPromised(t *testing.T) {
 	if o, lacks := c.p.account.Lacks(other, "w", map[string]float64{"cpus": 2}, c.p.entries[other].spec.Resources, 7); !lacks || o.Code != placement.LacksResource {
 		t.Errorf("its place is free: %+v", o)
 	}
-	workers, why := c.explain(c.p.entries[other])
-	if len(workers) != 1 || workers[0].GetCode() != string(placement.LacksResource) || workers[0].GetName() != "cpus" || workers[0].GetHas() != 2 || why == "" {
-		t.Errorf("%v: %q", workers, why)
+	x := c.explain(c.p.entries[other], 10)
+	if len(x.rows) != 1 || x.rows[0].Obstacle.Code != placement.LacksResource || x.rows[0].Obstacle.Name != "cpus" || x.rows[0].Obstacle.Has != 2 || x.why == "" {
+		t.Errorf("%+v", x)
 	}
 	// Nobody knows whether it was written: it is placed there again all the same.
 	b = c.batch()

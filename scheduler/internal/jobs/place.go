@@ -8,8 +8,6 @@ import (
 	"time"
 
 	"github.com/rota-project/rota"
-	rotav1 "github.com/rota-project/rota/api/rota/v1"
-	"github.com/rota-project/rota/internal/api/convert"
 	"github.com/rota-project/rota/internal/job"
 	"github.com/rota-project/rota/internal/text"
 	"github.com/rota-project/rota/placement"
@@ -42,31 +40,84 @@ func (c *Control) candidates() []*candidate {
 	return out
 }
 
-// obstacle is what speaks against running a job on w, which has so many, or none. leader
-// is the epoch of whoever would place it, 0 for nobody.
-func (p *picture) obstacle(id string, s job.Spec, conditions []placement.Condition, w *candidate, jobs int, leader int64) placement.Obstacle {
-	switch {
-	case s.Worker != "" && s.Worker != w.Name:
-		return placement.Obstacle{Code: placement.NotNamed, Name: s.Worker}
-	case w.Draining:
-		return placement.Obstacle{Code: placement.Draining}
-	case w.Cordoned:
-		return placement.Obstacle{Code: placement.Cordoned}
-	case !w.any && !slices.Contains(w.commands, s.Argv[0]):
-		return placement.Obstacle{Code: placement.LacksCommand, Name: text.Clip(s.Argv[0], text.Short)}
+// question is a job that asks for a worker.
+type question struct {
+	id         string
+	spec       *job.Spec
+	conditions []placement.Condition
+	leader     int64 // epoch of whoever would place it, 0 for nobody
+}
+
+// ask is one rule that can stop a job, asked of a worker that has so many. It returns the
+// first obstacle, and says to tell, unless that is nil, what it found of each thing that it
+// asks for.
+type ask func(p *picture, q *question, w *candidate, jobs int, tell func(placement.Finding)) placement.Obstacle
+
+// asks are all rules, in the order of placement.Rules: what stops a job first, and the
+// table of what each finds.
+var asks = []ask{
+	func(_ *picture, _ *question, w *candidate, _ int, tell func(placement.Finding)) placement.Obstacle {
+		return placement.AskState(&w.Worker, tell)
+	},
+	func(_ *picture, q *question, w *candidate, _ int, tell func(placement.Finding)) placement.Obstacle {
+		return placement.AskPin(q.spec.Worker, &w.Worker, tell)
+	},
+	askCommand,
+	func(_ *picture, q *question, w *candidate, _ int, tell func(placement.Finding)) placement.Obstacle {
+		return placement.AskLabels(q.conditions, &w.Worker, tell)
+	},
+	func(p *picture, q *question, w *candidate, _ int, tell func(placement.Finding)) placement.Obstacle {
+		return p.account.Ask(q.id, w.Name, w.Capacity, q.spec.Resources, q.leader, tell)
+	},
+	askSlots,
+}
+
+func askCommand(_ *picture, q *question, w *candidate, _ int, tell func(placement.Finding)) (o placement.Obstacle) {
+	command := q.spec.Argv[0]
+	if !w.any && !slices.Contains(w.commands, command) {
+		o = placement.Obstacle{Code: placement.LacksCommand, Name: text.Clip(command, text.Short)}
 	}
-	for _, c := range conditions {
-		if !c.Met(&w.Worker) {
-			return placement.Obstacle{Code: placement.FailsLabel, Name: c.String()}
+	if tell != nil {
+		v := placement.Finding{Rule: placement.ByCommand, Value: "lists it", Limit: "wants " + text.Clip(command, text.Short)}
+		switch {
+		case w.any:
+			v.Value = "lists any"
+		case o.Code != "":
+			v.Value = "does not list it"
+		}
+		tell(v.Of(o))
+	}
+	return o
+}
+
+func askSlots(_ *picture, _ *question, w *candidate, jobs int, tell func(placement.Finding)) (o placement.Obstacle) {
+	if jobs >= w.slots {
+		o.Code = placement.JobsFull
+	}
+	if tell != nil {
+		tell(placement.Finding{Rule: placement.ByJobs, Value: fmt.Sprintf("%d there", jobs), Limit: fmt.Sprintf("%d at most", w.slots)}.Of(o))
+	}
+	return o
+}
+
+// obstacle is what stops a job first on a worker that has so many, or none.
+func (p *picture) obstacle(q *question, w *candidate, jobs int) placement.Obstacle {
+	for _, rule := range asks {
+		if o := rule(p, q, w, jobs, nil); o.Code != "" {
+			return o
 		}
 	}
-	if o, lacks := p.account.Lacks(id, w.Name, w.Capacity, s.Resources, leader); lacks {
-		return o
-	}
-	if jobs >= w.slots {
-		return placement.Obstacle{Code: placement.JobsFull}
-	}
 	return placement.Obstacle{}
+}
+
+// load is what a worker with so many jobs would bear with one more, for its strength. Of
+// those that fit the one with the least gets the job.
+func (w *candidate) load(jobs int) float64 {
+	strength := w.Strength
+	if strength == 0 {
+		strength = 1
+	}
+	return float64(jobs+1) / strength
 }
 
 func conditionsOf(s job.Spec) ([]placement.Condition, error) {
@@ -87,18 +138,15 @@ func (b *batch) choose(id string, s job.Spec, from []*candidate) *candidate {
 	if err != nil {
 		return nil // checked when it was declared
 	}
+	q := &question{id, &s, conditions, b.c.p.epoch}
 	var best *candidate
 	var bestLoad float64
 	for _, w := range from {
 		jobs := b.active(w.Name)
-		if b.c.p.obstacle(id, s, conditions, w, jobs, b.c.p.epoch).Code != "" {
+		if b.c.p.obstacle(q, w, jobs).Code != "" {
 			continue
 		}
-		strength := w.Strength
-		if strength == 0 {
-			strength = 1
-		}
-		if load := float64(jobs+1) / strength; best == nil || load < bestLoad {
+		if load := w.load(jobs); best == nil || load < bestLoad {
 			best, bestLoad = w, load
 		}
 	}
@@ -242,30 +290,4 @@ func (c *Control) unlisted(s job.Spec) error {
 		return fmt.Errorf("command %s: %w: no worker's own configuration lists it", text.Clip(s.Argv[0], text.Short), ErrNotAllowed)
 	}
 	return nil
-}
-
-// explain says what keeps a queued job from each worker that takes jobs, in order of
-// name, and in one line why it waits. c.mu is held.
-func (c *Control) explain(e *entry) (workers []*rotav1.WhyWorker, why string) {
-	conditions, err := conditionsOf(e.spec)
-	if err != nil {
-		return nil, err.Error()
-	}
-	var all []placement.Obstacle
-	free, leader := false, int64(0)
-	if c.p.leading {
-		leader = c.p.epoch
-	}
-	for _, w := range c.candidates() {
-		o := c.p.obstacle(e.job.ID, e.spec, conditions, w, len(c.p.active[w.Name]), leader)
-		all, free = append(all, o), free || o.Code == ""
-		workers = append(workers, convert.WhyWorkerToProto(w.Name, o))
-	}
-	switch {
-	case len(all) == 0:
-		return nil, "no worker takes jobs"
-	case free:
-		return workers, "" // it is about to be placed, or waits for a time
-	}
-	return workers, placement.Summary(all)
 }

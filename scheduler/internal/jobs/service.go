@@ -1,6 +1,7 @@
 package jobs
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -176,6 +177,9 @@ func (c *Control) DeleteJob(ctx context.Context, r *rotav1.DeleteJobRequest) (*r
 
 // GetJob answers one job with all that is known of it.
 func (c *Control) GetJob(ctx context.Context, r *rotav1.GetJobRequest) (*rotav1.JobDetail, error) {
+	if n := r.GetWorkers(); n < 0 || n > maxWhyWorkers {
+		return nil, convert.Error(&rota.FieldError{Field: "workers", Value: n, Want: fmt.Sprintf("a number from 0 to %d", maxWhyWorkers)})
+	}
 	e, err := c.find(ctx, r.GetId())
 	if err != nil {
 		return nil, apiError(err)
@@ -188,13 +192,16 @@ func (c *Control) GetJob(ctx context.Context, r *rotav1.GetJobRequest) (*rotav1.
 		}
 		out.Definition.StdinBase64 = nil
 	}
-	if e.job.State == job.Queued {
+	if !e.job.State.Done() {
 		c.mu.Lock()
-		workers, why := c.explain(e)
+		x := c.explain(e, int(cmp.Or(r.GetWorkers(), whyWorkers)))
 		c.mu.Unlock()
-		if out.Workers = workers; why != "" {
-			out.Job.Reason = why
+		x.tell(out)
+		if e.job.State == job.Queued && x.why != "" {
+			out.Job.Reason = x.why
 		}
+	}
+	if e.job.State == job.Queued {
 		if c.cfg.Pools != nil {
 			out.Pools = c.cfg.Pools(e.spec)
 		}

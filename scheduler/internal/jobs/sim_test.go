@@ -482,10 +482,10 @@ func waits(nodes []*simNode, e *entry) string {
 		c := n.control
 		c.mu.Lock()
 		if c.p.leading && e.job.State == job.Queued {
-			workers, why := c.explain(e)
-			fmt.Fprintf(&out, "; %s leads, %d queued of its class: %s", n.name, len(c.p.queue[e.class]), why)
-			for _, w := range workers {
-				fmt.Fprintf(&out, ", %s: %s", w.GetWorker(), w.GetCode())
+			x := c.explain(e, maxWhyWorkers)
+			fmt.Fprintf(&out, "; %s leads, %d queued of its class: %s", n.name, len(c.p.queue[e.class]), x.why)
+			for _, w := range x.rows {
+				fmt.Fprintf(&out, ", %s: %s", w.Worker, w.Obstacle.Code)
 			}
 		}
 		c.mu.Unlock()

@@ -254,7 +254,11 @@ func (a *app) jobDetail(w io.Writer, d *rotav1.JobDetail) error {
 	if err := t.Write(w, nil); err != nil {
 		return err
 	}
-	if err := whyWorkers(w, d.GetWorkers()); err != nil || len(d.GetAttempts()) == 0 {
+	var err error
+	if j.GetState() == string(job.Queued) {
+		err = whyTable(w, d)
+	}
+	if err != nil || len(d.GetAttempts()) == 0 {
 		return err
 	}
 	_, _ = fmt.Fprintln(w)

@@ -24,8 +24,8 @@ func (a *app) whyCommand() *cobra.Command {
 	var workers int64
 	cmd := &cobra.Command{
 		Use:   "why TASK|JOB",
-		Short: "explain why a task is where it is, or why a task or a job waits",
-		Long: "Explain why a task is where it is, or why it waits: list the workers, and what keeps the task from each.\n" +
+		Short: "explain why a task or a job is where it is, or why it waits",
+		Long: "Explain why a task or a job is where it is, or why it waits: list the workers, and what keeps it from each.\n" +
 			"If several rules exclude workers, each rule has a column. -o json has every rule's verdict on each\n" +
 			"worker, with what the worker has and what the rule wants.\n" +
 			"The tasks of programs are named PROGRAM/TASK. A job is named by its id.",
@@ -34,7 +34,7 @@ func (a *app) whyCommand() *cobra.Command {
 			return a.call(cmd.Context(), func(ctx context.Context, conn *grpc.ClientConn) error {
 				resp, err := tasksOf(conn).Why(ctx, &rotav1.WhyRequest{Id: args[0], Workers: workers})
 				if isNotFound(err) && uuid.Valid(args[0]) {
-					d, err := jobsOf(conn).GetJob(ctx, &rotav1.GetJobRequest{Id: args[0]})
+					d, err := jobsOf(conn).GetJob(ctx, &rotav1.GetJobRequest{Id: args[0], Workers: workers})
 					if err != nil {
 						return err
 					}
@@ -48,7 +48,7 @@ func (a *app) whyCommand() *cobra.Command {
 		},
 		ValidArgsFunction: a.completeTasks,
 	}
-	cmd.Flags().Int64Var(&workers, "workers", 0, "maximum number of workers to show per instance, up to 2,000 (default 100)")
+	cmd.Flags().Int64Var(&workers, "workers", 0, "maximum number of workers to show per job or instance, up to 2,000 (default 100)")
 	return cmd
 }
 
@@ -99,9 +99,16 @@ func whyMoves(w io.Writer, moves []*rotav1.WhyMove) error {
 	return t.Write(w, nil)
 }
 
+// explained is an instance of a task, or a job.
+type explained interface {
+	GetWorkers() []*rotav1.WhyWorker
+	GetAllWorkers() int64
+	GetFittingWorkers() int64
+}
+
 // whyTable shows what the rules say of each worker. There are columns of rules where more
 // than one stops something: the last column has only what stops a worker first.
-func whyTable(w io.Writer, why *rotav1.WhyInstance) error {
+func whyTable(w io.Writer, why explained) error {
 	if len(why.GetWorkers()) == 0 {
 		return nil
 	}
@@ -164,28 +171,18 @@ func verdict(o *rotav1.WhyWorker, rule string) string {
 	return word
 }
 
-// whyWorkers shows what speaks against each worker.
-func whyWorkers(w io.Writer, workers []*rotav1.WhyWorker) error {
-	return verdicts(w, workers, terminal.NewTable("WORKER", "FITS", "WHY"), func(o *rotav1.WhyWorker) (string, bool) { return o.GetWorker(), o.GetFits() })
-}
-
 // whyPools shows which pools would help.
 func whyPools(w io.Writer, pools []*rotav1.WhyPool) error {
-	return verdicts(w, pools, terminal.NewTable("POOL", "HELPS", "WHY"), func(p *rotav1.WhyPool) (string, bool) { return p.GetPool(), p.GetHelps() })
-}
-
-// verdicts shows of each whether it is good for what waits, and why.
-func verdicts[V interface{ GetReason() string }](w io.Writer, all []V, t *terminal.Table, of func(V) (name string, good bool)) error {
-	if len(all) == 0 {
+	if len(pools) == 0 {
 		return nil
 	}
-	for _, v := range all {
-		name, good := of(v)
-		said := "no"
-		if good {
-			said = "yes"
+	t := terminal.NewTable("POOL", "HELPS", "WHY")
+	for _, p := range pools {
+		helps := "no"
+		if p.GetHelps() {
+			helps = "yes"
 		}
-		t.Add(name, said, dash(v.GetReason()))
+		t.Add(p.GetPool(), helps, dash(p.GetReason()))
 	}
 	_, _ = fmt.Fprintln(w)
 	return t.Write(w, nil)
@@ -204,7 +201,7 @@ func whyJob(out io.Writer, d *rotav1.JobDetail) error {
 			fmt.Fprintf(w, "  %s\n", terminal.Printable(reason))
 		}
 	}
-	if err := errors.Join(whyWorkers(w, d.GetWorkers()), whyPools(w, d.GetPools())); err != nil {
+	if err := errors.Join(whyTable(w, d), whyPools(w, d.GetPools())); err != nil {
 		return err
 	}
 	_, err := io.WriteString(out, w.String())

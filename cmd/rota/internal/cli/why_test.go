@@ -19,8 +19,9 @@ func TestWhyTable(t *testing.T) {
 	here := &rotav1.WhyWorker{Worker: "w1", Fits: true, Chosen: true, Findings: []*rotav1.WhyFinding{finding("state", "passes"), finding("capacity", "passes"), finding("load", "weighs")}}
 	small := &rotav1.WhyWorker{Worker: "w2", Reason: "needs 2 cpus, it has 1", Findings: []*rotav1.WhyFinding{finding("state", "passes"), finding("capacity", "stops"), finding("capacity", "passes"), finding("load", "passes")}}
 	drains := &rotav1.WhyWorker{Worker: "w3", Reason: "is draining", Findings: []*rotav1.WhyFinding{finding("state", "stops"), finding("load", "passes")}}
+	lists := &rotav1.WhyWorker{Worker: "w4", Reason: "does not list command ls", Findings: []*rotav1.WhyFinding{finding("state", "passes"), finding("command", "stops")}}
 	for name, c := range map[string]struct {
-		why  *rotav1.WhyInstance
+		why  explained
 		want string
 	}{
 		"nothing": {&rotav1.WhyInstance{}, ""},
@@ -35,6 +36,11 @@ w1      here  ok     ok        -
 w3      no    no     -         is draining
 w2      no    ok     no        needs 2 cpus, it has 1
 and 1997 other workers that rank lower; 0 of 2000 workers in all could take it (--workers N shows more)
+`},
+		"a job": {&rotav1.JobDetail{Workers: []*rotav1.WhyWorker{drains, lists}, AllWorkers: 2}, `
+WORKER  FITS  STATE  COMMAND  WHY
+w3      no    no     -        is draining
+w4      no    ok     no       does not list command ls
 `},
 	} {
 		var b strings.Builder

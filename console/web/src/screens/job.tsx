@@ -11,14 +11,16 @@ import { Age, Facts, Failed, Loading, Section, Sheet } from "../ui/parts";
 import { State } from "../ui/state";
 import { Timeline } from "../ui/timeline";
 import { Output } from "../ui/output";
+import { WhyTable } from "../ui/why";
 import { took } from "./jobs";
-import { without } from "./task";
+import { ALL, FEW, without } from "./task";
 
 const OVER = new Set(["succeeded", "failed", "stopped", "timed-out", "lost"]);
 
 export function JobSheet({ id }: { id: string }) {
   const { query } = route.value;
-  const { data, error, again } = usePoll<JobDetail>(path(["jobs", id]), 1000);
+  const [most, setMost] = useState(FEW);
+  const { data, error, again } = usePoll<JobDetail>(path(["jobs", id], { workers: most }), 1000);
   const [failed, setFailed] = useState<Error>();
   const j = data?.job;
   const act = (verb: string) => post(`${path(["jobs", id])}:${verb}`).then(() => (setFailed(undefined), again()), setFailed);
@@ -38,7 +40,7 @@ export function JobSheet({ id }: { id: string }) {
                   on <a href={href("workers", j.worker)}>{j.worker}</a>, took {took(j)}
                 </>
               ) : (
-                j.reason
+                j.state !== "queued" && j.reason
               )}
               {j.ended && `, ${j.signal ? `ended by ${j.signal}` : `exit status ${j.exit_code ?? "unknown"}`}`}
             </span>
@@ -65,6 +67,18 @@ export function JobSheet({ id }: { id: string }) {
           {j.generation > 0 && (
             <Section title="Output">
               <Output key={j.generation} address={path(["jobs", id, "output"], { generation: j.generation, follow: true })} empty={OVER.has(j.state) ? "It wrote nothing." : "Nothing yet."} />
+            </Section>
+          )}
+          {!OVER.has(j.state) && (
+            <Section title={j.worker && j.state !== "queued" ? "Why it is there" : "Why it waits"}>
+              {j.state === "queued" && j.reason && <p class="reason">{j.reason}</p>}
+              {data.workers.length > 0 ? (
+                <WhyTable w={data} onMore={most < ALL ? () => setMost(ALL) : undefined} />
+              ) : (
+                <p class="quiet">
+                  No worker takes jobs. <code>rota worker --job COMMAND</code> starts one that runs COMMAND.
+                </p>
+              )}
             </Section>
           )}
           {data.attempts.length > 1 && <Attempts of={data.attempts} />}

@@ -13,8 +13,8 @@ import { Mark, State } from "../ui/state";
 import { Moves, WhyTable } from "../ui/why";
 
 // How many workers the table has, before and after somebody asks for more.
-const FEW = 40;
-const ALL = 2000;
+export const FEW = 40;
+export const ALL = 2000;
 
 export function TaskSheet({ id }: { id: string }) {
   const detail = usePoll<TaskDetail>(path(["tasks", id]));
@@ -108,12 +108,12 @@ function Placement({ w, only, onMore }: { w: WhyInstance; only: boolean; onMore?
             <a class="id strong" href={href("workers", i.worker)}>
               {i.worker}
             </a>{" "}
-            since <Age time={i.since} ago />
+            for <Age time={i.since} />
           </>
         ) : (
           <>
-            on no worker{i.since && " since "}
-            {i.since && <Age time={i.since} ago />}
+            on no worker{i.since && " for "}
+            {i.since && <Age time={i.since} />}
           </>
         )}
         {i.restarts > 0 && <>, started again {count(i.restarts)} times</>}

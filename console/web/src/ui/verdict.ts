@@ -4,7 +4,7 @@ import type { Tone } from "./state";
 
 // The rules in the scheduler's order, by the words of their columns.
 const WORDS: Record<string, string> = {
-  state: "State", pin: "Pin", kind: "Kind", labels: "Labels", replicas: "Replicas", tasks: "Tasks", capacity: "Capacity", affinity: "Affinity",
+  state: "State", pin: "Pin", kind: "Kind", command: "Command", labels: "Labels", replicas: "Replicas", tasks: "Tasks", capacity: "Capacity", jobs: "Jobs", affinity: "Affinity",
   spread: "Spread", key: "Key", preference: "Prefers", load: "Load",
 };
 const ORDER = Object.keys(WORDS);

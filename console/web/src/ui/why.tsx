@@ -18,7 +18,8 @@ function steps(e: KeyboardEvent): void {
   next?.querySelector<HTMLElement>("button")?.focus();
 }
 
-export function WhyTable({ w, onMore }: { w: WhyInstance; onMore?: () => void }) {
+// WhyTable is of an instance of a task, or of a job.
+export function WhyTable({ w, onMore }: { w: Pick<WhyInstance, "workers" | "all_workers" | "fitting_workers">; onMore?: () => void }) {
   const [at, setAt] = useState("");
   const rules = columns(w.workers);
   const here = w.workers.find((r) => r.chosen)?.worker ?? "";
