@@ -66,8 +66,8 @@ type worked struct {
 	name    string
 	witness *witness
 	worker  *worker.Worker
-	kill    context.CancelFunc // cuts all connections, for good
-	stop    func()             // leaves in order
+	kill    func() // cuts all connections, until it leaves
+	stop    func() // leaves in order
 
 	mu      sync.Mutex
 	running map[string]*run
@@ -82,20 +82,26 @@ type run struct {
 // newHost starts a worker; its schedulers are tried in turn.
 func newHost(t *testing.T, name string, w *witness, capacity map[string]float64, addresses ...string) *worked {
 	t.Helper()
-	alive, kill := context.WithCancel(context.Background())
-	h := &worked{name: name, witness: w, kill: kill, running: map[string]*run{}}
-	var next atomic.Uint64
+	alive, cut := context.WithCancel(context.Background())
+	h := &worked{name: name, witness: w, running: map[string]*run{}}
+	var (
+		next atomic.Uint64
+		away atomic.Bool
+	)
 	dial := func(ctx context.Context) (*grpc.ClientConn, error) {
-		if alive.Err() != nil {
+		if away.Load() {
 			return nil, io.EOF
 		}
 		conn, err := grpc.NewClient(addresses[int(next.Add(1))%len(addresses)], grpc.WithTransportCredentials(insecure.NewCredentials()))
 		if err == nil {
 			context.AfterFunc(ctx, func() { _ = conn.Close() })
-			context.AfterFunc(alive, func() { _ = conn.Close() })
+			if alive.Err() == nil {
+				context.AfterFunc(alive, func() { _ = conn.Close() })
+			}
 		}
 		return conn, err
 	}
+	h.kill = func() { away.Store(true); cut() }
 	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
 	var err error
 	h.worker, err = worker.New(worker.Config{
@@ -131,9 +137,12 @@ func newHost(t *testing.T, name string, w *witness, capacity map[string]float64,
 	h.stop = sync.OnceFunc(func() {
 		leave, forget := context.WithTimeout(context.Background(), 10*time.Second)
 		defer forget()
-		_ = h.worker.Stop(leave)
+		away.Store(false) // else it could tell nobody that it leaves
+		if err := h.worker.Stop(leave); err != nil {
+			t.Errorf("%s does not leave: %v", name, err)
+		}
 		cancel()
-		kill()
+		cut()
 		<-ended
 		h.fence()
 	})
