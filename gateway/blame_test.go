@@ -223,7 +223,7 @@ func FuzzNothingIsLeft(f *testing.F) {
 func nothingIsLeft(t *testing.T, client, worker string, seed uint64, calls int) {
 	t.Helper()
 	cfg := simple(worker)
-	cfg.Defaults.IdleTimeout, cfg.Defaults.QueueTimeout = time.Hour, time.Hour // no timer helps
+	cfg.Defaults.IdleTimeout, cfg.Defaults.QueueTimeout, cfg.Defaults.ConnectTimeout = time.Hour, time.Hour, time.Hour // no timer helps
 	cfg.Defaults.Attempts = 1
 	way := senders[client]
 	g, addr := way.serve(t, cfg)
