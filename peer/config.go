@@ -81,7 +81,7 @@ type Config struct {
 	// the service's own affair.
 	Exit func(code int)
 
-	// Logger logs events. Nil logs nothing.
+	// Logger logs what happens. Nil logs nothing.
 	Logger *slog.Logger
 }
 

@@ -37,9 +37,9 @@ type WorkerWhy struct {
 }
 
 // Why explains where the task's instances are, and what the next pass does with them by the
-// same rules: it makes that plan. It lists at most workers workers for each instance, and
-// not many more than MaxRows for all together. It costs a plan, and a look at every worker
-// for each instance.
+// same rules: it makes that plan. For each instance it lists at most as many workers as the
+// argument says, and not many more than MaxRows for all together. It costs a plan, and a
+// look at every worker for each instance.
 func (p *Planner) Why(id string, workers int) Explanation {
 	e := Explanation{Task: id}
 	n := p.lookup(id)

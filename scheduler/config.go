@@ -101,7 +101,7 @@ type Config struct {
 
 	// TracerProvider makes the spans of passes. Nil makes none.
 	TracerProvider trace.TracerProvider
-	// Logger logs events. Nil logs nothing.
+	// Logger logs what happens. Nil logs nothing.
 	Logger *slog.Logger
 }
 

@@ -34,9 +34,9 @@ type Config struct {
 	// certificate and accept only certificates of schedulers (pki.Source.SchedulersOnly).
 	// Nil listens in the clear, which gateways use on loopback only.
 	CallsTLS *tls.Config
-	// LeaseEnded is called when the worker can no longer trust its lease: from then on
-	// another worker may do its work. It is called once for each lease that ends. Nil means
-	// no call.
+	// LeaseEnded is called when the worker can no longer trust its lease: from then on it
+	// must do nothing that another worker may do instead. It is called once for each lease
+	// that ends. Nil means no call.
 	LeaseEnded func()
 	// LeaveAfter, if not nil, is closed by the caller when all other work under the
 	// worker's session has ended and was reported: an orderly leave ends the session only
@@ -83,7 +83,7 @@ type Config struct {
 
 // Guard watches a worker process from outside. Its methods must not block.
 type Guard interface {
-	// Until reports the time until which the lease is trusted.
+	// Until tells the guard until when the lease is trusted.
 	Until(t time.Time)
 	// Hold says that something begins that must have ended by then; release says
 	// that it has.

@@ -32,8 +32,8 @@ func (e Event) Done() {
 func (w *Worker) Watch() (<-chan Event, error) { return w.watch(false) }
 
 // WatchUntilDone is Watch for exclusive work: call Done on each event with Given false when
-// the instance has stopped; until then nobody else gets it. An event without Done when the
-// lease ends ends the process; see Config.Exit.
+// the instance has stopped; until then nobody else gets it. If such an event has no Done
+// when the lease ends, the process is ended; see Config.Exit.
 func (w *Worker) WatchUntilDone() (<-chan Event, error) { return w.watch(true) }
 
 func (w *Worker) watch(untilDone bool) (<-chan Event, error) {

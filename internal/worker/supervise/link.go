@@ -69,7 +69,7 @@ func (l *Link) Hold() (release func()) {
 	return sync.OnceFunc(func() { l.change(func() { l.holds-- }) })
 }
 
-// Until reports the time until which the lease is trusted.
+// Until tells the guard until when the lease is trusted.
 func (l *Link) Until(t time.Time) {
 	if l != nil {
 		at := monotonic() + time.Until(t).Nanoseconds()
