@@ -61,3 +61,9 @@ export const byName = (a: string, b: string): number => natural.compare(a, b);
 export const load = (w: { weight: number; strength: number }): number => w.weight / (w.strength || 1);
 
 export const instance = (task: string, index: number): string => (index ? `${task}#${index}` : task);
+
+// shortJob is a job's id where there is no room for all of it: its end, as ids begin with
+// the time, which two jobs in a row share.
+export function shortJob(id: string): string {
+  return id.length > 8 ? "…" + id.slice(-6) : id;
+}

@@ -2,7 +2,7 @@
 import type { ComponentChildren } from "preact";
 import { Fragment } from "preact";
 import type { Event_ } from "../api/types";
-import { clock, count, exact, instance, plural } from "../format";
+import { clock, count, exact, instance, plural, shortJob } from "../format";
 import { href } from "../route";
 import type { Folded } from "./fold";
 import { Mark, type Tone } from "./state";
@@ -30,7 +30,7 @@ function about(e: Event_, mine: string): ComponentChildren[] {
   if (s.task && s.task !== mine) out.push(link(href("tasks", s.task), instance(s.task, s.index)));
   else if (s.task && s.index) out.push(<span class="id">#{s.index}</span>);
   if (s.pool && s.pool !== mine) out.push(link(href("pools", s.pool), s.pool));
-  if (s.job && s.job !== mine) out.push(link(href("jobs", s.job), s.job.slice(0, 8)));
+  if (s.job && s.job !== mine) out.push(link(href("jobs", s.job), shortJob(s.job)));
   if (e.from) out.push(<>from {link(href("workers", e.from), e.from)}</>);
   if (s.worker && s.worker !== mine) {
     out.push(
