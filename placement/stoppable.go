@@ -65,7 +65,7 @@ func (p *Planner) Stoppable(names ...string) Verdict {
 	c.opt.MinWorkers = 0
 	if after := c.Plan().Waiting; len(after) > before {
 		w := after[len(after)-1]
-		v.Reasons = append(v.Reasons, text("%s would fit nowhere else, for one %s: %s", plural(len(after)-before, "instance"), w.Instance, w.Reason))
+		v.Reasons = append(v.Reasons, text("%s would fit nowhere else, such as %s (%s)", plural(len(after)-before, "instance"), w.Instance, w.Reason))
 	}
 	v.OK = len(v.Reasons) == 0
 	return v
