@@ -150,6 +150,7 @@ func (l *leader) run(ctx context.Context) error {
 			if err := l.learn(d); err != nil {
 				return err
 			}
+			l.dog.Goes()
 		}
 		l.dog.At("planning")
 		now := time.Now()
