@@ -95,6 +95,7 @@ func (l *leader) heir(worker string, g *record.Grant) (to, reason string, claim 
 	return worker, g.Reason, l.claim(worker)
 }
 
+// claim is how good a worker's claim to what it has a grant of is: 0 is none.
 func (l *leader) claim(worker string) int {
 	s := l.s.view.Sessions[worker]
 	_, awaited := l.graceUntil[worker]

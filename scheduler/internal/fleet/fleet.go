@@ -129,11 +129,6 @@ type Plan struct {
 	Notes []string
 }
 
-// Blocked reports whether a pool cannot grow now, so that another is asked.
-func (p Picture) Blocked() bool {
-	return p.Deleted || p.Memory.RetryAt > p.Now || p.Memory.Size >= p.To && p.Memory.Size > 0 || p.To == 0
-}
-
 // Failed notes a failure: the next try comes later and later.
 func (m Memory) Failed(now Time, text string) Memory {
 	m.Failures++
