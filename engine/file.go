@@ -115,11 +115,7 @@ func (d *decoder) wrong(field string, v linedoc.Value, want string) {
 	if d.err != nil {
 		return
 	}
-	var found any = v.Kind.String()
-	if v.Text != "" {
-		found = text.Clip(v.Text, text.Short)
-	}
-	d.line, d.err = v.Line, &rota.FieldError{Field: field, Value: found, Want: want}
+	d.line, d.err = v.Line, &rota.FieldError{Field: field, Value: v.Found(), Want: want}
 }
 
 // table calls take for each field that has a value; take answers false for one that is
@@ -135,7 +131,7 @@ func (d *decoder) table(at string, v linedoc.Value, names string, take func(name
 			continue
 		}
 		if !take(f.Name, field, f.Value) && d.err == nil {
-			d.line, d.err = f.Line, &rota.FieldError{Field: text.Clip(field, text.Short), Value: "unknown field", Want: "one of " + names}
+			d.line, d.err = f.Line, &rota.FieldError{Field: text.Clip(field, text.Short), Value: linedoc.Unknown, Want: "one of " + names}
 		}
 	}
 }

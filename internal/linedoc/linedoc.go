@@ -12,6 +12,8 @@ package linedoc
 import (
 	"fmt"
 	"strings"
+
+	"github.com/rota-project/rota/internal/text"
 )
 
 // Kind is what a value is.
@@ -65,6 +67,26 @@ type Value struct {
 	Fields []Field
 	// Line counts from 1.
 	Line int
+}
+
+// Word is shown in an error as it stands, without the quotes that a text of the file has.
+type Word string
+
+// Unknown is what an error shows of a field that nobody knows.
+const Unknown = Word("unknown field")
+
+// Found is what an error shows of a value: a text in quotes, a number, true or false as it
+// stands, anything else by its kind.
+func (v Value) Found() any {
+	switch v.Kind { //nolint:exhaustive // the rest is named by its kind
+	case String:
+		return text.Clip(v.Text, text.Short)
+	case Number:
+		return Word(text.Clip(v.Text, text.Short))
+	case Bool:
+		return v.Bool
+	}
+	return v.Kind
 }
 
 // Field is an entry of a table. No two of one table have the same name.

@@ -86,7 +86,7 @@ func newCells(header []string, mapping map[string]string) (cells, error) {
 	columns := make(map[string]int, len(header))
 	for i, name := range header {
 		if _, twice := columns[name]; twice {
-			return nil, &rota.FieldError{Field: name, Value: word("column"), Want: "each column once"}
+			return nil, &rota.FieldError{Field: name, Value: linedoc.Word("column"), Want: "each column once"}
 		}
 		columns[name] = i
 	}
@@ -94,7 +94,7 @@ func newCells(header []string, mapping map[string]string) (cells, error) {
 		return mapped(columns, mapping)
 	}
 	if _, ok := columns["id"]; !ok {
-		return nil, &rota.FieldError{Field: "id", Value: word("no such column"), Want: "a first line that names the columns, id among them"}
+		return nil, &rota.FieldError{Field: "id", Value: linedoc.Word("no such column"), Want: "a first line that names the columns, id among them"}
 	}
 	var cs cells
 	for i, name := range header {
@@ -136,7 +136,7 @@ func mapped(columns map[string]int, mapping map[string]string) (cells, error) {
 		cs = append(cs, c)
 	}
 	if _, ok := mapping["id"]; !ok {
-		return nil, &rota.FieldError{Field: "id", Value: word("no such column"), Want: "a text that makes the id"}
+		return nil, &rota.FieldError{Field: "id", Value: linedoc.Word("no such column"), Want: "a text that makes the id"}
 	}
 	return cs, nil
 }

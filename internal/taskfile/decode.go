@@ -13,11 +13,6 @@ import (
 	"github.com/rota-project/rota/internal/text"
 )
 
-// word is shown in an error without quotes.
-type word string
-
-const unknown = word("unknown field")
-
 // fields are the fields of a task in the order of the documentation.
 var fields = []string{
 	"id", "kind", "group", "key", "weight", "priority", "payload", "payload_base64", "replicas", "mode",
@@ -37,7 +32,7 @@ func decodeTask(v linedoc.Value) (t rota.Task, line int, err error) {
 		}
 		if (f.Name == "payload" || f.Name == "payload_base64") && f.Value.Text != "" {
 			if payloads++; payloads > 1 {
-				d.field(f.Name, f.Line, &rota.FieldError{Field: f.Name, Value: word("both"), Want: "only one of payload and payload_base64"})
+				d.field(f.Name, f.Line, &rota.FieldError{Field: f.Name, Value: linedoc.Word("both"), Want: "only one of payload and payload_base64"})
 			}
 		}
 		d.task(&t, f)
@@ -64,7 +59,7 @@ func isField(name string) bool {
 }
 
 func unknownField(name string) error {
-	return &rota.FieldError{Field: text.Clip(name, text.Short), Value: unknown, Want: "one of " + strings.Join(fields, ", ")}
+	return &rota.FieldError{Field: text.Clip(name, text.Short), Value: linedoc.Unknown, Want: "one of " + strings.Join(fields, ", ")}
 }
 
 // lineOf is the line of the field that the error names, or of the task.
@@ -94,16 +89,7 @@ func (d *decoder) field(_ string, line int, err error) {
 }
 
 func (d *decoder) wrong(field string, v linedoc.Value, want string) {
-	var found any = v.Kind
-	switch v.Kind { //nolint:exhaustive // the rest is named by its kind
-	case linedoc.String:
-		found = text.Clip(v.Text, text.Short)
-	case linedoc.Number:
-		found = word(text.Clip(v.Text, text.Short))
-	case linedoc.Bool:
-		found = v.Bool
-	}
-	d.field(field, v.Line, &rota.FieldError{Field: field, Value: found, Want: want})
+	d.field(field, v.Line, &rota.FieldError{Field: field, Value: v.Found(), Want: want})
 }
 
 func (d *decoder) task(t *rota.Task, f linedoc.Field) {
@@ -233,7 +219,7 @@ func (d *decoder) spread(path string, v linedoc.Value) *rota.Spread {
 }
 
 func (d *decoder) unknownIn(path string, f linedoc.Field, known string) {
-	d.field(path, f.Line, &rota.FieldError{Field: path + "." + text.Clip(f.Name, text.Short), Value: unknown, Want: "one of " + known})
+	d.field(path, f.Line, &rota.FieldError{Field: path + "." + text.Clip(f.Name, text.Short), Value: linedoc.Unknown, Want: "one of " + known})
 }
 
 func (d *decoder) text(field string, v linedoc.Value) string {

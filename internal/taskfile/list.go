@@ -81,7 +81,7 @@ func (l *list) addDocument(doc linedoc.Value) error {
 			if other.Name == "tasks" {
 				other = doc.Fields[1]
 			}
-			return &Error{File: l.file, Line: other.Line, Err: &rota.FieldError{Field: other.Name, Value: unknown, Want: "nothing beside tasks"}}
+			return &Error{File: l.file, Line: other.Line, Err: &rota.FieldError{Field: other.Name, Value: linedoc.Unknown, Want: "nothing beside tasks"}}
 		}
 		if f.Value.Kind != linedoc.List { // null is what is left of a list that was commented out
 			return &Error{File: l.file, Line: f.Line, Err: &rota.FieldError{Field: "tasks", Value: f.Value.Kind, Want: "a list; one without tasks is []"}}
