@@ -141,7 +141,7 @@ func whyTable(w io.Writer, why explained) error {
 	_, _ = fmt.Fprintln(w)
 	err := t.Write(w, nil)
 	if more := why.GetAllWorkers() - int64(len(why.GetWorkers())); more > 0 {
-		_, _ = fmt.Fprintf(w, "and %s that rank lower; %d of %s in all could take it (--workers N shows more)\n",
+		_, _ = fmt.Fprintf(w, "and %s, ranked lower; %d of %s in all could take it (--workers N shows more)\n",
 			plural(more, "other worker", "other workers"), why.GetFittingWorkers(), plural(why.GetAllWorkers(), "worker", "workers"))
 	}
 	return err

@@ -35,7 +35,7 @@ WORKER  FITS  STATE  CAPACITY  WHY
 w1      here  ok     ok        -
 w3      no    no     -         is draining
 w2      no    ok     no        needs 2 cpus, it has 1
-and 1997 other workers that rank lower; 0 of 2000 workers in all could take it (--workers N shows more)
+and 1997 other workers, ranked lower; 0 of 2000 workers in all could take it (--workers N shows more)
 `},
 		"a job": {&rotav1.JobDetail{Workers: []*rotav1.WhyWorker{drains, lists}, AllWorkers: 2}, `
 WORKER  FITS  STATE  COMMAND  WHY
