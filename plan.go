@@ -49,7 +49,7 @@ type Grant struct {
 type Move struct {
 	Instance Instance
 	From, To string
-	Reason   string // for people: "worker w3 is gone", "evens load: w1 had 12% above the mean"
+	Reason   string // for people: "worker w3 is gone", "evens out load: w1 had 12% more than the mean"
 	Forced   bool   // true if a rule or a loss demanded it, false if balance chose it
 	Code     ReasonCode
 }
@@ -57,7 +57,7 @@ type Move struct {
 // Waiting is an instance that no worker may take, and why.
 type Waiting struct {
 	Instance Instance
-	Reason   string // for people, as counts and sums: "3 workers: 2 lack kind gpu, 1 is draining"
+	Reason   string // for people, as counts and sums: "3 workers: 2 do not run kind gpu, 1 is draining"
 	Code     ReasonCode
 	// Obstacle is what stands in the way on most workers, a code of package placement:
 	// "lacks-kind". Of NoPlace only.

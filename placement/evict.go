@@ -90,7 +90,7 @@ func (s *pass) sift(w int32) {
 		case !p.domains[p.classes[t.class].domain].has(w):
 			s.move(i, none, cause{rota.RuleForbids, w})
 		case p.twin(t, i, w):
-			s.move(i, none, cause{rota.ReplicaThere, w})
+			s.move(i, none, cause{rota.HoldsReplica, w})
 		case p.split(t, i) && s.keyHome(t, i-t.first) != w:
 			s.split = append(s.split, i)
 		}
@@ -116,7 +116,7 @@ func (s *pass) gather() {
 		s.move(i, none, cause{rota.KeepsKeyTogether, t.key})
 		if !s.settleKey(t, i) {
 			s.undo(mark)
-			s.waiting = append(s.waiting, waiting{i, rota.StaysForNow, why{reason: "stays on " + p.workers[w].name + " for now: " + p.countRules(i).reason}})
+			s.waiting = append(s.waiting, waiting{i, rota.StaysForNow, why{reason: s.staysForNow(w, p.countRules(i).reason)}})
 		}
 	}
 	s.split = s.split[:0]

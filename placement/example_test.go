@@ -33,7 +33,7 @@ func Example() {
 	p.Commit(plan)
 	fmt.Println(p.Plan().Moves)
 	// Output:
-	// ber w1 -> new-1: evens load: w1 had 50% above the mean
+	// ber w1 -> new-1: evens out load: w1 had 50% more than the mean
 	// 2 have to move
 	// []
 }
@@ -44,5 +44,5 @@ func ExamplePlanner_Why() {
 	_ = p.SetWorker(rota.Worker{Name: "w2", Draining: true})
 	_ = p.SetTask(rota.Task{ID: "render", Kind: "gpu"})
 	fmt.Println(p.Why("render", 10).Instances[0].Reason)
-	// Output: nowhere: 2 workers: 1 is draining, 1 lacks kind gpu
+	// Output: on no worker: 2 workers: 1 is draining, 1 does not run kind gpu
 }

@@ -139,7 +139,7 @@ func (p *Planner) askPin(t *task, _, w int32, tell func(Finding)) Obstacle {
 // AskPin asks whether a worker is the one that is named; empty is any.
 func AskPin(pinned string, w *rota.Worker, tell func(Finding)) (o Obstacle) {
 	if pinned != "" && pinned != w.Name {
-		o = Obstacle{Code: NotNamed, Name: pinned}
+		o = Obstacle{Code: NotPinned, Name: pinned}
 	}
 	if tell != nil && pinned != "" {
 		found(tell, o, Finding{Rule: ByPin, Value: w.Name, Limit: pinned + " only"})
@@ -276,10 +276,10 @@ func (p *Planner) askAffinity(t *task, i, w int32, tell func(Finding)) Obstacle 
 		if len(p.shunned[x]) == 0 {
 			continue
 		}
-		v := Finding{Rule: ByAffinity, Name: x.String(), Value: "nothing there keeps away from it", Limit: wants("nothing there that keeps away from it")}
+		v := Finding{Rule: ByAffinity, Name: x.String(), Value: "no anti-affinity there excludes it", Limit: wants("no anti-affinity there that excludes it")}
 		o := p.shuns(x, t, i, w).obstacle()
 		if o.Code != "" {
-			v.Value = "there is what keeps away from it"
+			v.Value = "an anti-affinity there excludes it"
 		}
 		found(tell, o, v)
 	}
@@ -354,7 +354,7 @@ func (b *table) compare(w int32, tell func(Finding)) {
 	if s := b.values; s != nil {
 		cost := s.cost(k)
 		label, _ := labelOf(&k.spec, s.label)
-		v := Finding{Rule: BySpread, Name: s.label, Value: labelText(&k.spec, s.label), Limit: wants("the fewest, by shares")}
+		v := Finding{Rule: BySpread, Name: s.label, Value: labelText(&k.spec, s.label), Limit: wants("the value with the fewest, by share")}
 		if !math.IsInf(cost, 1) {
 			v.Value += text(", %d there", s.count[label])
 		}

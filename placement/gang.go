@@ -28,9 +28,9 @@ func (s *pass) settleGang(g int32) bool {
 		}
 		if len(again) == len(left) {
 			i := again[0].inst
-			reason := text("gang %s of %d: %s fits nowhere", p.gangs.all[g].name, len(absent)+len(present), p.instance(i))
+			reason := text("gang %s (%s) cannot be placed as a whole: no worker can take %s", p.gangs.all[g].name, plural(len(absent)+len(present), "instance"), p.instance(i))
 			if with := len(absent) - len(left); with > 0 {
-				reason += text(" beside %s of it", plural(with, "other"))
+				reason += text(" beside %s", plural(with, "other"))
 			}
 			reason += ": " + p.countRules(i).reason
 			s.undo(mark)

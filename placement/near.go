@@ -183,9 +183,9 @@ func (p *Planner) affine(a affinity, t *task, i, w int32) bar {
 	there := p.on(a.target, w, i) > 0
 	switch {
 	case a.anti && there:
-		return bar{KeptApart, a.target}
+		return bar{AntiAffinity, a.target}
 	case !a.anti && !there && (p.waits(a.target, t) || p.anywhere(a.target, i)):
-		return bar{LacksCompany, a.target}
+		return bar{LacksAffinity, a.target}
 	}
 	return bar{}
 }
@@ -210,7 +210,7 @@ func (p *Planner) shuns(x target, t *task, i, w int32) bar {
 			n--
 		}
 		if n > 0 {
-			return bar{KeepsAway, x}
+			return bar{OthersAntiAffinity, x}
 		}
 	}
 	return bar{}
@@ -397,13 +397,13 @@ func (s *pass) reunite() bool {
 			}
 			s.parted[i] = true // once a pass, so that two cannot chase each other
 			mark := len(s.steps)
-			s.move(i, none, cause{rota.WrongCompany, w})
+			s.move(i, none, cause{rota.BreaksAffinity, w})
 			if crowded := p.crowded(t, i, w); crowded || s.settleOne(p.entryOf(i)) {
 				found = found || crowded
 				continue
 			}
 			s.undo(mark)
-			s.waiting = append(s.waiting, waiting{i, rota.StaysForNow, why{reason: "stays on " + p.workers[w].name + " for now: " + p.countRules(i).reason}})
+			s.waiting = append(s.waiting, waiting{i, rota.StaysForNow, why{reason: s.staysForNow(w, p.countRules(i).reason)}})
 		}
 	}
 	return found
@@ -416,7 +416,7 @@ func (p *Planner) crowded(t *task, i, w int32) bool {
 			return true
 		}
 	}
-	return p.company(t, i, w).code == KeepsAway
+	return p.company(t, i, w).code == OthersAntiAffinity
 }
 
 // from remembers where a running instance goes back to if nothing else may

@@ -12,22 +12,22 @@ type Code string
 
 // Codes of obstacles. The zero Code says that nothing is in the way.
 const (
-	Gone          Code = "gone"
-	Draining      Code = "draining"
-	Cordoned      Code = "cordoned"
-	NotNamed      Code = "not-named"      // another worker is: Name
-	LacksKind     Code = "lacks-kind"     // the kind is Name
-	FailsLabel    Code = "fails-label"    // the condition is Name
-	HoldsReplica  Code = "holds-replica"  // another instance of the task
-	TasksFull     Code = "tasks-full"     // it holds as many as it takes
-	LacksResource Code = "lacks-resource" // the resource is Name
-	KeptApart     Code = "kept-apart"     // from Name, which is there
-	LacksCompany  Code = "lacks-company"  // Name, which is elsewhere
-	KeepsAway     Code = "keeps-away"     // what is there, from Name
-	LacksCommand  Code = "lacks-command"  // its configuration does not list Name
-	JobsFull      Code = "jobs-full"      // it runs as many as it has slots
-	NotCounted    Code = "not-counted"    // the leader does not know yet what tasks take there
-	TasksFirst    Code = "tasks-first"    // its room has just become free, and is offered to tasks first
+	Gone               Code = "gone"
+	Draining           Code = "draining"
+	Cordoned           Code = "cordoned"
+	NotPinned          Code = "not-pinned"           // it is pinned to Name
+	LacksKind          Code = "lacks-kind"           // the kind is Name
+	FailsLabel         Code = "fails-label"          // the condition is Name
+	HoldsReplica       Code = "holds-replica"        // another instance of the task
+	TasksFull          Code = "tasks-full"           // it holds as many as it takes
+	LacksResource      Code = "lacks-resource"       // the resource is Name
+	AntiAffinity       Code = "anti-affinity"        // Name is there, which its anti-affinity excludes
+	LacksAffinity      Code = "lacks-affinity"       // Name is not there, which its affinity requires
+	OthersAntiAffinity Code = "others-anti-affinity" // the anti-affinity of something there excludes Name
+	LacksCommand       Code = "lacks-command"        // its configuration does not list Name
+	JobsFull           Code = "jobs-full"            // it runs as many as it has slots
+	NotCounted         Code = "not-counted"          // the leader does not know yet what tasks take there
+	TasksFirst         Code = "tasks-first"          // its capacity has just become free, and is offered to tasks first
 )
 
 // Codes of what waits although no worker has an obstacle: there are none, or no more
@@ -39,7 +39,7 @@ const (
 
 // Obstacles are all codes that what waits for a worker may have.
 func Obstacles() []Code {
-	return []Code{NoWorkers, Budgets, Draining, Cordoned, NotNamed, LacksKind, FailsLabel, HoldsReplica, TasksFull, LacksResource, KeptApart, LacksCompany, KeepsAway, NotCounted}
+	return []Code{NoWorkers, Budgets, Draining, Cordoned, NotPinned, LacksKind, FailsLabel, HoldsReplica, TasksFull, LacksResource, AntiAffinity, LacksAffinity, OthersAntiAffinity, NotCounted}
 }
 
 // Obstacle is what keeps an instance or a job from a worker: a code and what it is
@@ -51,45 +51,45 @@ type Obstacle struct {
 	Need, Left, Has float64
 }
 
-// words are what follows a number of workers: "lack kind gpu".
+// words are what follows a number of workers: "do not run kind gpu".
 func (o Obstacle) words() string {
 	switch o.Code {
 	case Gone, Draining, Cordoned:
 		return "are " + string(o.Code)
-	case NotNamed:
-		return "are not " + o.Name + ", the only one named"
+	case NotPinned:
+		return "are not the pinned worker " + o.Name
 	case LacksKind:
-		return "lack kind " + o.Name
+		return "do not run kind " + o.Name
 	case FailsLabel:
-		return "do not meet " + o.Name
+		return "do not meet label condition " + o.Name
 	case HoldsReplica:
-		return "hold another instance of it"
+		return "run another instance of the task"
 	case TasksFull:
-		return "hold as many tasks as they take"
+		return "are at the task limit"
 	case LacksResource:
 		if o.Need > o.Has {
 			return "are too small"
 		}
 		return "have too little left"
-	case KeptApart:
-		return "hold " + o.Name + ", which it keeps away from"
-	case LacksCompany:
-		return "do not hold " + o.Name + ", which it has to be with"
-	case KeepsAway:
-		return "hold what keeps away from " + o.Name
+	case AntiAffinity:
+		return "run " + o.Name + ", which its anti-affinity excludes"
+	case LacksAffinity:
+		return "do not run " + o.Name + ", which its affinity requires"
+	case OthersAntiAffinity:
+		return "run tasks whose anti-affinity excludes " + o.Name
 	case LacksCommand:
-		return "do not list command " + o.Name
+		return "do not allow command " + o.Name
 	case JobsFull:
-		return "run as many jobs as they take"
+		return "are at the job limit"
 	case NotCounted:
-		return "have capacity that a new leader has not counted yet"
+		return "have capacity that the new leader has not counted yet"
 	case TasksFirst:
-		return "have room that is offered to tasks first"
+		return "have freed capacity that is offered to tasks first"
 	}
 	return "could take it"
 }
 
-// String says it of one worker: "lacks kind gpu".
+// String says it of one worker: "does not run kind gpu".
 func (o Obstacle) String() string {
 	if o.Code == LacksResource {
 		if o.Need > o.Has {
@@ -160,7 +160,7 @@ func (c *tally) why(noun string) why {
 }
 
 // text says it in counts and sums: "5 workers: 3 are too small (needs 7 cpus, the
-// most on one worker is 2), 2 lack kind gpu". noun is what they are called.
+// most on one worker is 2), 2 do not run kind gpu". noun is what they are called.
 func (c *tally) text(noun string) string {
 	if c.all == 0 {
 		return "there are no " + noun + "s"

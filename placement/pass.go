@@ -2,6 +2,7 @@ package placement
 
 import (
 	"slices"
+	"strconv"
 
 	"github.com/rota-project/rota"
 )
@@ -307,7 +308,7 @@ func (p *Planner) Plan() rota.Plan {
 // brake puts back whatever the pass took and says why all that is nowhere waits.
 func (s *pass) brake() {
 	s.undo(0)
-	reason := text("the brake: %d of at least %d workers are ready", len(s.ready), s.p.opt.MinWorkers)
+	reason := Text(rota.TooFewWorkers, strconv.Itoa(len(s.ready)), strconv.Itoa(s.p.opt.MinWorkers))
 	s.pending = s.pending[:0]
 	s.pending = append(s.pending, s.p.nowhere...)
 	for _, w := range s.p.order {
@@ -317,7 +318,7 @@ func (s *pass) brake() {
 	}
 	s.inOrder(s.pending)
 	for _, e := range s.pending {
-		s.waiting = append(s.waiting, waiting{e.inst, rota.Braked, why{reason: reason}})
+		s.waiting = append(s.waiting, waiting{e.inst, rota.TooFewWorkers, why{reason: reason}})
 	}
 }
 

@@ -105,7 +105,7 @@ func (s *pass) stayNowhere(e entry) {
 	w, had := s.origin[i]
 	back := had && !p.crowded(t, i, w)
 	if back {
-		code, y, reason = rota.StaysForNow, why{}, "stays on "+p.workers[w].name+" for now: "+reason
+		code, y, reason = rota.StaysForNow, why{}, s.staysForNow(w, reason)
 	} else if had && gang != none {
 		s.breakGang(gang)
 	}

@@ -13,10 +13,44 @@ func forced(c rota.ReasonCode) bool { return c < rota.EvensLoad || c > rota.Even
 
 var text = fmt.Sprintf
 
-// words spells a cause out; moves of the same cause share the string.
+// Text is a reason in words. The arguments are what its code is about: the worker, or the
+// task, group, gang or key, and what else the sentence names.
+func Text(code rota.ReasonCode, args ...string) string {
+	if format, ok := sentences[code]; ok {
+		list := make([]any, len(args))
+		for k, a := range args {
+			list[k] = a
+		}
+		return text(format, list...)
+	}
+	return code.String()
+}
+
+var sentences = map[rota.ReasonCode]string{
+	rota.Unplaced:         "it was on no worker",
+	rota.WorkerGone:       "worker %s is gone",
+	rota.WorkerDrains:     "worker %s is draining",
+	rota.RuleForbids:      "its rules no longer allow worker %s",
+	rota.HoldsReplica:     "worker %s runs another instance of the task",
+	rota.BreaksAffinity:   "its affinity rules no longer allow worker %s",
+	rota.OverCapacity:     "worker %s is over its capacity",
+	rota.EvensLoad:        "evens out load: %s had %s%% more than the mean",
+	rota.FillsUp:          "evens out load: %s had %s%% less than the mean",
+	rota.Spreads:          "spreads %s over %s",
+	rota.Swaps:            "swaps workers with %s",
+	rota.EvensGroup:       "evens out group %s",
+	rota.KeepsKeyTogether: "keeps the tasks of key %s together",
+	rota.ComesBack:        "no worker but %s can take it",
+	rota.GangBroken:       "gang %s cannot be placed as a whole",
+	rota.Preempted:        "preempted by %s, which has a higher priority",
+	rota.TooFewWorkers:    "too few workers are ready: %s of the %s required",
+	rota.StaysForNow:      "it stays on %s for now: %s",
+}
+
+// words is a cause as text; moves of the same cause share the string.
 func (s *pass) words(c cause) string {
-	if c.code == rota.WasNowhere {
-		return "it was nowhere"
+	if c.code == rota.Unplaced {
+		return sentences[c.code]
 	}
 	if r, ok := s.reasons[c]; ok {
 		return r
@@ -32,42 +66,38 @@ func (s *pass) words(c cause) string {
 func (s *pass) spell(c cause) string {
 	p := s.p
 	switch c.code {
-	case rota.WorkerGone:
-		return "worker " + p.workers[c.arg].name + " is gone"
-	case rota.WorkerDrains:
-		return "worker " + p.workers[c.arg].name + " is draining"
-	case rota.RuleForbids:
-		return "the rules no longer allow worker " + p.workers[c.arg].name
-	case rota.ReplicaThere:
-		return "worker " + p.workers[c.arg].name + " holds another instance of it"
-	case rota.WrongCompany:
-		return "worker " + p.workers[c.arg].name + " holds what it must not be with, or lacks what it must"
-	case rota.OverCapacity:
-		return "worker " + p.workers[c.arg].name + " has too little capacity for all it holds"
-	case rota.EvensLoad:
-		if mean := s.mean(); mean > 0 && p.level[c.arg] > mean {
-			return text("evens load: %s had %.3g%% above the mean", p.workers[c.arg].name, (p.level[c.arg]/mean-1)*100)
+	case rota.EvensLoad, rota.FillsUp:
+		mean := s.mean()
+		off := p.level[c.arg]/mean - 1
+		if c.code == rota.FillsUp {
+			off = -off
 		}
-	case rota.FillsUp:
-		if mean := s.mean(); mean > 0 && p.level[c.arg] < mean {
-			return text("fills up %s, which had %.3g%% below the mean", p.workers[c.arg].name, (1-p.level[c.arg]/mean)*100)
+		if mean > 0 && off > 0 {
+			return Text(c.code, p.workers[c.arg].name, text("%.3g", off*100))
 		}
 	case rota.Spreads:
-		return "spreads " + p.tasks[c.arg].id + " over " + p.classes[p.tasks[c.arg].class].rules.Spread.Label
+		return Text(c.code, p.tasks[c.arg].id, p.classes[p.tasks[c.arg].class].rules.Spread.Label)
 	case rota.EvensGroup:
-		return "evens group " + p.groups.all[c.arg].name
-	case rota.ChangesPlaces:
-		return "changes places with " + p.instance(c.arg).String()
+		return Text(c.code, p.groups.all[c.arg].name)
+	case rota.Swaps:
+		return Text(c.code, p.instance(c.arg).String())
 	case rota.GangBroken:
-		return "gang " + p.gangs.all[c.arg].name + " cannot be whole"
+		return Text(c.code, p.gangs.all[c.arg].name)
 	case rota.Preempted:
 		if c.arg != none {
-			return "gave way to " + p.instance(c.arg).String() + ", which has a higher priority"
+			return Text(c.code, p.instance(c.arg).String())
 		}
 	case rota.KeepsKeyTogether:
-		return "keeps the tasks of key " + p.keys.all[c.arg].name + " together"
+		return Text(c.code, p.keys.all[c.arg].name)
+	default:
+		return Text(c.code, p.workers[c.arg].name)
 	}
-	return "evens load"
+	return "evens out load"
+}
+
+// staysForNow is of an instance that has to leave worker w, and that no other can take.
+func (s *pass) staysForNow(w int32, why string) string {
+	return Text(rota.StaysForNow, s.p.workers[w].name, why)
 }
 
 func plural(n int, noun string) string {
@@ -78,18 +108,18 @@ func plural(n int, noun string) string {
 }
 
 // verbs are the singular forms of those that rules begin with.
-var verbs = map[string]string{"are": "is", "lack": "lacks", "do": "does", "hold": "holds", "have": "has", "run": "runs"}
+var verbs = map[string]string{"are": "is", "do": "does", "have": "has", "run": "runs"}
 
 // singular turns words about several into words about one: "is draining".
 func singular(rule string) string {
 	verb, rest, _ := strings.Cut(rule, " ")
 	if s, ok := verbs[verb]; ok {
-		rule = s + " " + rest
+		return s + " " + rest
 	}
-	return strings.Replace(rule, "they take", "it takes", 1)
+	return rule
 }
 
-// conjugate puts a number before a rule: "1 is draining", "3 lack kind gpu".
+// conjugate puts a number before a rule: "1 is draining", "3 do not run kind gpu".
 func conjugate(n int, rule string) string {
 	if n == 1 {
 		rule = singular(rule)

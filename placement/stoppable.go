@@ -44,7 +44,7 @@ func (p *Planner) Stoppable(names ...string) Verdict {
 		c.RemoveWorker(name)
 	}
 	if ready < p.opt.MinWorkers {
-		v.Reasons = append(v.Reasons, text("%s would be ready, at least %d have to be", plural(ready, "worker"), p.opt.MinWorkers))
+		v.Reasons = append(v.Reasons, text("%s would be ready, at least %d are required", plural(ready, "worker"), p.opt.MinWorkers))
 	}
 	for _, e := range p.nowhere {
 		if g := p.tasks[p.insts[e.inst].task].group; g != none && groups[g] > 0 {
@@ -65,7 +65,7 @@ func (p *Planner) Stoppable(names ...string) Verdict {
 	c.opt.MinWorkers = 0
 	if after := c.Plan().Waiting; len(after) > before {
 		w := after[len(after)-1]
-		v.Reasons = append(v.Reasons, text("%s would fit nowhere else, such as %s (%s)", plural(len(after)-before, "instance"), w.Instance, w.Reason))
+		v.Reasons = append(v.Reasons, text("no other worker could take %s, such as %s (%s)", plural(len(after)-before, "instance"), w.Instance, w.Reason))
 	}
 	v.OK = len(v.Reasons) == 0
 	return v

@@ -137,7 +137,7 @@ func (s *pass) exchange(a, b int32, why cause) bool {
 	s.countTake(b, 1)
 	s.move(b, none, why)
 	s.choose(a, d, r, why)
-	s.choose(b, r, d, cause{rota.ChangesPlaces, a})
+	s.choose(b, r, d, cause{rota.Swaps, a})
 	return true
 }
 

@@ -224,7 +224,7 @@ func (p *Planner) RemoveTask(id string) {
 	for k := range u.n {
 		w := p.insts[u.first+k].worker
 		if w != none && !p.workers[w].gone {
-			p.strays[rota.Instance{Task: u.id, Index: int(k)}] = stray{p.workers[w].name, "the task is gone"}
+			p.strays[rota.Instance{Task: u.id, Index: int(k)}] = stray{p.workers[w].name, "the task was deleted"}
 		}
 		p.take(u.first + k)
 		p.forgetLoad(u.first + k)

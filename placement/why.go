@@ -16,7 +16,7 @@ type Explanation struct {
 // InstanceWhy is the explanation of one instance.
 type InstanceWhy struct {
 	Instance rota.Instance
-	Worker   string // where it is, empty for nowhere
+	Worker   string // where it is, empty for none
 	Reason   string // one line for people
 	// Next is what the next pass does with it, nil for nothing.
 	Next *rota.Move
@@ -83,26 +83,26 @@ func (p *Planner) whyInstance(i int32, plan *rota.Plan, workers int) InstanceWhy
 	if at == none {
 		switch {
 		case why.Next != nil && why.Next.To != "":
-			why.Reason = "nowhere; the next pass places it on " + why.Next.To
+			why.Reason = "on no worker; the next pass places it on " + why.Next.To
 		case waits != "":
-			why.Reason = "nowhere: " + waits
+			why.Reason = "on no worker: " + waits
 		default:
-			why.Reason = "nowhere: " + p.countRules(i).reason
+			why.Reason = "on no worker: " + p.countRules(i).reason
 		}
 		return why
 	}
 	k := &p.workers[at]
 	why.Worker = k.name
 	var b strings.Builder
-	b.WriteString("on " + k.name + ", and what runs is not moved without need; ")
+	b.WriteString("on " + k.name + "; running instances are not moved without need; ")
 	if mean := s.mean(); mean > 0 {
-		b.WriteString(text("%s carries %s, the mean is %s", k.name, loadText(p.level[at]), loadText(mean)))
+		b.WriteString(text("%s has a load of %s, the mean is %s", k.name, loadText(p.level[at]), loadText(mean)))
 	}
 	switch {
 	case k.spec.Draining:
-		b.WriteString("; " + k.name + " is draining: it has to go")
+		b.WriteString("; " + k.name + " is draining, so the instance has to leave")
 	case k.spec.Cordoned:
-		b.WriteString("; " + k.name + " is cordoned: it gets nothing new")
+		b.WriteString("; " + k.name + " is cordoned, so it gets nothing new")
 	}
 	switch {
 	case why.Next != nil && why.Next.To == "":
@@ -111,7 +111,7 @@ func (p *Planner) whyInstance(i int32, plan *rota.Plan, workers int) InstanceWhy
 		b.WriteString("; the next pass moves it to " + why.Next.To + ": " + why.Next.Reason)
 	}
 	if waits != "" {
-		b.WriteString("; it " + waits)
+		b.WriteString("; " + waits)
 	} else {
 		b.WriteString("; " + p.countRules(i).reason)
 	}

@@ -66,7 +66,7 @@ func newMeasures() *measures {
 		commits:  prometheus.NewHistogram(histogram("rota_commit_seconds", "Time of a guarded transaction, by the leader.")),
 		store:    prometheus.NewHistogramVec(histogram("rota_store_seconds", "Time of a request to the store."), []string{"request"}),
 		starts:   prometheus.NewHistogram(histogram("rota_schedule_to_start_seconds", "Time from a task's declaration until an instance of it runs, as the leader sees it.")),
-		gaps:     prometheus.NewHistogram(histogram("rota_handover_gap_seconds", "Time for which an instance that moved ran nowhere, as the leader sees it.")),
+		gaps:     prometheus.NewHistogram(histogram("rota_handover_gap_seconds", "Time for which a moving instance did not run, as the leader sees it.")),
 		restarts: prometheus.NewCounter(prometheus.CounterOpts{Name: "rota_task_restarts_total", Help: "Restarts of task functions that ended by themselves, as the leader sees them."}),
 		moves:    prometheus.NewCounterVec(prometheus.CounterOpts{Name: "rota_moves_total", Help: "Moves planned by this scheduler, by reason."}, []string{"reason"}),
 		waiting:  prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "rota_waiting_instances", Help: "Instances that no worker may take, by reason, as of the leader's last pass."}, []string{"reason"}),
@@ -102,7 +102,7 @@ func (m *measures) setWaiting(list []rota.Waiting) {
 	for _, code := range placement.Obstacles() {
 		m.waiting.WithLabelValues(string(code)).Set(float64(waiting[string(code)]))
 	}
-	for _, code := range []rota.ReasonCode{rota.GangWaits, rota.Braked, rota.StaysForNow} {
+	for _, code := range []rota.ReasonCode{rota.GangWaits, rota.TooFewWorkers, rota.StaysForNow} {
 		m.waiting.WithLabelValues(code.String()).Set(float64(waiting[code.String()]))
 	}
 }

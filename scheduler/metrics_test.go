@@ -82,8 +82,8 @@ func TestMetrics(t *testing.T) {
 		time.Sleep(time.Minute)
 		wants("at first", map[string]float64{
 			"rota_leader": 1, "rota_leader_changes_total": 1, "rota_tasks": 4, "rota_instances,running": 3, "rota_instances,waiting": 1, "rota_instances,failing": 0,
-			"rota_waiting_instances,lacks-kind": 1, "rota_waiting_instances,not-named": 0, "rota_schedule_to_start_seconds": 3, "rota_handover_gap_seconds": 0,
-			"rota_moves_total,was-nowhere": 3, "rota_moves_total,worker-drains": 0, "rota_workers,ready": 1, "rota_workers,lost": 0, "rota_imbalance": 1, "rota_sessions": 1, "rota_task_restarts_total": 0,
+			"rota_waiting_instances,lacks-kind": 1, "rota_waiting_instances,not-pinned": 0, "rota_schedule_to_start_seconds": 3, "rota_handover_gap_seconds": 0,
+			"rota_moves_total,unplaced": 3, "rota_moves_total,worker-drains": 0, "rota_workers,ready": 1, "rota_workers,lost": 0, "rota_imbalance": 1, "rota_sessions": 1, "rota_task_restarts_total": 0,
 		})
 		w2 := newWorker(t, "w2", o, worker.Config{}, sc)
 		if !w2.Joined(t.Context()) {

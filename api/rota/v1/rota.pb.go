@@ -1406,7 +1406,7 @@ func (x *WhyInstance) GetFittingWorkers() int64 {
 type WhyMove struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Time  *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=time,proto3" json:"time,omitempty"`
-	// Empty: it was nowhere before, or is to be nowhere.
+	// Empty: it was on no worker before, or is to stop.
 	From   string `protobuf:"bytes,2,opt,name=from,proto3" json:"from,omitempty"`
 	To     string `protobuf:"bytes,3,opt,name=to,proto3" json:"to,omitempty"`
 	Reason string `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
@@ -1551,9 +1551,9 @@ type WhyWorker struct {
 	Fits bool `protobuf:"varint,2,opt,name=fits,proto3" json:"fits,omitempty"`
 	// What is in the way first, in words: "needs 7 cpus, it has 2".
 	Reason string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
-	// The same to decide by: "gone", "draining", "cordoned", "not-named", "lacks-kind",
-	// "fails-label", "holds-replica", "tasks-full", "lacks-resource", "kept-apart",
-	// "lacks-company", "keeps-away", "lacks-command", "jobs-full"; empty if it fits.
+	// The same to decide by: "gone", "draining", "cordoned", "not-pinned", "lacks-kind",
+	// "fails-label", "holds-replica", "tasks-full", "lacks-resource", "anti-affinity",
+	// "lacks-affinity", "others-anti-affinity", "lacks-command", "jobs-full"; empty if it fits.
 	Code string `protobuf:"bytes,4,opt,name=code,proto3" json:"code,omitempty"`
 	// What the code is about: the kind, the label condition, the resource, the command,
 	// the worker that was named, or the task or group.
@@ -3743,7 +3743,7 @@ type Move struct {
 	To     string                 `protobuf:"bytes,4,opt,name=to,proto3" json:"to,omitempty"`
 	Reason string                 `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
 	Forced bool                   `protobuf:"varint,6,opt,name=forced,proto3" json:"forced,omitempty"`
-	// The reason to decide by: "was-nowhere", "worker-gone", "over-capacity", ...
+	// The reason to decide by: "unplaced", "worker-gone", "over-capacity", ...
 	Code          string `protobuf:"bytes,7,opt,name=code,proto3" json:"code,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -3833,7 +3833,7 @@ type WaitingInstance struct {
 	Task   string                 `protobuf:"bytes,1,opt,name=task,proto3" json:"task,omitempty"`
 	Index  int64                  `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"`
 	Reason string                 `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
-	// The reason to decide by: "no-place", "gang-waits", "braked", "stays-for-now".
+	// The reason to decide by: "no-place", "gang-waits", "too-few-workers", "stays-for-now".
 	Code string `protobuf:"bytes,4,opt,name=code,proto3" json:"code,omitempty"`
 	// It waits without this plan too. Those that it would make wait are listed first.
 	Already       bool `protobuf:"varint,5,opt,name=already,proto3" json:"already,omitempty"`

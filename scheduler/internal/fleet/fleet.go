@@ -203,9 +203,9 @@ func (s *step) look(m *Member) {
 		case !m.Alive && m.Joined == 0 || m.Load == 0:
 			s.stop(m, live, "it is empty")
 		case over && s.Deleted:
-			s.stop(m, live, "what it holds has nowhere else to run")
+			s.stop(m, live, "no other worker can take what it runs")
 		case over:
-			s.note("%s is to go, and goes on: what it holds, %d in all, has nowhere else to run", m.Name, m.Load)
+			s.note("%s should stop, but keeps running: no other worker can take what it runs (%d in all)", m.Name, m.Load)
 		}
 	case m.Joined == 0 && !m.Alive && s.Now-m.Asked > s.StartTimeout:
 		s.failed("%s", s.late(m, live))

@@ -117,7 +117,7 @@ func TestDecide(t *testing.T) {
 		{name: "drained", from: 0, to: 0, members: []Member{with(running("a", 0), func(m *Member) { m.Leaving = hour - time.Second })}, want: "stop a:ha"},
 		{
 			name: "nowhere to go", from: 0, to: 0, members: []Member{with(running("a", 4), func(m *Member) { m.Leaving = hour - time.Hour })},
-			wantNb: "what it holds, 4 in all, has nowhere else to run",
+			wantNb: "no other worker can take what it runs (4 in all)",
 		},
 		{
 			name: "nowhere to go, and the pool is deleted", members: []Member{with(running("a", 4), func(m *Member) { m.Leaving = hour - time.Hour })},

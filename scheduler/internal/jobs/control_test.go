@@ -387,7 +387,7 @@ func TestBadInput(t *testing.T) {
 	// Nobody runs this: it waits, and says why.
 	waiting := n.run(t, &rotav1.JobDefinition{Argv: []string{"echo", "1"}, Require: []string{"gpu"}})
 	d, err := n.jobs.GetJob(t.Context(), &rotav1.GetJobRequest{Id: waiting})
-	if err != nil || d.GetJob().GetState() != "queued" || !strings.Contains(d.GetJob().GetReason(), "does not meet gpu") {
+	if err != nil || d.GetJob().GetState() != "queued" || !strings.Contains(d.GetJob().GetReason(), "does not meet label condition gpu") {
 		t.Errorf("%v, %v", d, err)
 	}
 	if _, err := n.jobs.DeleteJob(t.Context(), &rotav1.DeleteJobRequest{Id: waiting}); status.Code(err) != codes.FailedPrecondition {
@@ -453,7 +453,7 @@ func TestPlacing(t *testing.T) {
 		t.Errorf("not even: %v", on)
 	}
 	d, err := n.jobs.GetJob(t.Context(), &rotav1.GetJobRequest{Id: ids[4]})
-	if err != nil || d.GetJob().GetState() != "queued" || !strings.Contains(d.GetJob().GetReason(), "as many jobs as they take") {
+	if err != nil || d.GetJob().GetState() != "queued" || !strings.Contains(d.GetJob().GetReason(), "at the job limit") {
 		t.Errorf("%v, %v", d, err)
 	}
 	if _, err := n.jobs.StopJob(t.Context(), &rotav1.StopJobRequest{Id: ids[1]}); err != nil {

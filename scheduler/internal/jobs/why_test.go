@@ -97,7 +97,7 @@ func TestTableAgreesWithPlacing(t *testing.T) {
 			before = len(stops)
 		}
 	})
-	for _, code := range []placement.Code{placement.Draining, placement.Cordoned, placement.NotNamed, placement.LacksCommand, placement.FailsLabel, placement.LacksResource, placement.NotCounted, placement.JobsFull} {
+	for _, code := range []placement.Code{placement.Draining, placement.Cordoned, placement.NotPinned, placement.LacksCommand, placement.FailsLabel, placement.LacksResource, placement.NotCounted, placement.JobsFull} {
 		if !seen[code] {
 			t.Errorf("no worker was ever %s", code)
 		}

@@ -46,7 +46,7 @@ func TestAdvice(t *testing.T) {
 			b.Errorf("helps: %v, not: %v", yes, no)
 		}
 		for pool, want := range map[string]string{
-			"small": "7 cpu", "fixed": "has all of them", "gpu": "lacks kind web", "full": "has all of them: its size is 0",
+			"small": "7 cpu", "fixed": "has all of them", "gpu": "does not run kind web", "full": "has all of them: its size is 0",
 		} {
 			if !strings.Contains(no[pool], want) {
 				b.Errorf("%s: %q, want %q", pool, no[pool], want)

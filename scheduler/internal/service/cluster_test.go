@@ -216,15 +216,15 @@ func TestOnePicture(t *testing.T) {
 				b.Errorf("plan as if %v: %s wait already, want %s", asIf, got, want)
 			}
 		}
-		want := "[b >w1 was-nowhere c >w3 was-nowhere d no-place 3 workers: 3 are too small (needs 7 cpus, the most on one worker is 2)]"
+		want := "[b >w1 unplaced c >w3 unplaced d no-place 3 workers: 3 are too small (needs 7 cpus, the most on one worker is 2)]"
 		slices.Sort(got)
 		if fmt.Sprint(got) != want {
 			b.Errorf("got  %v\nwant %v", got, want)
 		}
 		for id, want := range map[string]string{
 			"a": "came there because it had to; moves to w2, and starts there when w1 has stopped it",
-			"b": "nowhere; the next pass places it on w1",
-			"d": "nowhere: 3 workers: 3 are too small (needs 7 cpus, the most on one worker is 2)",
+			"b": "on no worker; the next pass places it on w1",
+			"d": "on no worker: 3 workers: 3 are too small (needs 7 cpus, the most on one worker is 2)",
 		} {
 			why, err := b.svc.Why(ctx, &rotav1.WhyRequest{Id: id})
 			if err != nil {

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/rota-project/rota"
+	"github.com/rota-project/rota/placement"
 	"github.com/rota-project/rota/scheduler/internal/record"
 	"github.com/rota-project/rota/scheduler/internal/view"
 )
@@ -60,7 +61,7 @@ func (a *awaited) released(worker string, g *record.Grant, t *record.Task, lease
 func (a *awaited) lost(to string, g *record.Grant) string {
 	w := a.freed[g.Instance]
 	delete(a.freed, g.Instance)
-	nobodys := g.Reason == "it was nowhere" || g.Reason == "worker "+w.worker+" is gone"
+	nobodys := g.Reason == placement.Text(rota.Unplaced) || g.Reason == placement.Text(rota.WorkerGone, w.worker)
 	over := w != a.workers[w.worker] || !time.Now().Before(w.until)
 	if over || w.worker == to || !nobodys || a.touched[g.Instance.Task].After(w.since) {
 		return ""

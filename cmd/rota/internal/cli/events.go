@@ -225,7 +225,7 @@ func addMoves(t *terminal.Table, e *rotav1.Event, most int) {
 }
 
 func moveText(m *rotav1.Move) string {
-	from, to := "waiting", "nowhere"
+	from, to := "waiting", "no worker"
 	if m.GetFrom() != "" {
 		from = m.GetFrom()
 	}

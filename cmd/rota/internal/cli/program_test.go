@@ -36,7 +36,7 @@ func TestPrograms(t *testing.T) {
 		},
 	})
 	c.SetProgram(&rotav1.Program{Name: "moved", Phase: "moving", Missing: "a worker for its scheduler function: no worker"})
-	c.SetProgram(&rotav1.Program{Name: "night", Run: "r2", Phase: "waiting", Missing: "3 workers: 3 lack kind program/map", Policy: "stop-all", Host: "desk", Pid: 1})
+	c.SetProgram(&rotav1.Program{Name: "night", Run: "r2", Phase: "waiting", Missing: "3 workers: 3 do not run kind program/map", Policy: "stop-all", Host: "desk", Pid: 1})
 	var got strings.Builder
 	for _, args := range []string{
 		"program list", "program get building-7", "program get night", "program get moved", "program logs building-7", "program get nobody",

@@ -19,7 +19,7 @@ func TestWhyTable(t *testing.T) {
 	here := &rotav1.WhyWorker{Worker: "w1", Fits: true, Chosen: true, Findings: []*rotav1.WhyFinding{finding("state", "passes"), finding("capacity", "passes"), finding("load", "weighs")}}
 	small := &rotav1.WhyWorker{Worker: "w2", Reason: "needs 2 cpus, it has 1", Findings: []*rotav1.WhyFinding{finding("state", "passes"), finding("capacity", "stops"), finding("capacity", "passes"), finding("load", "passes")}}
 	drains := &rotav1.WhyWorker{Worker: "w3", Reason: "is draining", Findings: []*rotav1.WhyFinding{finding("state", "stops"), finding("load", "passes")}}
-	lists := &rotav1.WhyWorker{Worker: "w4", Reason: "does not list command ls", Findings: []*rotav1.WhyFinding{finding("state", "passes"), finding("command", "stops")}}
+	lists := &rotav1.WhyWorker{Worker: "w4", Reason: "does not allow command ls", Findings: []*rotav1.WhyFinding{finding("state", "passes"), finding("command", "stops")}}
 	for name, c := range map[string]struct {
 		why  explained
 		want string
@@ -40,7 +40,7 @@ and 1997 other workers, ranked lower; 0 of 2000 workers in all could take it (--
 		"a job": {&rotav1.JobDetail{Workers: []*rotav1.WhyWorker{drains, lists}, AllWorkers: 2}, `
 WORKER  FITS  STATE  COMMAND  WHY
 w3      no    no     -        is draining
-w4      no    ok     no       does not list command ls
+w4      no    ok     no       does not allow command ls
 `},
 	} {
 		var b strings.Builder

@@ -41,8 +41,8 @@ export function Flow({ streams, gone }: { streams: readonly Stream[]; gone: read
     size.observe(box.current);
     return () => size.disconnect();
   }, []);
-  const left = side(streams, (s) => s.from, "nowhere");
-  const right = side(streams, (s) => s.to, "nowhere");
+  const left = side(streams, (s) => s.from, "no worker");
+  const right = side(streams, (s) => s.to, "no worker");
   const most = Math.max(left.nodes.length, right.nodes.length);
   const total = streams.reduce((sum, s) => sum + s.n, 0) || 1;
   const height = Math.max(200, most * 26);

@@ -85,7 +85,7 @@ export function EventLine({ of: { e, times, since }, mine = "" }: { of: Folded; 
                   <a class="id" href={href("tasks", m.task)}>
                     {instance(m.task, m.index)}
                   </a>{" "}
-                  {m.from || "nowhere"} to {m.to || "nowhere"}: {m.reason}
+                  {m.from || "no worker"} to {m.to || "no worker"}: {m.reason}
                 </li>
               ))}
             </ul>

@@ -3,8 +3,8 @@ import type { Move, Plan } from "../api/types";
 import { count, plural } from "../format";
 
 export interface Stream {
-  from: string; // empty: from nowhere
-  to: string; // empty: to nowhere
+  from: string; // empty: from no worker
+  to: string; // empty: to no worker
   reason: string;
   forced: boolean;
   n: number;
@@ -41,8 +41,8 @@ export function Moves({ plan, most }: { plan: Plan; most: number }) {
       <tbody>
         {all.slice(0, most).map((s) => (
           <tr key={`${s.from} ${s.to} ${s.reason}`}>
-            <td class="id">{s.from || "nowhere"}</td>
-            <td class="id">{s.to || "nowhere"}</td>
+            <td class="id">{s.from || "no worker"}</td>
+            <td class="id">{s.to || "no worker"}</td>
             <td class="num">{count(s.n)}</td>
             <td class="reason">{s.reason}</td>
           </tr>

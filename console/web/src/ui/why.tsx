@@ -91,7 +91,7 @@ export function WhyTable({ w, onMore }: { w: Pick<WhyInstance, "workers" | "all_
                     )}
                   </td>
                 ))}
-                <td class="reason">{r.reason || (r.chosen || !here ? "" : "nothing; what runs is not moved without need")}</td>
+                <td class="reason">{r.reason || (r.chosen || !here ? "" : "nothing; running instances are not moved without need")}</td>
               </tr>
             ))}
           </tbody>
@@ -136,7 +136,7 @@ export function Moves({ of }: { of: readonly WhyMove[] }) {
             )}
             <Mark of={m.to ? "ok" : "idle"} />
             <span>
-              {m.from ? <Place name={m.from} /> : "nowhere"} to {m.to ? <Place name={m.to} /> : "nowhere"}: {m.reason}
+              {m.from ? <Place name={m.from} /> : "no worker"} to {m.to ? <Place name={m.to} /> : "no worker"}: {m.reason}
             </span>
           </li>
         ))}
