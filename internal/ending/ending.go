@@ -42,7 +42,9 @@ func Watch(parent context.Context) (ctx context.Context, stop func()) {
 
 // Hangup makes the end of ctx's terminal (SIGHUP) mean what SIGTERM does, unless
 // the process was started with the signal ignored, as nohup does. It is for
-// roles that reload nothing. It lasts until ctx ends.
+// roles that reload nothing. SIGHUP never ends the process at once: a terminal
+// that closes sends it twice, once from the kernel and once from its shell, and a
+// service manager may send it right after SIGTERM.
 func Hangup(parent context.Context) context.Context {
 	if signal.Ignored(syscall.SIGHUP) {
 		return parent
@@ -50,7 +52,11 @@ func Hangup(parent context.Context) context.Context {
 	ctx, cancel := context.WithCancel(parent)
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, syscall.SIGHUP)
-	go watch(ctx, cancel, signals)
+	go func() {
+		for range signals {
+			cancel()
+		}
+	}()
 	return ctx
 }
 

@@ -287,6 +287,26 @@ func TestSecondSignal(t *testing.T) {
 	w.find(t, `rota: ended at once \(interrupt\): worker w and all that it ran were killed`, time.Second)
 }
 
+// TestSecondHangup: a terminal that closes says so more than once, and a service
+// manager may say it after SIGTERM. That hurries nobody: tasks have their grace.
+func TestSecondHangup(t *testing.T) {
+	t.Parallel()
+	s := edgeScheduler(t)
+	s.c.apply("a", 1)
+	for _, first := range []syscall.Signal{syscall.SIGHUP, syscall.SIGTERM} {
+		w := start(t, nil, rotaBin, "worker", "--schedulers", s.grpc, "--name", "w",
+			"--exec", `hold=/bin/sh -c 'trap "echo told; sleep 1; echo ended; exit" TERM; echo up; while :; do sleep 0.1; done'`)
+		w.find(t, `msg=up .*task=a00`, 30*time.Second)
+		w.signal(first)
+		w.find(t, `msg=told`, 30*time.Second)
+		w.signal(syscall.SIGHUP)
+		if status := w.wait(t, 30*time.Second); status != 0 {
+			t.Errorf("status %d after %v and SIGHUP:\n%s", status, first, w.out)
+		}
+		w.find(t, `msg=ended .*task=a00`, time.Second)
+	}
+}
+
 // TestSecondSignalOfDev: its temporary directory goes, too.
 func TestSecondSignalOfDev(t *testing.T) {
 	t.Parallel()
