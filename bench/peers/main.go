@@ -1,5 +1,5 @@
 // Command peers sends the same bytes through rota's gateway, nginx, HAProxy and
-// net/http's ReverseProxy, and writes down who does what: docs/peers.md.
+// net/http's ReverseProxy, and writes what each does to docs/peers.md.
 //
 // make peers runs it. nginx and haproxy come from the system's packages; without
 // them their columns are left out.
@@ -79,15 +79,17 @@ func run(file string) error {
 // page is the document.
 func page(peers []*peer) string {
 	var b strings.Builder
-	b.WriteString("# The gateway and its peers\n\nThe same bytes, sent through each in its plain configuration as a reverse proxy in front of one worker. Made by\n" +
-		"`make peers`; not edited by hand.\n\n")
+	b.WriteString("# The gateway compared with other proxies\n\n" +
+		"Each table row is one input, sent byte for byte through each proxy in its plain configuration, in front of one worker. Made by\n" +
+		"`make peers`; do not edit.\n\n")
 	for _, p := range peers {
 		fmt.Fprintf(&b, "- %s: %s\n", p.name, p.version)
 	}
-	b.WriteString("\nA number alone is the status that the client got while the worker heard nothing. `→` says that the worker heard the\n" +
-		"request, with what of it matters in brackets; *cut* that the answer broke off, *closed* that there was none, *waits* that\n" +
-		"there was none within two seconds. Where a body breaks the status alone is shown: whether the worker has heard of the\n" +
-		"request by then is a matter of who is quicker.\n")
+	b.WriteString("\n" +
+		"A number alone is the status that the client got; the worker received nothing. `→` means that the worker received the\n" +
+		"request; the part of it that matters is in brackets. *cut* means that the answer broke off, *closed* that there was none, *waits* that\n" +
+		"there was none within two seconds. For broken bodies, only the status is shown: whether the worker has received the\n" +
+		"request by then depends on timing.\n")
 	head := "|"
 	rule := "\n|---|"
 	for _, p := range peers {
@@ -97,7 +99,7 @@ func page(peers []*peer) string {
 	for _, part := range []struct {
 		title string
 		cases []input
-	}{{"What clients send", fromClients}, {"What workers answer", fromWorkers}} {
+	}{{"Requests of clients", fromClients}, {"Answers of workers", fromWorkers}} {
 		fmt.Fprintf(&b, "\n## %s\n\n| input %s%s\n", part.title, head, rule)
 		for _, in := range part.cases {
 			fmt.Fprintf(&b, "| %s |", in.name)
@@ -125,7 +127,7 @@ func startRota(_ string, w *worker) (*peer, error) {
 		return nil, err
 	}
 	go func() { _ = g.Serve(ln) }()
-	return &peer{name: "rota", version: "as it is here", addr: ln.Addr().String(), stop: g.Close}, nil
+	return &peer{name: "rota", version: "this revision", addr: ln.Addr().String(), stop: g.Close}, nil
 }
 
 func startReverseProxy(_ string, w *worker) (*peer, error) {

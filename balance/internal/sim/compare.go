@@ -26,9 +26,9 @@ func Scenarios() []Scenario {
 	small.MemoryMB, small.CacheMB = 768, 384
 	return []Scenario{
 		{Name: "usual", Fleet: base, Load: 0.5, Burst: 1, Calls: 80_000, ByOption: "16 workers of 4 cores, half busy"},
-		{Name: "bursts", Fleet: base, Load: 0.5, Burst: 3, Calls: 80_000, ByOption: "The same, every second ten seconds three times as busy as the others"},
+		{Name: "bursts", Fleet: base, Load: 0.5, Burst: 3, Calls: 80_000, ByOption: "The same fleet; in alternate periods of ten seconds, three times as many calls"},
 		{Name: "little memory", Fleet: small, Load: 0.4, Burst: 1, Calls: 80_000, ByOption: "A third of the memory and of the package cache"},
-		{Name: "mixed fleet", Fleet: mixed, Load: 0.45, Burst: 1, Calls: 80_000, ByOption: "A quarter of the workers half as fast"},
+		{Name: "mixed fleet", Fleet: mixed, Load: 0.45, Burst: 1, Calls: 80_000, ByOption: "A quarter of the workers are half as fast"},
 	}
 }
 

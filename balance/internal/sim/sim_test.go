@@ -157,8 +157,8 @@ func TestReport(t *testing.T) {
 		}
 		wg.Wait()
 		table := "\n" + sim.Report(scs, rows, *seeds) + "### Other seeds\n\n" +
-			"Nothing was tuned on these. First row: smart's mean p80, p99, cold starts and unevenness; the others: on how many of the\n" +
-			strconv.Itoa(2**seeds) + " seeds smart is ahead in each.\n\n" + sim.Check(scs, others, otherSeeds, 2**seeds)
+			"`smart` was not tuned on these seeds. The first row has its mean p80, p99, cold starts and unevenness; the others say on how many of the\n" +
+			strconv.Itoa(2**seeds) + " seeds it is ahead in each.\n\n" + sim.Check(scs, others, otherSeeds, 2**seeds)
 		if err := os.WriteFile(doc, []byte(before+begin+table+end+after), 0o600); err != nil {
 			t.Fatal(err)
 		}
