@@ -68,7 +68,7 @@ var targetFields = []struct {
 // listed is how many of a list's entries are shown.
 const listed = 8
 
-// Target says in few words what a request is about, for the audit.
+// Target describes in a few words what a request is about, for the audit log.
 func Target(req any) string {
 	m, ok := req.(proto.Message)
 	if !ok {
@@ -164,10 +164,10 @@ type auditor struct {
 	writes bool
 }
 
-// Audit writes a line of the audit for the call whose context ctx is, if its
-// method changes something: for what one message of a stream has done, and for a
-// route that is no gRPC method, where nobody but its handler knows the target.
-// Behind no Guard it does nothing.
+// Audit writes a line to the audit log for the call whose context is ctx, if its method
+// changes something. Use it for each message of a stream that changes something, and for an
+// HTTP route without a gRPC method, where only the handler knows the target. Without a
+// Guard it does nothing.
 func Audit(ctx context.Context, target string, err error) {
 	if a, ok := ctx.Value(auditorKey{}).(auditor); ok && a.writes {
 		a.trail.write(ctx, a.who, a.method, target, err)

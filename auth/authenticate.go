@@ -14,32 +14,32 @@ import (
 	"google.golang.org/grpc/peer"
 )
 
-// Verifier checks what is not one of our tokens: a JWT.
+// Verifier verifies bearer tokens that are not ours: JWTs.
 type Verifier interface {
-	// Verify returns who the bearer is.
+	// Verify returns the identity of the bearer.
 	Verify(ctx context.Context, bearer Secret) (Identity, error)
 }
 
-// Authenticator finds out who calls.
+// Authenticator identifies callers.
 type Authenticator struct {
-	// Tokens are looked up here. Nil means there are none.
+	// Tokens are the known tokens. Nil means none.
 	Tokens *Tokens
-	// JWT checks other bearers. Nil means they are refused.
+	// JWT verifies other bearer tokens. Nil means that they are refused.
 	JWT Verifier
-	// Names reads who a verified client certificate belongs to. Nil means that
-	// certificates name nobody.
+	// Names returns the worker, or the scheduler, of a verified client certificate. Nil
+	// means that certificates identify nobody.
 	Names func(*x509.Certificate) (worker string, scheduler bool)
-	// Clients reads the name and the role of a verified client certificate that Names
-	// knows nobody by. Nil, and the role Nobody, mean that it is good for nothing.
+	// Clients returns the name and role for a verified client certificate that Names does
+	// not know. Nil, or the role Nobody, means that such a certificate allows nothing.
 	Clients func(*x509.Certificate) (name string, role Role)
-	// Sessions finds who has signed in. Nil means that nobody has.
+	// Sessions finds sessions. Nil means that there are none.
 	Sessions Sessions
-	// Verify is nil if what a handshake found out about a client is still good: its
-	// certificate has neither ended nor was revoked. Nil means that it is as long as
-	// its connection lasts; see pki.Source.Verify.
+	// Verify returns nil while a client certificate that a handshake accepted is still
+	// valid: it has neither expired nor been revoked. A nil function means that it stays
+	// valid as long as its connection; see pki.Source.Verify.
 	Verify func(tls.ConnectionState) error
-	// OpenLocally makes callers from loopback, and within the process, admins
-	// without credentials. It is for a scheduler that listens on loopback only.
+	// OpenLocally makes callers from loopback and from within the process admins without
+	// credentials. Use it only if the scheduler listens only on loopback.
 	OpenLocally bool
 	// Now is the clock. Nil means time.Now.
 	Now func() time.Time
@@ -49,9 +49,8 @@ type Authenticator struct {
 // which part of them.
 var errCredentials = unauthenticated(ReasonBad, "invalid credentials: unknown, expired or revoked")
 
-// Identify finds out who sent this call. The error is a status of
-// Unauthenticated. A bearer that is no good is never ignored in favour of
-// something else.
+// Identify returns the identity of a caller. Its error has the status Unauthenticated.
+// Invalid bearer credentials are never ignored in favour of others.
 func (a *Authenticator) Identify(ctx context.Context) (Identity, error) {
 	if values := metadata.ValueFromIncomingContext(ctx, "authorization"); len(values) > 0 {
 		if len(values) > 1 {
@@ -99,7 +98,7 @@ func (a *Authenticator) Identify(ctx context.Context) (Identity, error) {
 	return From(context.Background()), nil
 }
 
-// Bearer identifies the value of an Authorization header.
+// Bearer returns the identity for the value of an Authorization header.
 func (a *Authenticator) Bearer(ctx context.Context, header string) (Identity, error) {
 	scheme, value, ok := strings.Cut(header, " ")
 	if !ok || !strings.EqualFold(scheme, "bearer") {
@@ -143,9 +142,9 @@ func (a *Authenticator) knows(ctx context.Context) bool {
 	return IsToken(Secret(strings.TrimSpace(value))) || strings.Count(value, ".") != 2
 }
 
-// Still is nil if who Identify found a while ago would be found now: its token or
-// certificate has not been revoked, and its time is not over. A stream asks it
-// before each message, and whatever goes on without messages again and again.
+// Still returns nil if an identity that Identify returned before is still valid: its token
+// or certificate has not been revoked or expired. Streams call it before each message;
+// operations without messages call it repeatedly.
 func (a *Authenticator) Still(who Identity) error {
 	if who.Session != "" {
 		return who.valid()

@@ -119,8 +119,8 @@ func (b *budget) exhausted(c *caller, n int64) error {
 		"requests of %s would hold %d bytes of memory, at most %d are allowed: %d are held now, and this one takes %d", whose, used+n, limit, used, n))
 }
 
-// Pass is a call that was let in, with what it holds. Its methods may be called
-// at the same time. A nil Pass holds nothing and may hold anything.
+// Pass is an admitted call and the resources that it holds. It is safe for concurrent use.
+// A nil Pass holds nothing and allows everything.
 type Pass struct {
 	who     Identity
 	limiter *limiter
@@ -133,7 +133,7 @@ type Pass struct {
 	ended bool
 }
 
-// Who calls.
+// Who returns the identity of the caller.
 func (p *Pass) Who() Identity {
 	if p == nil {
 		return From(context.Background())
@@ -141,8 +141,8 @@ func (p *Pass) Who() Identity {
 	return p.who
 }
 
-// Take pays for n bytes that are about to be read, and waits if others hold them.
-// The error is a status of ResourceExhausted that says the limit, or ctx's.
+// Take reserves n bytes that are about to be read, and waits while others hold them. The
+// error is a status ResourceExhausted that names the limit, or ctx's error.
 func (p *Pass) Take(ctx context.Context, n int) error {
 	if p == nil {
 		return nil
@@ -150,8 +150,8 @@ func (p *Pass) Take(ctx context.Context, n int) error {
 	return p.keep(p.budget.take(ctx, p.c, int64(n)), int64(n))
 }
 
-// Try is Take without waiting: for a call that holds bytes already, which others
-// may be waiting for.
+// Try is Take without waiting, for a call that already holds bytes that others may wait
+// for.
 func (p *Pass) Try(n int) error {
 	if p == nil {
 		return nil
@@ -173,7 +173,7 @@ func (p *Pass) keep(err error, n int64) error {
 	return nil
 }
 
-// Give gives back n bytes of those that were taken.
+// Give releases n bytes that were taken.
 func (p *Pass) Give(n int) {
 	if p == nil {
 		return
@@ -187,7 +187,7 @@ func (p *Pass) Give(n int) {
 	p.budget.give(p.c, int64(n))
 }
 
-// End ends the call and gives everything back. It may be called twice.
+// End ends the call and releases everything that it holds. It may be called more than once.
 func (p *Pass) End() {
 	if p == nil {
 		return
@@ -205,7 +205,7 @@ func (p *Pass) End() {
 
 type passKey struct{}
 
-// PassFrom returns the pass of a call that Enter let in; nil if there is none.
+// PassFrom returns the pass of a call that Enter admitted, or nil.
 func PassFrom(ctx context.Context) *Pass {
 	p, _ := ctx.Value(passKey{}).(*Pass)
 	return p

@@ -11,18 +11,18 @@ import (
 	"github.com/rota-project/rota/internal/secretfile"
 )
 
-// Where clients look for their token, never among arguments.
+// Environment variables in which clients look for their token. Tokens are never arguments.
 const (
 	EnvToken     = "ROTA_TOKEN"      // the token itself
 	EnvTokenFile = "ROTA_TOKEN_FILE" //nolint:gosec // the name of a variable
 )
 
-// ErrNoTLS refuses to send a token where others could read it.
+// ErrNoTLS means that a token was not sent because others could read it.
 var ErrNoTLS = errors.New("a token is sent only over TLS, or to this machine")
 
-// ClientToken reads a client's token: from file if it is not empty, else from
-// what ROTA_TOKEN_FILE names, else from ROTA_TOKEN. It is empty if there is none.
-// A file that others may read is refused.
+// ClientToken reads a client's token from file, or if that is empty from the file that
+// ROTA_TOKEN_FILE names, or from ROTA_TOKEN. It returns an empty Secret if there is none. A
+// file that other users can read is refused.
 func ClientToken(file string, lookup func(string) (string, bool)) (Secret, error) {
 	if file == "" {
 		file, _ = lookup(EnvTokenFile)
@@ -42,8 +42,9 @@ func ClientToken(file string, lookup func(string) (string, bool)) (Secret, error
 	return s, nil
 }
 
-// PerRPC sends the token with each call. secure says that the connection has
-// TLS or does not leave this machine; if it is false, calls fail with ErrNoTLS.
+// PerRPC returns credentials that send the token with each call. secure means that the
+// connection has TLS or does not leave this machine; if it is false, calls fail with
+// ErrNoTLS.
 func PerRPC(token Secret, secure bool) credentials.PerRPCCredentials {
 	return perRPC{token, secure}
 }

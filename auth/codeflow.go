@@ -21,24 +21,23 @@ import (
 	"github.com/rota-project/rota/internal/text"
 )
 
-// CallbackPath is what the address ends with that an issuer sends browsers back to.
+// CallbackPath is the end of the URL to which an issuer redirects browsers.
 const CallbackPath = "/v1/signin/oidc/callback"
 
-// CodeFlowConfig says how people sign in at the issuer of JWTs.
+// CodeFlowConfig configures the sign-in of people at the issuer of JWTs.
 type CodeFlowConfig struct {
-	// ClientID is what the issuer knows this cluster by. Secret may be empty: there is
-	// PKCE in any case.
+	// ClientID is the name of this cluster at the issuer. Secret may be empty: PKCE is
+	// always used.
 	ClientID string
 	Secret   Secret
-	// RedirectURL is where the issuer sends browsers back to: the console's address
-	// and CallbackPath.
+	// RedirectURL is the URL to which the issuer redirects browsers: the console's URL
+	// followed by CallbackPath.
 	RedirectURL string
 }
 
-// CodeFlow has people sign in at an issuer, by the authorization code flow of OpenID
-// Connect with PKCE (RFC 7636). What their ID tokens are good for is what JWTs are:
-// the same claims give the same role, and none gives none. It keeps nothing: what has
-// to be known when a browser comes back, the browser keeps.
+// CodeFlow signs people in at an issuer by the authorization code flow of OpenID Connect
+// with PKCE (RFC 7636). Their ID tokens are treated like JWTs: the same claims give the
+// same role, or none. It keeps no state: the browser keeps what is needed when it returns.
 type CodeFlow struct {
 	verifier *jwtVerifier
 	oauth    oauth2.Config
@@ -47,12 +46,12 @@ type CodeFlow struct {
 	console  string
 }
 
-// Pending is a sign-in that the issuer has to decide about.
+// Pending is the state of a sign-in at an issuer.
 type Pending struct {
 	State    string `json:"s"`
 	Nonce    string `json:"n"`
 	Verifier string `json:"v"` // of PKCE
-	Return   string `json:"r"` // the path of the console to go on with
+	Return   string `json:"r"` // the path of the console to open afterwards
 }
 
 // How often an issuer is asked about people who come back from it.
@@ -61,9 +60,9 @@ const (
 	exchangeBurst = 50
 )
 
-// NewCodeFlow returns the flow at the issuer that c names, whose JWTs a Verifier that
-// NewJWT made from the same configuration takes too. It asks the issuer where it has
-// what. Its error is a *rota.FieldError, or says what the issuer answered.
+// NewCodeFlow returns the flow for the issuer in c. A Verifier that NewJWT made from the
+// same configuration accepts its tokens too. It requests the issuer's discovery document.
+// Its error is a *rota.FieldError, or says what the issuer answered.
 func NewCodeFlow(ctx context.Context, c JWTConfig, f CodeFlowConfig) (*CodeFlow, error) {
 	if f.ClientID == "" {
 		return nil, &rota.FieldError{Field: "oidc.client_id", Value: "", Want: "this cluster's client ID at the issuer; it is missing"}
@@ -98,8 +97,8 @@ func NewCodeFlow(ctx context.Context, c JWTConfig, f CodeFlowConfig) (*CodeFlow,
 	}, nil
 }
 
-// CheckRedirectURL returns a *rota.FieldError unless an issuer may send browsers back
-// to s: over TLS or to this machine, to CallbackPath below the console.
+// CheckRedirectURL returns a *rota.FieldError unless an issuer may redirect browsers to s:
+// over TLS or to this machine, and to CallbackPath below the console.
 func CheckRedirectURL(s string) error {
 	u, err := url.Parse(s)
 	if err != nil || u.Host == "" || u.Scheme != "https" && (u.Scheme != "http" || !Loopback(u.Host)) ||
@@ -109,26 +108,27 @@ func CheckRedirectURL(s string) error {
 	return nil
 }
 
-// Issuer is where people sign in.
+// Issuer returns the issuer at which people sign in.
 func (f *CodeFlow) Issuer() string { return f.issuer }
 
-// Console is the address of the console, without a slash at its end.
+// Console returns the URL of the console, without a trailing slash.
 func (f *CodeFlow) Console() string { return f.console }
 
-// Begin begins a sign-in: the browser goes to address, and keeps what is pending.
+// Begin starts a sign-in: the browser goes to address and keeps p.
 func (f *CodeFlow) Begin(back string) (address string, p Pending) {
 	p = Pending{State: random(), Nonce: random(), Verifier: oauth2.GenerateVerifier(), Return: back}
 	return f.oauth.AuthCodeURL(p.State, oidc.Nonce(p.Nonce), oauth2.S256ChallengeOption(p.Verifier)), p
 }
 
-// ErrIssuer says that the issuer does not say who somebody is: it does not answer, or
+// ErrIssuer means that the issuer did not identify the person: it does not answer, or
 // refuses the code.
 var ErrIssuer = errors.New("auth: the issuer refuses the caller")
 
-// ErrNoRole says that somebody is who they are, and has no role here.
+// ErrNoRole means that the identity is proven but has no role here.
 var ErrNoRole = errors.New("auth: the JWT gives no role")
 
-// Finish is who comes back from the issuer with the code and the state.
+// Finish returns the identity of a person whom the issuer sent back with the code and the
+// state.
 func (f *CodeFlow) Finish(ctx context.Context, p Pending, state, code string) (Identity, error) {
 	if p.State == "" || subtle.ConstantTimeCompare([]byte(p.State), []byte(state)) != 1 || p.Verifier == "" || p.Nonce == "" || code == "" {
 		return Identity{}, fmt.Errorf("%w: it does not belong to this sign-in", ErrIssuer)

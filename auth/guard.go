@@ -13,14 +13,14 @@ import (
 	"github.com/rota-project/rota/internal/recheck"
 )
 
-// NamespaceKey is the metadata in which a caller may name the namespace that it
-// means; it must be the server's.
+// NamespaceKey is the metadata key in which a caller may name a namespace; it must be the
+// server's.
 const NamespaceKey = "rota-namespace"
 
-// DefaultNamespace is the one that a server serves unless it says otherwise.
+// DefaultNamespace is the namespace of a server that names none.
 const DefaultNamespace = "default"
 
-// Guard stands in front of all methods of a gRPC server.
+// Guard authorizes the calls of all methods of a gRPC server.
 type Guard struct {
 	who       *Authenticator
 	policy    Policy
@@ -30,15 +30,15 @@ type Guard struct {
 	lasting   recheck.Set // what goes on for as long as its credentials
 }
 
-// GuardConfig is what a Guard needs. Authenticator and Policy must be set.
+// GuardConfig configures a Guard. Authenticator and Policy are required.
 type GuardConfig struct {
 	Authenticator *Authenticator
 	Policy        Policy
-	// Namespace that this server serves. Empty means DefaultNamespace.
+	// Namespace is the namespace of this server. Empty means DefaultNamespace.
 	Namespace string
 	Limits    Limits
-	// Audit gets one line for each call that changes something and each that
-	// was refused. Nil: it goes nowhere.
+	// Audit is the audit log, which gets one line for each call that changes something and
+	// for each refused call. Nil discards the lines.
 	Audit *slog.Logger
 }
 
@@ -56,7 +56,7 @@ func NewGuard(c GuardConfig) *Guard {
 	return &Guard{who: c.Authenticator, policy: c.Policy, namespace: c.Namespace, limiter: newLimiter(c.Limits), trail: newTrail(c.Audit)}
 }
 
-// Admit decides about one call. On nil the context carries the identity.
+// Admit decides about one call. If the error is nil, the context carries the identity.
 func (g *Guard) Admit(ctx context.Context, method string) (context.Context, Identity, error) {
 	who, err := g.who.Identify(ctx)
 	if err != nil {
@@ -82,31 +82,31 @@ func (g *Guard) limited(ctx context.Context, who Identity, method string) bool {
 	return who.Kind != Local && who.Kind != ByCert && !g.policy[method].Unrated && !within(ctx)
 }
 
-// Knows reports whether Admit can decide about a call at once, without asking an
-// issuer for its keys.
+// Knows reports whether Admit can decide about a call at once, without requesting an
+// issuer's keys.
 func (g *Guard) Knows(ctx context.Context) bool { return g.who.knows(ctx) }
 
-// Allowed lists the methods that the caller of ctx may call, in order.
+// Allowed returns the methods that the caller of ctx may call, in order.
 func (g *Guard) Allowed(ctx context.Context) []string {
 	return g.policy.Allowed(From(ctx), g.namespace)
 }
 
-// Public reports whether a method is open to anybody.
+// Public reports whether a method needs no credentials.
 func (g *Guard) Public(method string) bool { return g.policy[method].Public }
 
-// AuditSignIn writes a line of the audit about somebody who has signed in or out, or
-// may not, by a method that is open to anybody.
+// AuditSignIn writes a line to the audit log about a sign-in, a refused sign-in or a
+// sign-out, by a method that needs no credentials.
 func (g *Guard) AuditSignIn(ctx context.Context, who Identity, method string, err error) {
 	g.trail.write(ctx, who, method, "", err)
 }
 
-// Namespace is the one that is served.
+// Namespace returns the namespace that is served.
 func (g *Guard) Namespace() string { return g.namespace }
 
-// Enter decides about a call before anything but its headers was read, and lets it
-// in: the context carries its Pass, which the caller ends. What it refuses is
-// audited; the pass then only says who it was. A call that was let in before keeps
-// its pass.
+// Enter decides about a call before anything but its header is read. If it admits the call,
+// the context carries the call's Pass, and the caller must call End on it. Refusals are
+// written to the audit log; the pass then only has the identity. A call that was admitted
+// before keeps its pass.
 func (g *Guard) Enter(ctx context.Context, method string) (context.Context, *Pass, error) {
 	p := PassFrom(ctx)
 	if p != nil {
@@ -126,8 +126,8 @@ func (g *Guard) Enter(ctx context.Context, method string) (context.Context, *Pas
 	return context.WithValue(ctx, passKey{}, p), p, nil
 }
 
-// Connected returns a pass for what a connection holds beside its calls, of whoever
-// its certificate says. Its end ends it.
+// Connected returns a pass for what a connection uses in addition to its calls, on the
+// account of its certificate. The caller must call End on it.
 func (g *Guard) Connected(ctx context.Context) (*Pass, error) {
 	who, err := g.who.Identify(ctx)
 	if err != nil {
@@ -137,9 +137,9 @@ func (g *Guard) Connected(ctx context.Context) (*Pass, error) {
 	return p, nil
 }
 
-// Waiting returns a pass for what waits here until somebody reads it, as messages of
-// programs do. It is paid for apart from requests, so that neither uses up the other's
-// bytes. Its end ends it.
+// Waiting returns a pass for data that waits to be read, as messages of programs do. Its
+// bytes are accounted apart from those of requests, so that neither can use up the other's.
+// The caller must call End on it.
 func (g *Guard) Waiting(ctx context.Context, who Identity) *Pass {
 	p, _ := g.limiter.enter("waiting/"+account(ctx, who), who, false, time.Now())
 	p.budget = &g.limiter.waiting
@@ -149,8 +149,8 @@ func (g *Guard) Waiting(ctx context.Context, who Identity) *Pass {
 	return p
 }
 
-// Hold returns a context that also ends when the credentials do, with that as its
-// cause, whether or not anything is said meanwhile. ctx must end.
+// Hold returns a context that also ends when the credentials of who end, with that as its
+// cause, even if no message arrives. ctx must end.
 func (g *Guard) Hold(ctx context.Context, who Identity) context.Context {
 	if who.Kind == Local || who.Kind == Anonymous {
 		return ctx // for good
@@ -161,8 +161,8 @@ func (g *Guard) Hold(ctx context.Context, who Identity) context.Context {
 	return held
 }
 
-// AdmitAudited is Admit for a route that is no gRPC method: what it refuses is
-// audited. What changes something its handler audits, see Audit.
+// AdmitAudited is Admit for an HTTP route without a gRPC method: refusals are written to
+// the audit log. The handler itself audits what it changes; see Audit.
 func (g *Guard) AdmitAudited(ctx context.Context, method string) (context.Context, error) {
 	ctx, who, err := g.Admit(ctx, method)
 	if err != nil {

@@ -10,44 +10,43 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// Kind is how an identity proved itself.
+// Kind is how an identity was proven.
 type Kind string
 
 // The kinds of identity.
 const (
-	Anonymous Kind = "anonymous" // it did not
-	Local     Kind = "local"     // it is on this machine, and no credentials were asked for
+	Anonymous Kind = "anonymous" // not at all
+	Local     Kind = "local"     // the caller is on this machine, and no credentials are required
 	ByToken   Kind = "token"
 	ByJWT     Kind = "jwt"
 	ByCert    Kind = "certificate" // a worker or scheduler of the cluster
 	ByClient  Kind = "client"      // a person or program with a client certificate
 )
 
-// Identity is who calls.
+// Identity is the identity of a caller.
 type Identity struct {
 	Kind Kind
 	ID   string // of the token, the subject of a JWT, a certificate's serial number
 	Name string // for people and the audit
 	Role Role
-	// Worker is the worker's name that a certificate is bound to.
+	// Worker is the name of the worker to which a certificate is bound.
 	Worker string
-	// Scheduler says that a certificate is a scheduler's.
+	// Scheduler means that the certificate is a scheduler's.
 	Scheduler  bool
 	Namespaces []string // empty: all
 	// Kinds are patterns of the kinds of task that it may declare, see MatchKind.
 	// Empty: all that its role may.
 	Kinds   []string
 	Expires time.Time // of the token, JWT, certificate or session; zero: it does not end
-	// Session is the id of the session that a browser has signed in to, which is no
-	// secret; empty without one.
+	// Session is the id of a browser's session, which is no secret; empty without one.
 	Session string
-	// Chain is a client certificate and what vouches for it.
+	// Chain is a client certificate followed by the certificates that signed it.
 	Chain []*x509.Certificate
 
 	valid func() error // whether the certificate or session is good still; nil: it is
 }
 
-// In reports whether the identity is good in the namespace.
+// In reports whether the identity is valid in the namespace.
 func (i Identity) In(namespace string) bool {
 	return len(i.Namespaces) == 0 || slices.Contains(i.Namespaces, namespace)
 }
@@ -59,8 +58,8 @@ func With(ctx context.Context, i Identity) context.Context {
 	return context.WithValue(ctx, identityKey{}, i)
 }
 
-// From returns the identity that an interceptor found; Anonymous, who may nothing, if
-// none did.
+// From returns the identity in ctx; an Anonymous one, which may do nothing, if there is
+// none.
 func From(ctx context.Context) Identity {
 	if i, ok := ctx.Value(identityKey{}).(Identity); ok {
 		return i
@@ -68,15 +67,14 @@ func From(ctx context.Context) Identity {
 	return Identity{Kind: Anonymous, Name: string(Anonymous)}
 }
 
-// Inside returns a context of this process itself, which may do everything: it asks
-// in its own name, on nobody's behalf.
+// Inside returns a context for calls of this process itself, on nobody's behalf. They may
+// do everything.
 func Inside(ctx context.Context) context.Context {
 	return With(ctx, Identity{Kind: Local, ID: "inside", Name: "this process", Role: Admin})
 }
 
-// IsWorker is nil if the caller may speak for the worker of this name: its
-// certificate is bound to it, or the caller is on this machine and no credentials
-// are asked for.
+// IsWorker returns nil if the caller may act as the worker of this name: its certificate is
+// bound to the name, or the caller is on this machine and no credentials are required.
 func IsWorker(ctx context.Context, name string) error {
 	who := From(ctx)
 	if who.Worker == name && name != "" || who.Worker == "" && who.Kind == Local {

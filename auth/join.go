@@ -12,12 +12,13 @@ import (
 // joinPrefix begins the text of a join token: "rotajoin_BODY_CHECK".
 const joinPrefix = "rotajoin_"
 
-// MaxJoinToken is the most bytes of a token's text: it comes in one message of somebody
-// who has no other credentials. A bundle of a dozen certificates fits.
+// MaxJoinToken is the maximum size of a join token in bytes. The token arrives in one
+// message of a caller without other credentials. It has room for a bundle of a dozen
+// certificates.
 const MaxJoinToken = 48 << 10
 
-// JoinToken lets one worker of a pool join once. Its text is all that the worker needs
-// to know whom to trust; only Secret is secret.
+// JoinToken lets one worker of a pool join once. Its text tells the worker which schedulers
+// to trust; only Secret is secret.
 type JoinToken struct {
 	Worker string `json:"worker"`
 	Secret string `json:"secret"`
@@ -33,7 +34,7 @@ func NewJoinToken(worker, ca string) JoinToken {
 	return JoinToken{Worker: worker, Secret: base64.RawURLEncoding.EncodeToString(raw[:]), CA: ca}
 }
 
-// Hash is what is kept of the token.
+// Hash returns the hash of the token, which is what the store keeps.
 func (t JoinToken) Hash() Hash { return sha256.Sum256([]byte(t.Worker + "\n" + t.Secret)) }
 
 // Is reports, in constant time, whether hash is the token's.
@@ -42,7 +43,7 @@ func (t JoinToken) Is(hash []byte) bool {
 	return subtle.ConstantTimeCompare(own[:], hash) == 1
 }
 
-// Text is the token as the worker is handed it.
+// Text returns the token as it is handed to the worker.
 func (t JoinToken) Text() Secret {
 	body, _ := json.Marshal(t) //nolint:errchkjson,gosec // texts only, and this is what hands them over
 	text := joinPrefix + base64.RawURLEncoding.EncodeToString(body)

@@ -13,24 +13,23 @@ import (
 	"github.com/rota-project/rota/internal/text"
 )
 
-// Kinds of work that are no kinds of task, for Rule.Kind and the patterns of
+// Kinds of work other than the kinds of tasks, for Rule.Kind and the patterns of
 // identities.
 const (
 	// JobKind is the kind of all jobs.
 	JobKind = "job"
 	// CallKind is the kind of all calls of functions.
 	CallKind = "call"
-	// AllKinds is the kind of what concerns work of every kind, and the pattern
-	// that is good for it.
+	// AllKinds is the kind of methods that concern work of every kind, and the pattern that
+	// matches it.
 	AllKinds = "*"
 )
 
-// MayDeclare is nil if the caller may declare a task of the kind, or change or
-// delete one. Every way to do so asks it, about each task. Tasks of programs'
-// functions take the role submitter, or the certificate of the worker that runs
-// the program's scheduler function; all other tasks take the role operator. Who
-// is limited to some kinds must be good for this one. Behind no Guard nobody may, see
-// Inside.
+// MayDeclare returns nil if the caller may declare, change or delete a task of the kind.
+// Every method that does so calls it for each task. Tasks of programs' functions need the
+// role submitter, or the certificate of the worker that runs the program's scheduler
+// function; all other tasks need the role operator. If the caller is limited to some kinds,
+// this kind must be one of them. Without a Guard nobody may; see Inside.
 func MayDeclare(ctx context.Context, kind string) error {
 	if kind == "" {
 		kind = rota.DefaultKind
@@ -51,8 +50,8 @@ func MayDeclare(ctx context.Context, kind string) error {
 	return who.good(kind)
 }
 
-// MayStop is nil if the caller, who has the role that stopping a program takes, may
-// stop one whose scheduler function is a task of the kind.
+// MayStop returns nil if the caller, who has the role that stopping a program needs, may
+// stop a program whose scheduler function is a task of the kind.
 func MayStop(ctx context.Context, kind string) error {
 	who := From(ctx)
 	if who.Kind == Local {
@@ -80,8 +79,8 @@ func (i Identity) good(kind string) error {
 	return status.Errorf(codes.PermissionDenied, "%s is not valid for kind %q", i.Name, kind)
 }
 
-// MatchKind reports whether a kind fits a pattern, in which each * stands for any
-// text: "feed-*", "program/*", "job".
+// MatchKind reports whether a kind matches a pattern, in which each * matches any text:
+// "feed-*", "program/*", "job".
 func MatchKind(pattern, kind string) bool {
 	head, rest, star := strings.Cut(pattern, "*")
 	if !star {

@@ -16,23 +16,22 @@ import (
 
 // Limits of one identity. The zero value means the defaults.
 type Limits struct {
-	// Rate is how many calls a second, Burst how many at once.
+	// Rate is the number of calls per second, Burst the number of calls at once.
 	Rate  float64
 	Burst int
-	// Streams is how many calls and streams (watches, logs) may be under way,
-	// Uploads how many streams on which the client goes on sending, AllUploads how
-	// many of all identities together. A message of such a stream is paid for when it
-	// has come, so each may hold one more.
+	// Streams is the number of concurrent calls and streams (watches, logs). Uploads is the
+	// number of streams on which the client keeps sending, AllUploads that of all
+	// identities together. A message of such a stream is accounted after it has arrived, so
+	// each stream may hold one more message.
 	Streams, Uploads, AllUploads int
-	// Bytes is how many bytes of memory the requests under way may hold, AllBytes
-	// how many those of all identities together, ClusterBytes how many those of all
-	// certificates of the cluster, which nobody else can use up. As many again may be
-	// held by what waits to be read; see Guard.Waiting.
+	// Bytes is the memory in bytes that concurrent requests may hold, AllBytes that of all
+	// identities together, ClusterBytes that of all certificates of the cluster, which
+	// nobody else can use up. As much again may be held by data that waits to be read; see
+	// Guard.Waiting.
 	Bytes, AllBytes, ClusterBytes int64
 }
 
-// Defaults of Limits: far above what people and programs do, far below what
-// would hurt.
+// Defaults of Limits: well above normal use, well below what would do harm.
 const (
 	DefaultRate         = 2000
 	DefaultBurst        = 4000
@@ -41,7 +40,7 @@ const (
 	DefaultAllUploads   = 128
 	DefaultBytes        = 256 << 20
 	DefaultAllBytes     = 512 << 20
-	DefaultClusterBytes = 1 << 30 // a cluster of a million tasks says what it holds
+	DefaultClusterBytes = 1 << 30 // a cluster that runs a million tasks reports what it runs
 )
 
 const (

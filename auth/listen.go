@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// Loopback reports whether only this machine can reach what listens on addr.
+// Loopback reports whether only this machine can reach a listener on addr.
 func Loopback(addr string) bool {
 	host, _, err := net.SplitHostPort(addr)
 	if err != nil {
@@ -20,8 +20,8 @@ func Loopback(addr string) bool {
 	return err == nil && ip.Unmap().IsLoopback()
 }
 
-// OpenError is the refusal to listen where others can reach it without
-// protection. Its text says what to do.
+// OpenError is the refusal to listen without protection where others can reach the port.
+// Its text says what to do.
 type OpenError struct {
 	Addr           string
 	TLS, Protected bool
@@ -38,8 +38,8 @@ func (e *OpenError) Error() string {
 	return fmt.Sprintf("%s is open to other machines: use %s, or listen on localhost", e.Addr, strings.Join(missing, " and "))
 }
 
-// CheckListen refuses an address off loopback unless there is TLS and somebody
-// who has to prove who they are.
+// CheckListen returns an *OpenError for an address beyond loopback, unless there is TLS and
+// callers have to authenticate.
 func CheckListen(addr string, tls, protected bool) error {
 	if Loopback(addr) || tls && protected {
 		return nil

@@ -23,28 +23,29 @@ import (
 	"github.com/rota-project/rota/internal/wholefile"
 )
 
-// JWTConfig says which JWTs are good and what they are good for.
+// JWTConfig says which JWTs are valid and what they allow.
 type JWTConfig struct {
-	// Issuer is the iss that a token must have. Without Keys, its keys are found
-	// by OpenID Connect discovery at this address.
+	// Issuer is the required issuer (iss) of a token. Without Keys, its keys are found by
+	// OpenID Connect discovery at this URL.
 	Issuer string
-	// Audience is one that a token must have.
+	// Audience is a required audience (aud) of a token.
 	Audience string
-	// Keys are PEM files of public keys, for those who have no discovery.
+	// Keys are PEM files of public keys, for issuers without discovery.
 	Keys []string
-	// RoleClaim is the claim that says the role: text or a list. Empty means "role".
+	// RoleClaim is the claim with the role: a string or a list. Empty means "role".
 	RoleClaim string
-	// Roles maps values of that claim to roles. Nil means the roles' own names.
-	// Of several the greatest counts.
+	// Roles maps values of that claim to roles. Nil means the roles' own names. Of several
+	// roles, the greatest counts.
 	Roles map[string]Role
-	// NamespaceClaim is the claim that lists namespaces. Empty means all.
+	// NamespaceClaim is the claim with the list of namespaces. Empty means all namespaces.
 	NamespaceClaim string
-	// KindClaim is the claim that lists patterns of kinds of task, as
-	// Identity.Kinds has them. Empty means all.
+	// KindClaim is the claim with patterns of kinds of task, like Identity.Kinds. Empty
+	// means all kinds.
 	KindClaim string
-	// NameClaim is the claim that names the person. Empty means "email", then "sub".
+	// NameClaim is the claim with the person's name. Empty means "email", then "sub".
 	NameClaim string
-	// Client asks the issuer. Nil means one that gives up after 10 s.
+	// Client is the HTTP client for requests to the issuer. Nil means one with a timeout of
+	// 10 s.
 	Client *http.Client
 	// Now is the clock. Nil means time.Now.
 	Now func() time.Time
@@ -61,8 +62,8 @@ type jwtVerifier struct {
 	verifier *oidc.IDTokenVerifier
 }
 
-// NewJWT returns a Verifier. With discovery it asks the issuer, and goes on to
-// fetch its keys as they change until ctx ends.
+// NewJWT returns a Verifier. With discovery, it requests the issuer's configuration, and
+// fetches its keys when they change until ctx ends.
 func NewJWT(ctx context.Context, c JWTConfig) (Verifier, error) {
 	v, _, err := newJWT(ctx, c)
 	if err != nil {

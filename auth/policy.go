@@ -12,31 +12,32 @@ import (
 
 // Rule says who may call a method.
 type Rule struct {
-	// Role is the least role that may. Nobody means that no role is enough.
+	// Role is the lowest role that may call the method. Nobody means that no role is
+	// enough.
 	Role Role
-	// Public lets anybody call, without credentials.
+	// Public allows calls without credentials.
 	Public bool
-	// Unrated marks what no rate applies to, so that nobody's asking makes another's fail:
-	// questions after health, and what costs little until a secret of the caller's own is
-	// found good.
+	// Unrated exempts the method from rates, so that one caller cannot make another's call
+	// fail. It is for health checks, and for methods that cost little until the caller's
+	// own secret has been verified.
 	Unrated bool
-	// Worker lets a worker's certificate call, for itself.
+	// Worker allows a worker's certificate to call the method, for itself.
 	Worker bool
-	// Scheduler lets a scheduler's certificate call.
+	// Scheduler allows a scheduler's certificate to call the method.
 	Scheduler bool
-	// Writes marks what changes something: it is audited even when it is allowed.
+	// Writes marks a method that changes something: allowed calls are audited too.
 	Writes bool
-	// Kind is the kind of what the method changes, where that does not depend on
-	// the call; AllKinds where it concerns work of every kind. An identity that is
-	// limited to some kinds must be good for it. Methods that declare or delete
-	// tasks leave it empty, and ask MayDeclare about each task.
+	// Kind is the kind of what the method changes, if that does not depend on the call;
+	// AllKinds if it concerns work of every kind. An identity that is limited to some kinds
+	// must be allowed this one. Methods that declare or delete tasks leave it empty and
+	// call MayDeclare for each task.
 	Kind string
 }
 
 // Policy is the table of all methods, by full name ("/rota.v1.Tasks/GetTask").
 type Policy map[string]Rule
 
-// Allow is nil, or a status of Unauthenticated or PermissionDenied.
+// Allow returns nil, or a status Unauthenticated or PermissionDenied.
 func (p Policy) Allow(method string, who Identity, namespace string) error {
 	r, ok := p[method]
 	if !ok {
@@ -64,7 +65,7 @@ func (p Policy) Allow(method string, who Identity, namespace string) error {
 	return nil
 }
 
-// Allowed lists the methods that an identity may call, in order.
+// Allowed returns the methods that an identity may call, in order.
 func (p Policy) Allowed(who Identity, namespace string) []string {
 	var out []string
 	for _, m := range slices.Sorted(maps.Keys(p)) {
@@ -75,8 +76,8 @@ func (p Policy) Allowed(who Identity, namespace string) []string {
 	return out
 }
 
-// Merge adds tables; a method in two of them is an error, and so is a rule that
-// opens a method to nobody.
+// Merge joins tables. A method in two of them is an error, and so is a rule that allows
+// nobody to call a method.
 func Merge(tables ...Policy) (Policy, error) {
 	out := Policy{}
 	for _, t := range tables {

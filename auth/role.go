@@ -6,14 +6,14 @@ import (
 	"github.com/rota-project/rota"
 )
 
-// Role is what an identity may do. Each role may do all that those before it may.
+// Role is what an identity may do. Each role includes the ones before it.
 type Role uint8
 
 // The roles. The zero value may do nothing.
 const (
 	Nobody    Role = iota
 	Viewer         // see everything but secrets
-	Submitter      // run, stop and retry jobs, call functions: whoever may run an allowed command runs code on that worker
+	Submitter      // run, stop and retry jobs, call functions; running an allowed command means running code on a worker
 	Operator       // declare and delete tasks, drain workers, ask for passes
 	Admin          // make and revoke tokens
 )
@@ -27,7 +27,7 @@ func (r Role) String() string {
 	return fmt.Sprintf("role %d", uint8(r))
 }
 
-// ParseRole finds a role by its name.
+// ParseRole returns the role with this name.
 func ParseRole(s string) (Role, error) {
 	for r, name := range roleNames {
 		if name == s && r != Nobody {

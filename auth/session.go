@@ -12,45 +12,44 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// MaxSessionLife is the longest that sessions may be configured to last.
+// MaxSessionLife is the longest configurable duration of sessions.
 const MaxSessionLife = 30 * 24 * time.Hour
 
-// Session is somebody signed in: what a cookie stands for.
+// Session is a signed-in person: what a cookie stands for.
 type Session struct {
 	ID      string   // no secret
-	Who     Identity // as of the moment of the sign-in
+	Who     Identity // at the time of the sign-in
 	Expires time.Time
 }
 
-// Sessions finds who has signed in. It is safe for concurrent use.
+// Sessions finds sessions. It is safe for concurrent use.
 type Sessions interface {
-	// Find returns the session of a cookie's value, which may have expired. The
-	// error is a status that SessionExpired or SessionEnded made, or says that
-	// nobody can tell now.
+	// Find returns the session for a cookie's value; it may have expired. The error is one
+	// of SessionExpired or SessionEnded, or says that the sessions cannot be read now.
 	Find(ctx context.Context, value Secret) (Session, error)
-	// Has reports whether the session of this id has not been ended.
+	// Has reports whether the session with this id has not ended.
 	Has(id string) bool
 }
 
-// Reasons why credentials are refused, as the answer names them beside the status
+// Reasons why credentials are refused, which an answer names beside the status
 // Unauthenticated.
 const (
-	ReasonMissing = "credentials_missing" // there were none
+	ReasonMissing = "credentials_missing" // no credentials
 	ReasonBad     = "credentials_bad"     // unknown, malformed, expired or revoked
-	ReasonExpired = "session_expired"     // the session's time is over
-	ReasonEnded   = "session_ended"       // somebody signed out, or ended what it was signed in with
+	ReasonExpired = "session_expired"     // the session has expired
+	ReasonEnded   = "session_ended"       // signed out, or the credentials of the sign-in were revoked
 )
 
-// ReasonForeign is why a request is refused that brings the cookie of a session, but
-// not from a page of this server: beside the status PermissionDenied.
+// ReasonForeign is the reason for refusing a request that has a session's cookie but does
+// not come from a page of this server. Its status is PermissionDenied.
 const ReasonForeign = "foreign_request"
 
-// SessionExpired says that the time of a session is over.
+// SessionExpired returns the error for a session that has expired.
 func SessionExpired() error {
 	return unauthenticated(ReasonExpired, "the session has expired: sign in again")
 }
 
-// SessionEnded says that there is no such session any more.
+// SessionEnded returns the error for a session that no longer exists.
 func SessionEnded() error {
 	return unauthenticated(ReasonEnded, "the session has ended: sign in again")
 }
@@ -58,7 +57,8 @@ func SessionEnded() error {
 // reasonDomain marks the details of errors that are ours.
 const reasonDomain = "rota"
 
-// ForeignRequest refuses a request for the reason ReasonForeign.
+// ForeignRequest returns the error of a refused request with the reason ReasonForeign. The
+// text is for people.
 func ForeignRequest(text string) error {
 	return withReason(codes.PermissionDenied, ReasonForeign, text)
 }
@@ -76,7 +76,7 @@ func withReason(code codes.Code, reason, message string) error {
 	return detailed.Err()
 }
 
-// Reason is the reason that an error names; empty without one.
+// Reason returns the reason that an error names, or the empty string.
 func Reason(err error) string {
 	for _, d := range status.Convert(err).Details() {
 		if info, ok := d.(*errdetails.ErrorInfo); ok && info.GetDomain() == reasonDomain {
@@ -86,8 +86,8 @@ func Reason(err error) string {
 	return ""
 }
 
-// SessionKey is the metadata in which the HTTP side hands on the value of a
-// browser's cookie within the process. From anybody else it counts for nothing.
+// SessionKey is the metadata key in which the HTTP side passes the value of a browser's
+// cookie on within the process. It is ignored if it comes from anywhere else.
 const SessionKey = "rota-session"
 
 type sessionKey struct{}
@@ -98,9 +98,9 @@ type cookie struct {
 	foreign string // why it is taken for one that a page of somebody else has sent
 }
 
-// WithSession returns a context of a request that brought the cookie of a session.
-// Foreign says why it may be the request of somebody else's page, which is refused;
-// empty if it is not.
+// WithSession returns a context for a request that has a session's cookie. If foreign is
+// not empty, it says why the request may come from a page of another server, and the
+// request is refused.
 func WithSession(ctx context.Context, value Secret, foreign string) context.Context {
 	return context.WithValue(ctx, sessionKey{}, cookie{value, foreign})
 }
@@ -135,8 +135,8 @@ func (a *Authenticator) signedIn(ctx context.Context, c cookie) (Identity, error
 	return a.SignedIn(s)
 }
 
-// SignedIn is who a session is, by what its credentials are worth now: a session
-// gives nothing that they would not give themselves.
+// SignedIn returns the identity for a session, as its credentials are now: a session allows
+// nothing that they would not allow themselves.
 func (a *Authenticator) SignedIn(s Session) (Identity, error) {
 	now := a.now()
 	if !now.Before(s.Expires) {

@@ -20,24 +20,24 @@ import (
 // 32 random bytes, the check tells one that was cut short from one that is wrong.
 const tokenPrefix = "rota_"
 
-// Errors of a token. What a caller is told is the same for all but ErrTokenShape.
+// Errors of a token. Callers get the same answer for all of them except ErrTokenShape.
 var (
-	// ErrTokenShape says that it is no whole token.
+	// ErrTokenShape means that the text is not a complete token.
 	ErrTokenShape = errors.New("incomplete token: it was truncated or mistyped")
-	// ErrTokenUnknown says that there is no such token, or its secret is another.
+	// ErrTokenUnknown means that the token does not exist, or that its secret is wrong.
 	ErrTokenUnknown = errors.New("no such token")
-	// ErrTokenExpired says that its time is over.
+	// ErrTokenExpired means that the token has expired.
 	ErrTokenExpired = errors.New("the token has expired")
-	// ErrTokenRevoked says that somebody has ended it.
+	// ErrTokenRevoked means that the token was revoked.
 	ErrTokenRevoked = errors.New("the token was revoked")
 )
 
 // Token is the record of a token: everything but its secret.
 type Token struct {
 	ID   string `json:"id"`
-	Name string `json:"name"` // who or what uses it, for people and the audit
+	Name string `json:"name"` // who or what uses it, for people and the audit log
 	Role Role   `json:"role"`
-	// Namespaces in which it is good. Empty means all.
+	// Namespaces in which the token is valid. Empty means all.
 	Namespaces []string `json:"namespaces,omitempty"`
 	// Kinds are patterns of the kinds of task that it may declare, see MatchKind.
 	// Empty means all that its role may.
@@ -63,8 +63,8 @@ func (h *Hash) UnmarshalText(b []byte) error {
 	return nil
 }
 
-// NewToken makes a token: its record, to be kept, and its text, to be shown
-// once. The record's ID, Hash and Created are set here.
+// NewToken makes a token. It returns the record to store, with ID, Hash and Created set,
+// and the token's text, which is shown once.
 func NewToken(t Token, now time.Time) (Token, Secret, error) {
 	if err := t.Validate(); err != nil {
 		return Token{}, "", err
@@ -81,7 +81,7 @@ func NewToken(t Token, now time.Time) (Token, Secret, error) {
 	return t, Secret(body + "_" + check(body)), nil
 }
 
-// Validate returns a *rota.FieldError for the first field that is wrong.
+// Validate returns a *rota.FieldError for the first invalid field.
 func (t Token) Validate() error {
 	if t.Name == "" || len(t.Name) > rota.MaxIDLen || strings.ContainsFunc(t.Name, func(r rune) bool { return r < ' ' || r == 0x7f }) {
 		return &rota.FieldError{Field: "name", Value: text.Clip(t.Name, text.Short), Want: fmt.Sprintf("1 to %d printable bytes", rota.MaxIDLen)}
@@ -103,8 +103,8 @@ func (t Token) Validate() error {
 // maxNamespace is the longest name of a namespace, in bytes.
 const maxNamespace = 63
 
-// CheckNamespace returns a *rota.FieldError unless s can be the name of a
-// namespace: letters, digits, - and _.
+// CheckNamespace returns a *rota.FieldError unless s is a valid name of a namespace:
+// letters, digits, - and _.
 func CheckNamespace(field, s string) error {
 	if s == "" || len(s) > maxNamespace || strings.ContainsFunc(s, func(r rune) bool {
 		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '-' && r != '_'
@@ -135,7 +135,7 @@ func splitToken(s Secret) (id, secret string, err error) {
 	return id, secret, nil
 }
 
-// IsToken reports whether the text means to be one of our tokens, whole or not.
+// IsToken reports whether the text looks like one of our tokens, complete or not.
 func IsToken(s Secret) bool { return strings.HasPrefix(s.Reveal(), tokenPrefix) }
 
 // verify holds the secret to the record, in constant time.

@@ -19,14 +19,15 @@ import (
 	"github.com/rota-project/rota/internal/text"
 )
 
-// Tokens are the records of tokens by id. Looking one up takes no lock. The zero
-// value is empty and ready; it is filled from a file, from the store, or both.
+// Tokens are the records of tokens by id. Looking one up takes no lock. The zero value is
+// empty and ready to use; fill it from a file, from the store, or both.
 type Tokens struct {
 	mu    sync.Mutex // held by writers
 	table atomic.Pointer[map[string]Token]
 }
 
-// Find returns the record of the token whose text is s.
+// Find returns the record of the token with the text s, if it is valid now. Its errors are
+// ErrTokenShape, ErrTokenUnknown, ErrTokenExpired and ErrTokenRevoked.
 func (ts *Tokens) Find(s Secret, now time.Time) (Token, error) {
 	id, secret, err := splitToken(s)
 	if err != nil {
@@ -73,7 +74,7 @@ func (ts *Tokens) List() []Token {
 	})
 }
 
-// Update changes records: set by id, and remove ids.
+// Update sets records by their ids and removes the records with the ids in remove.
 func (ts *Tokens) Update(set []Token, remove []string) {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
@@ -90,11 +91,11 @@ func (ts *Tokens) Update(set []Token, remove []string) {
 	ts.table.Store(&next)
 }
 
-// MaxTokenFile bounds a file of tokens.
+// MaxTokenFile is the maximum size of a token file in bytes.
 const MaxTokenFile = 8 << 20
 
-// TokenFile is a file of token records, one JSON object a line. It can be
-// changed while it is used: Reload looks again.
+// TokenFile is a file of token records, one JSON object per line. The file may be changed
+// while it is used; Reload reads it again.
 type TokenFile struct {
 	path string
 	mu   sync.Mutex
@@ -102,7 +103,7 @@ type TokenFile struct {
 	ids  []string
 }
 
-// OpenTokenFile reads path into ts. A file that is not there is an error.
+// OpenTokenFile reads path into ts. A missing file is an error.
 func OpenTokenFile(path string, ts *Tokens) (*TokenFile, error) {
 	f := &TokenFile{path: path}
 	if _, err := f.Reload(ts); err != nil {
@@ -111,8 +112,8 @@ func OpenTokenFile(path string, ts *Tokens) (*TokenFile, error) {
 	return f, nil
 }
 
-// Reload takes over the file if it has changed, and says whether it had. On an
-// error the records stay as they were.
+// Reload reads the file if it has changed, and reports whether it had. On an error the
+// records stay as they were.
 func (f *TokenFile) Reload(ts *Tokens) (bool, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -170,8 +171,8 @@ func readTokenFile(path string) ([]Token, error) {
 	return out, nil
 }
 
-// EditTokenFile changes the records of a file, which is made if it is not
-// there, in one step: whoever reads it sees the old or the new one.
+// EditTokenFile changes the records of a file atomically: a reader sees the old file or the
+// new one. A missing file is created.
 func EditTokenFile(path string, edit func([]Token) ([]Token, error)) error {
 	tokens, err := readTokenFile(path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
