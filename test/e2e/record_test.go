@@ -34,12 +34,13 @@ type record struct {
 	mu     sync.Mutex
 	holds  []*hold
 	live   map[*hold]bool
+	open   map[net.Conn]bool // nil when the record is closed
 	conns  sync.WaitGroup
 }
 
 func newRecord(t *testing.T, dir string) *record {
 	t.Helper()
-	r := &record{socket: filepath.Join(dir, "s"), zero: time.Now(), live: map[*hold]bool{}}
+	r := &record{socket: filepath.Join(dir, "s"), zero: time.Now(), live: map[*hold]bool{}, open: map[net.Conn]bool{}}
 	l, err := (&net.ListenConfig{}).Listen(t.Context(), "unix", r.socket)
 	if err != nil {
 		t.Fatal(err)
@@ -55,15 +56,36 @@ func newRecord(t *testing.T, dir string) *record {
 	})
 	t.Cleanup(func() {
 		_ = l.Close()
-		r.conns.Wait()
+		r.close()
 	})
 	return r
+}
+
+// close ends the processes that still run, as they do when nobody listens: of a test that
+// failed others end only after it, and it would wait for them for ever.
+func (r *record) close() {
+	r.mu.Lock()
+	for c := range r.open {
+		_ = c.Close()
+	}
+	r.open = nil
+	r.mu.Unlock()
+	r.conns.Wait()
 }
 
 func (r *record) now() time.Duration { return time.Since(r.zero) }
 
 func (r *record) serve(c net.Conn) {
 	defer func() { _ = c.Close() }()
+	r.mu.Lock()
+	closed := r.open == nil
+	if !closed {
+		r.open[c] = true
+	}
+	r.mu.Unlock()
+	if closed {
+		return
+	}
 	h := &hold{}
 	h.began[0] = r.now()
 	in := bufio.NewScanner(c)
@@ -88,6 +110,20 @@ func (r *record) serve(c net.Conn) {
 	defer r.mu.Unlock()
 	h.ended = [2]time.Duration{h.beat, r.now()}
 	delete(r.live, h)
+	delete(r.open, c)
+}
+
+// TestRecordOfWhatRuns: a test that ends while its processes run does not wait for them;
+// they end with its record.
+func TestRecordOfWhatRuns(t *testing.T) {
+	t.Parallel()
+	var p *proc
+	t.Run("failed", func(inner *testing.T) {
+		r := newRecord(inner, shortDir(t))
+		p = start(t, nil, holderBin, r.socket, "w", "a", "1") // the outer test's end kills it
+		await(inner, time.Minute, "it runs", func() bool { tasks, _ := r.running(); return tasks["a"] == 1 })
+	})
+	p.wait(t, time.Minute)
 }
 
 // freeze marks what runs on a worker that is stopped.
