@@ -134,11 +134,10 @@ func Run(ctx context.Context, c Config) error {
 			if died {
 				status, signalled = ended.Error(), ended.Exit.Signal != 0
 			}
-			again := c.Restart == Always || c.Restart == Ended && !signalled
-			c.Logger.Warn("worker process ended", "worker", c.Name, "status", status, "again", again)
-			if !again {
-				return err
+			if again := c.Restart == Always || c.Restart == Ended && !signalled; !again {
+				return err // not told here: what the process said of its end is to be the last line
 			}
+			c.Logger.Warn("worker process ended", "worker", c.Name, "status", status, "again", true)
 		case c.Restart == Never || first && wrong(err):
 			return err
 		default:

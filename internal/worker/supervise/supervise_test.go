@@ -66,6 +66,19 @@ func TestOnce(t *testing.T) {
 	}
 }
 
+// TestLastWords: what a process says of its end is the last that is written, as engines show
+// that line: its keeper adds nothing, but for one that is started again.
+func TestLastWords(t *testing.T) {
+	t.Parallel()
+	out := newBuffer()
+	err := supervise.Run(t.Context(), supervise.Config{
+		Name: "w", Argv: sh("echo it cannot be; exit 4"), Stdout: out, Stderr: out, Logger: slog.New(slog.NewTextHandler(out, nil)),
+	})
+	if err == nil || !strings.HasSuffix(out.String(), "it cannot be\n") {
+		t.Errorf("error %v after\n%s", err, out)
+	}
+}
+
 // TestRestart: a new incarnation each time, each death reported until it is heard.
 func TestRestart(t *testing.T) {
 	t.Parallel()

@@ -178,12 +178,15 @@ func (d *dev) workers(ctx context.Context, schedulers []string,
 		}
 		group.Go(func() {
 			defer done()
-			_ = supervise.Run(ctx, supervise.Config{
+			err := supervise.Run(ctx, supervise.Config{
 				Name:   w.Name,
 				Argv:   devWorker(d.self, w, d.dir, d.cfg.Log),
 				Env:    withoutOwn(os.Environ()),
 				Stdout: wholeLines(d.logTo), Stderr: wholeLines(d.logTo), Restart: restarts[d.cfg.Restart], Exited: exited, Logger: d.log,
 			})
+			if ctx.Err() == nil {
+				d.log.Warn("worker process ended", "worker", w.Name, "error", err, "again", false)
+			}
 			if left.Add(-1) == 0 && ctx.Err() == nil {
 				none <- struct{}{}
 			}

@@ -72,6 +72,29 @@ func TestWorkerPortInUse(t *testing.T) {
 	}
 }
 
+// TestIdle: a worker that would have nothing to do ends at once, and says why: no command, or
+// none for the kinds that it is to take, as when its pool's template has others.
+func TestIdle(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		exec  map[string]string
+		demo  bool
+		kinds []string
+		want  string
+	}{
+		{want: "want a command for some kind (--exec"},
+		{kinds: []string{"slow"}, want: "want a command for some kind (--exec"},
+		{exec: map[string]string{"web": "sleep 1", "feed": "sleep 1"}, kinds: []string{"slow", "fast"}, want: `kinds: "slow,fast": want a kind that it has a command for, which are feed, web`},
+		{demo: true, kinds: []string{"slow"}, want: `kinds: "slow": want a kind that it has a command for, which are task`},
+	} {
+		w, _ := config.NewWorker()
+		w.Exec, w.Demo, w.Kinds, w.Job.Data, w.Schedulers = c.exec, c.demo, c.kinds, t.TempDir(), []string{"127.0.0.1:1"}
+		if err := Worker(t.Context(), w, io.Discard); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%v: error %v, want %s", c.exec, err, c.want)
+		}
+	}
+}
+
 // TestDataDirOfSoMany: a data directory is of as many schedulers as it was made by. Another
 // number is refused before anything listens or is written.
 func TestDataDirOfSoMany(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"os"
 	"slices"
@@ -24,6 +25,7 @@ import (
 	"github.com/rota-project/rota/internal/process"
 	"github.com/rota-project/rota/internal/program/demo/lift"
 	"github.com/rota-project/rota/internal/program/demo/mapreduce"
+	"github.com/rota-project/rota/internal/text"
 	"github.com/rota-project/rota/internal/worker/exec"
 	"github.com/rota-project/rota/internal/worker/supervise"
 	"github.com/rota-project/rota/worker"
@@ -135,7 +137,7 @@ func Worker(ctx context.Context, c *config.Worker, logTo io.Writer) error {
 	}
 	if kinds == 0 && len(c.Functions) == 0 {
 		if jobs == nil {
-			return fmt.Errorf("worker %s: %w", c.Name, &rota.FieldError{Field: "exec", Value: "", Want: "a command for some kind (--exec KIND='...'), --function NAME=URL, --job, or --demo"})
+			return fmt.Errorf("worker %s: %w", c.Name, idle(c))
 		}
 		// It takes jobs only: a kind that no task has.
 		if err := w.HandleTask(onlyJobs, func(ctx context.Context, _ worker.Assigned) error { <-ctx.Done(); return nil }); err != nil {
@@ -206,4 +208,16 @@ func taskOutput(c config.Log, logTo io.Writer) func(exec.Fields, string) io.Writ
 		to := out.With("task", f.ID, "index", f.Index, "generation", f.Generation, "stream", stream)
 		return logs.NewLines(func(line string) { to.Info(line) })
 	}
+}
+
+// idle says of a worker that it would have nothing to do, and why.
+func idle(c *config.Worker) error {
+	can := slices.Sorted(maps.Keys(c.Exec))
+	if c.Demo {
+		can = append(can, rota.DefaultKind)
+	}
+	if len(can) > 0 { // and none of it is taken
+		return &rota.FieldError{Field: "kinds", Value: text.Clip(strings.Join(c.Kinds, ","), text.Short), Want: "a kind that it has a command for, which are " + text.Clip(strings.Join(can, ", "), text.Short)}
+	}
+	return &rota.FieldError{Field: "exec", Value: "", Want: "a command for some kind (--exec KIND='...'), --function NAME=URL, --job, or --demo"}
 }
