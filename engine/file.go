@@ -65,6 +65,8 @@ func Read(name string, data []byte) ([]Pool, error) {
 			if d.err == nil {
 				if err := p.Validate(); err != nil {
 					d.line, d.err = lineOf(v, err), err
+				} else if !d.sized {
+					d.line, d.err = v.Line, NoSize()
 				}
 			}
 			if first, twice := lines[p.Name]; d.err == nil && twice {
@@ -107,8 +109,9 @@ func lineOf(v linedoc.Value, err error) int {
 
 // decoder keeps the first error and goes on.
 type decoder struct {
-	line int
-	err  error
+	line  int
+	err   error
+	sized bool // the pool has a size
 }
 
 func (d *decoder) wrong(field string, v linedoc.Value, want string) {
@@ -148,7 +151,7 @@ func (d *decoder) pool(v linedoc.Value) (p Pool) {
 		case "engine":
 			p.Engine = d.text(field, v)
 		case "size":
-			p.Size = d.size(field, v)
+			p.Size, d.sized = d.size(field, v), true
 		case "preference":
 			p.Preference = d.whole(field, v)
 		case "idle_after":

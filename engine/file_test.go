@@ -84,7 +84,9 @@ func TestReadWrong(t *testing.T) {
 		{"name: a\nengine: local\ntemplate:\n  capacity: {cpu: much}", "f:4: template.capacity.cpu: \"much\": want a number"},
 		{"name: a\nengine: local", "f:1: template.command"},
 		{"name: a\nname: b", "f:2: "},
-		{"- &a {name: a, engine: local, template: {command: [x]}}\n- *a", "name: \"a\": want a unique name"},
+		{"name: a\nengine: local\ntemplate: {command: [x]}", `f:1: size: "": want a number of workers, or {from: 1, to: 8}; it is missing`},
+		{"- {name: a, engine: local, size: 1, template: {command: [x]}}\n- {name: b, engine: local, size: null, template: {command: [x]}}", "f:2: size: "},
+		{"- &a {name: a, engine: local, size: 1, template: {command: [x]}}\n- *a", "name: \"a\": want a unique name"},
 		{"{", "no YAML"},
 	} {
 		pools, err := engine.Read("f", []byte(tc.text))

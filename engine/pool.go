@@ -154,6 +154,11 @@ func (p Pool) Validate() error {
 	return p.Normalize().Template.validate()
 }
 
+// NoSize is the error of a pool whose size nobody has stated.
+func NoSize() *rota.FieldError {
+	return &rota.FieldError{Field: "size", Value: "", Want: "a number of workers, or {from: 1, to: 8}; it is missing"}
+}
+
 // CheckName returns a *rota.FieldError unless there is an engine of this name.
 func CheckName(name string) error {
 	if slices.Contains(Names(), name) {

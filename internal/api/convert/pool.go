@@ -45,6 +45,9 @@ func PoolFromProto(d *rotav1.PoolDefinition) (engine.Pool, error) {
 	if err := p.Validate(); err != nil {
 		return p, err
 	}
+	if d.GetSize() == nil {
+		return p, engine.NoSize()
+	}
 	return p.Normalize(), nil
 }
 

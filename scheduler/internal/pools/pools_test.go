@@ -517,6 +517,7 @@ func TestBadInput(t *testing.T) {
 			{func(d *rotav1.PoolDefinition) { d.Size = &rotav1.PoolSize{From: 3, To: 2} }, "size.from: 3: want no more than size.to, which is 2"},
 			{func(d *rotav1.PoolDefinition) { d.Size = &rotav1.PoolSize{From: -1} }, "size.from: -1: want zero or more"},
 			{func(d *rotav1.PoolDefinition) { d.Size = &rotav1.PoolSize{To: 1 << 40} }, "size.to: "},
+			{func(d *rotav1.PoolDefinition) { d.Size = nil }, "size: \"\": want a number of workers"},
 			{func(d *rotav1.PoolDefinition) { d.IdleAfterMs = -1 }, "idle_after_ms: -1: want"},
 			{func(d *rotav1.PoolDefinition) { d.StartTimeoutMs = 1 }, "start_timeout: 1ms: want"},
 			{func(d *rotav1.PoolDefinition) { d.Options = map[string]string{"x": "y"} }, "options: \"x\": want"},
