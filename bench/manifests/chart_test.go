@@ -118,9 +118,13 @@ func byName(t *testing.T, objects []runtime.Object) map[string]runtime.Object {
 		m.SetLabels(nil)
 		m.SetNamespace("")
 		if set, ok := o.(*appsv1.StatefulSet); ok {
-			for n := range set.Spec.Template.Spec.Containers {
-				set.Spec.Template.Spec.Containers[n].ImagePullPolicy = ""
+			pod := &set.Spec.Template.Spec
+			for n := range pod.Containers {
+				c := &pod.Containers[n]
+				c.ImagePullPolicy = ""
+				slices.SortFunc(c.VolumeMounts, func(a, b corev1.VolumeMount) int { return strings.Compare(a.Name, b.Name) }) // patches come first
 			}
+			slices.SortFunc(pod.Volumes, func(a, b corev1.Volume) int { return strings.Compare(a.Name, b.Name) })
 		}
 		out[o.GetObjectKind().GroupVersionKind().Kind+" "+m.GetName()] = o
 	}
@@ -140,10 +144,22 @@ func TestChartIsTheManifests(t *testing.T) {
 	}
 }
 
+// TestChartIsTheManifestsOfPools: so is one with pools, of deploy/kubernetes-pools, which
+// make engines runs.
+func TestChartIsTheManifestsOfPools(t *testing.T) {
+	t.Parallel()
+	objects, _ := rendered(t, "rota", "--set", "pools.enabled=true")
+	if diff := cmp.Diff(byName(t, buildOf(t, dir+"-pools")), byName(t, objects)); diff != "" {
+		t.Errorf("kustomize (-) and helm (+):\n%s", diff)
+	}
+}
+
 func TestChartLints(t *testing.T) {
 	t.Parallel()
-	if _, refused := helm(t, "lint", "--strict", chart); refused != "" {
-		t.Error(refused)
+	for _, values := range [][]string{nil, {"--set", "pools.enabled=true"}} {
+		if _, refused := helm(t, append([]string{"lint", "--strict", chart}, values...)...); refused != "" {
+			t.Error(refused)
+		}
 	}
 }
 
@@ -171,6 +187,7 @@ worker:
   nodeSelector: {disk: hdd}
   tolerations: [{key: b, operator: Exists}]
   priorityClassName: low
+pools: {enabled: true, namespace: w, createNamespace: false, authoritySecret: ca}
 serviceMonitor: {enabled: true, interval: 30s, labels: {release: prometheus}, tokenSecret: {name: viewer}}
 `
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
@@ -249,16 +266,18 @@ func TestChartRefuses(t *testing.T) {
 		set     []string
 		says    string
 	}{
-		"even schedulers":    {"rota", []string{"scheduler.replicas=2"}, "/scheduler/replicas"},
-		"no schedulers":      {"rota", []string{"scheduler.replicas=0"}, "/scheduler/replicas"},
-		"workers below none": {"rota", []string{"worker.replicas=-1"}, "/worker/replicas"},
-		"not a number":       {"rota", []string{"worker.replicas=two"}, "/worker/replicas"},
-		"a key of nobody":    {"rota", []string{"scheduler.replica=3"}, "replica"},
-		"no secret":          {"rota", []string{"scheduler.tlsSecret="}, "/scheduler/tlsSecret"},
-		"no flag":            {"rota", []string{"worker.args={demo}"}, "/worker/args/0"},
-		"no grace":           {"rota", []string{"worker.terminationGracePeriodSeconds=0"}, "/worker/terminationGracePeriodSeconds"},
-		"no token":           {"rota", []string{"serviceMonitor.enabled=true"}, "/serviceMonitor/tokenSecret/name"},
-		"a long name":        {strings.Repeat("a", 50), nil, "too long"},
+		"even schedulers":          {"rota", []string{"scheduler.replicas=2"}, "/scheduler/replicas"},
+		"no schedulers":            {"rota", []string{"scheduler.replicas=0"}, "/scheduler/replicas"},
+		"workers below none":       {"rota", []string{"worker.replicas=-1"}, "/worker/replicas"},
+		"not a number":             {"rota", []string{"worker.replicas=two"}, "/worker/replicas"},
+		"a key of nobody":          {"rota", []string{"scheduler.replica=3"}, "replica"},
+		"no secret":                {"rota", []string{"scheduler.tlsSecret="}, "/scheduler/tlsSecret"},
+		"no flag":                  {"rota", []string{"worker.args={demo}"}, "/worker/args/0"},
+		"no grace":                 {"rota", []string{"worker.terminationGracePeriodSeconds=0"}, "/worker/terminationGracePeriodSeconds"},
+		"no token":                 {"rota", []string{"serviceMonitor.enabled=true"}, "/serviceMonitor/tokenSecret/name"},
+		"workers among schedulers": {"rota", []string{"pools.enabled=true", "pools.namespace=default"}, "pools.namespace: want another"},
+		"no namespace":             {"rota", []string{"pools.namespace=A"}, "/pools/namespace"},
+		"a long name":              {strings.Repeat("a", 50), nil, "too long"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -12,6 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	policyv1 "k8s.io/api/policy/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -26,7 +27,7 @@ const dir = "../../deploy/kubernetes"
 func strict(t *testing.T) *json.Serializer {
 	t.Helper()
 	scheme := runtime.NewScheme()
-	for _, add := range []func(*runtime.Scheme) error{appsv1.AddToScheme, corev1.AddToScheme, networkingv1.AddToScheme, policyv1.AddToScheme} {
+	for _, add := range []func(*runtime.Scheme) error{appsv1.AddToScheme, corev1.AddToScheme, networkingv1.AddToScheme, policyv1.AddToScheme, rbacv1.AddToScheme} {
 		if err := add(scheme); err != nil {
 			t.Fatal(err)
 		}
@@ -35,7 +36,13 @@ func strict(t *testing.T) *json.Serializer {
 }
 
 // build is what kustomize makes of deploy/kubernetes.
-func build(t *testing.T) (objects []runtime.Object) {
+func build(t *testing.T) []runtime.Object {
+	t.Helper()
+	return buildOf(t, dir)
+}
+
+// buildOf is what kustomize makes of a directory.
+func buildOf(t *testing.T, dir string) (objects []runtime.Object) {
 	t.Helper()
 	made, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(filesys.MakeFsOnDisk(), dir)
 	if err != nil {
