@@ -58,6 +58,7 @@ type Member struct {
 	Joined Time   // it has used its token
 	Alive  bool   // its session lives
 	Lost   Time   // when its last session ended; zero while it lives, and before it has joined
+	Left   bool   // its last session ended in order: it was asked to leave
 	Load   int    // what it holds
 	// Leaving is when it was drained, Stopping when the engine was last told to stop it.
 	Leaving, Stopping Time
@@ -265,6 +266,8 @@ func (s *step) gone(m *Member, ended *Copy) bool {
 		s.failed("the engine %s was asked to start %s, and nobody knows whether it did: it is given up, and could not join any more", s.Engine, m.Name)
 	case m.Joined == 0:
 		s.failed("%s ended before it joined%s", m.Name, how)
+	case s.Now-m.Joined < briefly && m.Left: // somebody has asked it to; one that is asked again and again does not begin at once
+		s.plan.Memory.RetryAt = max(s.plan.Memory.RetryAt, s.Now+backoffFirst)
 	case s.Now-m.Joined < briefly:
 		s.failed("%s ended soon after it had joined%s", m.Name, how)
 	}

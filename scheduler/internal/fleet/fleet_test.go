@@ -74,6 +74,16 @@ func TestDecide(t *testing.T) {
 			want: "forget n", wantErr: "n ended before it joined: exit status 2",
 		},
 		{
+			name: "gone soon after it joined", from: 1, to: 1,
+			members: []Member{with(running("a", 0), func(m *Member) { m.Alive, m.Joined, m.Copies[0].Ended = false, hour-30*time.Second, true })},
+			want:    "forget a", wantErr: "a ended soon after it had joined",
+		},
+		{
+			name: "asked to leave soon after it joined", from: 1, to: 1, // as by a node that is drained
+			members: []Member{with(running("a", 0), func(m *Member) { m.Alive, m.Left, m.Joined, m.Copies = false, true, hour-30*time.Second, nil })},
+			want:    "forget a",
+		},
+		{
 			name: "lost, and runs", from: 1, to: 1,
 			members: []Member{with(running("a", 1), func(m *Member) { m.Alive, m.Lost = false, hour-4*time.Minute })},
 		},

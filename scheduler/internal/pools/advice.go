@@ -84,7 +84,7 @@ func (k *Control) prospect(x *pool, started, joined int) (helps bool, why string
 		return false, "it is being deleted"
 	case k.cfg.Engines[x.Engine] == nil:
 		return false, fmt.Sprintf("its engine is %s, which the scheduler %s does not have (--engines)", x.Engine, k.cfg.Scheduler)
-	case m.RetryAt > moment(now):
+	case m.Failures > 0 && m.RetryAt > moment(now):
 		return false, fmt.Sprintf("it fails, and tries again at %s: %s", time.Unix(0, int64(m.RetryAt)).UTC().Format("15:04:05 UTC"), text.Clip(m.Error, maxTold))
 	case started > joined:
 		return true, fmt.Sprintf("%d of its workers are on the way", started-joined)

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -76,9 +77,12 @@ type Control struct {
 	sub     *view.Subscription
 	loops   []*loop
 	lookups *rate.Limiter // of tokens that are not in the picture
-	ctx     context.Context
-	cancel  context.CancelFunc
-	done    sync.WaitGroup
+
+	mu     sync.Mutex
+	left   map[string]bool // workers that have left in order, as far as this scheduler has seen them go
+	ctx    context.Context
+	cancel context.CancelFunc
+	done   sync.WaitGroup
 }
 
 // New returns a running Control. Close it.
@@ -89,13 +93,14 @@ func New(c Config) *Control {
 	if c.Known == nil {
 		c.Known = func(context.Context) {}
 	}
-	k := &Control{cfg: c, lookups: rate.NewLimiter(rate.Every(lookupsEvery), lookupsBurst)}
+	k := &Control{cfg: c, lookups: rate.NewLimiter(rate.Every(lookupsEvery), lookupsBurst), left: map[string]bool{}}
 	k.ctx, k.cancel = context.WithCancel(context.Background())
 	for _, name := range slices.Sorted(maps.Keys(c.Engines)) {
 		k.loops = append(k.loops, &loop{k: k, name: name, engine: c.Engines[name], signal: make(chan struct{}, 1)})
 	}
 	k.loops = append(k.loops, &loop{k: k, signal: make(chan struct{}, 1)}) // for pools of engines that are not here
 	k.sub = c.View.Subscribe(nil, func(d *view.Delta) {
+		k.note(d.Sessions)
 		if d.Pools || d.Leader || len(d.Sessions) > 0 {
 			for _, l := range k.loops {
 				l.wake()
@@ -106,6 +111,34 @@ func New(c Config) *Control {
 		k.done.Go(l.run)
 	}
 	return k
+}
+
+// note notes which workers of pools leave in order.
+func (k *Control) note(changes []view.SessionChange) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, c := range changes {
+		switch {
+		case c.New != nil:
+			delete(k.left, c.Name)
+		case c.Old.GetLeaving() && strings.HasPrefix(c.Name, engine.NamePrefix):
+			k.left[c.Name] = true
+		}
+	}
+}
+
+// tellLeft marks the workers that have left in order. Those that the pools have forgotten
+// are forgotten here.
+func (k *Control) tellLeft(workers map[string]*worker) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for name := range k.left {
+		if w := workers[name]; w != nil {
+			w.left = true
+		} else {
+			delete(k.left, name)
+		}
+	}
 }
 
 // Register adds the services that users call; RegisterJoin the one that workers do.

@@ -60,7 +60,7 @@ func (l *loop) weigh(p *picture, now time.Time) {
 			}
 		}
 		room := max(0, x.Size.To-have-pending)
-		if memoryOf(x.state).RetryAt > moment(now) {
+		if m := memoryOf(x.state); m.Failures > 0 && m.RetryAt > moment(now) {
 			room = 0 // another pool is asked
 		}
 		mine := left

@@ -79,6 +79,7 @@ type worker struct {
 	mod      int64
 	alive    bool
 	lost     int64 // when its last session ended, in milliseconds since the Unix epoch; 0 for never
+	left     bool  // its last session ended in order
 	draining bool
 	load     int
 	kinds    []string // that it says it can run, while it lives
@@ -112,6 +113,7 @@ func (k *Control) see() (p picture) {
 			}
 		}
 	})
+	k.tellLeft(p.workers)
 	if k.cfg.Work != nil {
 		for name, w := range p.workers {
 			w.load += k.cfg.Work(name)
@@ -251,7 +253,7 @@ func (l *loop) tend(ctx context.Context, p *picture, x *pool, copies map[string]
 			continue
 		}
 		m := fleet.Member{
-			Name: name, Asked: millis(w.GetAskedUnixMs()), Handle: w.GetHandle(), Joined: millis(w.GetJoinedUnixMs()), Alive: w.alive, Lost: millis(w.lost), Load: w.load,
+			Name: name, Asked: millis(w.GetAskedUnixMs()), Handle: w.GetHandle(), Joined: millis(w.GetJoinedUnixMs()), Alive: w.alive, Lost: millis(w.lost), Left: w.left, Load: w.load,
 			Leaving: millis(w.GetLeavingUnixMs()), Stopping: millis(w.GetStoppingUnixMs()), Outdated: !proto.Equal(w.GetTemplate(), x.record.GetTemplate()),
 			Elsewhere: engine.Here(l.name) && w.GetScheduler() != l.k.cfg.Scheduler,
 		}

@@ -301,6 +301,39 @@ func TestStateLost(t *testing.T) {
 }
 
 // TestAway: an engine that does not answer is told of, and nothing is started meanwhile.
+// TestAskedToLeave: a worker that somebody asks to end soon after it has joined, as a node that
+// is drained does, leaves in order: that is no failure of its pool, and another takes its
+// place after a moment. One that only ends is a failure.
+func TestAskedToLeave(t *testing.T) {
+	t.Parallel()
+	for _, inOrder := range []bool{true, false} {
+		bubble(t, func(b *bench) {
+			b.apply(definition("web", 1, 1))
+			b.up()
+			first := b.engine.living()[0]
+			if inOrder {
+				b.put(store.SessionKey(first), &storepb.Session{Version: record.Version, Name: first, Leaving: true}, b.leases[first])
+			}
+			b.alive(first, false)
+			b.engine.change(func() {
+				for handle, c := range b.engine.copies {
+					c.State = engine.Ended
+					b.engine.copies[handle] = c
+				}
+			})
+			b.pass(2 * time.Second)
+			p := b.get("web")
+			if failed := p.GetFailures() > 0 || p.GetError() != "" || p.GetState() == "backoff"; failed == inOrder {
+				b.Errorf("in order %v: %v", inOrder, p)
+			}
+			b.pass(10 * time.Second)
+			if now := b.engine.living(); len(now) != 1 || now[0] == first {
+				b.Errorf("in order %v: %v after %s", inOrder, now, first)
+			}
+		})
+	}
+}
+
 func TestAway(t *testing.T) {
 	t.Parallel()
 	bubble(t, func(b *bench) {

@@ -289,7 +289,7 @@ func (k *Control) shown(name string) *rotav1.Pool {
 	switch retry := state.GetRetryUnixMs(); {
 	case m.GetDeleted():
 		out.State = poolDeleting
-	case retry > time.Now().UnixMilli():
+	case state.GetFailures() > 0 && retry > time.Now().UnixMilli():
 		out.State = poolBackoff
 	case out.GetJoined() < max(out.GetDesired(), m.GetFrom()):
 		out.State = poolGrowing
