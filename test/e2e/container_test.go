@@ -20,15 +20,24 @@ func TestContainerfile(t *testing.T) {
 		t.Fatal(err)
 	}
 	said := map[string]string{} // of the last stage
+	var copies []string
 	for line := range strings.Lines(string(text)) {
 		word, rest, _ := strings.Cut(strings.TrimSpace(line), " ")
 		if word == "FROM" {
 			clear(said)
+			copies = nil
+		}
+		if word == "COPY" {
+			copies = append(copies, rest)
 		}
 		said[word] = rest
 	}
 	if !strings.Contains(said["FROM"], "/static-") || said["USER"] != "65532:65532" || said["VOLUME"] != `["/var/lib/rota"]` {
 		t.Errorf("%v", said)
+	}
+	// Nothing that runs is the user's own; the directory of data is.
+	if want := []string{"--from=build /program /", "--from=build --chown=65532:65532 /data /"}; !slices.Equal(copies, want) {
+		t.Errorf("copied %q, want %q", copies, want)
 	}
 	list := func(name string) (words []string) {
 		_, from, _ := strings.Cut(said[name], "[")
