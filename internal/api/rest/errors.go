@@ -82,6 +82,12 @@ func handleError(_ context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w 
 // that is there more often than it may be.
 var parameter = regexp.MustCompile(`^(?:parsing|too many values for) (?:field|list) "(?:[^"]+\.)?([^".]+)": (.*)$`)
 
+// unparsed is what strconv says of a value that it cannot read, and wants what it has to be.
+var (
+	unparsed = regexp.MustCompile(`^strconv\.Parse(Int|Uint|Float|Bool): parsing (".*"): [a-z ]+$`)
+	wants    = map[string]string{"Int": "a whole number", "Uint": "a whole number from 0 on", "Float": "a number", "Bool": "true or false"}
+)
+
 // fieldOf returns the field that the text of an error names, if any, and what
 // is to be said of it.
 func fieldOf(text string) (field, message string) {
@@ -89,6 +95,9 @@ func fieldOf(text string) (field, message string) {
 		return field, message
 	}
 	if found := parameter.FindStringSubmatch(text); found != nil {
+		if bad := unparsed.FindStringSubmatch(found[2]); bad != nil {
+			return found[1], fmt.Sprintf("%s: %s: want %s", found[1], bad[2], wants[bad[1]])
+		}
 		return found[1], fmt.Sprintf("query parameter %s: %s", found[1], found[2])
 	}
 	return "", text

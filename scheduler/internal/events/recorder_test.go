@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -205,6 +206,23 @@ func TestRepetitions(t *testing.T) {
 			t.Errorf("%d are remembered", len(m.repeats.by))
 		}
 	})
+}
+
+// TestRepetitionsInOrder: of what is told of at one time the earliest is first.
+func TestRepetitionsInOrder(t *testing.T) {
+	t.Parallel()
+	var r repeater
+	begin := time.Unix(1000, 0)
+	for n := range 2 * freeRepeats {
+		for task := range 20 {
+			now := begin.Add(time.Duration(20*n+task) * time.Millisecond)
+			r.hold(Event{Kind: TaskFailed, Subject: Subject{Task: fmt.Sprint(task)}, Time: now}, now)
+		}
+	}
+	got := r.due(begin.Add(time.Hour), false)
+	if len(got) != 20 || !slices.IsSortedFunc(got, func(a, b Event) int { return a.Time.Compare(b.Time) }) {
+		t.Errorf("%d events: %v", len(got), got)
+	}
 }
 
 // TestRetentionHoldsByItself: the store has no more than is stated, whoever writes, and

@@ -1,6 +1,7 @@
 package events
 
 import (
+	"slices"
 	"time"
 
 	"github.com/rota-project/rota/internal/backoff"
@@ -70,7 +71,7 @@ func (r *repeater) hold(e Event, now time.Time) bool {
 }
 
 // due takes those that are to be told of now, and forgets who repeats nothing any more.
-// With all, it takes those that are held back, whenever they are due.
+// With all, it takes those that are held back, whenever they are due. The earliest is first.
 func (r *repeater) due(now time.Time, all bool) (out []Event) {
 	for key, have := range r.by {
 		switch {
@@ -84,6 +85,7 @@ func (r *repeater) due(now time.Time, all bool) (out []Event) {
 			have.due = now.Add(have.gaps.Next())
 		}
 	}
+	slices.SortFunc(out, func(a, b Event) int { return a.Time.Compare(b.Time) })
 	return out
 }
 

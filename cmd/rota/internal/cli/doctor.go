@@ -324,10 +324,10 @@ func mayNot(err error) bool {
 // checkWork checks tasks and where they come from.
 func checkWork(c *checks, s *rotav1.Status) {
 	t := s.GetTasks()
-	text := fmt.Sprintf("%d declared, %d running, %d waiting, %d of them failing", t.GetDeclared(), t.GetRunning(), t.GetWaiting(), t.GetFailing())
+	text := fmt.Sprintf("%d declared, %d running, %d waiting, %d failing", t.GetDeclared(), t.GetRunning(), t.GetWaiting()-t.GetFailing(), t.GetFailing())
 	switch {
 	case t.GetFailing() > 0:
-		c.add(checkWarn, "tasks", "rota task list shows which; rota task get ID shows the error", "%s", text)
+		c.add(checkWarn, "tasks", "rota task list --state backoff shows which; rota why ID shows the error", "%s", text)
 	case t.GetWaiting() > 0:
 		c.add(checkWarn, "tasks", "rota why TASK shows what a task waits for", "%s", text)
 	default:

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -128,6 +129,26 @@ func TestEvents(t *testing.T) {
 		if code, _, errs := runRota(t, env, "", append([]string{"events"}, strings.Fields(args)...)...); code != ExitUsage || errs == "" {
 			t.Errorf("%s: status %d, %s", args, code, errs)
 		}
+	}
+}
+
+// TestEventsByTime: schedulers write a moment after what they have seen, and what repeats
+// later still; who reads finds all in the order of its times.
+func TestEventsByTime(t *testing.T) {
+	t.Parallel()
+	at := func(id string, second int) *rotav1.Event {
+		e := happened(id, "task.failed", &rotav1.Subject{Task: "a"}, "")
+		e.Time = timestamppb.New(time.Date(2026, 1, 2, 15, 4, second, 0, time.UTC))
+		return e
+	}
+	h := &historian{page: 2, events: []*rotav1.Event{at("e4", 3), at("e3", 1), at("e2", 2), at("e1", 1)}}
+	code, out, errs := runRota(t, h.start(t), "", "events", "-o", "jsonl")
+	var ids []string
+	for _, m := range regexp.MustCompile(`"id":"(e\d)"`).FindAllStringSubmatch(out, -1) {
+		ids = append(ids, m[1])
+	}
+	if code != ExitDone || strings.Join(ids, " ") != "e1 e3 e2 e4" {
+		t.Errorf("%d %s: %v\n%s", code, errs, ids, out)
 	}
 }
 

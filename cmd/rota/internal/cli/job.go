@@ -188,12 +188,14 @@ func addJob(t *terminal.Table, j *rotav1.Job) {
 	t.Add(j.GetId(), j.GetState(), dash(j.GetWorker()), exitOf(j), fmt.Sprint(j.GetAttempts()), age(j.GetCreated().AsTime()), commandOf(j.GetArgv()))
 }
 
+// exitOf is the exit status of a job, or the signal that ended it; a dash if it is not over
+// or was never started.
 func exitOf(j *rotav1.Job) string {
 	switch {
-	case j.ExitCode == nil:
-		return "-"
 	case j.GetSignal() != "":
 		return j.GetSignal()
+	case j.ExitCode == nil || j.GetExitCode() < 0:
+		return "-"
 	}
 	return fmt.Sprint(j.GetExitCode())
 }

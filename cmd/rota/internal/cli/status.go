@@ -44,8 +44,8 @@ func statusText(w io.Writer, s *rotav1.Status) error {
 	workers := s.GetWorkers()
 	t.Add("workers", fmt.Sprintf("%d ready, %d draining, %d lost", workers.GetReady(), workers.GetDraining(), workers.GetLost()))
 	tasks := s.GetTasks()
-	t.Add("tasks", fmt.Sprintf("%d declared, %d running, %d waiting, %d of them failing",
-		tasks.GetDeclared(), tasks.GetRunning(), tasks.GetWaiting(), tasks.GetFailing()))
+	t.Add("tasks", fmt.Sprintf("%d declared, %d running, %d waiting, %d failing",
+		tasks.GetDeclared(), tasks.GetRunning(), tasks.GetWaiting()-tasks.GetFailing(), tasks.GetFailing()))
 	t.Add("imbalance", ratio(s.GetImbalance()))
 	t.Add("moving", fmt.Sprint(s.GetMoving()))
 	if s.GetBarrier() {

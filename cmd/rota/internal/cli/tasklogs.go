@@ -82,13 +82,21 @@ func (l *taskLog) find(ctx context.Context, conn *grpc.ClientConn, arg string) e
 		return err
 	}
 	l.req.Id = arg
-	// As lists write it, or as paths are written.
-	if at := strings.LastIndexAny(arg, "#/"); err != nil && at > 0 {
-		if n, nerr := strconv.ParseInt(arg[at+1:], 10, 32); nerr == nil && n >= 0 {
-			l.req.Id, l.req.Index = arg[:at], &n
-		}
+	if id, n, ok := instanceOf(arg); err != nil && ok {
+		l.req.Id, l.req.Index = id, &n
 	}
 	return nil
+}
+
+// instanceOf takes the name of an instance apart, as lists write it or as paths are written.
+// A task's id may end like it: ask for that first.
+func instanceOf(name string) (task string, index int64, ok bool) {
+	at := strings.LastIndexAny(name, "#/")
+	if at <= 0 {
+		return "", 0, false
+	}
+	index, err := strconv.ParseInt(name[at+1:], 10, 32)
+	return name[:at], index, err == nil && index >= 0
 }
 
 // copy prints what comes on one stream.

@@ -73,6 +73,36 @@ func (l *logger) start(t *testing.T) (address string) {
 	return ln.Addr().String()
 }
 
+func (l *logger) Why(_ context.Context, r *rotav1.WhyRequest) (*rotav1.WhyResponse, error) {
+	if _, err := l.GetTask(context.Background(), &rotav1.GetTaskRequest{Id: r.GetId()}); err != nil {
+		return nil, err
+	}
+	out := &rotav1.WhyResponse{Id: r.GetId()}
+	for n := range int64(3) {
+		out.Instances = append(out.Instances, &rotav1.WhyInstance{Instance: &rotav1.Instance{Index: n, State: "waiting"}})
+	}
+	return out, nil
+}
+
+// TestWhyInstance: an instance is named as lists write it, for ids that end like instances, too.
+func TestWhyInstance(t *testing.T) {
+	t.Parallel()
+	env := map[string]string{"ROTA_SERVER": (&logger{tasks: []string{"a", "b", "b#1"}}).start(t)}
+	for arg, want := range map[string]string{
+		"a": "a is on no worker (waiting)\n\na#1 is on no worker (waiting)\n\na#2 is on no worker (waiting)\n", "a#0": "a is on no worker (waiting)\n",
+		"a#2": "a#2 is on no worker (waiting)\n", "b#1#1": "b#1#1 is on no worker (waiting)\n",
+	} {
+		if code, out, errs := runRota(t, env, "", "why", arg); code != ExitDone || out != want {
+			t.Errorf("%s: status %d, %s\n%s", arg, code, errs, out)
+		}
+	}
+	for arg, want := range map[string]string{"a#3": "has the instances 0 to 2", "c#1": "not found", "a#x": "not found"} {
+		if code, out, errs := runRota(t, env, "", "why", arg); code != ExitFailed || !strings.Contains(errs, want) {
+			t.Errorf("%s: status %d, %s %s", arg, code, errs, out)
+		}
+	}
+}
+
 // TestTaskLogsNames: what an argument names, for ids that end like instances, too.
 func TestTaskLogsNames(t *testing.T) {
 	t.Parallel()

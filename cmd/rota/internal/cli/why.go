@@ -28,7 +28,7 @@ func (a *app) whyCommand() *cobra.Command {
 		Long: "Explain why a task or a job is where it is, or why it waits: list the workers, and what keeps it from each.\n" +
 			"If several rules exclude workers, each rule has a column. -o json has every rule's verdict on each\n" +
 			"worker, with what the worker has and what the rule wants.\n" +
-			"The tasks of programs are named PROGRAM/TASK. A job is named by its id.",
+			"TASK#2 names one instance of a task. The tasks of programs are named PROGRAM/TASK. A job is named by its id.",
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.call(cmd.Context(), func(ctx context.Context, conn *grpc.ClientConn) error {
@@ -40,6 +40,9 @@ func (a *app) whyCommand() *cobra.Command {
 					}
 					return a.print(d, func(w io.Writer) error { return whyJob(w, d) })
 				}
+				if id, n, ok := instanceOf(args[0]); isNotFound(err) && ok {
+					resp, err = whyInstance(ctx, conn, &rotav1.WhyRequest{Id: id, Workers: workers}, n)
+				}
 				if err != nil {
 					return err
 				}
@@ -50,6 +53,20 @@ func (a *app) whyCommand() *cobra.Command {
 	}
 	cmd.Flags().Int64Var(&workers, "workers", 0, "maximum number of workers to show per job or instance, up to 2,000 (default 100)")
 	return cmd
+}
+
+// whyInstance asks for the task, and leaves of the answer what is of one instance.
+func whyInstance(ctx context.Context, conn *grpc.ClientConn, req *rotav1.WhyRequest, index int64) (*rotav1.WhyResponse, error) {
+	resp, err := tasksOf(conn).Why(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	all := len(resp.GetInstances())
+	resp.Instances = slices.DeleteFunc(resp.GetInstances(), func(w *rotav1.WhyInstance) bool { return w.GetInstance().GetIndex() != index })
+	if len(resp.GetInstances()) == 0 {
+		return nil, fmt.Errorf("index: %d: task %s has the instances 0 to %d", index, req.GetId(), all-1)
+	}
+	return resp, nil
 }
 
 func (a *app) whyText(out io.Writer, resp *rotav1.WhyResponse) error {
@@ -194,12 +211,28 @@ func whyJob(out io.Writer, d *rotav1.JobDetail) error {
 	if j.GetWorker() == "" || j.GetState() == string(job.Queued) {
 		fmt.Fprintf(w, "job %s is on no worker (%s)\n", terminal.Printable(j.GetId()), j.GetState())
 	} else {
-		fmt.Fprintf(w, "job %s is on %s (%s, generation %d)\n", terminal.Printable(j.GetId()), terminal.Printable(j.GetWorker()), j.GetState(), j.GetGeneration())
+		is, how := "is on", j.GetState()
+		if job.State(how).Done() {
+			if is = "ran on"; j.GetStarted() == nil {
+				is = "was placed on"
+			}
+			switch exit := exitOf(j); {
+			case j.GetSignal() != "":
+				how += ", signal " + exit
+			case exit != "-":
+				how += ", exit status " + exit
+			}
+			how += ", " + plural(j.GetAttempts(), "attempt", "attempts")
+		}
+		fmt.Fprintf(w, "job %s %s %s (%s, generation %d)\n", terminal.Printable(j.GetId()), is, terminal.Printable(j.GetWorker()), how, j.GetGeneration())
 	}
 	for _, reason := range []string{j.GetReason(), j.GetError()} {
 		if reason != "" {
 			fmt.Fprintf(w, "  %s\n", terminal.Printable(reason))
 		}
+	}
+	if j.GetStarted() != nil {
+		fmt.Fprintf(w, "  rota job logs %s shows its output\n", terminal.Printable(j.GetId()))
 	}
 	if err := errors.Join(whyTable(w, d), whyPools(w, d.GetPools())); err != nil {
 		return err

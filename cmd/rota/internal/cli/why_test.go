@@ -3,8 +3,10 @@ package cli
 import (
 	"strings"
 	"testing"
+	"time"
 
 	rotav1 "github.com/rota-project/rota/api/rota/v1"
+	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
 // TestWhyTable: rules have columns where more than one of them stops something, and what
@@ -47,5 +49,55 @@ w4      no    ok     no       does not allow command ls
 		if err := whyTable(&b, c.why); err != nil || b.String() != c.want {
 			t.Errorf("%s: %v\n%s", name, err, b.String())
 		}
+	}
+}
+
+// TestWhyOfJobsThatAreOver: the answer says how it ended, and where its output is if it ran.
+func TestWhyOfJobsThatAreOver(t *testing.T) {
+	t.Parallel()
+	started := timestamppb.New(time.Date(2026, 1, 2, 15, 4, 5, 0, time.UTC))
+	for name, c := range map[string]struct {
+		job  *rotav1.Job
+		want string
+	}{
+		"exit status": {
+			&rotav1.Job{Id: "j1", State: "failed", Worker: "w1", Generation: 9, ExitCode: new(int64(4)), Attempts: 3, Started: started},
+			"job j1 ran on w1 (failed, exit status 4, 3 attempts, generation 9)\n  rota job logs j1 shows its output\n",
+		},
+		"signal": {
+			&rotav1.Job{Id: "j1", State: "stopped", Worker: "w1", Generation: 9, ExitCode: new(int64(-1)), Signal: "killed", Attempts: 1, Started: started},
+			"job j1 ran on w1 (stopped, signal killed, 1 attempt, generation 9)\n  rota job logs j1 shows its output\n",
+		},
+		"never started": {
+			&rotav1.Job{Id: "j1", State: "failed", Worker: "w1", Generation: 9, ExitCode: new(int64(-1)), Error: "no such program", Attempts: 1},
+			"job j1 was placed on w1 (failed, 1 attempt, generation 9)\n  no such program\n",
+		},
+		"it runs": {
+			&rotav1.Job{Id: "j1", State: "running", Worker: "w1", Generation: 9, Attempts: 1, Started: started},
+			"job j1 is on w1 (running, generation 9)\n  rota job logs j1 shows its output\n",
+		},
+	} {
+		var b strings.Builder
+		if err := whyJob(&b, &rotav1.JobDetail{Job: c.job}); err != nil || b.String() != c.want {
+			t.Errorf("%s: %v\n%s", name, err, b.String())
+		}
+	}
+}
+
+// TestExitOf: a status that no process has is none.
+func TestExitOf(t *testing.T) {
+	t.Parallel()
+	for want, j := range map[string]*rotav1.Job{
+		"-":      {ExitCode: new(int64(-1))},
+		"killed": {ExitCode: new(int64(-1)), Signal: "killed"},
+		"0":      {ExitCode: new(int64(0))},
+		"3":      {ExitCode: new(int64(3))},
+	} {
+		if got := exitOf(j); got != want {
+			t.Errorf("%v: %q, want %q", j, got, want)
+		}
+	}
+	if got := exitOf(&rotav1.Job{}); got != "-" {
+		t.Errorf("not over: %q", got)
 	}
 }

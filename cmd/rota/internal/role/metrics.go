@@ -20,8 +20,8 @@ func workerMetrics(w *worker.Worker, lost func() uint64) *prometheus.Registry {
 	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), metric.Build(),
 		gauge("rota_worker_held_instances", "Instances that this worker was granted.", func(s worker.Stats) float64 { return float64(s.Held) }),
 		gauge("rota_worker_running_instances", "Instances whose function is running.", func(s worker.Stats) float64 { return float64(s.Running) }),
-		gauge("rota_worker_log_bytes", "Memory that takes what tasks wrote.", func(s worker.Stats) float64 { return float64(s.LogBytes) }),
-		gauge("rota_worker_log_readers", "Readers of what tasks write.", func(s worker.Stats) float64 { return float64(s.Readers) }),
+		gauge("rota_worker_log_bytes", "Memory used by the kept output of tasks.", func(s worker.Stats) float64 { return float64(s.LogBytes) }),
+		gauge("rota_worker_log_readers", "Open readers of the output of tasks.", func(s worker.Stats) float64 { return float64(s.Readers) }),
 		gauge("rota_worker_leased", "1 if this worker may trust its lease.", func(worker.Stats) float64 {
 			if w.Leased() {
 				return 1

@@ -149,7 +149,7 @@ func (m *Model) facts() Line {
 		l.add(t, count(n)+" "+word)
 	}
 	fact(s.GetTasks().GetRunning(), "running", plain)
-	fact(s.GetTasks().GetWaiting(), "waiting", warn)
+	fact(s.GetTasks().GetWaiting()-s.GetTasks().GetFailing(), "waiting", warn)
 	fact(s.GetTasks().GetFailing(), "failing", bad)
 	fact(s.GetMoving(), "moving", plain)
 	fact(s.GetWorkers().GetReady(), "workers ready", plain)
