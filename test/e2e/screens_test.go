@@ -65,6 +65,13 @@ const fits = `new Promise(after => requestAnimationFrame(() => requestAnimationF
   for (const e of document.querySelectorAll("button, .button, .rail a, .chip")) if (e.scrollWidth > e.clientWidth + 1) bad.push((e.textContent || e.getAttribute("aria-label")) + " overhangs its box");
   const text = e => { const r = document.createRange(); r.selectNodeContents(e); return r.getBoundingClientRect(); };
   for (const e of document.querySelectorAll(".facts dt")) if (text(e).height > 1.5 * parseFloat(getComputedStyle(e).lineHeight)) bad.push(e.textContent + " wraps");
+  if (touch) for (const e of document.querySelectorAll(".wide-table")) if (e.scrollWidth > e.clientWidth + 1 && e.clientWidth) bad.push(e.className + " scrolls sideways");
+  for (const e of document.querySelectorAll(".lines figcaption")) if (e.clientHeight > 1.5 * parseFloat(getComputedStyle(e).lineHeight)) bad.push(e.textContent + " wraps");
+  for (const e of document.querySelectorAll("input[placeholder]")) {
+    const c = document.createElement("canvas").getContext("2d"), s = getComputedStyle(e);
+    c.font = s.font;
+    if (e.offsetWidth && c.measureText(e.placeholder).width > e.clientWidth - parseFloat(s.paddingLeft) - parseFloat(s.paddingRight)) bad.push("the placeholder is clipped: " + e.placeholder);
+  }
   const words = [...document.querySelectorAll(".rail .word")].map(text);
   if (touch) words.slice(1).forEach((r, i) => { if (r.left - words[i].right < 4) bad.push("the words of the rail touch"); });
   const here = document.querySelector(".rail [aria-current]").getBoundingClientRect();
@@ -115,6 +122,12 @@ func TestScreens(t *testing.T) {
 		_, told := fetchText(t, http.MethodGet, at+"v1/functions/broken")
 		return status == http.StatusOK && strings.Contains(told, `"verdict"`)
 	})
+	building := filepath.Join(dir, "elevator")
+	if err := build(building, "../../examples/elevator"); err != nil {
+		t.Fatal(err)
+	}
+	p := start(t, []string{"HOME=" + dir, "TMPDIR=" + dir}, building, "-cluster", d.find(t, `gRPC API +(\S+)`, time.Minute)[1], "-plain", "-tick", "50ms", "-time", "1h")
+	p.find(t, `waiting \[`, 2*time.Minute)
 	var pools struct{}
 	call(t, http.MethodPost, at+"v1/pools:apply", `{"pools":[{"name":"idle","engine":"local","size":{"from":0,"to":4},"template":{"kinds":["gpu"],"command":["rota","worker"],"labels":{"gpu":"yes"},"capacity":{"cpu":2}}},
 		{"name":"web","engine":"local","size":{"from":2,"to":2},"template":{"command":["/nowhere/<b>"]}}]}`, &pools)
@@ -133,7 +146,7 @@ func TestScreens(t *testing.T) {
 	}
 	const sheet = `document.querySelector(".sheet-body").textContent`
 	for _, s := range []screen{
-		{"overview", "#/overview", `document.querySelectorAll(".column").length === 3 && document.querySelector(".fact").textContent.includes("154") && "yes"`},
+		{"overview", "#/overview", `document.querySelectorAll(".column").length === 3 && document.querySelector(".fact").textContent.includes("166") && "yes"`},
 		{"tasks", "#/tasks", `document.querySelector(".list").textContent.includes("` + evil + `") && document.querySelectorAll(".list tbody tr").length >= 100 && "yes"`},
 		{"tasks-waiting", "#/tasks?state=waiting", `document.querySelectorAll(".list tbody tr").length === 1 && document.querySelector(".list").textContent.includes("waits") && "yes"`},
 		{"task", "#/tasks/" + "%3Cimg%2Fsrc%3Dx%2Fonerror%3Dpwned%3D1%3E", sheet + `.includes("<b>bold</b>") && ` + sheet + `.includes("Why not elsewhere") && "yes"`},
@@ -143,23 +156,25 @@ func TestScreens(t *testing.T) {
 			(document.querySelector(".why button[title^=stops]").focus(), document.querySelector(".reading").textContent.includes("no gpu, wants gpu=yes")) && "yes"`},
 		{"workers", "#/workers?sort=-load", `document.querySelectorAll(".list tbody tr").length === 3 && document.querySelector("[aria-sort=descending]") && "yes"`},
 		{"worker", "#/workers/w1", sheet + `.includes("lease") && ` + sheet + `.includes("task-") && ` + sheet + `.includes("worker.joined") && "yes"`},
-		{"drain", "#/workers/w2?do=drain", `document.querySelector("dialog[open]").textContent.includes("would move") && "yes"`},
-		{"plan", "#/plan?without=w1", `document.querySelectorAll(".ribbon").length >= 1 && document.querySelector(".verdict-line").textContent.includes("1 more would wait") &&
+		{"drain", "#/workers/w2?do=drain", `document.querySelector("dialog[open]").textContent.includes("would move") && document.activeElement.textContent === "Leave it" && "yes"`},
+		{"plan", "#/plan?without=w1", `document.querySelectorAll(".ribbon").length >= 1 && document.querySelector(".verdict-line").textContent.match(/ [1-9][0-9]* more would wait/) &&
 			[...document.querySelectorAll(".plan .section")].map(e => e.textContent).filter(t => /^What would wait.*three#/.test(t) || /^What waits already.*gpu=yes/.test(t)).length === 2 && "yes"`},
 		{"jobs", "#/jobs", `document.querySelector(".list").textContent.includes("` + evil + `") && "yes"`},
 		{"job", "#/jobs/" + job.ID, `document.querySelector(".output .c1").textContent.includes("` + evil + `") && document.querySelector(".output").offsetHeight < 60 && "yes"`},
 		{"job-waits", "#/jobs/" + waits.ID, `[...document.querySelectorAll(".why thead th.rule")].map(e => e.textContent).join() === "State,Command,Labels,Jobs,Load" &&
 			document.querySelectorAll(".why button[title='stops it: no disk, wants disk=ssd']").length >= 2 && "yes"`},
-		{"run", "#/jobs?run=1", `document.querySelector("dialog[open] form") && "yes"`},
+		{"run", "#/jobs?run=1", `document.activeElement.name === "command" && document.querySelector("dialog[open] form") && "yes"`},
 		{"events", "#/events", `document.querySelectorAll(".log > li").length > 5 && "yes"`},
 		{"events-job", "#/events?kind=job&job=" + job.ID, `document.querySelector(".log").textContent.includes("job.succeeded") && "yes"`},
 		{"functions", "#/functions", `document.querySelector(".list").textContent.includes("broken") && document.querySelector(".list").textContent.includes("hello") && "yes"`},
 		{"function", "#/functions/broken", sheet + `.includes("does not offer this function") && document.querySelectorAll(".failure .attempts li").length >= 1 && (document.querySelector(".failure").open = true, "yes")`},
 		{"function-hello", "#/functions/hello?wide=1", sheet + `.includes("gets the next call") && document.querySelectorAll(".lines path").length >= 5 && "yes"`},
-		{"pools", "#/pools", `document.querySelectorAll(".list tbody tr").length === 2 && document.querySelector(".list").textContent.includes("backoff") && "yes"`},
+		{"pools", "#/pools", `document.querySelectorAll(".list tbody tr").length === 2 && document.querySelector(".list").textContent.includes("failing") && "yes"`},
 		{"pool", "#/pools/web", sheet + `.includes("in a row") && ` + sheet + `.includes("/nowhere/<b>") && / times since [0-9:]+/.test(` + sheet + `) && "yes"`},
-		{"scale", "#/pools/idle?do=scale", `document.querySelectorAll("dialog[open] input[type=number]").length === 2 && "yes"`},
-		{"programs", "#/programs", `document.querySelector(".empty") && "yes"`},
+		{"scale", "#/pools/idle?do=scale", `document.querySelectorAll("dialog[open] input[type=number]")[0] === document.activeElement && "yes"`},
+		{"programs", "#/programs", `document.querySelector(".list").textContent.includes("12 of 12") && "yes"`},
+		{"program", "#/programs/building-7", `document.querySelectorAll(".sheet .state.ok").length === 13 && / [1-9][0-9,]* messages a second/.test(` + sheet + `) && ` + sheet + `.includes("task running 12 tasks") && "yes"`},
+		{"no-events", "#/events?task=nobody", `document.querySelector(".empty") && "yes"`},
 	} {
 		if err := b.do(t, tab, "Page.navigate", map[string]any{"url": at + "?" + s.name + s.address}, &struct{}{}); err != nil {
 			t.Fatal(err)

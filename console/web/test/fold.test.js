@@ -29,3 +29,21 @@ test("passes are told of one by one, each with its moves", () => {
   assert.equal(fold([pass("2"), pass("1")]).length, 2);
   assert.equal(fold([event("2", "events.left-out", { left_out: 3 }), event("1", "events.left-out", { left_out: 3 })]).length, 2);
 });
+
+test("a task that fails again and again is two lines: it fails, it is started again", () => {
+  const run = (id, kind) => event(id, kind, { subject: { task: "t" } });
+  const lines = fold([run("5", "task.failed"), run("4", "task.restarted"), run("3", "task.failed"), run("2", "task.restarted"), run("1", "task.failed")]);
+  assert.deepEqual(lines.map((l) => [l.e.kind, l.times, l.since]), [["task.failed", 3, "t1"], ["task.restarted", 2, "t2"]]);
+  const other = fold([run("3", "task.failed"), event("2", "task.restarted", { subject: { task: "u" } }), run("1", "task.failed")]);
+  assert.equal(other.length, 3, "another task is in between");
+});
+
+test("what happens to many tasks at about one time is one line, unless it went wrong", () => {
+  const at = (n, kind, seconds = 0) => event(String(n), kind, { time: new Date(1e12 + 1000 * seconds).toISOString(), subject: { task: `t${n}`, worker: "w1" } });
+  const many = (kind, seconds) => [5, 4, 3, 2].map((n) => at(n, kind, seconds?.(n)));
+  const [line, ...rest] = fold(many("task.started"));
+  assert.deepEqual([line.e.id, line.of.map((l) => l.e.id), rest], ["5", ["5", "4", "3", "2"], []]);
+  assert.equal(fold(many("task.started").slice(1)).length, 3, "few are told of one by one");
+  assert.equal(fold(many("task.started", (n) => 10 * n)).length, 4, "far apart");
+  assert.equal(fold(many("task.failed")).length, 4, "each has its cause");
+});

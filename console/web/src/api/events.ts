@@ -24,6 +24,10 @@ export interface Happened {
 const RETRY = 500; // ms
 const KEPT = 2000; // of a page that is looked at for long, the newest
 
+// latest orders events by their times. The log is in the order in which the schedulers have
+// written, which is a moment later, and of what repeats up to minutes.
+const latest = (events: Event_[]): Event_[] => events.sort((a, b) => Date.parse(b.time ?? "") - Date.parse(a.time ?? "") || 0);
+
 // useEvents lists what happened and goes on with what happens. A list that is taken from
 // a page on does not grow.
 export function useEvents(filter: EventFilter, page: number, from = ""): Happened | undefined {
@@ -43,7 +47,7 @@ export function useEvents(filter: EventFilter, page: number, from = ""): Happene
         try {
           if (after === undefined) {
             const list: ListEvents = await get(path(["events"], { ...filter, page_size: page, page_token: from }), stop.signal);
-            events = list.events;
+            events = latest(list.events);
             more = list.next_page_token;
             after = list.latest;
             show();
@@ -55,8 +59,9 @@ export function useEvents(filter: EventFilter, page: number, from = ""): Happene
               if (news.type === "missed") missed = true;
               if (!news.event) continue;
               after = news.event.id;
-              events = [news.event, ...events].slice(0, KEPT);
+              events = [news.event, ...events];
             }
+            events = latest(events).slice(0, KEPT);
             show();
           }
         } catch (err) {

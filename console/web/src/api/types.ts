@@ -31,6 +31,7 @@ export type JobDefinition = Schemas["JobDefinition"];
 export type JobAttempt = Schemas["JobAttempt"];
 export type ListJobs = Schemas["ListJobsResponse"];
 export type Program = Schemas["Program"];
+export type ProgramEvent = Schemas["ProgramEvent"];
 export type ListPrograms = Schemas["ListProgramsResponse"];
 export type Function_ = Schemas["Function"];
 export type FunctionWorker = Schemas["FunctionWorker"];

@@ -48,7 +48,6 @@ const columns: Column<Function_>[] = [
   {
     name: "Errors now",
     num: true,
-    at: "tablet",
     of: (f) => {
       const r = recently(f.name);
       return r.ill ? (
@@ -61,7 +60,7 @@ const columns: Column<Function_>[] = [
     },
   },
   { name: "p50", sort: "p50", num: true, at: "tablet", of: (f) => took(f.p50_ms) },
-  { name: "p99", sort: "p99", num: true, of: (f) => took(f.p99_ms) },
+  { name: "p99", sort: "p99", num: true, at: "tablet", of: (f) => took(f.p99_ms) },
   { name: "Waiting", sort: "waiting", num: true, at: "tablet", of: (f) => count(f.waiting) },
   { name: "Calls", sort: "calls", num: true, at: "desktop", of: (f) => count(f.calls) },
   { name: "Errors", sort: "errors", num: true, at: "desktop", of: (f) => count(f.errors) },

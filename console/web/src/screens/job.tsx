@@ -12,15 +12,15 @@ import { State } from "../ui/state";
 import { Timeline } from "../ui/timeline";
 import { Output } from "../ui/output";
 import { WhyTable } from "../ui/why";
-import { took } from "./jobs";
-import { ALL, FEW, without } from "./task";
+import { exit, took } from "./jobs";
+import { ALL, FEW, SLOWLY, without } from "./task";
 
 const OVER = new Set(["succeeded", "failed", "stopped", "timed-out", "lost"]);
 
 export function JobSheet({ id }: { id: string }) {
   const { query } = route.value;
   const [most, setMost] = useState(FEW);
-  const { data, error, again } = usePoll<JobDetail>(path(["jobs", id], { workers: most }), 1000);
+  const { data, error, again } = usePoll<JobDetail>(path(["jobs", id], { workers: most }), most > FEW ? SLOWLY : 1000, id);
   const [failed, setFailed] = useState<Error>();
   const j = data?.job;
   const act = (verb: string) => post(`${path(["jobs", id])}:${verb}`).then(() => (setFailed(undefined), again()), setFailed);
@@ -37,12 +37,13 @@ export function JobSheet({ id }: { id: string }) {
             <span class="quiet">
               {j.worker ? (
                 <>
-                  on <a href={href("workers", j.worker)}>{j.worker}</a>, took {took(j)}
+                  on <a href={href("workers", j.worker)}>{j.worker}</a>
+                  {j.started ? `, took ${took(j)}` : OVER.has(j.state) && ", never started"}
                 </>
               ) : (
                 j.state !== "queued" && j.reason
               )}
-              {j.ended && `, ${j.signal ? `ended by ${j.signal}` : `exit status ${j.exit_code ?? "unknown"}`}`}
+              {exit(j) && (j.signal ? `, ended by ${j.signal}` : `, exit status ${exit(j)}`)}
             </span>
             <span class="actions">
                 {!OVER.has(j.state) && may("Jobs_StopJob") && (
@@ -64,7 +65,7 @@ export function JobSheet({ id }: { id: string }) {
           </div>
           {failed && <Failed what="Nothing was changed." error={failed} onClose={() => setFailed(undefined)} />}
           {j.error && <pre class="error-text">{j.error}</pre>}
-          {j.generation > 0 && (
+          {j.generation > 0 && (j.started || !OVER.has(j.state)) && (
             <Section title="Output">
               <Output key={j.generation} address={path(["jobs", id, "output"], { generation: j.generation, follow: true })} empty={OVER.has(j.state) ? "It wrote nothing." : "Nothing yet."} />
             </Section>
@@ -82,7 +83,7 @@ export function JobSheet({ id }: { id: string }) {
             </Section>
           )}
           {data.attempts.length > 1 && <Attempts of={data.attempts} />}
-          <Timeline of={{ job: id }} mine={id} />
+          <Timeline of={{ job: id }} mine={id} over={OVER.has(j.state)} />
           <Definition data={data} />
         </>
       )}
@@ -115,7 +116,7 @@ function Attempts({ of }: { of: JobAttempt[] }) {
                 <State state={a.state} />
               </td>
               <td class="id">{a.worker}</td>
-              <td class="num">{a.signal || (a.exit_code ?? "")}</td>
+              <td class="num">{exit(a)}</td>
               <td class="num">
                 <Age time={a.placed} ago />
               </td>

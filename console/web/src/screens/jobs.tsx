@@ -8,7 +8,6 @@ import { byName, span } from "../format";
 import { go, href, narrow, route } from "../route";
 import { now } from "../api/live";
 import { Age, Dialog, Empty, Failed, Heading, Loading } from "../ui/parts";
-import { useFocus } from "../ui/focus";
 import { Filter, Select } from "../ui/filter";
 import { State } from "../ui/state";
 import { Table, type Column } from "../ui/table";
@@ -24,10 +23,15 @@ export function took(j: Pick<Job, "started" | "ended">): string {
   return span((j.ended ? Date.parse(j.ended) : now.value) - Date.parse(j.started));
 }
 
+// exit is the status that it ended with, or the signal; nothing if it never ran.
+export function exit(j: Pick<Job, "exit_code" | "signal">): string {
+  return j.signal || (j.exit_code !== null && j.exit_code !== undefined && j.exit_code >= 0 ? String(j.exit_code) : "");
+}
+
 const columns: Column<Job>[] = [
   { name: "Command", grow: true, of: (j) => <code class="argv">{join(j.argv)}</code> },
   { name: "State", of: (j) => <State state={j.state} /> },
-  { name: "Exit", num: true, at: "tablet", of: (j) => (j.ended ? j.signal || (j.exit_code ?? "") : "") },
+  { name: "Exit", num: true, at: "tablet", of: (j) => exit(j) },
   { name: "Worker", at: "tablet", of: (j) => <span class="id">{j.worker || "–"}</span> },
   { name: "Took", num: true, at: "tablet", of: (j) => took(j) },
   { name: "Asked", num: true, of: (j) => <Age time={j.created} /> },
@@ -85,7 +89,6 @@ function Run({ onClose }: { onClose: () => void }) {
   const [failed, setFailed] = useState<Error>();
   const [command, setCommand] = useState("");
   const [asked, setAsked] = useState(false);
-  const first = useFocus<HTMLInputElement>();
   const submit = (e: SubmitEvent) => {
     e.preventDefault();
     const form = new FormData(e.currentTarget as HTMLFormElement);
@@ -117,7 +120,7 @@ function Run({ onClose }: { onClose: () => void }) {
       <form class="form" onSubmit={submit}>
         <label>
           Command
-          <input name="command" class="id" required autocomplete="off" spellcheck={false} placeholder="seq 5" value={command} onInput={(e) => setCommand(e.currentTarget.value)} ref={first} />
+          <input name="command" class="id" required autocomplete="off" spellcheck={false} placeholder="seq 5" value={command} onInput={(e) => setCommand(e.currentTarget.value)} />
           <span class="hint">No shell sees it; quotes keep words together.</span>
         </label>
         <div class="pair">

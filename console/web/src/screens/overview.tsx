@@ -54,6 +54,7 @@ function Fact({ n, word, to, of = "idle" }: { n: string; word: string; to: strin
 
 function Numbers({ s }: { s: Status }) {
   const t = s.tasks;
+  const waiting = Math.max(0, (t?.waiting ?? 0) - (t?.failing ?? 0)); // the API counts those that fail among them
   const w = s.workers;
   const { data } = usePoll<ListFunctions>(may("Functions_ListFunctions") ? "/v1/functions" : undefined);
   useEffect(() => data && sumUp(data.functions), [data]);
@@ -61,7 +62,7 @@ function Numbers({ s }: { s: Status }) {
   return (
     <div class="numbers">
       <Fact n={count(t?.running ?? 0)} word="running" to={href("tasks", "", { state: "running" })} />
-      <Fact n={count(t?.waiting ?? 0)} word="waiting" to={href("tasks", "", { state: "waiting" })} of={t?.waiting ? "warn" : "idle"} />
+      <Fact n={count(waiting)} word="waiting" to={href("tasks", "", { state: "waiting" })} of={waiting ? "warn" : "idle"} />
       <Fact n={count(t?.failing ?? 0)} word="failing" to={href("tasks", "", { state: "backoff" })} of={t?.failing ? "bad" : "idle"} />
       <Fact n={count(s.moving)} word="moving" to={href("plan")} />
       <Fact

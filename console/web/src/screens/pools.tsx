@@ -6,7 +6,6 @@ import { usePoll } from "../api/use";
 import type { ListPools, Pool, PoolSize } from "../api/types";
 import { byName, count, number, plural, span } from "../format";
 import { href, narrow, route } from "../route";
-import { useFocus } from "../ui/focus";
 import { Age, Bar, Dialog, Empty, Facts, Failed, Heading, Loading, Section, Sheet } from "../ui/parts";
 import { Mark, State } from "../ui/state";
 import { Table, type Column } from "../ui/table";
@@ -195,7 +194,6 @@ function About({ p }: { p: Pool }) {
 
 // Scale asks for another size: one number, or a range that follows the load.
 function Scale({ p, name, onClose, onDone }: { p: Pool; name: string; onClose: () => void; onDone: () => void }) {
-  const first = useFocus<HTMLInputElement>();
   const [failed, setFailed] = useState<Error>();
   const [asked, setAsked] = useState(false);
   const [from, setFrom] = useState(String(p.definition?.size?.from ?? 0));
@@ -215,7 +213,7 @@ function Scale({ p, name, onClose, onDone }: { p: Pool; name: string; onClose: (
         <div class="pair">
           <label>
             At least
-            <input type="number" min="0" required value={from} ref={first} onInput={(e) => setFrom(e.currentTarget.value)} />
+            <input type="number" min="0" required value={from} onInput={(e) => setFrom(e.currentTarget.value)} />
           </label>
           <label>
             At most

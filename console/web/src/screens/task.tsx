@@ -12,14 +12,16 @@ import { Output } from "../ui/output";
 import { Mark, State } from "../ui/state";
 import { Moves, WhyTable } from "../ui/why";
 
-// How many workers the table has, before and after somebody asks for more.
+// How many workers the table has, before and after somebody asks for more, and how often
+// the long one is asked for: it is read, not watched.
 export const FEW = 40;
 export const ALL = 2000;
+export const SLOWLY = 15_000; // ms
 
 export function TaskSheet({ id }: { id: string }) {
   const detail = usePoll<TaskDetail>(path(["tasks", id]));
   const [all, setAll] = useState(false);
-  const why = usePoll<Why>(path(["tasks", id, "why"], { workers: all ? ALL : FEW }));
+  const why = usePoll<Why>(path(["tasks", id, "why"], { workers: all ? ALL : FEW }), all ? SLOWLY : undefined, id);
   const { query } = route.value;
   const t = detail.data?.task;
   const placed = detail.data?.instances.filter((i) => i.worker) ?? [];

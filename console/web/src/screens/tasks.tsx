@@ -54,7 +54,7 @@ export function Tasks() {
       <div class="list-side">
         <Heading title="Tasks" note={status.value ? `${count(declared)} declared` : undefined} />
         <div class="filters">
-          <Filter label="Id begins with" value={q("prefix")} onChange={(prefix) => change({ prefix })} search />
+          <Filter label="Id prefix" value={q("prefix")} onChange={(prefix) => change({ prefix })} search />
           <Select label="State" value={q("state")} of={STATES} onChange={(state) => change({ state })} />
           <Filter label="Worker" value={q("worker")} onChange={(worker) => change({ worker })} />
           <Filter label="Group" value={q("group")} onChange={(group) => change({ group })} />

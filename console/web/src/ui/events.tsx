@@ -26,7 +26,8 @@ function about(e: Event_, mine: string): ComponentChildren[] {
       {text}
     </a>
   );
-  if (s.program && s.program !== mine) out.push(link(href("programs", s.program), s.program));
+  // A task of a program has the program's name before its own.
+  if (s.program && s.program !== mine && !s.task?.startsWith(`${s.program}/`)) out.push(link(href("programs", s.program), s.program));
   if (s.task && s.task !== mine) out.push(link(href("tasks", s.task), instance(s.task, s.index)));
   else if (s.task && s.index) out.push(<span class="id">#{s.index}</span>);
   if (s.pool && s.pool !== mine) out.push(link(href("pools", s.pool), s.pool));
@@ -44,7 +45,9 @@ function about(e: Event_, mine: string): ComponentChildren[] {
 }
 
 // EventLine is an event, or several that say the same, by the latest of them.
-export function EventLine({ of: { e, times, since }, mine = "" }: { of: Folded; mine?: string }) {
+export function EventLine({ of, mine = "" }: { of: Folded; mine?: string }) {
+  const { e, times, since } = of;
+  if (of.of.length > 0) return <ManyLine of={of} mine={mine} />;
   const parts = about(e, mine);
   // The error of a process says it already.
   const exit = typeof e.exit_code === "number" && !e.text.includes(`exit status ${e.exit_code}`) ? `exit status ${e.exit_code}` : "";
@@ -92,6 +95,35 @@ export function EventLine({ of: { e, times, since }, mine = "" }: { of: Folded; 
           </details>
         )}
       </span>
+    </li>
+  );
+}
+
+// ManyLine is what happened to several tasks at about one time, each when it is opened.
+function ManyLine({ of: { e, of }, mine }: { of: Folded; mine: string }) {
+  return (
+    <li>
+      <time class="quiet" dateTime={e.time ?? ""} title={exact(e.time)}>
+        {e.time ? clock(e.time) : ""}
+      </time>
+      <Mark of={toneOf(e.kind)} />
+      <div>
+        <span class="strong">{e.kind}</span> {plural(of.length, "task")}
+        {e.who && <span class="quiet"> by {e.who}</span>}
+        <details>
+          <summary>which</summary>
+          <ul class="reasons">
+            {of.map((one) => (
+              <li key={one.e.id}>
+                {about(one.e, mine).map((p, i) => (
+                  <Fragment key={i}>{p} </Fragment>
+                ))}
+                {one.e.text}
+              </li>
+            ))}
+          </ul>
+        </details>
+      </div>
     </li>
   );
 }

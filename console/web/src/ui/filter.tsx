@@ -1,6 +1,7 @@
 // What a list is narrowed to: words that are taken once somebody stops to type.
 import { useEffect, useRef, useState } from "preact/hooks";
 import { Icon } from "./icons";
+import { word } from "./state";
 
 export function Filter({ label, value, onChange, search }: { label: string; value: string; onChange: (value: string) => void; search?: boolean }) {
   const [text, setText] = useState(value);
@@ -36,7 +37,7 @@ export function Select({ label, value, of, onChange }: { label: string; value: s
         <option value="">every {label.toLowerCase()}</option>
         {of.map((o) => (
           <option key={o} value={o}>
-            {o}
+            {word(o)}
           </option>
         ))}
       </select>

@@ -121,12 +121,14 @@ export function Bar({ share, mean, label }: { share: number; mean?: number; labe
   );
 }
 
-// Dialog stands before everything until it is answered.
+// Dialog stands before everything until it is answered. The focus is on its first field or,
+// without one, on the action that changes nothing, which comes first.
 export function Dialog({ title, onClose, children }: { title: string; onClose: () => void } & Children) {
   const box = useRef<HTMLDialogElement>(null);
   useEffect(() => {
     const dialog = box.current;
     dialog?.showModal();
+    dialog?.querySelector<HTMLElement>("form input, form select, form textarea, .dialog-actions button")?.focus();
     return () => dialog?.close();
   }, []);
   return (

@@ -9,6 +9,11 @@ const TONES: Record<string, Tone> = {
   stopped: "idle", growing: "warn", shrinking: "warn", deleting: "warn", asked: "warn", started: "warn", leaving: "warn", refused: "warn",
 };
 
+// The API's words for states that are no words of everyday language.
+const WORDS: Record<string, string> = { backoff: "failing", "timed-out": "timed out" };
+
+export const word = (state: string): string => WORDS[state] ?? state;
+
 export const tone = (state: string): Tone => TONES[state] ?? "idle";
 
 // A disc for what goes well, a ring for what is on its way, a triangle for what is wrong,
@@ -39,7 +44,7 @@ export function State({ state }: { state: string }) {
   const of = tone(state);
   return (
     <span class={`state ${of}`}>
-      <Mark of={of} /> {state || "–"}
+      <Mark of={of} /> {word(state) || "–"}
     </span>
   );
 }

@@ -43,25 +43,27 @@ const STATES: Record<string, [Tone, string]> = {
 // what its tasks do, of a task not what its other instances do.
 const own = (e: Event_, of: EventFilter): boolean => (of.worker ? e.kind.startsWith("worker.") : of.task ? e.kind.startsWith("task.") && !e.subject?.index : true);
 
-function Strip({ events, of }: { events: Event_[]; of: EventFilter }) {
+// Strip is from the first event until now; of what is over, until the last.
+function Strip({ events, of, over }: { events: Event_[]; of: EventFilter; over: boolean }) {
   const list = events.filter((e) => e.time && own(e, of)).reverse();
   const first = list[0];
   if (!first?.time || list.length < 2) return null;
   const begin = Date.parse(first.time);
-  const end = Math.max(now.value, Date.parse(list.at(-1)?.time ?? first.time) + 1);
+  const last = list.at(-1)!;
+  const end = over ? Date.parse(last.time!) + 1 : Math.max(now.value, Date.parse(last.time!) + 1);
   const at = (time: number) => (100 * (time - begin)) / (end - begin);
   const bands: { from: number; to: number; tone: Tone; word: string }[] = [];
   for (const e of list) {
     const state = STATES[e.kind];
     if (!state || !e.time) continue;
     const from = Date.parse(e.time);
-    const last = bands.at(-1);
-    if (last) last.to = from;
+    const before = bands.at(-1);
+    if (before) before.to = from;
     bands.push({ from, to: end, tone: state[0], word: state[1] });
   }
   if (!bands.length) return null;
   return (
-    <div class="strip" role="img" aria-label={`${span(end - begin)} from ${clock(begin)} until now: ${bands.map((b) => b.word).slice(-8).join(", then ")}`}>
+    <div class="strip" role="img" aria-label={`${span(end - begin)} from ${clock(begin)} until ${over ? clock(last.time!) : "now"}: ${bands.map((b) => b.word).slice(-8).join(", then ")}`}>
       <svg viewBox="0 0 100 20" preserveAspectRatio="none">
         {bands.map((b) => (
           <rect key={b.from} class={`band ${b.tone}`} x={at(b.from)} width={Math.max(0.15, at(b.to) - at(b.from))} y="4" height="12">
@@ -73,12 +75,12 @@ function Strip({ events, of }: { events: Event_[]; of: EventFilter }) {
         ))}
       </svg>
       <span class="quiet">{clock(begin)}</span>
-      <span class="quiet">now</span>
+      <span class="quiet">{over ? clock(last.time!) : "now"}</span>
     </div>
   );
 }
 
-export function Timeline({ of, mine }: { of: EventFilter; mine: string }) {
+export function Timeline({ of, mine, over = false }: { of: EventFilter; mine: string; over?: boolean }) {
   const happened = useEvents(of, 100);
   if (!happened) return null;
   const shown = fold(happened.events).slice(0, 30);
@@ -86,7 +88,7 @@ export function Timeline({ of, mine }: { of: EventFilter; mine: string }) {
     <Section title="Timeline" aside={<a href={href("events", "", of as Record<string, string>)}>All in events</a>}>
       {happened.error && shown.length === 0 && <Failed what="What happened cannot be shown." error={happened.error} />}
       {!happened.error && shown.length === 0 && <p class="quiet">Nothing that is still kept.</p>}
-      <Strip events={happened.events} of={of} />
+      <Strip events={happened.events} of={of} over={over} />
       <ol class="feed">
         {shown.map((of) => (
           <EventLine key={of.e.id} of={of} mine={mine} />

@@ -26,7 +26,6 @@ export function WhyTable({ w, onMore }: { w: Pick<WhyInstance, "workers" | "all_
   const others = w.all_workers - (here ? 1 : 0);
   const more = w.all_workers - w.workers.length;
   let reading = "";
-  const first = `${w.workers[0]?.worker} ${rules[0]}`;
   const marks = w.workers.map((r) =>
     rules.map((rule) => {
       const v = verdict(r, rule);
@@ -35,6 +34,10 @@ export function WhyTable({ w, onMore }: { w: Pick<WhyInstance, "workers" | "all_
       return { rule, key, v };
     }),
   );
+  // Where there is little room, a rule that all workers pass needs no column.
+  const same = new Set(rules.filter((_, i) => marks.every((m) => m[i]?.v?.tone === "ok")));
+  if (same.size === rules.length) same.clear();
+  const first = `${w.workers[0]?.worker} ${rules.find((r) => !same.has(r)) ?? rules[0]}`;
   return (
     <>
       <h3>
@@ -50,7 +53,7 @@ export function WhyTable({ w, onMore }: { w: Pick<WhyInstance, "workers" | "all_
               <th scope="col">Worker</th>
               <th scope="col">Fits</th>
               {rules.map((r) => (
-                <th scope="col" class="rule" key={r}>
+                <th scope="col" class={same.has(r) ? "rule same" : "rule"} key={r}>
                   {word(r)}
                 </th>
               ))}
@@ -71,7 +74,7 @@ export function WhyTable({ w, onMore }: { w: Pick<WhyInstance, "workers" | "all_
                   {r.chosen ? "here" : r.fits ? "could" : "no"}
                 </td>
                 {marks[n]?.map(({ rule, key, v }) => (
-                  <td key={rule} class="rule">
+                  <td key={rule} class={same.has(rule) ? "rule same" : "rule"}>
                     {v ? (
                       <button
                         type="button"
@@ -97,6 +100,7 @@ export function WhyTable({ w, onMore }: { w: Pick<WhyInstance, "workers" | "all_
           </tbody>
         </table>
       </div>
+      {same.size > 0 && <p class="quiet passed">All of them pass: {[...same].map(word).join(", ")}.</p>}
       <p class="reading">
         {reading || (
           <>
