@@ -1,29 +1,28 @@
 package balance
 
-// Picker is a rule of a user's own. Its methods are called from many goroutines
-// at once and must be quick: every call waits for them.
+// Picker is a rule of your own. Its methods are called concurrently and must be fast: every
+// call waits for them.
 type Picker interface {
-	// Pick returns the place in candidates of the worker that gets a call of the
-	// function; a number that is no place means none, and the call waits. The
-	// candidates have room for the call and were not tried for it yet; there is
-	// at least one. The slice is not to be kept.
+	// Pick returns the index in candidates of the worker that gets a call of the function;
+	// an invalid index means none, and the call waits. The candidates have room for the
+	// call and have not been tried for it; there is at least one. Do not keep the slice.
 	Pick(fn *Fn, candidates []Candidate) int
-	// Done is told when a call that the worker was picked for has ended, in
-	// whatever way, or could not be given to it.
+	// Done is called when a call for which the worker was picked has ended in any way, or
+	// could not be sent to it.
 	Done(fn *Fn, worker string)
 }
 
 // Candidate is a worker that a Picker may pick.
 type Candidate struct {
-	Name     string // the URL, for a worker that was given no other name
-	Weight   int    // its part of the calls, relative to the others
-	InFlight int    // calls on it now
+	Name     string // the URL, for a worker without a name
+	Weight   int    // its share of the calls, relative to the others
+	InFlight int    // calls in flight on it
 }
 
 // Custom is the rule of a Picker.
 type Custom struct{ Picker Picker }
 
-// Name is "custom"; no configuration file can name it.
+// Name returns "custom", which is not valid in configuration files.
 func (Custom) Name() string { return "custom" }
 
 func (r Custom) pick(_ *Set, n *snapshot, c *Call) (*Worker, feedback) {

@@ -1,14 +1,13 @@
-// Package balance picks a worker for a call: lock-free, without allocation, in
-// ten to fifty nanoseconds whether there are ten workers or a thousand.
+// Package balance picks a worker for each call: without locks or allocations, in ten to
+// fifty nanoseconds, whether there are ten workers or a thousand.
 //
-// A Set holds the workers that may be picked; Set.Pick asks a Rule for one and
-// reserves a place on it in the same step, so that two calls at one instant see
-// each other. The Pick that comes back is released exactly once. The gateway
-// calls it on every call; it stands alone as a library too.
+// A Set holds the workers; Set.Pick asks a Rule for one and reserves a place on it in the
+// same step, so that simultaneous calls see each other. Each Pick is released exactly once.
+// The gateway uses the package for every call; it can also be used alone.
 //
-// It is a pure core: it has no clock, no socket, no file, no goroutine and no
-// random source. Time and random numbers are handed in with the Call, so that
-// one seed replays any history (package balance/sim does).
+// It is a pure core: it has no clock, socket, file, goroutine or random source. Time and
+// random numbers are passed in with the Call, so the same seed replays the same history
+// (package balance/internal/sim does).
 //
 //	members ──Update──▶ snapshot ◀──atomic load── Pick ──compare and swap──▶ Worker.state
 //	                    (immutable)                                          in flight, closed, turn

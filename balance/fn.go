@@ -2,8 +2,8 @@ package balance
 
 import "sync/atomic"
 
-// Fn is what the rules know and learn of one function. It lives as long as the
-// function does, across snapshots.
+// Fn is what the rules know and learn about one function. It lives as long as the function,
+// across snapshots.
 type Fn struct {
 	name string
 	hash uint64
@@ -28,8 +28,8 @@ type home struct {
 	w    *Worker
 }
 
-// NewFn returns a function of that name which needs the packages, the largest
-// first. Without packages it goes by its own name.
+// NewFn returns a function with this name and the packages that it needs, the largest
+// first. Without packages, rules use its name instead.
 func NewFn(name string, pkgs []string) *Fn {
 	f := &Fn{name: name, hash: HashString(name), pkgs: pkgs}
 	for _, p := range pkgs {
@@ -43,10 +43,10 @@ func NewFn(name string, pkgs []string) *Fn {
 	return f
 }
 
-// Name is the name given to NewFn.
+// Name returns the name given to NewFn.
 func (f *Fn) Name() string { return f.name }
 
-// Packages are those given to NewFn.
+// Packages returns the packages given to NewFn.
 func (f *Fn) Packages() []string { return f.pkgs }
 
 // affinity is the hash of the largest package.

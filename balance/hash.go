@@ -1,7 +1,7 @@
 package balance
 
-// HashString is the hash that all rules use: FNV-1a with the finalizer of
-// MurmurHash3, so that short and similar names spread over the high bits too.
+// HashString is the hash function of all rules: FNV-1a with the finalizer of MurmurHash3,
+// so that short and similar names differ in the high bits too.
 func HashString(s string) uint64 {
 	h := uint64(14695981039346656037)
 	for i := range len(s) {
@@ -10,7 +10,7 @@ func HashString(s string) uint64 {
 	return mix(h)
 }
 
-// HashBytes is HashString of bytes.
+// HashBytes is HashString for bytes.
 func HashBytes(s []byte) uint64 {
 	h := uint64(14695981039346656037)
 	for _, c := range s {

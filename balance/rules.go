@@ -25,7 +25,7 @@ func rules(threshold uint) []Rule {
 	}
 }
 
-// Names are the rules' names in configuration files.
+// Names returns the rules' names in configuration files.
 func Names() []string {
 	var names []string
 	for _, r := range rules(0) {
@@ -34,8 +34,8 @@ func Names() []string {
 	return names
 }
 
-// RuleByName returns the rule of that name with its usual settings. threshold is
-// PkgAware's; other rules do without. The error is a *rota.FieldError.
+// RuleByName returns the rule with this name and its default settings. threshold is
+// PkgAware's; other rules ignore it. The error is a *rota.FieldError.
 func RuleByName(name string, threshold uint) (Rule, error) {
 	for _, r := range rules(threshold) {
 		if r.Name() == name {
@@ -57,7 +57,7 @@ func (w *Worker) ramping(rnd uint64) bool {
 	return s != fullShare && uint32(rnd)&(fullShare-1) >= s
 }
 
-// RoundRobin takes the next worker in order.
+// RoundRobin picks the next worker in order.
 type RoundRobin struct{}
 
 // Name is "round-robin".
@@ -78,7 +78,7 @@ func (RoundRobin) pick(s *Set, n *snapshot, c *Call) (*Worker, feedback) {
 	return nil, 0
 }
 
-// Random takes one at random, in proportion to weight. Weight 0 is never taken.
+// Random picks at random, in proportion to weight. It never picks a worker of weight 0.
 type Random struct{}
 
 // Name is "random".
@@ -112,8 +112,8 @@ func (Random) pick(_ *Set, n *snapshot, c *Call) (*Worker, feedback) {
 	return nil, 0
 }
 
-// LeastLoaded takes a worker with the fewest calls in flight for its weight,
-// ties broken evenly: in turns among few workers, at random among many.
+// LeastLoaded picks a worker with the fewest calls in flight for its weight. Ties are
+// broken evenly: in turns among few workers, at random among many.
 type LeastLoaded struct{}
 
 // Name is "least-loaded".
@@ -143,11 +143,11 @@ func (s *Set) least(n *snapshot, c *Call) *Worker {
 	}
 }
 
-// HashingBounded is consistent hashing with bounded loads (Mirrokni et al.,
-// SODA '18) of the function's name: the worker that the name hashes to, unless
-// it has more than Factor times its part of the calls in flight. What overflows
-// jumps at random, by further hashes, instead of to the ring's next (Chen et
-// al., AAAI '21), which makes for far fewer overflows.
+// HashingBounded is consistent hashing of the function's name with bounded loads (Mirrokni
+// et al., SODA '18): it picks the worker that the name hashes to, unless that has more than
+// Factor times its share of the calls in flight. An overflowing call jumps at random, by
+// further hashes, instead of to the next worker in the ring (Chen et al., AAAI '21), which
+// causes far fewer overflows.
 type HashingBounded struct {
 	// Factor is the bound, above 1. Zero means 1.25.
 	Factor float64
@@ -199,13 +199,13 @@ const (
 	golden = 0x9e3779b97f4a7c15
 )
 
-// PkgAware is olscheduler's rule (PASch, CCGrid '19): a function belongs to the
-// worker that its largest package hashes to. Two hashes name two candidates; the
-// less loaded of them, when the function is first seen, is its home, and stays
-// it as long as it is one of the two and takes calls. From Threshold calls in
-// flight on the home the least loaded worker is taken instead.
+// PkgAware is olscheduler's rule (PASch, CCGrid '19). The largest package of a function
+// hashes to two workers. When the function is first seen, the less loaded of them becomes
+// its home, and stays its home as long as it is one of the two and accepts calls. If the
+// home has Threshold or more calls in flight, the least loaded worker is picked instead.
 type PkgAware struct {
-	// Threshold is in calls in flight; 0 means that a function never leaves home.
+	// Threshold is a number of calls in flight; 0 means that a function never leaves its
+	// home.
 	Threshold uint
 }
 
@@ -256,7 +256,7 @@ func (f *Fn) settle(n *snapshot, old *home) *home {
 	return h
 }
 
-// P2C takes the less loaded of two at random (Mitzenmacher, 2001).
+// P2C picks the less loaded of two random workers (Mitzenmacher, 2001).
 type P2C struct{}
 
 // Name is "p2c".
@@ -297,8 +297,8 @@ func (n *snapshot) two(rnd uint64) [2]*Worker {
 	return [2]*Worker{n.workers[i], n.workers[j]}
 }
 
-// LeastLatency takes, of two at random, the one whose answer would come first:
-// the peak EWMA of its latency times its calls in flight (Finagle's).
+// LeastLatency picks, of two random workers, the one whose answer is expected first: by the
+// peak EWMA of its latency times its calls in flight (as in Finagle).
 type LeastLatency struct{}
 
 // Name is "least-latency".
@@ -328,9 +328,9 @@ func (LeastLatency) pick(s *Set, n *snapshot, c *Call) (*Worker, feedback) {
 	return s.least(n, c), wantsLatency
 }
 
-// Pull asks first a worker that lately finished this function and so has an
-// instance of it standing idle; the least loaded of some of those (Hiku, CCGrid
-// '25: workers pull by finishing). Without one, the least loaded worker.
+// Pull picks a worker that recently finished this function and so has an idle instance of
+// it: the least loaded of some such workers (Hiku, CCGrid '25, where workers pull by
+// finishing). Without one, it picks the least loaded worker.
 type Pull struct{}
 
 // Name is "pull".
@@ -345,8 +345,8 @@ func (Pull) pick(s *Set, n *snapshot, c *Call) (*Worker, feedback) {
 	return s.least(n, c), wantsWarm
 }
 
-// Sticky sends calls of one Key to one worker as long as it takes calls; a
-// worker that comes or goes moves little more than its own keys.
+// Sticky sends all calls with the same Key to one worker as long as it accepts calls. A
+// worker that joins or leaves moves few keys besides its own.
 type Sticky struct{}
 
 // Name is "sticky".

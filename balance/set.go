@@ -6,7 +6,7 @@ import (
 	"sync/atomic"
 )
 
-// MaxWorkers is the most members a Set may have.
+// MaxWorkers is the maximum number of members of a Set.
 const MaxWorkers = 1 << 16
 
 // scanMost is the number of workers up to which looking at all of them beats an
@@ -16,15 +16,14 @@ const scanMost = 16
 // Member is a worker in a Set.
 type Member struct {
 	Worker *Worker
-	// Weight is the worker's part of the calls, relative to the others. A
-	// weight of 0 means never for Random, and the least part for the others. Above
-	// 1<<30 they count as that.
+	// Weight is the worker's share of the calls, relative to the others. Weight 0 means
+	// never for Random, and the smallest share for other rules. Weights above 1<<30 count
+	// as 1<<30.
 	Weight int
 }
 
-// Set is the workers that may be picked. The zero value is an empty Set.
-// Pick may be called at any time, from any number of goroutines, also while
-// Update runs; it takes no lock.
+// Set is the set of workers that may be picked. The zero value is an empty Set. Pick may be
+// called at any time, concurrently and while Update runs; it takes no lock.
 type Set struct {
 	snap  atomic.Pointer[snapshot]
 	total striped
@@ -47,8 +46,8 @@ type snapshot struct {
 	even    float64     // of all calls in flight, a worker's even part, times its gain
 }
 
-// Update replaces the members. Workers with calls in flight may leave; their
-// picks are released as ever. The order matters to RoundRobin only.
+// Update replaces the members. Workers with calls in flight may leave; their picks are
+// released as usual. The order matters only to RoundRobin.
 func (s *Set) Update(members []Member) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -168,7 +167,7 @@ func (n *snapshot) has(w *Worker) bool {
 	return n.byName[w.name] == w
 }
 
-// Workers are the members' workers, in order. The slice is not to be changed.
+// Workers returns the members' workers, in order. Do not change the slice.
 func (s *Set) Workers() []*Worker {
 	if n := s.snap.Load(); n != nil {
 		return n.workers
@@ -176,20 +175,20 @@ func (s *Set) Workers() []*Worker {
 	return nil
 }
 
-// Call is what a rule may look at. The caller owns it and may use it again for
-// the next call; rules keep nothing of it.
+// Call is the input of a rule. The caller owns it and may reuse it for the next call; rules
+// keep nothing of it.
 type Call struct {
-	// Fn is the function called. Nil is a function without a name.
+	// Fn is the called function. Nil is a function without a name.
 	Fn *Fn
-	// Key is the hash of what Sticky goes by, or 0 to go by the function.
+	// Key is the hash of the value that Sticky uses, or 0 to use the function.
 	Key uint64
-	// Owner is the name of the worker that Owner must pick.
+	// Owner is the name of the worker that the rule Owner must pick.
 	Owner string
 	// Rand is a fresh random number for each pick.
 	Rand uint64
 	// Now is a monotonic time in nanoseconds.
 	Now int64
-	// Tried are workers that must not be picked again, nil-terminated.
+	// Tried are workers that must not be picked again, terminated by nil.
 	Tried [4]*Worker
 }
 
@@ -217,11 +216,11 @@ func (c *Call) hash() uint64 {
 	return 0
 }
 
-// Rule chooses a worker and reserves a place on it. Rules are values made by
-// RuleByName or their constructors, and safe for concurrent use. The set of
-// rules is closed: they reach into the snapshot. Custom is for all others.
+// Rule chooses a worker and reserves a place on it. Rules are values, made by RuleByName or
+// as literals, and safe for concurrent use. The set of rules is closed, because they access
+// the snapshot; use Custom for a rule of your own.
 type Rule interface {
-	// Name is the rule's name in configuration files.
+	// Name returns the rule's name in configuration files.
 	Name() string
 	// pick returns a worker on which a place has been reserved, or nil if
 	// there is none, and what the rule must be told when the call ends. The
@@ -240,10 +239,10 @@ const (
 	wantsDone             // that the call has ended
 )
 
-// Pick is a place reserved on a worker: filled by Set.Pick, given back by Done
-// or Release, of which the first call counts and later ones do nothing. It is
-// not safe for concurrent use, and must not be copied while it holds a place.
-// The zero value holds none and is ready for use.
+// Pick is a place reserved on a worker. Set.Pick fills it; Done or Release gives the place
+// back, of which the first call counts and later ones do nothing. It is not safe for
+// concurrent use, and must not be copied while it holds a place. The zero value holds none
+// and is ready to use.
 type Pick struct {
 	w     *Worker
 	fn    *Fn
@@ -252,8 +251,8 @@ type Pick struct {
 	asked Picker // to be told of the end
 }
 
-// Pick reserves a place on the worker that the rule chooses and notes it in p,
-// which must hold none. It returns the worker, nil if no worker has a place.
+// Pick reserves a place on the worker that the rule chooses and records it in p, which must
+// not hold one. It returns the worker; nil if no worker has a place.
 func (s *Set) Pick(r Rule, c *Call, p *Pick) *Worker {
 	n := s.snap.Load()
 	if n == nil || len(n.workers) == 0 {
@@ -274,11 +273,11 @@ func (s *Set) Pick(r Rule, c *Call, p *Pick) *Worker {
 	return w
 }
 
-// Worker is the worker that was picked, nil if there was none or after Release.
+// Worker returns the picked worker; nil if there was none, or after Release.
 func (p *Pick) Worker() *Worker { return p.w }
 
-// Release gives the place back: the call failed, was not sent, or nothing is
-// known of how it went.
+// Release gives the place back without learning from the call: it failed, was not sent, or
+// its outcome is unknown.
 func (p *Pick) Release() {
 	w := p.w
 	if w == nil {
@@ -296,8 +295,8 @@ func (p *Pick) Release() {
 	}
 }
 
-// Done gives the place back after an answer that took so many nanoseconds until
-// now; the rules learn from it.
+// Done gives the place back after an answer. took is the time until the answer and now the
+// current time, both in nanoseconds; the rules learn from them.
 func (p *Pick) Done(now, took int64) {
 	w := p.w
 	if w == nil {

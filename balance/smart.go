@@ -2,21 +2,20 @@ package balance
 
 import "sync/atomic"
 
-// Smart is the rule of new configurations: warmth, packages, load and latency
-// in one. Load is calls in flight, weighed by how much slower than others the
-// worker was measured to be; of equal loads the one that was given less is next.
+// Smart is the default rule of new configurations. It combines warmth, packages, load and
+// latency. Load is calls in flight, weighted by how much slower than others the worker
+// was measured to be. Of workers with equal load, the one that got fewer calls is next.
 //
-//  1. The least loaded of some workers where an instance of the function stands
-//     idle is asked first (as Pull does), unless it is busier than Slack calls
-//     more than another worker.
-//  2. Else an instance must be started: where one was started last, on the home
-//     of the largest package (by hash), or on the least loaded worker; a worker
-//     that does not have all the packages counts as Miss calls busier.
+//  1. Of some workers with an idle instance of the function, the least loaded is picked
+//     (as by Pull), unless it has more than Slack calls more than another worker.
+//  2. Otherwise an instance must be started: where one was started last, on the home of
+//     the largest package (by hash), or on the least loaded worker. A worker that lacks
+//     some of the packages counts as Miss calls busier.
 type Smart struct {
-	// Slack is how many calls in flight more than others a warm worker may
-	// have. Zero means 9: a cold start takes as long as many calls.
+	// Slack is how many calls in flight more than others a warm worker may have. Zero means
+	// 9: a cold start takes as long as about nine calls.
 	Slack uint
-	// Miss is what missing packages cost, in calls in flight. Zero means 6.
+	// Miss is the penalty for missing packages, in calls in flight. Zero means 6.
 	Miss uint
 }
 

@@ -37,8 +37,8 @@ const (
 	warmAbout = 1e9
 )
 
-// WarmFor is the time in nanoseconds for which an instance is believed to be
-// kept alive after its last call.
+// WarmFor is the time in nanoseconds for which an instance is assumed to stay warm after
+// its last call.
 const WarmFor = 60e9
 
 // push notes an instance that has become idle on w. If too many are known already,

@@ -30,11 +30,11 @@ const (
 // fullShare is the fixed-point 1 of shares, gains and loads.
 const fullShare = 256
 
-// Worker carries the counters of one worker. It outlives the snapshots that it
-// is in: a worker that leaves a Set and comes back keeps its calls in flight.
-// Create it with NewWorker; all methods are safe for concurrent use.
+// Worker has the counters of one worker. It outlives snapshots: a worker that leaves a Set
+// and returns keeps its calls in flight. Create it with NewWorker; it is safe for
+// concurrent use.
 type Worker struct {
-	// Tag is the owner's own; it is set before the worker is used.
+	// Tag is for the caller's use; set it before the worker is used.
 	Tag any
 
 	name string
@@ -69,7 +69,7 @@ type Worker struct {
 	share atomic.Uint32
 }
 
-// NewWorker returns a worker that is open, without limit, of full share.
+// NewWorker returns an open worker without a limit and with its full share.
 func NewWorker(name string) *Worker {
 	w := &Worker{name: name, hash: HashString(name), cache: new(packages)}
 	w.room.Store(roomy)
@@ -79,14 +79,14 @@ func NewWorker(name string) *Worker {
 	return w
 }
 
-// Name is the name given to NewWorker.
+// Name returns the name given to NewWorker.
 func (w *Worker) Name() string { return w.name }
 
-// InFlight is the number of calls that are reserved and not released.
+// InFlight returns the number of calls that are reserved and not released.
 func (w *Worker) InFlight() int { return int(w.state.Load() & inflightMask) }
 
-// Close refuses new calls; those in flight go on. It is what draining and
-// failing health checks do.
+// Close makes the worker refuse new calls; calls in flight continue. It is for draining and
+// failed health checks.
 func (w *Worker) Close() {
 	if w.state.Or(closedBit)&closedBit == 0 {
 		w.sync()
@@ -103,7 +103,7 @@ func (w *Worker) Open() {
 // Closed reports whether the worker refuses new calls.
 func (w *Worker) Closed() bool { return w.state.Load()&closedBit != 0 }
 
-// SetLimit sets the most calls in flight; 0 or less is no limit.
+// SetLimit sets the maximum number of calls in flight; 0 or less means no limit.
 func (w *Worker) SetLimit(n int) {
 	if n <= 0 || n > roomy {
 		n = roomy
@@ -115,8 +115,8 @@ func (w *Worker) SetLimit(n int) {
 // Full reports whether the worker is at its limit.
 func (w *Worker) Full() bool { return uint64(w.InFlight()) >= w.room.Load() }
 
-// SetShare sets the part of its usual calls that the worker takes, for slow
-// start: above 0, at most 1. Other values mean 1.
+// SetShare sets the fraction of its usual calls that the worker gets, for slow start: above
+// 0, at most 1. Other values mean 1.
 func (w *Worker) SetShare(share float64) {
 	s := uint32(fullShare)
 	if share > 0 && share < 1 {
@@ -147,8 +147,8 @@ func (w *Worker) weigh() {
 	}
 }
 
-// Latency is the peak EWMA of the worker's answers in nanoseconds, 0 before the
-// first, as it was when last fed.
+// Latency returns the peak EWMA of the worker's latency in nanoseconds, as of its last
+// answer; 0 before the first.
 func (w *Worker) Latency() float64 { return math.Float64frombits(w.latency.Load()) }
 
 // load is what rules compare: the calls in flight, weighted, in 1/256 of a call.
@@ -208,8 +208,7 @@ func (w *Worker) sync() {
 	}
 }
 
-// DefaultDecay is the time in nanoseconds after which an old peak of latency
-// counts half.
+// DefaultDecay is the half-life of a latency peak, in nanoseconds.
 const DefaultDecay = 5e9
 
 // observe feeds the latency of one answer, both in nanoseconds. A peak is taken

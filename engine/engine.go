@@ -18,8 +18,8 @@ import (
 type (
 	// Order is a worker to start.
 	Order = room.Order
-	// Copy is what an engine knows of a worker that it was told to start. Two of one
-	// worker mean that the engine started it twice.
+	// Copy is what an engine reports of a worker that it was told to start. Two copies of
+	// one worker mean that the engine started it twice.
 	Copy = room.Copy
 	// State is where a copy is.
 	State = room.State
@@ -32,59 +32,61 @@ const (
 	Ended   = room.Ended
 )
 
-// Variables by which a worker is told how to join: with a token, or with a file of it.
+// Environment variables that tell a worker how to join: with a token, or with a file that
+// contains it.
 const (
 	TokenEnv     = room.TokenEnv
 	TokenFileEnv = room.TokenFileEnv
 )
 
-// Errors of an engine. Any other that Start returns means that nothing was started.
+// Errors of an engine. Any other error of Start means that nothing was started.
 var (
-	// ErrUnsure says that the outcome of a start is not known: List tells.
+	// ErrUnsure means that the outcome of a start is unknown; List will tell.
 	ErrUnsure = room.ErrUnsure
-	// ErrNoRoom says that the engine is there and has no room, by its capacity or a
+	// ErrNoRoom means that the engine works but has no room, because of its capacity or a
 	// quota: another pool may help.
 	ErrNoRoom = room.ErrNoRoom
 )
 
-// Engine starts and stops workers. Its methods may be called from several goroutines
-// and take as long as their context lasts at most.
+// Engine starts and stops workers. Its methods are safe for concurrent use, and return at
+// the latest when their context ends.
 type Engine interface {
-	// Start starts a worker and answers what the engine calls it. It returns when the
-	// engine has accepted it, which is before it runs.
+	// Start starts a worker and returns the engine's handle for it. It returns when the
+	// engine has accepted the worker, before it runs.
 	Start(ctx context.Context, o Order) (handle string, err error)
-	// Stop asks a copy to end in order. It returns when the engine has taken that
-	// note; one that is gone already is no error.
+	// Stop asks a copy to end in order. It returns when the engine has accepted the
+	// request; it is no error if the copy is already gone.
 	Stop(ctx context.Context, handle string) error
-	// List lists the copies of this cluster's workers that the engine knows, those that
-	// ended a moment ago among them.
+	// List returns the copies of this cluster's workers that the engine knows, including
+	// those that ended recently.
 	List(ctx context.Context) ([]Copy, error)
-	// Close ends what lives no longer than this process.
+	// Close ends everything that must not outlive this process.
 	Close(ctx context.Context) error
 }
 
-// Config is what engines need.
+// Config configures engines.
 type Config struct {
-	// Self is the program that the word "rota" stands for.
+	// Self is the path of the program that replaces the word "rota" in commands.
 	Self string
-	// Dir is a directory of this user's, for files that nobody else may read.
+	// Dir is a directory of this user, for files that nobody else may read.
 	Dir string
-	// Output takes what a worker writes. Nil discards it.
+	// Output returns the writer for a worker's output. Nil discards the output.
 	Output func(worker string) io.WriteCloser
-	// Kubernetes says where the API server is that the engine of this name asks.
+	// Kubernetes locates the API server, for the engine of this name.
 	Kubernetes KubernetesConfig
-	// NomadTokenFile is a file with the token for Nomad. Empty: that of NOMAD_TOKEN.
+	// NomadTokenFile is a file with the ACL token for Nomad. Empty means the token in
+	// NOMAD_TOKEN.
 	NomadTokenFile string
 	Logger         *slog.Logger
 }
 
-// KubernetesConfig says where an API server is. The zero value is what kubectl goes by
-// too, or the account of the pod that this process runs in.
+// KubernetesConfig locates an API server. The zero value means the configuration of
+// kubectl, or the service account of the pod in which this process runs.
 type KubernetesConfig struct {
-	// Kubeconfig is a file, and Context one of its contexts.
+	// Kubeconfig is a file, and Context the name of one of its contexts.
 	Kubeconfig, Context string
-	// Namespaces are those in which pools may have workers, the first by default. None:
-	// that of the context, or of this process's pod.
+	// Namespaces are those in which pools may have workers; the first is the default. Empty
+	// means the namespace of the context, or of this process's pod.
 	Namespaces []string
 }
 
@@ -124,10 +126,10 @@ var rooms = map[string]struct {
 	},
 }
 
-// Names are the engines that there are, in order.
+// Names returns the names of all engines, in order.
 func Names() []string { return slices.Sorted(maps.Keys(rooms)) }
 
-// Open opens the engine of a name.
+// Open opens the engine with this name.
 func Open(name string, c Config) (Engine, error) {
 	if err := CheckName(name); err != nil {
 		return nil, err
@@ -142,10 +144,10 @@ func Open(name string, c Config) (Engine, error) {
 	return e, nil
 }
 
-// Here reports whether each scheduler has an engine of this name of its own, with
-// workers that no other scheduler knows.
+// Here reports whether each scheduler has its own engine of this name, whose workers no
+// other scheduler knows.
 func Here(name string) bool { return rooms[name].here }
 
-// Options are the options of an engine by name, and what each has to be: a check
-// answers what it wants, or nothing.
+// Options returns the options of an engine by name, each with a check of its value. A check
+// returns what it expects, or the empty string if the value is valid.
 func Options(name string) map[string]func(string) string { return rooms[name].options }

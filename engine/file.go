@@ -12,11 +12,11 @@ import (
 	"github.com/rota-project/rota/internal/text"
 )
 
-// MaxFile is the most bytes that a file of pools may have.
+// MaxFile is the maximum size of a file of pools in bytes.
 const MaxFile = 1 << 20
 
-// FileError says what is wrong with a file of pools, and where. It wraps a
-// *rota.FieldError if the fault is a field's.
+// FileError is an error in a file of pools, with its position. It wraps a *rota.FieldError
+// if a field is invalid.
 type FileError struct {
 	File string // its name, or "standard input"
 	Line int    // from 1; 0 if unknown
@@ -32,11 +32,11 @@ func (e *FileError) Error() string {
 
 func (e *FileError) Unwrap() error { return e.Err }
 
-// Read reads pools from YAML or JSON: one pool, a list of pools, or a table with such a
+// Read parses pools from YAML or JSON: one pool, a list of pools, or an object with such a
 // list under "pools"; YAML may have several documents. Fields have the names of the API,
-// but that times are written as durations ("idle_after: 10m") and that a size may be one
-// number. The pools are valid, and none has its defaults filled in. The first thing that
-// is wrong is a *FileError.
+// except that times are written as durations ("idle_after: 10m") and that a size may be a
+// single number. The pools are valid; their defaults are not filled in. The error is a
+// *FileError for the first fault.
 func Read(name string, data []byte) ([]Pool, error) {
 	if len(data) > MaxFile {
 		return nil, &FileError{File: name, Err: fmt.Errorf("more than %d bytes", MaxFile)}

@@ -24,39 +24,40 @@ const (
 	MaxDuration         = 7 * 24 * time.Hour
 )
 
-// NamePrefix begins the name of every worker of a pool, and of no other worker:
+// NamePrefix is the prefix of the names of all workers of pools, and of no others:
 // "pool.<pool>.<suffix>".
 const NamePrefix = "pool."
 
-// WorkerName is the name of a pool's worker. A suffix is used once.
+// WorkerName returns the name of a pool's worker. A suffix is never reused.
 func WorkerName(pool, suffix string) string { return NamePrefix + pool + "." + suffix }
 
-// PoolLabel is the label that each worker of a pool has, with the pool's name: what
-// requires "pool=web" runs on the workers of the pool web, and only there.
+// PoolLabel is the label of each worker of a pool; its value is the pool's name. Work that
+// requires "pool=web" runs only on workers of the pool web.
 const PoolLabel = "pool"
 
 // Pool is a desired set of workers.
 type Pool struct {
-	// Name is 1 to 40 small letters, digits and dashes.
+	// Name has 1 to 40 lower-case letters, digits and dashes.
 	Name string
 	// Engine is one of Names.
 	Engine string
-	// Size is how many workers there should be.
+	// Size is the number of workers.
 	Size Size
-	// Preference orders pools that could help what waits: lower ones first.
+	// Preference orders the pools that could run waiting work: lower values first.
 	Preference int
-	// IdleAfter is how long a worker too many is kept. Zero means DefaultIdleAfter.
+	// IdleAfter is the time after which surplus workers are stopped. Zero means
+	// DefaultIdleAfter.
 	IdleAfter time.Duration
-	// StartTimeout is how long a worker may take from its start to its joining, which is
-	// how long its join token is good. Zero means DefaultStartTimeout.
+	// StartTimeout is the maximum time from a worker's start until it joins, and the
+	// validity of its join token. Zero means DefaultStartTimeout.
 	StartTimeout time.Duration
 	// Options are the engine's own, see Options.
 	Options  map[string]string
 	Template Template
 }
 
-// Size is how many workers a pool has: From at least, To at most. A fixed pool has
-// both alike.
+// Size is the number of workers of a pool: at least From, at most To. In a fixed pool both
+// are equal.
 type Size struct{ From, To int }
 
 // Fixed reports whether the size does not depend on load.
@@ -69,25 +70,25 @@ func (s Size) String() string {
 	return fmt.Sprintf("%d to %d", s.From, s.To)
 }
 
-// Template is what each worker of a pool is.
+// Template describes the workers of a pool.
 type Template struct {
-	// Role is RoleWorker, the only one there is. Empty means it.
+	// Role is RoleWorker, the only role. Empty means the same.
 	Role string
-	// Zone, Labels, Kinds, Capacity, MaxTasks and Strength are those of rota.Worker.
-	// Labels, Kinds, Zone and Capacity bind: a worker that says otherwise is refused.
-	// No Kinds means all that Command can run.
+	// Zone, Labels, Kinds, Capacity, MaxTasks and Strength are those of rota.Worker. Zone,
+	// Labels, Kinds and Capacity are binding: a worker with other values is refused. Empty
+	// Kinds means all kinds that Command can run.
 	Zone     string
 	Labels   map[string]string
 	Kinds    []string
 	Capacity map[string]float64
 	MaxTasks int
 	Strength float64
-	// Command is the program and its arguments, handed over without a shell. The
-	// program "rota" is the engine's own.
+	// Command is the program and its arguments, started without a shell. The program "rota"
+	// means the engine's own.
 	Command []string
 }
 
-// RoleWorker is the role of workers.
+// RoleWorker is the role of workers in a template.
 const RoleWorker = "worker"
 
 // The engines.
@@ -117,8 +118,7 @@ func (p Pool) Normalize() Pool {
 
 var poolName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$`)
 
-// Validate returns a *rota.FieldError for the first field that is not as its
-// documentation says.
+// Validate returns a *rota.FieldError for the first field that violates its documentation.
 func (p Pool) Validate() error {
 	if !poolName.MatchString(p.Name) {
 		return &rota.FieldError{Field: "name", Value: text.Clip(p.Name, text.Short), Want: "1 to 40 small letters, digits and dashes, with no dash at either end"}
@@ -154,12 +154,12 @@ func (p Pool) Validate() error {
 	return p.Normalize().Template.validate()
 }
 
-// NoSize is the error of a pool whose size nobody has stated.
+// NoSize returns the error of a pool without a size.
 func NoSize() *rota.FieldError {
 	return &rota.FieldError{Field: "size", Value: "", Want: "a number of workers, or {from: 1, to: 8}; it is missing"}
 }
 
-// CheckName returns a *rota.FieldError unless there is an engine of this name.
+// CheckName returns a *rota.FieldError unless an engine of this name exists.
 func CheckName(name string) error {
 	if slices.Contains(Names(), name) {
 		return nil
@@ -247,16 +247,16 @@ func within(table string, err error) error {
 	return err
 }
 
-// Worker is a worker of the template as placement sees it.
+// Worker returns a worker of this template, as placement uses it.
 func (t Template) Worker(name string) rota.Worker {
 	return rota.Worker{
 		Name: name, Zone: t.Zone, Labels: t.Labels, Kinds: t.Kinds, Capacity: t.Capacity, MaxTasks: t.MaxTasks, Strength: t.Strength,
 	}
 }
 
-// Binds returns a *rota.FieldError for the first thing that a worker says of itself and
-// that the template of its pool does not have. Labels that free is true for are not
-// looked at: those by which programs and functions are found.
+// Binds returns a *rota.FieldError for the first property of a worker that differs from the
+// template. It ignores labels for which free returns true: those by which programs and
+// functions are found.
 func (t Template) Binds(w rota.Worker, free func(label string) bool) error {
 	if w.Zone != t.Zone {
 		return &rota.FieldError{Field: "zone", Value: text.Clip(w.Zone, text.Short), Want: fmt.Sprintf("%q, as in the template of its pool", t.Zone)}

@@ -1,15 +1,12 @@
-// Package orchestrator keeps workers busy with the tasks that they should do,
-// over any transport.
+// Package orchestrator distributes tasks over existing workers, over any transport.
 //
-// It is for people who have workers of their own and only want the splitting
-// of work done well: they supply a Communicator, say what is expected with
-// AddTask and AddWorker, and call NextTerm as often as they like. Each term
-// asks every worker what it does, and removes and adds tasks until both agree;
-// after one term the workers are balanced, by the fewest moves (see package
-// placement).
+// It is for programs that have workers of their own and only need the distribution of work:
+// they supply a Communicator, declare tasks and workers with AddTask and AddWorker, and
+// call NextTerm as often as they like. Each term asks every worker what it runs, and
+// removes and adds tasks until that is what was declared; after one term the workers are
+// balanced, with the fewest moves (see package placement).
 //
-// It imports nothing but the standard library and the pure cores of this
-// module, and keeps nothing on disk: what runs is what the workers say. Its
-// goroutines are calls of the Communicator; one that heeds its context leaves none
-// behind.
+// It imports only the standard library and the pure cores of this module, and keeps nothing
+// on disk: the workers' answers are the state. Its goroutines are calls of the
+// Communicator; they end if the Communicator respects its contexts.
 package orchestrator

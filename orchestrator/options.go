@@ -2,10 +2,10 @@ package orchestrator
 
 import "time"
 
-// DefaultTimeout bounds each call of the Communicator.
+// DefaultTimeout is the default time limit of each call of the Communicator.
 const DefaultTimeout = 10 * time.Second
 
-// Option changes how an Orchestrator works.
+// Option configures an Orchestrator.
 type Option func(*settings)
 
 type settings struct {
@@ -14,21 +14,20 @@ type settings struct {
 	timeout time.Duration
 }
 
-// Logger is what an Orchestrator tells its news to.
+// Logger receives log messages of an Orchestrator.
 type Logger interface {
 	Printf(format string, args ...any)
 }
 
-// WithLogger sets where news of the terms goes; silent by default.
+// WithLogger sets the logger for the terms; by default nothing is logged.
 func WithLogger(l Logger) Option { return func(s *settings) { s.log = l } }
 
-// WithStats has f called at the end of each term, from NextTerm itself.
+// WithStats sets a function that NextTerm calls at the end of each term.
 func WithStats(f func(TermStats)) Option { return func(s *settings) { s.stats = f } }
 
-// WithCommunicatorTimeout bounds each call of the Communicator; a call that is
-// late counts as failed, whether or not it heeds its context. A worker is not
-// called while an earlier call to it has not returned. Zero or less means
-// DefaultTimeout.
+// WithCommunicatorTimeout limits the time of each call of the Communicator. A call that
+// takes longer counts as failed, whether or not it respects its context. A worker is not
+// called while an earlier call to it has not returned. Zero or less means DefaultTimeout.
 func WithCommunicatorTimeout(d time.Duration) Option {
 	return func(s *settings) {
 		if d > 0 {
@@ -37,16 +36,16 @@ func WithCommunicatorTimeout(d time.Duration) Option {
 	}
 }
 
-// TermStats says how a term went.
+// TermStats describes a term.
 type TermStats struct {
 	WorkerCount int // workers that answered
 }
 
-// TaskOption changes what is expected of a task.
+// TaskOption configures a declared task.
 type TaskOption func(*int)
 
-// WithTaskInstances asks for n instances, each on a worker of its own; 1 by
-// default. Zero means none: the task is listed as expected and not run.
+// WithTaskInstances sets the number of instances, each on a different worker; the default
+// is 1. Zero means that the task is declared and not run.
 func WithTaskInstances(n int) TaskOption { return func(m *int) { *m = n } }
 
 type silence struct{}

@@ -5,32 +5,32 @@ import (
 	"sync"
 )
 
-// Communicator carries orders to workers. Each method is called from many
-// goroutines at once; its context ends with the term's, or when the call's time
-// is up. A method that panics has failed.
+// Communicator sends orders to workers. Its methods are called concurrently. Their contexts
+// end with the term's context, or when the time limit of the call is over. A method that
+// panics counts as failed.
 type Communicator[W, T comparable] interface {
-	// List returns the tasks that the worker does.
+	// List returns the tasks that the worker runs.
 	List(ctx context.Context, worker W) ([]T, error)
-	// Add has the worker begin the task.
+	// Add tells the worker to start the task.
 	Add(ctx context.Context, worker W, task T) error
-	// Remove has the worker end the task.
+	// Remove tells the worker to stop the task.
 	Remove(ctx context.Context, worker W, task T) error
 }
 
-// Task is what is expected of a task.
+// Task is a declared task.
 type Task[T comparable] struct {
 	Name      T
-	Instances int // each on another worker; zero means none
+	Instances int // each on a different worker; zero means none
 }
 
-// WorkerState is what a worker said it does.
+// WorkerState is what a worker reported to run.
 type WorkerState[W, T comparable] struct {
 	Name  W
 	Tasks []T
 }
 
-// Orchestrator keeps what is expected. All methods are safe from many
-// goroutines. Make one with New.
+// Orchestrator keeps the declared tasks and workers. It is safe for concurrent use. Create
+// it with New.
 type Orchestrator[W, T comparable] struct {
 	comm  Communicator[W, T]
 	calls calls[W]
@@ -44,7 +44,7 @@ type Orchestrator[W, T comparable] struct {
 	desk *desk[W, T]
 }
 
-// New returns an Orchestrator that expects nothing yet.
+// New returns an Orchestrator without tasks and workers.
 func New[W, T comparable](c Communicator[W, T], options ...Option) *Orchestrator[W, T] {
 	o := &Orchestrator[W, T]{comm: c, desk: newDesk[W, T]()}
 	o.calls = calls[W]{settings: settings{log: silence{}, timeout: DefaultTimeout}, hung: map[W]int{}}
@@ -57,8 +57,8 @@ func New[W, T comparable](c Communicator[W, T], options ...Option) *Orchestrator
 	return o
 }
 
-// AddTask expects the task from the next term on. Adding one that is expected
-// already changes nothing, not even its number of instances; UpdateTasks does.
+// AddTask declares the task from the next term on. For a task that is already declared it
+// changes nothing, not even the number of instances; UpdateTasks does.
 func (o *Orchestrator[W, T]) AddTask(task T, options ...TaskOption) {
 	n := 1
 	for _, f := range options {
@@ -71,15 +71,15 @@ func (o *Orchestrator[W, T]) AddTask(task T, options ...TaskOption) {
 	}
 }
 
-// RemoveTask no longer expects the task.
+// RemoveTask removes the task from the declared ones.
 func (o *Orchestrator[W, T]) RemoveTask(task T) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.tasks.remove(task)
 }
 
-// UpdateTasks expects these tasks and no others, in this order. Of a task that
-// is there twice the last number of instances counts.
+// UpdateTasks replaces the declared tasks, and keeps this order. If a task is listed twice,
+// its last number of instances counts.
 func (o *Orchestrator[W, T]) UpdateTasks(tasks []Task[T]) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -89,31 +89,31 @@ func (o *Orchestrator[W, T]) UpdateTasks(tasks []Task[T]) {
 	}
 }
 
-// ListExpectedTasks returns what is expected, in the order in which it was
-// added or, after UpdateTasks, listed.
+// ListExpectedTasks returns the declared tasks, in the order in which they were added or,
+// after UpdateTasks, listed.
 func (o *Orchestrator[W, T]) ListExpectedTasks() []Task[T] {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.expected()
 }
 
-// AddWorker gives work to the worker from the next term on. Adding it twice is
-// harmless.
+// AddWorker gives the worker tasks from the next term on. Adding a worker twice changes
+// nothing.
 func (o *Orchestrator[W, T]) AddWorker(worker W) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.workers.set(worker, struct{}{})
 }
 
-// RemoveWorker no longer knows the worker. It is not told to end anything: what
-// it did is given to others.
+// RemoveWorker removes the worker. The worker is not told to stop anything; its tasks are
+// given to others.
 func (o *Orchestrator[W, T]) RemoveWorker(worker W) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.workers.remove(worker)
 }
 
-// UpdateWorkers knows these workers and no others.
+// UpdateWorkers replaces the workers.
 func (o *Orchestrator[W, T]) UpdateWorkers(workers []W) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -123,8 +123,8 @@ func (o *Orchestrator[W, T]) UpdateWorkers(workers []W) {
 	}
 }
 
-// LastActual returns what the workers said in the last term, without those that
-// did not answer; nil before the first term. The slices are the caller's.
+// LastActual returns what the workers reported in the last term, without those that did not
+// answer; nil before the first term. The caller owns the slices.
 func (o *Orchestrator[W, T]) LastActual() []WorkerState[W, T] {
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -2,16 +2,16 @@ package orchestrator
 
 import "slices"
 
-// Rebalance is the rebalancing step alone. It takes how many instances of each
-// task are to be added and what each worker is to remove and does, and returns
-// both with what has to move besides: what an overfull worker has too much of is
-// among its removals, and counted among what is to be added. When all that is
-// removed, and what is to be added goes to the emptiest workers that do not have
-// it yet, every worker ends with the floor or the ceiling of the mean, by the
-// fewest moves. Workers that are not in actual get nothing.
+// Rebalance is the rebalancing step alone. Its arguments are the number of instances of
+// each task to add, and what each worker is to remove and what it runs. It returns the
+// first two with the necessary moves added: the surplus of an overfull worker is among its
+// removals, and counted among the additions. When everything in the second map is removed,
+// and everything in the first is added on the emptiest workers that do not have it yet,
+// every worker ends with the floor or the ceiling of the mean, by the fewest moves. Workers
+// that are not in actual get nothing.
 //
-// Nothing is called, and the arguments are not changed. If nothing has to move, what
-// it returns equals them deeply, but for maps that are nil.
+// It calls nothing and does not change its arguments. If no move is necessary, the results
+// equal them deeply, except for nil maps.
 func (*Orchestrator[W, T]) Rebalance(toAdd map[T]int, toRemove, actual map[W][]T) (map[T]int, map[W][]T) {
 	add, remove := make(map[T]int, len(toAdd)), make(map[W][]T, len(toRemove))
 	count := map[T]int{}

@@ -8,16 +8,16 @@ import (
 	"github.com/rota-project/rota"
 )
 
-// NextTerm asks all workers at once what they do, works out what has to change,
-// then removes, then adds. A worker whose List fails or is late is left out of
-// this term and gets nothing; what it did is given to others.
+// NextTerm asks all workers at once what they run, computes the changes, then removes, then
+// adds. A worker whose List fails or times out is left out of this term and gets nothing;
+// its tasks are given to others.
 //
-// An error does not end the term: all of them are joined and say what could not
-// be done. A task is not added anywhere while its removal elsewhere has failed.
-// One that was removed and that its new worker refuses goes back to where it was
-// at once; any other that is refused goes elsewhere in the next term. A worker
-// that takes none of a term's additions is given nothing new for some terms (at
-// most four) and then tried out with one task.
+// An error does not end the term: NextTerm returns all errors, joined, which say what could
+// not be done. A task is not added anywhere while its removal elsewhere has failed. If a
+// task was removed from one worker and the new worker refuses it, it goes back to the first
+// one at once; any other refused task goes to another worker in the next term. A worker
+// that accepts none of a term's additions gets nothing new for some terms (at most four),
+// and is then tried with one task.
 //
 // Terms run one at a time.
 func (o *Orchestrator[W, T]) NextTerm(ctx context.Context) error {

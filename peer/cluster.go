@@ -13,32 +13,32 @@ import (
 
 // Cluster is who runs what in the whole cluster.
 type Cluster struct {
-	// AsOf is the latest moment at which this is known to have been so.
+	// AsOf is the latest time at which this is known to have been true.
 	AsOf time.Time
-	// Leader is the replica that decides; empty while there is none.
+	// Leader is the name of the leading replica; empty while there is none.
 	Leader string
-	// Replicas are those that live, in order. One that was killed lives until its
-	// lease ends.
+	// Replicas are the names of the live replicas, in order. A killed replica counts as
+	// live until its lease ends.
 	Replicas []string
-	// Instances are all of all tasks, in order.
+	// Instances are all instances of all tasks, in order.
 	Instances []Placed
-	// AllRunning says that each of them is known to run; see Node.IsAllRunning.
+	// AllRunning means that all of them are known to run; see Node.IsAllRunning.
 	AllRunning bool
 }
 
-// Placed is where one instance is.
+// Placed is an instance and its replica.
 type Placed struct {
 	rota.Instance
-	// Replica has it; empty while nobody does.
+	// Replica is the name of the replica that has it; empty if none does.
 	Replica string
-	// Generation is that of the grant.
+	// Generation is the number of the grant.
 	Generation rota.Generation
-	// State is what the replica says of it, as "running"; empty before it has.
+	// State is what the replica reported, such as "running"; empty before its first report.
 	State ownership.State
 }
 
-// Cluster answers who runs what in the whole cluster, as this replica's picture of
-// etcd has it. An error says that there is no picture yet.
+// Cluster returns who runs what in the whole cluster, according to this replica's view of
+// etcd. It returns an error while there is no view yet.
 func (n *Node) Cluster() (Cluster, error) {
 	n.mu.Lock()
 	sched := n.sched
@@ -70,6 +70,6 @@ func (n *Node) Cluster() (Cluster, error) {
 	return out, nil
 }
 
-// ElectionKey is the key in etcd that whoever leads holds, for those who watch it.
-// Cluster says who that is.
+// ElectionKey returns the key in etcd that the leader holds, for programs that watch it.
+// Cluster returns the leader's name.
 func (n *Node) ElectionKey() string { return store.PeerRoot(n.cfg.Root) + store.LeaderKey }

@@ -14,54 +14,53 @@ import (
 	"github.com/rota-project/rota/store/etcd"
 )
 
-// Config says which cluster a replica is part of and what runs there. Etcd (or
-// Store), Root and Generator are needed, and are the same in all replicas.
+// Config configures a replica. Etcd (or Store), Root and Generator are required, and must
+// be the same in all replicas.
 type Config struct {
-	// Etcd is the etcd that the replicas share: endpoints, user and password, TLS, each
-	// by files or in memory, or a client that is there already. Its Root is set by Root
-	// below.
+	// Etcd configures the etcd that the replicas share: endpoints, user and password, TLS
+	// from files or memory, or an existing client. Its Root is derived from Root below.
 	Etcd etcd.Config
-	// Store is used in place of Etcd, for tests or where it is open already. The
-	// node does not close it.
+	// Store replaces Etcd, for tests or if a store is already open. The node does not close
+	// it.
 	Store store.Store
-	// Root separates clusters on one etcd: "feeds" is another one than "caches".
+	// Root separates clusters on one etcd: "feeds" and "caches" are different clusters.
 	Root string
-	// Name tells replicas apart; no two that live have the same. Empty makes it
-	// {ip}-{pid}. One that stays the same over restarts moves less.
+	// Name identifies the replica; live replicas have different names. Empty means
+	// {ip}-{pid}. A name that stays the same over restarts causes fewer moves.
 	Name string
 
-	// Generator is the service's own list of what should run. The leader asks it
-	// at least each Interval and whenever replicas come and go; an error, or no
-	// answer within Timeout, leaves everything as it is.
+	// Generator returns the service's list of tasks. The leader calls it at least once per
+	// Interval and whenever replicas join or leave. An error, or no answer within Timeout,
+	// changes nothing.
 	Generator source.Generator
-	// Hold is the part of its tasks above which a list may not remove more at once: such
-	// a list, and one that removes all, is taken only after it has been the same for
-	// HoldFor (zero means 10 min). Zero means 1, which holds none: the generator is the
-	// service's own, and answers an error when it does not know.
+	// Hold is the fraction of the tasks that a new list may remove at once. A list that
+	// removes more, or all tasks, is accepted only after it has stayed the same for HoldFor
+	// (zero means 10 min). Zero means 1, which holds no list: the generator belongs to the
+	// service, and should return an error when it does not know the tasks.
 	Hold    float64
 	HoldFor time.Duration
-	// Interval is the most time between two passes. Zero means 60 s.
+	// Interval is the maximum time between two passes. Zero means 60 s.
 	Interval time.Duration
-	// Timeout bounds one call of Generator. Zero means 30 s.
+	// Timeout is the time limit of one call of Generator. Zero means 30 s.
 	Timeout time.Duration
-	// ReBalanceWait is how long a pass waits for more changes, so that several
-	// replicas that come or go make one pass. Zero means 25 ms.
+	// ReBalanceWait is the time that a pass waits for further changes, so that several
+	// replicas that join or leave cause one pass. Zero means 25 ms.
 	ReBalanceWait time.Duration
 
-	// TTL is how long a replica is trusted without a word: its tasks run elsewhere
-	// that long after it was cut off or killed. Zero means 5 s; at least 1 s.
+	// TTL is the lease of a replica: the time after a disconnect or a kill until its tasks
+	// run elsewhere. Zero means 5 s; the minimum is 1 s.
 	TTL time.Duration
-	// MaxNumNodes is the most replicas that may live: each is a worker, and a
-	// scheduler that needs no place of its own. (In the old escheduler the number
-	// counts a master beside the workers: its 4 is 3 here.) One more waits: a replica
-	// that was killed has its place until its TTL is over. Zero is no limit.
+	// MaxNumNodes is the maximum number of live replicas. Each is a worker and a scheduler,
+	// and counts once. (In the old escheduler, the number includes a master: its 4 is 3
+	// here.) A further replica waits; a killed one keeps its place until its TTL is over.
+	// Zero means no limit.
 	MaxNumNodes int
-	// JoinWait is how long such a one waits, until Run returns
-	// ErrWorkerNumExceedMaximum; meanwhile Err says so. Zero is for ever.
+	// JoinWait is the time that a further replica waits before Run returns
+	// ErrWorkerNumExceedMaximum; meanwhile Err returns it. Zero means no limit.
 	JoinWait time.Duration
-	// Gather makes the very first plan wait for so many replicas, at most for
-	// GatherWait (zero means 30 s), so that nothing is assigned twice over while
-	// they come up. Later ones pass straight through. Zero is no barrier.
+	// Gather is the number of replicas for which the very first plan waits, at most for
+	// GatherWait (zero means 30 s), so that tasks are not moved while the replicas start.
+	// Later replicas do not wait. Zero means no barrier.
 	Gather     int
 	GatherWait time.Duration
 
@@ -71,17 +70,16 @@ type Config struct {
 	Capacity map[string]float64
 	MaxTasks int
 	Strength float64
-	// Placement has the options of placement.
+	// Placement configures the planner.
 	Placement placement.Options
 
-	// Exit is called, with worker.ExitFenced (75), when a task runs on though its
-	// lease has ended: another replica may be running it by now. Nil means os.Exit,
-	// after a line on standard error. One that returns has Run return
-	// worker.ErrOutlived at once; what is to become of the task and the process is then
-	// the service's own affair.
+	// Exit is called with worker.ExitFenced (75) when a task still runs after its lease has
+	// ended, so that another replica may already run it. Nil means os.Exit, after a line on
+	// standard error. If Exit returns, Run returns worker.ErrOutlived at once; the service
+	// itself must then deal with the task and the process.
 	Exit func(code int)
 
-	// Logger logs what happens. Nil logs nothing.
+	// Logger is the logger. Nil discards messages.
 	Logger *slog.Logger
 }
 

@@ -1,17 +1,17 @@
-// Package peer makes a replica of a service scheduler and worker at once: N
-// replicas of the same program share a list of tasks, and each task runs on
-// exactly one of them, with nothing beside them but an etcd.
+// Package peer makes each replica of a service a scheduler and a worker at once: N replicas
+// of the same program share a list of tasks, and each task runs on exactly one of them.
+// They need nothing but an etcd.
 //
-// Each replica makes a Node of the same root and the same Generator, registers
-// its task functions (or takes events from WatchTask) and calls Run. One of them
-// leads; when it dies another does. It is called by main functions; whoever
-// wants schedulers and workers apart uses packages scheduler and worker.
+// Each replica creates a Node with the same root and the same Generator, registers its task
+// functions (or takes events from WatchTask) and calls Run. One of them leads; when it
+// dies, another takes over. Main functions call it; for separate schedulers and workers,
+// use the packages scheduler and worker.
 //
 //	replica 1 ─┐
 //	replica 2 ─┼─ etcd     each: scheduler ── in memory ── worker
 //	replica 3 ─┘
 //
-// It decides nothing itself, and it listens nowhere: ReadyHandler is for the
-// service to serve, Node.Cluster answers who runs what, and rota --etcd --root looks
-// into a cluster from outside. docs/peer.md is for users of the old escheduler.
+// It makes no decisions itself, and it listens on no port: the service serves ReadyHandler,
+// Node.Cluster says who runs what, and rota --etcd --root inspects a cluster from outside.
+// docs/peer.md is for users of the old escheduler.
 package peer

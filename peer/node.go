@@ -17,14 +17,14 @@ import (
 	"github.com/rota-project/rota/worker"
 )
 
-// ErrWorkerNumExceedMaximum is what Err says while the cluster has Config.MaxNumNodes
-// replicas already, and what Run returns after Config.JoinWait.
+// ErrWorkerNumExceedMaximum is returned by Err while the cluster already has
+// Config.MaxNumNodes replicas, and by Run after Config.JoinWait.
 var ErrWorkerNumExceedMaximum = rota.ErrTooManyWorkers
 
 // sourceName is the name under which the generator's tasks are kept.
 const sourceName = "generator"
 
-// Node is one replica. Its methods are safe for concurrent use.
+// Node is one replica. It is safe for concurrent use.
 type Node struct {
 	cfg    Config
 	worker *worker.Worker
@@ -65,26 +65,25 @@ func (n *Node) connect(ctx context.Context, _ []string) (worker.Stream, error) {
 	return n.sched.Sessions().Dial(ctx), nil
 }
 
-// HandleTask registers the function of a kind of task ("" for tasks that name
-// none), before Run; see worker.TaskFunc.
+// HandleTask registers the function for a kind of task ("" for tasks without a kind). Call
+// it before Run; see worker.TaskFunc.
 func (n *Node) HandleTask(kind string, f worker.TaskFunc) error { return n.worker.HandleTask(kind, f) }
 
-// WatchTask gives a channel of events, a task given or taken away, in place of
-// HandleTask; it is called once, before Run. A task counts as stopped as soon as its
-// event was received; see worker.Worker.Watch.
+// WatchTask returns a channel of events, for tasks that are given or taken away, instead of
+// HandleTask. Call it once, before Run. A task counts as stopped as soon as its event was
+// received; see worker.Worker.Watch.
 func (n *Node) WatchTask() (<-chan worker.Event, error) { return n.worker.Watch() }
 
-// WatchTaskUntilDone is WatchTask for tasks that must never run twice at once: each
-// event of a task that was taken is answered by its Done; see
+// WatchTaskUntilDone is WatchTask for tasks that must never run twice at once: each event
+// for a task that is taken away must be answered by its Done; see
 // worker.Worker.WatchUntilDone.
 func (n *Node) WatchTaskUntilDone() (<-chan worker.Event, error) { return n.worker.WatchUntilDone() }
 
-// Run takes part until ctx ends or Stop is called, then leaves in order: what
-// runs here is handed over first. While etcd is not there it tries again. It
-// returns nil after leaving, else an error that says why it cannot take part:
-// ErrWorkerNumExceedMaximum (after Config.JoinWait), rota.ErrNameAlive, a
-// *rota.FieldError, rota.ErrNewerVersion, worker.ErrOutlived (see Config.Exit). It can
-// be called once.
+// Run takes part in the cluster until ctx ends or Stop is called, then leaves in order: it
+// hands its tasks over first. While etcd is unavailable it keeps trying. It returns nil
+// after leaving, or an error that says why it cannot take part: ErrWorkerNumExceedMaximum
+// (after Config.JoinWait), rota.ErrNameAlive, a *rota.FieldError, rota.ErrNewerVersion, or
+// worker.ErrOutlived (see Config.Exit). It can be called once.
 func (n *Node) Run(ctx context.Context) error {
 	n.mu.Lock()
 	if n.ran {
@@ -163,11 +162,11 @@ func (n *Node) open(ctx context.Context) (st store.Store, closer func() error, e
 	}
 }
 
-// Start is Run in the background; Err and Done tell what becomes of it.
+// Start calls Run in the background; see Err and Done.
 func (n *Node) Start() { go func() { _ = n.Run(context.Background()) }() }
 
-// Stop has the replica leave in order and waits for it, or for ctx. It may be
-// called before Start, twice, and from several goroutines.
+// Stop makes the replica leave in order, and waits until it has left or ctx ends. It may be
+// called before Start, repeatedly, and concurrently.
 func (n *Node) Stop(ctx context.Context) error {
 	n.mu.Lock()
 	if !n.ran {
@@ -191,9 +190,9 @@ func (n *Node) Stop(ctx context.Context) error {
 // Done is closed when Run has returned.
 func (n *Node) Done() <-chan struct{} { return n.ended }
 
-// Err says why the replica does not take part: what Run has returned or, while it
-// goes on trying, that etcd is not there, ErrWorkerNumExceedMaximum, rota.ErrNameAlive
-// or worker.ErrLeaseEnded. It is nil while all is well, and after an orderly end.
+// Err says why the replica does not take part: the error that Run returned or, while Run
+// keeps trying, that etcd is unavailable, ErrWorkerNumExceedMaximum, rota.ErrNameAlive or
+// worker.ErrLeaseEnded. It is nil while the replica takes part, and after an orderly end.
 func (n *Node) Err() error {
 	n.mu.Lock()
 	err := n.err
@@ -206,8 +205,8 @@ func (n *Node) Err() error {
 	}
 }
 
-// NotifySchedule asks the leader, whichever replica it is, for a pass: the
-// generator is asked now. The reason is for people.
+// NotifySchedule asks the leader, on whichever replica, for a pass, which calls the
+// generator at once. The reason is for people.
 func (n *Node) NotifySchedule(ctx context.Context, reason string) error {
 	n.mu.Lock()
 	st := n.store
@@ -227,25 +226,25 @@ func (n *Node) NotifySchedule(ctx context.Context, reason string) error {
 // Name is the replica's name.
 func (n *Node) Name() string { return n.cfg.Name }
 
-// Status says where the replica is in its life: new, registered, in_barrier,
-// left_barrier, leaving, dead.
+// Status returns the replica's state: new, registered, in_barrier, left_barrier, leaving,
+// or dead.
 func (n *Node) Status() worker.Status { return n.worker.Status() }
 
-// Tasks lists what runs in this replica now.
+// Tasks returns what runs in this replica now.
 func (n *Node) Tasks() []worker.Assigned { return n.worker.Tasks() }
 
-// IsAllRunning reports whether every task of the cluster runs, on whichever replica.
+// IsAllRunning reports whether every task of the cluster is known to run, on any replica.
 func (n *Node) IsAllRunning() bool { return n.worker.AllRunning() }
 
-// TryLeaveBarrier waits until every task of the cluster runs, at most d, and
-// reports it: what a rolling update waits for before it takes the next replica.
+// TryLeaveBarrier waits, at most d, until every task of the cluster runs, and reports
+// whether it does. A rolling update waits for it before it restarts the next replica.
 func (n *Node) TryLeaveBarrier(d time.Duration) bool { return n.worker.TryLeaveBarrier(d) }
 
-// ReadyHandler answers a readiness probe: 200 when this replica takes part, or
-// with ?scope=cluster when every task of the cluster runs; else 503.
+// ReadyHandler returns a handler for readiness probes. It answers 200 if this replica takes
+// part or, with ?scope=cluster, if every task of the cluster runs; otherwise 503.
 func (n *Node) ReadyHandler() http.Handler { return n.worker.ReadyHandler() }
 
-// Leads reports whether this replica is the one that decides, as far as it knows.
+// Leads reports whether this replica leads, as far as it knows.
 func (n *Node) Leads() (yes bool) {
 	n.mu.Lock()
 	s := n.sched

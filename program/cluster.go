@@ -27,17 +27,17 @@ import (
 	"github.com/rota-project/rota/program/internal/lifecycle"
 )
 
-// Cluster runs programs on the workers of a rota cluster. Addresses are the
-// schedulers' gRPC addresses, host:port; one that answers is enough. The
-// scheduler function runs in this process, attached: when the process ends or is
-// cut off for longer than the cluster's lease, so does the program.
+// Cluster runs programs on the workers of a rota cluster. Addresses are the schedulers'
+// gRPC addresses, host:port; one that answers is enough. The scheduler function runs in
+// this process, attached: when the process ends, or is cut off for longer than the
+// cluster's lease, the program ends too.
 //
-// Tasks run on workers that offer their function (worker.RegisterTaskFunc). They
-// are tasks of the cluster, NAME/elevator-0 and so on of kind program/elevator,
-// so `rota why` says where they are and why.
+// Tasks run on workers that offer their function (worker.RegisterTaskFunc). They are
+// cluster tasks named NAME/elevator-0 and so on, of kind program/elevator, so `rota why`
+// explains where they are and why.
 //
-// A cluster of this user's rota dev takes the program as it is. For others the
-// token of ROTA_TOKEN_FILE or ROTA_TOKEN is used, where there is one.
+// A `rota dev` cluster of the same user needs no credentials. For other clusters, the token
+// in ROTA_TOKEN_FILE or ROTA_TOKEN is used if there is one.
 func Cluster(addresses ...string) Place {
 	if len(addresses) > 0 {
 		if found, ok := devcluster.Find(os.LookupEnv, addresses[0]); ok {
@@ -52,15 +52,16 @@ func Cluster(addresses ...string) Place {
 	return &cluster{cfg: ClusterConfig{Addresses: addresses, Token: token.Reveal()}, err: err}
 }
 
-// ClusterConfig is Cluster with all choices.
+// ClusterConfig configures a connection to a cluster.
 type ClusterConfig struct {
-	// Addresses are the schedulers' gRPC addresses. At least one.
+	// Addresses are the gRPC addresses of the schedulers, host:port. At least one is
+	// required.
 	Addresses []string
-	// TLS secures the connections. Nil connects in the clear, which only
-	// loopback addresses are for.
+	// TLS configures the connections. Nil means cleartext, which is only for loopback
+	// addresses.
 	TLS *tls.Config
-	// Token is shown to schedulers that ask for one: of the role submitter. It
-	// is only sent over TLS, or to this machine.
+	// Token is a token of the role submitter, for schedulers that require one. It is sent
+	// only over TLS or to this machine.
 	Token string
 
 	// detached is set where the scheduler function is a task of the cluster;
@@ -69,7 +70,7 @@ type ClusterConfig struct {
 	leaseEnds <-chan time.Time
 }
 
-// ClusterWith is Cluster with all choices.
+// ClusterWith is Cluster with all options.
 func ClusterWith(c ClusterConfig) Place { return &cluster{cfg: c} }
 
 type cluster struct {
@@ -107,7 +108,7 @@ func (c *ClusterConfig) credentials(address string) []grpc.DialOption {
 	return opts
 }
 
-// TaskKind is the kind of the cluster's tasks that run a program's function.
+// TaskKind returns the kind of the cluster tasks that run a program's function.
 func TaskKind(function string) string { return rota.ProgramKind + function }
 
 func (c *cluster) open(ctx context.Context, r *run) (host, error) {

@@ -14,28 +14,26 @@ import (
 	"github.com/rota-project/rota/internal/tracing"
 )
 
-// Conn is a function's way to the rest of its program. It is safe for
-// concurrent use.
+// Conn connects a function with the rest of its program. It is safe for concurrent use.
 type Conn interface {
-	// Name is the task's name, "elevator-2"; empty for the scheduler function.
+	// Name returns the task's name, "elevator-2"; empty for the scheduler function.
 	Name() string
-	// Args and Env are what the task was given.
+	// Args and Env return what the task was given.
 	Args() []string
 	Env() map[string]string
-	// Send sends a message: to the scheduler function, or from it to m.Task. It
-	// waits while the reader is behind. Data is copied.
+	// Send sends a message: from a task to the scheduler function, or from that to m.Task.
+	// It waits while the reader is behind. Data is copied.
 	Send(ctx context.Context, m Msg) error
-	// Recv waits for the next message. It answers io.EOF when none will come and
-	// it is time to exit.
+	// Recv waits for the next message. It returns io.EOF when there will be no more and the
+	// function has to exit.
 	Recv(ctx context.Context) (Msg, error)
-	// Request sends a message and waits for its Reply, as long as ctx allows;
-	// an error of the other side is a *RemoteError. Replies overtake messages
-	// that wait to be read.
+	// Request sends a message and waits for its Reply until ctx ends; an error from the
+	// other side is a *RemoteError. Replies overtake messages that wait to be read.
 	Request(ctx context.Context, m Msg) (Msg, error)
-	// Broadcast sends data to all tasks of a name, or to all tasks for "". Each
-	// that cannot be reached is in the error; the others get it.
+	// Broadcast sends data to all tasks of a name, or to all tasks for "". The error lists
+	// the tasks that could not be reached; all others get the data.
 	Broadcast(ctx context.Context, name string, data []byte) error
-	// Events brings what happens to the program; it is closed at its end. It is
+	// Events returns the channel of the program's events, which is closed at its end. It is
 	// nil for a task.
 	Events() <-chan Event
 	// Kill tells one task to exit. It is not started again.

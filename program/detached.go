@@ -19,12 +19,12 @@ import (
 	"github.com/rota-project/rota/placement"
 )
 
-// Builder makes a program that workers offer, for one start of it: under the
-// name that it was submitted as, with the arguments that were given.
+// Builder makes a program that workers offer, each time it starts. The arguments are the
+// name and the arguments with which it was submitted.
 type Builder func(name string, args []string) (*Program, error)
 
-// SchedulerKind is the kind of the cluster's task that runs the scheduler
-// function of a program that workers offer under a name.
+// SchedulerKind returns the kind of the cluster task that runs the scheduler function of a
+// program. The argument is the name under which workers offer the program.
 func SchedulerKind(offered string) string { return rota.ProgramSchedulerKind + offered }
 
 // submission is the payload of that task. It is JSON.
@@ -36,31 +36,31 @@ type submission struct {
 	ID string `json:"id,omitempty"`
 }
 
-// Submission is a program to be run detached.
+// Submission is a program that runs detached from this process.
 type Submission struct {
-	// Name is the program's own in the cluster.
+	// Name is the program's name, unique in the cluster.
 	Name string
 	// Offered is the name under which workers offer it.
 	Offered string
-	// Args are handed to its Builder.
+	// Args are passed to its Builder.
 	Args []string
-	// Require are label conditions that the worker of its scheduler function must
-	// meet. Without one about program.set it is a set of this executable's module,
-	// and Submit refuses where workers of several offer the program. Its version may
-	// change when another worker takes over.
+	// Require are label conditions that the worker of its scheduler function must meet.
+	// Without a condition on program.set, the program uses a set of this executable's
+	// module, and Submit returns an error if workers of several sets offer it. The version
+	// may change when another worker takes over.
 	Require []string
 }
 
-// Submit starts a program detached, see Submission.Submit.
+// Submit starts a detached program; see Submission.Submit.
 func Submit(ctx context.Context, c ClusterConfig, name, offered string, args ...string) error {
 	return Submission{Name: name, Offered: offered, Args: args}.Submit(ctx, c)
 }
 
-// Submit starts a program detached: its scheduler function runs on some worker
-// that offers it (worker.RegisterProgram), as the task program/NAME of the
-// cluster. When that worker is lost or drained another one runs it: its tasks
-// start again, and its scheduler function is first told all that happened
-// before. It goes on until the scheduler function returns, or somebody stops it.
+// Submit starts a detached program: its scheduler function runs on a worker that offers it
+// (worker.RegisterProgram), as the cluster task program/NAME. When that worker is lost or
+// drained, another one runs it: its tasks start again, and the scheduler function first
+// gets all events from before. The program continues until the scheduler function returns
+// or a caller stops it.
 func (s Submission) Submit(ctx context.Context, c ClusterConfig) error {
 	if err := errors.Join(validName("program", s.Name), validName("offered", s.Offered), validRules("require", s.Require)); err != nil {
 		return err
@@ -145,10 +145,10 @@ func onScheduler(c ClusterConfig, f func(*grpc.ClientConn) error) error {
 	return errors.Join(errs...)
 }
 
-// RunSubmitted runs the scheduler function of a submitted program on a worker.
-// Ctx is the grant: when it ends the program goes on elsewhere. When the
-// scheduler function has returned, the cluster deletes the task. LeaseEnds is that of
-// the grant (worker.Assigned): after it nobody is waited for.
+// RunSubmitted runs the scheduler function of a submitted program on a worker. Ctx is the
+// grant: when it ends, the program continues elsewhere. When the scheduler function
+// returns, the cluster deletes the task. LeaseEnds is that of the grant (worker.Assigned);
+// after that time RunSubmitted waits for nobody.
 func RunSubmitted(ctx context.Context, c ClusterConfig, b Builder, payload []byte, leaseEnds <-chan time.Time) error {
 	var s submission
 	if err := json.Unmarshal(payload, &s); err != nil {

@@ -12,10 +12,10 @@ import (
 	"github.com/rota-project/rota"
 )
 
-// TaskFunc is a task in the channel form. In brings messages from the scheduler
-// function and is closed to tell the task to exit; out takes messages to it. The
-// task need not close out. args[0] is the task's own name, "elevator-2", which
-// Index takes apart; what its Spec gives as Args follows.
+// TaskFunc is a task function that uses channels. In has messages from the scheduler
+// function and is closed to tell the task to exit; out takes messages to the scheduler
+// function. The task need not close out. args[0] is the task's own name, "elevator-2",
+// which Index splits; the Args of its Spec follow.
 type TaskFunc func(in <-chan Msg, out chan<- Msg, args []string, env map[string]string) error
 
 // Task is a TaskFunc as a value.
@@ -23,16 +23,15 @@ type Task interface {
 	Run(in <-chan Msg, out chan<- Msg, args []string, env map[string]string) error
 }
 
-// ConnFunc is a task or a scheduler function in the form with contexts. Its
-// context ends when it must exit at once; before that, Recv answers io.EOF to
-// tell it to exit in order.
+// ConnFunc is a task function or a scheduler function that uses contexts. Recv returns
+// io.EOF to tell it to exit in order; its context ends when it must exit at once.
 type ConnFunc func(ctx context.Context, c Conn) error
 
-// SchedFunc is a scheduler function in the channel form. The program ends when
-// it returns. In is not closed while the function runs, so that a loop may read
-// it without asking whether it is closed. Events tells of Shutdown when the
-// program ends otherwise, and is closed when all tasks have ended; a function that
-// has not returned twice the program's grace after that is given up.
+// SchedFunc is a scheduler function that uses channels. The program ends when it returns.
+// In is not closed while the function runs, so a loop may read it without checking. If the
+// program ends for another reason, events gets Shutdown; it is closed when all tasks have
+// ended. A function that has not returned after twice the program's grace from then is
+// given up.
 type SchedFunc func(in <-chan Msg, out chan<- Msg, events <-chan Event)
 
 // SchedTask is a SchedFunc as a value.
@@ -40,8 +39,8 @@ type SchedTask interface {
 	Run(in <-chan Msg, out chan<- Msg, events <-chan Event)
 }
 
-// Index takes the name of a task, "elevator-2", apart into the name of its
-// function and its index there.
+// Index splits the name of a task, "elevator-2", into the name of its function and its
+// index.
 func Index(task string) (name string, index int, err error) {
 	at := strings.LastIndexByte(task, '-')
 	if at > 0 {
@@ -54,36 +53,35 @@ func Index(task string) (name string, index int, err error) {
 	return name, index, nil
 }
 
-// Registrar is what task functions can be registered with: Functions, or a
-// worker of a cluster.
+// Registrar is where task functions can be registered: Functions, or a worker of a cluster.
 type Registrar interface {
 	RegisterTask(name string, t Task) error
 	RegisterTaskFunc(name string, f TaskFunc) error
 	RegisterTaskConn(name string, f ConnFunc) error
 }
 
-// Functions are the task functions that a worker, or this process, offers by
-// name. The zero value is empty and ready.
+// Functions are the task functions that a worker, or this process, offers. The zero value
+// is empty and ready to use.
 type Functions struct {
 	mu      sync.Mutex
 	byName  map[string]ConnFunc
 	changed chan struct{} // closed at the next registration
 }
 
-// Default are the functions that the package-level Register functions fill and
-// that InProcess and Local offer unless they are given others.
+// Default has the functions that the package-level Register functions register. InProcess
+// and Local offer them unless WithFunctions is given.
 var Default Functions
 
-// RegisterTaskFunc offers f under name in Default.
+// RegisterTaskFunc registers f under name in Default.
 func RegisterTaskFunc(name string, f TaskFunc) error { return Default.RegisterTaskFunc(name, f) }
 
-// RegisterTask offers t under name in Default.
+// RegisterTask registers t under name in Default.
 func RegisterTask(name string, t Task) error { return Default.RegisterTask(name, t) }
 
-// RegisterTaskConn offers f under name in Default.
+// RegisterTaskConn registers f under name in Default.
 func RegisterTaskConn(name string, f ConnFunc) error { return Default.RegisterTaskConn(name, f) }
 
-// RegisterTask offers t under name. A name that is taken is refused.
+// RegisterTask registers t under name. It is an error if the name is taken.
 func (fs *Functions) RegisterTask(name string, t Task) error {
 	if t == nil {
 		return &rota.FieldError{Field: "task", Value: t, Want: "a value, for " + name}
@@ -91,7 +89,7 @@ func (fs *Functions) RegisterTask(name string, t Task) error {
 	return fs.RegisterTaskFunc(name, t.Run)
 }
 
-// RegisterTaskFunc offers f under name. A name that is taken is refused.
+// RegisterTaskFunc registers f under name. It is an error if the name is taken.
 func (fs *Functions) RegisterTaskFunc(name string, f TaskFunc) error {
 	if f == nil {
 		return &rota.FieldError{Field: "task", Value: nil, Want: "a function, for " + name}
@@ -99,7 +97,7 @@ func (fs *Functions) RegisterTaskFunc(name string, f TaskFunc) error {
 	return fs.RegisterTaskConn(name, taskChannels(f))
 }
 
-// RegisterTaskConn offers f under name. A name that is taken is refused.
+// RegisterTaskConn registers f under name. It is an error if the name is taken.
 func (fs *Functions) RegisterTaskConn(name string, f ConnFunc) error {
 	if err := validName("task", name); err != nil {
 		return err
@@ -123,7 +121,7 @@ func (fs *Functions) RegisterTaskConn(name string, f ConnFunc) error {
 	return nil
 }
 
-// Names are the registered names, in order.
+// Names returns the registered names, in order.
 func (fs *Functions) Names() []string {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()

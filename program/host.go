@@ -10,25 +10,25 @@ import (
 	"github.com/rota-project/rota/internal/program/link"
 )
 
-// Host runs the tasks of programs in a worker of a cluster. Package worker is
-// its user; programs need not know it.
+// Host runs the tasks of programs in a worker of a cluster. It is for package worker;
+// programs do not need it.
 type Host struct {
-	// Functions are those that the worker offers.
+	// Functions are the functions that the worker offers.
 	Functions Functions
 
 	addresses func() []string
 	relays    *relays
 }
 
-// NewHost returns a host that reaches relays at the addresses that addresses
-// names (and at those that programs name), with TLS or, where conf answers nil,
-// without. Close it.
+// NewHost returns a host that connects to relays at the addresses that addresses returns
+// (and at those that programs name), with TLS unless conf returns nil. The caller must
+// close it.
 func NewHost(conf func() *tls.Config, addresses func() []string) *Host {
 	return &Host{addresses: addresses, relays: newRelays(link.NewNode(link.NodeConfig{}), dialer(conf, false))}
 }
 
-// Run runs the task that an order, the payload of a task of the cluster, is
-// about, until ctx ends. Ctx is the grant: when it ends, in is closed.
+// Run runs the task that payload describes, the payload of a cluster task, until ctx ends.
+// Ctx is the grant: when it ends, the task's channel in is closed.
 func (h *Host) Run(ctx context.Context, payload []byte) error {
 	var o order
 	if err := json.Unmarshal(payload, &o); err != nil {
@@ -43,5 +43,5 @@ func (h *Host) Run(ctx context.Context, payload []byte) error {
 	return nil
 }
 
-// Close ends the connections.
+// Close closes the connections.
 func (h *Host) Close() { h.relays.close() }

@@ -11,7 +11,7 @@ import (
 	"github.com/rota-project/rota/internal/program/link"
 )
 
-// PlaceOption changes InProcess and Local.
+// PlaceOption configures InProcess and Local.
 type PlaceOption func(*placeConfig)
 
 type placeConfig struct {
@@ -31,12 +31,12 @@ func options(opts []PlaceOption) placeConfig {
 // WithFunctions offers these task functions instead of Default.
 func WithFunctions(fs *Functions) PlaceOption { return func(c *placeConfig) { c.functions = fs } }
 
-// WithCapacity gives the process (with Local, each of them) so much of each
-// resource. Without it nothing is counted.
+// WithCapacity sets the capacity of the process (with Local, of each process). Without it,
+// resources are not counted.
 func WithCapacity(r Resources) PlaceOption { return func(c *placeConfig) { c.capacity = r.Map() } }
 
-// InProcess runs programs in this process: for tests and first steps, and for
-// programs that need no more than one machine.
+// InProcess runs programs in this process: for tests and first steps, and for programs that
+// need only one machine.
 func InProcess(opts ...PlaceOption) Place { return &inProcess{cfg: options(opts)} }
 
 type inProcess struct {

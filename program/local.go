@@ -20,25 +20,24 @@ import (
 	"github.com/rota-project/rota/program/internal/lifecycle"
 )
 
-// MaxLocal is the most worker processes that Local starts.
+// MaxLocal is the maximum number of worker processes of Local.
 const MaxLocal = 1024
 
-// Local runs programs on this machine with n worker processes: copies of this
-// executable, started with the same arguments, that end when this process does,
-// however that ends. A copy becomes a worker when it comes to ServeIfWorker, or
-// to Run with Local; it must have registered its task functions by then. What
-// main does before that is done in each copy.
+// Local runs programs on this machine with n worker processes: copies of this executable,
+// started with the same arguments, which end when this process ends, however it ends. A
+// copy becomes a worker when it calls ServeIfWorker, or Run with Local; it must have
+// registered its task functions by then. Each copy executes what main does before that.
 func Local(n int, opts ...PlaceOption) Place { return &local{n: n, cfg: options(opts)} }
 
 // workerEnv makes a copy a worker: file descriptor, secret, name.
 const workerEnv = "ROTA_PROGRAM_WORKER"
 
-// IsWorker reports whether this process is a worker that Local started.
+// IsWorker reports whether Local started this process as a worker.
 func IsWorker() bool { return os.Getenv(workerEnv) != "" }
 
-// ServeIfWorker makes this process a worker and does not return, if Local
-// started it; else it does nothing. Call it first in main, after the task
-// functions are registered.
+// ServeIfWorker makes this process a worker and does not return, if Local started the
+// process; otherwise it does nothing. Call it first in main, after registering the task
+// functions.
 func ServeIfWorker(opts ...PlaceOption) {
 	if IsWorker() {
 		serveLocal(options(opts).functions)

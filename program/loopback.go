@@ -11,9 +11,9 @@ import (
 	"github.com/rota-project/rota/internal/program/link"
 )
 
-// WithLoopback has the messages of InProcess take the way that they take on a
-// cluster: over TCP to a relay, here on a loopback port, and over TCP again. It
-// is for trying a program's messages on the wire, and for measuring them.
+// WithLoopback sends the messages of InProcess the way they take on a cluster: over TCP to
+// a relay, here on a loopback port, and back over TCP. It is for testing and measuring a
+// program's messages on the wire.
 func WithLoopback() PlaceOption { return func(c *placeConfig) { c.loopback = true } }
 
 // loopbackHost is this process as two nodes and the relay between them.

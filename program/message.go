@@ -10,32 +10,32 @@ import (
 	"github.com/rota-project/rota/program/internal/lifecycle"
 )
 
-// MaxMessage is the most bytes of one message: 1 MiB.
+// MaxMessage is the maximum size of a message: 1 MiB.
 const MaxMessage = link.MaxMessage
 
-// Errors that a caller can tell apart with errors.Is.
+// Errors for errors.Is.
 var (
-	// ErrTooLarge refuses a message of more than MaxMessage bytes.
+	// ErrTooLarge means that a message has more than MaxMessage bytes.
 	ErrTooLarge = fmt.Errorf("program: message over the limit of %d bytes", MaxMessage)
-	// ErrGone says that the task has ended and will not be started again, or
-	// that it ended before it answered.
+	// ErrGone means that the task has ended and will not be started again, or that it ended
+	// before it answered.
 	ErrGone = errors.New("program: the task is gone")
-	// ErrUnknownTask says that the program has no task of that name.
+	// ErrUnknownTask means that the program has no task of that name.
 	ErrUnknownTask = errors.New("program: no such task")
-	// ErrRunning refuses a second program of a name that runs already.
+	// ErrRunning means that a program of this name is already running.
 	ErrRunning = errors.New("program: a program of this name is running")
-	// ErrNotScheduler says that only the scheduler function can do that.
+	// ErrNotScheduler means that only the scheduler function can do this.
 	ErrNotScheduler = errors.New("program: only the scheduler function can do that")
-	// ErrRefused says that a message was not taken because its task does not read.
+	// ErrRefused means that a message was refused because its task does not read.
 	ErrRefused = errors.New("program: the task does not read its messages")
 )
 
 // Msg is a message between the scheduler function and a task.
 type Msg struct {
-	// Task is the task that it is from or to, "elevator-2": whichever end is
-	// the task. A task may leave it empty when it sends.
+	// Task is the task at the other end of the scheduler function, "elevator-2": the sender
+	// or the receiver. A task may leave it empty when it sends.
 	Task string
-	// Data is any bytes, at most MaxMessage.
+	// Data is the content, at most MaxMessage bytes.
 	Data []byte
 
 	tag   uint64 // what kind it is, and which request it belongs to
@@ -63,8 +63,8 @@ func (m Msg) id() uint64   { return m.tag >> kindBits }
 // IsRequest reports whether the sender waits for a Reply.
 func (m Msg) IsRequest() bool { return m.kind() == kindRequest }
 
-// Reply returns the message that answers m; it is sent like any other. To a
-// message that is no request it is an ordinary message back.
+// Reply returns the answer to m, to be sent like any other message. If m is no request, it
+// is an ordinary message to m's sender.
 func (m Msg) Reply(data []byte) Msg {
 	r := Msg{Task: m.Task, Data: data}
 	if m.IsRequest() {
@@ -73,15 +73,15 @@ func (m Msg) Reply(data []byte) Msg {
 	return r
 }
 
-// ReplyError returns the message that answers the request m with an error.
+// ReplyError returns the answer to the request m with an error.
 func (m Msg) ReplyError(err error) Msg {
 	return Msg{Task: m.Task, Data: []byte(err.Error()), tag: m.id()<<kindBits | kindFailure}
 }
 
-// Within returns m as sent within the span of ctx, for programs with Config.Traces: the
-// channel form has no other way to say so. Conn.Send and the like do so with their own ctx
-// by themselves. A span that is not recorded is none. Replies carry none: who asked has
-// its own.
+// Within returns m as sent within the span of ctx, for programs with Config.Traces that use
+// channels. Conn.Send and the other methods use the span of their own ctx. A span that is
+// not recorded does not count. Replies carry no span: the sender of the request has its
+// own.
 func (m Msg) Within(ctx context.Context) Msg {
 	m.trace = nil
 	if t := tracing.Binary(ctx); t != "" {
@@ -90,8 +90,8 @@ func (m Msg) Within(ctx context.Context) Msg {
 	return m
 }
 
-// Context returns ctx within the span that m was sent within, which may be in another
-// process: spans that begin there are below it. Without one it is ctx as it is.
+// Context returns ctx with the span within which m was sent, possibly in another process:
+// spans started with it become children of that span. If m has no span, it returns ctx.
 func (m Msg) Context(ctx context.Context) context.Context {
 	if m.trace == nil {
 		return ctx
@@ -99,11 +99,11 @@ func (m Msg) Context(ctx context.Context) context.Context {
 	return tracing.Within(ctx, *m.trace)
 }
 
-// Err is set on a message that came back to a task in its in because it could
-// not be sent. It has no data.
+// Err returns the error of a message that came back to a task in its channel in because it
+// could not be sent. Such a message has no data.
 func (m Msg) Err() error { return m.err }
 
-// RemoteError is the error that the other end answered a request with.
+// RemoteError is an error with which the other end answered a request.
 type RemoteError struct {
 	Task string
 	Text string
@@ -111,13 +111,13 @@ type RemoteError struct {
 
 func (e *RemoteError) Error() string { return e.Task + ": " + e.Text }
 
-// Event is something that happened; its kinds are listed at Kind.
+// Event is something that happened in a program; see Kind for the kinds.
 type Event = lifecycle.Event
 
 // Kind says what happened.
 type Kind = lifecycle.Kind
 
-// The kinds of event.
+// The kinds of events.
 const (
 	Registered         = lifecycle.Registered
 	Reregistered       = lifecycle.Reregistered
@@ -146,11 +146,10 @@ const (
 	RestartAll  = lifecycle.RestartAll
 )
 
-// TaskError is the error of a program that ended because one of its tasks did.
+// TaskError is the error of a program that ended because of one of its tasks.
 type TaskError = lifecycle.TaskError
 
-// SchedError is the error of a program whose scheduler function panicked or did
-// not return.
+// SchedError is the error of a program whose scheduler function panicked or did not return.
 type SchedError struct {
 	Text  string
 	Stack string // of a panic

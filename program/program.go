@@ -15,24 +15,24 @@ import (
 	"github.com/rota-project/rota/program/internal/lifecycle"
 )
 
-// MaxTasks is the most tasks of one program.
+// MaxTasks is the maximum number of tasks of one program.
 const MaxTasks = 10_000
 
-// DefaultGrace is how long a function that was told to exit may take.
+// DefaultGrace is the default time for a function that was told to exit.
 const DefaultGrace = 10 * time.Second
 
-// Resources is what one task needs of its worker. It is counted: the tasks of a
-// worker that states its capacity never need more than that together, and a gang
-// that does not fit waits. It is not enforced: a task is a goroutine beside
-// others, and what it takes the process takes.
+// Resources are the resources that one task needs on its worker. They are accounted: the
+// tasks of a worker with a declared capacity never need more than that together, and a gang
+// that does not fit waits. They are not enforced: a task is a goroutine in a shared
+// process.
 type Resources struct {
 	CPUs   float64
 	MemMiB float64
-	// Other resources by name, in the unit that workers state them in.
+	// Other resources by name, in the unit that workers use in their capacity.
 	Other map[string]float64
 }
 
-// Map returns the resources by the names that workers state them under.
+// Map returns the resources by the names that workers use in their capacity.
 func (r Resources) Map() map[string]float64 {
 	m := maps.Clone(r.Other)
 	if m == nil {
@@ -57,20 +57,20 @@ func (r Resources) validate() error {
 	return nil
 }
 
-// Spec is one kind of task of a program.
+// Spec describes the tasks of one function in a program.
 type Spec struct {
-	// Name of the task function; the tasks are called Name-0, Name-1, ...
+	// Name is the name of the task function; the tasks are called Name-0, Name-1, ...
 	Name string
-	// Count of tasks, above zero.
+	// Count is the number of tasks, above zero.
 	Count int
-	// Resources that each of them needs.
+	// Resources are those that each task needs.
 	Resources Resources
-	// Args and Env are handed to the function. In the channel form the task's
-	// name comes before Args.
+	// Args and Env are passed to the function. A function that uses channels gets the
+	// task's name before Args.
 	Args []string
 	Env  map[string]string
-	// Require are label conditions that the workers of these tasks must meet on a
-	// cluster, beside the program's: see Config.Require.
+	// Require are label conditions that the workers of these tasks must meet on a cluster,
+	// in addition to the program's: see Config.Require.
 	Require []string
 }
 
@@ -107,32 +107,32 @@ func validRules(field string, rules []string) error {
 // maxRules leaves room for those that say which build a task runs in.
 const maxRules = rota.MaxRules/2 - 1
 
-// Config are the choices of a program beyond its functions. The zero value is
-// the default.
+// Config has the options of a program. The zero value is the default.
 type Config struct {
-	// Policy says what follows when a task fails or is lost. Empty means StopAll.
+	// Policy is the reaction to a task that fails or is lost. Empty means StopAll.
 	Policy Policy
-	// Grace is how long a function that was told to exit may take before it is
-	// told to at once, and again before it is given up. Zero means DefaultGrace.
+	// Grace is the time for a function that was told to exit. After it, the function's
+	// context ends; after the same time again, the function is given up. Zero means
+	// DefaultGrace.
 	Grace time.Duration
-	// Stall is how long a reader may read nothing, while messages wait, before it
-	// counts as stalled. Zero means 5 s.
+	// Stall is the time for which a reader may leave messages unread before it counts as
+	// stalled. Zero means 5 s.
 	Stall time.Duration
-	// Traces has messages carry the trace context of the span that they are sent within, so
-	// that the receiver can go on with it: see Msg.Within and Msg.Context. The program makes
-	// no spans itself. It takes some 30 bytes a message within a recorded span, nothing of
-	// others, and nothing at all if it is not set.
+	// Traces makes messages carry the trace context of the span within which they are sent,
+	// so that the receiver can continue it: see Msg.Within and Msg.Context. The program
+	// itself makes no spans. It takes about 30 bytes per message within a recorded span,
+	// and nothing for other messages or if it is not set.
 	Traces bool
-	// Require are label conditions, as in rota.Rules, that a cluster's workers must
-	// meet to run tasks of the program: "zone=a", "program.set=lifts". Those about
-	// program.set and program.version say which build of its functions it means.
-	// Without them it means a build of its own module, its own executable's before
-	// others, and never two at once; package internal/program/build has the rules.
+	// Require are label conditions, as in rota.Rules, that a cluster's workers must meet to
+	// run tasks of the program: "zone=a", "program.set=lifts". Conditions on program.set
+	// and program.version select the build of its functions. Without them, the program uses
+	// a build of its own module, preferably that of its own executable, and never two at
+	// once; package internal/program/build has the rules.
 	Require []string
 }
 
-// Program is a scheduler function and the tasks that it needs. Make one with
-// New. Its methods may be called from several goroutines.
+// Program is a scheduler function and the tasks that it needs. Create it with New. It is
+// safe for concurrent use.
 type Program struct {
 	name string
 	cfg  Config
@@ -144,7 +144,7 @@ type Program struct {
 	run   *run
 }
 
-// New returns a program without tasks. Its name is its own in the cluster.
+// New returns a program without tasks. Its name must be unique in the cluster.
 func New(name string, cfg ...Config) *Program {
 	p := &Program{name: name}
 	if len(cfg) > 0 {
@@ -174,7 +174,7 @@ func New(name string, cfg ...Config) *Program {
 	return p
 }
 
-// Name is the program's name.
+// Name returns the program's name.
 func (p *Program) Name() string { return p.name }
 
 // refuse returns err and keeps it for Run.
@@ -189,13 +189,13 @@ func (p *Program) note(err error) {
 	}
 }
 
-// SpawnTask has the program need count tasks of the function name, each with
-// the resources. What is wrong with it is returned, and again by Run.
+// SpawnTask adds count tasks of the function name to the program, each with the resources.
+// An invalid argument is an error, which Run returns again.
 func (p *Program) SpawnTask(name string, count int, r Resources) error {
 	return p.SpawnTasks(Spec{Name: name, Count: count, Resources: r})
 }
 
-// SpawnTasks has the program need several kinds of task.
+// SpawnTasks adds several kinds of tasks to the program.
 func (p *Program) SpawnTasks(specs ...Spec) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -219,7 +219,7 @@ func (p *Program) SpawnTasks(specs ...Spec) error {
 	return nil
 }
 
-// RegisterSchedFunc makes f the scheduler function.
+// RegisterSchedFunc sets the scheduler function.
 func (p *Program) RegisterSchedFunc(f SchedFunc) error {
 	if f == nil {
 		return p.RegisterSchedConn(nil)
@@ -227,7 +227,7 @@ func (p *Program) RegisterSchedFunc(f SchedFunc) error {
 	return p.RegisterSchedConn(schedChannels(f))
 }
 
-// RegisterSchedTask makes t the scheduler function.
+// RegisterSchedTask sets the scheduler function.
 func (p *Program) RegisterSchedTask(t SchedTask) error {
 	if t == nil {
 		return p.RegisterSchedConn(nil)
@@ -235,7 +235,7 @@ func (p *Program) RegisterSchedTask(t SchedTask) error {
 	return p.RegisterSchedFunc(t.Run)
 }
 
-// RegisterSchedConn makes f the scheduler function.
+// RegisterSchedConn sets the scheduler function.
 func (p *Program) RegisterSchedConn(f ConnFunc) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -254,9 +254,9 @@ type Place interface {
 	open(ctx context.Context, r *run) (host, error)
 }
 
-// Run runs the program at a place until its scheduler function has returned and
-// all of its tasks have ended. The error is why it ended early: a *TaskError,
-// what the scheduler function returned, a *SchedError, or the context's.
+// Run runs the program until its scheduler function has returned and all its tasks have
+// ended. An error says why it ended early: a *TaskError, the error of the scheduler
+// function, a *SchedError, or the context's error.
 func (p *Program) Run(ctx context.Context, where Place) error {
 	p.mu.Lock()
 	err := errors.Join(p.wrong...)
@@ -284,15 +284,15 @@ func (p *Program) Run(ctx context.Context, where Place) error {
 	return r.main(ctx, where)
 }
 
-// Stop ends the program as if its scheduler function had returned. Run answers
-// an error that gives the reason. It does nothing if the program does not run.
+// Stop ends the program as if its scheduler function had returned. Run returns an error
+// with the reason. Stop does nothing if the program does not run.
 func (p *Program) Stop(reason string) {
 	if r := p.running(); r != nil {
 		r.do(func(m *lifecycle.Machine) { m.Stop(reason, fmt.Errorf("program %s was stopped: %s", p.name, reason)) })
 	}
 }
 
-// Kill tells one task to exit. It is not started again, and that is no failure.
+// Kill tells one task to exit. The task is not started again, and this is no failure.
 func (p *Program) Kill(task string) error {
 	r := p.running()
 	if r == nil {
@@ -307,15 +307,15 @@ func (p *Program) running() *run {
 	return p.run
 }
 
-// Status is how a program stands.
+// Status is the state of a program.
 type Status struct {
 	Name    string
 	Phase   lifecycle.Phase
-	Missing string // what is not there while it waits
+	Missing string // what it waits for
 	Tasks   []TaskStatus
 }
 
-// TaskStatus is how a task stands.
+// TaskStatus is the state of a task.
 type TaskStatus struct {
 	Name       string
 	State      lifecycle.State
@@ -328,7 +328,7 @@ func (s Status) equal(other Status) bool {
 	return s.Name == other.Name && s.Phase == other.Phase && s.Missing == other.Missing && slices.Equal(s.Tasks, other.Tasks)
 }
 
-// Status says how the program stands; Phase is empty if it does not run.
+// Status returns the program's state; Phase is empty if it does not run.
 func (p *Program) Status() Status {
 	s := Status{Name: p.name}
 	r := p.running()

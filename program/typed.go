@@ -18,9 +18,8 @@ type Encoding interface {
 	Unmarshal(data []byte, v any) error
 }
 
-// Encodings at hand. Gob takes nearly any Go value and describes its type in
-// each message; JSON is for readers in other languages; Proto is for protobuf
-// messages.
+// Available encodings. Gob takes nearly any Go value and describes its type in each
+// message; JSON is for readers in other languages; Proto is for protobuf messages.
 var (
 	Gob   Encoding = gobEncoding{}
 	JSON  Encoding = jsonEncoding{}
@@ -62,9 +61,9 @@ func (protoEncoding) Unmarshal(data []byte, v any) error {
 	return proto.Unmarshal(data, m)
 }
 
-// Typed puts types on messages: Req goes one way, Resp is what answers it. Both
-// are plain types (with Proto, the message's struct type); values are given by
-// pointer. The zero value encodes with Gob. Both ends use the same Typed.
+// Typed sends values of Go types as messages: Req in one direction, Resp as the answer.
+// Both are plain types (with Proto, the message's struct type); values are passed by
+// pointer. The zero value encodes with Gob. Both ends must use the same Typed.
 type Typed[Req, Resp any] struct {
 	Encoding Encoding
 }
@@ -76,7 +75,7 @@ func (t Typed[Req, Resp]) encoding() Encoding {
 	return t.Encoding
 }
 
-// Send sends a Req: to a task, or with an empty name to the scheduler function.
+// Send sends a Req to a task or, with an empty name, to the scheduler function.
 func (t Typed[Req, Resp]) Send(ctx context.Context, c Conn, task string, req *Req) error {
 	data, err := t.encoding().Marshal(req)
 	if err != nil {
@@ -94,8 +93,8 @@ func (t Typed[Req, Resp]) Broadcast(ctx context.Context, c Conn, name string, re
 	return c.Broadcast(ctx, name, data)
 }
 
-// Recv waits for the next message and decodes it as a Req. The message says who
-// it is from, and is what Reply answers.
+// Recv waits for the next message and decodes it as a Req. The returned Msg names the
+// sender; pass it to Reply.
 func (t Typed[Req, Resp]) Recv(ctx context.Context, c Conn) (*Req, Msg, error) {
 	m, err := c.Recv(ctx)
 	if err != nil {
@@ -108,7 +107,7 @@ func (t Typed[Req, Resp]) Recv(ctx context.Context, c Conn) (*Req, Msg, error) {
 	return req, m, nil
 }
 
-// Request sends a Req and waits for its Resp, as long as ctx allows.
+// Request sends a Req and waits for its Resp until ctx ends.
 func (t Typed[Req, Resp]) Request(ctx context.Context, c Conn, task string, req *Req) (*Resp, error) {
 	data, err := t.encoding().Marshal(req)
 	if err != nil {
@@ -125,7 +124,7 @@ func (t Typed[Req, Resp]) Request(ctx context.Context, c Conn, task string, req 
 	return resp, nil
 }
 
-// Reply answers m, which came from Recv.
+// Reply answers m, which Recv returned.
 func (t Typed[Req, Resp]) Reply(ctx context.Context, c Conn, m Msg, resp *Resp) error {
 	data, err := t.encoding().Marshal(resp)
 	if err != nil {
@@ -134,10 +133,10 @@ func (t Typed[Req, Resp]) Reply(ctx context.Context, c Conn, m Msg, resp *Resp) 
 	return c.Send(ctx, m.Reply(data))
 }
 
-// Serve answers each message by f until it is time to exit, which is no error.
-// An error of f is the answer to a request; after a message that is none, it
-// ends Serve, as a message that cannot be decoded does. F's context is within the span
-// that the message was sent within, see Config.Traces.
+// Serve answers each message with f until the function has to exit, and then returns nil.
+// An error of f is the answer to a request. For a message that is no request, an error of f
+// ends Serve, as does a message that cannot be decoded. The context of f is within the span
+// within which the message was sent; see Config.Traces.
 func (t Typed[Req, Resp]) Serve(ctx context.Context, c Conn, f func(ctx context.Context, from string, req *Req) (*Resp, error)) error {
 	for {
 		req, m, err := t.Recv(ctx, c)
