@@ -22,7 +22,7 @@ import (
 func (g *Gateway) metricsHandler() http.Handler {
 	reg := prometheus.NewRegistry()
 	spans := g.cfg.TracerProvider // for good: Reload keeps it
-	lost := prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "rota_spans_lost_total", Help: "Spans that were dropped, or that the collector has not taken."},
+	lost := prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "rota_spans_lost_total", Help: "Spans that were dropped because the queue was full or the collector did not accept them."},
 		func() float64 { return float64(tracing.Lost(spans)) })
 	reg.MustRegister(g.Collector(), metric.Build(), lost, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return promhttp.HandlerFor(reg, promhttp.HandlerOpts{EnableOpenMetrics: true})

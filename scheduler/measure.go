@@ -62,9 +62,9 @@ func newMeasures() *measures {
 	m := &measures{
 		registry: prometheus.NewRegistry(),
 		changes:  prometheus.NewCounter(prometheus.CounterOpts{Name: "rota_leader_changes_total", Help: "Changes of the leader that this scheduler has seen."}),
-		passes:   prometheus.NewHistogram(histogram("rota_pass_seconds", "Time of a pass of the planner, by the leader.")),
-		commits:  prometheus.NewHistogram(histogram("rota_commit_seconds", "Time of a guarded transaction, by the leader.")),
-		store:    prometheus.NewHistogramVec(histogram("rota_store_seconds", "Time of a request to the store."), []string{"request"}),
+		passes:   prometheus.NewHistogram(histogram("rota_pass_seconds", "Duration of a planning pass, by the leader.")),
+		commits:  prometheus.NewHistogram(histogram("rota_commit_seconds", "Duration of a guarded transaction, by the leader.")),
+		store:    prometheus.NewHistogramVec(histogram("rota_store_seconds", "Duration of a request to the store."), []string{"request"}),
 		starts:   prometheus.NewHistogram(histogram("rota_schedule_to_start_seconds", "Time from a task's declaration until an instance of it runs, as the leader sees it.")),
 		gaps:     prometheus.NewHistogram(histogram("rota_handover_gap_seconds", "Time for which a moving instance did not run, as the leader sees it.")),
 		restarts: prometheus.NewCounter(prometheus.CounterOpts{Name: "rota_task_restarts_total", Help: "Restarts of task functions that ended by themselves, as the leader sees them."}),

@@ -38,7 +38,7 @@ func (s *Server) measure(to prometheus.Registerer) {
 	s.calls = grpcprom.NewServerMetrics(grpcprom.WithServerHandlingTimeHistogram(grpcprom.WithHistogramOpts(&calls)))
 	s.requests = requests{
 		flying: prometheus.NewGauge(prometheus.GaugeOpts{Name: "rota_http_requests_in_flight", Help: "Requests over HTTP in flight, watches too."}),
-		took:   prometheus.NewHistogramVec(seconds("rota_http_request_seconds", "Time of requests over HTTP, by method and status."), []string{"method", "code"}),
+		took:   prometheus.NewHistogramVec(seconds("rota_http_request_seconds", "Duration of HTTP requests, by method and status."), []string{"method", "code"}),
 	}
 	gauge := func(name, help string, of func() float64) prometheus.Collector {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, of)
@@ -47,8 +47,8 @@ func (s *Server) measure(to prometheus.Registerer) {
 		return prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help}, func() float64 { return float64(of()) })
 	}
 	to.MustRegister(s.calls, s.requests.flying, s.requests.took,
-		gauge("rota_program_links", "Connections for messages of programs.", func() float64 { return float64(s.relay.Stats().Links) }),
-		count("rota_program_frames_total", "Frames of programs' messages that were passed on; a frame has one message, a part of it, or several.", func() uint64 { return s.relay.Stats().Frames }),
-		count("rota_program_bytes_total", "Bytes of programs' messages that were passed on.", func() uint64 { return s.relay.Stats().Bytes }),
-		count("rota_spans_lost_total", "Spans that were dropped, or that the collector has not taken.", func() uint64 { return tracing.Lost(s.cfg.TracerProvider) }))
+		gauge("rota_program_links", "Connections that carry messages of programs.", func() float64 { return float64(s.relay.Stats().Links) }),
+		count("rota_program_frames_total", "Forwarded frames of programs' messages; a frame holds one message, part of one, or several.", func() uint64 { return s.relay.Stats().Frames }),
+		count("rota_program_bytes_total", "Forwarded bytes of programs' messages.", func() uint64 { return s.relay.Stats().Bytes }),
+		count("rota_spans_lost_total", "Spans that were dropped because the queue was full or the collector did not accept them.", func() uint64 { return tracing.Lost(s.cfg.TracerProvider) }))
 }

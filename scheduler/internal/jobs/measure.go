@@ -25,7 +25,7 @@ func newMeasures(c *Control, to prometheus.Registerer) measures {
 	}
 	m := measures{
 		wait:  seconds("rota_job_wait_seconds", "Time from a job's submission until its first attempt runs, as the leader sees it."),
-		run:   seconds("rota_job_run_seconds", "Time that attempts of jobs took, as the leader sees it."),
+		run:   seconds("rota_job_run_seconds", "Duration of attempts of jobs, as the leader sees it."),
 		ended: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "rota_jobs_ended_total", Help: "Jobs that ended, by state, as the leader sees them."}, []string{"state"}),
 	}
 	for _, s := range []job.State{job.Succeeded, job.Failed, job.Stopped, job.TimedOut, job.Lost} {
@@ -47,7 +47,7 @@ func newMeasures(c *Control, to prometheus.Registerer) measures {
 				}
 				return n
 			}),
-			depth("rota_jobs_kept", "Jobs that the store has, those that ended and are kept too.", func() int { return len(c.p.entries) }))
+			depth("rota_jobs_kept", "Jobs in the store, including those that have ended.", func() int { return len(c.p.entries) }))
 	}
 	return m
 }
