@@ -27,7 +27,7 @@ job "rota-schedulers" {
       distinct_hosts = true
     }
 
-    # Its data is on its node: another node has nothing to go on with.
+    # Its data is on its node, so it cannot continue on another.
     disconnect {
       lost_after = "24h"
       replace    = false

@@ -4,12 +4,12 @@
 #
 #   nomad job run workers.nomad.hcl
 #
-# Pools grow and shrink with the load, and need nothing on the nodes but the program: pool.yaml.
+# Pools follow the load, and need only the program on the nodes: pool.yaml.
 job "rota-workers" {
   type        = "system"
   datacenters = ["*"]
 
-  # One node after the other.
+  # One node at a time.
   update {
     max_parallel     = 1
     min_healthy_time = "10s"
