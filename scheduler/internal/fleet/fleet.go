@@ -187,16 +187,16 @@ func (s *step) look(m *Member) {
 	case s.Listed && live == nil && !m.Alive && s.gone(m, ended):
 		return
 	case s.Listed && live == nil && m.Alive && ended == nil && s.Now-m.Asked > listedWithin:
-		s.note("the engine %s no longer knows %s, which lives: it goes on, and is not started again; end its process by hand", s.Engine, m.Name)
+		s.note("the engine %s no longer knows %s, which still runs: it keeps running and is not started again; end its process by hand", s.Engine, m.Name)
 	}
 	switch {
 	case m.Stopping != 0:
 		switch {
 		case s.Now-m.Stopping <= stopAgain:
 		case live != nil:
-			s.do(Stop, m, live.Handle, "it was asked to end before")
+			s.do(Stop, m, live.Handle, "it was already asked to end")
 		case ended != nil && m.Alive:
-			s.note("the engine %s says that %s has ended, and it lives: end its process by hand", s.Engine, m.Name)
+			s.note("the engine %s says that %s has ended, but it still runs: end its process by hand", s.Engine, m.Name)
 		}
 	case m.Leaving != 0:
 		s.leaving++
@@ -212,10 +212,10 @@ func (s *step) look(m *Member) {
 		s.failed("%s", s.late(m, live))
 		s.stop(m, live, "it did not join in time")
 	case m.Joined != 0 && !m.Alive && live != nil && live.Waiting && s.Now-m.Joined > briefly: // what is listed may be of before it joined
-		s.note("the engine %s is to start %s again, which was lost: it is stopped, and replaced by another", s.Engine, m.Name)
-		s.stop(m, live, "it was lost, and no copy of it could join")
+		s.note("the engine %s is about to start %s again, which was lost: it is stopped and replaced by another worker", s.Engine, m.Name)
+		s.stop(m, live, "it was lost, and no copy of it can join")
 	case m.Lost != 0 && !m.Alive && live != nil && s.Now-m.Lost > s.StartTimeout: // it hangs, or cannot get here
-		s.failed("%s runs, and no scheduler has heard of it for %v", m.Name, s.StartTimeout)
+		s.failed("%s runs, but no scheduler has heard from it for %v", m.Name, s.StartTimeout)
 		s.stop(m, live, "it was lost, and did not come back in time")
 	case live != nil && s.expires(live):
 		s.expiring = append(s.expiring, m)
@@ -242,7 +242,7 @@ func (s *step) copies(m *Member) (live, ended *Copy) {
 	for n := range m.Copies {
 		if c := &m.Copies[n]; !c.Ended && c != live {
 			s.do(Kill, m, c.Handle, "the engine started it twice")
-			s.note("the engine %s started %s twice: the copy %s is stopped, which could not have joined", s.Engine, m.Name, c.Handle)
+			s.note("the engine %s started %s twice: its copy %s, which cannot join, is stopped", s.Engine, m.Name, c.Handle)
 		}
 	}
 	if live != nil && m.Handle == "" {
@@ -263,7 +263,7 @@ func (s *step) gone(m *Member, ended *Copy) bool {
 	case ended == nil && m.Handle == "" && age <= unsureFor, ended == nil && age <= listedWithin:
 		return false
 	case m.Handle == "" && ended == nil:
-		s.failed("the engine %s was asked to start %s, and nobody knows whether it did: it is given up, and could not join any more", s.Engine, m.Name)
+		s.failed("the engine %s was asked to start %s, and it is unknown whether it did: the worker is given up and can no longer join", s.Engine, m.Name)
 	case m.Joined == 0:
 		s.failed("%s ended before it joined%s", m.Name, how)
 	case s.Now-m.Joined < briefly && m.Left: // somebody has asked it to; one that is asked again and again does not begin at once

@@ -63,7 +63,7 @@ func TestDecide(t *testing.T) {
 		{name: "on its way", from: 1, to: 1, members: []Member{asked}},
 		{name: "accepted", from: 1, to: 1, members: []Member{accepted}},
 		{name: "adopted", from: 1, to: 1, members: []Member{with(accepted, func(m *Member) { m.Handle = "" })}, want: "adopt n:hn"},
-		{name: "nobody knows", from: 1, to: 1, members: []Member{late(asked)}, want: "forget n", wantErr: "nobody knows whether it did"},
+		{name: "nobody knows", from: 1, to: 1, members: []Member{late(asked)}, want: "forget n", wantErr: "it is unknown whether it did"},
 		{name: "accepted and never started", from: 1, to: 1, members: []Member{late(accepted)}, want: "stop n:hn", wantErr: "accepted n and did not start it within 5m0s: Resources"},
 		{
 			name: "runs and does not join", from: 1, to: 1, members: []Member{with(late(accepted), func(m *Member) { m.Copies = []Copy{{Handle: "hn"}} })},
@@ -90,7 +90,7 @@ func TestDecide(t *testing.T) {
 		{
 			name: "lost for long, and runs", from: 1, to: 1,
 			members: []Member{with(running("a", 1), func(m *Member) { m.Alive, m.Lost = false, hour-6*time.Minute })},
-			want:    "stop a:ha", wantErr: "a runs, and no scheduler has heard of it for 5m0s",
+			want:    "stop a:ha", wantErr: "a runs, but no scheduler has heard from it for 5m0s",
 		},
 		{
 			name: "lost, and back", from: 1, to: 1,
@@ -102,11 +102,11 @@ func TestDecide(t *testing.T) {
 		},
 		{
 			name: "the first copy is the second one listed", from: 1, to: 1, members: []Member{with(running("a", 1), func(m *Member) { m.Copies = []Copy{{Handle: "x"}, {Handle: "ha"}} })},
-			want: "kill a:x", wantNb: "the copy x is stopped",
+			want: "kill a:x", wantNb: "its copy x, which cannot join, is stopped",
 		},
 		{
 			name: "the engine lost its state", from: 1, to: 1, members: []Member{with(running("a", 1), func(m *Member) { m.Copies = nil })},
-			wantNb: "no longer knows a, which lives",
+			wantNb: "no longer knows a, which still runs",
 		},
 		{
 			name: "the engine is away, and nobody is lost", from: 1, to: 1, members: []Member{with(running("a", 1), func(m *Member) { m.Copies = nil })},
@@ -146,12 +146,12 @@ func TestDecide(t *testing.T) {
 			members: []Member{with(running("a", 0), func(m *Member) {
 				m.Leaving, m.Stopping, m.Copies[0].Ended = hour-time.Minute, hour-time.Minute, true
 			})},
-			wantNb: "says that a has ended, and it lives",
+			wantNb: "says that a has ended, but it still runs",
 		},
 		{
 			name: "lost, and the engine is to start it again", from: 1, to: 1,
 			members: []Member{with(running("a", 0), func(m *Member) { m.Alive, m.Copies[0].Waiting = false, true })},
-			want:    "stop a:ha, start", wantNb: "is to start a again",
+			want:    "stop a:ha, start", wantNb: "is about to start a again",
 		},
 		{
 			name: "joined a moment ago, and listed before", from: 1, to: 1,

@@ -191,7 +191,7 @@ func (a *acts) start(ctx context.Context) error {
 		return nil // it has joined already; the engine's list has its handle
 	case errors.Is(err, engine.ErrUnsure), one.Err() != nil:
 		log.Warn("the start of a worker is not confirmed", "error", err)
-		a.failed(fmt.Sprintf("the engine %s may have started %s or not: %v", a.name, name, err))
+		a.failed(fmt.Sprintf("it is unknown whether the engine %s has started %s: %v", a.name, name, err))
 		return nil
 	}
 	log.Warn("worker of a pool not started", "error", err)

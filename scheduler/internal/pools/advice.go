@@ -87,13 +87,13 @@ func (k *Control) prospect(x *pool, started, joined int) (helps bool, why string
 	case m.Failures > 0 && m.RetryAt > moment(now):
 		return false, fmt.Sprintf("it fails, and tries again at %s: %s", time.Unix(0, int64(m.RetryAt)).UTC().Format("15:04:05 UTC"), text.Clip(m.Error, maxTold))
 	case started > joined:
-		return true, fmt.Sprintf("%d of its workers are on the way", started-joined)
+		return true, fmt.Sprintf("%d of its workers are starting", started-joined)
 	case started < x.Size.From:
 		return true, fmt.Sprintf("it has %d of %d workers, and starts the others", started, x.Size.From)
 	case x.Size.Fixed():
-		return false, fmt.Sprintf("its workers could, but it already has all of them: its size is %v", x.Size)
+		return false, fmt.Sprintf("its workers could run it, but it already has all of them: its size is %v", x.Size)
 	case started >= x.Size.To:
-		return false, fmt.Sprintf("its workers could, but it already has %d, the maximum (size.to)", started)
+		return false, fmt.Sprintf("its workers could run it, but it already has %d, the maximum (size.to)", started)
 	}
 	return true, fmt.Sprintf("it grows once work has waited for %v: it has %d workers, and may have %d", fleet.GrowAfter, started, x.Size.To)
 }
