@@ -97,6 +97,7 @@ var benches = []bench{
 	{"cut", cut},
 	{"move", move},
 	{"written", written},
+	{"coming", coming},
 	{"simulation", simulation},
 	{"product", product},
 	{"quorum", quorum},

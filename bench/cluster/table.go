@@ -51,7 +51,11 @@ func (r row) print() {
 	if r.peer > 0 {
 		ratio = fmt.Sprintf("%.0fx", r.peer/r.value)
 	}
-	fmt.Printf("%-58s %12s %12s %5s %12s %7s  %s\n", r.what, amount(r.value), amount(r.bar), met, amount(r.peer), ratio, r.note)
+	measured := amount(r.value)
+	if r.value == 0 {
+		measured = "0" // none was written
+	}
+	fmt.Printf("%-58s %12s %12s %5s %12s %7s  %s\n", r.what, measured, amount(r.bar), met, amount(r.peer), ratio, r.note)
 }
 
 // percentile of times, by the nearest rank.
