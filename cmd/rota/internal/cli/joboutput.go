@@ -134,7 +134,12 @@ func (a *app) endedAs(j *rotav1.Job) error {
 		return nil
 	case job.Failed:
 		if j.GetError() != "" {
-			return fmt.Errorf("the job failed: %s", j.GetError())
+			err := fmt.Errorf("the job failed: %s", j.GetError())
+			if j.GetExitCode() > 0 { // it ended by itself, and something else was wrong as well
+				a.say("%v", err)
+				return &exitError{int(j.GetExitCode())}
+			}
+			return err
 		}
 		if n := signals[j.GetSignal()]; n != 0 {
 			return &exitError{128 + n}

@@ -77,9 +77,13 @@ func (a *app) whyText(out io.Writer, resp *rotav1.WhyResponse) error {
 			fmt.Fprintln(w)
 		}
 		name := rota.Instance{Task: resp.GetId(), Index: int(in.GetIndex())}
-		if in.GetWorker() == "" {
+		switch {
+		case in.GetWorker() == "":
 			fmt.Fprintf(w, "%s is on no worker (%s)\n", terminal.Printable(name.String()), in.GetState())
-		} else {
+		case in.GetState() == "waiting": // its worker is away
+			fmt.Fprintf(w, "%s is on no worker (waiting); it was on %s, which is away (generation %s)\n",
+				terminal.Printable(name.String()), terminal.Printable(in.GetWorker()), generation(in))
+		default:
 			long := ""
 			if in.GetSince() != nil {
 				long = " for " + since(in)
