@@ -33,40 +33,35 @@ func (s *Scheduler) serve(ctx context.Context) {
 
 // reign lives as long as one lease: it registers the scheduler and leads
 // whenever it is elected.
-func (s *Scheduler) reign(parent context.Context) error {
+func (s *Scheduler) reign(parent context.Context) (err error) {
 	st := s.cfg.Store
-	ctx, cancel := context.WithCancel(parent)
-	defer cancel()
+	ctx, cancel := context.WithCancelCause(parent)
+	defer func() {
+		if lost := context.Cause(ctx); errors.Is(lost, errLeaseLost) {
+			err = lost // and not that what went on then was cancelled
+		}
+	}()
+	defer cancel(nil)
 	sent := time.Now()
 	lease, ttl, err := st.Grant(ctx, s.cfg.Lease)
 	if err != nil {
 		return fmt.Errorf("make a lease: %w", err)
 	}
 	defer s.resign(lease) // whoever comes next need not wait for the lease
-	value, err := record.Encode(s.itself())
-	if err != nil {
+	if err := s.register(ctx, lease); err != nil {
+		if errors.Is(err, errNameTaken) {
+			sleep(ctx, s.cfg.Lease/5)
+		}
 		return err
-	}
-	// The key of a namesake that lives, or died less than a lease ago, is left alone:
-	// it would go with this one's lease.
-	key := store.SchedulerKey(s.cfg.Name)
-	ok, _, err := st.Txn(ctx, []store.Cond{{Key: key, By: store.ByCreate}}, []store.Op{{Key: key, Value: value, Lease: lease}})
-	if err != nil {
-		return fmt.Errorf("register: %w", err)
-	}
-	if !ok {
-		sleep(ctx, s.cfg.Lease/5)
-		return fmt.Errorf("another scheduler named %q is alive, or died less than one lease ago: each scheduler needs its own name", s.cfg.Name)
 	}
 	s.lease.Store(int64(lease))
 	kept := make(chan struct{})
 	go func() {
 		defer close(kept)
-		s.keep(ctx, lease, ttl, sent)
-		cancel()
+		cancel(s.keep(ctx, lease, ttl, sent))
 	}()
 	defer func() {
-		cancel()
+		cancel(nil)
 		<-kept
 	}()
 	for ctx.Err() == nil {
@@ -95,6 +90,30 @@ func (s *Scheduler) reign(parent context.Context) error {
 	return ctx.Err()
 }
 
+// register makes this scheduler known to the others for as long as its lease lasts.
+// The key of a namesake that lives, or died less than a lease ago, is left alone
+// (errNameTaken): it would go with this one's lease.
+func (s *Scheduler) register(ctx context.Context, lease store.LeaseID) error {
+	value, err := record.Encode(s.itself())
+	if err != nil {
+		return err
+	}
+	key := store.SchedulerKey(s.cfg.Name)
+	ok, _, err := s.cfg.Store.Txn(ctx, []store.Cond{{Key: key, By: store.ByCreate}}, []store.Op{{Key: key, Value: value, Lease: lease}})
+	switch {
+	case err != nil:
+		return fmt.Errorf("register: %w", err)
+	case !ok:
+		return fmt.Errorf("another scheduler named %q %w: each scheduler needs its own name", s.cfg.Name, errNameTaken)
+	}
+	return nil
+}
+
+// errLeaseLost is the end of a reign: others may count this scheduler as gone.
+var errLeaseLost = errors.New("this scheduler's lease was not renewed in time")
+
+var errNameTaken = errors.New("is alive, or died less than one lease ago")
+
 // resign ends the lease, and with it whatever this scheduler is.
 func (s *Scheduler) resign(lease store.LeaseID) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
@@ -102,25 +121,52 @@ func (s *Scheduler) resign(lease store.LeaseID) {
 	_ = s.cfg.Store.Revoke(ctx, lease) // else it ends by itself
 }
 
-// keep renews the lease, and returns when it can no longer be trusted: that
-// counts from when the last confirmed renewal was sent.
-func (s *Scheduler) keep(ctx context.Context, lease store.LeaseID, ttl time.Duration, sent time.Time) {
+// keep renews the lease, and returns when it can no longer be trusted, with why: that
+// counts from when the last confirmed renewal was sent. It returns nil when ctx ends.
+func (s *Scheduler) keep(ctx context.Context, lease store.LeaseID, ttl time.Duration, sent time.Time) error {
 	until := sent.Add(trusted(ttl))
+	var last error
 	for {
 		sleep(ctx, ttl/5)
+		select {
+		case <-ctx.Done():
+			return nil
+		default:
+		}
 		now := time.Now()
-		if ctx.Err() != nil || !now.Before(until) {
-			return
+		switch {
+		case !now.Before(until) && last == nil: // this process stood still
+			return fmt.Errorf("%w: the last renewal is %v ago", errLeaseLost, now.Sub(sent).Round(time.Millisecond))
+		case !now.Before(until):
+			return fmt.Errorf("%w: %w", errLeaseLost, last)
 		}
 		one, cancel := context.WithDeadline(ctx, until)
 		t, err := s.cfg.Store.KeepAlive(one, lease)
 		cancel()
 		switch {
 		case errors.Is(err, store.ErrLeaseNotFound):
-			return
-		case err == nil:
-			until = now.Add(trusted(t))
+			return fmt.Errorf("%w: it has ended in the store", errLeaseLost)
+		case err != nil:
+			last = err
+		default:
+			sent, until, last = now, now.Add(trusted(t)), nil
+			s.stayKnown(ctx, lease)
 		}
+	}
+}
+
+// stayKnown writes the scheduler's key again if somebody deleted it: without it nobody
+// finds this scheduler, nor the output of its workers.
+func (s *Scheduler) stayKnown(ctx context.Context, lease store.LeaseID) {
+	known := false
+	s.view.Read(func() { known = s.view.Schedulers[s.cfg.Name] != nil })
+	if known {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.Lease/5)
+	defer cancel()
+	if err := s.register(ctx, lease); err != nil && !errors.Is(err, errNameTaken) { // else it is there, and the view learns it soon
+		s.log.Warn("this scheduler's key is missing, and was not written again", "error", err)
 	}
 }
 

@@ -209,3 +209,34 @@ func TestInventedWithoutLease(t *testing.T) {
 		}
 	})
 }
+
+// TestOwnKeyDeleted: a scheduler whose key somebody deletes writes it again.
+func TestOwnKeyDeleted(t *testing.T) {
+	t.Parallel()
+	const lease = 5 * time.Second
+	synctest.Test(t, func(t *testing.T) {
+		st := memory.New()
+		t.Cleanup(func() { st.Close() })
+		g := &graced{t: t, store: st, o: newOwners(t), list: tasks(4)}
+		s1, _ := g.scheduler("s1")
+		g.scheduler("s2")
+		time.Sleep(time.Second)
+		for _, name := range []string{"s1", "s2"} { // who leads, and who does not
+			if _, _, err := st.Txn(t.Context(), nil, []store.Op{{Key: store.SchedulerKey(name), Delete: true}}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(lease)
+		for _, name := range []string{"s1", "s2"} {
+			kv, ok, _, err := st.Get(t.Context(), store.SchedulerKey(name))
+			if err != nil || !ok || kv.Lease == 0 {
+				t.Errorf("%s: %v, %v, %v; want its key with a lease", name, kv, ok, err)
+			}
+		}
+		api := s1.Service("")
+		t.Cleanup(api.Close)
+		if s, err := api.GetStatus(t.Context(), &rotav1.GetStatusRequest{}); err != nil || len(s.GetSchedulers()) != 2 {
+			t.Errorf("status %v, %v; want two schedulers", s, err)
+		}
+	})
+}

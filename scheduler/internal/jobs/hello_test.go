@@ -98,3 +98,46 @@ func TestHelloOfAnEarlierSession(t *testing.T) {
 		}
 	})
 }
+
+// TestAnnouncementDeleted: a worker whose announcement somebody deletes is announced anew,
+// as its stream ends and it comes again. Else it would take no jobs as long as it lives.
+func TestAnnouncementDeleted(t *testing.T) {
+	t.Parallel()
+	alone(t, nil, func(t *testing.T, c *jobs.Control, _ *faulty.Store, under *memory.Store) {
+		ctx := auth.Inside(t.Context())
+		lease, _, err := under.Grant(ctx, time.Hour)
+		if err != nil {
+			t.Fatal(err)
+		}
+		value, err := record.Encode(&storepb.Session{Version: record.Version, Name: "w", Incarnation: "i", Lease: int64(lease), Scheduler: "s1"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, session, err := under.Txn(ctx, nil, []store.Op{{Key: store.SessionKey("w"), Value: value, Lease: lease}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		g := &greeting{ctx: ctx, hello: make(chan *rotav1.FromJobWorker, 1)}
+		g.hello <- &rotav1.FromJobWorker{Body: &rotav1.FromJobWorker_Hello{Hello: &rotav1.JobHello{Name: "w", Incarnation: "i", Session: session, Any: true, Slots: 1}}}
+		ended := make(chan error, 1)
+		go func() { ended <- c.Connect(g) }()
+		time.Sleep(time.Second)
+		select {
+		case err := <-ended:
+			t.Fatal("the stream ended by itself:", err)
+		default:
+		}
+		if _, _, err := under.Txn(ctx, nil, []store.Op{{Key: store.JobWorkerKey("w"), Delete: true}}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		select {
+		case err := <-ended:
+			if status.Code(err) != codes.Unavailable {
+				t.Errorf("%v; want the worker to come again", err)
+			}
+		default:
+			t.Error("the stream goes on; the worker is announced no more")
+		}
+	})
+}

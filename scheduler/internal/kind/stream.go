@@ -100,6 +100,13 @@ func (s *Streams[Up, Down]) Learn(d *view.Delta) {
 			st.cancel() // what announced the worker has gone with the session: it comes again
 		}
 	}
+	for _, name := range d.Takers[s.kind] {
+		// Somebody deleted what announced a worker that is here: it comes again, and is
+		// announced anew. What this stream has not announced yet is no loss.
+		if st := s.here[name]; st != nil && s.node.View.Takers[s.kind][name] == nil {
+			st.cancel()
+		}
+	}
 	if len(d.Sessions)+len(d.Takers[s.kind]) > 0 {
 		s.stir()
 	}
