@@ -7,6 +7,7 @@ import (
 
 	"github.com/rota-project/rota"
 	"github.com/rota-project/rota/internal/store/table"
+	"github.com/rota-project/rota/internal/text"
 	"github.com/rota-project/rota/scheduler/internal/blame"
 	"github.com/rota-project/rota/scheduler/internal/events"
 	"github.com/rota-project/rota/scheduler/internal/record"
@@ -97,7 +98,7 @@ func (l *leader) tellPass(plan rota.Plan, began time.Time) {
 		return
 	}
 	s := plan.Summary
-	words := []string{fmt.Sprintf("%d moves", len(plan.Moves))}
+	words := []string{text.Count(len(plan.Moves), "move", "moves")}
 	for _, part := range []struct {
 		n   int
 		say string
@@ -121,7 +122,7 @@ func (l *leader) tellSuspect(id string) {
 		if x.State == blame.Held {
 			e.Kind = events.TaskHeld
 		}
-		e.Text = fmt.Sprintf("%s: %d workers died while running it (%s)", x.State, x.Deaths, strings.Join(latest(x.Workers, rota.MaxIDLen), ", "))
+		e.Text = fmt.Sprintf("%s: %s died while running it (%s)", x.State, text.Count(x.Deaths, "worker", "workers"), strings.Join(latest(x.Workers, rota.MaxIDLen), ", "))
 	}
 	if l.s.events.Wants(e.Kind) {
 		l.s.events.Record(e)

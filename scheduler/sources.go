@@ -10,6 +10,7 @@ import (
 	"github.com/rota-project/rota"
 	"github.com/rota-project/rota/internal/address"
 	"github.com/rota-project/rota/internal/store/table"
+	"github.com/rota-project/rota/internal/text"
 	"github.com/rota-project/rota/placement"
 	"github.com/rota-project/rota/scheduler/internal/events"
 	"github.com/rota-project/rota/scheduler/internal/record"
@@ -248,7 +249,7 @@ func (l *leader) logSource(m *storepb.Source, known bool, held *heldError, probl
 		l.s.events.Record(events.Event{Kind: events.SourceFailed, Text: about + ": " + m.GetError()})
 		l.s.log.Error("source not read; its last list stays in effect", "source", m.GetName(), "error", address.Error(problem))
 	case held == nil:
-		l.s.events.Record(events.Event{Kind: events.SourceTaken, Text: fmt.Sprintf("%s: %d tasks", about, m.GetTasks())})
+		l.s.events.Record(events.Event{Kind: events.SourceTaken, Text: about + ": " + text.Count(m.GetTasks(), "task", "tasks")})
 	case !known:
 		l.s.events.Record(events.Event{
 			Kind: events.SourceHeld, Text: fmt.Sprintf("%s: its list would remove %d of %d tasks", about, m.GetHeldRemoves(), m.GetHeldOf()),

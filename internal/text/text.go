@@ -1,9 +1,10 @@
-// Package text cuts text short. Everything that bounds text which people read, or
-// which goes into a message of the API, calls it. It must never know what the
+// Package text cuts text short and counts nouns. Everything that bounds text which
+// people read, or which goes into a message of the API, calls it. It must never know what the
 // text is about.
 package text
 
 import (
+	"fmt"
 	"strings"
 	"unicode/utf8"
 )
@@ -28,4 +29,12 @@ func Clip(s string, most int) string {
 		}
 	}
 	return strings.ToValidUTF8(s[:end], "\uFFFD") + "..."
+}
+
+// Count returns n and its noun: "1 worker", "2 workers".
+func Count[N int | int32 | int64 | uint32 | uint64](n N, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
 }

@@ -54,3 +54,12 @@ func FuzzClip(f *testing.F) {
 		}
 	})
 }
+
+func TestCount(t *testing.T) {
+	t.Parallel()
+	for n, want := range map[int64]string{0: "0 workers", 1: "1 worker", 2: "2 workers", 1000: "1000 workers"} {
+		if got := text.Count(n, "worker", "workers"); got != want {
+			t.Errorf("%d: %q", n, got)
+		}
+	}
+}

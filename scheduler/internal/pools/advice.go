@@ -95,7 +95,7 @@ func (k *Control) prospect(x *pool, started, joined int) (helps bool, why string
 	case started >= x.Size.To:
 		return false, fmt.Sprintf("its workers could run it, but it already has %d, the maximum (size.to)", started)
 	}
-	return true, fmt.Sprintf("it grows once work has waited for %v: it has %d workers, and may have %d", fleet.GrowAfter, started, x.Size.To)
+	return true, fmt.Sprintf("it grows once work has waited for %v: it has %s, and may have %d", fleet.GrowAfter, text.Count(started, "worker", "workers"), x.Size.To)
 }
 
 // maxTold is how much of an error is told.

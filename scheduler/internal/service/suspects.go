@@ -11,6 +11,7 @@ import (
 	"github.com/rota-project/rota"
 	rotav1 "github.com/rota-project/rota/api/rota/v1"
 	"github.com/rota-project/rota/auth"
+	"github.com/rota-project/rota/internal/text"
 	"github.com/rota-project/rota/placement"
 	"github.com/rota-project/rota/scheduler/internal/events"
 	"github.com/rota-project/rota/scheduler/internal/record"
@@ -63,14 +64,14 @@ func (s *Service) suspects() (out []*rotav1.Suspect) {
 
 // accusation says what is held against a task, and what becomes of it.
 func accusation(x *storepb.Suspect) string {
-	text := fmt.Sprintf("%d workers died while running it (%s)", x.GetDeaths(), strings.Join(x.GetWorkers(), ", "))
+	died := fmt.Sprintf("%s died while running it (%s)", text.Count(x.GetDeaths(), "worker", "workers"), strings.Join(x.GetWorkers(), ", "))
 	switch x.GetState() {
 	case suspectHeld:
-		return "held: " + text + ", the last one with no other suspect; rota task release lets it run, and so does a change of the task"
+		return "held: " + died + ", the last one with no other suspect; rota task release lets it run, and so does a change of the task"
 	case suspectTrial:
-		return "on trial: " + text + "; it is kept apart from other suspects until it has run for a while"
+		return "on trial: " + died + "; it is kept apart from other suspects until it has run for a while"
 	}
-	return "waits before it is tried again: " + text
+	return "waits before it is tried again: " + died
 }
 
 // whyWithheld explains the placement that a task would have if it could run.

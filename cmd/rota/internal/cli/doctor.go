@@ -19,6 +19,7 @@ import (
 	rotav1 "github.com/rota-project/rota/api/rota/v1"
 	"github.com/rota-project/rota/cmd/rota/internal/terminal"
 	"github.com/rota-project/rota/internal/secretfile"
+	"github.com/rota-project/rota/internal/text"
 )
 
 // How a check ended.
@@ -324,14 +325,14 @@ func mayNot(err error) bool {
 // checkWork checks tasks and where they come from.
 func checkWork(c *checks, s *rotav1.Status) {
 	t := s.GetTasks()
-	text := fmt.Sprintf("%d declared, %d running, %d waiting, %d failing", t.GetDeclared(), t.GetRunning(), t.GetWaiting()-t.GetFailing(), t.GetFailing())
+	tasks := fmt.Sprintf("%d declared, %d running, %d waiting, %d failing", t.GetDeclared(), t.GetRunning(), t.GetWaiting()-t.GetFailing(), t.GetFailing())
 	switch {
 	case t.GetFailing() > 0:
-		c.add(checkWarn, "tasks", "rota task list --state backoff shows which; rota why ID shows the error", "%s", text)
+		c.add(checkWarn, "tasks", "rota task list --state backoff shows which; rota why ID shows the error", "%s", tasks)
 	case t.GetWaiting() > 0:
-		c.add(checkWarn, "tasks", "rota why TASK shows what a task waits for", "%s", text)
+		c.add(checkWarn, "tasks", "rota why TASK shows what a task waits for", "%s", tasks)
 	default:
-		c.add(checkOK, "tasks", "", "%s", text)
+		c.add(checkOK, "tasks", "", "%s", tasks)
 	}
 	for _, src := range s.GetSources() {
 		name := "source " + src.GetName()
@@ -341,7 +342,7 @@ func checkWork(c *checks, s *rotav1.Status) {
 		case src.GetHeld() != nil:
 			c.add(checkWarn, name, "rota schedule confirm accepts it", "holds a list that would remove %d of %d tasks", src.GetHeld().GetRemoves(), src.GetHeld().GetOf())
 		default:
-			c.add(checkOK, name, "", "%s", plural(src.GetTasks(), "task", "tasks"))
+			c.add(checkOK, name, "", "%s", text.Count(src.GetTasks(), "task", "tasks"))
 		}
 	}
 }

@@ -13,6 +13,7 @@ import (
 
 	rotav1 "github.com/rota-project/rota/api/rota/v1"
 	"github.com/rota-project/rota/engine"
+	"github.com/rota-project/rota/internal/text"
 )
 
 // addEnd says when something ends, which is what good text says of it.
@@ -110,7 +111,7 @@ func (c clocks) check(to *checks, unknown int) {
 	middle := all[(len(all)-1)/2].ahead
 	rest := ""
 	if unknown > 0 {
-		rest = fmt.Sprintf("; %s not known", pluralOf(unknown, "worker's is", "workers' are"))
+		rest = fmt.Sprintf("; %s not known", text.Count(unknown, "worker's is", "workers' are"))
 	}
 	var apart []string
 	for _, one := range all {
@@ -135,8 +136,6 @@ func shortly(d time.Duration) time.Duration {
 	}
 	return d.Round(100 * time.Millisecond)
 }
-
-func pluralOf(n int, one, many string) string { return plural(int64(n), one, many) }
 
 // workersSeen are the workers as the schedulers list them.
 type workersSeen struct {

@@ -17,6 +17,7 @@ import (
 	rotav1 "github.com/rota-project/rota/api/rota/v1"
 	"github.com/rota-project/rota/cmd/rota/internal/terminal"
 	"github.com/rota-project/rota/internal/api/jsonpb"
+	"github.com/rota-project/rota/internal/text"
 )
 
 func eventsOf(conn *grpc.ClientConn) rotav1.EventsClient { return rotav1.NewEventsClient(conn) }
@@ -175,7 +176,7 @@ func (a *app) followEvents(ctx context.Context, req *rotav1.ListEventsRequest, m
 			}
 			switch {
 			case news.GetType() == "missed" && news.GetMissed() > 0:
-				a.say("%s missed: they are no longer kept", plural(news.GetMissed(), "event was", "events were"))
+				a.say("%s missed: they are no longer kept", text.Count(news.GetMissed(), "event was", "events were"))
 			case news.GetType() == "missed":
 				a.say("some events may be missing: they are no longer kept")
 			case news.GetEvent() != nil:

@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"github.com/rota-project/rota/internal/text"
 )
 
 // fieldRows shows a message field by field, under the names that JSON has: all
@@ -54,7 +56,7 @@ func plainText(f protoreflect.FieldDescriptor, v protoreflect.Value) string {
 		}
 		return strings.Join(parts, " ")
 	case protoreflect.BytesKind:
-		return plural(int64(len(v.Bytes())), "byte", "bytes")
+		return text.Count(len(v.Bytes()), "byte", "bytes")
 	case protoreflect.DoubleKind:
 		return number(v.Float())
 	}

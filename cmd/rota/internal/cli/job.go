@@ -18,6 +18,7 @@ import (
 	rotav1 "github.com/rota-project/rota/api/rota/v1"
 	"github.com/rota-project/rota/cmd/rota/internal/terminal"
 	"github.com/rota-project/rota/internal/job"
+	"github.com/rota-project/rota/internal/text"
 )
 
 func jobsOf(conn *grpc.ClientConn) rotav1.JobsClient { return rotav1.NewJobsClient(conn) }
@@ -283,7 +284,7 @@ func definitionRows(d *rotav1.JobDefinition) (rows [][2]string) {
 		case "env":
 			value = strings.Join(slices.Sorted(maps.Keys(d.GetEnv())), ", ")
 		case "stdin":
-			value = plural(int64(len(d.GetStdin())), "byte", "bytes")
+			value = text.Count(len(d.GetStdin()), "byte", "bytes")
 		case "worker":
 			name = "only_on"
 		}

@@ -150,13 +150,6 @@ func dash(s string) string {
 	return s
 }
 
-func plural(n int64, one, many string) string {
-	if n == 1 {
-		return "1 " + one
-	}
-	return fmt.Sprintf("%d %s", n, many)
-}
-
 // age is how long ago t was, in the unit that says most.
 func age(t time.Time) string {
 	if t.IsZero() || t.Unix() <= 0 {

@@ -14,6 +14,7 @@ import (
 	"github.com/rota-project/rota/cmd/rota/internal/terminal"
 	"github.com/rota-project/rota/internal/api/convert"
 	"github.com/rota-project/rota/internal/taskfile"
+	"github.com/rota-project/rota/internal/text"
 )
 
 func (a *app) planCommand() *cobra.Command {
@@ -83,7 +84,7 @@ func planText(out io.Writer, p *rotav1.Plan) error {
 		fmt.Fprintln(w)
 	}
 	fmt.Fprintf(w, "%s: %d forced, %d chosen; %d placed, %d stopped, %s; imbalance %s, then %s\n",
-		plural(s.GetMoves(), "move", "moves"), s.GetForced(), s.GetChosen(), s.GetPlaced(), s.GetStopped(), waitingText(s),
+		text.Count(s.GetMoves(), "move", "moves"), s.GetForced(), s.GetChosen(), s.GetPlaced(), s.GetStopped(), waitingText(s),
 		ratio(s.GetImbalanceBefore()), ratio(s.GetImbalanceAfter()))
 	_, err := io.WriteString(out, w.String())
 	return err

@@ -14,6 +14,7 @@ import (
 	"github.com/rota-project/rota/cmd/rota/internal/terminal"
 	"github.com/rota-project/rota/engine"
 	"github.com/rota-project/rota/internal/api/convert"
+	"github.com/rota-project/rota/internal/text"
 	"github.com/rota-project/rota/internal/wholefile"
 )
 
@@ -142,7 +143,7 @@ func (a *app) poolDetail(w io.Writer, p *rotav1.Pool) error {
 	t.Add("started", fmt.Sprint(p.GetStarted()))
 	t.Add("joined", fmt.Sprint(p.GetJoined()))
 	if p.GetError() != "" {
-		t.Add("error", fmt.Sprintf("%s (%s ago, %s in a row)", p.GetError(), age(p.GetErrorTime().AsTime()), plural(p.GetFailures(), "failure", "failures")))
+		t.Add("error", fmt.Sprintf("%s (%s ago, %s in a row)", p.GetError(), age(p.GetErrorTime().AsTime()), text.Count(p.GetFailures(), "failure", "failures")))
 	}
 	if p.GetState() == "backoff" {
 		t.Add("next try", p.GetRetryTime().AsTime().Local().Format("15:04:05"))
@@ -223,7 +224,7 @@ func (a *app) poolDelete() *cobra.Command {
 					return err
 				}
 				return a.print(p, func(w io.Writer) error {
-					_, err := fmt.Fprintf(w, "pool %s is being deleted; %s to drain and stop\n", terminal.Printable(args[0]), plural(int64(len(p.GetWorkers())), "worker", "workers"))
+					_, err := fmt.Fprintf(w, "pool %s is being deleted; %s to drain and stop\n", terminal.Printable(args[0]), text.Count(len(p.GetWorkers()), "worker", "workers"))
 					return err
 				})
 			})

@@ -12,6 +12,7 @@ import (
 
 	rotav1 "github.com/rota-project/rota/api/rota/v1"
 	"github.com/rota-project/rota/cmd/rota/internal/terminal"
+	"github.com/rota-project/rota/internal/text"
 )
 
 func (a *app) statusCommand() *cobra.Command {
@@ -52,7 +53,7 @@ func statusText(w io.Writer, s *rotav1.Status) error {
 		t.Add("barrier", "the first plan waits until enough workers have joined")
 	}
 	for _, src := range s.GetSources() {
-		text := fmt.Sprintf("%s, %s", src.GetName(), plural(src.GetTasks(), "task", "tasks"))
+		text := fmt.Sprintf("%s, %s", src.GetName(), text.Count(src.GetTasks(), "task", "tasks"))
 		if src.GetError() != "" {
 			text += ", fails: " + src.GetError()
 		}
@@ -63,7 +64,7 @@ func statusText(w io.Writer, s *rotav1.Status) error {
 		t.Add("etcd", memberText(m))
 	}
 	if n := len(s.GetUnread()); n > 0 {
-		t.Add("store", fmt.Sprintf("%s cannot be read, the first is %s: run rota doctor", plural(int64(n), "value", "values"), terminal.Printable(s.GetUnread()[0].GetKey())))
+		t.Add("store", fmt.Sprintf("%s cannot be read, the first is %s: run rota doctor", text.Count(n, "value", "values"), terminal.Printable(s.GetUnread()[0].GetKey())))
 	}
 	for _, x := range s.GetSuspects() {
 		t.Add("suspect", x.GetTask()+": "+suspectText(x))
@@ -100,7 +101,7 @@ func memberText(m *rotav1.StoreMember) string {
 
 // suspectText says what is held against a task that may be killing its workers.
 func suspectText(x *rotav1.Suspect) string {
-	text := fmt.Sprintf("%s died while running it (%s)", plural(x.GetDeaths(), "worker", "workers"), strings.Join(x.GetWorkers(), ", "))
+	text := fmt.Sprintf("%s died while running it (%s)", text.Count(x.GetDeaths(), "worker", "workers"), strings.Join(x.GetWorkers(), ", "))
 	switch x.GetState() {
 	case "held":
 		return "held for " + age(x.GetSince().AsTime()) + ", " + text + "; rota task release lets it run"

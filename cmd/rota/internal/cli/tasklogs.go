@@ -15,6 +15,7 @@ import (
 	rotav1 "github.com/rota-project/rota/api/rota/v1"
 	"github.com/rota-project/rota/internal/api/convert"
 	"github.com/rota-project/rota/internal/backoff"
+	"github.com/rota-project/rota/internal/text"
 )
 
 func (a *app) taskLogs() *cobra.Command {
@@ -113,7 +114,7 @@ func (l *taskLog) copy(ctx context.Context, conn *grpc.ClientConn) error {
 		l.req.Tail = nil // it was for where to begin
 		l.run, l.req.Log, l.req.Offset, l.said = m.GetRun(), m.GetLog(), m.GetOffset()+int64(len(m.GetData())), time.Time{}
 		if m.GetMissed() > 0 {
-			a.say("%s left out", plural(m.GetMissed(), "byte", "bytes"))
+			a.say("%s left out", text.Count(m.GetMissed(), "byte", "bytes"))
 		}
 		return a.pass(m.GetStream(), m.GetData())
 	})

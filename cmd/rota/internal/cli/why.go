@@ -16,6 +16,7 @@ import (
 	rotav1 "github.com/rota-project/rota/api/rota/v1"
 	"github.com/rota-project/rota/cmd/rota/internal/terminal"
 	"github.com/rota-project/rota/internal/job"
+	"github.com/rota-project/rota/internal/text"
 	"github.com/rota-project/rota/internal/uuid"
 	"github.com/rota-project/rota/placement"
 )
@@ -94,7 +95,7 @@ func (a *app) whyText(out io.Writer, resp *rotav1.WhyResponse) error {
 			fmt.Fprintf(w, "  %s\n", terminal.Printable(reason))
 		}
 		if in.GetError() != "" {
-			fmt.Fprintf(w, "  its last error, after %s: %s\n", plural(int64(in.GetRestarts()), "restart", "restarts"), terminal.Printable(in.GetError()))
+			fmt.Fprintf(w, "  its last error, after %s: %s\n", text.Count(int64(in.GetRestarts()), "restart", "restarts"), terminal.Printable(in.GetError()))
 		}
 		if err := whyMoves(w, why.GetMoves()); err != nil {
 			return err
@@ -163,7 +164,7 @@ func whyTable(w io.Writer, why explained) error {
 	err := t.Write(w, nil)
 	if more := why.GetAllWorkers() - int64(len(why.GetWorkers())); more > 0 {
 		_, _ = fmt.Fprintf(w, "and %s, ranked lower; %d of %s in all could take it (--workers N shows more)\n",
-			plural(more, "other worker", "other workers"), why.GetFittingWorkers(), plural(why.GetAllWorkers(), "worker", "workers"))
+			text.Count(more, "other worker", "other workers"), why.GetFittingWorkers(), text.Count(why.GetAllWorkers(), "worker", "workers"))
 	}
 	return err
 }
@@ -226,7 +227,7 @@ func whyJob(out io.Writer, d *rotav1.JobDetail) error {
 			case exit != "-":
 				how += ", exit status " + exit
 			}
-			how += ", " + plural(j.GetAttempts(), "attempt", "attempts")
+			how += ", " + text.Count(j.GetAttempts(), "attempt", "attempts")
 		}
 		fmt.Fprintf(w, "job %s %s %s (%s, generation %d)\n", terminal.Printable(j.GetId()), is, terminal.Printable(j.GetWorker()), how, j.GetGeneration())
 	}

@@ -13,6 +13,7 @@ import (
 
 	rotav1 "github.com/rota-project/rota/api/rota/v1"
 	"github.com/rota-project/rota/cmd/rota/internal/terminal"
+	"github.com/rota-project/rota/internal/text"
 )
 
 // workerCommand is the noun, and by itself the role.
@@ -129,7 +130,7 @@ func (a *app) workerVerb(verb, short string, do workerCall) *cobra.Command {
 					return err
 				}
 				return a.print(w, func(out io.Writer) error {
-					_, err := fmt.Fprintf(out, "%s is %s with %s\n", terminal.Printable(w.GetName()), w.GetState(), plural(w.GetInstances(), "instance", "instances"))
+					_, err := fmt.Fprintf(out, "%s is %s with %s\n", terminal.Printable(w.GetName()), w.GetState(), text.Count(w.GetInstances(), "instance", "instances"))
 					return err
 				})
 			})
@@ -177,7 +178,7 @@ func (a *app) workerStoppable() *cobra.Command {
 					if !v.GetStoppable() {
 						return nil
 					}
-					_, err := fmt.Fprintf(out, "yes: %s would move\n", plural(v.GetMoves(), "instance", "instances"))
+					_, err := fmt.Fprintf(out, "yes: %s would move\n", text.Count(v.GetMoves(), "instance", "instances"))
 					return err
 				})
 				if err == nil && !v.GetStoppable() {

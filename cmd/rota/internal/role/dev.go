@@ -22,6 +22,7 @@ import (
 	"github.com/rota-project/rota/internal/ending"
 	"github.com/rota-project/rota/internal/process"
 	"github.com/rota-project/rota/internal/taskfile"
+	"github.com/rota-project/rota/internal/text"
 	"github.com/rota-project/rota/internal/worker/supervise"
 	"github.com/rota-project/rota/scheduler"
 )
@@ -273,7 +274,7 @@ func (d *dev) greet(pids []int) {
 	if len(pids) > 0 {
 		what = fmt.Sprintf("%d schedulers, ", len(pids))
 	}
-	p("rota dev: %s%d workers and %d tasks, ready after %s", what, c.Workers, len(d.tasks), time.Since(d.began).Round(10*time.Millisecond))
+	p("rota dev: %s%s and %s, ready after %s", what, text.Count(c.Workers, "worker", "workers"), text.Count(len(d.tasks), "task", "tasks"), time.Since(d.began).Round(10*time.Millisecond))
 	p("")
 	p("  console   http://%s/%s%s", first.http.Addr(), d.cr.fragment(c.ShowToken), d.elsewhere("http", c.HTTP))
 	p("  HTTP API  http://%s/v1/status", first.http.Addr())
