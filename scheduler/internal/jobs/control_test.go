@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -121,12 +122,31 @@ type wire struct {
 	cut func()
 	// conns are the connections that are not closed yet.
 	conns sync.WaitGroup
+	// held is set while what comes is not read, as by a process that stands still.
+	held atomic.Bool
+}
+
+// heldStream is one end of a stream, whose messages are not read while its wire is held.
+type heldStream struct {
+	grpc.ClientStream
+	wire  *wire
+	alive context.Context //nolint:containedctx // that of the wire when it was opened
+}
+
+func (s *heldStream) RecvMsg(m any) error {
+	err := s.ClientStream.RecvMsg(m)
+	if s.wire.held.Load() {
+		<-s.alive.Done()
+		return io.EOF
+	}
+	return err
 }
 
 func (w *wire) mend() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.ctx, w.cut = context.WithCancel(context.Background())
+	w.held.Store(false)
 }
 
 func (w *wire) alive() context.Context {
@@ -176,7 +196,11 @@ func newHost(t testing.TB, name string, cfg runner.Config, labels map[string]str
 				return nil, io.EOF
 			}
 			conns++
-			conn, err := grpc.NewClient(via[conns%len(via)].addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
+			hold := func(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, open grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+				s, err := open(ctx, desc, cc, method, opts...)
+				return &heldStream{s, orders, aliveToo}, err
+			}
+			conn, err := grpc.NewClient(via[conns%len(via)].addr, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithStreamInterceptor(hold))
 			if err == nil {
 				context.AfterFunc(alive, func() { _ = conn.Close() })
 				orders.conns.Add(1)
@@ -568,10 +592,11 @@ func TestNeverBegun(t *testing.T) {
 			n := newNodeWith(t, "s", newStore(t), jobs.Config{}, 2*time.Second)
 			h := newHost(t, "w", runner.Config{}, nil, n)
 			n.state(t, n.run(t, command("true")), "succeeded") // it takes jobs
-			h.orders.cut()
-			h.orders.conns.Wait() // nothing more gets there
+			h.orders.held.Store(true)                          // nothing more gets there
 			id := n.run(t, command("sh", "-c", "echo once"))
 			n.state(t, id, "starting")
+			h.orders.cut()
+			h.orders.conns.Wait()
 			away(n, h, id)
 			if j := n.state(t, id, "succeeded"); j.GetAttempts() != 2 {
 				t.Errorf("%v", j)

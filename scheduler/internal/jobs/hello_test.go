@@ -38,6 +38,24 @@ func (g *greeting) Recv() (*rotav1.FromJobWorker, error) {
 	}
 }
 
+// openSession opens a session of worker w, incarnation i, and returns how to end it.
+func openSession(ctx context.Context, t *testing.T, under *memory.Store) (session int64, end func()) {
+	t.Helper()
+	lease, _, err := under.Grant(ctx, time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	value, err := record.Encode(&storepb.Session{Version: record.Version, Name: "w", Incarnation: "i", Lease: int64(lease), Scheduler: "s1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, session, err = under.Txn(ctx, nil, []store.Op{{Key: store.SessionKey("w"), Value: value, Lease: lease}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return session, func() { _ = under.Revoke(ctx, lease) }
+}
+
 // TestHelloOfAnEarlierSession: a hello that was on its way, or waited at a scheduler, until its
 // worker had another session does not announce the worker. It may have begun jobs since that
 // were given up for lost with the earlier session, and their room would be given away.
@@ -45,22 +63,7 @@ func TestHelloOfAnEarlierSession(t *testing.T) {
 	t.Parallel()
 	alone(t, nil, func(t *testing.T, c *jobs.Control, _ *faulty.Store, under *memory.Store) {
 		ctx := auth.Inside(t.Context())
-		open := func() (session int64, end func()) {
-			t.Helper()
-			lease, _, err := under.Grant(ctx, time.Hour)
-			if err != nil {
-				t.Fatal(err)
-			}
-			value, err := record.Encode(&storepb.Session{Version: record.Version, Name: "w", Incarnation: "i", Lease: int64(lease), Scheduler: "s1"})
-			if err != nil {
-				t.Fatal(err)
-			}
-			_, session, err = under.Txn(ctx, nil, []store.Op{{Key: store.SessionKey("w"), Value: value, Lease: lease}})
-			if err != nil {
-				t.Fatal(err)
-			}
-			return session, func() { _ = under.Revoke(ctx, lease) }
-		}
+		open := func() (session int64, end func()) { return openSession(ctx, t, under) }
 		// greet says hello, and reports whether the worker is announced, and how the stream ends.
 		greet := func(session int64, meanwhile func()) (announced bool, err error) {
 			on, cancel := context.WithCancel(ctx)
@@ -105,18 +108,7 @@ func TestAnnouncementDeleted(t *testing.T) {
 	t.Parallel()
 	alone(t, nil, func(t *testing.T, c *jobs.Control, _ *faulty.Store, under *memory.Store) {
 		ctx := auth.Inside(t.Context())
-		lease, _, err := under.Grant(ctx, time.Hour)
-		if err != nil {
-			t.Fatal(err)
-		}
-		value, err := record.Encode(&storepb.Session{Version: record.Version, Name: "w", Incarnation: "i", Lease: int64(lease), Scheduler: "s1"})
-		if err != nil {
-			t.Fatal(err)
-		}
-		_, session, err := under.Txn(ctx, nil, []store.Op{{Key: store.SessionKey("w"), Value: value, Lease: lease}})
-		if err != nil {
-			t.Fatal(err)
-		}
+		session, _ := openSession(ctx, t, under)
 		g := &greeting{ctx: ctx, hello: make(chan *rotav1.FromJobWorker, 1)}
 		g.hello <- &rotav1.FromJobWorker{Body: &rotav1.FromJobWorker_Hello{Hello: &rotav1.JobHello{Name: "w", Incarnation: "i", Session: session, Any: true, Slots: 1}}}
 		ended := make(chan error, 1)
@@ -139,5 +131,51 @@ func TestAnnouncementDeleted(t *testing.T) {
 		default:
 			t.Error("the stream goes on; the worker is announced no more")
 		}
+	})
+}
+
+// TestStreamEnds: a worker whose stream has ended is announced no more while its session
+// lives on, as its process may be dead: what is placed there would wait for the rest of the
+// lease, and be lost then. It is announced again when it comes again.
+func TestStreamEnds(t *testing.T) {
+	t.Parallel()
+	alone(t, nil, func(t *testing.T, c *jobs.Control, _ *faulty.Store, under *memory.Store) {
+		ctx := auth.Inside(t.Context())
+		session, _ := openSession(ctx, t, under)
+		announced := func() bool {
+			time.Sleep(time.Second)
+			_, found, _, err := under.Get(ctx, store.JobWorkerKey("w"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return found
+		}
+		connect := func() (end func()) {
+			on, cancel := context.WithCancel(ctx)
+			g := &greeting{ctx: on, hello: make(chan *rotav1.FromJobWorker, 1)}
+			g.hello <- &rotav1.FromJobWorker{Body: &rotav1.FromJobWorker_Hello{Hello: &rotav1.JobHello{Name: "w", Incarnation: "i", Session: session, Any: true, Slots: 1}}}
+			ended := make(chan error, 1)
+			go func() { ended <- c.Connect(g) }()
+			return func() { cancel(); <-ended }
+		}
+		for range 2 {
+			end := connect()
+			if !announced() {
+				t.Fatal("a worker with a stream is not announced")
+			}
+			end()
+			if announced() {
+				t.Fatal("a worker without a stream is announced")
+			}
+		}
+		first := connect()
+		announced()
+		second := connect()
+		announced()
+		first()
+		if !announced() {
+			t.Error("the end of a stream that another has replaced takes the worker away")
+		}
+		second()
 	})
 }

@@ -39,9 +39,10 @@ type Stream[Down any] struct {
 	// Gone is closed when it has ended.
 	Gone <-chan struct{}
 
-	lease  store.LeaseID
-	cancel context.CancelFunc
-	out    *mailbox.Box[*Down]
+	lease     store.LeaseID
+	announced int64 // the revision at which the store has it
+	cancel    context.CancelFunc
+	out       *mailbox.Box[*Down]
 }
 
 // Hello is what a worker says of itself on a new stream.
@@ -191,7 +192,7 @@ func (s *Streams[Up, Down]) Serve(g Conn[Up, Down], host Host[Up, Down]) error {
 	if err := host.Join(st, m); err != nil {
 		return err
 	}
-	defer s.drop(st)
+	defer s.withdraw(g.Context(), st)
 	received := make(chan error, 1)
 	go func() {
 		for {
@@ -266,6 +267,7 @@ func (s *Streams[Up, Down]) announce(ctx context.Context, st *Stream[Down], take
 	case !ok:
 		return errEnded
 	}
+	st.announced = rev
 	return s.node.View.Wait(ctx, rev)
 }
 
@@ -287,13 +289,26 @@ func (s *Streams[Up, Down]) Put(st *Stream[Down]) error {
 	return nil
 }
 
-func (s *Streams[Up, Down]) drop(st *Stream[Down]) {
+// withdraw tells all schedulers that a worker whose stream has ended takes no more work of
+// the kind, until it comes again: its process may be dead, and its session lives on for the
+// rest of the lease. Where the scheduler stops, its workers come again elsewhere at once.
+func (s *Streams[Up, Down]) withdraw(ctx context.Context, st *Stream[Down]) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.here[st.Worker] == st {
+	last := s.here[st.Worker] == st
+	if last {
 		delete(s.here, st.Worker)
 	}
+	tell := last && !s.closed && s.alive(st)
 	s.stir()
+	s.mu.Unlock()
+	if !tell {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
+	defer cancel()
+	key := s.kind.TakerKey(st.Worker)
+	// What cannot be withdrawn ends with the session.
+	_, _, _ = s.node.Store.Txn(ctx, []store.Cond{{Key: key, By: store.ByMod, Revision: st.announced}}, []store.Op{{Key: key, Delete: true}})
 }
 
 // Left calls f once a worker that begins nothing any more has been sent every order there
