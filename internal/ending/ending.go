@@ -42,9 +42,10 @@ func Watch(parent context.Context) (ctx context.Context, stop func()) {
 
 // Hangup makes the end of ctx's terminal (SIGHUP) mean what SIGTERM does, unless
 // the process was started with the signal ignored, as nohup does. It is for
-// roles that reload nothing. SIGHUP never ends the process at once: a terminal
-// that closes sends it twice, once from the kernel and once from its shell, and a
-// service manager may send it right after SIGTERM.
+// roles that reload nothing. From then on SIGHUP never ends the process at once, not
+// even after ctx has ended: a terminal that closes sends it twice, once from the
+// kernel and once from its shell, and a service manager may send it right after
+// SIGTERM.
 func Hangup(parent context.Context) context.Context {
 	if signal.Ignored(syscall.SIGHUP) {
 		return parent
