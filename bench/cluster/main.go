@@ -32,6 +32,7 @@ func run() error {
 	sim := flag.Bool("simulate", false, "be the simulation: used by the command itself, which runs it alone in a process")
 	sessions := flag.Int("sessions", 2000, "simulated sessions")
 	tasks := flag.Int("tasks", 1_000_000, "simulated tasks")
+	lease := flag.Duration("lease", simLease, "lease of the row many")
 	profile := flag.String("cpuprofile", "", "write a CPU profile of this process to this file")
 	heap := flag.String("memprofile", "", "write a profile of the heap at the end of the simulation to this file")
 	flag.Parse()
@@ -50,12 +51,15 @@ func run() error {
 	case *sim:
 		return simulate(ctx, os.Stdout, *sessions, *tasks, *heap)
 	default:
-		return all(ctx, *only, options{runs: *runs, sessions: *sessions, tasks: *tasks})
+		return all(ctx, *only, options{runs: *runs, sessions: *sessions, tasks: *tasks, lease: *lease})
 	}
 }
 
 // options are what the rows go by.
-type options struct{ runs, sessions, tasks int }
+type options struct {
+	runs, sessions, tasks int
+	lease                 time.Duration
+}
 
 // bench is one measurement, which may give several rows.
 type bench struct {
@@ -99,6 +103,7 @@ var benches = []bench{
 	{"written", written},
 	{"coming", coming},
 	{"simulation", simulation},
+	{"many", many},
 	{"product", product},
 	{"quorum", quorum},
 }

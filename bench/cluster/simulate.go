@@ -69,24 +69,27 @@ type field struct {
 	owner   []int32 // by the task's number: one more than the session's
 	all     []*simWorker
 	granted int
-	double  error
-	moved   chan struct{}
-	birth   time.Time
-	slowest time.Duration // renewal
-	running atomic.Bool   // the leader says that all tasks run
+	// welcomed is how many have a session.
+	welcomed int
+	double   error
+	moved    chan struct{}
+	birth    time.Time
+	slowest  time.Duration // renewal
+	running  atomic.Bool   // the leader says that all tasks run
 }
 
 type simWorker struct {
 	f       *field
 	n       int32 // from 1
 	name    string
+	dial    func() (simConn, error)
 	conn    simConn
-	held    int // guarded by field.mu
+	held    int  // guarded by field.mu
+	in      bool // it has a session; the same
 	session int64
 	lease   int64
 	seq     atomic.Uint64
 	asked   atomic.Int64 // when the last renewal was, since field.birth
-	welcome chan struct{}
 }
 
 type simConn interface {
@@ -99,12 +102,22 @@ func (w *simWorker) serve() {
 	for {
 		m, err := w.conn.Recv()
 		if err != nil {
+			w.f.mu.Lock()
+			if w.n >= 0 && w.f.double == nil {
+				w.f.double = fmt.Errorf("%s: its stream ended after %d granted: %w", w.name, w.f.granted, err)
+			}
+			w.f.mu.Unlock()
+			w.f.wake()
 			return
 		}
 		switch b := m.GetBody().(type) {
 		case *rotav1.ToWorker_Welcome:
 			w.session, w.lease = b.Welcome.GetSession(), b.Welcome.GetLease()
-			close(w.welcome)
+			w.f.mu.Lock()
+			w.in = true
+			w.f.welcomed++
+			w.f.mu.Unlock()
+			w.f.wake()
 		case *rotav1.ToWorker_Grants:
 			w.grants(b.Grants)
 		case *rotav1.ToWorker_Renewed:
@@ -130,6 +143,10 @@ func (w *simWorker) grants(m *rotav1.Grants) {
 	f := w.f
 	acks := make([]*rotav1.Ack, 0, len(m.GetGrant())+len(m.GetRevoke()))
 	f.mu.Lock()
+	if w.n < 0 { // it is deaf
+		f.mu.Unlock()
+		return
+	}
 	for _, r := range m.GetRevoke() {
 		if at := &f.owner[numberOf(r.GetTask())]; *at == w.n {
 			*at = 0
@@ -213,6 +230,73 @@ func (f *field) until(ctx context.Context, what string, cond func() bool) error 
 	}
 }
 
+// simLease is the lease of simulated sessions, which is a scheduler's own.
+const simLease = 5 * time.Second
+
+func newField(tasks int) *field {
+	return &field{owner: make([]int32, tasks), moved: make(chan struct{}), birth: time.Now()}
+}
+
+// add adds a worker, which is to be given a connection.
+func (f *field) add(n int) *simWorker {
+	w := &simWorker{f: f, n: int32(n + 1), name: fmt.Sprintf("w%04d", n)}
+	f.all = append(f.all, w)
+	return w
+}
+
+// atOnce is how many ask for a session at the same time; workers that are refused while
+// there are too many ask again later, which these do not.
+const atOnce = 200
+
+// hello has all workers get a session.
+func (f *field) hello(ctx context.Context) (err error) {
+	for n, w := range f.all {
+		if n%atOnce == 0 {
+			if err := f.until(ctx, "some welcomed", func() bool { return f.welcomed == n }); err != nil {
+				return err
+			}
+		}
+		if w.conn, err = w.dial(); err != nil {
+			return err
+		}
+		go w.serve()
+		w.seq.Store(1)
+		if err := w.conn.Send(&rotav1.FromWorker{Body: &rotav1.FromWorker_Hello{Hello: &rotav1.Hello{Seq: 1, Info: &rotav1.WorkerInfo{
+			Name: w.name, Incarnation: "one", AnyKind: true,
+		}}}}); err != nil {
+			return f.until(ctx, "why "+w.name+" cannot say hello", func() bool { return false })
+		}
+	}
+	return f.until(ctx, "all welcomed", func() bool { return f.welcomed == len(f.all) })
+}
+
+// renew has each renew five times in a lease, as workers do, and not all at once. One that
+// is deaf does not, or has no session yet.
+func (f *field) renew(ctx context.Context, lease time.Duration) {
+	ticker := time.NewTicker(lease / 5 / 100)
+	defer ticker.Stop()
+	for at := 0; ; at++ {
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return
+		}
+		for n := at % 100; n < len(f.all); n += 100 {
+			w := f.all[n]
+			f.mu.Lock()
+			deaf := w.n < 0 || !w.in
+			f.mu.Unlock()
+			if deaf {
+				continue
+			}
+			w.asked.Store(int64(time.Since(f.birth)))
+			go func() {
+				_ = w.conn.Send(&rotav1.FromWorker{Body: &rotav1.FromWorker_Renew{Renew: &rotav1.Renew{Seq: w.seq.Add(1)}}})
+			}()
+		}
+	}
+}
+
 // simulate runs sessions simulated workers and a million tasks, and writes what
 // it measured to out.
 func simulate(ctx context.Context, out io.Writer, sessions, tasks int, heap string) (err error) {
@@ -228,48 +312,14 @@ func simulate(ctx context.Context, out io.Writer, sessions, tasks int, heap stri
 	defer func() { err = errors.Join(err, l.stop()) }()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	f := &field{owner: make([]int32, tasks), moved: make(chan struct{}), birth: time.Now()}
+	f := newField(tasks)
 	for n := range sessions {
-		w := &simWorker{f: f, n: int32(n + 1), name: fmt.Sprintf("w%04d", n), welcome: make(chan struct{})}
-		f.all = append(f.all, w)
+		f.add(n).dial = func() (simConn, error) { return l.server.Scheduler().Sessions().Dial(ctx), nil }
 	}
-	for _, w := range f.all {
-		w.conn = l.server.Scheduler().Sessions().Dial(ctx)
-		go w.serve()
-		w.seq.Store(1)
-		if err := w.conn.Send(&rotav1.FromWorker{Body: &rotav1.FromWorker_Hello{Hello: &rotav1.Hello{Seq: 1, Info: &rotav1.WorkerInfo{
-			Name: w.name, Incarnation: "one", AnyKind: true,
-		}}}}); err != nil {
-			return err
-		}
+	go f.renew(ctx, simLease)
+	if err := f.hello(ctx); err != nil {
+		return err
 	}
-	for _, w := range f.all {
-		select {
-		case <-w.welcome:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-	// Each renews five times in a lease, as workers do, and not all at once.
-	go func() {
-		const ttl = 5 * time.Second
-		ticker := time.NewTicker(ttl / 5 / 100)
-		defer ticker.Stop()
-		for at := 0; ; at++ {
-			select {
-			case <-ticker.C:
-			case <-ctx.Done():
-				return
-			}
-			for n := at % 100; n < len(f.all); n += 100 {
-				w := f.all[n]
-				w.asked.Store(int64(time.Since(f.birth)))
-				go func() {
-					_ = w.conn.Send(&rotav1.FromWorker{Body: &rotav1.FromWorker_Renew{Renew: &rotav1.Renew{Seq: w.seq.Add(1)}}})
-				}()
-			}
-		}
-	}()
 
 	if heap != "" {
 		go f.tell(ctx, log)
