@@ -192,7 +192,7 @@ func (s *Streams[Up, Down]) Serve(g Conn[Up, Down], host Host[Up, Down]) error {
 	if err := host.Join(st, m); err != nil {
 		return err
 	}
-	defer s.withdraw(g.Context(), st)
+	defer func() { _ = s.withdraw(g.Context(), st) }() // else the announcement ends with the session
 	received := make(chan error, 1)
 	go func() {
 		for {
@@ -292,7 +292,7 @@ func (s *Streams[Up, Down]) Put(st *Stream[Down]) error {
 // withdraw tells all schedulers that a worker whose stream has ended takes no more work of
 // the kind, until it comes again: its process may be dead, and its session lives on for the
 // rest of the lease. Where the scheduler stops, its workers come again elsewhere at once.
-func (s *Streams[Up, Down]) withdraw(ctx context.Context, st *Stream[Down]) {
+func (s *Streams[Up, Down]) withdraw(ctx context.Context, st *Stream[Down]) error {
 	s.mu.Lock()
 	last := s.here[st.Worker] == st
 	if last {
@@ -302,13 +302,13 @@ func (s *Streams[Up, Down]) withdraw(ctx context.Context, st *Stream[Down]) {
 	s.stir()
 	s.mu.Unlock()
 	if !tell {
-		return
+		return nil
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
 	defer cancel()
 	key := s.kind.TakerKey(st.Worker)
-	// What cannot be withdrawn ends with the session.
-	_, _, _ = s.node.Store.Txn(ctx, []store.Cond{{Key: key, By: store.ByMod, Revision: st.announced}}, []store.Op{{Key: key, Delete: true}})
+	_, _, err := s.node.Store.Txn(ctx, []store.Cond{{Key: key, By: store.ByMod, Revision: st.announced}}, []store.Op{{Key: key, Delete: true}})
+	return err
 }
 
 // Left calls f once a worker that begins nothing any more has been sent every order there
