@@ -18,6 +18,7 @@ import (
 
 	rotav1 "github.com/rota-project/rota/api/rota/v1"
 	"github.com/rota-project/rota/internal/api/convert"
+	"github.com/rota-project/rota/internal/backoff"
 )
 
 const (
@@ -34,15 +35,11 @@ const (
 // scheduler costs while nothing happens, and how long until what 500 workers ran that are
 // lost at once runs elsewhere.
 func many(ctx context.Context, o options) (rows []row, err error) {
-	home, err := os.MkdirTemp("", "rota-bench-*")
+	home, bin, remove, err := productIn(ctx)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(home)) }()
-	bin, err := buildProduct(ctx, home)
-	if err != nil {
-		return nil, err
-	}
+	defer func() { err = errors.Join(err, remove()) }()
 	list := filepath.Join(home, "none.yaml")
 	if err := os.WriteFile(list, []byte("[{id: none, require: [none=none]}]\n"), 0o600); err != nil {
 		return nil, err
@@ -81,10 +78,8 @@ func many(ctx context.Context, o options) (rows []row, err error) {
 
 	// The leader and the leader of its etcd come together first: who asks meanwhile is refused,
 	// and workers ask again.
-	select {
-	case <-time.After(10 * time.Second):
-	case <-ctx.Done():
-		return nil, ctx.Err()
+	if err := backoff.Sleep(ctx, 10*time.Second); err != nil {
+		return nil, err
 	}
 	f := newField(manyTasks)
 	conns := map[string][]*grpc.ClientConn{}
@@ -128,21 +123,16 @@ func many(ctx context.Context, o options) (rows []row, err error) {
 	if err := f.until(ctx, "all granted", func() bool { return f.granted == manyTasks }); err != nil {
 		return nil, err
 	}
-	settle := time.After(2 * o.lease) // acknowledgements are written
-	select {
-	case <-settle:
-	case <-ctx.Done():
-		return nil, ctx.Err()
+	if err := backoff.Sleep(ctx, 2*o.lease); err != nil { // acknowledgements are written
+		return nil, err
 	}
 	before, err := cpuOf(pids)
 	if err != nil {
 		return nil, err
 	}
 	began := time.Now()
-	select {
-	case <-time.After(steadyFor):
-	case <-ctx.Done():
-		return nil, ctx.Err()
+	if err := backoff.Sleep(ctx, steadyFor); err != nil {
+		return nil, err
 	}
 	took := time.Since(began)
 	after, err := cpuOf(pids)

@@ -160,15 +160,11 @@ func kill(ctx context.Context, o options) (rows []row, err error) {
 
 // product measures the binary as it is built for users.
 func product(ctx context.Context, _ options) (rows []row, err error) {
-	dir, err := os.MkdirTemp("", "rota-bench-*")
+	_, bin, remove, err := productIn(ctx)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	bin, err := buildProduct(ctx, dir)
-	if err != nil {
-		return nil, err
-	}
+	defer func() { err = errors.Join(err, remove()) }()
 	info, err := os.Stat(bin)
 	if err != nil {
 		return nil, err
@@ -207,6 +203,21 @@ func product(ctx context.Context, _ options) (rows []row, err error) {
 	time.Sleep(5 * time.Second) // idle is what it is after some renewals
 	rss, err := residentOf(w.Process.Pid, "VmRSS")
 	return append(rows, inMB("an idle worker, resident", rss, 25e6, "5 s after it joined")), err
+}
+
+// productIn builds the binary as it is built for users in a directory of its own, which
+// remove removes.
+func productIn(ctx context.Context) (dir, bin string, remove func() error, err error) {
+	dir, err = os.MkdirTemp("", "rota-bench-*")
+	if err != nil {
+		return "", "", nil, err
+	}
+	remove = func() error { return os.RemoveAll(dir) }
+	bin, err = buildProduct(ctx, dir)
+	if err != nil {
+		return "", "", nil, errors.Join(err, remove())
+	}
+	return dir, bin, remove, nil
 }
 
 // buildProduct builds the binary as it is built for users.

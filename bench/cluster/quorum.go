@@ -22,15 +22,11 @@ const devLease = 5 * time.Second
 // --schedulers 3 starts them: how long until they serve, and how long until plans go on
 // when the one that leads is killed.
 func quorum(ctx context.Context, _ options) (rows []row, err error) {
-	dir, err := os.MkdirTemp("", "rota-bench-*")
+	dir, bin, remove, err := productIn(ctx)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	bin, err := buildProduct(ctx, dir)
-	if err != nil {
-		return nil, err
-	}
+	defer func() { err = errors.Join(err, remove()) }()
 	var slowest, ready time.Duration
 	for n := range 3 {
 		home := filepath.Join(dir, strconv.Itoa(n))

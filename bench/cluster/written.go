@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/rota-project/rota"
+	"github.com/rota-project/rota/internal/backoff"
 	"github.com/rota-project/rota/scheduler"
 	"github.com/rota-project/rota/store"
 	"github.com/rota-project/rota/store/etcd"
@@ -47,16 +48,21 @@ func (c *counted) Txn(ctx context.Context, conds []store.Cond, ops []store.Op) (
 	return ok, rev, err
 }
 
+// startCounted starts a scheduler on such a store.
+func startCounted(ctx context.Context, cfg scheduler.Config) (l *live, c *counted, err error) {
+	l, err = startOn(ctx, cfg, func(s *etcd.Store) store.Store {
+		c = &counted{Store: s}
+		return c
+	})
+	return l, c, err
+}
+
 // written changes one of 50,000 tasks, again and again: each time it is stopped and
 // started anew, and both are acknowledged. What is counted are keys and values.
 func written(ctx context.Context, o options) (rows []row, err error) {
 	const tasks, workers = 50_000, 20
 	const near = 2000 // that are changed: pages are written whole now and then, too
-	var c *counted
-	l, err := startOn(ctx, scheduler.Config{}, func(s *etcd.Store) store.Store {
-		c = &counted{Store: s}
-		return c
-	})
+	l, c, err := startCounted(ctx, scheduler.Config{})
 	if err != nil {
 		return nil, err
 	}
@@ -121,11 +127,7 @@ func coming(ctx context.Context, o options) (rows []row, err error) {
 
 func comingBeside(ctx context.Context, tasks, runs int) (rows []row, err error) {
 	const workers = 20
-	var c *counted
-	l, err := startOn(ctx, scheduler.Config{Lease: 15 * time.Second}, func(s *etcd.Store) store.Store {
-		c = &counted{Store: s}
-		return c
-	})
+	l, c, err := startCounted(ctx, scheduler.Config{Lease: 15 * time.Second})
 	if err != nil {
 		return nil, err
 	}
@@ -145,10 +147,8 @@ func comingBeside(ctx context.Context, tasks, runs int) (rows []row, err error) 
 	count := func(since int64) (int64, error) {
 		for last := int64(-1); last != c.writes(); {
 			last = c.writes()
-			select {
-			case <-time.After(3 * time.Second):
-			case <-ctx.Done():
-				return 0, ctx.Err()
+			if err := backoff.Sleep(ctx, 3*time.Second); err != nil {
+				return 0, err
 			}
 		}
 		return c.writes() - since, nil
@@ -157,10 +157,8 @@ func comingBeside(ctx context.Context, tasks, runs int) (rows []row, err error) 
 		return nil, err
 	}
 	before := c.writes()
-	select {
-	case <-time.After(idleFor):
-	case <-ctx.Done():
-		return nil, ctx.Err()
+	if err := backoff.Sleep(ctx, idleFor); err != nil {
+		return nil, err
 	}
 	idle := c.writes() - before
 	var joins, leaves int64
@@ -176,10 +174,8 @@ func comingBeside(ctx context.Context, tasks, runs int) (rows []row, err error) 
 		}
 		w.Start()
 		for c.writes() == before { // its session is the first that it writes
-			select {
-			case <-time.After(50 * time.Millisecond):
-			case <-ctx.Done():
-				return nil, ctx.Err()
+			if err := backoff.Sleep(ctx, 50*time.Millisecond); err != nil {
+				return nil, err
 			}
 		}
 		joined, err := count(before)
