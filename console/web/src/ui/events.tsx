@@ -44,6 +44,18 @@ function about(e: Event_, mine: string): ComponentChildren[] {
   return out;
 }
 
+// Head is what every line begins with: when it was, and how it went.
+function Head({ of: e }: { of: Event_ }) {
+  return (
+    <>
+      <time class="quiet" dateTime={e.time ?? ""} title={exact(e.time)}>
+        {e.time ? clock(e.time) : ""}
+      </time>
+      <Mark of={toneOf(e.kind)} />
+    </>
+  );
+}
+
 // EventLine is an event, or several that say the same, by the latest of them.
 export function EventLine({ of, mine = "" }: { of: Folded; mine?: string }) {
   const { e, times, since } = of;
@@ -53,10 +65,7 @@ export function EventLine({ of, mine = "" }: { of: Folded; mine?: string }) {
   const exit = typeof e.exit_code === "number" && !e.text.includes(`exit status ${e.exit_code}`) ? `exit status ${e.exit_code}` : "";
   return (
     <li>
-      <time class="quiet" dateTime={e.time ?? ""} title={exact(e.time)}>
-        {e.time ? clock(e.time) : ""}
-      </time>
-      <Mark of={toneOf(e.kind)} />
+      <Head of={e} />
       <span>
         <span class="strong">{e.kind}</span>{" "}
         {parts.map((p, i) => (
@@ -103,10 +112,7 @@ export function EventLine({ of, mine = "" }: { of: Folded; mine?: string }) {
 function ManyLine({ of: { e, of }, mine }: { of: Folded; mine: string }) {
   return (
     <li>
-      <time class="quiet" dateTime={e.time ?? ""} title={exact(e.time)}>
-        {e.time ? clock(e.time) : ""}
-      </time>
-      <Mark of={toneOf(e.kind)} />
+      <Head of={e} />
       <div>
         <span class="strong">{e.kind}</span> {plural(of.length, "task")}
         {e.who && <span class="quiet"> by {e.who}</span>}
