@@ -101,8 +101,9 @@ func moment(flag, value string) (string, error) {
 	return "", usagef("--%s: %q: want a time such as 2006-01-02T15:04:05Z, or a duration such as 10m", flag, value)
 }
 
-// lastEvents are the last of those that are asked for, oldest first by their times: the log is
-// in the order in which schedulers have written. They are at most so many, all if that is below zero. latest is where a watch goes on.
+// lastEvents are the last of those that are asked for, oldest first by their times, as the
+// log is in the order in which schedulers have written. They are at most so many, or all if
+// most is below zero. latest is where a watch goes on.
 func lastEvents(ctx context.Context, client rotav1.EventsClient, req *rotav1.ListEventsRequest, most int) (list []*rotav1.Event, latest string, err error) {
 	req = proto.CloneOf(req)
 	for {
