@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"os"
 	"regexp"
+	"slices"
 	"time"
 )
 
@@ -72,12 +73,13 @@ func all(ctx context.Context, only string, o options) error {
 	if err != nil {
 		return fmt.Errorf("rows: %w", err)
 	}
+	chosen := slices.DeleteFunc(slices.Clone(benches), func(b bench) bool { return !pattern.MatchString(b.name) })
+	if len(chosen) == 0 {
+		return fmt.Errorf("rows: %q: no row has such a name", only)
+	}
 	printHead()
 	var failed error
-	for _, b := range benches {
-		if !pattern.MatchString(b.name) {
-			continue
-		}
+	for _, b := range chosen {
 		rows, err := b.run(ctx, o)
 		if err != nil {
 			failed = errors.Join(failed, fmt.Errorf("%s: %w", b.name, err))
