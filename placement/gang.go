@@ -28,9 +28,9 @@ func (s *pass) settleGang(g int32) bool {
 		}
 		if len(again) == len(left) {
 			i := again[0].inst
-			reason := text("gang %s (%s) cannot be placed as a whole: no worker can take %s", p.gangs.all[g].name, plural(len(absent)+len(present), "instance"), p.instance(i))
+			reason := Text(rota.GangWaits, p.gangs.all[g].name, plural(len(absent)+len(present), "instance"), p.instance(i).String())
 			if with := len(absent) - len(left); with > 0 {
-				reason += text(" beside %s", plural(with, "other"))
+				reason += text(besideOthers, plural(with, "other"))
 			}
 			reason += ": " + p.countRules(i).reason
 			s.undo(mark)
@@ -77,7 +77,7 @@ func (s *pass) sumsOf(list []entry) string {
 			}
 		}
 		if counted && left.less(need[r]) {
-			said += text("; together they need %s %s, all workers have %s left", amountText(need[r].float()), p.resources[r], amountText(left.float()))
+			said += text(togetherNeed, amountText(need[r].float()), p.resources[r], amountText(left.float()))
 		}
 	}
 	return said

@@ -137,7 +137,7 @@ func (p *Planner) Assign(i rota.Instance, name string) error {
 	n := p.find(i)
 	if n == none {
 		i.Task = strings.Clone(i.Task)
-		p.strays[i] = stray{p.workers[w].name, "no task declares it"}
+		p.strays[i] = stray{p.workers[w].name, Text(rota.Undeclared)}
 		return nil
 	}
 	p.assign(n, w)

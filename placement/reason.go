@@ -17,6 +17,9 @@ var text = fmt.Sprintf
 // task, group, gang or key, and what else the sentence names.
 func Text(code rota.ReasonCode, args ...string) string {
 	if format, ok := sentences[code]; ok {
+		if len(args) == 0 {
+			return format
+		}
 		list := make([]any, len(args))
 		for k, a := range args {
 			list[k] = a
@@ -43,9 +46,24 @@ var sentences = map[rota.ReasonCode]string{
 	rota.ComesBack:        "no worker but %s can take it",
 	rota.GangBroken:       "gang %s cannot be placed as a whole",
 	rota.Preempted:        "preempted by %s, which has a higher priority",
+	rota.Undeclared:       "no task declares it",
+	rota.GangWaits:        "gang %s (%s) cannot be placed as a whole: no worker can take %s",
 	rota.TooFewWorkers:    "too few workers are ready: %s of the %s required",
 	rota.StaysForNow:      "it stays on %s for now: %s",
 }
+
+// What else reasons say: of an instance that is declared no longer, what follows the
+// reason of a gang, and what speaks against stopping workers.
+const (
+	fewerReplicas  = "the task has fewer replicas now"
+	taskDeleted    = "the task was deleted"
+	besideOthers   = " beside %s"
+	togetherNeed   = "; together they need %s %s, all workers have %s left"
+	unknownWorker  = "worker %s is not known"
+	tooFewLeft     = "%s would be ready, at least %d are required"
+	overBudget     = "%s %s: %d would be down at once, its budget is %d"
+	noOtherTakesIt = "no other worker could take %s, such as %s (%s)"
+)
 
 // words is a cause as text; moves of the same cause share the string.
 func (s *pass) words(c cause) string {

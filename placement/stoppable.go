@@ -21,7 +21,7 @@ func (p *Planner) Stoppable(names ...string) Verdict {
 	for _, name := range names {
 		n, ok := p.byName[name]
 		if !ok || p.workers[n].gone {
-			v.Reasons = append(v.Reasons, "worker "+name+" is not known")
+			v.Reasons = append(v.Reasons, text(unknownWorker, name))
 			continue
 		}
 		if seen[name] {
@@ -44,7 +44,7 @@ func (p *Planner) Stoppable(names ...string) Verdict {
 		c.RemoveWorker(name)
 	}
 	if ready < p.opt.MinWorkers {
-		v.Reasons = append(v.Reasons, text("%s would be ready, at least %d are required", plural(ready, "worker"), p.opt.MinWorkers))
+		v.Reasons = append(v.Reasons, text(tooFewLeft, plural(ready, "worker"), p.opt.MinWorkers))
 	}
 	for _, e := range p.nowhere {
 		if g := p.tasks[p.insts[e.inst].task].group; g != none && groups[g] > 0 {
@@ -53,19 +53,19 @@ func (p *Planner) Stoppable(names ...string) Verdict {
 	}
 	for _, g := range sortedBy(groups, func(g int32) string { return p.groups.all[g].name }) {
 		if limit := p.opt.GroupBudget.limit(p.groups.all[g].size); groups[g] > limit {
-			v.Reasons = append(v.Reasons, text("group %s: %d would be down at once, its budget is %d", p.groups.all[g].name, groups[g], limit))
+			v.Reasons = append(v.Reasons, text(overBudget, "group", p.groups.all[g].name, groups[g], limit))
 		}
 	}
 	for _, z := range sortedBy(zones, func(z string) string { return z }) {
 		if limit := p.opt.ZoneBudget.limit(s.zoneSize(z)); zones[z] > limit {
-			v.Reasons = append(v.Reasons, text("zone %s: %d would be down at once, its budget is %d", z, zones[z], limit))
+			v.Reasons = append(v.Reasons, text(overBudget, "zone", z, zones[z], limit))
 		}
 	}
 	before := len(p.Plan().Waiting)
 	c.opt.MinWorkers = 0
 	if after := c.Plan().Waiting; len(after) > before {
 		w := after[len(after)-1]
-		v.Reasons = append(v.Reasons, text("no other worker could take %s, such as %s (%s)", plural(len(after)-before, "instance"), w.Instance, w.Reason))
+		v.Reasons = append(v.Reasons, text(noOtherTakesIt, plural(len(after)-before, "instance"), w.Instance, w.Reason))
 	}
 	v.OK = len(v.Reasons) == 0
 	return v

@@ -169,7 +169,7 @@ func (p *Planner) changeTask(n, c int32, t *rota.Task) {
 	if int32(t.Replicas) != count {
 		for k := int32(t.Replicas); k < count; k++ {
 			if at[k] != none {
-				p.strays[rota.Instance{Task: u.id, Index: int(k)}] = stray{p.workers[at[k]].name, "the task has fewer replicas now"}
+				p.strays[rota.Instance{Task: u.id, Index: int(k)}] = stray{p.workers[at[k]].name, fewerReplicas}
 			}
 		}
 		p.free(first, count)
@@ -224,7 +224,7 @@ func (p *Planner) RemoveTask(id string) {
 	for k := range u.n {
 		w := p.insts[u.first+k].worker
 		if w != none && !p.workers[w].gone {
-			p.strays[rota.Instance{Task: u.id, Index: int(k)}] = stray{p.workers[w].name, "the task was deleted"}
+			p.strays[rota.Instance{Task: u.id, Index: int(k)}] = stray{p.workers[w].name, taskDeleted}
 		}
 		p.take(u.first + k)
 		p.forgetLoad(u.first + k)

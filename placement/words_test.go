@@ -1,6 +1,20 @@
 package placement
 
-import "testing"
+import (
+	"testing"
+
+	"github.com/rota-project/rota"
+)
+
+// TestEveryReasonHasItsSentence: but the one that counts what keeps an instance from each worker.
+func TestEveryReasonHasItsSentence(t *testing.T) {
+	t.Parallel()
+	for c := rota.ReasonCode(0); c.String() != "unknown"; c++ {
+		if _, ok := sentences[c]; !ok && c != rota.NoPlace {
+			t.Errorf("%s has none", c)
+		}
+	}
+}
 
 // TestLoadText: large loads are whole numbers that people can read.
 func TestLoadText(t *testing.T) {

@@ -3,6 +3,7 @@ package scheduler
 import (
 	"github.com/rota-project/rota"
 	"github.com/rota-project/rota/ownership"
+	"github.com/rota-project/rota/placement"
 	"github.com/rota-project/rota/scheduler/internal/blame"
 	"github.com/rota-project/rota/scheduler/internal/record"
 )
@@ -58,7 +59,7 @@ func (l *leader) drop(was, is *record.Task) {
 		from = replicas(is)
 	}
 	for n := from; n < replicas(was); n++ {
-		l.aim(rota.Instance{Task: was.ID, Index: n}, ownership.Target{Reason: "no task declares it"})
+		l.aim(rota.Instance{Task: was.ID, Index: n}, ownership.Target{Reason: placement.Text(rota.Undeclared)})
 	}
 }
 
