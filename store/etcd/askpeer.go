@@ -46,8 +46,16 @@ func (q *quorum) ask(ctx context.Context, address string) (a answerOfMember) {
 	return a
 }
 
-// call sends a request to another member's peer port and returns what it answered.
+// call sends a request to another member's peer port, by a connection of its own, and
+// returns what it answered.
 func (q *quorum) call(ctx context.Context, method, address, path string, body io.Reader) (http.Header, []byte, error) {
+	client := http.Client{Transport: q.dial()}
+	defer client.CloseIdleConnections()
+	return q.callBy(ctx, &client, method, address, path, body)
+}
+
+// callBy is call by a client of dial, which may keep its connections.
+func (q *quorum) callBy(ctx context.Context, client *http.Client, method, address, path string, body io.Reader) (http.Header, []byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	u := q.url(address)
@@ -56,9 +64,7 @@ func (q *quorum) call(ctx context.Context, method, address, path string, body io
 	if err != nil {
 		return nil, nil, err
 	}
-	client := http.Client{Transport: q.dial(), CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
-	defer client.CloseIdleConnections()
-	resp, err := client.Do(req)
+	resp, err := client.Transport.RoundTrip(req) // no redirects
 	if err != nil {
 		var where interface{ Unwrap() error }
 		if errors.As(err, &where) { // without the address, which the caller says

@@ -14,7 +14,7 @@ var _ store.Compactor = (*Store)(nil)
 
 // Compact implements store.Compactor. It is of the whole etcd, other roots included.
 func (s *Store) Compact(ctx context.Context, revision int64) error {
-	_, err := ask(ctx, s, question[struct{}]{route: &s.calls, do: func(ctx context.Context, c *clientv3.Client, _ *renewals) (struct{}, error) {
+	_, err := ask(ctx, s, question[struct{}]{route: &s.calls, do: func(ctx context.Context, c *clientv3.Client, _ renewer) (struct{}, error) {
 		_, err := c.Compact(ctx, revision)
 		return struct{}{}, err
 	}})

@@ -41,7 +41,7 @@ const (
 	DefaultPatience       = 500 * time.Millisecond
 )
 
-// Config says which etcd to use. Endpoints, or Client, is all that is needed.
+// Config says which etcd to use. Endpoints, Node or Client is all that is needed.
 type Config struct {
 	// Endpoints are the addresses of the members, "http://10.0.0.1:2379" or
 	// "10.0.0.1:2379"; https if there is any TLS file.
@@ -64,6 +64,9 @@ type Config struct {
 	// A newline at the end of the file is left aside. Password is the password itself,
 	// in place of a file.
 	User, PasswordFile, Password string
+	// Node is used in place of Endpoints: the node of this process, which renews leases
+	// for less than one behind a connection. The store is closed before the node stops.
+	Node *Embedded
 	// Client is used in place of Endpoints, TLS and a user, by a program that has one
 	// already. It is not closed. It spreads its calls over its members as it does,
 	// so that one of them that is ill is noticed later than by a store of its own.
@@ -107,6 +110,12 @@ var _ store.Store = (*Store)(nil)
 // and the last of what they answered. A connection that is lost later comes back
 // by itself.
 func Open(ctx context.Context, cfg Config) (*Store, error) {
+	if cfg.Node != nil {
+		if len(cfg.Endpoints) > 0 {
+			return nil, &rota.FieldError{Field: "endpoints", Value: address.Text(strings.Join(cfg.Endpoints, ", ")), Want: "none together with a node"}
+		}
+		cfg.Endpoints = cfg.Node.Endpoints()
+	}
 	cc, err := clientConfig(cfg)
 	if err != nil {
 		return nil, err
@@ -133,7 +142,9 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 		return s, nil
 	}
 	for _, e := range cfg.Endpoints {
-		s.members = append(s.members, newMember(cc, e))
+		m := newMember(cc, e)
+		m.node = cfg.Node
+		s.members = append(s.members, m)
 	}
 	return s, nil
 }

@@ -67,16 +67,22 @@ func TestConformance(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = client.Close() })
-	base := "conformance-" + rand.Text() + "/" // its own each time it is repeated
-	storetest.Run(t, storetest.Target{
-		Open: func(t *testing.T, root string) store.Store {
-			return open(t, etcd.Config{Endpoints: node.Endpoints(), Root: base + root})
-		},
-		Compact: func(ctx context.Context, revision int64) error {
-			_, err := client.Compact(ctx, revision)
-			return err
-		},
-	})
+	for name, cfg := range map[string]etcd.Config{"endpoints": {Endpoints: node.Endpoints()}, "node": {Node: node}} {
+		t.Run(name, func(t *testing.T) {
+			base := "conformance-" + rand.Text() + "/" // its own each time it is repeated
+			storetest.Run(t, storetest.Target{
+				Open: func(t *testing.T, root string) store.Store {
+					cfg := cfg
+					cfg.Root = base + root
+					return open(t, cfg)
+				},
+				Compact: func(ctx context.Context, revision int64) error {
+					_, err := client.Compact(ctx, revision)
+					return err
+				},
+			})
+		})
+	}
 }
 
 // TestRestart keeps what was written, over an orderly stop with a watch open.

@@ -5,7 +5,7 @@ var ErrStreamBroken = errStreamBroken
 
 // BreakRenewals breaks the streams of renewals that are open.
 func (s *Store) BreakRenewals() {
-	r := s.members[0].renewals
+	r, _ := s.members[0].renewals.(*renewals)
 	for n := range r.all {
 		r := &r.all[n]
 		r.mu.Lock()

@@ -40,12 +40,15 @@ type joinAnswer struct {
 func (q *quorum) handler(node *embed.Etcd) http.Handler {
 	raft := etcdhttp.NewPeerHandler(node.GetLogger(), node.Server)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path != joinPath {
+		switch {
+		case r.URL.Path != joinPath && r.URL.Path != renewPath:
 			raft.ServeHTTP(w, r)
 			return
-		}
-		if r.Method != http.MethodPost {
+		case r.Method != http.MethodPost:
 			http.Error(w, "POST only", http.StatusMethodNotAllowed)
+			return
+		case r.URL.Path == renewPath:
+			answerRenewal(node.Server, w, r)
 			return
 		}
 		var who owner
@@ -58,9 +61,14 @@ func (q *quorum) handler(node *embed.Etcd) http.Handler {
 			http.Error(w, err.Error(), status)
 			return
 		}
-		w.Header().Set("Content-Type", "application/json")
-		_ = json.NewEncoder(w).Encode(joinAnswer{q.current(node.Server)}) // whoever is gone asks again
+		answerJSON(w, joinAnswer{q.current(node.Server)})
 	})
+}
+
+// answerJSON answers another member.
+func answerJSON(w http.ResponseWriter, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(v) //nolint:errchkjson // whoever is gone asks again, and what is answered can be encoded
 }
 
 // current are the members as this one knows them.

@@ -22,10 +22,11 @@ import (
 type member struct {
 	endpoint string
 	config   clientv3.Config
+	node     *Embedded // whose endpoint it is; nil if that is in another process
 
 	mu       sync.Mutex
 	client   *clientv3.Client // made when it is needed: with a user it takes an answer
-	renewals *renewals
+	renewals renewer
 	borrowed bool // the client is somebody else's to close
 	closed   bool
 
@@ -54,8 +55,8 @@ func borrow(client *clientv3.Client) *member {
 // errClosed says that the store was closed.
 var errClosed = errors.New("the store is closed")
 
-// connection is the member's client and its streams of renewals.
-func (m *member) connection() (*clientv3.Client, *renewals, error) {
+// connection is the member's client, and what renews leases there.
+func (m *member) connection() (*clientv3.Client, renewer, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.closed {
@@ -66,7 +67,11 @@ func (m *member) connection() (*clientv3.Client, *renewals, error) {
 		if err != nil {
 			return nil, nil, err
 		}
-		m.client, m.renewals = client, newRenewals(client)
+		if m.client = client; m.node != nil {
+			m.renewals = newNodeRenewals(m.node)
+		} else {
+			m.renewals = newRenewals(client)
+		}
 	}
 	return m.client, m.renewals, nil
 }
@@ -126,7 +131,7 @@ type question[T any] struct {
 	// refused reports whether an answer could be that of a call which the same call
 	// at another member was faster than. Nil is never.
 	refused func(T) bool
-	do      func(context.Context, *clientv3.Client, *renewals) (T, error)
+	do      func(context.Context, *clientv3.Client, renewer) (T, error)
 }
 
 type answer[T any] struct {

@@ -84,7 +84,7 @@ func TestPeerPortIsClosed(t *testing.T) {
 	}
 	paths := []string{
 		"/", "/members", "/members/promote/1", "/version", "/health", "/metrics", "/raft", "/raft/snapshot", "/raft/probing",
-		"/raft/stream/msgapp/1", "/leases", "/leases/internal", "/members/hashkv", "/downgrade/enabled", "/v3/kv/range", "/debug/vars", "/rota/join",
+		"/raft/stream/msgapp/1", "/leases", "/leases/internal", "/members/hashkv", "/downgrade/enabled", "/v3/kv/range", "/debug/vars", "/rota/join", "/rota/renew",
 	}
 	for name, address := range c.members {
 		if text, err := ask(http.MethodGet, "https://"+address+"/members", shows(own)); err != nil || !strings.HasPrefix(text, "200 ") {

@@ -9,14 +9,21 @@ import (
 
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
-
-	"github.com/rota-project/rota/store"
 )
 
 // renewStreams is how many streams renewals are spread over. A member answers
 // those of one stream one by one; a stream of its own for each renewal, as the
 // client's KeepAliveOnce has, costs ten times as much as the renewal.
 const renewStreams = 4
+
+// renewer renews leases at one member.
+type renewer interface {
+	// renew answers the lease's new time in seconds. What answers nobody for patience
+	// is given up: its member may have asked a leader that is gone, and answers nobody
+	// else meanwhile.
+	renew(ctx context.Context, id int64, patience time.Duration) (ttl int64, err error)
+	close()
+}
 
 // renewals renews leases over streams that stay open.
 type renewals struct {
@@ -51,9 +58,7 @@ func (r *renewals) close() { r.cancel() }
 // errStreamBroken says that a renewal's answer will not come.
 var errStreamBroken = errors.New("stream of renewals broken")
 
-// renew answers the lease's new time in seconds. A stream that answers nobody for
-// patience is given up: its member may have asked a leader that is gone, and answers
-// nobody else meanwhile.
+// renew implements renewer.
 func (r *renewals) renew(ctx context.Context, id int64, patience time.Duration) (ttl int64, err error) {
 	s := &r.all[uint64(id)%renewStreams]
 	answer := make(chan renewed, 1) // whoever gives up waiting is answered all the same
@@ -122,11 +127,7 @@ func (s *renewStream) receive(stream etcdserverpb.Lease_LeaseKeepAliveClient) {
 		}
 		s.spoke = time.Now()
 		if q := s.waiting[m.GetID()]; len(q) > 0 {
-			a := renewed{ttl: m.GetTTL()}
-			if a.ttl <= 0 {
-				a.err = store.ErrLeaseNotFound
-			}
-			q[0] <- a
+			q[0] <- renewed{m.GetTTL(), endedIf(m.GetTTL() <= 0)}
 			if len(q) == 1 {
 				delete(s.waiting, m.GetID())
 			} else {

@@ -105,7 +105,7 @@ func (s *Store) list(ctx context.Context, prefix string) ([]store.KV, int64, err
 
 // get reads from a member.
 func (s *Store) get(ctx context.Context, key string, opts ...clientv3.OpOption) (*clientv3.GetResponse, error) {
-	return ask(ctx, s, question[*clientv3.GetResponse]{route: &s.calls, do: func(ctx context.Context, c *clientv3.Client, _ *renewals) (*clientv3.GetResponse, error) {
+	return ask(ctx, s, question[*clientv3.GetResponse]{route: &s.calls, do: func(ctx context.Context, c *clientv3.Client, _ renewer) (*clientv3.GetResponse, error) {
 		resp, err := c.Get(ctx, key, opts...)
 		if err == nil {
 			s.hear(resp.Header.Revision)
@@ -154,7 +154,7 @@ func (s *Store) Txn(ctx context.Context, conds []store.Cond, ops []store.Op) (bo
 	resp, err := ask(ctx, s, question[*clientv3.TxnResponse]{
 		route: &s.calls, once: !guarded(conds, ops),
 		refused: func(r *clientv3.TxnResponse) bool { return !r.Succeeded },
-		do: func(ctx context.Context, c *clientv3.Client, _ *renewals) (*clientv3.TxnResponse, error) {
+		do: func(ctx context.Context, c *clientv3.Client, _ renewer) (*clientv3.TxnResponse, error) {
 			resp, err := c.Txn(ctx).If(cmps...).Then(then...).Commit()
 			if err == nil {
 				s.hear(resp.Header.Revision)
@@ -199,7 +199,7 @@ func guarded(conds []store.Cond, ops []store.Op) bool {
 func (s *Store) Grant(ctx context.Context, ttl time.Duration) (store.LeaseID, time.Duration, error) {
 	seconds := max(int64((ttl+time.Second-1)/time.Second), 1)
 	id := rand.Int64N(math.MaxInt64-1) + 1
-	ttls, err := ask(ctx, s, question[int64]{route: &s.calls, do: func(ctx context.Context, c *clientv3.Client, _ *renewals) (int64, error) {
+	ttls, err := ask(ctx, s, question[int64]{route: &s.calls, do: func(ctx context.Context, c *clientv3.Client, _ renewer) (int64, error) {
 		resp, err := clientv3.RetryLeaseClient(c).LeaseGrant(ctx, &etcdserverpb.LeaseGrantRequest{ID: id, TTL: seconds})
 		if err == nil {
 			return resp.GetTTL(), nil
@@ -222,7 +222,7 @@ func (s *Store) Grant(ctx context.Context, ttl time.Duration) (store.LeaseID, ti
 
 // KeepAlive implements store.Store.
 func (s *Store) KeepAlive(ctx context.Context, id store.LeaseID) (time.Duration, error) {
-	ttl, err := ask(ctx, s, question[int64]{route: &s.renewing, do: func(ctx context.Context, _ *clientv3.Client, r *renewals) (int64, error) {
+	ttl, err := ask(ctx, s, question[int64]{route: &s.renewing, do: func(ctx context.Context, _ *clientv3.Client, r renewer) (int64, error) {
 		return r.renew(ctx, int64(id), 2*s.patience)
 	}})
 	if err != nil {
@@ -233,7 +233,7 @@ func (s *Store) KeepAlive(ctx context.Context, id store.LeaseID) (time.Duration,
 
 // LeaseLeft implements store.Store. etcd says it in whole seconds.
 func (s *Store) LeaseLeft(ctx context.Context, id store.LeaseID) (time.Duration, error) {
-	ttl, err := ask(ctx, s, question[int64]{route: &s.calls, do: func(ctx context.Context, c *clientv3.Client, _ *renewals) (int64, error) {
+	ttl, err := ask(ctx, s, question[int64]{route: &s.calls, do: func(ctx context.Context, c *clientv3.Client, _ renewer) (int64, error) {
 		resp, err := c.TimeToLive(ctx, clientv3.LeaseID(id))
 		if err != nil {
 			return 0, err
@@ -251,7 +251,7 @@ func (s *Store) LeaseLeft(ctx context.Context, id store.LeaseID) (time.Duration,
 
 // Revoke implements store.Store.
 func (s *Store) Revoke(ctx context.Context, id store.LeaseID) error {
-	_, err := ask(ctx, s, question[struct{}]{route: &s.calls, do: func(ctx context.Context, c *clientv3.Client, _ *renewals) (struct{}, error) {
+	_, err := ask(ctx, s, question[struct{}]{route: &s.calls, do: func(ctx context.Context, c *clientv3.Client, _ renewer) (struct{}, error) {
 		_, err := c.Revoke(ctx, clientv3.LeaseID(id))
 		return struct{}{}, err
 	}})

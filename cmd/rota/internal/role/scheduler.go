@@ -112,7 +112,7 @@ func runNode(ctx context.Context, c *config.Scheduler, p *ports, sv server.Confi
 		n.etcd, n.failed = n.embedded.Endpoints(), n.embedded.Failed()
 		defer func() { err = errors.Join(err, n.embedded.Stop()) }()
 	}
-	n.store, err = openStore(ctx, c, n.etcd, quiet, log)
+	n.store, err = openStore(ctx, c, n.embedded, quiet, log)
 	if err != nil {
 		return err
 	}
@@ -271,10 +271,10 @@ func serveAdmin(ctx context.Context, c *config.Scheduler, n *node, log *slog.Log
 }
 
 // openStore connects to etcd, and goes on trying while it is not there.
-func openStore(ctx context.Context, c *config.Scheduler, endpoints []string, quiet, log *slog.Logger) (*etcd.Store, error) {
+func openStore(ctx context.Context, c *config.Scheduler, node *etcd.Embedded, quiet, log *slog.Logger) (*etcd.Store, error) {
 	for {
 		st, err := etcd.Open(ctx, etcd.Config{
-			Endpoints: endpoints, Root: store.ClusterRoot(c.Root, c.Namespace), CAFile: c.EtcdCA, CertFile: c.EtcdCert, KeyFile: c.EtcdKey,
+			Endpoints: c.Etcd, Node: node, Root: store.ClusterRoot(c.Root, c.Namespace), CAFile: c.EtcdCA, CertFile: c.EtcdCert, KeyFile: c.EtcdKey,
 			RevokedFile: c.TLSRevoked,
 			User:        c.EtcdUser, PasswordFile: c.EtcdPasswordFile, Logger: quiet, Patience: c.Lease / 10, Again: len(c.Cluster) > 0,
 		})
