@@ -78,15 +78,25 @@ func (x *exchange) judge(u *upstream.Conn, n int, pm *pump, mode bodyMode) (next
 	x.rec.Last().Status = x.resp.Status
 	if most := c.st.refusalsOf(x.resp.Status); most > 0 {
 		var err error
-		if n, err = x.peekBody(u, n, most); err == nil && c.st.refusal(x.resp.Status, x.peeked) != nil {
+		n, err = x.peekBody(u, n, most)
+		if r := c.st.refusal(x.resp.Status, x.peeked); err == nil && r != nil {
 			pm.stop(x, u)
-			if !x.upload.begun || x.upload.gather() {
-				if x.refusedBy(x.peeked) {
-					if x.detach(u) {
-						u.Close() // rare enough not to read the rest
-					}
-					return true, false
+			whole := !x.upload.begun || x.upload.gather()
+			again := (whole || r.inside) && x.refusedBy(r, x.peeked)
+			if again || r.inside {
+				if x.detach(u) {
+					u.Close() // rare enough not to read the rest
 				}
+			}
+			last := x.rec.Last()
+			switch {
+			case again && whole:
+				return true, false
+			case again:
+				last.Verdict = outcome.Needless
+			}
+			if r.inside {
+				return false, x.fail(last.End, last.Err)
 			}
 		}
 	}
@@ -164,10 +174,10 @@ func (x *exchange) settle(err error) {
 // refusedBy ends the attempt that the worker has refused with the answer in resp that
 // begins so, and says whether another one is to be tried. If nobody else is, the caller
 // gets this answer.
-func (x *exchange) refusedBy(body []byte) bool {
-	r := x.call.st.refusal(x.resp.Status, body)
+func (x *exchange) refusedBy(r *workerRefusal, body []byte) bool {
 	last := x.rec.Last()
-	last.Ended, last.End, last.Err = x.g.now(), outcome.WorkerRefused, fmt.Errorf("%w: %d %s", errRefused, x.resp.Status, body)
+	last.Ended = x.g.now()
+	last.End, last.Err = r.told(body)
 	last.Verdict = x.call.refusedBy(r.Failing, r.MayHaveRun, last.Err)
 	return last.Verdict == outcome.Again
 }

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/rota-project/rota/gateway"
+	"github.com/rota-project/rota/internal/offer"
 )
 
 // The faults of the old olscheduler and of other Go gateways, one test each.
@@ -492,5 +493,56 @@ func TestShutdownLetsCallsFinish(t *testing.T) {
 	}
 	if err := <-down; err != nil {
 		t.Errorf("shutdown: %v", err)
+	}
+}
+
+// A worker of a cluster says that the server of a function does not answer: another worker
+// is tried, the cause is kept for those who ask, and callers are told nothing of it.
+func TestFunctionsWhoseServersAreAway(t *testing.T) {
+	t.Parallel()
+	const cause = "dial tcp 127.0.0.1:9: connect: connection refused"
+	for _, tc := range []struct {
+		begins, method string
+		others         bool // there is another worker
+		status         int
+		end            string
+	}{
+		{offer.NotReached, "POST", true, 200, ""},
+		{offer.NotReached, "POST", false, 503, "worker-refused"},
+		{offer.BrokeOff, "GET", true, 200, ""},
+		{offer.BrokeOff, "GET", false, 502, "worker-broke"},
+		{offer.BrokeOff, "POST", false, 502, "worker-broke"},
+	} {
+		t.Run(fmt.Sprintf("%s %s others %v", tc.begins, tc.method, tc.others), func(t *testing.T) {
+			t.Parallel()
+			away := backend(t, func(w http.ResponseWriter, r *http.Request) {
+				io.Copy(io.Discard, r.Body)
+				http.Error(w, tc.begins+cause, http.StatusBadGateway)
+			})
+			only := map[string][]string{"f": nil}
+			ms := []gateway.Member{{Name: "away", URL: away, Functions: only}}
+			if tc.others {
+				ms = append(ms, gateway.Member{Name: "fine", URL: backend(t, func(http.ResponseWriter, *http.Request) {}), Functions: only})
+			}
+			cfg := simple()
+			members := &gateway.MemoryMembers{}
+			members.Set(ms...)
+			cfg.Members = members
+			g, addr := start(t, cfg)
+			eventually(t, "the workers", func() bool { return len(g.Status().Workers) == len(ms) })
+			status, body := call(t, tc.method, addr, "/run/f", []byte("x"))
+			if status != tc.status || strings.Contains(body, "dial") {
+				t.Fatalf("%d %q", status, body)
+			}
+			if tc.end == "" {
+				return
+			}
+			eventually(t, "the failure is kept", func() bool { return len(g.Failures("f", "")) == 1 })
+			f := g.Failures("f", "")[0]
+			if f.Cause != tc.end || !strings.HasSuffix(f.Error, cause) || f.Attempts[0].Worker != "away" || f.Attempts[0].Status != 502 || !strings.HasSuffix(f.Attempts[0].Error, cause) {
+				t.Errorf("%+v", f)
+			}
+			eventually(t, "no call in flight", func() bool { return idle(g) })
+		})
 	}
 }

@@ -26,6 +26,7 @@ type state struct {
 	// everywhere are the members that offer all functions.
 	everywhere []balance.Member
 	defaults   *policy
+	refusals   []workerRefusal
 	invented   int // of fns: names that nobody has listed
 	guards     *guards
 	plain      bool     // the prefixes of all routes are canonical
@@ -61,7 +62,7 @@ func (g *Gateway) rebuild() error {
 func (g *Gateway) rebuildLocked() error {
 	old, cfg := g.state.Load(), g.cfg
 	b := builder{
-		g: g, old: old, cfg: cfg, next: &state{cfg: cfg, guards: cfg.guards, byName: map[string]*upstream.Worker{}, fns: map[string]*function{}},
+		g: g, old: old, cfg: cfg, next: &state{cfg: cfg, guards: cfg.guards, refusals: refusals(&cfg), byName: map[string]*upstream.Worker{}, fns: map[string]*function{}},
 		offers: map[string][]string{}, packages: map[string][]string{},
 	}
 	err := b.workers()

@@ -89,10 +89,10 @@ func (x *exchange) attemptHTTP2(w *upstream.Worker, t *target, mode bodyMode) (n
 		x.awaitMore()
 		n, _ = io.ReadFull(resp.Body, x.bufs.up[:most]) // what breaks here breaks again
 		last.Read += int64(n)
-		if c.st.refusal(resp.StatusCode, x.bufs.up[:n]) != nil {
+		if r := c.st.refusal(resp.StatusCode, x.bufs.up[:n]); r != nil {
 			body.stop()
 			last.Sent = body.sent.Load()
-			if (!x.upload.begun || x.upload.gather()) && x.refusedBy(x.bufs.up[:n]) {
+			if (!x.upload.begun || x.upload.gather()) && x.refusedBy(r, x.bufs.up[:n]) {
 				x.detach(u)
 				_ = resp.Body.Close()
 				return true, false

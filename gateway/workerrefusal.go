@@ -3,10 +3,14 @@ package gateway
 import (
 	"bytes"
 	"errors"
+	"fmt"
+	"net/http"
 	"slices"
 	"strconv"
 
 	"github.com/rota-project/rota"
+	"github.com/rota-project/rota/gateway/internal/outcome"
+	"github.com/rota-project/rota/internal/offer"
 )
 
 // WorkerRefusal is an answer by which a worker says that it has not run a call: the
@@ -45,22 +49,56 @@ func checkRefusals(list []WorkerRefusal) error {
 // refusalsOf is how many bytes of a body tell the refusals of that status from other
 // answers; 0 if there are none.
 func (st *state) refusalsOf(status int) (bytes int) {
-	for i := range st.cfg.WorkerRefusals {
-		if r := &st.cfg.WorkerRefusals[i]; r.Status == status {
+	for i := range st.refusals {
+		if r := &st.refusals[i]; r.Status == status {
 			bytes = max(bytes, len(r.Begins))
 		}
 	}
 	return bytes
 }
 
+// refusals are the answers by which workers say that they have not run a call: those of
+// the configuration and, in a cluster, those of its own workers, which are for the
+// gateway alone.
+func refusals(cfg *Config) []workerRefusal {
+	var list []workerRefusal
+	for _, r := range cfg.WorkerRefusals {
+		list = append(list, workerRefusal{WorkerRefusal: r})
+	}
+	if cfg.Members != nil {
+		list = append(list,
+			workerRefusal{WorkerRefusal{Status: http.StatusBadGateway, Begins: offer.NotReached, Failing: true}, true},
+			workerRefusal{WorkerRefusal{Status: http.StatusBadGateway, Begins: offer.BrokeOff, Failing: true, MayHaveRun: true}, true})
+	}
+	return list
+}
+
+// workerRefusal is a refusal that is told by its body. One that is inside is not passed
+// on: it says what callers are not told, such as addresses.
+type workerRefusal struct {
+	WorkerRefusal
+	inside bool
+}
+
+// told is how an attempt has ended that was refused with that body, and why.
+func (r *workerRefusal) told(body []byte) (outcome.End, error) {
+	switch {
+	case !r.inside:
+		return outcome.WorkerRefused, fmt.Errorf("%w: %d %s", errRefused, r.Status, body)
+	case r.MayHaveRun:
+		return outcome.WorkerBroke, errors.New(string(bytes.TrimPrefix(body, []byte("rota: "))))
+	}
+	return outcome.WorkerRefused, errors.New(string(bytes.TrimPrefix(body, []byte("rota: "))))
+}
+
 // refusal is what an answer says that begins so, nil if it is none of a worker that has
 // not run the call.
-func (st *state) refusal(status int, body []byte) *WorkerRefusal {
-	i := slices.IndexFunc(st.cfg.WorkerRefusals, func(r WorkerRefusal) bool {
+func (st *state) refusal(status int, body []byte) *workerRefusal {
+	i := slices.IndexFunc(st.refusals, func(r workerRefusal) bool {
 		return r.Status == status && bytes.HasPrefix(body, []byte(r.Begins))
 	})
 	if i < 0 {
 		return nil
 	}
-	return &st.cfg.WorkerRefusals[i]
+	return &st.refusals[i]
 }

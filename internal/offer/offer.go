@@ -17,6 +17,16 @@ import (
 	"github.com/rota-project/rota"
 )
 
+// What a worker answers, with 502, in place of a function whose server it passes calls on
+// to. The cause follows, in words. Gateways of the cluster tell such answers from the
+// function's own by how they begin, and do not pass them on.
+const (
+	// NotReached says that the server got nothing of the call.
+	NotReached = "rota: the function's server was not reached: "
+	// BrokeOff says that there is no answer to a call that may have run.
+	BrokeOff = "rota: the function's server broke off: "
+)
+
 const (
 	urlLabel = "functions.url"
 	prefix   = "function."
