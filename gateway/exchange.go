@@ -302,7 +302,7 @@ func (x *exchange) conclude() {
 	x.endSpan()
 	x.g.ends.Add(r)
 	failed := r.Failed()
-	if failed || r.End != outcome.EndedWell {
+	if failed || r.End != outcome.EndedWell || r.Answered >= 500 {
 		x.g.keep(x, failed)
 	}
 	x.log(failed)

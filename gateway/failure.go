@@ -66,7 +66,8 @@ const (
 	// keptFailures is how many failures the gateway keeps, whatever they are of.
 	keptFailures = 1000
 	// keptOfFunction is how many a function keeps, whatever others do; as many again
-	// that are the clients' fault, which cannot push out the rest.
+	// that are the clients' fault, and that it has itself answered so. None of them can
+	// push out the others.
 	keptOfFunction = 8
 )
 
@@ -103,25 +104,30 @@ func sorted(set map[*Failure]struct{}) []Failure {
 // recent is what the function keeps of calls that did not go well, the last first.
 func (f *function) recent() []Failure {
 	set := map[*Failure]struct{}{}
+	f.keptInto(set)
+	return sorted(set)
+}
+
+// keptInto adds what the function keeps to a set.
+func (f *function) keptInto(set map[*Failure]struct{}) {
 	f.failures.into(set)
 	f.clientFaults.into(set)
-	return sorted(set)
+	f.ownErrors.into(set)
 }
 
 // Failures are the calls that did not go well and are still kept, the last first: of
 // that function and with that id, where those are not empty. The last thousand that
 // were a worker's or the gateway's fault are kept, and of each function the last eight
-// of those and the last eight that were a client's.
+// of those, the last eight that were a client's, and the last eight that the function
+// itself answered with 500 or above.
 func (g *Gateway) Failures(of, id string) []Failure {
 	set := map[*Failure]struct{}{}
 	g.failures.into(set)
 	for _, f := range g.state.Load().fns {
-		f.failures.into(set)
-		f.clientFaults.into(set)
+		f.keptInto(set)
 	}
 	for _, f := range []*function{g.other, g.tasks} {
-		f.failures.into(set)
-		f.clientFaults.into(set)
+		f.keptInto(set)
 	}
 	for one := range set {
 		if of != "" && one.Function != of || id != "" && one.ID != outcome.Shown(id) {
@@ -145,6 +151,8 @@ func (g *Gateway) keep(x *exchange, failed bool) {
 	case f == nil:
 	case failed:
 		f.failures.add(one, keptOfFunction)
+	case x.rec.End == outcome.EndedWell:
+		f.ownErrors.add(one, keptOfFunction)
 	default:
 		f.clientFaults.add(one, keptOfFunction)
 	}

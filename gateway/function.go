@@ -37,6 +37,7 @@ type function struct {
 
 	failures     failures // that were a worker's or the gateway's fault
 	clientFaults failures // that were a client's
+	ownErrors    failures // that it has itself answered with 500 or above
 	meter.Counts
 }
 

@@ -307,3 +307,31 @@ func TestClientsBehindTrustedProxies(t *testing.T) {
 		})
 	}
 }
+
+// What a function itself answers with 500 or above is kept for those who ask, a bounded
+// number of each function's, and pushes out no other failure.
+func TestFunctionsOwnErrorsAreKept(t *testing.T) {
+	t.Parallel()
+	g, addr := start(t, simple(backend(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/run/f/503" {
+			w.WriteHeader(503)
+			return
+		}
+		w.WriteHeader(500)
+	})))
+	get(t, addr, "/run/f/503")
+	for range 12 {
+		get(t, addr, "/run/f")
+	}
+	eventually(t, "the calls are counted", func() bool { r, _ := g.Route("f"); return r.Calls == 13 })
+	r, _ := g.Route("f")
+	if len(r.Failures) != 9 || len(g.Failures("f", "")) != 9 {
+		t.Fatalf("%d failures are kept", len(r.Failures))
+	}
+	if f := r.Failures[0]; f.Status != 500 || f.Cause != "ok" || f.Blame != "" || len(f.Attempts) != 1 || f.Attempts[0].Worker == "" || f.Attempts[0].Status != 500 || f.TookMS <= 0 {
+		t.Errorf("%+v", f)
+	}
+	if f := r.Failures[8]; f.Status != 503 {
+		t.Errorf("the 503 was pushed out: %+v", f)
+	}
+}

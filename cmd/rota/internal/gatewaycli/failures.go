@@ -73,10 +73,19 @@ func failureTable(out io.Writer, failures []gateway.Failure) error {
 		for _, a := range x.Attempts {
 			workers = append(workers, a.Worker)
 		}
-		t.Add(x.Time.Format(time.RFC3339), x.ID, x.Function, x.Method+" "+x.Target, strconv.Itoa(x.Status), x.Cause, x.Blame, ms(x.TookMS),
+		t.Add(x.Time.Format(time.RFC3339), x.ID, x.Function, x.Method+" "+x.Target, strconv.Itoa(x.Status), causeText(x.Cause), x.Blame, ms(x.TookMS),
 			strings.Join(workers, " "), x.Error)
 	}
 	return t.Write(out, nil)
+}
+
+// causeText is how a call or an attempt among the failed ones ended: what ended well, the
+// function has itself answered with an error.
+func causeText(cause string) string {
+	if cause == "ok" {
+		return "own answer"
+	}
+	return cause
 }
 
 // failure prints one call with its attempts.
@@ -86,7 +95,7 @@ func failure(out io.Writer, x gateway.Failure, more bool) error {
 			return err
 		}
 	}
-	cause := x.Cause
+	cause := causeText(x.Cause)
 	if x.Blame != "" {
 		cause += " (" + x.Blame + ")"
 	}
@@ -120,7 +129,7 @@ func failure(out io.Writer, x gateway.Failure, more bool) error {
 		if a.Status != 0 {
 			status = strconv.Itoa(a.Status)
 		}
-		t.Add(a.Worker, ms(a.AfterMS), ms(a.TookMS), strconv.FormatInt(a.Sent, 10), strconv.FormatInt(a.Read, 10), reused, status, a.Cause, a.Verdict, a.Error)
+		t.Add(a.Worker, ms(a.AfterMS), ms(a.TookMS), strconv.FormatInt(a.Sent, 10), strconv.FormatInt(a.Read, 10), reused, status, causeText(a.Cause), a.Verdict, a.Error)
 	}
 	return t.Write(out, nil)
 }

@@ -84,9 +84,9 @@ func routeCommand() *cobra.Command {
 		Use:   "failures [ID]",
 		Short: "List calls that failed recently, or show each attempt of one",
 		Long: "List, newest first, recent calls that failed through the fault of a worker or of the gateway, and each\n" +
-			"function's last calls that failed through the fault of the client. With ID, the X-Request-Id of the\n" +
-			"failed answer or of the caller's request, show each attempt of that call: its worker, the bytes sent\n" +
-			"and read, how it ended, and why no other worker was tried.",
+			"function's last calls that failed through the fault of the client or that it answered with 500 or above.\n" +
+			"With ID, the X-Request-Id of the failed answer or of the caller's request, show each attempt of that\n" +
+			"call: its worker, the bytes sent and read, how it ended, and why no other worker was tried.",
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error { return routeFailures(cmd, &ff, function, args) },
 	}
