@@ -68,14 +68,7 @@ func (discard) Close() error                { return nil }
 const maxLast = maxErrorText / 2
 
 // withLast puts what a function wrote last behind the text of its error.
-func withLast(said, last string) string {
-	if last == "" {
-		return said
-	}
-	return text.Clip(text.Clip(said, maxErrorText-len(last)-len(lastIs)-len("..."))+lastIs+last, maxErrorText)
-}
-
-const lastIs = "; last output: "
+func withLast(said, last string) string { return text.WithLast(said, last, maxErrorText) }
 
 // maxReads is how many readers may be sent output at once.
 const maxReads = 100

@@ -9,6 +9,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/rota-project/rota"
+	"github.com/rota-project/rota/internal/text"
 	"github.com/rota-project/rota/worker/internal/tasklog"
 
 	"pgregory.net/rapid"
@@ -30,7 +31,7 @@ func TestWithLast(t *testing.T) {
 		if last == "" && got != said {
 			t.Fatalf("%q", got)
 		}
-		if last != "" && (len(got) > 2*maxErrorText || !utf8.ValidString(got) || !strings.HasPrefix(got, "why ") || !strings.Contains(got, lastIs)) {
+		if last != "" && (len(got) > 2*maxErrorText || !utf8.ValidString(got) || !strings.HasPrefix(got, "why ") || !strings.Contains(got, text.LastIs)) {
 			t.Fatalf("%d bytes: %q", len(got), got)
 		}
 		if last != "" && utf8.ValidString(last) && !strings.HasSuffix(got, last) {

@@ -1,9 +1,10 @@
-// Package text cuts text short and counts nouns. Everything that bounds text which
+// Package text cuts text short, finds the end of an output, and counts nouns. Everything that bounds text which
 // people read, or which goes into a message of the API, calls it. It must never know what the
 // text is about.
 package text
 
 import (
+	"bytes"
 	"fmt"
 	"strings"
 	"unicode/utf8"
@@ -29,6 +30,35 @@ func Clip(s string, most int) string {
 		}
 	}
 	return strings.ToValidUTF8(s[:end], "\uFFFD") + "..."
+}
+
+// Last returns the end of an output, no longer than most: whole lines if there are any, and
+// no part of a character. more says that there was output before b.
+func Last(b []byte, most int, more bool) string {
+	cut := more || len(b) > most
+	b = b[max(0, len(b)-most):]
+	if _, rest, found := bytes.Cut(b, []byte{'\n'}); cut && found && len(bytes.TrimSpace(rest)) > 0 {
+		b = rest
+	}
+	for cut && len(b) > 0 && b[0]&0xc0 == 0x80 { // what is left of a character
+		b = b[1:]
+	}
+	return strings.TrimSpace(string(b))
+}
+
+// LastIs comes between the text of an error and the last output.
+const LastIs = "; last output: "
+
+// WithLast puts the last output behind the text of an error, if there is any, all within most
+// bytes and "...".
+func WithLast(said, last string, most int) string {
+	switch {
+	case last == "":
+		return said
+	case said == "":
+		return Clip(strings.TrimPrefix(LastIs, "; ")+last, most)
+	}
+	return Clip(Clip(said, most-len(last)-len(LastIs)-len("..."))+LastIs+last, most)
 }
 
 // Count returns n and its noun: "1 worker", "2 workers".

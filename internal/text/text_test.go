@@ -55,6 +55,43 @@ func FuzzClip(f *testing.F) {
 	})
 }
 
+// TestLast: the end of an output is whole lines where it has any, and no part of a character.
+func TestLast(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		in   string
+		most int
+		more bool
+		want string
+	}{
+		{"", 9, false, ""},
+		{"one\ntwo\n", 9, false, "one\ntwo"},
+		{"one\ntwo\n", 6, false, "two"},
+		{"one\ntwo\n", 9, true, "two"},
+		{"no line", 4, false, "line"},
+		{"a€b", 3, false, "b"},
+		{" \n", 9, false, ""},
+	} {
+		if got := text.Last([]byte(c.in), c.most, c.more); got != c.want {
+			t.Errorf("%q to %d: %q, want %q", c.in, c.most, got, c.want)
+		}
+	}
+}
+
+func TestWithLast(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ said, last, want string }{
+		{"exit status 3", "", "exit status 3"},
+		{"exit status 3", "boom", "exit status 3; last output: boom"},
+		{"", "boom", "last output: boom"},
+		{"a long error", strings.Repeat("x", 30), "a lo...; last output: " + strings.Repeat("x", 30)},
+	} {
+		if got := text.WithLast(c.said, c.last, 52); got != c.want {
+			t.Errorf("%q with %q: %q, want %q", c.said, c.last, got, c.want)
+		}
+	}
+}
+
 func TestCount(t *testing.T) {
 	t.Parallel()
 	for n, want := range map[int64]string{0: "0 workers", 1: "1 worker", 2: "2 workers", 1000: "1000 workers"} {

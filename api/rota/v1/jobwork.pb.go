@@ -272,7 +272,11 @@ type JobReport struct {
 	EndedUnixUs   int64  `protobuf:"varint,9,opt,name=ended_unix_us,json=endedUnixUs,proto3" json:"ended_unix_us,omitempty"`
 	// The worker's clock as this was said, by which the other times are. Zero: it
 	// is taken to be the scheduler's.
-	NowUnixUs     int64 `protobuf:"varint,10,opt,name=now_unix_us,json=nowUnixUs,proto3" json:"now_unix_us,omitempty"`
+	NowUnixUs int64 `protobuf:"varint,10,opt,name=now_unix_us,json=nowUnixUs,proto3" json:"now_unix_us,omitempty"`
+	// The last lines of what an attempt wrote that failed or took too long: of its standard
+	// error or, if that is empty, of all. At most 512 bytes. It is for events, and not kept
+	// with the job.
+	LastOutput    string `protobuf:"bytes,11,opt,name=last_output,json=lastOutput,proto3" json:"last_output,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -375,6 +379,13 @@ func (x *JobReport) GetNowUnixUs() int64 {
 		return x.NowUnixUs
 	}
 	return 0
+}
+
+func (x *JobReport) GetLastOutput() string {
+	if x != nil {
+		return x.LastOutput
+	}
+	return ""
 }
 
 type ToJobWorker struct {
@@ -1350,7 +1361,7 @@ const file_rota_v1_jobwork_proto_rawDesc = "" +
 	"\x03any\x18\x04 \x01(\bR\x03any\x12\x1a\n" +
 	"\bcommands\x18\x05 \x03(\tR\bcommands\x12\x14\n" +
 	"\x05slots\x18\x06 \x01(\x03R\x05slots\x12\x18\n" +
-	"\asession\x18\a \x01(\x03R\asession\"\xa6\x02\n" +
+	"\asession\x18\a \x01(\x03R\asession\"\xc7\x02\n" +
 	"\tJobReport\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1e\n" +
 	"\n" +
@@ -1364,7 +1375,9 @@ const file_rota_v1_jobwork_proto_rawDesc = "" +
 	"\x0fstarted_unix_us\x18\b \x01(\x03R\rstartedUnixUs\x12\"\n" +
 	"\rended_unix_us\x18\t \x01(\x03R\vendedUnixUs\x12\x1e\n" +
 	"\vnow_unix_us\x18\n" +
-	" \x01(\x03R\tnowUnixUs\"\x95\x03\n" +
+	" \x01(\x03R\tnowUnixUs\x12\x1f\n" +
+	"\vlast_output\x18\v \x01(\tR\n" +
+	"lastOutput\"\x95\x03\n" +
 	"\vToJobWorker\x12)\n" +
 	"\x05start\x18\x01 \x01(\v2\x11.rota.v1.JobStartH\x00R\x05start\x12&\n" +
 	"\x04stop\x18\x02 \x01(\v2\x10.rota.v1.JobStopH\x00R\x04stop\x12&\n" +

@@ -89,6 +89,8 @@ type Status struct {
 	Generation rota.Generation
 	State      job.State // Starting, Running, or how it ended; Lost if it was fenced
 	Result     job.Result
+	// Last is the end of what it wrote, if it failed or took too long: at most 512 bytes.
+	Last string
 	// Left says that it was stopped because the runner was closed.
 	Left bool
 }
@@ -113,6 +115,7 @@ type attempt struct {
 	written int64 // bytes of output, where the disk has refused some
 	state   job.State
 	result  job.Result
+	last    string
 	told    bool
 	keep    time.Duration
 	done    chan struct{}
@@ -121,7 +124,7 @@ type attempt struct {
 }
 
 func (a *attempt) status() Status {
-	return Status{ID: a.id, Generation: a.generation, State: a.state, Result: a.result, Left: a.left && a.state == job.Stopped}
+	return Status{ID: a.id, Generation: a.generation, State: a.state, Result: a.result, Last: a.last, Left: a.left && a.state == job.Stopped}
 }
 
 // Runner runs jobs. Its methods may be called from anywhere, at any time.
@@ -336,6 +339,10 @@ func (r *Runner) environ(a *attempt) []string {
 }
 
 func (r *Runner) finish(a *attempt, exit process.Exit, err error) {
+	last := ""
+	if !exit.Success() {
+		last = lastOf(a.log)
+	}
 	logErr := a.log.Close()
 	disk, spilled, lost, log := a.log.Disk(), a.log.Spilled(), a.log.Lost(), a.log
 	switch {
@@ -367,6 +374,9 @@ func (r *Runner) finish(a *attempt, exit process.Exit, err error) {
 	default:
 		res.State = job.Failed
 	}
+	if res.State == job.Failed || res.State == job.TimedOut {
+		a.last = last
+	}
 	a.state, a.result, a.process, a.log, a.spec = res.State, res, nil, nil, job.Spec{}
 	if spilled > 0 {
 		a.written = log.Size()
@@ -388,6 +398,37 @@ func (r *Runner) finish(a *attempt, exit process.Exit, err error) {
 	r.expire(res.Ended)
 	close(a.done)
 	r.cfg.Notify(a.status())
+}
+
+// What is looked at of a failed attempt's output, and how much of it is told, in bytes.
+const (
+	lookedAt = 8 << 10
+	maxLast  = 512
+)
+
+// lastOf is the end of an output: of standard error, or, if that is empty, of all.
+func lastOf(log *output.Log) string {
+	r, err := log.Reader(-lookedAt, false)
+	if err != nil {
+		return ""
+	}
+	defer func() { _ = r.Close() }()
+	var errs, all []byte
+	for {
+		c, err := r.Next(context.Background())
+		if err != nil { // the end, or what cannot be read
+			break
+		}
+		all = append(all, c.Data...)
+		if c.Stream == output.Stderr {
+			errs = append(errs, c.Data...)
+		}
+	}
+	more := log.Size() > lookedAt
+	if s := text.Last(errs, maxLast, more); s != "" {
+		return s
+	}
+	return text.Last(all, maxLast, more)
 }
 
 // maxSpilled bounds what the outputs of all ended attempts take of memory, as the

@@ -217,6 +217,35 @@ func TestEnds(t *testing.T) {
 	}
 }
 
+// TestLastOutput: what failed says what it wrote last, of standard error if it wrote there;
+// what went well or was stopped does not.
+func TestLastOutput(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		script string
+		state  job.State
+		last   string
+	}{
+		"standard error": {"echo out; echo boom >&2; exit 3", job.Failed, "boom"},
+		"output alone":   {"echo one; echo two; exit 3", job.Failed, "one\ntwo"},
+		"much":           {"seq 10000; echo the end; exit 1", job.Failed, "the end"},
+		"nothing":        {"exit 3", job.Failed, ""},
+		"it went well":   {"echo fine >&2", job.Succeeded, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := newHost(t, Config{})
+			if err := h.Start(Job{ID: id, Generation: 1, Spec: sh(c.script)}); err != nil {
+				t.Fatal(err)
+			}
+			h.next(t, job.Running)
+			if st := h.next(t, c.state); len(st.Last) > 512 || !strings.HasSuffix(st.Last, c.last) || c.last == "" && st.Last != "" || strings.Contains(st.Last, "out") {
+				t.Errorf("%q", st.Last)
+			}
+		})
+	}
+}
+
 func TestFenceLeavesOthers(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, Config{})

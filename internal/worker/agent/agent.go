@@ -295,7 +295,7 @@ func reportOf(st runner.Status) *rotav1.JobReport {
 	}
 	m := &rotav1.JobReport{
 		Id: st.ID, Generation: uint64(st.Generation), State: state, ExitCode: int64(r.ExitCode), Signal: r.Signal,
-		Error: valid(r.Error), Permanent: r.Permanent, NowUnixUs: time.Now().UnixMicro(),
+		Error: valid(r.Error), Permanent: r.Permanent, LastOutput: valid(st.Last), NowUnixUs: time.Now().UnixMicro(),
 	}
 	if !r.Started.IsZero() {
 		m.StartedUnixUs = r.Started.UnixMicro()

@@ -153,6 +153,8 @@ type update struct {
 	change func(job.Job, job.Spec) (job.Job, error)
 	// conds must hold too.
 	conds []store.Cond
+	// last is the end of what an attempt wrote that has failed; events have it.
+	last  string
 	tries int
 	done  chan error // buffered
 }

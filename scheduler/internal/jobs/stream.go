@@ -183,7 +183,7 @@ func (c *Control) report(s *stream, r *rotav1.JobReport) <-chan struct{} {
 		Permanent: r.GetPermanent(), Started: here(r.GetStartedUnixUs(), r.GetNowUnixUs()), Ended: here(r.GetEndedUnixUs(), r.GetNowUnixUs()),
 	}
 	ended := true
-	u := &update{id: r.GetId()}
+	u := &update{id: r.GetId(), last: text.Clip(r.GetLastOutput(), maxLast)}
 	mine := func(j job.Job) error {
 		if j.Worker() != s.Worker {
 			return fmt.Errorf("%w: it is another worker's", job.ErrStale)

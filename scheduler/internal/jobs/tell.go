@@ -6,29 +6,36 @@ import (
 
 	"github.com/rota-project/rota/auth"
 	"github.com/rota-project/rota/internal/job"
+	"github.com/rota-project/rota/internal/text"
 	"github.com/rota-project/rota/scheduler/internal/events"
 )
 
+// maxLast is the most of an output that an event has, in bytes.
+const maxLast = 512
+
 // tell tells what became of a job, once it is in the store.
 func (c *Control) tell(id string, ch *change) {
+	if e, ok := eventOf(id, ch); ok && c.cfg.Events.Wants(e.Kind) {
+		c.cfg.Events.Record(e)
+	}
+}
+
+// eventOf is what is told of a change; ok is false if that is nothing.
+func eventOf(id string, ch *change) (e events.Event, ok bool) {
 	if ch.old == nil || ch.next == nil {
-		return // who declared or deleted it is told of where the API answers
+		return e, false // who declared or deleted it is told of where the API answers
 	}
 	was, is := ch.old.job, ch.next.job
 	if was.State == is.State && was.Generation() == is.Generation() || is.State == job.Queued && was.State.Done() {
-		return // who asks for another attempt is told of where the API answers
+		return e, false // who asks for another attempt is told of where the API answers
 	}
-	a, ok := is.Current()
-	ended := ok && a.State.Done()
+	a, some := is.Current()
+	ended := some && a.State.Done()
 	state := is.State
 	if state == job.Queued && ended {
 		state = a.State // the attempt's; there is to be another
 	}
-	kind := "job." + string(state)
-	if !c.cfg.Events.Wants(kind) {
-		return
-	}
-	e := events.Event{Kind: kind, Text: is.Reason, Subject: events.Subject{Job: id, Worker: is.Worker(), Generation: is.Generation()}}
+	e = events.Event{Kind: "job." + string(state), Text: is.Reason, Subject: events.Subject{Job: id, Worker: is.Worker(), Generation: is.Generation()}}
 	if ended {
 		if e.Text = a.Result.Error; a.Result.Signal != "" {
 			e.Text = "signal " + a.Result.Signal
@@ -36,11 +43,14 @@ func (c *Control) tell(id string, ch *change) {
 		if code := a.Result.ExitCode; code >= 0 && a.Result.Signal == "" && state != job.Lost {
 			e.Exit = &code
 		}
+		for _, u := range ch.asked {
+			e.Text = text.WithLast(e.Text, u.last, maxErrorText)
+		}
 		if is.State == job.Queued {
 			e.Text = strings.TrimPrefix(e.Text+"; it is to run again", "; ")
 		}
 	}
-	c.cfg.Events.Record(e)
+	return e, true
 }
 
 // tellAsked tells what a caller asked for.

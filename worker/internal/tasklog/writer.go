@@ -3,9 +3,10 @@ package tasklog
 import (
 	"bytes"
 	"slices"
-	"strings"
 	"sync"
 	"time"
+
+	"github.com/rota-project/rota/internal/text"
 )
 
 // writer takes one stream of a run.
@@ -64,13 +65,7 @@ func (r *Run) Last(most int) string {
 	if len(bytes.TrimSpace(b)) == 0 {
 		b, cut = r.end(most, func(Stream) bool { return true })
 	}
-	if _, rest, found := bytes.Cut(b, []byte{'\n'}); cut && found && len(bytes.TrimSpace(rest)) > 0 {
-		b = rest
-	}
-	for cut && len(b) > 0 && b[0]&0xc0 == 0x80 { // what is left of a character
-		b = b[1:]
-	}
-	return strings.TrimSpace(string(b))
+	return text.Last(b, most, cut)
 }
 
 // end is the end of some streams, no longer than most, and whether there was more.
