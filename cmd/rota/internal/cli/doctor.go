@@ -328,7 +328,7 @@ func checkWork(c *checks, s *rotav1.Status) {
 	tasks := fmt.Sprintf("%d declared, %d running, %d waiting, %d failing", t.GetDeclared(), t.GetRunning(), t.GetWaiting()-t.GetFailing(), t.GetFailing())
 	switch {
 	case t.GetFailing() > 0:
-		c.add(checkWarn, "tasks", "rota task list --state backoff shows which; rota why ID shows the error", "%s", tasks)
+		c.add(checkWarn, "tasks", "rota task list --state failing shows which; rota why ID shows the error", "%s", tasks)
 	case t.GetWaiting() > 0:
 		c.add(checkWarn, "tasks", "rota why TASK shows what a task waits for", "%s", tasks)
 	default:

@@ -106,6 +106,23 @@ func tableOf[M any](columns []string, add func(*terminal.Table, M), list []M) *t
 	return t
 }
 
+// stateWord is a state as people read it. The API's "backoff" is failing, as in metrics and the
+// console.
+func stateWord(state string) string {
+	if state == "backoff" {
+		return "failing"
+	}
+	return state
+}
+
+// stateOf is the API's state of a word, or what it was given.
+func stateOf(word string) string {
+	if word == stateWord("backoff") {
+		return "backoff"
+	}
+	return word
+}
+
 // noColor says that the user wants no colours.
 func (a *app) noColor() bool {
 	v, there := a.env.Lookup("NO_COLOR")
@@ -124,7 +141,7 @@ func (a *app) paint() func(column, text, padded string) string {
 		switch text {
 		case "ready", "running":
 			return "\x1b[32m" + padded + "\x1b[0m"
-		case "lost", "stuck", "backoff":
+		case "lost", "stuck", "failing":
 			return "\x1b[31m" + padded + "\x1b[0m"
 		case "cordoned", "draining", "waiting", "stopping", "starting", "granted":
 			return "\x1b[33m" + padded + "\x1b[0m"

@@ -35,6 +35,7 @@ func (a *app) taskList() *cobra.Command {
 		Short: "list tasks and the workers of their instances",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			req.State = stateOf(req.GetState())
 			if watch {
 				return a.watchTasks(cmd.Context(), req)
 			}
@@ -50,7 +51,7 @@ func (a *app) taskList() *cobra.Command {
 	fs := c.Flags()
 	fs.StringVar(&req.Group, "group", "", "list only tasks of this group")
 	fs.StringVar(&req.Worker, "worker", "", "list only tasks with an instance on this worker")
-	fs.StringVar(&req.State, "state", "", "list only tasks with an instance in this state")
+	fs.StringVar(&req.State, "state", "", "list only tasks with an instance in this state: waiting, held, granted, starting, running, failing, stopping, stuck")
 	fs.StringVar(&req.IdPrefix, "prefix", "", "list only tasks whose id has this prefix")
 	fs.BoolVarP(&watch, "watch", "w", false, "print each change until interrupted; survives the loss of a scheduler")
 	return c
@@ -84,7 +85,7 @@ func addTask(t *terminal.Table, task *rotav1.Task) {
 	}
 	for _, in := range task.GetInstances() {
 		id := rota.Instance{Task: task.GetId(), Index: int(in.GetIndex())}
-		t.Add(id.String(), in.GetState(), dash(in.GetWorker()), dash(task.GetGroup()),
+		t.Add(id.String(), stateWord(in.GetState()), dash(in.GetWorker()), dash(task.GetGroup()),
 			number(task.GetWeight()), generation(in), since(in))
 	}
 }
@@ -135,7 +136,7 @@ func (a *app) taskDetail(w io.Writer, d *rotav1.TaskDetail) error {
 	}
 	in := terminal.NewTable("INSTANCE", "STATE", "WORKER", ">GENERATION", "SINCE", ">RESTARTS", "ERROR")
 	for _, i := range d.GetInstances() {
-		in.Add(fmt.Sprint(i.GetIndex()), i.GetState(), dash(i.GetWorker()), generation(i), since(i), fmt.Sprint(i.GetRestarts()), dash(i.GetError()))
+		in.Add(fmt.Sprint(i.GetIndex()), stateWord(i.GetState()), dash(i.GetWorker()), generation(i), since(i), fmt.Sprint(i.GetRestarts()), dash(i.GetError()))
 	}
 	if _, err := fmt.Fprintln(w); err != nil {
 		return err
