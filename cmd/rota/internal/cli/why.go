@@ -24,12 +24,13 @@ import (
 func (a *app) whyCommand() *cobra.Command {
 	var workers int64
 	cmd := &cobra.Command{
-		Use:   "why TASK|JOB",
-		Short: "explain why a task or a job is where it is, or why it waits",
+		Use:   "why TASK|JOB|WORKER",
+		Short: "explain why a task or a job is where it is or waits, or what a worker may get",
 		Long: "Explain why a task or a job is where it is, or why it waits: list the workers, and what keeps it from each.\n" +
 			"If several rules exclude workers, each rule has a column. -o json has every rule's verdict on each\n" +
 			"worker, with what the worker has and what the rule wants.\n" +
-			"TASK#2 names one instance of a task. The tasks of programs are named PROGRAM/TASK. A job is named by its id.",
+			"TASK#2 names one instance of a task. The tasks of programs are named PROGRAM/TASK. A job is named by its id.\n" +
+			"Of a worker it says what state it is in, what follows from that, and where to look further.",
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.call(cmd.Context(), func(ctx context.Context, conn *grpc.ClientConn) error {
@@ -44,6 +45,11 @@ func (a *app) whyCommand() *cobra.Command {
 				if id, n, ok := instanceOf(args[0]); isNotFound(err) && ok {
 					resp, err = whyInstance(ctx, conn, &rotav1.WhyRequest{Id: id, Workers: workers}, n)
 				}
+				if isNotFound(err) {
+					if w, noWorker := workersOf(conn).GetWorker(ctx, &rotav1.GetWorkerRequest{Name: args[0]}); noWorker == nil {
+						return a.print(w, func(out io.Writer) error { return whyWorker(out, w) })
+					}
+				}
 				if err != nil {
 					return err
 				}
@@ -54,6 +60,37 @@ func (a *app) whyCommand() *cobra.Command {
 	}
 	cmd.Flags().Int64Var(&workers, "workers", 0, "maximum number of workers to show per job or instance, up to 2,000 (default 100)")
 	return cmd
+}
+
+// whyWorker says what a worker gets and holds, and what more can be asked.
+func whyWorker(out io.Writer, w *rotav1.Worker) error {
+	name := terminal.Printable(w.GetName())
+	lease := ""
+	if ms := w.GetLeaseLeftMs(); ms > 0 {
+		lease = ", lease for another " + (time.Duration(ms) * time.Millisecond).Round(100*time.Millisecond).String()
+	}
+	b := &strings.Builder{}
+	fmt.Fprintf(b, "%s is a worker: %s, %s%s\n", name, terminal.Printable(w.GetState()), text.Count(w.GetInstances(), "instance", "instances"), lease)
+	if means := workerMeans[w.GetState()]; means != "" {
+		fmt.Fprintf(b, "  %s\n", means)
+	}
+	if most := w.GetMaxTasks(); most > 0 && w.GetInstances() >= most {
+		fmt.Fprintf(b, "  it gets no more tasks: it has as many instances as it may (%d)\n", most)
+	}
+	fmt.Fprintf(b, "  rota worker get %[1]s shows its capacity, labels and kinds\n  rota task list --worker %[1]s shows what it holds; rota why TASK, why that is there\n"+
+		"  rota events --worker %[1]s shows what happened to it\n", name)
+	_, err := io.WriteString(out, b.String())
+	return err
+}
+
+// workerMeans says what follows from the state of a worker.
+var workerMeans = map[string]string{
+	"ready":    "it may get tasks and jobs whose rules and needs it meets; rota why TASK shows it among the workers of a task",
+	"cordoned": "it keeps what it holds and gets nothing new until rota worker undrain",
+	"draining": "what it holds is moved to others, and it gets nothing new until rota worker undrain",
+	"leaving":  "it has asked to leave: what it holds is moved to others",
+	"away":     "it is disconnected, and its tasks wait for it until its restart grace is over",
+	"lost":     "its lease has ended: what it held runs elsewhere or waits",
 }
 
 // whyInstance asks for the task, and leaves of the answer what is of one instance.

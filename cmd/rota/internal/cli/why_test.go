@@ -102,6 +102,40 @@ func TestExitOf(t *testing.T) {
 	}
 }
 
+// TestWhyOfWorkers: of a worker it is said what follows from its state, and where more is.
+func TestWhyOfWorkers(t *testing.T) {
+	t.Parallel()
+	const more = `  rota worker get w1 shows its capacity, labels and kinds
+  rota task list --worker w1 shows what it holds; rota why TASK, why that is there
+  rota events --worker w1 shows what happened to it
+`
+	for name, c := range map[string]struct {
+		worker *rotav1.Worker
+		want   string
+	}{
+		"ready": {&rotav1.Worker{Name: "w1", State: "ready", Instances: 1, LeaseLeftMs: 4321}, `w1 is a worker: ready, 1 instance, lease for another 4.3s
+  it may get tasks and jobs whose rules and needs it meets; rota why TASK shows it among the workers of a task
+`},
+		"full": {&rotav1.Worker{Name: "w1", State: "ready", Instances: 2, MaxTasks: 2}, `w1 is a worker: ready, 2 instances
+  it may get tasks and jobs whose rules and needs it meets; rota why TASK shows it among the workers of a task
+  it gets no more tasks: it has as many instances as it may (2)
+`},
+		"cordoned": {&rotav1.Worker{Name: "w1", State: "cordoned"}, `w1 is a worker: cordoned, 0 instances
+  it keeps what it holds and gets nothing new until rota worker undrain
+`},
+	} {
+		var b strings.Builder
+		if err := whyWorker(&b, c.worker); err != nil || b.String() != c.want+more {
+			t.Errorf("%s: %v\n%s", name, err, b.String())
+		}
+	}
+	for _, state := range []string{"ready", "cordoned", "draining", "leaving", "away", "lost"} {
+		if workerMeans[state] == "" {
+			t.Errorf("nothing is said of %s workers", state)
+		}
+	}
+}
+
 // TestStateWords: people read and write "failing", the API has "backoff".
 func TestStateWords(t *testing.T) {
 	t.Parallel()
