@@ -151,6 +151,9 @@ func TestScreens(t *testing.T) {
 		{"overview", "#/overview", `document.querySelectorAll(".column").length === 3 && document.querySelector(".fact").textContent.includes("166") && "yes"`},
 		{"tasks", "#/tasks", `document.querySelector(".list").textContent.includes("` + evil + `") && document.querySelectorAll(".list tbody tr").length >= 100 && "yes"`},
 		{"tasks-waiting", "#/tasks?state=waiting", `document.querySelectorAll(".list tbody tr").length === 1 && document.querySelector(".list").textContent.includes("waits") && "yes"`},
+		{"tasks-found", "#/tasks?sort=-weight&q=group-3", `document.querySelector("[aria-sort=descending] .sort").textContent.includes("Weight") && (() => {
+			const weights = [...document.querySelectorAll(".list tbody tr td:nth-child(5)")].map(e => Number(e.textContent.replaceAll(",", "")));
+			return weights.length === 21 && weights.every((w, i) => !i || w <= weights[i - 1]) && document.querySelector(".heading").textContent.includes("21 of") && "yes"; })()`},
 		{"task", "#/tasks/" + "%3Cimg%2Fsrc%3Dx%2Fonerror%3Dpwned%3D1%3E", sheet + `.includes("<b>bold</b>") && ` + sheet + `.includes("Why not elsewhere") && "yes"`},
 		{"task-waits", "#/tasks/waits?wide=1", sheet + `.includes("gpu=yes") && document.querySelectorAll(".why tbody tr").length === 3 &&
 			[...document.querySelectorAll(".why thead th.rule")].map(e => e.textContent).join() === "State,Kind,Labels,Load" &&
@@ -162,6 +165,7 @@ func TestScreens(t *testing.T) {
 		{"plan", "#/plan?without=w1", `document.querySelectorAll(".ribbon").length >= 1 && document.querySelector(".verdict-line").textContent.match(/ [1-9][0-9]* more would wait/) &&
 			[...document.querySelectorAll(".plan .section")].map(e => e.textContent).filter(t => /^What would wait.*three#/.test(t) || /^What waits already.*gpu=yes/.test(t)).length === 2 && "yes"`},
 		{"jobs", "#/jobs", `document.querySelector(".list").textContent.includes("` + evil + `") && "yes"`},
+		{"jobs-found", "#/jobs?q=" + waits.ID, `document.querySelectorAll(".list tbody tr").length === 1 && "yes"`},
 		{"job", "#/jobs/" + job.ID, `document.querySelector(".output .c1").textContent.includes("` + evil + `") && document.querySelector(".output").offsetHeight < 60 && "yes"`},
 		{"job-waits", "#/jobs/" + waits.ID, `[...document.querySelectorAll(".why thead th.rule")].map(e => e.textContent).join() === "State,Command,Labels,Jobs,Load" &&
 			document.querySelectorAll(".why button[title='stops it: no disk, wants disk=ssd']").length >= 2 && "yes"`},

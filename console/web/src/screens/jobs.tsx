@@ -40,9 +40,9 @@ const columns: Column<Job>[] = [
 export function Jobs() {
   const { id, query } = route.value;
   const q = (name: string) => query.get(name) ?? "";
-  const { data, error } = usePoll<ListJobs>(path(["jobs"], { state: q("state"), worker: q("worker"), page_size: 100, page_token: q("page") }));
+  const { data, error } = usePoll<ListJobs>(path(["jobs"], { text: q("q"), state: q("state"), worker: q("worker"), page_size: 100, page_token: q("page") }));
   const rows = data?.jobs ?? [];
-  const filtered = q("state") || q("worker");
+  const filtered = q("q") || q("state") || q("worker");
   const change = (to: Record<string, string>) => narrow({ ...to, page: "" });
   return (
     <div class={id ? "split open" : "split"}>
@@ -55,6 +55,7 @@ export function Jobs() {
           )}
         </Heading>
         <div class="filters">
+          <Filter label="Search" value={q("q")} onChange={(q) => change({ q })} search />
           <Select label="State" value={q("state")} of={STATES} onChange={(state) => change({ state })} />
           <Filter label="Worker" value={q("worker")} onChange={(worker) => change({ worker })} />
         </div>
@@ -73,7 +74,7 @@ export function Jobs() {
         {rows.length > 0 && <Table label="Jobs" rows={rows} columns={columns} name={(j) => j.id} link={(j) => href("jobs", j.id, query)} chosen={id} />}
         {data?.next_page_token && (
           <nav class="pager" aria-label="Pages">
-            <a class="button" href={href("jobs", "", { state: q("state"), worker: q("worker"), page: data.next_page_token })}>
+            <a class="button" href={href("jobs", "", { q: q("q"), state: q("state"), worker: q("worker"), page: data.next_page_token })}>
               Next 100
             </a>
           </nav>

@@ -1,4 +1,4 @@
-// Tasks: the list, narrowed and paged by the scheduler, and one of them beside it.
+// Tasks: the list, searched, narrowed, ordered and paged by the scheduler, and one of them beside it.
 import { path } from "../api/http";
 import { link, status } from "../api/live";
 import { usePoll } from "../api/use";
@@ -20,23 +20,24 @@ interface Row {
 }
 
 const columns: Column<Row>[] = [
-  { name: "Task", grow: true, of: ({ task, at }) => <span class="id">{instance(task.id, at?.index ?? 0)}</span> },
-  { name: "State", of: ({ at }) => (at ? <State state={at.state} /> : <State state="waiting" />) },
-  { name: "Worker", of: ({ at }) => <span class="id">{at?.worker || "–"}</span> },
-  { name: "Group", at: "tablet", of: ({ task }) => <span class="id">{task.group || "–"}</span> },
-  { name: "Weight", num: true, at: "tablet", of: ({ task }) => number(task.weight) },
-  { name: "Restarts", num: true, at: "desktop", of: ({ at }) => at?.restarts || "" },
-  { name: "Since", num: true, at: "tablet", of: ({ at }) => <Age time={at?.since} /> },
+  { name: "Task", sort: "id", grow: true, of: ({ task, at }) => <span class="id">{instance(task.id, at?.index ?? 0)}</span> },
+  { name: "State", sort: "state", of: ({ at }) => (at ? <State state={at.state} /> : <State state="waiting" />) },
+  { name: "Worker", sort: "worker", of: ({ at }) => <span class="id">{at?.worker || "–"}</span> },
+  { name: "Group", sort: "group", at: "tablet", of: ({ task }) => <span class="id">{task.group || "–"}</span> },
+  { name: "Weight", sort: "weight", num: true, at: "tablet", of: ({ task }) => number(task.weight) },
+  { name: "Restarts", sort: "restarts", num: true, at: "desktop", of: ({ at }) => at?.restarts || "" },
+  { name: "Since", sort: "since", num: true, at: "tablet", of: ({ at }) => <Age time={at?.since} /> },
 ];
 
 export function Tasks() {
   const { id, query } = route.value;
   const q = (name: string) => query.get(name) ?? "";
   const address = path(["tasks"], {
-    id_prefix: q("prefix"),
+    text: q("q"),
     group: q("group"),
     worker: q("worker"),
     state: q("state"),
+    order_by: q("sort"),
     page_size: PAGE,
     page_token: q("page"),
   });
@@ -47,14 +48,14 @@ export function Tasks() {
       .map((at) => ({ task, at })),
   );
   const declared = status.value?.tasks?.declared ?? 0;
-  const filtered = ["prefix", "group", "worker", "state"].some((f) => q(f));
+  const filtered = ["q", "group", "worker", "state"].some((f) => q(f));
   const change = (to: Record<string, string>) => narrow({ ...to, page: "" });
   return (
     <div class={id ? "split open" : "split"}>
       <div class="list-side">
-        <Heading title="Tasks" note={status.value ? `${count(declared)} declared` : undefined} />
+        <Heading title="Tasks" note={status.value ? (filtered && data ? `${count(data.total)} of ${count(declared)} declared` : `${count(declared)} declared`) : undefined} />
         <div class="filters">
-          <Filter label="Id prefix" value={q("prefix")} onChange={(prefix) => change({ prefix })} search />
+          <Filter label="Search" value={q("q")} onChange={(q) => change({ q })} search />
           <Select label="State" value={q("state")} of={STATES} onChange={(state) => change({ state })} />
           <Filter label="Worker" value={q("worker")} onChange={(worker) => change({ worker })} />
           <Filter label="Group" value={q("group")} onChange={(group) => change({ group })} />
@@ -70,7 +71,7 @@ export function Tasks() {
           <div class="empty">
             <h2>No task is like that</h2>
             <p>
-              <button type="button" onClick={() => change({ prefix: "", group: "", worker: "", state: "" })}>
+              <button type="button" onClick={() => change({ q: "", group: "", worker: "", state: "" })}>
                 Show all {count(declared)}
               </button>
             </p>
@@ -84,6 +85,8 @@ export function Tasks() {
             name={({ task, at }) => `${task.id}#${at?.index ?? 0}`}
             link={({ task }) => href("tasks", task.id, query)}
             chosen={`${id}#0`}
+            order={q("sort") || "id"}
+            onOrder={(sort) => change({ sort })}
           />
         )}
         {data && (data.next_page_token || q("page")) && (
