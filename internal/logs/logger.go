@@ -3,6 +3,7 @@ package logs
 import (
 	"bytes"
 	"io"
+	"log"
 	"log/slog"
 
 	"github.com/rota-project/rota/internal/address"
@@ -19,6 +20,14 @@ func Logger(w io.Writer, level slog.Level, format string) *slog.Logger {
 		})
 	}
 	return slog.New(handler(w, level, format, discreet))
+}
+
+// Standard has l write what libraries write with package log, as net/http does of connections
+// that break: a line each, at level WARN.
+func Standard(l *slog.Logger) *slog.Logger {
+	log.SetFlags(0)
+	log.SetOutput(slog.NewLogLogger(l.Handler(), slog.LevelWarn).Writer())
+	return l
 }
 
 // Output returns a logger for the lines that other programs write. They are

@@ -171,7 +171,7 @@ func (f *logFlags) logger(cmd *cobra.Command) (*slog.Logger, error) {
 	if f.format != "text" && f.format != "json" {
 		return nil, usagef("log-format: %q: want text or json", f.format)
 	}
-	return logs.Logger(cmd.ErrOrStderr(), slog.LevelInfo, f.format), nil
+	return logs.Standard(logs.Logger(cmd.ErrOrStderr(), slog.LevelInfo, f.format)), nil
 }
 
 // admission says who may use the admin side of a gateway that rota start runs:

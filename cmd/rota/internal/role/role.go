@@ -22,9 +22,9 @@ import (
 // stopTimeout bounds an orderly end.
 const stopTimeout = 10 * time.Second
 
-// logger writes the log as it is configured.
+// logger writes the log as it is configured, and what libraries log too.
 func logger(c config.Log, w io.Writer) *slog.Logger {
-	return logs.Logger(w, level(c), c.Format)
+	return logs.Standard(logs.Logger(w, level(c), c.Format))
 }
 
 func level(c config.Log) slog.Level {
