@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"crypto/tls"
+	"fmt"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/status"
 )
 
 // Stream is one session's connection. Send and Recv may be called at once, each
@@ -32,6 +34,21 @@ type Pusher interface {
 type session struct {
 	Stream
 	Pusher
+	address string
+}
+
+// Recv implements Stream. An error names the scheduler.
+func (s session) Recv() (*rotav1.ToWorker, error) {
+	m, err := s.Stream.Recv()
+	return m, of(s.address, err)
+}
+
+// of is an error of a scheduler's, in its words and not those of gRPC.
+func of(address string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s: %s", address, status.Convert(err).Message())
 }
 
 // Connector makes a connection to some scheduler, another one at each call
@@ -65,9 +82,9 @@ func dialer(addresses []string, conf func() *tls.Config) Connector {
 		context.AfterFunc(ctx, func() { _ = conn.Close() })
 		s, err := rotav1.NewSessionsClient(conn).Connect(ctx)
 		if err != nil {
-			return nil, err
+			return nil, of(address, err)
 		}
-		return session{s, rotav1.NewJobWorkClient(conn)}, nil
+		return session{s, rotav1.NewJobWorkClient(conn), address}, nil
 	}
 }
 
