@@ -2,6 +2,7 @@ package runner
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -109,7 +110,7 @@ type attempt struct {
 	process *process.Process
 	release func()
 	stopped bool
-	fenced  bool
+	fenced  string // why, if it was
 	timeout bool
 	left    bool  // stopped by Close
 	written int64 // bytes of output, where the disk has refused some
@@ -361,9 +362,9 @@ func (r *Runner) finish(a *attempt, exit process.Exit, err error) {
 	a.release()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	res.Started = a.result.Started
+	res.Started, res.Error = a.result.Started, cmp.Or(a.fenced, res.Error)
 	switch {
-	case a.fenced, exit.Stopped && !a.stopped && !a.timeout: // or it was ended with the whole process
+	case a.fenced != "", exit.Stopped && !a.stopped && !a.timeout: // or it was ended with the whole process
 		res.State = job.Lost
 	case a.timeout:
 		res.State = job.TimedOut
@@ -480,7 +481,9 @@ func (r *Runner) Stop(id string, g rota.Generation, grace time.Duration) error {
 
 // Fence kills every attempt whose job would be run again elsewhere, and returns
 // when they are dead: they are lost. The worker calls it at the end of its lease.
-func (r *Runner) Fence() { r.kill(func(a *attempt) bool { return a.spec.Rerun }, true) }
+func (r *Runner) Fence() {
+	r.kill(func(a *attempt) bool { return a.spec.Rerun }, "it could not trust its lease")
+}
 
 // Die kills every attempt and returns when they are dead: they are lost. Nothing
 // begins any more: a job that is given back here, as the scheduler has heard of its
@@ -489,17 +492,18 @@ func (r *Runner) Die() {
 	r.mu.Lock()
 	r.closed = true
 	r.mu.Unlock()
-	r.kill(func(*attempt) bool { return true }, true)
+	r.kill(func(*attempt) bool { return true }, "it had to end at once")
 }
 
-func (r *Runner) kill(which func(*attempt) bool, lost bool) {
+// kill kills attempts and returns when they are dead. With a reason they are lost.
+func (r *Runner) kill(which func(*attempt) bool, fenced string) {
 	r.mu.Lock()
 	var dying []*attempt
 	for _, a := range r.attempts {
 		if a.state.Done() || !which(a) {
 			continue
 		}
-		a.stopped, a.fenced = true, a.fenced || lost
+		a.stopped, a.fenced = true, cmp.Or(a.fenced, fenced)
 		if a.process != nil {
 			a.process.Stop(0)
 		}
@@ -617,7 +621,7 @@ func (r *Runner) Close(ctx context.Context) {
 	select {
 	case <-ended:
 	case <-ctx.Done():
-		r.kill(func(*attempt) bool { return true }, false)
+		r.kill(func(*attempt) bool { return true }, "")
 		<-ended
 	}
 	r.mu.Lock()

@@ -171,14 +171,15 @@ func TestEnds(t *testing.T) {
 		act    func(h *host) error
 		state  job.State
 		signal string
+		why    string
 	}{
-		{"timeout", func(s *job.Spec) { s.Timeout = 20 * time.Millisecond }, nil, job.TimedOut, "terminated"},
-		{"stop", nil, func(h *host) error { return h.Stop(id, 1, 0) }, job.Stopped, "terminated"},
-		{"stop of a stubborn one", func(s *job.Spec) { *s = sh(stubborn) }, func(h *host) error { return h.Stop(id, 1, 10*time.Millisecond) }, job.Stopped, "killed"},
-		{"death", func(*job.Spec) {}, func(h *host) error { h.Die(); return nil }, job.Lost, "killed"},
-		{"fence", func(s *job.Spec) { s.Rerun = true }, func(h *host) error { h.Fence(); return nil }, job.Lost, "killed"},
-		{"close", nil, func(h *host) error { h.Close(context.Background()); return nil }, job.Stopped, "terminated"},
-		{"a signal of its own", func(s *job.Spec) { *s = sh("kill -9 $$") }, nil, job.Failed, "killed"},
+		{"timeout", func(s *job.Spec) { s.Timeout = 20 * time.Millisecond }, nil, job.TimedOut, "terminated", ""},
+		{"stop", nil, func(h *host) error { return h.Stop(id, 1, 0) }, job.Stopped, "terminated", ""},
+		{"stop of a stubborn one", func(s *job.Spec) { *s = sh(stubborn) }, func(h *host) error { return h.Stop(id, 1, 10*time.Millisecond) }, job.Stopped, "killed", ""},
+		{"death", func(*job.Spec) {}, func(h *host) error { h.Die(); return nil }, job.Lost, "killed", "it had to end at once"},
+		{"fence", func(s *job.Spec) { s.Rerun = true }, func(h *host) error { h.Fence(); return nil }, job.Lost, "killed", "it could not trust its lease"},
+		{"close", nil, func(h *host) error { h.Close(context.Background()); return nil }, job.Stopped, "terminated", ""},
+		{"a signal of its own", func(s *job.Spec) { *s = sh("kill -9 $$") }, nil, job.Failed, "killed", ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -210,7 +211,7 @@ func TestEnds(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			if st := h.next(t, c.state); st.Result.Signal != c.signal || st.Result.ExitCode != -1 {
+			if st := h.next(t, c.state); st.Result.Signal != c.signal || st.Result.ExitCode != -1 || st.Result.Error != c.why {
 				t.Errorf("got %+v", st.Result)
 			}
 		})

@@ -1,6 +1,7 @@
 package jobs
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -204,7 +205,7 @@ func (c *Control) report(s *stream, r *rotav1.JobReport) <-chan struct{} {
 			if j.State == job.Lost {
 				return j, nil
 			}
-			return j.Lose(g, spec, "worker "+s.Worker+" could not trust its lease", now)
+			return j.Lose(g, spec, "worker "+s.Worker+": "+cmp.Or(res.Error, "it could not trust its lease"), now)
 		case job.ReportLeft:
 			return j.Leave(g, spec, res, now)
 		}
