@@ -7,11 +7,12 @@ import (
 	"github.com/rota-project/rota/store"
 )
 
-// inspectEvery is how often the members of the store are asked how they are.
-const inspectEvery = 15 * time.Second
+// inspectEvery is how often the members of the store are asked how they are, and
+// inspectPause the least time between two times that they are asked.
+const inspectEvery, inspectPause = 15 * time.Second, time.Second
 
-// inspect asks the members of the store again and again, and says at ERROR when one
-// raises an alarm.
+// inspect asks the members of the store again and again, and at once when the store is
+// full. It says at ERROR when one raises an alarm.
 func (s *Scheduler) inspect(ctx context.Context) {
 	st, ok := s.cfg.Store.(store.Inspector)
 	if !ok {
@@ -36,7 +37,12 @@ func (s *Scheduler) inspect(ctx context.Context) {
 			}
 		}
 		s.members.Store(&members)
-		sleep(ctx, inspectEvery)
+		sleep(ctx, inspectPause)
+		select {
+		case <-s.full:
+		case <-ctx.Done():
+		case <-time.After(inspectEvery - inspectPause):
+		}
 	}
 }
 

@@ -3,6 +3,7 @@ package scheduler
 import (
 	"cmp"
 	"context"
+	"errors"
 	"time"
 
 	"github.com/rota-project/rota"
@@ -198,10 +199,11 @@ func (d *idle) learn(v *view.View, delta *view.Delta, now time.Time) {
 	}
 }
 
-// timed is a store whose requests are timed.
+// timed is a store whose requests are timed. It says when the store is full.
 type timed struct {
 	store.Store
 	seconds *prometheus.HistogramVec
+	full    chan<- struct{}
 }
 
 func (t timed) since(request string, began time.Time) {
@@ -220,7 +222,14 @@ func (t timed) Get(ctx context.Context, key string) (kv store.KV, ok bool, revis
 
 func (t timed) Txn(ctx context.Context, conds []store.Cond, ops []store.Op) (ok bool, revision int64, err error) {
 	defer t.since("txn", time.Now())
-	return t.Store.Txn(ctx, conds, ops)
+	ok, revision, err = t.Store.Txn(ctx, conds, ops)
+	if errors.Is(err, store.ErrNoSpace) {
+		select {
+		case t.full <- struct{}{}:
+		default:
+		}
+	}
+	return ok, revision, err
 }
 
 func (t timed) Grant(ctx context.Context, ttl time.Duration) (store.LeaseID, time.Duration, error) {

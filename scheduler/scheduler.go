@@ -47,6 +47,7 @@ type Scheduler struct {
 	lease    atomic.Int64 // the latest that it has registered with; 0 before
 	late     atomic.Bool  // a loop of the leader stood still
 	members  atomic.Pointer[[]store.Member]
+	full     chan struct{} // has one when the store has refused a write for want of space
 
 	mu     sync.Mutex
 	ran    bool
@@ -72,10 +73,11 @@ func New(c Config) (*Scheduler, error) {
 		return nil, err
 	}
 	m := newMeasures()
-	st := timed{c.Store, m.store}
+	full := make(chan struct{}, 1)
+	st := timed{c.Store, m.store, full}
 	v := view.New(st, c.Logger)
 	s := &Scheduler{
-		cfg: c, log: c.Logger, view: v, store: st, measures: m, capacity: capacity.New(v), ended: make(chan struct{}), desk: relay.NewDesk(), peers: relay.NewPeers(c.Peer),
+		cfg: c, log: c.Logger, view: v, store: st, measures: m, capacity: capacity.New(v), ended: make(chan struct{}), desk: relay.NewDesk(), peers: relay.NewPeers(c.Peer), full: full,
 		happened: events.NewLog(c.Events, c.Logger),
 	}
 	s.happened.Follow(v)

@@ -134,6 +134,7 @@ type Member struct {
 	Leader                          bool
 	Latency                         time.Duration
 	Alarms                          []string // NOSPACE, CORRUPT
+	Asked                           time.Time
 }
 
 // Inspector is a Store that can report the state of its members.

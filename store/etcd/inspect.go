@@ -35,7 +35,7 @@ func (s *Store) Inspect(ctx context.Context) []store.Member {
 	for i, p := range places {
 		asked.Go(func() {
 			o := &out[i]
-			o.Endpoint = address.Show(p.endpoint)
+			o.Endpoint, o.Asked = address.Show(p.endpoint), time.Now()
 			client, _, err := p.member.connection()
 			if err != nil {
 				o.Err = err

@@ -3004,7 +3004,9 @@ type StoreMember struct {
 	// How long it took to answer.
 	LatencyMs float64 `protobuf:"fixed64,8,opt,name=latency_ms,json=latencyMs,proto3" json:"latency_ms,omitempty"`
 	// "NOSPACE", "CORRUPT".
-	Alarms        []string `protobuf:"bytes,9,rep,name=alarms,proto3" json:"alarms,omitempty"`
+	Alarms []string `protobuf:"bytes,9,rep,name=alarms,proto3" json:"alarms,omitempty"`
+	// How long ago it was asked all this.
+	AgeMs         int64 `protobuf:"varint,10,opt,name=age_ms,json=ageMs,proto3" json:"age_ms,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3100,6 +3102,13 @@ func (x *StoreMember) GetAlarms() []string {
 		return x.Alarms
 	}
 	return nil
+}
+
+func (x *StoreMember) GetAgeMs() int64 {
+	if x != nil {
+		return x.AgeMs
+	}
+	return 0
 }
 
 type UnreadValue struct {
@@ -4354,7 +4363,7 @@ const file_rota_v1_rota_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04role\x18\x02 \x01(\tR\x04role\x12.\n" +
 	"\x04ends\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x04ends\x12\x12\n" +
-	"\x04kind\x18\x04 \x01(\tR\x04kind\"\x8b\x02\n" +
+	"\x04kind\x18\x04 \x01(\tR\x04kind\"\xa2\x02\n" +
 	"\vStoreMember\x12\x1a\n" +
 	"\bendpoint\x18\x01 \x01(\tR\bendpoint\x12\x14\n" +
 	"\x05error\x18\x02 \x01(\tR\x05error\x12\x18\n" +
@@ -4366,7 +4375,9 @@ const file_rota_v1_rota_proto_rawDesc = "" +
 	"\x06leader\x18\a \x01(\bR\x06leader\x12\x1d\n" +
 	"\n" +
 	"latency_ms\x18\b \x01(\x01R\tlatencyMs\x12\x16\n" +
-	"\x06alarms\x18\t \x03(\tR\x06alarms\"e\n" +
+	"\x06alarms\x18\t \x03(\tR\x06alarms\x12\x15\n" +
+	"\x06age_ms\x18\n" +
+	" \x01(\x03R\x05ageMs\"e\n" +
 	"\vUnreadValue\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x03R\brevision\x12\x14\n" +

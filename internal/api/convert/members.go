@@ -17,6 +17,9 @@ func MembersToProto(members []store.Member) []*rotav1.StoreMember {
 			Endpoint: m.Endpoint, Version: m.Version, DbBytes: m.DBBytes, DbInUseBytes: m.InUseBytes, QuotaBytes: m.QuotaBytes,
 			Leader: m.Leader, LatencyMs: float64(m.Latency) / float64(time.Millisecond), Alarms: m.Alarms,
 		}
+		if !m.Asked.IsZero() {
+			out[n].AgeMs = time.Since(m.Asked).Milliseconds()
+		}
 		if m.Err != nil {
 			out[n].Error = Shown(m.Err)
 		}

@@ -20,7 +20,7 @@ func checkStore(c *checks, s *rotav1.Status) {
 	for _, m := range s.GetStore() {
 		name := "etcd " + m.GetEndpoint()
 		if m.GetError() != "" {
-			c.add(checkFail, name, "start this member, or repair the network path to it", "%s", m.GetError())
+			c.add(checkFail, name, "start this member, or repair the network path to it", "%s%s", m.GetError(), askedText(m))
 			continue
 		}
 		answer++
@@ -35,6 +35,7 @@ func checkStore(c *checks, s *rotav1.Status) {
 		for _, alarm := range m.GetAlarms() {
 			text += ", alarm " + alarm
 		}
+		text += askedText(m)
 		switch {
 		case slices.Contains(m.GetAlarms(), "CORRUPT"):
 			status, mend = checkFail, "remove this member and add it again; its data differs from the others'"

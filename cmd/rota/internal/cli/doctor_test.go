@@ -40,15 +40,16 @@ func TestDoctor(t *testing.T) {
 		line    string // that is there, as check, status and some text
 		said    string
 	}{
-		"well":      {members: []store.Member{well}, line: "etcd http://10.0.0.1:2379 ok", said: "10.0 MiB of a quota of 2.0 GiB"},
-		"full":      {members: with(func(m *store.Member) { m.Alarms = []string{"NOSPACE"} }), line: "etcd http://10.0.0.1:2379 fail", said: "etcdctl alarm disarm"},
-		"corrupt":   {members: with(func(m *store.Member) { m.Alarms = []string{"CORRUPT"} }), line: "etcd http://10.0.0.1:2379 fail", said: "remove this member"},
-		"near full": {members: with(func(m *store.Member) { m.DBBytes = 1600 << 20 }), line: "etcd http://10.0.0.1:2379 warn", said: "defragment"},
-		"too full":  {members: with(func(m *store.Member) { m.DBBytes = 2040 << 20 }), line: "etcd http://10.0.0.1:2379 fail", said: "--quota-backend-bytes"},
-		"no quota":  {members: with(func(m *store.Member) { m.QuotaBytes = 0 }), line: "etcd http://10.0.0.1:2379 ok", said: "etcd's default"},
-		"old":       {members: with(func(m *store.Member) { m.Version = "3.5.2" }), line: "etcd http://10.0.0.1:2379 warn", said: "3.5.8 or newer"},
-		"slow":      {members: with(func(m *store.Member) { m.Latency = time.Second }), line: "etcd http://10.0.0.1:2379 warn", said: "disk and network"},
-		"away":      {members: with(func(m *store.Member) { m.Err = context.DeadlineExceeded }), line: "etcd http://10.0.0.1:2379 fail", said: "deadline"},
+		"well":         {members: []store.Member{well}, line: "etcd http://10.0.0.1:2379 ok", said: "10.0 MiB of a quota of 2.0 GiB"},
+		"full":         {members: with(func(m *store.Member) { m.Alarms = []string{"NOSPACE"} }), line: "etcd http://10.0.0.1:2379 fail", said: "etcdctl alarm disarm"},
+		"asked before": {members: with(func(m *store.Member) { m.Asked = time.Now().Add(-12 * time.Minute) }), line: "etcd http://10.0.0.1:2379 ok", said: ", as of 12m"},
+		"corrupt":      {members: with(func(m *store.Member) { m.Alarms = []string{"CORRUPT"} }), line: "etcd http://10.0.0.1:2379 fail", said: "remove this member"},
+		"near full":    {members: with(func(m *store.Member) { m.DBBytes = 1600 << 20 }), line: "etcd http://10.0.0.1:2379 warn", said: "defragment"},
+		"too full":     {members: with(func(m *store.Member) { m.DBBytes = 2040 << 20 }), line: "etcd http://10.0.0.1:2379 fail", said: "--quota-backend-bytes"},
+		"no quota":     {members: with(func(m *store.Member) { m.QuotaBytes = 0 }), line: "etcd http://10.0.0.1:2379 ok", said: "etcd's default"},
+		"old":          {members: with(func(m *store.Member) { m.Version = "3.5.2" }), line: "etcd http://10.0.0.1:2379 warn", said: "3.5.8 or newer"},
+		"slow":         {members: with(func(m *store.Member) { m.Latency = time.Second }), line: "etcd http://10.0.0.1:2379 warn", said: "disk and network"},
+		"away":         {members: with(func(m *store.Member) { m.Err = context.DeadlineExceeded }), line: "etcd http://10.0.0.1:2379 fail", said: "deadline"},
 		"unread": {
 			members: []store.Member{well}, put: []store.Op{{Key: store.NodeKey("w"), Value: []byte("nonsense")}},
 			line: "value nodes/w fail", said: "cannot be read",

@@ -84,7 +84,7 @@ func statusText(w io.Writer, s *rotav1.Status) error {
 // memberText says how a member of etcd is.
 func memberText(m *rotav1.StoreMember) string {
 	if m.GetError() != "" {
-		return m.GetEndpoint() + ", does not answer"
+		return m.GetEndpoint() + ", does not answer" + askedText(m)
 	}
 	text := fmt.Sprintf("%s, version %s, %s", m.GetEndpoint(), m.GetVersion(), bytesText(m.GetDbBytes()))
 	if q := m.GetQuotaBytes(); q > 0 {
@@ -96,7 +96,15 @@ func memberText(m *rotav1.StoreMember) string {
 	for _, a := range m.GetAlarms() {
 		text += ", ALARM " + a
 	}
-	return text
+	return text + askedText(m)
+}
+
+// askedText says how old what is known of a member of etcd is, unless it is new.
+func askedText(m *rotav1.StoreMember) string {
+	if age := time.Duration(m.GetAgeMs()) * time.Millisecond; age >= time.Second {
+		return fmt.Sprintf(", as of %v ago", age.Round(time.Second))
+	}
+	return ""
 }
 
 // suspectText says what is held against a task that may be killing its workers.
