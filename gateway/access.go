@@ -88,8 +88,8 @@ func (g *Gateway) direct(r *http.Request) error {
 // withLocalAddr says in a request's context where its connection came in, if it is the
 // client's own: the system knows nothing of one that a proxy has only told of.
 func (x *exchange) withLocalAddr(ctx context.Context) context.Context {
-	if x.peer.at == nil || x.peer.proxied {
+	if x.peer.At == nil || x.peer.Proxied {
 		return ctx
 	}
-	return context.WithValue(ctx, http.LocalAddrContextKey, x.peer.at)
+	return context.WithValue(ctx, http.LocalAddrContextKey, x.peer.At)
 }

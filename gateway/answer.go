@@ -347,7 +347,7 @@ func (x *exchange) own(uri []byte) bool {
 	defer cancel()
 	r := (&http.Request{
 		Method: string(x.req.Method), URL: u, RequestURI: string(uri), Host: string(x.req.Host), Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-		Header: http.Header{}, Body: http.NoBody, RemoteAddr: x.peer.addr,
+		Header: http.Header{}, Body: http.NoBody, RemoteAddr: x.peer.Addr,
 	}).WithContext(x.withLocalAddr(ctx))
 	for _, f := range x.req.Fields {
 		r.Header.Add(string(f.Name), string(f.Value))

@@ -32,7 +32,7 @@ func (x *exchange) admitCaller(st *state) *CallerError {
 	if !asked {
 		return nil
 	}
-	from, _ := netip.ParseAddrPort(x.peer.addr) // none is nobody
+	from, _ := netip.ParseAddrPort(x.peer.Addr) // none is nobody
 	err := st.cfg.Admit(x.context(), from, said)
 	if err == nil {
 		return nil
@@ -41,4 +41,14 @@ func (x *exchange) admitCaller(st *state) *CallerError {
 		return ce
 	}
 	return &CallerError{Status: 403, Text: "not allowed"}
+}
+
+// clientAddr is the address of the client, who may be behind trusted proxies.
+func (x *exchange) clientAddr() netip.Addr {
+	return x.peer.Client(x.req.Fields, x.call.st.cfg.TrustedProxies)
+}
+
+// callerOf is what rates go by where they go by the client.
+func (x *exchange) callerOf() uint64 {
+	return x.peer.Hash(x.req.Fields, x.call.st.cfg.TrustedProxies)
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/rota-project/rota/gateway/internal/body"
 	"github.com/rota-project/rota/gateway/internal/h2"
+	"github.com/rota-project/rota/gateway/internal/peer"
 	"github.com/rota-project/rota/gateway/internal/sock"
 	"github.com/rota-project/rota/gateway/internal/wire"
 )
@@ -90,7 +91,7 @@ func putBuffers(b *buffers) {
 
 func newConn(g *Gateway, nc net.Conn) *conn {
 	c := &conn{raw: nc}
-	c.g, c.client, c.peer = g, c, newPeer(nc.RemoteAddr().String(), nc.LocalAddr())
+	c.g, c.client, c.peer = g, c, peer.New(nc.RemoteAddr().String(), nc.LocalAddr())
 	c.born = g.now()
 	c.deadline.Store(c.born + int64(g.state.Load().cfg.Limits.HeadTimeout))
 	return c
@@ -192,7 +193,7 @@ func (c *conn) greet() protocol {
 	}
 	c.w = n
 	c.phase.Store(phaseHead)
-	if c.g.state.Load().cfg.RequireTLS && in[0] != 22 && !c.peer.local {
+	if c.g.state.Load().cfg.RequireTLS && in[0] != 22 && !c.peer.Local {
 		return speaksNothing
 	}
 	if conf := c.g.tlsConf.Load(); conf != nil && in[0] == 22 {
@@ -203,7 +204,7 @@ func (c *conn) greet() protocol {
 		if err != nil {
 			return speaksNothing
 		}
-		c.peer.isTLS = true
+		c.peer.TLS = true
 		c.w = 0
 		c.Sock = sock.Sock{}
 		c.Init(tc)
@@ -221,7 +222,7 @@ func (c *conn) greet() protocol {
 	if c.w >= len(h2.Preface) && string(in[:len(h2.Preface)]) == h2.Preface {
 		return speaksHTTP2
 	}
-	if c.peer.isTLS { // it has said that it would
+	if c.peer.TLS { // it has said that it would
 		return speaksNothing
 	}
 	return speaksHTTP1

@@ -3,14 +3,13 @@ package gateway
 import (
 	"bytes"
 	"context"
-	"net"
-	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/rota-project/rota/balance"
 	"github.com/rota-project/rota/gateway/internal/outcome"
+	"github.com/rota-project/rota/gateway/internal/peer"
 	"github.com/rota-project/rota/gateway/internal/upstream"
 	"github.com/rota-project/rota/gateway/internal/wire"
 
@@ -23,7 +22,7 @@ import (
 type exchange struct {
 	g      *Gateway
 	client client
-	peer   *peer
+	peer   *peer.Peer
 	bufs   *buffers
 
 	req  wire.Request
@@ -113,34 +112,6 @@ const (
 	framedLength                 // by resp.Length
 	framedUnknown                // by its end
 )
-
-// peer is what the calls of one client connection have in common.
-type peer struct {
-	addr   string   // as net/http shows it
-	at     net.Addr // where it came in
-	remote netip.Addr
-	caller uint64
-	isTLS  bool
-	local  bool // it came in over loopback
-	// proxied says that a PROXY header told of it, or could not.
-	proxied bool
-	// mounted says that another server than ours has taken the connection.
-	mounted bool
-	node    []byte // the address as X-Forwarded-For has it
-}
-
-func newPeer(addr string, at net.Addr) *peer {
-	p := &peer{addr: addr, at: at}
-	if ap, err := netip.ParseAddrPort(addr); err == nil {
-		p.remote = ap.Addr().Unmap().WithZone("")
-	}
-	if tcp, ok := at.(*net.TCPAddr); ok {
-		p.local = tcp.IP.IsLoopback()
-	}
-	p.node = []byte(p.remote.String())
-	p.caller = balance.HashBytes(p.node)
-	return p
-}
 
 // context is done when the client has gone. It is made when somebody asks: most
 // calls never wait for anything that takes one.
@@ -278,7 +249,7 @@ func (x *exchange) perform(wrong *wire.Error) (keep bool) {
 // seed begins the call's own random numbers, if that was not done before.
 func (x *exchange) seed() {
 	if c := &x.call; c.rnd == 0 {
-		c.rnd = outcome.Random(x.peer.caller ^ x.g.accepted.Load()<<32 ^ uint64(x.rec.Begun))
+		c.rnd = outcome.Random(x.peer.Hash(nil, nil) ^ x.g.accepted.Load()<<32 ^ uint64(x.rec.Begun))
 	}
 }
 

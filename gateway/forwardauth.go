@@ -118,7 +118,7 @@ func (x *exchange) ask(ctx context.Context, a *ForwardAuth, guards [2]*guard) (*
 		}
 	}
 	proto := "http"
-	if x.peer.isTLS {
+	if x.peer.TLS {
 		proto = "https"
 	}
 	for name, value := range map[string]string{

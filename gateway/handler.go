@@ -13,6 +13,7 @@ import (
 
 	"github.com/rota-project/rota/gateway/internal/body"
 	"github.com/rota-project/rota/gateway/internal/outcome"
+	"github.com/rota-project/rota/gateway/internal/peer"
 	"github.com/rota-project/rota/gateway/internal/sock"
 	"github.com/rota-project/rota/gateway/internal/upstream"
 	"github.com/rota-project/rota/gateway/internal/wire"
@@ -25,8 +26,8 @@ func (g *Gateway) Handler() http.Handler { return http.HandlerFunc(g.serveHTTP) 
 func (g *Gateway) serveHTTP(w http.ResponseWriter, r *http.Request) {
 	h := &handled{w: w, r: r, rc: http.NewResponseController(w)}
 	at, _ := r.Context().Value(http.LocalAddrContextKey).(net.Addr) // a server has set it
-	h.g, h.client, h.peer, h.bufs = g, h, newPeer(r.RemoteAddr, at), getBuffers()
-	h.peer.isTLS, h.peer.mounted = r.TLS != nil, true
+	h.g, h.client, h.peer, h.bufs = g, h, peer.New(r.RemoteAddr, at), getBuffers()
+	h.peer.TLS, h.peer.Mounted = r.TLS != nil, true
 	defer func() { putBuffers(h.bufs) }()
 	var wrong *wire.Error
 	if err := h.take(); err != nil && !errors.As(err, &wrong) {

@@ -70,7 +70,7 @@ func (c *Config) newGuard(hosts []string) (*origin.Guard, error) {
 // a page of another origin has made. acts says that it runs a function.
 func (x *exchange) admitPage(st *state, host []byte, acts bool) *origin.RefusedError {
 	guard := st.cfg.guard
-	if x.peer.mounted {
+	if x.peer.Mounted {
 		guard = st.cfg.mounted
 	}
 	req := origin.Request{}

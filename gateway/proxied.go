@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/rota-project/rota/gateway/internal/peer"
 	"github.com/rota-project/rota/gateway/internal/proxyproto"
 )
 
@@ -13,7 +14,7 @@ import (
 // bytes of it are in bufs.in. From there on the client is whom the proxy names. It
 // returns how many bytes are behind the header, at least one.
 func (c *conn) unwrap(n int) (int, error) {
-	if !contains(c.g.state.Load().cfg.ProxyProtocol, c.peer.remote) {
+	if !peer.In(c.g.state.Load().cfg.ProxyProtocol, c.peer.Remote) {
 		return n, nil
 	}
 	in := c.bufs.in[:inSize]
@@ -28,7 +29,7 @@ func (c *conn) unwrap(n int) (int, error) {
 			return c.Read(in)
 		case !errors.Is(err, proxyproto.ErrIncomplete):
 			c.g.malformed.Add(1)
-			c.g.unproxied.warn(c.g, c.peer.addr, err)
+			c.g.unproxied.warn(c.g, c.peer.Addr, err)
 			return 0, err
 		}
 		k, err := c.Read(in[n:])
@@ -44,19 +45,10 @@ func (c *conn) unwrap(n int) (int, error) {
 func (c *conn) represent(from netip.AddrPort) {
 	p := *c.peer
 	if from.IsValid() {
-		p = *newPeer(from.String(), c.raw.LocalAddr())
+		p = *peer.New(from.String(), c.raw.LocalAddr())
 	}
-	p.local, p.proxied = false, true
+	p.Local, p.Proxied = false, true
 	c.peer = &p
-}
-
-func contains(networks []netip.Prefix, addr netip.Addr) bool {
-	for _, p := range networks {
-		if p.Contains(addr) {
-			return true
-		}
-	}
-	return false
 }
 
 // unproxied tells of connections without the header that they should have, once a second

@@ -11,7 +11,7 @@ import (
 // disbelieve drops what the call says of others than whoever brings it, unless that is
 // a trusted proxy. What the operator sets comes later, and stays.
 func (x *exchange) disbelieve() {
-	if x.call.st.trusts(x.peer.remote) {
+	if x.call.st.trusts(x.peer.Remote) {
 		return
 	}
 	for i := range x.req.Fields {
@@ -72,11 +72,11 @@ func (x *exchange) appendRequest(b []byte, t *target, w *upstream.Worker, mode b
 		b = append(b, xff...)
 		b = append(b, ", "...)
 	}
-	b = append(b, x.peer.node...)
+	b = append(b, x.peer.Node...)
 	if !told {
 		b = append(b, "\r\nX-Forwarded-Host: "...)
 		b = append(b, req.Host...)
-		if x.peer.isTLS {
+		if x.peer.TLS {
 			b = append(b, "\r\nX-Forwarded-Proto: https"...)
 		} else {
 			b = append(b, "\r\nX-Forwarded-Proto: http"...)
@@ -87,14 +87,14 @@ func (x *exchange) appendRequest(b []byte, t *target, w *upstream.Worker, mode b
 		b = append(append(b, bytes.TrimRight(outer, "/")...), t.prefix...)
 	}
 	b = append(b, "\r\nForwarded: for="...)
-	if x.peer.remote.Is6() {
+	if x.peer.Remote.Is6() {
 		b = append(b, `"[`...)
-		b = append(b, x.peer.node...)
+		b = append(b, x.peer.Node...)
 		b = append(b, `]"`...)
 	} else {
-		b = append(b, x.peer.node...)
+		b = append(b, x.peer.Node...)
 	}
-	if x.peer.isTLS {
+	if x.peer.TLS {
 		b = append(b, `;proto=https;host="`...)
 	} else {
 		b = append(b, `;proto=http;host="`...)

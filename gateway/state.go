@@ -13,6 +13,7 @@ import (
 
 	"github.com/rota-project/rota/balance"
 	"github.com/rota-project/rota/gateway/internal/paths"
+	"github.com/rota-project/rota/gateway/internal/peer"
 	"github.com/rota-project/rota/gateway/internal/upstream"
 )
 
@@ -34,9 +35,9 @@ type state struct {
 	routes     []route  // those with a host before those without, then the longest prefix first
 }
 
-// trusts says whether the forwarding headers of that peer are believed.
-func (st *state) trusts(peer netip.Addr) bool {
-	return contains(st.cfg.TrustedProxies, peer)
+// trusts says whether the forwarding headers of that address are believed.
+func (st *state) trusts(addr netip.Addr) bool {
+	return peer.In(st.cfg.TrustedProxies, addr)
 }
 
 // Names that nobody has listed may be invented by whoever calls, so what an open

@@ -26,7 +26,7 @@ func (x *exchange) beginSpan(t *target) {
 	}
 	ctx := context.Background()
 	if caller, ok := x.callersTrace(); ok {
-		if x.call.st.cfg.TraceCallers || x.call.st.trusts(x.peer.remote) {
+		if x.call.st.cfg.TraceCallers || x.call.st.trusts(x.peer.Remote) {
 			ctx = tracing.Believed(ctx, caller)
 		} else {
 			ctx = tracing.Doubted(ctx, caller)
@@ -44,7 +44,7 @@ func (x *exchange) beginSpan(t *target) {
 		return
 	}
 	scheme := "http"
-	if x.peer.isTLS {
+	if x.peer.TLS {
 		scheme = "https"
 	}
 	path, _, _ := strings.Cut(string(x.req.Target), "?") // a query may have secrets
