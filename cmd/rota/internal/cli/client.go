@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"slices"
 	"strconv"
@@ -11,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/connectivity"
@@ -20,6 +22,7 @@ import (
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	rotav1 "github.com/rota-project/rota/api/rota/v1"
 	"github.com/rota-project/rota/auth"
@@ -310,6 +313,25 @@ func (a *app) call(ctx context.Context, f func(context.Context, *grpc.ClientConn
 	ctx, cancel := context.WithTimeout(ctx, a.client.timeout)
 	defer cancel()
 	return f(ctx, conn)
+}
+
+// get is the command that asks for one thing by its name, and shows it.
+func get[M proto.Message](a *app, use, short string, complete cobra.CompletionFunc, table func(io.Writer, M) error, ask func(context.Context, *grpc.ClientConn, string) (M, error)) *cobra.Command {
+	return &cobra.Command{
+		Use:   use,
+		Short: short,
+		Args:  cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.call(cmd.Context(), func(ctx context.Context, conn *grpc.ClientConn) error {
+				m, err := ask(ctx, conn, args[0])
+				if err != nil {
+					return err
+				}
+				return a.print(m, func(w io.Writer) error { return table(w, m) })
+			})
+		},
+		ValidArgsFunction: complete,
+	}
 }
 
 func tasksOf(conn *grpc.ClientConn) rotav1.TasksClient     { return rotav1.NewTasksClient(conn) }

@@ -217,21 +217,9 @@ func commandOf(argv []string) string {
 }
 
 func (a *app) jobGet() *cobra.Command {
-	return &cobra.Command{
-		Use:   "get JOB",
-		Short: "show a job: its command, its worker and its result",
-		Args:  cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.call(cmd.Context(), func(ctx context.Context, conn *grpc.ClientConn) error {
-				d, err := jobsOf(conn).GetJob(ctx, &rotav1.GetJobRequest{Id: args[0]})
-				if err != nil {
-					return err
-				}
-				return a.print(d, func(w io.Writer) error { return a.jobDetail(w, d) })
-			})
-		},
-		ValidArgsFunction: a.completeJobs,
-	}
+	return get(a, "get JOB", "show a job: its command, its worker and its result", a.completeJobs, a.jobDetail, func(ctx context.Context, conn *grpc.ClientConn, name string) (*rotav1.JobDetail, error) {
+		return jobsOf(conn).GetJob(ctx, &rotav1.GetJobRequest{Id: name})
+	})
 }
 
 func (a *app) jobDetail(w io.Writer, d *rotav1.JobDetail) error {

@@ -116,21 +116,9 @@ func sizeText(s *rotav1.PoolSize) string {
 }
 
 func (a *app) poolGet() *cobra.Command {
-	return &cobra.Command{
-		Use:   "get POOL",
-		Short: "show a pool: its definition, its workers and what is wrong",
-		Args:  cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.call(cmd.Context(), func(ctx context.Context, conn *grpc.ClientConn) error {
-				p, err := poolsOf(conn).GetPool(ctx, &rotav1.GetPoolRequest{Name: args[0]})
-				if err != nil {
-					return err
-				}
-				return a.print(p, func(w io.Writer) error { return a.poolDetail(w, p) })
-			})
-		},
-		ValidArgsFunction: a.completePools,
-	}
+	return get(a, "get POOL", "show a pool: its definition, its workers and what is wrong", a.completePools, a.poolDetail, func(ctx context.Context, conn *grpc.ClientConn, name string) (*rotav1.Pool, error) {
+		return poolsOf(conn).GetPool(ctx, &rotav1.GetPoolRequest{Name: name})
+	})
 }
 
 func (a *app) poolDetail(w io.Writer, p *rotav1.Pool) error {

@@ -76,21 +76,9 @@ func runningOf(p *rotav1.Program) (n int) {
 }
 
 func (a *app) programGet() *cobra.Command {
-	return &cobra.Command{
-		Use:   "get PROGRAM",
-		Short: "show a program: its tasks, and what it waits for",
-		Args:  cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.call(cmd.Context(), func(ctx context.Context, conn *grpc.ClientConn) error {
-				p, err := programsOf(conn).GetProgram(ctx, &rotav1.GetProgramRequest{Name: args[0]})
-				if err != nil {
-					return err
-				}
-				return a.print(p, func(w io.Writer) error { return a.programDetail(w, p) })
-			})
-		},
-		ValidArgsFunction: a.completePrograms,
-	}
+	return get(a, "get PROGRAM", "show a program: its tasks, and what it waits for", a.completePrograms, a.programDetail, func(ctx context.Context, conn *grpc.ClientConn, name string) (*rotav1.Program, error) {
+		return programsOf(conn).GetProgram(ctx, &rotav1.GetProgramRequest{Name: name})
+	})
 }
 
 func (a *app) programDetail(w io.Writer, p *rotav1.Program) error {

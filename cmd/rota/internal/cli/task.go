@@ -105,21 +105,9 @@ func since(in *rotav1.Instance) string {
 }
 
 func (a *app) taskGet() *cobra.Command {
-	return &cobra.Command{
-		Use:   "get TASK",
-		Short: "show a task: its definition, its workers and its state",
-		Args:  cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.call(cmd.Context(), func(ctx context.Context, conn *grpc.ClientConn) error {
-				detail, err := tasksOf(conn).GetTask(ctx, &rotav1.GetTaskRequest{Id: args[0]})
-				if err != nil {
-					return err
-				}
-				return a.print(detail, func(w io.Writer) error { return a.taskDetail(w, detail) })
-			})
-		},
-		ValidArgsFunction: a.completeTasks,
-	}
+	return get(a, "get TASK", "show a task: its definition, its workers and its state", a.completeTasks, a.taskDetail, func(ctx context.Context, conn *grpc.ClientConn, name string) (*rotav1.TaskDetail, error) {
+		return tasksOf(conn).GetTask(ctx, &rotav1.GetTaskRequest{Id: name})
+	})
 }
 
 func (a *app) taskDetail(w io.Writer, d *rotav1.TaskDetail) error {

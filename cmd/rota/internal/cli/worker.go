@@ -68,21 +68,9 @@ func labels(m map[string]string) string {
 }
 
 func (a *app) workerGet() *cobra.Command {
-	return &cobra.Command{
-		Use:   "get WORKER",
-		Short: "show a worker",
-		Args:  cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.call(cmd.Context(), func(ctx context.Context, conn *grpc.ClientConn) error {
-				w, err := workersOf(conn).GetWorker(ctx, &rotav1.GetWorkerRequest{Name: args[0]})
-				if err != nil {
-					return err
-				}
-				return a.print(w, func(out io.Writer) error { return workerDetail(out, w) })
-			})
-		},
-		ValidArgsFunction: a.completeWorkers,
-	}
+	return get(a, "get WORKER", "show a worker", a.completeWorkers, workerDetail, func(ctx context.Context, conn *grpc.ClientConn, name string) (*rotav1.Worker, error) {
+		return workersOf(conn).GetWorker(ctx, &rotav1.GetWorkerRequest{Name: name})
+	})
 }
 
 func workerDetail(out io.Writer, w *rotav1.Worker) error {
