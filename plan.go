@@ -31,19 +31,6 @@ func (i Instance) Compare(j Instance) int {
 	return i.Index - j.Index
 }
 
-// Assignment says which worker an instance is on.
-type Assignment struct {
-	Instance Instance
-	Worker   string
-}
-
-// Grant is the right of one worker to run one instance.
-type Grant struct {
-	Instance   Instance
-	Worker     string
-	Generation Generation
-}
-
 // Move is one step of a plan. From is empty for an instance that was on no worker. To is
 // empty for an instance that must stop (its task is gone, or no worker may run it).
 type Move struct {

@@ -105,7 +105,7 @@ func (a *Authenticator) Bearer(ctx context.Context, header string) (Identity, er
 		return Identity{}, unauthenticated(ReasonBad, "authorization must be \"Bearer TOKEN\"")
 	}
 	bearer := Secret(strings.TrimSpace(value))
-	if IsToken(bearer) {
+	if isToken(bearer) {
 		if a.Tokens == nil {
 			return Identity{}, errCredentials
 		}
@@ -139,7 +139,7 @@ func (a *Authenticator) knows(ctx context.Context) bool {
 		return true
 	}
 	_, value, _ := strings.Cut(values[0], " ")
-	return IsToken(Secret(strings.TrimSpace(value))) || strings.Count(value, ".") != 2
+	return isToken(Secret(strings.TrimSpace(value))) || strings.Count(value, ".") != 2
 }
 
 // Still returns nil if an identity that Identify returned before is still valid: its token

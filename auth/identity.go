@@ -34,7 +34,7 @@ type Identity struct {
 	// Scheduler means that the certificate is a scheduler's.
 	Scheduler  bool
 	Namespaces []string // empty: all
-	// Kinds are patterns of the kinds of task that it may declare, see MatchKind.
+	// Kinds are patterns of the kinds of task that it may declare, see matchKind.
 	// Empty: all that its role may.
 	Kinds   []string
 	Expires time.Time // of the token, JWT, certificate or session; zero: it does not end

@@ -69,7 +69,7 @@ func (i Identity) good(kind string) error {
 		return nil
 	}
 	for _, pattern := range i.Kinds {
-		if MatchKind(pattern, kind) {
+		if matchKind(pattern, kind) {
 			return nil
 		}
 	}
@@ -79,9 +79,9 @@ func (i Identity) good(kind string) error {
 	return status.Errorf(codes.PermissionDenied, "%s is not valid for kind %q", i.Name, kind)
 }
 
-// MatchKind reports whether a kind matches a pattern, in which each * matches any text:
+// matchKind reports whether a kind matches a pattern, in which each * matches any text:
 // "feed-*", "program/*", "job".
-func MatchKind(pattern, kind string) bool {
+func matchKind(pattern, kind string) bool {
 	head, rest, star := strings.Cut(pattern, "*")
 	if !star {
 		return pattern == kind

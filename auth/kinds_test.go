@@ -36,7 +36,7 @@ func TestMatchKind(t *testing.T) {
 		{"", "", true},
 		{"f?ed", "feed", false},
 	} {
-		if got := MatchKind(c.pattern, c.kind); got != c.want {
+		if got := matchKind(c.pattern, c.kind); got != c.want {
 			t.Errorf("%q fits %q: %v", c.kind, c.pattern, got)
 		}
 	}

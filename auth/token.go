@@ -39,7 +39,7 @@ type Token struct {
 	Role Role   `json:"role"`
 	// Namespaces in which the token is valid. Empty means all.
 	Namespaces []string `json:"namespaces,omitempty"`
-	// Kinds are patterns of the kinds of task that it may declare, see MatchKind.
+	// Kinds are patterns of the kinds of task that it may declare, see matchKind.
 	// Empty means all that its role may.
 	Kinds   []string  `json:"kinds,omitempty"`
 	Hash    Hash      `json:"hash"`
@@ -135,8 +135,8 @@ func splitToken(s Secret) (id, secret string, err error) {
 	return id, secret, nil
 }
 
-// IsToken reports whether the text looks like one of our tokens, complete or not.
-func IsToken(s Secret) bool { return strings.HasPrefix(s.Reveal(), tokenPrefix) }
+// isToken reports whether the text looks like one of our tokens, complete or not.
+func isToken(s Secret) bool { return strings.HasPrefix(s.Reveal(), tokenPrefix) }
 
 // verify holds the secret to the record, in constant time.
 func (t Token) verify(secret string, now time.Time) error {

@@ -8,8 +8,8 @@ import (
 	"github.com/rota-project/rota"
 )
 
-// ZoneLabel is the label that also means a worker's zone.
-const ZoneLabel = "zone"
+// zoneLabel is the label that also means a worker's zone.
+const zoneLabel = "zone"
 
 // Condition is a parsed label condition.
 type Condition struct {
@@ -174,7 +174,7 @@ func labelOf(w *rota.Worker, label string) (string, bool) {
 	if v, ok := w.Labels[label]; ok {
 		return v, true
 	}
-	if label == ZoneLabel && w.Zone != "" {
+	if label == zoneLabel && w.Zone != "" {
 		return w.Zone, true
 	}
 	return "", false

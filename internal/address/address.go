@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// Hidden stands for what is not shown.
-const Hidden = "***"
+// hidden stands for what is not shown.
+const hidden = "***"
 
 // Text returns s with every address in it shown without its secrets. Addresses
 // are scheme://... up to white space or a quote, and user:password@host.
@@ -114,7 +114,7 @@ func located(s string) string {
 	}
 	switch {
 	case strings.Contains(host, "@"):
-		host = Hidden + host[strings.LastIndexByte(host, '@'):]
+		host = hidden + host[strings.LastIndexByte(host, '@'):]
 	case !port(host):
 		// A password with characters that may not be in one: all up to the last @
 		// may belong to it.
@@ -126,16 +126,16 @@ func located(s string) string {
 			all += "#" + fragment
 		}
 		if i := strings.LastIndexByte(all, '@'); i >= 0 {
-			return Hidden + "@" + located(all[i+1:])
+			return hidden + "@" + located(all[i+1:])
 		}
-		host = Hidden
+		host = hidden
 	}
 	out := host + path
 	if hasQuery {
 		out += "?" + values(query)
 	}
 	if hasFragment {
-		out += "#" + Hidden
+		out += "#" + hidden
 	}
 	return out
 }
@@ -161,7 +161,7 @@ func values(query string) string {
 		if name, _, ok := strings.Cut(part, "="); ok {
 			b.WriteString(name + "=")
 		}
-		b.WriteString(Hidden)
+		b.WriteString(hidden)
 	}
 	return b.String()
 }
@@ -177,7 +177,7 @@ func bare(s string) string {
 		return s
 	}
 	from := strings.LastIndexAny(s[:colon], ",=([{") + 1
-	return s[:from] + Hidden + s[at:]
+	return s[:from] + hidden + s[at:]
 }
 
 func cut(s string, at byte) (before, after string, found bool) {

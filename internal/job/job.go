@@ -118,8 +118,8 @@ type Attempt struct {
 	Result      Result
 }
 
-// MaxKept is how many attempts a Job remembers: the first of all, and the last ones.
-const MaxKept = 16
+// maxKept is how many attempts a Job remembers: the first of all, and the last ones.
+const maxKept = 16
 
 // Job is one job as the store has it, its Spec apart.
 type Job struct {
@@ -133,7 +133,7 @@ type Job struct {
 	// Failures counts the attempts since it was declared, or retried by a
 	// person, that used up a retry.
 	Failures int
-	// Count is the number of attempts ever; Attempts holds at most MaxKept of them.
+	// Count is the number of attempts ever; Attempts holds at most maxKept of them.
 	Count    int
 	Attempts []Attempt
 	// Trace is the trace that the job belongs to, as a W3C traceparent; empty if it has none.
@@ -200,9 +200,9 @@ func (j Job) Place(worker, incarnation string, session int64, g rota.Generation,
 
 // remember appends to a copy and forgets from the middle.
 func remember(attempts []Attempt, a Attempt) []Attempt {
-	out := make([]Attempt, 0, min(len(attempts)+1, MaxKept))
+	out := make([]Attempt, 0, min(len(attempts)+1, maxKept))
 	for i, old := range attempts {
-		if len(attempts) == MaxKept && i == 1 {
+		if len(attempts) == maxKept && i == 1 {
 			continue
 		}
 		out = append(out, old)

@@ -216,7 +216,7 @@ func TestProperties(t *testing.T) {
 			if was.StopAsked && !was.State.Done() && j.State == Queued {
 				fail("queued again though its end was asked for")
 			}
-			if len(j.Attempts) > MaxKept || j.Count < len(j.Attempts) {
+			if len(j.Attempts) > maxKept || j.Count < len(j.Attempts) {
 				fail("attempts miscounted")
 			}
 			for i := 1; i < len(j.Attempts); i++ {
@@ -253,10 +253,10 @@ func TestAttemptsKept(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if n := len(j.Attempts); n != MaxKept || j.Count != 40 {
+	if n := len(j.Attempts); n != maxKept || j.Count != 40 {
 		t.Fatalf("%d attempts kept of %d", n, j.Count)
 	}
-	if j.Attempts[0].Number != 1 || j.Attempts[1].Number != 40-MaxKept+2 || j.Attempts[MaxKept-1].Number != 40 {
+	if j.Attempts[0].Number != 1 || j.Attempts[1].Number != 40-maxKept+2 || j.Attempts[maxKept-1].Number != 40 {
 		t.Errorf("kept the wrong ones: %+v", j.Attempts)
 	}
 }

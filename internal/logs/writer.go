@@ -11,12 +11,12 @@ import (
 	"time"
 )
 
-// DefaultQueue is how many bytes wait for a reader before lines are dropped.
-const DefaultQueue = 1 << 20
+// defaultQueue is how many bytes wait for a reader before lines are dropped.
+const defaultQueue = 1 << 20
 
-// FlushTime is how long a process that ends waits for its last lines to be
+// flushTime is how long a process that ends waits for its last lines to be
 // read.
-const FlushTime = 500 * time.Millisecond
+const flushTime = 500 * time.Millisecond
 
 // Writer is an io.Writer that never blocks and never fails. Each Write is taken
 // whole or dropped whole, so a caller writes whole lines. Its methods are safe
@@ -38,11 +38,11 @@ type Writer struct {
 }
 
 // NewWriter returns a Writer to dst whose queue holds limit bytes; 0 means
-// DefaultQueue. notice words the line that tells of dropped ones; nil means a
+// defaultQueue. notice words the line that tells of dropped ones; nil means a
 // plain sentence.
 func NewWriter(dst io.Writer, limit int, notice func(dropped uint64) []byte) *Writer {
 	if limit <= 0 {
-		limit = DefaultQueue
+		limit = defaultQueue
 	}
 	if notice == nil {
 		notice = func(n uint64) []byte { return fmt.Appendf(nil, "%d log lines dropped: nobody read them in time\n", n) }
@@ -199,20 +199,20 @@ func (w *Writer) Flush(d time.Duration) bool {
 	return !w.writing
 }
 
-// Flush waits for what w has taken, at most FlushTime, if it is a Writer. A
+// Flush waits for what w has taken, at most flushTime, if it is a Writer. A
 // process that ends calls it.
 func Flush(w io.Writer) {
 	if w, ok := w.(*Writer); ok {
-		w.Flush(FlushTime)
+		w.Flush(flushTime)
 	}
 }
 
 // Last writes the last words of a process that is about to end, and waits for
-// them no longer than FlushTime. For who has no Writer.
+// them no longer than flushTime. For who has no Writer.
 func Last(format string, args ...any) {
 	w := NewWriter(os.Stderr, 0, nil)
 	_, _ = fmt.Fprintf(w, format+"\n", args...)
-	w.Flush(FlushTime)
+	w.Flush(flushTime)
 }
 
 // OutlivePipes makes a write to a pipe that nobody reads any more an error

@@ -88,7 +88,7 @@ func Start(ctx context.Context, spec Spec) (*Process, error) {
 	}
 	p := &Process{grace: spec.Grace, done: make(chan struct{})}
 	if p.grace == 0 {
-		p.grace = DefaultGrace
+		p.grace = defaultGrace
 	}
 	env := spec.environ()
 	path, err := spec.program(env)

@@ -79,7 +79,7 @@ func TestSpecAtFault(t *testing.T) {
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	long := make([]string, MaxArgs+1)
+	long := make([]string, maxArgs+1)
 	for i := range long {
 		long[i] = "x"
 	}
@@ -91,7 +91,7 @@ func TestSpecAtFault(t *testing.T) {
 		{"argv", Spec{Argv: []string{""}}},
 		{"argv", Spec{Argv: long}},
 		{"argv", Spec{Argv: []string{"echo", "a\x00b"}}},
-		{"argv", Spec{Argv: []string{"echo", strings.Repeat("x", MaxArgBytes+1)}}},
+		{"argv", Spec{Argv: []string{"echo", strings.Repeat("x", maxArgBytes+1)}}},
 		{"argv", Spec{Argv: []string{"no-such-program"}}},
 		{"argv", Spec{Argv: []string{file}}},
 		{"argv", Spec{Argv: []string{"/"}}},

@@ -16,15 +16,15 @@ import (
 // DefaultPath is the PATH of a process whose environment has none.
 const DefaultPath = "/usr/local/bin:/usr/bin:/bin"
 
-// DefaultGrace is how long a process may take to end after SIGTERM.
-const DefaultGrace = 10 * time.Second
+// defaultGrace is how long a process may take to end after SIGTERM.
+const defaultGrace = 10 * time.Second
 
 // Limits on what is handed to the kernel: its own are 2 MiB for all strings and
 // 128 KiB for one.
 const (
-	MaxArgs      = 4096
-	MaxArgBytes  = 128 << 10
-	MaxArgvBytes = 1 << 20
+	maxArgs      = 4096
+	maxArgBytes  = 128 << 10
+	maxArgvBytes = 1 << 20
 )
 
 // Spec says what to run and how. Only Argv must be set.
@@ -50,7 +50,7 @@ type Spec struct {
 	// User is who runs it. Nil means the user of the caller.
 	User *User
 	// Grace is how long the process may take to end when ctx does. Zero means
-	// DefaultGrace.
+	// defaultGrace.
 	Grace time.Duration
 	// NewPrivileges lets the process gain privileges by programs with set-user-ID,
 	// set-group-ID or capabilities, such as sudo. Otherwise it runs with
@@ -78,8 +78,8 @@ func (s *Spec) Validate() error {
 	if len(s.Argv) == 0 || s.Argv[0] == "" {
 		return &rota.FieldError{Field: "argv", Value: "", Want: "a program and its arguments; it is missing"}
 	}
-	if len(s.Argv) > MaxArgs {
-		return &rota.FieldError{Field: "argv", Value: len(s.Argv), Want: fmt.Sprintf("at most %d arguments", MaxArgs)}
+	if len(s.Argv) > maxArgs {
+		return &rota.FieldError{Field: "argv", Value: len(s.Argv), Want: fmt.Sprintf("at most %d arguments", maxArgs)}
 	}
 	total := 0
 	for _, list := range []struct {
@@ -90,14 +90,14 @@ func (s *Spec) Validate() error {
 			if strings.IndexByte(v, 0) >= 0 {
 				return &rota.FieldError{Field: list.field, Value: text.Clip(v, text.Short), Want: "no NUL byte"}
 			}
-			if len(v) > MaxArgBytes {
-				return &rota.FieldError{Field: list.field, Value: text.Clip(v, text.Short), Want: fmt.Sprintf("at most %d bytes", MaxArgBytes)}
+			if len(v) > maxArgBytes {
+				return &rota.FieldError{Field: list.field, Value: text.Clip(v, text.Short), Want: fmt.Sprintf("at most %d bytes", maxArgBytes)}
 			}
 			total += len(v) + 1
 		}
 	}
-	if total > MaxArgvBytes {
-		return &rota.FieldError{Field: "argv", Value: fmt.Sprintf("%d bytes with its environment", total), Want: fmt.Sprintf("at most %d bytes", MaxArgvBytes)}
+	if total > maxArgvBytes {
+		return &rota.FieldError{Field: "argv", Value: fmt.Sprintf("%d bytes with its environment", total), Want: fmt.Sprintf("at most %d bytes", maxArgvBytes)}
 	}
 	for _, e := range s.Env {
 		if i := strings.IndexByte(e, '='); i <= 0 {

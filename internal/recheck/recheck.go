@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// Every is how often each thing is asked about.
-const Every = time.Second
+// every is how often each thing is asked about.
+const every = time.Second
 
 // Set is the things that one owner asks about. The zero value is empty and ready.
 // It has no goroutine: a timer runs while it is not empty.
@@ -26,7 +26,7 @@ type thing struct {
 	end   func(error)
 }
 
-// Add has check asked every Every until remove is called. Once it returns an error,
+// Add has check asked once a second until remove is called. Once it returns an error,
 // end is called with that, and it is asked no more. Neither may block.
 func (s *Set) Add(check func() error, end func(error)) (remove func()) {
 	t := &thing{check, end}
@@ -48,7 +48,7 @@ func (s *Set) Add(check func() error, end func(error)) (remove func()) {
 func (s *Set) arm() {
 	if !s.armed && len(s.things) > 0 {
 		s.armed = true
-		time.AfterFunc(Every, s.sweep)
+		time.AfterFunc(every, s.sweep)
 	}
 }
 

@@ -12,14 +12,14 @@ import (
 	"strings"
 )
 
-// MaxSize is the most bytes that Read takes.
-const MaxSize = 1 << 20
+// maxSize is the most bytes that Read takes.
+const maxSize = 1 << 20
 
 // ErrOpen is what the error of Read wraps if others may read or change the file.
 var ErrOpen = errors.New("the file is open to other users")
 
-// Read returns what is in a file, at most MaxSize bytes.
-func Read(path string) ([]byte, error) { return ReadUpTo(path, MaxSize) }
+// Read returns what is in a file, at most maxSize bytes.
+func Read(path string) ([]byte, error) { return ReadUpTo(path, maxSize) }
 
 // ReadUpTo returns what is in a file of at most limit bytes.
 func ReadUpTo(path string, limit int64) ([]byte, error) {

@@ -70,7 +70,7 @@ func TestOtherFiles(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	large := filepath.Join(dir, "large")
-	if err := os.WriteFile(large, bytes.Repeat([]byte{'x'}, MaxSize+1), 0o600); err != nil {
+	if err := os.WriteFile(large, bytes.Repeat([]byte{'x'}, maxSize+1), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	for _, err := range []error{Check(dir), func() error { _, err := Read(dir); return err }()} {
@@ -81,7 +81,7 @@ func TestOtherFiles(t *testing.T) {
 	if _, err := Read(large); err == nil || !strings.Contains(err.Error(), "more than") {
 		t.Errorf("large: %v", err)
 	}
-	if b, err := ReadUpTo(large, MaxSize+1); err != nil || len(b) != MaxSize+1 {
+	if b, err := ReadUpTo(large, maxSize+1); err != nil || len(b) != maxSize+1 {
 		t.Errorf("as large as may be: %v", err)
 	}
 	if _, err := Read(filepath.Join(dir, "none")); !errors.Is(err, fs.ErrNotExist) {

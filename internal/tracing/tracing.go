@@ -141,8 +141,8 @@ func Binary(ctx context.Context) string {
 	return string(b[:])
 }
 
-// FromBinary reads a trace context in its short form. It is false of what is none.
-func FromBinary(b string) (trace.SpanContext, bool) {
+// fromBinary reads a trace context in its short form. It is false of what is none.
+func fromBinary(b string) (trace.SpanContext, bool) {
 	if len(b) != binaryLen {
 		return trace.SpanContext{}, false
 	}
@@ -155,14 +155,14 @@ func FromBinary(b string) (trace.SpanContext, bool) {
 
 // BinaryParent is a trace context in its short form as a traceparent, empty if it is none.
 func BinaryParent(b string) string {
-	sc, _ := FromBinary(b)
+	sc, _ := fromBinary(b)
 	return Parent(sc)
 }
 
 // Within returns ctx within the trace of b, a context in its short form of somebody who is
 // believed, and ctx as it is if b is none.
 func Within(ctx context.Context, b string) context.Context {
-	if sc, ok := FromBinary(b); ok {
+	if sc, ok := fromBinary(b); ok {
 		return Believed(ctx, sc)
 	}
 	return ctx

@@ -46,7 +46,7 @@ func Pickers() []Picker {
 		}
 		ps = append(ps, &Rule{Rule: r})
 	}
-	return append(ps, &PASch{Threshold: 4}, &Hiku{}, &CHBL{})
+	return append(ps, &pasch{Threshold: 4}, &hiku{}, &chbl{})
 }
 
 // Stat is a mean over seeds with the half width of its 95% confidence interval.

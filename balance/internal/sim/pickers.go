@@ -118,20 +118,20 @@ func (t *twin) least() int {
 	return best
 }
 
-// PASch is a twin of the package-aware scheduler of Aumala et al. (CCGrid '19):
+// pasch is a twin of the package-aware scheduler of Aumala et al. (CCGrid '19):
 // two workers by two hashes of the function's largest package, the less loaded
 // of them; from Threshold calls on it the least loaded worker of all.
-type PASch struct {
+type pasch struct {
 	Threshold int
 	twin
 	homes [][2]int
 }
 
 // Name implements Picker.
-func (p *PASch) Name() string { return "PASch (twin)" }
+func (p *pasch) Name() string { return "PASch (twin)" }
 
 // Reset implements Picker.
-func (p *PASch) Reset(workers int, fns []Function, seed uint64) {
+func (p *pasch) Reset(workers int, fns []Function, seed uint64) {
 	p.reset(workers, seed)
 	p.homes = nil
 	for _, f := range fns {
@@ -145,7 +145,7 @@ func (p *PASch) Reset(workers int, fns []Function, seed uint64) {
 }
 
 // Pick implements Picker.
-func (p *PASch) Pick(f int, _ float64) int {
+func (p *pasch) Pick(f int, _ float64) int {
 	w := p.homes[f][0]
 	if o := p.homes[f][1]; p.load[o] < p.load[w] {
 		w = o
@@ -158,25 +158,25 @@ func (p *PASch) Pick(f int, _ float64) int {
 }
 
 // Done implements Picker.
-func (p *PASch) Done(_, w int, _, _ float64) { p.load[w]-- }
+func (p *pasch) Done(_, w int, _, _ float64) { p.load[w]-- }
 
 // Evicted implements Picker.
-func (p *PASch) Evicted(int, int) {}
+func (p *pasch) Evicted(int, int) {}
 
-// Hiku is a twin of the pull-based scheduler of Akbari and Hauswirth (CCGrid
+// hiku is a twin of the pull-based scheduler of Akbari and Hauswirth (CCGrid
 // '25): a worker that finished a function waits in that function's queue, the
 // one with the fewest calls first (the first in order, if equal); without one, the
 // least connections. It is told of evictions, as the paper's workers tell it.
-type Hiku struct {
+type hiku struct {
 	twin
 	idle [][]int // function → worker → idle instances
 }
 
 // Name implements Picker.
-func (h *Hiku) Name() string { return "Hiku (twin)" }
+func (h *hiku) Name() string { return "Hiku (twin)" }
 
 // Reset implements Picker.
-func (h *Hiku) Reset(workers int, fns []Function, seed uint64) {
+func (h *hiku) Reset(workers int, fns []Function, seed uint64) {
 	h.reset(workers, seed)
 	h.idle = make([][]int, len(fns))
 	for i := range h.idle {
@@ -185,7 +185,7 @@ func (h *Hiku) Reset(workers int, fns []Function, seed uint64) {
 }
 
 // Pick implements Picker.
-func (h *Hiku) Pick(f int, _ float64) int {
+func (h *hiku) Pick(f int, _ float64) int {
 	w := -1
 	for i, n := range h.idle[f] {
 		if n > 0 && (w < 0 || h.load[i] < h.load[w]) {
@@ -202,22 +202,22 @@ func (h *Hiku) Pick(f int, _ float64) int {
 }
 
 // Done implements Picker.
-func (h *Hiku) Done(f, w int, _, _ float64) {
+func (h *hiku) Done(f, w int, _, _ float64) {
 	h.load[w]--
 	h.idle[f][w]++
 }
 
 // Evicted implements Picker.
-func (h *Hiku) Evicted(f, w int) {
+func (h *hiku) Evicted(f, w int) {
 	if h.idle[f][w] > 0 {
 		h.idle[f][w]--
 	}
 }
 
-// CHBL is a twin of consistent hashing with bounded loads (Mirrokni et al.,
+// chbl is a twin of consistent hashing with bounded loads (Mirrokni et al.,
 // 2018): the worker that the function's name hashes to, or the ring's next one
 // whose load is within 1.25 times the mean.
-type CHBL struct {
+type chbl struct {
 	twin
 	total int
 	ring  []int // points in order → worker
@@ -225,10 +225,10 @@ type CHBL struct {
 }
 
 // Name implements Picker.
-func (c *CHBL) Name() string { return "CH bounded (twin)" }
+func (c *chbl) Name() string { return "CH bounded (twin)" }
 
 // Reset implements Picker.
-func (c *CHBL) Reset(workers int, fns []Function, seed uint64) {
+func (c *chbl) Reset(workers int, fns []Function, seed uint64) {
 	c.reset(workers, seed)
 	c.total = 0
 	const points = 100
@@ -257,7 +257,7 @@ func (c *CHBL) Reset(workers int, fns []Function, seed uint64) {
 }
 
 // Pick implements Picker.
-func (c *CHBL) Pick(f int, _ float64) int {
+func (c *chbl) Pick(f int, _ float64) int {
 	c.total++
 	bound := int(math.Ceil(1.25 * float64(c.total) / float64(len(c.load))))
 	for i := c.at[f]; ; i++ {
@@ -269,10 +269,10 @@ func (c *CHBL) Pick(f int, _ float64) int {
 }
 
 // Done implements Picker.
-func (c *CHBL) Done(_, w int, _, _ float64) {
+func (c *chbl) Done(_, w int, _, _ float64) {
 	c.load[w]--
 	c.total--
 }
 
 // Evicted implements Picker.
-func (c *CHBL) Evicted(int, int) {}
+func (c *chbl) Evicted(int, int) {}

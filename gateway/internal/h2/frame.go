@@ -22,8 +22,6 @@ const (
 	// MaxFrame is the most bytes that a frame carries in either direction: the
 	// protocol's initial value, which is never raised here.
 	MaxFrame = 16384
-	// WholeFrame is a buffer that holds any frame with its head.
-	WholeFrame = headLen + MaxFrame
 )
 
 // Types of frames.

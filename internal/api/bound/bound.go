@@ -37,14 +37,14 @@ const (
 
 // Numbers.
 const (
-	// MaxDepth is how many messages may be within each other.
-	MaxDepth = 32
-	// MaxList is the most entries of a list or map that Lists does not name.
-	MaxList = 1000
+	// maxDepth is how many messages may be within each other.
+	maxDepth = 32
+	// maxList is the most entries of a list or map that Lists does not name.
+	maxList = 1000
 )
 
 // Lists are the most entries of the lists and maps that may have more than
-// MaxList, in one message.
+// maxList, in one message.
 var Lists = map[protoreflect.FullName]int{
 	"rota.v1.ApplyTasksRequest.tasks":   100_000,
 	"rota.v1.DeleteTasksRequest.ids":    100_000,
@@ -67,7 +67,7 @@ var Lists = map[protoreflect.FullName]int{
 // Body is the most bytes that the body of a request of this type may have.
 func Body(md protoreflect.MessageDescriptor) int {
 	for i := range md.Fields().Len() {
-		if Lists[md.Fields().Get(i).FullName()] > MaxList {
+		if Lists[md.Fields().Get(i).FullName()] > maxList {
 			return MaxListBody
 		}
 	}
@@ -110,7 +110,7 @@ type limits struct {
 	plans sync.Map                      // protoreflect.FullName → *plan
 }
 
-var ours = &limits{list: MaxList, lists: Lists}
+var ours = &limits{list: maxList, lists: Lists}
 
 func (l *limits) plan(md protoreflect.MessageDescriptor) *plan {
 	if p, ok := l.plans.Load(md.FullName()); ok {
@@ -157,7 +157,7 @@ func (f *field) over() error {
 }
 
 func tooDeep() error {
-	return &rota.FieldError{Field: "message", Value: MaxDepth + 1, Want: fmt.Sprintf("at most %d messages within each other", MaxDepth)}
+	return &rota.FieldError{Field: "message", Value: maxDepth + 1, Want: fmt.Sprintf("at most %d messages within each other", maxDepth)}
 }
 
 // Proto reads the encoded message b and returns about how many bytes it will
@@ -176,7 +176,7 @@ type wire struct {
 
 // message counts what is in a message; ok is false where it is not well formed.
 func (w *wire) message(b []byte, md protoreflect.MessageDescriptor, depth int) (ok bool, err error) {
-	if depth > MaxDepth {
+	if depth > maxDepth {
 		return false, tooDeep()
 	}
 	p := w.plan(md)

@@ -53,12 +53,12 @@ var hostile = []struct {
 		func(n int) []byte { return list(n, `{"ids":[`, `""`, `]}`) },
 	},
 	{
-		"empty rules of one task", &rotav1.ApplyTasksRequest{}, "affinity", MaxList,
+		"empty rules of one task", &rotav1.ApplyTasksRequest{}, "affinity", maxList,
 		func(n int) []byte { return repeat(1, 1, repeat(n, 14, nil)) },
 		func(n int) []byte { return list(n, `{"tasks":[{"id":"]}\"","affinity":[`, `{}`, `]}]}`) },
 	},
 	{
-		"resources", &rotav1.ApplyTasksRequest{}, "resources", MaxList,
+		"resources", &rotav1.ApplyTasksRequest{}, "resources", maxList,
 		func(n int) []byte { return repeat(1, 1, repeat(n, 11, nil)) },
 		func(n int) []byte {
 			var b strings.Builder
@@ -174,7 +174,7 @@ func TestLimitsAreOfFields(t *testing.T) {
 	t.Parallel()
 	for name, most := range Lists {
 		d, err := protoregistry.GlobalFiles.FindDescriptorByName(name)
-		if fd, ok := d.(protoreflect.FieldDescriptor); err != nil || !ok || !fd.IsList() || most <= MaxList {
+		if fd, ok := d.(protoreflect.FieldDescriptor); err != nil || !ok || !fd.IsList() || most <= maxList {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

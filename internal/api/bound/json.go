@@ -24,7 +24,7 @@ type text struct {
 }
 
 // unknown is a field that the message does not have. Decoding stops there.
-var unknown = &field{name: "JSON", max: MaxList, cost: stringCost}
+var unknown = &field{name: "JSON", max: maxList, cost: stringCost}
 
 // next skips blanks and returns what follows, or zero at the end.
 func (s *text) next() byte {
@@ -40,7 +40,7 @@ func (s *text) next() byte {
 
 // value passes over one value of a field; ok is false at the end of what is JSON.
 func (s *text) value(f *field, depth int) (ok bool, err error) {
-	if depth > 2*MaxDepth { // a list in a message is two levels
+	if depth > 2*maxDepth { // a list in a message is two levels
 		return false, tooDeep()
 	}
 	switch c := s.next(); c {

@@ -149,7 +149,7 @@ func PlanToProto(p rota.Plan, already map[rota.Instance]bool) *rotav1.Plan {
 
 // WhyRowToProto returns a row of the table of workers and rules as the API spells it.
 func WhyRowToProto(w placement.WorkerWhy) *rotav1.WhyWorker {
-	m := WhyWorkerToProto(w.Worker, w.Obstacle)
+	m := whyWorkerToProto(w.Worker, w.Obstacle)
 	m.Chosen = w.Chosen
 	for _, f := range w.Findings {
 		m.Findings = append(m.Findings, &rotav1.WhyFinding{Rule: string(f.Rule), Name: f.Name, Outcome: string(f.Outcome), Value: f.Value, Limit: f.Limit})
@@ -157,8 +157,8 @@ func WhyRowToProto(w placement.WorkerWhy) *rotav1.WhyWorker {
 	return m
 }
 
-// WhyWorkerToProto returns what keeps something from a worker as the API spells it.
-func WhyWorkerToProto(worker string, o placement.Obstacle) *rotav1.WhyWorker {
+// whyWorkerToProto returns what keeps something from a worker as the API spells it.
+func whyWorkerToProto(worker string, o placement.Obstacle) *rotav1.WhyWorker {
 	if o.Code == "" {
 		return &rotav1.WhyWorker{Worker: worker, Fits: true}
 	}

@@ -56,7 +56,7 @@ func Attach(ctx context.Context, c AttachConfig) error {
 		opts = append(opts, grpc.Creds(c.ServerCredentials))
 	}
 	srv := grpc.NewServer(opts...)
-	jobschedulerv1.RegisterWorkerServer(srv, NewWorker(c.Runner))
+	jobschedulerv1.RegisterWorkerServer(srv, newWorker(c.Runner))
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(ln) }()
 	defer srv.Stop()

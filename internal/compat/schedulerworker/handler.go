@@ -48,8 +48,8 @@ type HandlerConfig struct {
 	Admit func(r *http.Request, method string) (context.Context, error)
 }
 
-// Paths of the old calls, for whoever mounts the handler.
-var Paths = map[string]string{"/start": StartMethod, "/stop": StopMethod, "/query": QueryMethod, "/stream": StreamMethod}
+// paths of the old calls, for whoever mounts the handler.
+var paths = map[string]string{"/start": StartMethod, "/stop": StopMethod, "/query": QueryMethod, "/stream": StreamMethod}
 
 // NewHandler answers POST /start, /stop and /query, and GET or POST /stream, as
 // the old scheduler did: 500 for whatever the old one knew as an error. What it
@@ -69,7 +69,7 @@ type body struct {
 }
 
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	method, ok := Paths[r.URL.Path]
+	method, ok := paths[r.URL.Path]
 	if !ok {
 		fail(w, http.StatusNotFound, errors.New("no such call"))
 		return

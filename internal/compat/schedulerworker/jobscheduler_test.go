@@ -374,7 +374,7 @@ func TestAdmit(t *testing.T) {
 	t.Parallel()
 	refusal := codes.OK
 	s := newScheduler(t, func(r *http.Request, method string) (context.Context, error) {
-		if method != Paths[r.URL.Path] {
+		if method != paths[r.URL.Path] {
 			t.Errorf("%s as %s", r.URL.Path, method)
 		}
 		if refusal == codes.OK {
@@ -386,7 +386,7 @@ func TestAdmit(t *testing.T) {
 		codes.Unauthenticated: 401, codes.PermissionDenied: 403, codes.ResourceExhausted: 429, codes.NotFound: 404, codes.OK: 500,
 	} {
 		refusal = code
-		for path := range Paths {
+		for path := range paths {
 			if got, text := s.post(t, path, "{}"); got != want {
 				t.Errorf("%s with %v: %d %s", path, code, got, text)
 			}

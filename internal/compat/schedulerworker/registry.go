@@ -28,8 +28,8 @@ import (
 
 // Limits of a Registry.
 const (
-	// MaxWorkers is the most old workers.
-	MaxWorkers = 1000
+	// maxWorkers is the most old workers.
+	maxWorkers = 1000
 	// answerTimeout is how long a worker may take to be reached when it
 	// registers, or when its connection broke.
 	answerTimeout = 10 * time.Second
@@ -110,7 +110,7 @@ func (r *Registry) RegisterWorker(ctx context.Context, req *jobschedulerv1.Regis
 	}
 	w := OldWorker{ID: uuid.Of(addr), Address: addr, Since: time.Now()}
 	if r.full(w.ID) {
-		return nil, status.Errorf(codes.ResourceExhausted, "no more than %d workers", MaxWorkers)
+		return nil, status.Errorf(codes.ResourceExhausted, "no more than %d workers", maxWorkers)
 	}
 	if r.cfg.Keeper != nil {
 		if err := r.cfg.Keeper.Keep(ctx, w); err != nil {
@@ -128,7 +128,7 @@ func (r *Registry) RegisterWorker(ctx context.Context, req *jobschedulerv1.Regis
 func (r *Registry) full(id string) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.closed || r.workers[id] == nil && len(r.workers) >= MaxWorkers
+	return r.closed || r.workers[id] == nil && len(r.workers) >= maxWorkers
 }
 
 // Add takes in a worker that has registered, here or elsewhere. One that is

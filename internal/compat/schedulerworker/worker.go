@@ -22,7 +22,7 @@ import (
 // generation is that of every job that an old scheduler starts: it never moves one.
 const generation = 1
 
-// Runner is what a Worker runs jobs with; *runner.Runner is one.
+// Runner is what the old worker runs jobs with; *runner.Runner is one.
 type Runner interface {
 	Start(runner.Job) error
 	Stop(id string, g rota.Generation, grace time.Duration) error
@@ -30,14 +30,14 @@ type Runner interface {
 	Output(id string, g rota.Generation) (*output.Log, error)
 }
 
-// Worker answers an old scheduler.
-type Worker struct {
+// workerCalls answers an old scheduler.
+type workerCalls struct {
 	jobschedulerv1.UnimplementedWorkerServer
 	runner Runner
 }
 
-// NewWorker returns the server of the old worker's calls.
-func NewWorker(r Runner) *Worker { return &Worker{runner: r} }
+// newWorker returns the server of the old worker's calls.
+func newWorker(r Runner) *workerCalls { return &workerCalls{runner: r} }
 
 // Spec is the job of an old start: the command, and the path as its one argument
 // unless that is empty, in the directory in which the worker was started.
@@ -50,7 +50,7 @@ func Spec(command, path string) job.Spec {
 }
 
 // StartJob runs a command, if the worker's own rules allow it.
-func (w *Worker) StartJob(_ context.Context, r *jobschedulerv1.StartJobReq) (*jobschedulerv1.StartJobRes, error) {
+func (w *workerCalls) StartJob(_ context.Context, r *jobschedulerv1.StartJobReq) (*jobschedulerv1.StartJobRes, error) {
 	id := uuid.New(time.Now())
 	err := w.runner.Start(runner.Job{ID: id, Generation: generation, Spec: Spec(r.GetCommand(), r.GetPath())})
 	if err != nil {
@@ -61,7 +61,7 @@ func (w *Worker) StartJob(_ context.Context, r *jobschedulerv1.StartJobReq) (*jo
 
 // StopJob kills a job at once, as the old worker did. One that has ended is
 // stopped already.
-func (w *Worker) StopJob(_ context.Context, r *jobschedulerv1.StopJobReq) (*jobschedulerv1.StopJobRes, error) {
+func (w *workerCalls) StopJob(_ context.Context, r *jobschedulerv1.StopJobReq) (*jobschedulerv1.StopJobRes, error) {
 	if err := w.runner.Stop(r.GetJobID(), generation, runner.AtOnce); err != nil && !errors.Is(err, runner.ErrNotRunning) {
 		return nil, statusOf(err)
 	}
@@ -69,7 +69,7 @@ func (w *Worker) StopJob(_ context.Context, r *jobschedulerv1.StopJobReq) (*jobs
 }
 
 // QueryJob says where a job is.
-func (w *Worker) QueryJob(_ context.Context, r *jobschedulerv1.QueryJobReq) (*jobschedulerv1.QueryJobRes, error) {
+func (w *workerCalls) QueryJob(_ context.Context, r *jobschedulerv1.QueryJobReq) (*jobschedulerv1.QueryJobRes, error) {
 	st, ok := w.runner.Status(r.GetJobID(), generation)
 	if !ok {
 		return nil, status.Error(codes.NotFound, "job not found")
@@ -79,7 +79,7 @@ func (w *Worker) QueryJob(_ context.Context, r *jobschedulerv1.QueryJobReq) (*jo
 }
 
 // StreamJob sends a job's output from its beginning until it ends.
-func (w *Worker) StreamJob(r *jobschedulerv1.StreamJobReq, s grpc.ServerStreamingServer[jobschedulerv1.StreamJobRes]) error {
+func (w *workerCalls) StreamJob(r *jobschedulerv1.StreamJobReq, s grpc.ServerStreamingServer[jobschedulerv1.StreamJobRes]) error {
 	log, err := w.runner.Output(r.GetPath(), generation)
 	if err != nil {
 		return statusOf(err)

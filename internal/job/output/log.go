@@ -21,10 +21,10 @@ import (
 // DefaultMaxBytes bounds a log unless it says otherwise.
 const DefaultMaxBytes = 64 << 20
 
-// DefaultMaxRate is what one job may write a second, unless the log says
+// defaultMaxRate is what one job may write a second, unless the log says
 // otherwise: as much as a follower on the network reads, and no more than a disk
 // that others need too should bear.
-const DefaultMaxRate = 100 << 20
+const defaultMaxRate = 100 << 20
 
 // burst is how much may come at once.
 const burst = 4 << 20
@@ -44,7 +44,7 @@ type Options struct {
 	// DefaultMaxBytes; less than MinMaxBytes is an error.
 	MaxBytes int64
 	// MaxRate is how many bytes a second the log takes; a job that writes faster
-	// waits. Zero means DefaultMaxRate, less is no limit.
+	// waits. Zero means defaultMaxRate, less is no limit.
 	MaxRate int64
 	// Total bounds the log and others together. Nil is no such bound.
 	Total *Total
@@ -99,7 +99,7 @@ func Create(dir string, o Options) (*Log, error) {
 	}
 	l := &Log{dir: dir, max: o.MaxBytes, shared: o.Total, grown: make(chan struct{})}
 	if o.MaxRate == 0 {
-		o.MaxRate = DefaultMaxRate
+		o.MaxRate = defaultMaxRate
 	}
 	if o.MaxRate > 0 {
 		l.pace = rate.NewLimiter(rate.Limit(o.MaxRate), burst)
@@ -119,9 +119,9 @@ func Empty(written int64) *Log {
 	return &Log{max: math.MaxInt64, closed: true, next: written, grown: make(chan struct{})}
 }
 
-// Open opens a log that nobody writes any more: one that was closed, or whose
+// openLog opens a log that nobody writes any more: one that was closed, or whose
 // writer died. A torn tail is cut off.
-func Open(dir string) (*Log, error) {
+func openLog(dir string) (*Log, error) {
 	segments, err := find(dir)
 	if err != nil {
 		return nil, err
@@ -224,7 +224,7 @@ type writer struct {
 
 func (w writer) Write(p []byte) (int, error) {
 	for rest := p; len(rest) > 0; {
-		n := min(len(rest), MaxRecord)
+		n := min(len(rest), maxRecord)
 		if err := w.log.append(w.stream, rest[:n]); err != nil {
 			return len(p) - len(rest), err
 		}

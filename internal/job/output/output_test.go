@@ -96,7 +96,7 @@ func TestOrder(t *testing.T) {
 	if _, err := l.Writer(Stdout).Write([]byte("x")); !errors.Is(err, os.ErrClosed) {
 		t.Errorf("write after close: %v", err)
 	}
-	again, err := Open(l.dir)
+	again, err := openLog(l.dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -104,7 +104,7 @@ func TestOrder(t *testing.T) {
 	if _, err := Create(l.dir, Options{}); !errors.Is(err, os.ErrExist) {
 		t.Errorf("created over another: %v", err)
 	}
-	if _, err := Open(t.TempDir()); !errors.Is(err, os.ErrNotExist) {
+	if _, err := openLog(t.TempDir()); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("opened nothing: %v", err)
 	}
 	if _, err := Create(t.TempDir(), Options{MaxBytes: 1}); err == nil {
@@ -239,7 +239,7 @@ func TestTornTail(t *testing.T) {
 		if err := os.WriteFile(path, full[:cut], 0o600); err != nil {
 			t.Fatal(err)
 		}
-		again, err := Open(l.dir)
+		again, err := openLog(l.dir)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -260,7 +260,7 @@ func TestTornTail(t *testing.T) {
 		if err := os.WriteFile(path, broken, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		again, err := Open(l.dir)
+		again, err := openLog(l.dir)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -217,7 +217,7 @@ type window struct {
 	store []byte
 }
 
-const windowSize = 2 * (headerSize + MaxRecord)
+const windowSize = 2 * (headerSize + maxRecord)
 
 // record returns the next record; its data is valid until the next call. It is
 // io.EOF at the limit and errTorn where a record is not sound.

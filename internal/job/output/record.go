@@ -31,8 +31,8 @@ const end Stream = 0
 
 const (
 	headerSize = 25
-	// MaxRecord is the most data of one record, and so of one Chunk.
-	MaxRecord = 64 << 10
+	// maxRecord is the most data of one record, and so of one Chunk.
+	maxRecord = 64 << 10
 )
 
 var (
@@ -71,7 +71,7 @@ func parseRecord(b []byte) (h header, data []byte, size int, err error) {
 		return header{}, nil, headerSize, errTorn
 	}
 	n := binary.LittleEndian.Uint32(b[4:])
-	if n > MaxRecord {
+	if n > maxRecord {
 		return header{}, nil, 0, errTorn
 	}
 	size = headerSize + int(n)

@@ -94,7 +94,7 @@ func (t *Total) Size(dir string) int64 {
 func (t *Total) Open(dir string) (*Log, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return Open(dir)
+	return openLog(dir)
 }
 
 // Remove removes the directory of an ended log with all that is in it.
@@ -201,7 +201,7 @@ func (t *Total) fit() {
 
 // empty drops all bytes of an ended log but leaves word of how many there were.
 func empty(dir string) error {
-	l, err := Open(dir)
+	l, err := openLog(dir)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
 	}

@@ -90,7 +90,7 @@ func TestTotal(t *testing.T) {
 		}
 		var ended []kept
 		var writing []*Log
-		text := strings.Repeat("x", MaxRecord)
+		text := strings.Repeat("x", maxRecord)
 		end := func(i int) {
 			l := writing[i]
 			writing = slices.Delete(writing, i, i+1)
@@ -141,7 +141,7 @@ func TestTotal(t *testing.T) {
 			if k.removed || k.size == 0 {
 				continue
 			}
-			l, err := Open(k.dir)
+			l, err := openLog(k.dir)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -237,7 +237,7 @@ func TestTotalOfWriters(t *testing.T) {
 	if err := quiet.Close(); err != nil {
 		t.Fatal(err)
 	}
-	late, err := Open(old.dir)
+	late, err := openLog(old.dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -260,7 +260,7 @@ func TestDroppedWhileRead(t *testing.T) {
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
-	opened, err := Open(l.dir)
+	opened, err := openLog(l.dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -287,7 +287,7 @@ func TestDroppedAtCrash(t *testing.T) {
 		if err := empty(l.dir); err != nil {
 			t.Fatal(err)
 		}
-		again, err := Open(l.dir)
+		again, err := openLog(l.dir)
 		if err != nil {
 			t.Fatal(err)
 		}

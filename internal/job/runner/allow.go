@@ -19,15 +19,15 @@ import (
 // ErrNotAllowed is the answer to a job that the worker's configuration does not list.
 var ErrNotAllowed = errors.New("not allowed on this worker")
 
-// NotAllowedError says what was not allowed and why. It is an ErrNotAllowed.
-type NotAllowedError struct{ What, Why string }
+// notAllowedError says what was not allowed and why. It is an ErrNotAllowed.
+type notAllowedError struct{ What, Why string }
 
-func (e *NotAllowedError) Error() string {
+func (e *notAllowedError) Error() string {
 	return fmt.Sprintf("%s: %s: %v", e.What, e.Why, ErrNotAllowed)
 }
 
 // Is makes it an ErrNotAllowed.
-func (e *NotAllowedError) Is(target error) bool { return target == ErrNotAllowed }
+func (e *notAllowedError) Is(target error) bool { return target == ErrNotAllowed }
 
 // Allow is what a worker runs. The zero value allows nothing.
 type Allow struct {
@@ -148,7 +148,7 @@ type decision struct {
 	timeout time.Duration
 }
 
-// decide says how the job runs, or why it does not: a *NotAllowedError.
+// decide says how the job runs, or why it does not: a *notAllowedError.
 func (p *policy) decide(s job.Spec) (decision, error) {
 	dir, err := p.dir(s.Dir)
 	if err != nil {
@@ -165,7 +165,7 @@ func (p *policy) decide(s job.Spec) (decision, error) {
 		}
 		for k := range s.Env {
 			if !slices.Contains(c.Env, k) && !slices.Contains(c.Env, "*") {
-				return decision{}, &NotAllowedError{"env " + text.Clip(k, text.Short), "not allowed for this command"}
+				return decision{}, &notAllowedError{"env " + text.Clip(k, text.Short), "not allowed for this command"}
 			}
 		}
 		return c.decision(argv, dir, s), nil
@@ -176,7 +176,7 @@ func (p *policy) decide(s job.Spec) (decision, error) {
 	if nearest != nil {
 		return decision{}, nearest
 	}
-	return decision{}, &NotAllowedError{"command " + text.Clip(s.Argv[0], text.Short), "no --job of the worker allows it"}
+	return decision{}, &notAllowedError{"command " + text.Clip(s.Argv[0], text.Short), "no --job of the worker allows it"}
 }
 
 func (c *command) decision(argv []string, dir string, s job.Spec) decision {
@@ -205,7 +205,7 @@ func (p *policy) dir(dir string) (string, error) {
 	}
 	if !filepath.IsAbs(dir) {
 		if len(p.dirs) == 0 {
-			return "", &NotAllowedError{"dir " + text.Clip(dir, text.Short), "a relative path needs a directory of --job-dirs"}
+			return "", &notAllowedError{"dir " + text.Clip(dir, text.Short), "a relative path needs a directory of --job-dirs"}
 		}
 		dir = filepath.Join(p.dirs[0], dir)
 	}
@@ -220,12 +220,12 @@ func (p *policy) dir(dir string) (string, error) {
 func notAllowed(err error) error {
 	var r *words.RefusalError
 	if errors.As(err, &r) {
-		return &NotAllowedError{r.What, r.Why}
+		return &notAllowedError{r.What, r.Why}
 	}
 	return err
 }
 
-// match returns the argv to run, or a *NotAllowedError.
+// match returns the argv to run, or a *notAllowedError.
 func (c *command) match(argv []string, dir string, dirs []string) ([]string, error) {
 	out := make([]string, 0, len(argv))
 	for i, w := range c.words {
@@ -240,7 +240,7 @@ func (c *command) match(argv []string, dir string, dirs []string) ([]string, err
 			return out, nil
 		}
 		if i >= len(argv) {
-			return nil, &NotAllowedError{"command " + text.Clip(argv[0], text.Short), "argument " + w.String() + " is missing"}
+			return nil, &notAllowedError{"command " + text.Clip(argv[0], text.Short), "argument " + w.String() + " is missing"}
 		}
 		v, err := w.Accept(argv[i], dir, dirs)
 		if err != nil {
@@ -249,7 +249,7 @@ func (c *command) match(argv []string, dir string, dirs []string) ([]string, err
 		out = append(out, v)
 	}
 	if len(argv) > len(c.words) {
-		return nil, &NotAllowedError{"command " + text.Clip(argv[0], text.Short), fmt.Sprintf("more than %d arguments", len(c.words)-1)}
+		return nil, &notAllowedError{"command " + text.Clip(argv[0], text.Short), fmt.Sprintf("more than %d arguments", len(c.words)-1)}
 	}
 	return out, nil
 }

@@ -26,8 +26,8 @@ import (
 
 // Defaults of a Config.
 const (
-	DefaultMaxRunning = 256
-	DefaultMaxEnded   = 20_000
+	defaultMaxRunning = 256
+	defaultMaxEnded   = 20_000
 )
 
 // Errors that a caller can tell apart with errors.Is.
@@ -52,10 +52,10 @@ type Config struct {
 	Allow Allow
 	// Env is the environment that every job gets, beside PATH.
 	Env map[string]string
-	// MaxRunning bounds the jobs that run at once. Zero means DefaultMaxRunning.
+	// MaxRunning bounds the jobs that run at once. Zero means defaultMaxRunning.
 	MaxRunning int
 	// MaxEnded bounds the ended attempts whose output is kept, whatever time
-	// they may be kept. Zero means DefaultMaxEnded.
+	// they may be kept. Zero means defaultMaxEnded.
 	MaxEnded int
 	// Output bounds each attempt's output; its Total is the runner's own.
 	Output output.Options
@@ -158,10 +158,10 @@ func New(cfg Config) (*Runner, error) {
 	}
 	cfg.Dir = dir
 	if cfg.MaxRunning == 0 {
-		cfg.MaxRunning = DefaultMaxRunning
+		cfg.MaxRunning = defaultMaxRunning
 	}
 	if cfg.MaxEnded == 0 {
-		cfg.MaxEnded = DefaultMaxEnded
+		cfg.MaxEnded = defaultMaxEnded
 	}
 	if cfg.MaxRunning < 0 || cfg.MaxEnded < 0 {
 		return nil, &rota.FieldError{Field: "jobs.max_running", Value: min(cfg.MaxRunning, cfg.MaxEnded), Want: "one or more"}
@@ -197,14 +197,14 @@ func New(cfg Config) (*Runner, error) {
 	return r, nil
 }
 
-// Check reports whether the job would be allowed: nil or a *NotAllowedError.
+// Check reports whether the job would be allowed: nil or a *notAllowedError.
 func (r *Runner) Check(s job.Spec) error {
 	_, err := r.policy.decide(s)
 	return err
 }
 
 // Start runs j. It returns when the command runs, or with why it does not: a
-// *NotAllowedError, a *rota.FieldError, ErrBusy, ErrClosed, or the system's
+// *notAllowedError, a *rota.FieldError, ErrBusy, ErrClosed, or the system's
 // error, which is an ErrShort where it may pass; then nobody is notified. Starting the same attempt again does nothing.
 func (r *Runner) Start(j Job) error {
 	if err := validID(j.ID); err != nil {

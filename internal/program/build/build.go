@@ -43,8 +43,8 @@ func (b Build) Labels(labels map[string]string) map[string]string {
 	return out
 }
 
-// Of reads the build from a worker's labels.
-func Of(labels map[string]string) Build {
+// fromLabels reads the build from a worker's labels.
+func fromLabels(labels map[string]string) Build {
 	return Build{Module: labels[ModuleLabel], Set: labels[SetLabel], Version: labels[VersionLabel]}
 }
 

@@ -18,8 +18,8 @@ type Offer struct {
 	Names   []string // of some of them
 }
 
-// MaxNames is how many workers an Offer names.
-const MaxNames = 3
+// maxNames is how many workers an Offer names.
+const maxNames = 3
 
 // Wish is what a program wants of a function.
 type Wish struct {
@@ -171,7 +171,7 @@ func list(offers []Offer) string {
 
 // Gather adds a worker that offers the function to the offers of its build.
 func Gather(offers []Offer, name string, labels map[string]string, meets, ready bool) []Offer {
-	b := Of(labels)
+	b := fromLabels(labels)
 	i := slices.IndexFunc(offers, func(o Offer) bool { return o.Build == b && o.Meets == meets })
 	if i < 0 {
 		i = len(offers)
@@ -182,7 +182,7 @@ func Gather(offers []Offer, name string, labels map[string]string, meets, ready 
 	if ready {
 		o.Ready++
 	}
-	if len(o.Names) < MaxNames {
+	if len(o.Names) < maxNames {
 		o.Names = append(o.Names, name)
 	}
 	return offers

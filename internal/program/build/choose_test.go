@@ -152,7 +152,7 @@ func TestOwn(t *testing.T) {
 		t.Errorf("%+v", b)
 	}
 	labels := b.Labels(map[string]string{SetLabel: "mine", "disk": "ssd"})
-	if got := Of(labels); got.Set != "mine" || got.Version != b.Version || labels["disk"] != "ssd" {
+	if got := fromLabels(labels); got.Set != "mine" || got.Version != b.Version || labels["disk"] != "ssd" {
 		t.Errorf("labels %v", labels)
 	}
 }

@@ -133,7 +133,7 @@ func (f *Flow) synced(h Header, payload []byte) error {
 			return err
 		}
 	}
-	if h.Flags&Answer != 0 {
+	if h.Flags&flagAnswer != 0 {
 		f.sync = true
 	}
 	return nil
@@ -196,7 +196,7 @@ func (f *Flow) Hail(dst []byte) []byte {
 func (f *Flow) appendSync(dst []byte) []byte {
 	h := Header{Type: Sync, Dst: f.peer, Src: f.self, Len: syncLen}
 	if f.answer {
-		h.Flags = Answer
+		h.Flags = flagAnswer
 	}
 	dst = h.Append(dst)
 	dst = binary.BigEndian.AppendUint64(dst, f.rx[Messages].window)

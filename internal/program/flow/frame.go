@@ -49,11 +49,11 @@ const (
 const (
 	Data Type = 16 // Offset is the stream position of the payload's first byte
 	Ack  Type = 17 // Offset is the position up to which Dst's bytes were consumed
-	Sync Type = 18 // how far Src got, see Flow; flag Answer asks for the same
+	Sync Type = 18 // how far Src got, see Flow; flagAnswer asks for the same
 )
 
-// Answer is the flag of a Sync that wants one back.
-const Answer = 1
+// flagAnswer is the flag of a Sync that wants one back.
+const flagAnswer = 1
 
 // Header begins every frame. Its encoding is fixed, big-endian:
 //

@@ -23,7 +23,7 @@ import (
 func TestGreetingThatNeverEnds(t *testing.T) {
 	t.Parallel()
 	serverTLS, clientTLS := certificate(t)
-	hello := flow.Header{Type: flow.Hello, Offset: version, Len: MaxCredentials}
+	hello := flow.Header{Type: flow.Hello, Offset: version, Len: maxCredentials}
 	huge := flow.Header{Type: flow.Hello, Offset: version, Len: flow.MaxPayload}
 	tooLong := flow.Header{Type: flow.Hello, Offset: version, Len: math.MaxInt32}
 	for name, said := range map[string][]byte{

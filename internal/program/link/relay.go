@@ -16,14 +16,14 @@ import (
 
 // Limits of a relay.
 const (
-	// MaxQueue is the most bytes that wait in a relay for one node. A node that
+	// maxQueue is the most bytes that wait in a relay for one node. A node that
 	// lets more come together than the windows of its lanes allow is cut off;
 	// its lanes go on when it is back.
-	MaxQueue = 256 << 20
-	// MaxEnds is the most ends that one connection may bind.
-	MaxEnds = 100_000
-	// MaxCredentials is the most bytes of credentials that a greeting may carry.
-	MaxCredentials = 16 << 10
+	maxQueue = 256 << 20
+	// maxEnds is the most ends that one connection may bind.
+	maxEnds = 100_000
+	// maxCredentials is the most bytes of credentials that a greeting may carry.
+	maxCredentials = 16 << 10
 )
 
 // Budget pays for the memory that a relay holds for a node: what waits to be written
@@ -61,7 +61,7 @@ type Relay struct {
 	Idle time.Duration
 	// Patience is how long a greeting may take as a whole, on connections that do
 	// not come from Credentials, which have theirs from there. Zero means
-	// DefaultPatience. It must be set before Serve.
+	// defaultPatience. It must be set before Serve.
 	Patience time.Duration
 
 	frames, bytes atomic.Uint64 // of messages that were passed on
@@ -110,7 +110,7 @@ func (n *relayed) push(frames []byte) {
 	n.mu.Lock()
 	switch {
 	case n.ended:
-	case n.size+len(frames) > MaxQueue:
+	case n.size+len(frames) > maxQueue:
 		n.over, n.ended = true, true
 	default:
 		n.size += len(frames)
@@ -219,7 +219,7 @@ func (r *Relay) Serve(ctx context.Context, c net.Conn) error {
 // more memory than it has bytes: nobody has shown yet who they are.
 // The node may stay as long as the context that it returns.
 func (r *Relay) greet(ctx context.Context, n *relayed) (context.Context, error) {
-	late := time.AfterFunc(cmp.Or(max(0, r.Patience), DefaultPatience), func() { _ = n.c.Close() })
+	late := time.AfterFunc(cmp.Or(max(0, r.Patience), defaultPatience), func() { _ = n.c.Close() })
 	defer late.Stop()
 	if b, ok := n.c.(*begun); ok {
 		defer b.late.Stop()
@@ -279,8 +279,8 @@ func readHello(c net.Conn) (h flow.Header, payload []byte, err error) {
 		return h, nil, err
 	case h.Type != flow.Hello:
 		return h, nil, fmt.Errorf("%w: greeted with type %d", flow.ErrProtocol, h.Type)
-	case h.Len > MaxCredentials+len(relayed{}.id):
-		return h, nil, fmt.Errorf("%w: a greeting of %d bytes, at most %d of credentials are allowed", flow.ErrProtocol, h.Len, MaxCredentials)
+	case h.Len > maxCredentials+len(relayed{}.id):
+		return h, nil, fmt.Errorf("%w: a greeting of %d bytes, at most %d of credentials are allowed", flow.ErrProtocol, h.Len, maxCredentials)
 	}
 	payload = make([]byte, h.Len)
 	_, err = io.ReadFull(c, payload)
@@ -325,8 +325,8 @@ func (r *Relay) read(n *relayed, in *reader) error {
 // bind notes that the end lives at n. The same node's older connection gives it
 // up: it is dead, though nobody may have noticed yet.
 func (r *Relay) bind(n *relayed, addr flow.Addr) error {
-	if len(n.ends) >= MaxEnds {
-		return fmt.Errorf("%w: more than %d ends", flow.ErrProtocol, MaxEnds)
+	if len(n.ends) >= maxEnds {
+		return fmt.Errorf("%w: more than %d ends", flow.ErrProtocol, maxEnds)
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()

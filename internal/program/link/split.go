@@ -19,16 +19,16 @@ import (
 //
 // Patience is how long all that comes before a link's greeting was answered may
 // take together: the handshake, the first byte and the Hello. Then the connection
-// is closed, however busily it sends. Zero or less means DefaultPatience.
+// is closed, however busily it sends. Zero or less means defaultPatience.
 func Credentials(base credentials.TransportCredentials, patience time.Duration, serve func(net.Conn)) credentials.TransportCredentials {
 	if patience <= 0 {
-		patience = DefaultPatience
+		patience = defaultPatience
 	}
 	return &splitter{TransportCredentials: base, patience: patience, serve: serve}
 }
 
-// DefaultPatience is how long a connection may take to greet.
-const DefaultPatience = 10 * time.Second
+// defaultPatience is how long a connection may take to greet.
+const defaultPatience = 10 * time.Second
 
 type splitter struct {
 	credentials.TransportCredentials

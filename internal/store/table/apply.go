@@ -142,7 +142,7 @@ func (t *Table[R]) keepRoot(news []pageEvent[R], evs []*store.Event, gone *store
 		if was == nil {
 			was = &page[R]{}
 		}
-		err := fmt.Errorf("%w: the first page was deleted, and others were not", ErrCorrupt)
+		err := fmt.Errorf("%w: the first page was deleted, and others were not", errCorrupt)
 		news[i].page = t.setAside(was, 0, 0, gone.Mod, t.prefix, err)
 	}
 }

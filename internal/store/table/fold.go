@@ -28,7 +28,7 @@ func (t *Table[R]) fold(was pageEvent[R], evs []*store.Event) pageEvent[R] {
 	case ev.Mod <= st.seen: // the page's write ended its patch
 		return st
 	case st.page == nil && !ev.Deleted:
-		t.alien(ev, fmt.Errorf("%w: a patch without its page", ErrCorrupt))
+		t.alien(ev, fmt.Errorf("%w: a patch without its page", errCorrupt))
 		return st
 	case st.page == nil:
 		return st
@@ -44,7 +44,7 @@ func (t *Table[R]) fold(was pageEvent[R], evs []*store.Event) pageEvent[R] {
 		if st.page.patch == 0 {
 			return st
 		}
-		err = fmt.Errorf("%w: the patch was deleted, and its page not written", ErrCorrupt)
+		err = fmt.Errorf("%w: the patch was deleted, and its page not written", errCorrupt)
 	} else {
 		var p *page[R]
 		if p, err = t.patched(st.page, &ev.KV); err == nil {
@@ -74,7 +74,7 @@ func (t *Table[R]) written(was pageEvent[R], evs []*store.Event, n int) pageEven
 	if ev.Deleted {
 		if left != 0 {
 			if b := before(); b.page != nil {
-				err := fmt.Errorf("%w: the page was deleted, and its patch not", ErrCorrupt)
+				err := fmt.Errorf("%w: the page was deleted, and its patch not", errCorrupt)
 				return pageEvent[R]{was.bound, ev.Mod, t.setAside(b.page, 0, left, ev.Mod, ev.Key, err)}
 			}
 		}
@@ -116,7 +116,7 @@ func (t *Table[R]) listed(bound string, kv, patch *store.KV) *page[R] {
 	key := t.pageKey(bound)
 	var err error
 	if kv == nil {
-		if err = fmt.Errorf("%w: its page is not there", ErrCorrupt); patch != nil {
+		if err = fmt.Errorf("%w: its page is not there", errCorrupt); patch != nil {
 			if err = t.judge(patch.Value, err); newer(err) {
 				key = patch.Key
 			}
@@ -145,14 +145,14 @@ func (t *Table[R]) decode(bound string, kv *store.KV) (*page[R], error) {
 		return nil, err
 	}
 	if len(gone) > 0 {
-		return nil, fmt.Errorf("%w: a page says what is gone, as only a patch does", ErrCorrupt)
+		return nil, fmt.Errorf("%w: a page says what is gone, as only a patch does", errCorrupt)
 	}
 	p := &page[R]{bound: bound, mod: kv.Mod, seen: kv.Mod, base: recs, recs: recs}
 	last := ""
 	for i := range recs {
 		key := t.codec.Key(&recs[i])
 		if key == "" || key < bound || i > 0 && key <= last {
-			return nil, fmt.Errorf("%w: record %q is not above %q", ErrCorrupt, key, max(last, bound))
+			return nil, fmt.Errorf("%w: record %q is not above %q", errCorrupt, key, max(last, bound))
 		}
 		last = key
 		p.size += t.codec.Size(&recs[i])
@@ -176,7 +176,7 @@ func (t *Table[R]) patched(p *page[R], kv *store.KV) (*page[R], error) {
 	slices.SortFunc(edits, func(a, b edit[R]) int { return strings.Compare(a.key, b.key) })
 	for i, e := range edits {
 		if e.key == "" || e.key < p.bound || i > 0 && e.key == edits[i-1].key {
-			return nil, fmt.Errorf("%w: record %q is twice in a patch, or not above %q", ErrCorrupt, e.key, p.bound)
+			return nil, fmt.Errorf("%w: record %q is twice in a patch, or not above %q", errCorrupt, e.key, p.bound)
 		}
 	}
 	q := &page[R]{bound: p.bound, mod: p.mod, patch: kv.Mod, seen: kv.Mod, base: p.base, edits: edits}

@@ -74,19 +74,19 @@ type Table[R any] struct {
 	aliens map[string]Unread // keys that no table has written
 }
 
-// MinPageBytes and MaxPageBytes bound the size of pages. A record that is greater
+// minPageBytes and maxPageBytes bound the size of pages. A record that is greater
 // than a page has one of its own.
 const (
-	MinPageBytes = 64
-	MaxPageBytes = maxUnitBytes / 4
+	minPageBytes = 64
+	maxPageBytes = maxUnitBytes / 4
 )
 
 // New makes an empty view of the pages below prefix that are about pageBytes
-// long when full. pageBytes is brought between MinPageBytes and MaxPageBytes.
+// long when full. pageBytes is brought between minPageBytes and maxPageBytes.
 func New[R any](prefix string, pageBytes int, c Codec[R]) *Table[R] {
 	return &Table[R]{
 		prefix:    prefix,
-		pageBytes: min(max(pageBytes, MinPageBytes), MaxPageBytes),
+		pageBytes: min(max(pageBytes, minPageBytes), maxPageBytes),
 		codec:     c,
 		tombs:     map[string]int64{},
 		aliens:    map[string]Unread{},
@@ -196,7 +196,7 @@ func (t *Table[R]) boundOf(key string) (bound string, patch bool, err error) {
 	rest := strings.TrimPrefix(key, t.prefix)
 	rest, patch = strings.CutSuffix(rest, patchSuffix)
 	if bound, err = parseBound(rest); err != nil {
-		return "", false, fmt.Errorf("%w: %w", ErrCorrupt, err)
+		return "", false, fmt.Errorf("%w: %w", errCorrupt, err)
 	}
 	return bound, patch, nil
 }

@@ -10,9 +10,9 @@ import (
 	"github.com/rota-project/rota/store"
 )
 
-// ErrCorrupt says that pages contradict each other or do not hold what a page
+// errCorrupt says that pages contradict each other or do not hold what a page
 // holds: something else wrote below the prefix.
-var ErrCorrupt = errors.New("table: corrupt page")
+var errCorrupt = errors.New("table: corrupt page")
 
 // Unread is a key below the prefix that cannot be read. It is set aside: the table
 // goes on with what was there before.
@@ -204,7 +204,7 @@ func (t *Table[R]) cut(p *page[R], bound string) *page[R] {
 // that was written later is taken for wrong, and both for lost.
 func (t *Table[R]) contradict(pages []*page[R], i int) {
 	p, q := pages[i], pages[i+1]
-	err := fmt.Errorf("%w: records of %q belong to %q", ErrCorrupt, t.pageKey(p.bound), t.pageKey(q.bound))
+	err := fmt.Errorf("%w: records of %q belong to %q", errCorrupt, t.pageKey(p.bound), t.pageKey(q.bound))
 	if p.seen > q.seen {
 		pages[i] = t.lose(t.cut(p, p.bound), err)
 		return
@@ -226,7 +226,7 @@ func (t *Table[R]) untangle(pages []*page[R]) []*page[R] {
 			at = i + 1
 		}
 		p := pages[at]
-		err := fmt.Errorf("%w: records of %q belong to %q", ErrCorrupt, t.pageKey(pages[i].bound), t.pageKey(pages[i+1].bound))
+		err := fmt.Errorf("%w: records of %q belong to %q", errCorrupt, t.pageKey(pages[i].bound), t.pageKey(pages[i+1].bound))
 		was, known := t.findPage(p.bound)
 		switch {
 		case known && p.bad == nil:

@@ -27,8 +27,8 @@ import (
 	"github.com/rota-project/rota/internal/api/convert"
 )
 
-// Epoch is when everything in the cluster began.
-var Epoch = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+// epoch is when everything in the cluster began.
+var epoch = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
 // Cluster is the whole. Make it with New.
 type Cluster struct {
@@ -115,16 +115,6 @@ func (c *Cluster) Apply(tasks ...rota.Task) error {
 	return err
 }
 
-// SetWorkerState changes a worker's state: "lost", for example. Its tasks go to
-// the other workers.
-func (c *Cluster) SetWorkerState(name, state string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if w := c.workers[name]; w != nil {
-		c.setState(w, state)
-	}
-}
-
 // Notified returns the reasons of the passes that were asked for.
 func (c *Cluster) Notified() []string {
 	c.mu.Lock()
@@ -165,7 +155,7 @@ func (c *Cluster) place(t *rotav1.TaskDetail, in *rotav1.Instance) {
 		}
 	}
 	c.revision++
-	in.Since = timestamppb.New(Epoch.Add(time.Duration(c.revision) * time.Millisecond))
+	in.Since = timestamppb.New(epoch.Add(time.Duration(c.revision) * time.Millisecond))
 	if best == nil {
 		in.Worker, in.State, in.Generation = "", "waiting", 0
 		return

@@ -13,7 +13,7 @@ import (
 	rotav1 "github.com/rota-project/rota/api/rota/v1"
 )
 
-// SetProgram makes a program run; its age counts from Epoch.
+// SetProgram makes a program run; its age counts from epoch.
 func (c *Cluster) SetProgram(p *rotav1.Program) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -21,7 +21,7 @@ func (c *Cluster) SetProgram(p *rotav1.Program) {
 		c.programs = map[string]*rotav1.Program{}
 	}
 	p = proto.CloneOf(p)
-	p.Since = timestamppb.New(Epoch)
+	p.Since = timestamppb.New(epoch)
 	c.programs[p.GetName()] = p
 }
 

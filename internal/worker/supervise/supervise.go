@@ -85,7 +85,7 @@ type Config struct {
 	// Restart says when it is started again, after a pause that grows.
 	Restart Restart
 	// Exited is told that an incarnation is dead and all of its processes with
-	// it. It is called again until it returns nil, or for ReportFor.
+	// it. It is called again until it returns nil, or for reportFor.
 	Exited func(ctx context.Context, incarnation string) error
 	// Grace is how long it may take to end when it is asked to. Zero means 30 s.
 	Grace  time.Duration
@@ -103,8 +103,8 @@ const (
 )
 
 const (
-	// ReportFor is how long a death is reported for; the lease ends it anyhow.
-	ReportFor   = 10 * time.Second
+	// reportFor is how long a death is reported for; the lease ends it anyhow.
+	reportFor   = 10 * time.Second
 	firstPause  = 100 * time.Millisecond
 	longestRest = 10 * time.Second
 )
@@ -228,7 +228,7 @@ func report(ctx context.Context, c Config, incarnation string) {
 	if c.Exited == nil {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), ReportFor)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), reportFor)
 	defer cancel()
 	pause := backoff.Backoff{First: 10 * time.Millisecond, Most: time.Second}
 	for {

@@ -91,9 +91,6 @@ var kinds = []string{
 	LeaderElected, LeaderResigned, SourceTaken, SourceFailed, SourceHeld, SourceConfirmed, LeftOut,
 }
 
-// Kinds are all kinds, those of one sort beside each other.
-func Kinds() []string { return slices.Clone(kinds) }
-
 // Known reports whether a filter may name a kind: it is one, or stands before the dot of some.
 func Known(kind string) bool {
 	return slices.ContainsFunc(kinds, func(k string) bool { return k == kind || strings.HasPrefix(k, kind+".") })

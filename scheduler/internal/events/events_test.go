@@ -72,7 +72,7 @@ func TestIDsSortAsTexts(t *testing.T) {
 func TestEveryKindIsKnown(t *testing.T) {
 	t.Parallel()
 	seen := map[string]bool{}
-	for _, k := range Kinds() {
+	for _, k := range kinds {
 		sort, _, _ := strings.Cut(k, ".")
 		if seen[k] || !Known(k) || !Known(sort) {
 			t.Errorf("%s: twice %v, known %v, its sort known %v", k, seen[k], Known(k), Known(sort))

@@ -24,18 +24,18 @@ import (
 
 // Defaults of a Config.
 const (
-	DefaultMaxQueued = 50_000
-	DefaultMaxKept   = 20_000
+	defaultMaxQueued = 50_000
+	defaultMaxKept   = 20_000
 )
 
 // Errors by which a caller decides.
 var (
-	// ErrFull is the answer to a job that would be one too many in the queue.
-	ErrFull = errors.New("the job queue is full")
-	// ErrClosed is the answer of a scheduler that is stopping.
-	ErrClosed = errors.New("the scheduler is stopping")
-	// ErrBusy says that others changed the same job all the time.
-	ErrBusy = errors.New("too much contention on the same job; try again")
+	// errFull is the answer to a job that would be one too many in the queue.
+	errFull = errors.New("the job queue is full")
+	// errClosed is the answer of a scheduler that is stopping.
+	errClosed = errors.New("the scheduler is stopping")
+	// errBusy says that others changed the same job all the time.
+	errBusy = errors.New("too much contention on the same job; try again")
 )
 
 // Config of a Control.
@@ -45,10 +45,10 @@ type Config struct {
 	// job names one that could. Nil: there are no pools.
 	Pools func(s job.Spec) []*rotav1.WhyPool
 	Named func(s job.Spec) bool
-	// MaxQueued bounds the jobs that are not done. Zero means DefaultMaxQueued.
+	// MaxQueued bounds the jobs that are not done. Zero means defaultMaxQueued.
 	MaxQueued int
 	// MaxKept bounds the jobs that are done and kept, whatever time they may be
-	// kept; the oldest go first. Zero means DefaultMaxKept.
+	// kept; the oldest go first. Zero means defaultMaxKept.
 	MaxKept int
 }
 
@@ -87,10 +87,10 @@ type Control struct {
 // New returns a control that runs until Close.
 func New(cfg Config) *Control {
 	if cfg.MaxQueued == 0 {
-		cfg.MaxQueued = DefaultMaxQueued
+		cfg.MaxQueued = defaultMaxQueued
 	}
 	if cfg.MaxKept == 0 {
-		cfg.MaxKept = DefaultMaxKept
+		cfg.MaxKept = defaultMaxKept
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
@@ -165,7 +165,7 @@ func (c *Control) ask(u *update) {
 	c.mu.Lock()
 	if c.closed {
 		c.mu.Unlock()
-		u.done <- ErrClosed
+		u.done <- errClosed
 		return
 	}
 	c.asked = append(c.asked, u)

@@ -89,7 +89,7 @@ func (c *Control) run() {
 		}
 		if closed {
 			for _, u := range c.asked {
-				u.done <- ErrClosed
+				u.done <- errClosed
 			}
 			c.asked = nil
 		}
@@ -188,7 +188,7 @@ func (b *batch) declare(u *update, e *entry) error {
 		return errUnchanged // asked for again
 	}
 	if b.c.p.queued+len(b.order) >= b.c.cfg.MaxQueued {
-		return fmt.Errorf("%w (%d jobs)", ErrFull, b.c.p.queued)
+		return fmt.Errorf("%w (%d jobs)", errFull, b.c.p.queued)
 	}
 	j := job.New(u.id, u.created)
 	j.Trace = u.trace

@@ -88,7 +88,7 @@ func (c *Control) attemptOf(ctx context.Context, req *rotav1.ReadOutputRequest) 
 		select {
 		case <-w.signal:
 		case <-c.ctx.Done():
-			return "", 0, status.Error(codes.Unavailable, ErrClosed.Error())
+			return "", 0, status.Error(codes.Unavailable, errClosed.Error())
 		case <-ctx.Done():
 			return "", 0, ctx.Err()
 		}

@@ -249,8 +249,8 @@ func (b *batch) place() (next time.Time, more bool) {
 	return next, more
 }
 
-// ErrNotAllowed is the answer to a command that no worker of the cluster lists.
-var ErrNotAllowed = errors.New("not allowed")
+// errNotAllowed is the answer to a command that no worker of the cluster lists.
+var errNotAllowed = errors.New("not allowed")
 
 // refuse says why a job is not even queued: it names a worker that nobody has
 // heard of, or a command that the workers which take jobs do not list. nil if it
@@ -277,7 +277,7 @@ func (c *Control) unlisted(s job.Spec) error {
 		case c.p.sessions[s.Worker] == nil && c.p.nodes[s.Worker] == nil:
 			return fmt.Errorf("worker %s: %w", text.Clip(s.Worker, text.Short), rota.ErrNotFound)
 		case c.p.workers[s.Worker] != nil && !lists(s.Worker):
-			return fmt.Errorf("command %s: %w on worker %s: its own configuration does not list it", text.Clip(s.Argv[0], text.Short), ErrNotAllowed, s.Worker)
+			return fmt.Errorf("command %s: %w on worker %s: its own configuration does not list it", text.Clip(s.Argv[0], text.Short), errNotAllowed, s.Worker)
 		}
 		return nil
 	}
@@ -287,7 +287,7 @@ func (c *Control) unlisted(s job.Spec) error {
 		}
 	}
 	if len(c.p.workers) > 0 {
-		return fmt.Errorf("command %s: %w: no worker's own configuration lists it", text.Clip(s.Argv[0], text.Short), ErrNotAllowed)
+		return fmt.Errorf("command %s: %w: no worker's own configuration lists it", text.Clip(s.Argv[0], text.Short), errNotAllowed)
 	}
 	return nil
 }

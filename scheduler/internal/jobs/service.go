@@ -43,13 +43,13 @@ func apiError(err error) error {
 	switch {
 	case errors.Is(err, job.ErrState):
 		return status.Error(codes.FailedPrecondition, err.Error())
-	case errors.Is(err, ErrNotAllowed):
+	case errors.Is(err, errNotAllowed):
 		return status.Error(codes.PermissionDenied, err.Error())
-	case errors.Is(err, ErrFull):
+	case errors.Is(err, errFull):
 		return status.Error(codes.ResourceExhausted, err.Error())
-	case errors.Is(err, ErrBusy):
+	case errors.Is(err, errBusy):
 		return status.Error(codes.Aborted, err.Error())
-	case errors.Is(err, ErrClosed):
+	case errors.Is(err, errClosed):
 		return status.Error(codes.Unavailable, err.Error())
 	case errors.Is(err, rota.ErrNotFound):
 		return convert.Error(err)
@@ -311,7 +311,7 @@ func (c *Control) WatchJobs(r *rotav1.WatchJobsRequest, out grpc.ServerStreaming
 				}
 			}
 		case <-c.ctx.Done():
-			return status.Error(codes.Unavailable, ErrClosed.Error())
+			return status.Error(codes.Unavailable, errClosed.Error())
 		case <-out.Context().Done():
 			return nil
 		}

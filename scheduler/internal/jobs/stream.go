@@ -273,7 +273,7 @@ func (c *Control) outcome(u *update) error {
 	case err := <-u.done:
 		return err
 	case <-c.ctx.Done():
-		return ErrClosed
+		return errClosed
 	}
 }
 

@@ -182,7 +182,7 @@ func (b *batch) lookAgain(ctx context.Context, ids []string, cause error) {
 			case errors.Is(cause, store.ErrNoSpace): // surely not done, and not soon
 				u.done <- cause
 			case u.tries >= maxTries:
-				u.done <- ErrBusy
+				u.done <- errBusy
 			default:
 				c.asked = append(c.asked, u)
 			}

@@ -32,12 +32,12 @@ func fromStore(m *storepb.Pool) engine.Pool {
 	return engine.Pool{
 		Name: m.GetName(), Engine: m.GetEngine(), Size: engine.Size{From: int(m.GetFrom()), To: int(m.GetTo())},
 		Preference: int(m.GetPreference()), IdleAfter: millis(m.GetIdleAfterMs()), StartTimeout: millis(m.GetStartTimeoutMs()),
-		Options: m.GetOptions(), Template: Template(m.GetTemplate()),
+		Options: m.GetOptions(), Template: templateOf(m.GetTemplate()),
 	}
 }
 
-// Template is a template that the store keeps.
-func Template(t *storepb.PoolTemplate) engine.Template {
+// templateOf is a template that the store keeps.
+func templateOf(t *storepb.PoolTemplate) engine.Template {
 	return engine.Template{
 		Role: t.GetRole(), Zone: t.GetZone(), Labels: t.GetLabels(), Kinds: t.GetKinds(), Capacity: t.GetCapacity(),
 		MaxTasks: int(t.GetMaxTasks()), Strength: t.GetStrength(), Command: t.GetCommand(),

@@ -35,9 +35,9 @@ const (
 	WhoAmIMethod  = "/rota.HTTP/WhoAmI"
 )
 
-// CodeHeader is the header of a one-time code: no page of another origin can send
+// codeHeader is the header of a one-time code: no page of another origin can send
 // it, and it is in no address.
-const CodeHeader = "Rota-Code"
+const codeHeader = "Rota-Code"
 
 // How often one address may fail to sign in. Then nobody is asked about its codes and
 // answers of issuers; a token that is good is never refused for that.
@@ -242,9 +242,9 @@ func (h *Handler) serveSignIn(ctx context.Context, w http.ResponseWriter, r *htt
 
 // serveCode makes a session of a one-time code.
 func (h *Handler) serveCode(ctx context.Context, w http.ResponseWriter, r *http.Request) {
-	values := r.Header[CodeHeader]
+	values := r.Header[codeHeader]
 	if len(values) != 1 {
-		rest.WriteError(w, convert.FieldStatus(CodeHeader, CodeHeader+": want the code once in this header"))
+		rest.WriteError(w, convert.FieldStatus(codeHeader, codeHeader+": want the code once in this header"))
 		return
 	}
 	if !h.fails.left(address(r), h.now()) {
@@ -263,7 +263,7 @@ func (h *Handler) serveCode(ctx context.Context, w http.ResponseWriter, r *http.
 
 // good is nil if a session of this identity would be good now.
 func (h *Handler) good(who auth.Identity) error {
-	_, err := h.cfg.Authenticator.SignedIn(auth.Session{Who: who, Expires: h.now().Add(CodeLife)})
+	_, err := h.cfg.Authenticator.SignedIn(auth.Session{Who: who, Expires: h.now().Add(codeLife)})
 	return err
 }
 

@@ -30,14 +30,14 @@ import (
 
 // Bounds of what is kept in the store.
 const (
-	// DefaultLife is how long a session lasts at most.
-	DefaultLife = 12 * time.Hour
-	// CodeLife is how long a one-time code is good.
-	CodeLife = time.Minute
-	// MaxSessions is how many sessions there may be in all; MaxOwnSessions how many
+	// defaultLife is how long a session lasts at most.
+	defaultLife = 12 * time.Hour
+	// codeLife is how long a one-time code is good.
+	codeLife = time.Minute
+	// maxSessions is how many sessions there may be in all; maxOwnSessions how many
 	// of one identity: the oldest ends for one more.
-	MaxSessions    = 10_000
-	MaxOwnSessions = 16
+	maxSessions    = 10_000
+	maxOwnSessions = 16
 	// maxRecord is the most bytes that are kept of one.
 	maxRecord = 16 << 10
 )
@@ -63,10 +63,10 @@ type Keeper struct {
 var _ auth.Sessions = (*Keeper)(nil)
 
 // NewKeeper returns a keeper of sessions that last at most so long; zero means
-// DefaultLife.
+// defaultLife.
 func NewKeeper(s store.Store, v *view.View, life time.Duration) *Keeper {
 	return &Keeper{
-		store: s, view: v, life: cmp.Or(life, DefaultLife), now: time.Now,
+		store: s, view: v, life: cmp.Or(life, defaultLife), now: time.Now,
 		looks: rate.NewLimiter(rate.Every(lookEvery), lookBurst), often: newAttempts(signInEvery, signInBurst),
 	}
 }
@@ -228,7 +228,7 @@ func (k *Keeper) room(m *storepb.SignIn) (over []string, err error) {
 			}
 		}
 	})
-	for len(own) >= MaxOwnSessions {
+	for len(own) >= maxOwnSessions {
 		oldest := ""
 		for hash, begun := range own {
 			if oldest == "" || begun < own[oldest] || begun == own[oldest] && hash < oldest {
@@ -238,7 +238,7 @@ func (k *Keeper) room(m *storepb.SignIn) (over []string, err error) {
 		over = append(over, oldest)
 		delete(own, oldest)
 	}
-	if total-len(over) >= MaxSessions {
+	if total-len(over) >= maxSessions {
 		return nil, status.Errorf(codes.ResourceExhausted, "%d people are signed in, the maximum: wait until one signs out", total)
 	}
 	return over, nil
@@ -271,13 +271,13 @@ func (k *Keeper) makeCode(ctx context.Context, who auth.Identity) (code auth.Sec
 	if err != nil {
 		return "", ends, err
 	}
-	ends = now.Add(CodeLife)
+	ends = now.Add(codeLife)
 	m.EndsUnixMs = ends.UnixMilli()
 	body, err := proto.Marshal(m)
 	if err != nil {
 		return "", ends, status.Error(codes.Internal, err.Error())
 	}
-	lease, _, err := k.store.Grant(ctx, CodeLife)
+	lease, _, err := k.store.Grant(ctx, codeLife)
 	if err != nil {
 		return "", ends, convert.StoreError(err)
 	}

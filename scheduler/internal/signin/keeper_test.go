@@ -47,7 +47,7 @@ func TestSessionsAreFew(t *testing.T) {
 	t.Parallel()
 	k, st, ahead := keeper(t)
 	var values []auth.Secret
-	for range MaxOwnSessions + 4 {
+	for range maxOwnSessions + 4 {
 		ahead.Add(int64(time.Second))
 		value, s, err := k.begin(t.Context(), somebody("ada"))
 		if err != nil {
@@ -68,7 +68,7 @@ func TestSessionsAreFew(t *testing.T) {
 		}
 	}
 	kept, _, err := st.Range(t.Context(), store.SignInsPrefix)
-	if err != nil || len(kept) != MaxOwnSessions+1 {
+	if err != nil || len(kept) != maxOwnSessions+1 {
 		t.Errorf("%d are kept, %v", len(kept), err)
 	}
 	for _, kv := range kept {
@@ -83,7 +83,7 @@ func TestSessionsAreFew(t *testing.T) {
 	}
 	// Of all together, too.
 	k.view.Read(func() {
-		for n := range MaxSessions {
+		for n := range maxSessions {
 			k.view.SignIns[fmt.Sprint(n)] = nil
 		}
 	})
@@ -124,7 +124,7 @@ func TestCodesGrowOld(t *testing.T) {
 	k, st, ahead := keeper(t)
 	good := func(auth.Identity) error { return nil }
 	code, ends, err := k.makeCode(t.Context(), somebody("ada"))
-	if err != nil || ends.Sub(k.now()) > CodeLife {
+	if err != nil || ends.Sub(k.now()) > codeLife {
 		t.Fatal(ends, err)
 	}
 	kept, _, err := st.Range(t.Context(), store.SignInCodes)
@@ -140,7 +140,7 @@ func TestCodesGrowOld(t *testing.T) {
 			t.Errorf("%q: %v", wrong.Reveal(), err)
 		}
 	}
-	ahead.Store(int64(CodeLife))
+	ahead.Store(int64(codeLife))
 	if _, _, err := k.redeem(t.Context(), code, good); !errors.Is(err, errCode) {
 		t.Errorf("late: %v", err)
 	}

@@ -12,8 +12,8 @@ import (
 	"github.com/rota-project/rota"
 )
 
-// ErrNone says that nothing is kept of what was asked for.
-var ErrNone = errors.New("no log is kept")
+// errNone says that nothing is kept of what was asked for.
+var errNone = errors.New("no log is kept")
 
 // From says where a reader begins.
 type From struct {
@@ -51,19 +51,19 @@ type Reader struct {
 	follow bool
 }
 
-// Reader returns one of an instance's log. Its errors are ErrNone and *rota.FieldError.
+// Reader returns one of an instance's log. Its errors are errNone and *rota.FieldError.
 func (k *Keeper) Reader(i rota.Instance, f From) (*Reader, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	e := k.entries[i]
 	if e == nil {
-		return nil, fmt.Errorf("%w of %s: it has not run here, or not recently", ErrNone, i)
+		return nil, fmt.Errorf("%w of %s: it has not run here, or not recently", errNone, i)
 	}
 	r := &Reader{k: k, e: e, follow: f.Follow}
 	run := e.current
 	if f.Previous {
 		if run = e.previous; run == nil {
-			return nil, fmt.Errorf("%w of an earlier run of %s", ErrNone, i)
+			return nil, fmt.Errorf("%w of an earlier run of %s", errNone, i)
 		}
 		r.only, r.follow = run, false
 	}

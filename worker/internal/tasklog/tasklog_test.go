@@ -215,12 +215,12 @@ func TestNone(t *testing.T) {
 	t.Parallel()
 	k := New("k")
 	for _, f := range []From{{}, {Previous: true}} {
-		if _, err := k.Reader(task, f); !errors.Is(err, ErrNone) {
+		if _, err := k.Reader(task, f); !errors.Is(err, errNone) {
 			t.Error(err)
 		}
 	}
 	run := k.Begin(task, 1)
-	if _, err := k.Reader(task, From{Previous: true}); !errors.Is(err, ErrNone) {
+	if _, err := k.Reader(task, From{Previous: true}); !errors.Is(err, errNone) {
 		t.Error(err)
 	}
 	if pieces, _ := read(t, k, task, From{Tail: -1}); len(pieces) != 0 || run.Last(10) != "" {

@@ -15,8 +15,8 @@ import (
 	"github.com/rota-project/rota/internal/wholefile"
 )
 
-// ExitParts says that a bundle was written, and that parts of it are missing.
-const ExitParts = 4
+// exitParts says that a bundle was written, and that parts of it are missing.
+const exitParts = 4
 
 // mostCPU is the longest CPU profile of a bundle.
 const mostCPU = time.Minute
@@ -97,7 +97,7 @@ func (a *app) tellBundle(file string, missing []bundle.Missing) error {
 		a.say("missing: %s: %s", m.Name, m.Why)
 	}
 	if len(missing) > 0 {
-		return &exitError{ExitParts}
+		return &exitError{exitParts}
 	}
 	return nil
 }

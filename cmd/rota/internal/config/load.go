@@ -15,8 +15,8 @@ import (
 	"github.com/rota-project/rota/internal/linedoc"
 )
 
-// MaxFile is the most bytes that a configuration file may have.
-const MaxFile = 1 << 20
+// maxFile is the most bytes that a configuration file may have.
+const maxFile = 1 << 20
 
 // maxMarks is linedoc.MaxMarks of a configuration file.
 const maxMarks = 1 << 14
@@ -143,12 +143,12 @@ func (o *Options) loadFile(name string) error {
 		return err
 	}
 	defer func() { _ = f.Close() }()
-	data, err := io.ReadAll(io.LimitReader(f, MaxFile+1))
+	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
 	if err != nil {
 		return &Error{Where: name, Err: err}
 	}
-	if len(data) > MaxFile {
-		return &Error{Where: name, Err: fmt.Errorf("more than %d bytes", MaxFile)}
+	if len(data) > maxFile {
+		return &Error{Where: name, Err: fmt.Errorf("more than %d bytes", maxFile)}
 	}
 	return o.loadData(name, data)
 }

@@ -17,14 +17,14 @@ import (
 	"github.com/rota-project/rota/store"
 )
 
-// DefaultHTTP is where the HTTP API and the console are by default.
-func DefaultHTTP() string { return net.JoinHostPort(listener.Loopback(), "3000") }
+// defaultHTTP is where the HTTP API and the console are by default.
+func defaultHTTP() string { return net.JoinHostPort(listener.Loopback(), "3000") }
 
 // DefaultGRPC is where the gRPC API is by default.
 func DefaultGRPC() string { return net.JoinHostPort(listener.Loopback(), "50000") }
 
-// DefaultGateway is where functions are called by default.
-func DefaultGateway() string { return net.JoinHostPort(listener.Loopback(), "9080") }
+// defaultGateway is where functions are called by default.
+func defaultGateway() string { return net.JoinHostPort(listener.Loopback(), "9080") }
 
 // Log says what is logged, and how.
 type Log struct {
@@ -146,7 +146,7 @@ type OIDC struct {
 func NewScheduler() (*Scheduler, *Options) {
 	def := scheduler.Defaults()
 	c := &Scheduler{
-		HTTP: DefaultHTTP(), GRPC: DefaultGRPC(), Gateway: DefaultGateway(), DataDir: "rota-data", Root: store.DefaultRoot, Namespace: auth.DefaultNamespace,
+		HTTP: defaultHTTP(), GRPC: DefaultGRPC(), Gateway: defaultGateway(), DataDir: "rota-data", Root: store.DefaultRoot, Namespace: auth.DefaultNamespace,
 		Lease: def.Lease, Interval: def.Interval, PassTimeout: def.Timeout, Debounce: def.Debounce, BarrierWait: def.BarrierWait,
 		MaxMoves: def.Moves.InAll, TasksHold: def.Hold, TasksHoldFor: def.HoldFor, SuspectAfter: def.SuspectAfter, EventsKeep: def.Events.Keep, EventsAge: def.Events.Age,
 		TasksRest: source.Rest, TasksPoll: 30 * time.Second, EtcdHistory: 10 * time.Minute, SessionLife: 12 * time.Hour,
@@ -379,7 +379,7 @@ type Dev struct {
 // NewDev returns the defaults and the table of options that fills them.
 func NewDev() (*Dev, *Options) {
 	c := &Dev{
-		Workers: 3, Schedulers: 1, Restart: "ended", HTTP: DefaultHTTP(), GRPC: DefaultGRPC(), Gateway: DefaultGateway(), Lease: 5 * time.Second,
+		Workers: 3, Schedulers: 1, Restart: "ended", HTTP: defaultHTTP(), GRPC: DefaultGRPC(), Gateway: defaultGateway(), Lease: 5 * time.Second,
 		Log: Log{Level: "warn", Format: "text"},
 	}
 	list := []*option{

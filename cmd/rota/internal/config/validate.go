@@ -223,7 +223,7 @@ func splitAddress(addr, form string) (host, port string, err error) {
 // can reach. Whoever can reach the API may run things, so nothing else is bound
 // while there are no credentials to ask for.
 func loopback(addr string) error {
-	host, port, err := splitAddress(addr, "an address such as "+DefaultHTTP())
+	host, port, err := splitAddress(addr, "an address such as "+defaultHTTP())
 	if err != nil {
 		return err
 	}
@@ -236,7 +236,7 @@ func loopback(addr string) error {
 // reachable checks an address to listen on: off loopback it takes TLS and
 // somebody who has to say who they are.
 func (c *Scheduler) reachable(addr string) error {
-	host, _, err := splitAddress(addr, "an address such as "+DefaultHTTP())
+	host, _, err := splitAddress(addr, "an address such as "+defaultHTTP())
 	if err != nil {
 		return err
 	}

@@ -14,12 +14,12 @@ import (
 //go:embed flights-airport.csv
 var routes []byte
 
-// Columns says how a route is a task, for taskfile.Options.
-func Columns() map[string]string {
+// columns says how a route is a task, for taskfile.Options.
+func columns() map[string]string {
 	return map[string]string{"id": "{origin}-{destination}", "group": "{origin}", "weight": "{count}"}
 }
 
 // Tasks returns one task for each of the 5,366 routes.
 func Tasks() ([]rota.Task, error) {
-	return taskfile.Parse(routes, "flights-airport.csv", taskfile.Options{Columns: Columns()})
+	return taskfile.Parse(routes, "flights-airport.csv", taskfile.Options{Columns: columns()})
 }

@@ -35,8 +35,8 @@ const (
 	batch = 512
 	// exportTimeout is how long the collector may take for them, tries included.
 	exportTimeout = 10 * time.Second
-	// StopTimeout is how long Close may take: what has not been sent by then is lost.
-	StopTimeout = 3 * time.Second
+	// stopTimeout is how long Close may take: what has not been sent by then is lost.
+	stopTimeout = 3 * time.Second
 )
 
 // Process says whose spans they are.
@@ -162,12 +162,12 @@ func (s *Spans) Lost() uint64 {
 	return s.sent.lost.Load()
 }
 
-// Close sends what is left, within StopTimeout.
+// Close sends what is left, within stopTimeout.
 func (s *Spans) Close() {
 	if s == nil {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), StopTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
 	defer cancel()
 	err := s.provider.Shutdown(ctx)
 	s.sent.end()

@@ -116,7 +116,7 @@ func TestIllCollectors(t *testing.T) {
 			}
 			began := time.Now()
 			s.Close()
-			if took := time.Since(began); took > StopTimeout+30*time.Second {
+			if took := time.Since(began); took > stopTimeout+30*time.Second {
 				t.Errorf("the end took %v", took)
 			}
 			if lost := s.Lost() + uint64(s.sent.pending.Load()); lost == 0 || lost > made {
