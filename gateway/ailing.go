@@ -27,8 +27,8 @@ type ailment struct {
 	cause string
 }
 
-// fail notes a failure of f on a worker, and leaves the worker out for f if that was
-// one too many and enough others remain.
+// fail notes a failure of f on a worker. It leaves the worker out for f after
+// Health.Failures in a row, if enough others remain.
 func (a *ailing) fail(g *Gateway, w *upstream.Worker, f *function, h *Health, why error) {
 	a.mu.Lock()
 	if a.by == nil {
@@ -55,8 +55,8 @@ func (a *ailing) fail(g *Gateway, w *upstream.Worker, f *function, h *Health, wh
 	}
 }
 
-// share is the part of those workers that are not left out which must stay so that
-// the part of all is kept.
+// share converts the share of all workers that must stay in service into one of the
+// workers that are not left out.
 func (a *ailing) share(f *function, panicShare float64) float64 {
 	in := len(f.group.Load().set.Workers())
 	outs := 0
@@ -91,8 +91,8 @@ func (a *ailing) out(w *upstream.Worker) (cause string) {
 	return ""
 }
 
-// due lets in again those whose time is over: one more failure, and they are out for
-// longer. It forgets workers that are gone.
+// due readmits workers whose time is over; after one more failure they are out for longer.
+// It forgets workers that are gone.
 func (a *ailing) due(now int64, gone func(*upstream.Worker) bool) (changed bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()

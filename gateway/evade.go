@@ -7,9 +7,8 @@ import (
 	"github.com/rota-project/rota/gateway/internal/paths"
 )
 
-// evades says whether a worker might take the call of t for one that other guards keep than
-// those which t is asked by. at is the place of its route, -1 for a task, and path what the
-// client has sent.
+// evades says whether a worker could read the call as one with a guard that has not been
+// asked. at is the index of the call's route, -1 for a task; path is as the client sent it.
 func (st *state) evades(t *target, at int, host, path, method []byte) bool {
 	if !st.guards.any && !st.cfg.Closed {
 		return false
@@ -47,16 +46,16 @@ func (st *state) evades(t *target, at int, host, path, method []byte) bool {
 	return false
 }
 
-// keeps says whether the function of that name is kept from the call, which is for another.
+// keeps says whether the call, which is for another function, must not reach the named one.
 func (st *state) keeps(fn []byte, t *target) bool {
 	if st.fns[string(fn)] == nil && st.cfg.Closed || st.guards.byRoute[string(fn)] {
 		return true
 	}
 	g := st.guards.of(fn)
-	return g != nil && (g.forward != nil || g != t.guard && g != st.guards.of(t.fn)) // whoever is asked must hear the name
+	return g != nil && (g.forward != nil || g != t.guard && g != st.guards.of(t.fn)) // an authorization service is told the name
 }
 
-// lacks says whether the guards that t is asked by lack one of a route's.
+// lacks says whether a route has a guard that t does not.
 func (gs *guards) lacks(t *target, r *route) bool {
 	own := gs.of(t.fn)
 	for _, g := range [2]*guard{r.guard, gs.of([]byte(r.Function))} {
@@ -67,10 +66,10 @@ func (gs *guards) lacks(t *target, r *route) bool {
 	return false
 }
 
-// hide notes for routes that take a prefix off which other routes, with guards that they
-// lack, workers might take their calls for: those of functions that some worker offers
-// beside theirs. The tasks of a worker may have any path. A route of / says nothing of what
-// other routes let through.
+// hide finds, for each route that strips its prefix, the guarded routes that a worker could
+// take its calls for. These are routes with guards that it lacks, to functions that some
+// worker offers beside its own. The tasks of a worker can have any path. A route of / does
+// not count, as it says nothing about other routes.
 func (b *builder) hide() {
 	st := b.next
 	if !st.guards.any {

@@ -204,8 +204,8 @@ func (x *exchange) sweep(now int64) (over, slow bool) {
 	return over || since != 0 && now-since > int64(goneAfter) && x.client.gone(), slow
 }
 
-// touch notes that the answer's body moved, and which side is to move the next of
-// it, for those who cut off what stands still.
+// touch notes that the answer's body moved, and which side has to move it next. Calls
+// that stand still are cut off by that.
 func (x *exchange) touch(side uint32) { x.moving.Descend(x.g.now(), side) }
 
 // awaitMore notes that the worker is to send the next of the answer, and that the

@@ -130,8 +130,8 @@ func (x *exchange) admitBy(t *target) (keep, ok bool) {
 	return false, true
 }
 
-// admitKey looks for the caller's key, and keeps it from whoever is behind. It answers
-// why the call may not go on, if it may not.
+// admitKey looks for the caller's key, and removes it from the request. It returns
+// why the call is refused, or "".
 func (x *exchange) admitKey(g *guard) (why string) {
 	var key []byte
 	n := 0
@@ -164,7 +164,7 @@ func (x *exchange) admitKey(g *guard) (why string) {
 	return ""
 }
 
-// challenge says how a key is shown.
+// challenge is the WWW-Authenticate field of a refusal.
 func (g *guard) challenge() wire.Field {
 	how := "ApiKey header=\"" + g.header + "\""
 	if g.bearer {
@@ -173,5 +173,5 @@ func (g *guard) challenge() wire.Field {
 	return wire.Field{Name: []byte("WWW-Authenticate"), Value: []byte(how)}
 }
 
-// authTimeout is how long whoever is asked may take, if nothing else is said.
+// authTimeout is the default timeout of an authorization service.
 const authTimeout = 5 * time.Second

@@ -51,10 +51,10 @@ func (c *Config) newGuards() (*guards, error) {
 	return gs, gs.passOn(c)
 }
 
-// passOn guards functions that get calls by splits, and have no guard, as those that are
-// split. Where these have several, one of which may not let pass whom another does, it
-// leaves the splits as the only way. A split must not lead to what is guarded otherwise
-// than the function that is split: its callers would be asked by nobody.
+// passOn gives a function without a guard, which gets calls by splits, the guard of the
+// functions that are split. If these have different guards, only splits and routes can call
+// the function. A split to a function with another guard is an error: calls would pass
+// without being asked by that guard.
 func (gs *guards) passOn(c *Config) error {
 	from := map[string][]*guard{} // those of the functions that are split, by that which gets their calls
 	splits := slices.DeleteFunc(slices.Sorted(maps.Keys(c.Functions)), func(name string) bool { return c.Functions[name].Split == nil })

@@ -94,7 +94,7 @@ func (h *handled) take() error {
 	return nil
 }
 
-// sweep and retire make it one of those whom the gateway looks after.
+// sweep and retire implement served.
 func (h *handled) sweep(now int64) {
 	over, slow := h.exchange.sweep(now)
 	if slow && !h.ended.Load() { // after its end net/http may have lost the connection

@@ -9,7 +9,7 @@ import (
 	"github.com/rota-project/rota/gateway/internal/wire"
 )
 
-// What follows is what RFC 9110 asks of those between a client and a server.
+// This file does what RFC 9110 asks of an intermediary.
 
 // returned says that the call has been here before: a worker is this gateway, or
 // sends calls back to it. Each gateway calls itself by a name of its own in Via.

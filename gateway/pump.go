@@ -68,7 +68,7 @@ func (p *pump) carry(x *exchange, to *sock.Sock) bool {
 	}
 }
 
-// endsWithin waits for the pump's end for so long, and says whether the body went
+// endsWithin waits for the pump's end at most for a time, and says whether the body went
 // through whole.
 func (p *pump) endsWithin(d time.Duration) bool {
 	if !p.over.Load() {

@@ -16,7 +16,7 @@ type target struct {
 	fn   []byte // the function's name
 	task []byte
 	path []byte // what to ask the worker for, with query
-	// named is where in path the function's name is, 0 if it is not.
+	// named is the offset of the function's name in path, 0 if path does not have it.
 	named  int
 	prefix []byte // that was taken off the path
 	rules  *rules // of the route
@@ -42,7 +42,7 @@ const (
 	toNowhere             // 404
 	toBad                 // 400
 	toOther               // 405
-	toUnclear             // 400: a worker might read the path as one that is guarded
+	toUnclear             // 400: a worker could read the path as a guarded one
 )
 
 // resolve finds out what a request is for. uri is in origin form.
@@ -163,7 +163,7 @@ func (t *target) check() {
 	}
 }
 
-// sticky finds what the sticky rule goes by, 0 if the request has it not.
+// sticky hashes the value that the sticky rule uses; 0 if the request does not have it.
 func (p *policy) sticky(fields []wire.Field, uri []byte) uint64 {
 	if p.StickyHeader != "" {
 		for _, f := range fields {

@@ -55,8 +55,8 @@ type splitter struct {
 	all, to atomic.Uint64 // calls, and those of the other function
 }
 
-// share is the function that is to have the call which names f: f, or the other one, of
-// which t then tells.
+// share picks the function that runs a call of f: f, or the other one of its split, whose
+// path it then puts into t.
 func (x *exchange) share(f *function, t *target) *function {
 	if f.split.rule.Load() == nil {
 		return f

@@ -364,7 +364,7 @@ func (f *flowing) wrote(info httptrace.WroteRequestInfo) {
 	}
 }
 
-// endsWithin waits for the body's end for so long, and says whether it was read whole.
+// endsWithin waits for the body's end at most for a time, and says whether it was read whole.
 func (f *flowing) endsWithin(d time.Duration) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()
