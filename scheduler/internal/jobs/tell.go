@@ -2,6 +2,7 @@ package jobs
 
 import (
 	"context"
+	"fmt"
 	"strings"
 
 	"github.com/rota-project/rota/auth"
@@ -44,6 +45,9 @@ func eventOf(id string, ch *change) (e events.Event, ok bool) {
 			e.Exit = &code
 		}
 		for _, u := range ch.asked {
+			if u.last != "" && e.Text == "" && e.Exit != nil {
+				e.Text = fmt.Sprintf("exit status %d", *e.Exit) // as of tasks, before what it wrote
+			}
 			e.Text = text.WithLast(e.Text, u.last, maxErrorText)
 		}
 		if is.State == job.Queued {

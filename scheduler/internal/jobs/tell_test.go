@@ -19,7 +19,7 @@ func TestEventsOfFailedJobs(t *testing.T) {
 		text string
 		exit int // -1 for none
 	}{
-		"exit status":    {job.Result{State: job.Failed, ExitCode: 3}, "boom", "last output: boom", 3},
+		"exit status":    {job.Result{State: job.Failed, ExitCode: 3}, "boom", "exit status 3; last output: boom", 3},
 		"signal":         {job.Result{State: job.Failed, ExitCode: -1, Signal: "killed"}, "boom", "signal killed; last output: boom", -1},
 		"nothing to say": {job.Result{State: job.Failed, ExitCode: 1}, "", "", 1},
 	} {
