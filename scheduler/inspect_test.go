@@ -42,8 +42,9 @@ func (s *fullStore) Inspect(context.Context) []store.Member {
 func TestFullStoreIsAsked(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		st := &fullStore{Store: memory.New()}
-		t.Cleanup(func() { st.Store.(*memory.Store).Close() }) //nolint:errcheck,forcetypeassert // it is one
+		under := memory.New()
+		t.Cleanup(under.Close)
+		st := &fullStore{Store: under}
 		var list atomic.Int64
 		s := newScheduler(t, "s1", st, scheduler.Config{Interval: time.Second, Sources: []*source.Source{
 			source.Func("list", func(context.Context) ([]rota.Task, error) { return tasks(4 + int(list.Load())), nil }),
