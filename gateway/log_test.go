@@ -314,10 +314,10 @@ func TestFunctionsOwnErrorsAreKept(t *testing.T) {
 	t.Parallel()
 	g, addr := start(t, simple(backend(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/run/f/503" {
-			w.WriteHeader(503)
+			w.WriteHeader(http.StatusServiceUnavailable)
 			return
 		}
-		w.WriteHeader(500)
+		w.WriteHeader(http.StatusInternalServerError)
 	})))
 	get(t, addr, "/run/f/503")
 	for range 12 {
