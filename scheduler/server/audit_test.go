@@ -58,6 +58,7 @@ var targets = map[string]struct {
 	rotav1.Workers_CordonWorker_FullMethodName:  {&rotav1.WorkerRequest{}, "worker=name"},
 	rotav1.Workers_DrainWorker_FullMethodName:   {&rotav1.WorkerRequest{}, "worker=name"},
 	rotav1.Workers_UndrainWorker_FullMethodName: {&rotav1.WorkerRequest{}, "worker=name"},
+	rotav1.Workers_ForgetWorker_FullMethodName:  {&rotav1.WorkerRequest{}, "worker=name"},
 
 	rotav1.Cluster_GetStatus_FullMethodName:      {&rotav1.GetStatusRequest{}, ""},
 	rotav1.Cluster_GetPlan_FullMethodName:        {&rotav1.GetPlanRequest{}, twice("id=id kind=kind worker=pinned group=group")},

@@ -126,6 +126,7 @@ func TestStoreAway(t *testing.T) {
 		rotav1.Workers_CordonWorker_FullMethodName:   &rotav1.WorkerRequest{Name: "w"},
 		rotav1.Workers_DrainWorker_FullMethodName:    &rotav1.WorkerRequest{Name: "w"},
 		rotav1.Workers_UndrainWorker_FullMethodName:  &rotav1.WorkerRequest{Name: "w"},
+		rotav1.Workers_ForgetWorker_FullMethodName:   &rotav1.WorkerRequest{Name: "w"},
 		rotav1.Cluster_NotifySchedule_FullMethodName: &rotav1.NotifyScheduleRequest{},
 		rotav1.Cluster_ConfirmList_FullMethodName:    &rotav1.ConfirmListRequest{},
 		rotav1.Jobs_RunJob_FullMethodName:            &rotav1.RunJobRequest{Job: &rotav1.JobDefinition{Argv: []string{"y"}}},

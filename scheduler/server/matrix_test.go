@@ -90,6 +90,7 @@ var matrix = map[string]struct {
 	rotav1.Workers_CordonWorker_FullMethodName:  {toSteer, &rotav1.WorkerRequest{Name: "x"}},
 	rotav1.Workers_DrainWorker_FullMethodName:   {toSteer, &rotav1.WorkerRequest{Name: "x"}},
 	rotav1.Workers_UndrainWorker_FullMethodName: {toSteer, &rotav1.WorkerRequest{Name: "x"}},
+	rotav1.Workers_ForgetWorker_FullMethodName:  {toSteer, &rotav1.WorkerRequest{Name: "x"}},
 
 	rotav1.Cluster_GetStatus_FullMethodName:      {toSee, nil},
 	rotav1.Cluster_GetPlan_FullMethodName:        {toSee, nil},

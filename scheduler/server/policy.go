@@ -67,6 +67,7 @@ func ownPolicy() auth.Policy {
 		rotav1.Workers_CordonWorker_FullMethodName:  operate,
 		rotav1.Workers_DrainWorker_FullMethodName:   operate,
 		rotav1.Workers_UndrainWorker_FullMethodName: operate,
+		rotav1.Workers_ForgetWorker_FullMethodName:  operate,
 
 		rotav1.Cluster_GetStatus_FullMethodName:      see,
 		rotav1.Cluster_GetPlan_FullMethodName:        see,

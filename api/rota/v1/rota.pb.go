@@ -4458,13 +4458,14 @@ const file_rota_v1_rota_proto_rawDesc = "" +
 	"\x03Why\x12\x13.rota.v1.WhyRequest\x1a\x14.rota.v1.WhyResponse\x12>\n" +
 	"\n" +
 	"WatchTasks\x12\x1a.rota.v1.WatchTasksRequest\x1a\x12.rota.v1.TaskEvent0\x01\x12@\n" +
-	"\fReadTaskLogs\x12\x1c.rota.v1.ReadTaskLogsRequest\x1a\x10.rota.v1.TaskLog0\x012\xbf\x03\n" +
+	"\fReadTaskLogs\x12\x1c.rota.v1.ReadTaskLogsRequest\x1a\x10.rota.v1.TaskLog0\x012\xf8\x03\n" +
 	"\aWorkers\x12H\n" +
 	"\vListWorkers\x12\x1b.rota.v1.ListWorkersRequest\x1a\x1c.rota.v1.ListWorkersResponse\x127\n" +
 	"\tGetWorker\x12\x19.rota.v1.GetWorkerRequest\x1a\x0f.rota.v1.Worker\x127\n" +
 	"\fCordonWorker\x12\x16.rota.v1.WorkerRequest\x1a\x0f.rota.v1.Worker\x126\n" +
 	"\vDrainWorker\x12\x16.rota.v1.WorkerRequest\x1a\x0f.rota.v1.Worker\x128\n" +
-	"\rUndrainWorker\x12\x16.rota.v1.WorkerRequest\x1a\x0f.rota.v1.Worker\x12@\n" +
+	"\rUndrainWorker\x12\x16.rota.v1.WorkerRequest\x1a\x0f.rota.v1.Worker\x127\n" +
+	"\fForgetWorker\x12\x16.rota.v1.WorkerRequest\x1a\x0f.rota.v1.Worker\x12@\n" +
 	"\fGetStoppable\x12\x1c.rota.v1.GetStoppableRequest\x1a\x12.rota.v1.Stoppable\x12D\n" +
 	"\fWatchWorkers\x12\x1c.rota.v1.WatchWorkersRequest\x1a\x14.rota.v1.WorkerEvent0\x012\x92\x02\n" +
 	"\aCluster\x127\n" +
@@ -4605,33 +4606,35 @@ var file_rota_v1_rota_proto_depIdxs = []int32{
 	31, // 53: rota.v1.Workers.CordonWorker:input_type -> rota.v1.WorkerRequest
 	31, // 54: rota.v1.Workers.DrainWorker:input_type -> rota.v1.WorkerRequest
 	31, // 55: rota.v1.Workers.UndrainWorker:input_type -> rota.v1.WorkerRequest
-	32, // 56: rota.v1.Workers.GetStoppable:input_type -> rota.v1.GetStoppableRequest
-	34, // 57: rota.v1.Workers.WatchWorkers:input_type -> rota.v1.WatchWorkersRequest
-	36, // 58: rota.v1.Cluster.GetStatus:input_type -> rota.v1.GetStatusRequest
-	48, // 59: rota.v1.Cluster.GetPlan:input_type -> rota.v1.GetPlanRequest
-	53, // 60: rota.v1.Cluster.NotifySchedule:input_type -> rota.v1.NotifyScheduleRequest
-	46, // 61: rota.v1.Cluster.ConfirmList:input_type -> rota.v1.ConfirmListRequest
-	10, // 62: rota.v1.Tasks.ListTasks:output_type -> rota.v1.ListTasksResponse
-	6,  // 63: rota.v1.Tasks.GetTask:output_type -> rota.v1.TaskDetail
-	13, // 64: rota.v1.Tasks.ApplyTasks:output_type -> rota.v1.ApplyTasksResponse
-	15, // 65: rota.v1.Tasks.DeleteTasks:output_type -> rota.v1.DeleteTasksResponse
-	6,  // 66: rota.v1.Tasks.ReleaseTask:output_type -> rota.v1.TaskDetail
-	17, // 67: rota.v1.Tasks.Why:output_type -> rota.v1.WhyResponse
-	26, // 68: rota.v1.Tasks.WatchTasks:output_type -> rota.v1.TaskEvent
-	24, // 69: rota.v1.Tasks.ReadTaskLogs:output_type -> rota.v1.TaskLog
-	29, // 70: rota.v1.Workers.ListWorkers:output_type -> rota.v1.ListWorkersResponse
-	27, // 71: rota.v1.Workers.GetWorker:output_type -> rota.v1.Worker
-	27, // 72: rota.v1.Workers.CordonWorker:output_type -> rota.v1.Worker
-	27, // 73: rota.v1.Workers.DrainWorker:output_type -> rota.v1.Worker
-	27, // 74: rota.v1.Workers.UndrainWorker:output_type -> rota.v1.Worker
-	33, // 75: rota.v1.Workers.GetStoppable:output_type -> rota.v1.Stoppable
-	35, // 76: rota.v1.Workers.WatchWorkers:output_type -> rota.v1.WorkerEvent
-	37, // 77: rota.v1.Cluster.GetStatus:output_type -> rota.v1.Status
-	49, // 78: rota.v1.Cluster.GetPlan:output_type -> rota.v1.Plan
-	54, // 79: rota.v1.Cluster.NotifySchedule:output_type -> rota.v1.NotifyScheduleResponse
-	47, // 80: rota.v1.Cluster.ConfirmList:output_type -> rota.v1.ConfirmListResponse
-	62, // [62:81] is the sub-list for method output_type
-	43, // [43:62] is the sub-list for method input_type
+	31, // 56: rota.v1.Workers.ForgetWorker:input_type -> rota.v1.WorkerRequest
+	32, // 57: rota.v1.Workers.GetStoppable:input_type -> rota.v1.GetStoppableRequest
+	34, // 58: rota.v1.Workers.WatchWorkers:input_type -> rota.v1.WatchWorkersRequest
+	36, // 59: rota.v1.Cluster.GetStatus:input_type -> rota.v1.GetStatusRequest
+	48, // 60: rota.v1.Cluster.GetPlan:input_type -> rota.v1.GetPlanRequest
+	53, // 61: rota.v1.Cluster.NotifySchedule:input_type -> rota.v1.NotifyScheduleRequest
+	46, // 62: rota.v1.Cluster.ConfirmList:input_type -> rota.v1.ConfirmListRequest
+	10, // 63: rota.v1.Tasks.ListTasks:output_type -> rota.v1.ListTasksResponse
+	6,  // 64: rota.v1.Tasks.GetTask:output_type -> rota.v1.TaskDetail
+	13, // 65: rota.v1.Tasks.ApplyTasks:output_type -> rota.v1.ApplyTasksResponse
+	15, // 66: rota.v1.Tasks.DeleteTasks:output_type -> rota.v1.DeleteTasksResponse
+	6,  // 67: rota.v1.Tasks.ReleaseTask:output_type -> rota.v1.TaskDetail
+	17, // 68: rota.v1.Tasks.Why:output_type -> rota.v1.WhyResponse
+	26, // 69: rota.v1.Tasks.WatchTasks:output_type -> rota.v1.TaskEvent
+	24, // 70: rota.v1.Tasks.ReadTaskLogs:output_type -> rota.v1.TaskLog
+	29, // 71: rota.v1.Workers.ListWorkers:output_type -> rota.v1.ListWorkersResponse
+	27, // 72: rota.v1.Workers.GetWorker:output_type -> rota.v1.Worker
+	27, // 73: rota.v1.Workers.CordonWorker:output_type -> rota.v1.Worker
+	27, // 74: rota.v1.Workers.DrainWorker:output_type -> rota.v1.Worker
+	27, // 75: rota.v1.Workers.UndrainWorker:output_type -> rota.v1.Worker
+	27, // 76: rota.v1.Workers.ForgetWorker:output_type -> rota.v1.Worker
+	33, // 77: rota.v1.Workers.GetStoppable:output_type -> rota.v1.Stoppable
+	35, // 78: rota.v1.Workers.WatchWorkers:output_type -> rota.v1.WorkerEvent
+	37, // 79: rota.v1.Cluster.GetStatus:output_type -> rota.v1.Status
+	49, // 80: rota.v1.Cluster.GetPlan:output_type -> rota.v1.Plan
+	54, // 81: rota.v1.Cluster.NotifySchedule:output_type -> rota.v1.NotifyScheduleResponse
+	47, // 82: rota.v1.Cluster.ConfirmList:output_type -> rota.v1.ConfirmListResponse
+	63, // [63:83] is the sub-list for method output_type
+	43, // [43:63] is the sub-list for method input_type
 	43, // [43:43] is the sub-list for extension type_name
 	43, // [43:43] is the sub-list for extension extendee
 	0,  // [0:43] is the sub-list for field type_name

@@ -423,6 +423,7 @@ const (
 	Workers_CordonWorker_FullMethodName  = "/rota.v1.Workers/CordonWorker"
 	Workers_DrainWorker_FullMethodName   = "/rota.v1.Workers/DrainWorker"
 	Workers_UndrainWorker_FullMethodName = "/rota.v1.Workers/UndrainWorker"
+	Workers_ForgetWorker_FullMethodName  = "/rota.v1.Workers/ForgetWorker"
 	Workers_GetStoppable_FullMethodName  = "/rota.v1.Workers/GetStoppable"
 	Workers_WatchWorkers_FullMethodName  = "/rota.v1.Workers/WatchWorkers"
 )
@@ -443,6 +444,9 @@ type WorkersClient interface {
 	DrainWorker(ctx context.Context, in *WorkerRequest, opts ...grpc.CallOption) (*Worker, error)
 	// Undrain ends both.
 	UndrainWorker(ctx context.Context, in *WorkerRequest, opts ...grpc.CallOption) (*Worker, error)
+	// ForgetWorker has a worker that is lost or away be in no list any more, and answers
+	// what it was. One that may still come back to what it runs is refused.
+	ForgetWorker(ctx context.Context, in *WorkerRequest, opts ...grpc.CallOption) (*Worker, error)
 	// GetStoppable says whether the named workers may all be stopped now: for
 	// rolling upgrades and node drainers.
 	GetStoppable(ctx context.Context, in *GetStoppableRequest, opts ...grpc.CallOption) (*Stoppable, error)
@@ -508,6 +512,16 @@ func (c *workersClient) UndrainWorker(ctx context.Context, in *WorkerRequest, op
 	return out, nil
 }
 
+func (c *workersClient) ForgetWorker(ctx context.Context, in *WorkerRequest, opts ...grpc.CallOption) (*Worker, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Worker)
+	err := c.cc.Invoke(ctx, Workers_ForgetWorker_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *workersClient) GetStoppable(ctx context.Context, in *GetStoppableRequest, opts ...grpc.CallOption) (*Stoppable, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(Stoppable)
@@ -553,6 +567,9 @@ type WorkersServer interface {
 	DrainWorker(context.Context, *WorkerRequest) (*Worker, error)
 	// Undrain ends both.
 	UndrainWorker(context.Context, *WorkerRequest) (*Worker, error)
+	// ForgetWorker has a worker that is lost or away be in no list any more, and answers
+	// what it was. One that may still come back to what it runs is refused.
+	ForgetWorker(context.Context, *WorkerRequest) (*Worker, error)
 	// GetStoppable says whether the named workers may all be stopped now: for
 	// rolling upgrades and node drainers.
 	GetStoppable(context.Context, *GetStoppableRequest) (*Stoppable, error)
@@ -582,6 +599,9 @@ func (UnimplementedWorkersServer) DrainWorker(context.Context, *WorkerRequest) (
 }
 func (UnimplementedWorkersServer) UndrainWorker(context.Context, *WorkerRequest) (*Worker, error) {
 	return nil, status.Error(codes.Unimplemented, "method UndrainWorker not implemented")
+}
+func (UnimplementedWorkersServer) ForgetWorker(context.Context, *WorkerRequest) (*Worker, error) {
+	return nil, status.Error(codes.Unimplemented, "method ForgetWorker not implemented")
 }
 func (UnimplementedWorkersServer) GetStoppable(context.Context, *GetStoppableRequest) (*Stoppable, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetStoppable not implemented")
@@ -700,6 +720,24 @@ func _Workers_UndrainWorker_Handler(srv interface{}, ctx context.Context, dec fu
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Workers_ForgetWorker_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(WorkerRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(WorkersServer).ForgetWorker(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Workers_ForgetWorker_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(WorkersServer).ForgetWorker(ctx, req.(*WorkerRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Workers_GetStoppable_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(GetStoppableRequest)
 	if err := dec(in); err != nil {
@@ -755,6 +793,10 @@ var Workers_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "UndrainWorker",
 			Handler:    _Workers_UndrainWorker_Handler,
+		},
+		{
+			MethodName: "ForgetWorker",
+			Handler:    _Workers_ForgetWorker_Handler,
 		},
 		{
 			MethodName: "GetStoppable",

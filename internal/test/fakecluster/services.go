@@ -227,6 +227,11 @@ func (c *Cluster) UndrainWorker(_ context.Context, req *rotav1.WorkerRequest) (*
 	return c.worker(req.GetName(), "ready")
 }
 
+// ForgetWorker implements rotav1.WorkersServer.
+func (c *Cluster) ForgetWorker(_ context.Context, req *rotav1.WorkerRequest) (*rotav1.Worker, error) {
+	return c.worker(req.GetName(), "")
+}
+
 func (c *Cluster) worker(name, state string) (*rotav1.Worker, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -20,6 +20,7 @@ const (
 	WorkerCordoned   = "worker.cordoned"
 	WorkerDraining   = "worker.draining"
 	WorkerUncordoned = "worker.uncordoned"
+	WorkerForgotten  = "worker.forgotten"
 
 	Pass      = "pass"
 	PassAsked = "pass.asked"
@@ -81,7 +82,7 @@ const (
 
 // kinds are all of them.
 var kinds = []string{
-	WorkerJoined, WorkerLeaving, WorkerLeft, WorkerLost, WorkerFenced, WorkerCordoned, WorkerDraining, WorkerUncordoned,
+	WorkerJoined, WorkerLeaving, WorkerLeft, WorkerLost, WorkerFenced, WorkerCordoned, WorkerDraining, WorkerUncordoned, WorkerForgotten,
 	Pass, PassAsked,
 	TaskDeclared, TaskChanged, TaskGone, TaskGranted, TaskMoved, TaskStarted, TaskFailed, TaskRestarted, TaskStuck, TaskStopped,
 	TaskSuspected, TaskHeld, TaskReleased, TaskCleared,

@@ -55,7 +55,7 @@ func TestStatusAndWorkers(t *testing.T) {
 		if err != nil || fmt.Sprint(got) != "[gonelost0 w1ready2 w2ready2 w3draining0]" {
 			b.Error(got, err)
 		}
-		for _, f := range []func(context.Context, *rotav1.WorkerRequest) (*rotav1.Worker, error){b.svc.CordonWorker, b.svc.DrainWorker, b.svc.UndrainWorker} {
+		for _, f := range []func(context.Context, *rotav1.WorkerRequest) (*rotav1.Worker, error){b.svc.CordonWorker, b.svc.DrainWorker, b.svc.UndrainWorker, b.svc.ForgetWorker} {
 			_, err := f(ctx, &rotav1.WorkerRequest{Name: "x"})
 			b.wants(err, codes.NotFound, `"x"`, "")
 		}

@@ -10,6 +10,7 @@ import (
 
 	rotav1 "github.com/rota-project/rota/api/rota/v1"
 	"github.com/rota-project/rota/internal/api/convert"
+	"github.com/rota-project/rota/internal/text"
 	"github.com/rota-project/rota/placement"
 	"github.com/rota-project/rota/scheduler/internal/events"
 	"github.com/rota-project/rota/scheduler/internal/record"
@@ -198,6 +199,29 @@ func (s *Service) UndrainWorker(ctx context.Context, r *rotav1.WorkerRequest) (*
 	return s.setNode(ctx, r.GetName(), events.WorkerUncordoned, func(n *storepb.Node) { n.Cordoned, n.Draining = false, false })
 }
 
+// ForgetWorker has a worker that is lost or away, and holds nothing, be in no list any
+// more, and answers what it was.
+func (s *Service) ForgetWorker(ctx context.Context, r *rotav1.WorkerRequest) (*rotav1.Worker, error) {
+	name := r.GetName()
+	var was *rotav1.Worker
+	err := s.changeNode(ctx, name, events.WorkerForgotten, func(n *storepb.Node) error {
+		s.cfg.View.Read(func() { was = s.worker(name) })
+		switch was.GetState() {
+		case workerLost, workerAway:
+		case "":
+			return noWorker(name)
+		default:
+			return status.Errorf(codes.FailedPrecondition, "worker %q is %s: only one that is lost or away can be forgotten", name, was.GetState())
+		}
+		if held := was.GetInstances(); held > 0 {
+			return status.Errorf(codes.FailedPrecondition, "worker %q may come back to %s within its grace", name, text.Count(held, "instance", "instances"))
+		}
+		proto.Reset(n)
+		return nil
+	}, store.Cond{Key: store.SessionKey(name), By: store.ByCreate})
+	return was, err
+}
+
 // GetStoppable says whether workers may all be stopped now.
 func (s *Service) GetStoppable(_ context.Context, r *rotav1.GetStoppableRequest) (*rotav1.Stoppable, error) {
 	if len(r.GetNames()) == 0 {
@@ -236,14 +260,27 @@ func (s *Service) doubts() (out []string) {
 	return out
 }
 
-// setNode changes what is remembered of a worker, and tells of it as an event.
+// setNode changes what is remembered of a worker, and answers the worker.
 func (s *Service) setNode(ctx context.Context, name, kind string, change func(*storepb.Node)) (*rotav1.Worker, error) {
+	err := s.changeNode(ctx, name, kind, func(n *storepb.Node) error {
+		change(n)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return s.getWorker(ctx, name)
+}
+
+// changeNode changes what is remembered of a worker, on conditions, and tells of it as an
+// event.
+func (s *Service) changeNode(ctx context.Context, name, kind string, change func(*storepb.Node) error, conds ...store.Cond) error {
 	if !s.known(name) { // it may have joined at another scheduler this very moment
 		if err := s.catchUp(ctx); err != nil {
-			return nil, err
+			return err
 		}
 		if !s.known(name) {
-			return nil, noWorker(name)
+			return noWorker(name)
 		}
 	}
 	key := store.NodeKey(name)
@@ -258,7 +295,9 @@ func (s *Service) setNode(ctx context.Context, name, kind string, change func(*s
 				return false, status.Error(codes.Internal, err.Error())
 			}
 		}
-		change(n)
+		if err := change(n); err != nil {
+			return false, err
+		}
 		n.Version = record.Version
 		op := store.Op{Key: key}
 		if op.Delete = !n.GetCordoned() && !n.GetDraining() && n.GetLostUnixMs() == 0 && n.GetLast() == nil; !op.Delete {
@@ -266,7 +305,7 @@ func (s *Service) setNode(ctx context.Context, name, kind string, change func(*s
 				return false, err
 			}
 		}
-		done, rev, err := s.cfg.Store.Txn(ctx, []store.Cond{{Key: key, By: store.ByMod, Revision: kv.Mod}}, []store.Op{op})
+		done, rev, err := s.cfg.Store.Txn(ctx, append(conds, store.Cond{Key: key, By: store.ByMod, Revision: kv.Mod}), []store.Op{op})
 		if err != nil || !done {
 			return false, err
 		}
@@ -276,8 +315,8 @@ func (s *Service) setNode(ctx context.Context, name, kind string, change func(*s
 		return true, convert.UnseenError(s.seen(ctx, rev))
 	})
 	if err != nil {
-		return nil, err
+		return err
 	}
 	s.record(ctx, kind, events.Subject{Worker: name}, "")
-	return s.getWorker(ctx, name)
+	return nil
 }

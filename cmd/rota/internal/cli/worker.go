@@ -21,6 +21,7 @@ func (a *app) workerCommand() *cobra.Command {
 	return a.workerRole(group("worker", "show and control workers", a.workerList(), a.workerGet(),
 		a.workerVerb("cordon", "assign nothing new to a worker", rotav1.WorkersClient.CordonWorker),
 		a.workerVerb("drain", "assign nothing new to a worker, and move its tasks away", rotav1.WorkersClient.DrainWorker),
+		a.workerVerb("forget", "take a worker that is lost or away off the lists", rotav1.WorkersClient.ForgetWorker),
 		a.workerStoppable(),
 		a.workerVerb("undrain", "end a cordon or a drain", rotav1.WorkersClient.UndrainWorker),
 	))
@@ -118,7 +119,11 @@ func (a *app) workerVerb(verb, short string, do workerCall) *cobra.Command {
 					return err
 				}
 				return a.print(w, func(out io.Writer) error {
-					_, err := fmt.Fprintf(out, "%s is %s with %s\n", terminal.Printable(w.GetName()), w.GetState(), text.Count(w.GetInstances(), "instance", "instances"))
+					said := fmt.Sprintf("is %s with %s", w.GetState(), text.Count(w.GetInstances(), "instance", "instances"))
+					if verb == "forget" {
+						said = fmt.Sprintf("is forgotten; it was %s", w.GetState())
+					}
+					_, err := fmt.Fprintln(out, terminal.Printable(w.GetName()), said)
 					return err
 				})
 			})

@@ -13,18 +13,20 @@ import { Moves } from "../ui/moves";
 import { Load, fullness } from "./workers";
 import { without } from "./task";
 
-type Verb = "cordon" | "drain" | "undrain";
+type Verb = "cordon" | "drain" | "undrain" | "forget";
 
 // VERBS is what can be done with a worker in each state.
 const VERBS: Record<string, Verb[]> = {
   ready: ["cordon", "drain"],
   cordoned: ["undrain", "drain"],
   draining: ["undrain"],
+  lost: ["forget"],
+  away: ["forget"],
 };
 
-const OPERATIONS: Record<Verb, string> = { cordon: "Workers_CordonWorker", drain: "Workers_DrainWorker", undrain: "Workers_UndrainWorker" };
+const OPERATIONS: Record<Verb, string> = { cordon: "Workers_CordonWorker", drain: "Workers_DrainWorker", undrain: "Workers_UndrainWorker", forget: "Workers_ForgetWorker" };
 
-const SAID: Record<Verb, string> = { cordon: "Cordon", drain: "Drain", undrain: "Take it back" };
+const SAID: Record<Verb, string> = { cordon: "Cordon", drain: "Drain", undrain: "Take it back", forget: "Forget it" };
 
 export function WorkerSheet({ name }: { name: string }) {
   const { query } = route.value;
@@ -33,7 +35,7 @@ export function WorkerSheet({ name }: { name: string }) {
   const w = fresh.data && watched ? { ...fresh.data, ...watched, lease_left_ms: fresh.data.lease_left_ms } : (fresh.data ?? watched);
   const [failed, setFailed] = useState<Error>();
   const asked = query.get("do") as Verb | null;
-  const act = (verb: Verb) => post(`${path(["workers", name])}:${verb}`).then(() => setFailed(undefined), setFailed);
+  const act = (verb: Verb) => post(`${path(["workers", name])}:${verb}`).then(() => (verb === "forget" ? go(href("workers")) : setFailed(undefined)), setFailed);
   useEffect(() => {
     // Of what the palette asks, only a drain has a plan to be looked at first.
     if ((asked === "cordon" || asked === "undrain") && may(OPERATIONS[asked])) {

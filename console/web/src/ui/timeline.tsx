@@ -23,6 +23,7 @@ const STATES: Record<string, [Tone, string]> = {
   "task.gone": ["idle", "gone"],
   "worker.joined": ["ok", "there"],
   "worker.uncordoned": ["ok", "there"],
+  "worker.forgotten": ["idle", "forgotten"],
   "worker.cordoned": ["warn", "cordoned"],
   "worker.draining": ["warn", "draining"],
   "worker.leaving": ["warn", "leaving"],
