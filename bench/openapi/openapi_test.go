@@ -126,6 +126,17 @@ func start(t *testing.T) (base, grpcAddress string) {
 	return "http://" + ls[1].Addr().String(), grpcAddress
 }
 
+// goesAway has a worker join and leave.
+func (c *client) goesAway(name, grpcAddress string) {
+	c.t.Helper()
+	w, err := worker.New(worker.Config{Name: name, Schedulers: []string{grpcAddress}})
+	must(c.t, err)
+	must(c.t, w.HandleTask("nothing", func(context.Context, worker.Assigned) error { return nil }))
+	w.Start()
+	c.until("GET", "/v1/workers/"+name, func(answer string) bool { return strings.Contains(answer, `"ready"`) })
+	must(c.t, w.Stop(c.t.Context()))
+}
+
 // runProgram runs a program for as long as the test.
 func runProgram(t *testing.T, grpcAddress string) {
 	t.Helper()
@@ -294,10 +305,12 @@ func TestEveryRoute(t *testing.T) {
 	c.call("POST", "/v1/schedule:notify", `{"reason":"try"}`, 0)
 	c.call("POST", "/v1/schedule:confirm", `{}`, 0)
 	c.call("POST", "/v1/schedule:confirm", `{"source":"nobody"}`, 0)
-	for _, verb := range []string{"cordon", "drain", "undrain"} {
+	for _, verb := range []string{"cordon", "drain", "undrain", "forget"} {
 		c.call("POST", "/v1/workers/w1:"+verb, "", 0)
 		c.call("POST", "/v1/workers/nobody:"+verb, "", 0)
 	}
+	c.goesAway("w2", grpcAddress)
+	c.until("POST", "/v1/workers/w2:forget", func(answer string) bool { return strings.Contains(answer, `"away"`) })
 
 	id := func(answer string) string {
 		var j struct{ ID string }
