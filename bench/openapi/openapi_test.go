@@ -19,6 +19,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 
+	rotav1 "github.com/rota-project/rota/api/rota/v1"
 	"github.com/rota-project/rota/engine"
 	"github.com/rota-project/rota/internal/job/runner"
 	"github.com/rota-project/rota/internal/worker/agent"
@@ -126,15 +127,24 @@ func start(t *testing.T) (base, grpcAddress string) {
 	return "http://" + ls[1].Addr().String(), grpcAddress
 }
 
-// goesAway has a worker join and leave.
-func (c *client) goesAway(name, grpcAddress string) {
+// isLost has a worker join and be cut off. Its lease ends later.
+func (c *client) isLost(name, grpcAddress string) {
 	c.t.Helper()
-	w, err := worker.New(worker.Config{Name: name, Schedulers: []string{grpcAddress}})
+	conn, err := grpc.NewClient(grpcAddress, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	must(c.t, err)
+	w, err := worker.New(worker.Config{Name: name, Connect: func(ctx context.Context, _ []string) (worker.Stream, error) {
+		return rotav1.NewSessionsClient(conn).Connect(ctx)
+	}})
 	must(c.t, err)
 	must(c.t, w.HandleTask("nothing", func(context.Context, worker.Assigned) error { return nil }))
 	w.Start()
 	c.until("GET", "/v1/workers/"+name, func(answer string) bool { return strings.Contains(answer, `"ready"`) })
-	must(c.t, w.Stop(c.t.Context()))
+	must(c.t, conn.Close())
+	c.t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		_ = w.Stop(ctx) // nobody hears it
+	})
 }
 
 // runProgram runs a program for as long as the test.
@@ -235,7 +245,7 @@ func (c *client) call(method, path, body string, lines int) string {
 // until makes a request until its answer is as wanted.
 func (c *client) until(method, path string, wanted func(answer string) bool) {
 	c.t.Helper()
-	for deadline := time.Now().Add(3 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {
 		answer := c.call(method, path, "", 0)
 		if wanted(answer) {
 			return
@@ -309,8 +319,8 @@ func TestEveryRoute(t *testing.T) {
 		c.call("POST", "/v1/workers/w1:"+verb, "", 0)
 		c.call("POST", "/v1/workers/nobody:"+verb, "", 0)
 	}
-	c.goesAway("w2", grpcAddress)
-	c.until("POST", "/v1/workers/w2:forget", func(answer string) bool { return strings.Contains(answer, `"away"`) })
+	c.isLost("w2", grpcAddress)
+	c.until("POST", "/v1/workers/w2:forget", func(answer string) bool { return strings.Contains(answer, `"lost"`) })
 
 	id := func(answer string) string {
 		var j struct{ ID string }
