@@ -81,22 +81,18 @@ func (x *exchange) judge(u *upstream.Conn, n int, pm *pump, mode bodyMode) (next
 		n, err = x.peekBody(u, n, most)
 		if r := c.st.refusal(x.resp.Status, x.peeked); err == nil && r != nil {
 			pm.stop(x, u)
-			whole := !x.upload.begun || x.upload.gather()
-			again := (whole || r.inside) && x.refusedBy(r, x.peeked)
-			if again || r.inside {
+			leave := func() {
 				if x.detach(u) {
 					u.Close() // rare enough not to read the rest
 				}
 			}
-			last := x.rec.Last()
-			switch {
-			case again && whole:
-				return true, false
-			case again:
-				last.Verdict = outcome.Needless
-			}
 			if r.inside {
-				return false, x.fail(last.End, last.Err)
+				leave()
+				return x.toldBy(r, x.peeked)
+			}
+			if (!x.upload.begun || x.upload.gather()) && x.refusedBy(r, x.peeked) {
+				leave()
+				return true, false
 			}
 		}
 	}
@@ -176,10 +172,19 @@ func (x *exchange) settle(err error) {
 // gets this answer.
 func (x *exchange) refusedBy(r *workerRefusal, body []byte) bool {
 	last := x.rec.Last()
-	last.Ended = x.g.now()
-	last.End, last.Err = r.told(body)
+	last.Ended, last.End, last.Err = x.g.now(), outcome.WorkerRefused, fmt.Errorf("%w: %d %s", errRefused, x.resp.Status, body)
 	last.Verdict = x.call.refusedBy(r.Failing, r.MayHaveRun, last.Err)
 	return last.Verdict == outcome.Again
+}
+
+// toldBy ends the attempt of which the worker has told, in an answer that begins so and that
+// is not for the caller, why there is none.
+func (x *exchange) toldBy(r *workerRefusal, body []byte) (next, keep bool) {
+	e := outcome.WorkerRefused
+	if r.MayHaveRun {
+		e = outcome.WorkerBroke
+	}
+	return x.broke(e, errors.New(string(bytes.TrimPrefix(body, []byte("rota: ")))), r.MayHaveRun)
 }
 
 const (

@@ -513,36 +513,40 @@ func TestFunctionsWhoseServersAreAway(t *testing.T) {
 		{offer.BrokeOff, "GET", false, 502, "worker-broke"},
 		{offer.BrokeOff, "POST", false, 502, "worker-broke"},
 	} {
-		t.Run(fmt.Sprintf("%s %s others %v", tc.begins, tc.method, tc.others), func(t *testing.T) {
-			t.Parallel()
-			away := backend(t, func(w http.ResponseWriter, r *http.Request) {
-				io.Copy(io.Discard, r.Body)
-				http.Error(w, tc.begins+cause, http.StatusBadGateway)
+		for way, backend := range map[string]func(*testing.T, http.HandlerFunc) string{
+			"HTTP/1": func(t *testing.T, h http.HandlerFunc) string { return backend(t, h) }, "HTTP/2": h2cWorker,
+		} {
+			t.Run(fmt.Sprintf("%s %s others %v over %s", tc.begins, tc.method, tc.others, way), func(t *testing.T) {
+				t.Parallel()
+				away := backend(t, func(w http.ResponseWriter, r *http.Request) {
+					io.Copy(io.Discard, r.Body)
+					http.Error(w, tc.begins+cause, http.StatusBadGateway)
+				})
+				only := map[string][]string{"f": nil}
+				ms := []gateway.Member{{Name: "away", URL: away, Functions: only}}
+				if tc.others {
+					ms = append(ms, gateway.Member{Name: "fine", URL: backend(t, func(http.ResponseWriter, *http.Request) {}), Functions: only})
+				}
+				cfg := simple()
+				members := &gateway.MemoryMembers{}
+				members.Set(ms...)
+				cfg.Members = members
+				g, addr := start(t, cfg)
+				eventually(t, "the workers", func() bool { return len(g.Status().Workers) == len(ms) })
+				status, body := call(t, tc.method, addr, "/run/f", []byte("x"))
+				if status != tc.status || strings.Contains(body, "dial") {
+					t.Fatalf("%d %q", status, body)
+				}
+				if tc.end == "" {
+					return
+				}
+				eventually(t, "the failure is kept", func() bool { return len(g.Failures("f", "")) == 1 })
+				f := g.Failures("f", "")[0]
+				if f.Cause != tc.end || !strings.HasSuffix(f.Error, cause) || f.Attempts[0].Worker != "away" || f.Attempts[0].Status != 502 || !strings.HasSuffix(f.Attempts[0].Error, cause) {
+					t.Errorf("%+v", f)
+				}
+				eventually(t, "no call in flight", func() bool { return idle(g) })
 			})
-			only := map[string][]string{"f": nil}
-			ms := []gateway.Member{{Name: "away", URL: away, Functions: only}}
-			if tc.others {
-				ms = append(ms, gateway.Member{Name: "fine", URL: backend(t, func(http.ResponseWriter, *http.Request) {}), Functions: only})
-			}
-			cfg := simple()
-			members := &gateway.MemoryMembers{}
-			members.Set(ms...)
-			cfg.Members = members
-			g, addr := start(t, cfg)
-			eventually(t, "the workers", func() bool { return len(g.Status().Workers) == len(ms) })
-			status, body := call(t, tc.method, addr, "/run/f", []byte("x"))
-			if status != tc.status || strings.Contains(body, "dial") {
-				t.Fatalf("%d %q", status, body)
-			}
-			if tc.end == "" {
-				return
-			}
-			eventually(t, "the failure is kept", func() bool { return len(g.Failures("f", "")) == 1 })
-			f := g.Failures("f", "")[0]
-			if f.Cause != tc.end || !strings.HasSuffix(f.Error, cause) || f.Attempts[0].Worker != "away" || f.Attempts[0].Status != 502 || !strings.HasSuffix(f.Attempts[0].Error, cause) {
-				t.Errorf("%+v", f)
-			}
-			eventually(t, "no call in flight", func() bool { return idle(g) })
-		})
+		}
 	}
 }

@@ -92,6 +92,12 @@ func (x *exchange) attemptHTTP2(w *upstream.Worker, t *target, mode bodyMode) (n
 		if r := c.st.refusal(resp.StatusCode, x.bufs.up[:n]); r != nil {
 			body.stop()
 			last.Sent = body.sent.Load()
+			if r.inside {
+				more, _ := io.ReadFull(resp.Body, x.bufs.up[n:min(n+maxTold, len(x.bufs.up))]) // the cause
+				x.detach(u)
+				_ = resp.Body.Close()
+				return x.toldBy(r, x.bufs.up[:n+more])
+			}
 			if (!x.upload.begun || x.upload.gather()) && x.refusedBy(r, x.bufs.up[:n]) {
 				x.detach(u)
 				_ = resp.Body.Close()

@@ -3,13 +3,11 @@ package gateway
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"net/http"
 	"slices"
 	"strconv"
 
 	"github.com/rota-project/rota"
-	"github.com/rota-project/rota/gateway/internal/outcome"
 	"github.com/rota-project/rota/internal/offer"
 )
 
@@ -30,6 +28,9 @@ type WorkerRefusal struct {
 
 // maxBegins is how long Begins may be, in bytes.
 const maxBegins = 64
+
+// maxTold is how much of a cause is read that is not for callers, in bytes.
+const maxTold = 512
 
 var errRefused = errors.New("the worker refused the call")
 
@@ -67,28 +68,18 @@ func refusals(cfg *Config) []workerRefusal {
 	}
 	if cfg.Members != nil {
 		list = append(list,
-			workerRefusal{WorkerRefusal{Status: http.StatusBadGateway, Begins: offer.NotReached, Failing: true}, true},
-			workerRefusal{WorkerRefusal{Status: http.StatusBadGateway, Begins: offer.BrokeOff, Failing: true, MayHaveRun: true}, true})
+			workerRefusal{WorkerRefusal{Status: http.StatusBadGateway, Begins: offer.NotReached}, true},
+			workerRefusal{WorkerRefusal{Status: http.StatusBadGateway, Begins: offer.BrokeOff, MayHaveRun: true}, true})
 	}
 	return list
 }
 
 // workerRefusal is a refusal that is told by its body. One that is inside is not passed
-// on: it says what callers are not told, such as addresses.
+// on, as it says what callers are not told, such as addresses: the attempt is one that
+// broke, as far as they see.
 type workerRefusal struct {
 	WorkerRefusal
 	inside bool
-}
-
-// told is how an attempt has ended that was refused with that body, and why.
-func (r *workerRefusal) told(body []byte) (outcome.End, error) {
-	switch {
-	case !r.inside:
-		return outcome.WorkerRefused, fmt.Errorf("%w: %d %s", errRefused, r.Status, body)
-	case r.MayHaveRun:
-		return outcome.WorkerBroke, errors.New(string(bytes.TrimPrefix(body, []byte("rota: "))))
-	}
-	return outcome.WorkerRefused, errors.New(string(bytes.TrimPrefix(body, []byte("rota: "))))
 }
 
 // refusal is what an answer says that begins so, nil if it is none of a worker that has
