@@ -49,13 +49,13 @@ func (q *quorum) ask(ctx context.Context, address string) (a answerOfMember) {
 // call sends a request to another member's peer port, by a connection of its own, and
 // returns what it answered.
 func (q *quorum) call(ctx context.Context, method, address, path string, body io.Reader) (http.Header, []byte, error) {
-	client := http.Client{Transport: q.dial()}
-	defer client.CloseIdleConnections()
-	return q.callBy(ctx, &client, method, address, path, body)
+	t := q.dial()
+	defer t.CloseIdleConnections()
+	return q.callBy(ctx, t, method, address, path, body)
 }
 
-// callBy is call by a client of dial, which may keep its connections.
-func (q *quorum) callBy(ctx context.Context, client *http.Client, method, address, path string, body io.Reader) (http.Header, []byte, error) {
+// callBy is call by what dial made, which may keep its connections.
+func (q *quorum) callBy(ctx context.Context, t *http.Transport, method, address, path string, body io.Reader) (http.Header, []byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	u := q.url(address)
@@ -64,7 +64,7 @@ func (q *quorum) callBy(ctx context.Context, client *http.Client, method, addres
 	if err != nil {
 		return nil, nil, err
 	}
-	resp, err := client.Transport.RoundTrip(req) // no redirects
+	resp, err := t.RoundTrip(req) // no redirects
 	if err != nil {
 		var where interface{ Unwrap() error }
 		if errors.As(err, &where) { // without the address, which the caller says

@@ -40,7 +40,7 @@ const (
 // same time are sent to the leader together.
 type nodeRenewals struct {
 	node   *Embedded
-	client http.Client     // to the leader
+	leader *http.Transport // to it; nil if the node is alone
 	ctx    context.Context //nolint:containedctx // the requests' own: they outlive the calls that they are for
 	cancel context.CancelFunc
 	slots  chan struct{} // one for each request that is on its way
@@ -53,16 +53,17 @@ func newNodeRenewals(node *Embedded) *nodeRenewals {
 	r := &nodeRenewals{node: node, slots: make(chan struct{}, renewRequests), waiting: map[int64][]chan renewed{}}
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	if node.quorum != nil {
-		t := node.quorum.dial()
-		t.DisableKeepAlives, t.MaxIdleConnsPerHost = false, renewRequests
-		r.client.Transport = t
+		r.leader = node.quorum.dial()
+		r.leader.DisableKeepAlives, r.leader.MaxIdleConnsPerHost = false, renewRequests
 	}
 	return r
 }
 
 func (r *nodeRenewals) close() {
 	r.cancel()
-	r.client.CloseIdleConnections()
+	if r.leader != nil {
+		r.leader.CloseIdleConnections()
+	}
 }
 
 // renew implements renewer. A request to the leader is given up after patience.
@@ -145,7 +146,7 @@ func (r *nodeRenewals) askLeader(ctx context.Context, address string, ids []int6
 	if err != nil {
 		return nil, err
 	}
-	_, text, err := r.node.quorum.callBy(ctx, &r.client, http.MethodPost, address, renewPath, bytes.NewReader(body))
+	_, text, err := r.node.quorum.callBy(ctx, r.leader, http.MethodPost, address, renewPath, bytes.NewReader(body))
 	if err == nil {
 		err = json.Unmarshal(text, &ttls)
 	}
@@ -176,8 +177,7 @@ func answerRenewal(s *etcdserver.EtcdServer, w http.ResponseWriter, r *http.Requ
 }
 
 // renewHere renews leases at a member, which passes them on one by one if it does not
-// lead. It answers their times in seconds, 0
-// for one that has ended.
+// lead. It answers their times in seconds, 0 for one that has ended.
 func renewHere(ctx context.Context, s *etcdserver.EtcdServer, ids []int64) ([]int64, error) {
 	ttls := make([]int64, len(ids))
 	for n, id := range ids {
