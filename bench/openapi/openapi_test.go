@@ -245,7 +245,12 @@ func (c *client) call(method, path, body string, lines int) string {
 // until makes a request until its answer is as wanted.
 func (c *client) until(method, path string, wanted func(answer string) bool) {
 	c.t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	c.within(3*time.Second, method, path, wanted)
+}
+
+func (c *client) within(most time.Duration, method, path string, wanted func(answer string) bool) {
+	c.t.Helper()
+	for deadline := time.Now().Add(most); ; time.Sleep(10 * time.Millisecond) {
 		answer := c.call(method, path, "", 0)
 		if wanted(answer) {
 			return
@@ -320,7 +325,7 @@ func TestEveryRoute(t *testing.T) {
 		c.call("POST", "/v1/workers/nobody:"+verb, "", 0)
 	}
 	c.isLost("w2", grpcAddress)
-	c.until("POST", "/v1/workers/w2:forget", func(answer string) bool { return strings.Contains(answer, `"lost"`) })
+	c.within(30*time.Second, "POST", "/v1/workers/w2:forget", func(answer string) bool { return strings.Contains(answer, `"lost"`) })
 
 	id := func(answer string) string {
 		var j struct{ ID string }
