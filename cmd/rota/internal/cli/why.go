@@ -88,7 +88,6 @@ var workerMeans = map[string]string{
 	"ready":    "it may get tasks and jobs whose rules and needs it meets; rota why TASK shows it among the workers of a task",
 	"cordoned": "it keeps what it holds and gets nothing new until rota worker undrain",
 	"draining": "what it holds is moved to others, and it gets nothing new until rota worker undrain",
-	"leaving":  "it has asked to leave: what it holds is moved to others",
 	"away":     "it is disconnected, and its tasks wait for it until its restart grace is over",
 	"lost":     "its lease has ended: what it held runs elsewhere or waits",
 }

@@ -129,7 +129,7 @@ func TestWhyOfWorkers(t *testing.T) {
 			t.Errorf("%s: %v\n%s", name, err, b.String())
 		}
 	}
-	for _, state := range []string{"ready", "cordoned", "draining", "leaving", "away", "lost"} {
+	for _, state := range []string{"ready", "cordoned", "draining", "away", "lost"} {
 		if workerMeans[state] == "" {
 			t.Errorf("nothing is said of %s workers", state)
 		}

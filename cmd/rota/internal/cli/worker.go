@@ -19,11 +19,11 @@ import (
 // workerCommand is the noun, and by itself the role.
 func (a *app) workerCommand() *cobra.Command {
 	return a.workerRole(group("worker", "show and control workers", a.workerList(), a.workerGet(),
-		a.workerVerb("cordon", "assign nothing new to a worker", rotav1.WorkersClient.CordonWorker),
-		a.workerVerb("drain", "assign nothing new to a worker, and move its tasks away", rotav1.WorkersClient.DrainWorker),
-		a.workerVerb("forget", "take a worker that is lost or away off the lists", rotav1.WorkersClient.ForgetWorker),
+		a.workerVerb("cordon", "assign nothing new to a worker", rotav1.WorkersClient.CordonWorker, isNow),
+		a.workerVerb("drain", "assign nothing new to a worker, and move its tasks away", rotav1.WorkersClient.DrainWorker, isNow),
+		a.workerVerb("forget", "take a worker that is lost or away off the lists", rotav1.WorkersClient.ForgetWorker, wasForgotten),
 		a.workerStoppable(),
-		a.workerVerb("undrain", "end a cordon or a drain", rotav1.WorkersClient.UndrainWorker),
+		a.workerVerb("undrain", "end a cordon or a drain", rotav1.WorkersClient.UndrainWorker, isNow),
 	))
 }
 
@@ -107,7 +107,16 @@ func workerDetail(out io.Writer, w *rotav1.Worker) error {
 
 type workerCall func(rotav1.WorkersClient, context.Context, *rotav1.WorkerRequest, ...grpc.CallOption) (*rotav1.Worker, error)
 
-func (a *app) workerVerb(verb, short string, do workerCall) *cobra.Command {
+// isNow and wasForgotten say what a verb has done.
+func isNow(w *rotav1.Worker) string {
+	return fmt.Sprintf("is %s with %s", w.GetState(), text.Count(w.GetInstances(), "instance", "instances"))
+}
+
+func wasForgotten(w *rotav1.Worker) string {
+	return fmt.Sprintf("is forgotten; it was %s", w.GetState())
+}
+
+func (a *app) workerVerb(verb, short string, do workerCall, done func(*rotav1.Worker) string) *cobra.Command {
 	return &cobra.Command{
 		Use:   verb + " WORKER",
 		Short: short,
@@ -119,11 +128,7 @@ func (a *app) workerVerb(verb, short string, do workerCall) *cobra.Command {
 					return err
 				}
 				return a.print(w, func(out io.Writer) error {
-					said := fmt.Sprintf("is %s with %s", w.GetState(), text.Count(w.GetInstances(), "instance", "instances"))
-					if verb == "forget" {
-						said = fmt.Sprintf("is forgotten; it was %s", w.GetState())
-					}
-					_, err := fmt.Fprintln(out, terminal.Printable(w.GetName()), said)
+					_, err := fmt.Fprintln(out, terminal.Printable(w.GetName()), done(w))
 					return err
 				})
 			})
