@@ -384,6 +384,16 @@ func TestNoEscapes(t *testing.T) {
 	}
 }
 
+// TestWhyOfNobody: a name that is nobody's may have been meant for any of three.
+func TestWhyOfNobody(t *testing.T) {
+	t.Parallel()
+	_, addr := serve(t)
+	status, _, errs := run(t, "", map[string]string{"ROTA_SERVER": addr}, "why", "nobody")
+	if want := "rota: no task, job or worker is called \"nobody\"\n"; status != cli.ExitFailed || errs != want {
+		t.Errorf("%d %q, want %q", status, errs, want)
+	}
+}
+
 func TestCompletion(t *testing.T) {
 	t.Parallel()
 	_, addr := serve(t)

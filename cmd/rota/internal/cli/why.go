@@ -11,6 +11,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/rota-project/rota"
 	rotav1 "github.com/rota-project/rota/api/rota/v1"
@@ -46,8 +48,12 @@ func (a *app) whyCommand() *cobra.Command {
 					resp, err = whyInstance(ctx, conn, &rotav1.WhyRequest{Id: id, Workers: workers}, n)
 				}
 				if isNotFound(err) {
-					if w, noWorker := workersOf(conn).GetWorker(ctx, &rotav1.GetWorkerRequest{Name: args[0]}); noWorker == nil {
+					w, noWorker := workersOf(conn).GetWorker(ctx, &rotav1.GetWorkerRequest{Name: args[0]})
+					if noWorker == nil {
 						return a.print(w, func(out io.Writer) error { return whyWorker(out, w) })
+					}
+					if isNotFound(noWorker) && !strings.Contains(args[0], "#") {
+						return status.Errorf(codes.NotFound, "no task, job or worker is called %q", args[0])
 					}
 				}
 				if err != nil {
