@@ -13,38 +13,52 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 )
 
-// Ready says that the role serves, and from then on, if the manager watches, that
-// it is alive: until ctx ends or alive says no, after which the manager may start
-// it anew. A worker is a child of its keeper, so its unit wants NotifyAccess=all.
-func Ready(ctx context.Context, log *slog.Logger, alive func() bool) {
-	if !say(log, daemon.SdNotifyReady) {
-		return
+// Run says that the role serves once ready says so, from then on, if the manager
+// watches, that it is alive, for as long as alive says so, after which the manager may
+// start it anew, and that it stops once ctx ends or stop is called. Stop returns when
+// the manager has been told: who ends the process calls it before. A worker is a child
+// of its keeper, so its unit wants NotifyAccess=all.
+func Run(ctx context.Context, log *slog.Logger, ready func(context.Context) bool, alive func() bool) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if ready(ctx) && say(log, daemon.SdNotifyReady) {
+			watch(ctx, log, alive)
+			say(log, daemon.SdNotifyStopping)
+		}
+	}()
+	return func() {
+		cancel()
+		<-done
 	}
-	context.AfterFunc(ctx, func() { say(log, daemon.SdNotifyStopping) })
+}
+
+// watch says that the role is alive until ctx ends.
+func watch(ctx context.Context, log *slog.Logger, alive func() bool) {
 	if os.Getenv("WATCHDOG_PID") == strconv.Itoa(os.Getppid()) {
 		_ = os.Unsetenv("WATCHDOG_PID") // it is meant for this child of it
 	}
 	every, err := daemon.SdWatchdogEnabled(false)
-	if err != nil || every <= 0 {
-		if err != nil {
-			log.Warn("the service manager's watchdog is off", "error", err)
-		}
-		return
+	if err != nil {
+		log.Warn("the service manager's watchdog is off", "error", err)
 	}
-	go func() {
+	var due <-chan time.Time // never, without a watchdog
+	if err == nil && every > 0 {
 		tick := time.NewTicker(every / 2)
 		defer tick.Stop()
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-tick.C:
-				if alive() {
-					say(log, daemon.SdNotifyWatchdog)
-				}
+		due = tick.C
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-due:
+			if alive() {
+				say(log, daemon.SdNotifyWatchdog)
 			}
 		}
-	}()
+	}
 }
 
 // Reloading says that the role reads its configuration again while do does.

@@ -380,13 +380,16 @@ func TestServiceManager(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer l.Close()
-			cmd := r.edge(t, stderrs["file"](t), "NOTIFY_SOCKET="+socket, "WATCHDOG_USEC=200000")
+			said := stderrs["file"](t)
+			log := said.Name()
+			cmd := r.edge(t, said, "NOTIFY_SOCKET="+socket, "WATCHDOG_USEC=200000")
 			next := func() string {
 				_ = l.SetReadDeadline(time.Now().Add(30 * time.Second))
 				b := make([]byte, 1000)
 				n, err := l.Read(b)
 				if err != nil {
-					t.Fatal(err)
+					text, _ := os.ReadFile(log)
+					t.Fatalf("%v; the process says\n%s", err, text)
 				}
 				return string(b[:n])
 			}

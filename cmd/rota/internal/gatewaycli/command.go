@@ -7,6 +7,7 @@
 package gatewaycli
 
 import (
+	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -208,7 +209,7 @@ func run(cmd *cobra.Command, g *gateway.Gateway, cfg gateway.Config) error {
 		fmt.Fprintf(cmd.ErrOrStderr(), "gateway on http://%s\n", ln.Addr()) //nolint:errcheck // nothing to be done
 	}
 	if cfg.Logger != nil {
-		notify.Ready(ctx, cfg.Logger, func() bool { return true })
+		defer notify.Run(ctx, cfg.Logger, func(context.Context) bool { return true }, func() bool { return true })()
 	}
 	return g.ServeAll(ctx, lns)
 }

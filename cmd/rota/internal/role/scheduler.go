@@ -66,11 +66,9 @@ func Scheduler(ctx context.Context, c *config.Scheduler, opts *config.Options, l
 			return "the scheduler did not resign; if it led, another one leads once its lease has ended"
 		})()
 		log.Info("ready", "gateway", n.gateway, "http", p.http.Addr().String(), "grpc", p.grpc.Addr().String(), "etcd", n.etcd)
-		go func() {
-			if n.server.Ready(ctx) == nil {
-				notify.Ready(ctx, log, func() bool { return !n.server.Scheduler().Late() })
-			}
-		}()
+		defer notify.Run(ctx, log,
+			func(ctx context.Context) bool { return n.server.Ready(ctx) == nil },
+			func() bool { return !n.server.Scheduler().Late() })()
 		select {
 		case <-ctx.Done():
 			return nil

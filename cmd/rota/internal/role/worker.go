@@ -182,11 +182,7 @@ func Worker(ctx context.Context, c *config.Worker, logTo io.Writer) error {
 	defer stop()
 	forget := time.AfterFunc(startedAfter, forgetStart)
 	defer forget.Stop()
-	go func() {
-		if w.Joined(ctx) {
-			notify.Ready(ctx, log, func() bool { return true }) // a loop that hangs ends the process itself
-		}
-	}()
+	defer notify.Run(ctx, log, w.Joined, func() bool { return true })() // a loop that hangs ends the process itself
 	jobsCtx, stopJobs := context.WithCancel(ctx)
 	defer stopJobs()
 	var jobsErr error
