@@ -365,15 +365,15 @@ func TestRefusalsNobodyTakesAreCutOff(t *testing.T) {
 func TestHTTP2FramesInPieces(t *testing.T) {
 	t.Parallel()
 	cfg := simple(named(t, "w"))
-	cfg.Limits.HeadTimeout = 300 * time.Millisecond
+	cfg.Limits.HeadTimeout = 3 * time.Second
 	_, addr := start(t, cfg)
 	f := dialHTTP2(t, addr)
 	ping := "\x00\x00\x08\x06\x00\x00\x00\x00\x00" + "12345678"
 	io.WriteString(f.c, ping[:9])
 	f.await("SETTINGS 0")
-	tick := time.NewTicker(50 * time.Millisecond)
+	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
-	for range 20 {
+	for begun := time.Now(); time.Since(begun) < 2*cfg.Limits.HeadTimeout; {
 		<-tick.C
 		io.WriteString(f.c, ping[9:]+ping[:9])
 		f.await("PING 0")
