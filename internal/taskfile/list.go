@@ -14,9 +14,12 @@ type list struct {
 	tasks []rota.Task
 	seen  map[string]int // id → line
 	said  bool           // something is in it
+	most  int            // tasks
 }
 
-func newList(file string) *list { return &list{file: file, seen: map[string]int{}} }
+func newList(file string, most int) *list {
+	return &list{file: file, seen: map[string]int{}, most: most}
+}
 
 func (l *list) readYAML(data []byte) error {
 	if len(data) > MaxYAMLBytes {
@@ -114,8 +117,8 @@ func (l *list) add(v linedoc.Value) error {
 	if err != nil {
 		return &Error{l.file, line, record, err}
 	}
-	if len(l.tasks) == MaxTasks {
-		return &Error{l.file, v.Line, record, fmt.Errorf("more than %d tasks", MaxTasks)}
+	if len(l.tasks) == l.most {
+		return &Error{l.file, v.Line, record, fmt.Errorf("more than %d tasks", l.most)}
 	}
 	if first, twice := l.seen[t.ID]; twice {
 		return &Error{l.file, v.Line, record, &rota.FieldError{Field: "id", Value: t.ID, Want: fmt.Sprintf("an id of its own; line %d has it too", first)}}

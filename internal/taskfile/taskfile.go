@@ -13,7 +13,7 @@
 // are no plain value (resources, require, ...) hold JSON. A file whose columns
 // have other names is read with Options.Columns.
 //
-// The command line, the scheduler's watched files and polled URLs, and rota dev
+// The command line, the scheduler's watched files and polled URLs, its API, and rota dev
 // call it. It reads what it is given and nothing else, and it takes a list
 // whole or not at all: the first thing that is wrong is an *Error which says
 // where.
@@ -21,6 +21,7 @@ package taskfile
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -65,6 +66,8 @@ type Options struct {
 	// a list of routes. Fields that are not named are not set, and columns that
 	// are not named are not read. Only for CSV.
 	Columns map[string]string
+	// MaxTasks is the most tasks that the list may have. Zero means the package's MaxTasks.
+	MaxTasks int
 }
 
 // Error says what is wrong with a list, and where. It wraps a *rota.FieldError
@@ -125,7 +128,7 @@ func Parse(data []byte, name string, o Options) ([]rota.Task, error) {
 	if o.Columns != nil && format != CSV {
 		return nil, &Error{File: name, Err: fmt.Errorf("columns can only be mapped in a CSV file; this is %s", format)}
 	}
-	l := newList(name)
+	l := newList(name, cmp.Or(o.MaxTasks, MaxTasks))
 	var err error
 	switch format {
 	case YAML:

@@ -48,6 +48,7 @@ var targets = map[string]struct {
 	rotav1.Tasks_WatchTasks_FullMethodName:   {&rotav1.WatchTasksRequest{}, ""},
 	rotav1.Tasks_ReadTaskLogs_FullMethodName: {&rotav1.ReadTaskLogsRequest{}, "id=id worker=worker"},
 	rotav1.Tasks_ApplyTasks_FullMethodName:   {&rotav1.ApplyTasksRequest{}, twice("id=id kind=kind worker=pinned group=group")},
+	rotav1.Tasks_ReadTasks_FullMethodName:    {&rotav1.ReadTasksRequest{}, "name=name"},
 	rotav1.Tasks_DeleteTasks_FullMethodName:  {&rotav1.DeleteTasksRequest{}, twice("ids=ids")},
 	rotav1.Tasks_ReleaseTask_FullMethodName:  {&rotav1.ReleaseTaskRequest{}, "id=id"},
 

@@ -80,6 +80,7 @@ var matrix = map[string]struct {
 	rotav1.Tasks_WatchTasks_FullMethodName:   {toSee, nil},
 	rotav1.Tasks_ReadTaskLogs_FullMethodName: {toRead, &rotav1.ReadTaskLogsRequest{Id: "x"}},
 	rotav1.Tasks_ApplyTasks_FullMethodName:   {toApply, &rotav1.ApplyTasksRequest{Tasks: []*rotav1.TaskDefinition{{Id: "x", Kind: "other"}}, DryRun: true}},
+	rotav1.Tasks_ReadTasks_FullMethodName:    {toSee, &rotav1.ReadTasksRequest{Text: "[]"}},
 	rotav1.Tasks_DeleteTasks_FullMethodName:  {toApply, &rotav1.DeleteTasksRequest{Ids: []string{"kept", "x"}}},
 	rotav1.Tasks_ReleaseTask_FullMethodName:  {toApply, &rotav1.ReleaseTaskRequest{Id: "kept"}},
 

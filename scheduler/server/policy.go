@@ -56,6 +56,7 @@ func ownPolicy() auth.Policy {
 		rotav1.Tasks_Why_FullMethodName:          see,
 		rotav1.Tasks_WatchTasks_FullMethodName:   see,
 		rotav1.Tasks_ReadTaskLogs_FullMethodName: relayed,
+		rotav1.Tasks_ReadTasks_FullMethodName:    see, // it tells what was sent
 		rotav1.Tasks_ApplyTasks_FullMethodName:   declare,
 		rotav1.Tasks_DeleteTasks_FullMethodName:  declare,
 		rotav1.Tasks_ReleaseTask_FullMethodName:  declare,

@@ -20,7 +20,7 @@ import (
 )
 
 // TestOperatorInBrowser: somebody signs in at an issuer and comes back to where they were,
-// follows the output of a job, drains a worker by keyboard, from the palette over the plan to its end, and loses the
+// follows the output of a job, declares the tasks of a file, drains a worker by keyboard, from the palette over the plan to its end, and loses the
 // leader under the page, which names the next one and stays signed in. Somebody who may
 // only look signs in beside them, and is shown nothing that would be refused.
 func TestOperatorInBrowser(t *testing.T) {
@@ -128,6 +128,21 @@ func TestOperatorInBrowser(t *testing.T) {
 	says("the rest of the output, on the same page", `document.querySelector(".output").textContent.includes("the second") && document.querySelector(".sheet-body").textContent.includes("succeeded") && window.mark === "the same page" && "yes"`)
 	b.look(t, tab, `location.hash = "#/workers?sort=name"`)
 	says("both workers again", `document.querySelectorAll(".list tbody tr").length === 2 && "yes"`)
+
+	// A file in YAML is dropped on the plan: what is wrong with it is said by its line, and then it is declared.
+	drop := func(text string) {
+		t.Helper()
+		b.look(t, tab, fmt.Sprintf(`(() => { const files = new DataTransfer(); files.items.add(new File([%q], "more.yaml")); document.querySelector(".plan").dispatchEvent(new DragEvent("drop", {dataTransfer: files, bubbles: true, cancelable: true})); return ""; })()`, text))
+	}
+	b.look(t, tab, `location.hash = "#/plan"`)
+	says("the plan", `document.querySelector(".plan .verdict-line") && "yes"`)
+	drop("- id: five\n- id: six\n  weigth: 2\n")
+	says("what is wrong with the file", `document.querySelector(".plan").textContent.includes("more.yaml:3: task 2: weigth") && "yes"`)
+	drop("- id: five\n- id: six\n  weight: 2\n")
+	says("a plan of two tasks more", `document.querySelector(".plan .verdict-line").textContent.includes("2 placed") && "yes"`)
+	says("two tasks declared", `(() => { const declare = [...document.querySelectorAll(".plan .primary")].find(e => e.textContent === "Declare these 2 tasks"); declare?.click(); return document.querySelector(".plan .notice")?.textContent.includes("2 declared") && "yes"; })()`)
+	b.look(t, tab, `location.hash = "#/workers?sort=name"`)
+	says("both workers once more", `document.querySelectorAll(".list tbody tr").length === 2 && "yes"`)
 
 	press("/")
 	says("the palette", `document.activeElement?.getAttribute("role") === "combobox" && "yes"`)

@@ -1110,6 +1110,104 @@ func (x *ApplyTasksResponse) GetUnchanged() int64 {
 	return 0
 }
 
+type ReadTasksRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The file's name, for errors. Its extension says how it is written: "yaml", "yml",
+	// "json", "jsonl", "ndjson" or "csv". With another one or none the text says it.
+	Name          string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Text          string `protobuf:"bytes,2,opt,name=text,proto3" json:"text,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReadTasksRequest) Reset() {
+	*x = ReadTasksRequest{}
+	mi := &file_rota_v1_rota_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReadTasksRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReadTasksRequest) ProtoMessage() {}
+
+func (x *ReadTasksRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_rota_v1_rota_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReadTasksRequest.ProtoReflect.Descriptor instead.
+func (*ReadTasksRequest) Descriptor() ([]byte, []int) {
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *ReadTasksRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ReadTasksRequest) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+type ReadTasksResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Tasks         []*TaskDefinition      `protobuf:"bytes,1,rep,name=tasks,proto3" json:"tasks,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReadTasksResponse) Reset() {
+	*x = ReadTasksResponse{}
+	mi := &file_rota_v1_rota_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReadTasksResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReadTasksResponse) ProtoMessage() {}
+
+func (x *ReadTasksResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_rota_v1_rota_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReadTasksResponse.ProtoReflect.Descriptor instead.
+func (*ReadTasksResponse) Descriptor() ([]byte, []int) {
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *ReadTasksResponse) GetTasks() []*TaskDefinition {
+	if x != nil {
+		return x.Tasks
+	}
+	return nil
+}
+
 type DeleteTasksRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Ids           []string               `protobuf:"bytes,1,rep,name=ids,proto3" json:"ids,omitempty"`
@@ -1119,7 +1217,7 @@ type DeleteTasksRequest struct {
 
 func (x *DeleteTasksRequest) Reset() {
 	*x = DeleteTasksRequest{}
-	mi := &file_rota_v1_rota_proto_msgTypes[14]
+	mi := &file_rota_v1_rota_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1131,7 +1229,7 @@ func (x *DeleteTasksRequest) String() string {
 func (*DeleteTasksRequest) ProtoMessage() {}
 
 func (x *DeleteTasksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_rota_proto_msgTypes[14]
+	mi := &file_rota_v1_rota_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1144,7 +1242,7 @@ func (x *DeleteTasksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteTasksRequest.ProtoReflect.Descriptor instead.
 func (*DeleteTasksRequest) Descriptor() ([]byte, []int) {
-	return file_rota_v1_rota_proto_rawDescGZIP(), []int{14}
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *DeleteTasksRequest) GetIds() []string {
@@ -1163,7 +1261,7 @@ type DeleteTasksResponse struct {
 
 func (x *DeleteTasksResponse) Reset() {
 	*x = DeleteTasksResponse{}
-	mi := &file_rota_v1_rota_proto_msgTypes[15]
+	mi := &file_rota_v1_rota_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1175,7 +1273,7 @@ func (x *DeleteTasksResponse) String() string {
 func (*DeleteTasksResponse) ProtoMessage() {}
 
 func (x *DeleteTasksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_rota_proto_msgTypes[15]
+	mi := &file_rota_v1_rota_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1188,7 +1286,7 @@ func (x *DeleteTasksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteTasksResponse.ProtoReflect.Descriptor instead.
 func (*DeleteTasksResponse) Descriptor() ([]byte, []int) {
-	return file_rota_v1_rota_proto_rawDescGZIP(), []int{15}
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *DeleteTasksResponse) GetDeleted() int64 {
@@ -1210,7 +1308,7 @@ type WhyRequest struct {
 
 func (x *WhyRequest) Reset() {
 	*x = WhyRequest{}
-	mi := &file_rota_v1_rota_proto_msgTypes[16]
+	mi := &file_rota_v1_rota_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1222,7 +1320,7 @@ func (x *WhyRequest) String() string {
 func (*WhyRequest) ProtoMessage() {}
 
 func (x *WhyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_rota_proto_msgTypes[16]
+	mi := &file_rota_v1_rota_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1235,7 +1333,7 @@ func (x *WhyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhyRequest.ProtoReflect.Descriptor instead.
 func (*WhyRequest) Descriptor() ([]byte, []int) {
-	return file_rota_v1_rota_proto_rawDescGZIP(), []int{16}
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *WhyRequest) GetId() string {
@@ -1262,7 +1360,7 @@ type WhyResponse struct {
 
 func (x *WhyResponse) Reset() {
 	*x = WhyResponse{}
-	mi := &file_rota_v1_rota_proto_msgTypes[17]
+	mi := &file_rota_v1_rota_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1274,7 +1372,7 @@ func (x *WhyResponse) String() string {
 func (*WhyResponse) ProtoMessage() {}
 
 func (x *WhyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_rota_proto_msgTypes[17]
+	mi := &file_rota_v1_rota_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1287,7 +1385,7 @@ func (x *WhyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhyResponse.ProtoReflect.Descriptor instead.
 func (*WhyResponse) Descriptor() ([]byte, []int) {
-	return file_rota_v1_rota_proto_rawDescGZIP(), []int{17}
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *WhyResponse) GetId() string {
@@ -1325,7 +1423,7 @@ type WhyInstance struct {
 
 func (x *WhyInstance) Reset() {
 	*x = WhyInstance{}
-	mi := &file_rota_v1_rota_proto_msgTypes[18]
+	mi := &file_rota_v1_rota_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1337,7 +1435,7 @@ func (x *WhyInstance) String() string {
 func (*WhyInstance) ProtoMessage() {}
 
 func (x *WhyInstance) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_rota_proto_msgTypes[18]
+	mi := &file_rota_v1_rota_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1350,7 +1448,7 @@ func (x *WhyInstance) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhyInstance.ProtoReflect.Descriptor instead.
 func (*WhyInstance) Descriptor() ([]byte, []int) {
-	return file_rota_v1_rota_proto_rawDescGZIP(), []int{18}
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *WhyInstance) GetInstance() *Instance {
@@ -1418,7 +1516,7 @@ type WhyMove struct {
 
 func (x *WhyMove) Reset() {
 	*x = WhyMove{}
-	mi := &file_rota_v1_rota_proto_msgTypes[19]
+	mi := &file_rota_v1_rota_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1430,7 +1528,7 @@ func (x *WhyMove) String() string {
 func (*WhyMove) ProtoMessage() {}
 
 func (x *WhyMove) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_rota_proto_msgTypes[19]
+	mi := &file_rota_v1_rota_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1443,7 +1541,7 @@ func (x *WhyMove) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhyMove.ProtoReflect.Descriptor instead.
 func (*WhyMove) Descriptor() ([]byte, []int) {
-	return file_rota_v1_rota_proto_rawDescGZIP(), []int{19}
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *WhyMove) GetTime() *timestamppb.Timestamp {
@@ -1495,7 +1593,7 @@ type WhyPool struct {
 
 func (x *WhyPool) Reset() {
 	*x = WhyPool{}
-	mi := &file_rota_v1_rota_proto_msgTypes[20]
+	mi := &file_rota_v1_rota_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1507,7 +1605,7 @@ func (x *WhyPool) String() string {
 func (*WhyPool) ProtoMessage() {}
 
 func (x *WhyPool) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_rota_proto_msgTypes[20]
+	mi := &file_rota_v1_rota_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1520,7 +1618,7 @@ func (x *WhyPool) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhyPool.ProtoReflect.Descriptor instead.
 func (*WhyPool) Descriptor() ([]byte, []int) {
-	return file_rota_v1_rota_proto_rawDescGZIP(), []int{20}
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *WhyPool) GetPool() string {
@@ -1572,7 +1670,7 @@ type WhyWorker struct {
 
 func (x *WhyWorker) Reset() {
 	*x = WhyWorker{}
-	mi := &file_rota_v1_rota_proto_msgTypes[21]
+	mi := &file_rota_v1_rota_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1584,7 +1682,7 @@ func (x *WhyWorker) String() string {
 func (*WhyWorker) ProtoMessage() {}
 
 func (x *WhyWorker) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_rota_proto_msgTypes[21]
+	mi := &file_rota_v1_rota_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1597,7 +1695,7 @@ func (x *WhyWorker) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhyWorker.ProtoReflect.Descriptor instead.
 func (*WhyWorker) Descriptor() ([]byte, []int) {
-	return file_rota_v1_rota_proto_rawDescGZIP(), []int{21}
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *WhyWorker) GetWorker() string {
@@ -1693,7 +1791,7 @@ type WhyFinding struct {
 
 func (x *WhyFinding) Reset() {
 	*x = WhyFinding{}
-	mi := &file_rota_v1_rota_proto_msgTypes[22]
+	mi := &file_rota_v1_rota_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1705,7 +1803,7 @@ func (x *WhyFinding) String() string {
 func (*WhyFinding) ProtoMessage() {}
 
 func (x *WhyFinding) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_rota_proto_msgTypes[22]
+	mi := &file_rota_v1_rota_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1718,7 +1816,7 @@ func (x *WhyFinding) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhyFinding.ProtoReflect.Descriptor instead.
 func (*WhyFinding) Descriptor() ([]byte, []int) {
-	return file_rota_v1_rota_proto_rawDescGZIP(), []int{22}
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *WhyFinding) GetRule() string {
@@ -1781,7 +1879,7 @@ type ReadTaskLogsRequest struct {
 
 func (x *ReadTaskLogsRequest) Reset() {
 	*x = ReadTaskLogsRequest{}
-	mi := &file_rota_v1_rota_proto_msgTypes[23]
+	mi := &file_rota_v1_rota_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1793,7 +1891,7 @@ func (x *ReadTaskLogsRequest) String() string {
 func (*ReadTaskLogsRequest) ProtoMessage() {}
 
 func (x *ReadTaskLogsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_rota_proto_msgTypes[23]
+	mi := &file_rota_v1_rota_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1806,7 +1904,7 @@ func (x *ReadTaskLogsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadTaskLogsRequest.ProtoReflect.Descriptor instead.
 func (*ReadTaskLogsRequest) Descriptor() ([]byte, []int) {
-	return file_rota_v1_rota_proto_rawDescGZIP(), []int{23}
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ReadTaskLogsRequest) GetId() string {
@@ -1889,7 +1987,7 @@ type TaskLog struct {
 
 func (x *TaskLog) Reset() {
 	*x = TaskLog{}
-	mi := &file_rota_v1_rota_proto_msgTypes[24]
+	mi := &file_rota_v1_rota_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1901,7 +1999,7 @@ func (x *TaskLog) String() string {
 func (*TaskLog) ProtoMessage() {}
 
 func (x *TaskLog) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_rota_proto_msgTypes[24]
+	mi := &file_rota_v1_rota_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1914,7 +2012,7 @@ func (x *TaskLog) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskLog.ProtoReflect.Descriptor instead.
 func (*TaskLog) Descriptor() ([]byte, []int) {
-	return file_rota_v1_rota_proto_rawDescGZIP(), []int{24}
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *TaskLog) GetWorker() string {
@@ -1988,7 +2086,7 @@ type WatchTasksRequest struct {
 
 func (x *WatchTasksRequest) Reset() {
 	*x = WatchTasksRequest{}
-	mi := &file_rota_v1_rota_proto_msgTypes[25]
+	mi := &file_rota_v1_rota_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2000,7 +2098,7 @@ func (x *WatchTasksRequest) String() string {
 func (*WatchTasksRequest) ProtoMessage() {}
 
 func (x *WatchTasksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_rota_proto_msgTypes[25]
+	mi := &file_rota_v1_rota_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2013,7 +2111,7 @@ func (x *WatchTasksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchTasksRequest.ProtoReflect.Descriptor instead.
 func (*WatchTasksRequest) Descriptor() ([]byte, []int) {
-	return file_rota_v1_rota_proto_rawDescGZIP(), []int{25}
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{27}
 }
 
 type TaskEvent struct {
@@ -2027,7 +2125,7 @@ type TaskEvent struct {
 
 func (x *TaskEvent) Reset() {
 	*x = TaskEvent{}
-	mi := &file_rota_v1_rota_proto_msgTypes[26]
+	mi := &file_rota_v1_rota_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2039,7 +2137,7 @@ func (x *TaskEvent) String() string {
 func (*TaskEvent) ProtoMessage() {}
 
 func (x *TaskEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_rota_proto_msgTypes[26]
+	mi := &file_rota_v1_rota_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2052,7 +2150,7 @@ func (x *TaskEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskEvent.ProtoReflect.Descriptor instead.
 func (*TaskEvent) Descriptor() ([]byte, []int) {
-	return file_rota_v1_rota_proto_rawDescGZIP(), []int{26}
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *TaskEvent) GetType() string {
@@ -2100,7 +2198,7 @@ type Worker struct {
 
 func (x *Worker) Reset() {
 	*x = Worker{}
-	mi := &file_rota_v1_rota_proto_msgTypes[27]
+	mi := &file_rota_v1_rota_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2112,7 +2210,7 @@ func (x *Worker) String() string {
 func (*Worker) ProtoMessage() {}
 
 func (x *Worker) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_rota_proto_msgTypes[27]
+	mi := &file_rota_v1_rota_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2125,7 +2223,7 @@ func (x *Worker) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Worker.ProtoReflect.Descriptor instead.
 func (*Worker) Descriptor() ([]byte, []int) {
-	return file_rota_v1_rota_proto_rawDescGZIP(), []int{27}
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Worker) GetName() string {
@@ -2274,7 +2372,7 @@ type ListWorkersRequest struct {
 
 func (x *ListWorkersRequest) Reset() {
 	*x = ListWorkersRequest{}
-	mi := &file_rota_v1_rota_proto_msgTypes[28]
+	mi := &file_rota_v1_rota_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2286,7 +2384,7 @@ func (x *ListWorkersRequest) String() string {
 func (*ListWorkersRequest) ProtoMessage() {}
 
 func (x *ListWorkersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_rota_proto_msgTypes[28]
+	mi := &file_rota_v1_rota_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2299,7 +2397,7 @@ func (x *ListWorkersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListWorkersRequest.ProtoReflect.Descriptor instead.
 func (*ListWorkersRequest) Descriptor() ([]byte, []int) {
-	return file_rota_v1_rota_proto_rawDescGZIP(), []int{28}
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ListWorkersRequest) GetText() string {
@@ -2357,7 +2455,7 @@ type ListWorkersResponse struct {
 
 func (x *ListWorkersResponse) Reset() {
 	*x = ListWorkersResponse{}
-	mi := &file_rota_v1_rota_proto_msgTypes[29]
+	mi := &file_rota_v1_rota_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2369,7 +2467,7 @@ func (x *ListWorkersResponse) String() string {
 func (*ListWorkersResponse) ProtoMessage() {}
 
 func (x *ListWorkersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_rota_proto_msgTypes[29]
+	mi := &file_rota_v1_rota_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2382,7 +2480,7 @@ func (x *ListWorkersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListWorkersResponse.ProtoReflect.Descriptor instead.
 func (*ListWorkersResponse) Descriptor() ([]byte, []int) {
-	return file_rota_v1_rota_proto_rawDescGZIP(), []int{29}
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ListWorkersResponse) GetWorkers() []*Worker {
@@ -2415,7 +2513,7 @@ type GetWorkerRequest struct {
 
 func (x *GetWorkerRequest) Reset() {
 	*x = GetWorkerRequest{}
-	mi := &file_rota_v1_rota_proto_msgTypes[30]
+	mi := &file_rota_v1_rota_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2427,7 +2525,7 @@ func (x *GetWorkerRequest) String() string {
 func (*GetWorkerRequest) ProtoMessage() {}
 
 func (x *GetWorkerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_rota_proto_msgTypes[30]
+	mi := &file_rota_v1_rota_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2440,7 +2538,7 @@ func (x *GetWorkerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetWorkerRequest.ProtoReflect.Descriptor instead.
 func (*GetWorkerRequest) Descriptor() ([]byte, []int) {
-	return file_rota_v1_rota_proto_rawDescGZIP(), []int{30}
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *GetWorkerRequest) GetName() string {
@@ -2459,7 +2557,7 @@ type WorkerRequest struct {
 
 func (x *WorkerRequest) Reset() {
 	*x = WorkerRequest{}
-	mi := &file_rota_v1_rota_proto_msgTypes[31]
+	mi := &file_rota_v1_rota_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2471,7 +2569,7 @@ func (x *WorkerRequest) String() string {
 func (*WorkerRequest) ProtoMessage() {}
 
 func (x *WorkerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_rota_proto_msgTypes[31]
+	mi := &file_rota_v1_rota_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2484,7 +2582,7 @@ func (x *WorkerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkerRequest.ProtoReflect.Descriptor instead.
 func (*WorkerRequest) Descriptor() ([]byte, []int) {
-	return file_rota_v1_rota_proto_rawDescGZIP(), []int{31}
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *WorkerRequest) GetName() string {
@@ -2503,7 +2601,7 @@ type GetStoppableRequest struct {
 
 func (x *GetStoppableRequest) Reset() {
 	*x = GetStoppableRequest{}
-	mi := &file_rota_v1_rota_proto_msgTypes[32]
+	mi := &file_rota_v1_rota_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2515,7 +2613,7 @@ func (x *GetStoppableRequest) String() string {
 func (*GetStoppableRequest) ProtoMessage() {}
 
 func (x *GetStoppableRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_rota_proto_msgTypes[32]
+	mi := &file_rota_v1_rota_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2528,7 +2626,7 @@ func (x *GetStoppableRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStoppableRequest.ProtoReflect.Descriptor instead.
 func (*GetStoppableRequest) Descriptor() ([]byte, []int) {
-	return file_rota_v1_rota_proto_rawDescGZIP(), []int{32}
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *GetStoppableRequest) GetNames() []string {
@@ -2551,7 +2649,7 @@ type Stoppable struct {
 
 func (x *Stoppable) Reset() {
 	*x = Stoppable{}
-	mi := &file_rota_v1_rota_proto_msgTypes[33]
+	mi := &file_rota_v1_rota_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2563,7 +2661,7 @@ func (x *Stoppable) String() string {
 func (*Stoppable) ProtoMessage() {}
 
 func (x *Stoppable) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_rota_proto_msgTypes[33]
+	mi := &file_rota_v1_rota_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2576,7 +2674,7 @@ func (x *Stoppable) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stoppable.ProtoReflect.Descriptor instead.
 func (*Stoppable) Descriptor() ([]byte, []int) {
-	return file_rota_v1_rota_proto_rawDescGZIP(), []int{33}
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Stoppable) GetStoppable() bool {
@@ -2608,7 +2706,7 @@ type WatchWorkersRequest struct {
 
 func (x *WatchWorkersRequest) Reset() {
 	*x = WatchWorkersRequest{}
-	mi := &file_rota_v1_rota_proto_msgTypes[34]
+	mi := &file_rota_v1_rota_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2620,7 +2718,7 @@ func (x *WatchWorkersRequest) String() string {
 func (*WatchWorkersRequest) ProtoMessage() {}
 
 func (x *WatchWorkersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_rota_proto_msgTypes[34]
+	mi := &file_rota_v1_rota_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2633,7 +2731,7 @@ func (x *WatchWorkersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchWorkersRequest.ProtoReflect.Descriptor instead.
 func (*WatchWorkersRequest) Descriptor() ([]byte, []int) {
-	return file_rota_v1_rota_proto_rawDescGZIP(), []int{34}
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{36}
 }
 
 type WorkerEvent struct {
@@ -2646,7 +2744,7 @@ type WorkerEvent struct {
 
 func (x *WorkerEvent) Reset() {
 	*x = WorkerEvent{}
-	mi := &file_rota_v1_rota_proto_msgTypes[35]
+	mi := &file_rota_v1_rota_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2658,7 +2756,7 @@ func (x *WorkerEvent) String() string {
 func (*WorkerEvent) ProtoMessage() {}
 
 func (x *WorkerEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_rota_proto_msgTypes[35]
+	mi := &file_rota_v1_rota_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2671,7 +2769,7 @@ func (x *WorkerEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkerEvent.ProtoReflect.Descriptor instead.
 func (*WorkerEvent) Descriptor() ([]byte, []int) {
-	return file_rota_v1_rota_proto_rawDescGZIP(), []int{35}
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *WorkerEvent) GetType() string {
@@ -2696,7 +2794,7 @@ type GetStatusRequest struct {
 
 func (x *GetStatusRequest) Reset() {
 	*x = GetStatusRequest{}
-	mi := &file_rota_v1_rota_proto_msgTypes[36]
+	mi := &file_rota_v1_rota_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2708,7 +2806,7 @@ func (x *GetStatusRequest) String() string {
 func (*GetStatusRequest) ProtoMessage() {}
 
 func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_rota_proto_msgTypes[36]
+	mi := &file_rota_v1_rota_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2721,7 +2819,7 @@ func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusRequest.ProtoReflect.Descriptor instead.
 func (*GetStatusRequest) Descriptor() ([]byte, []int) {
-	return file_rota_v1_rota_proto_rawDescGZIP(), []int{36}
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{38}
 }
 
 type Status struct {
@@ -2763,7 +2861,7 @@ type Status struct {
 
 func (x *Status) Reset() {
 	*x = Status{}
-	mi := &file_rota_v1_rota_proto_msgTypes[37]
+	mi := &file_rota_v1_rota_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2775,7 +2873,7 @@ func (x *Status) String() string {
 func (*Status) ProtoMessage() {}
 
 func (x *Status) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_rota_proto_msgTypes[37]
+	mi := &file_rota_v1_rota_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2788,7 +2886,7 @@ func (x *Status) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Status.ProtoReflect.Descriptor instead.
 func (*Status) Descriptor() ([]byte, []int) {
-	return file_rota_v1_rota_proto_rawDescGZIP(), []int{37}
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Status) GetLeader() string {
@@ -2933,7 +3031,7 @@ type Caller struct {
 
 func (x *Caller) Reset() {
 	*x = Caller{}
-	mi := &file_rota_v1_rota_proto_msgTypes[38]
+	mi := &file_rota_v1_rota_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2945,7 +3043,7 @@ func (x *Caller) String() string {
 func (*Caller) ProtoMessage() {}
 
 func (x *Caller) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_rota_proto_msgTypes[38]
+	mi := &file_rota_v1_rota_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2958,7 +3056,7 @@ func (x *Caller) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Caller.ProtoReflect.Descriptor instead.
 func (*Caller) Descriptor() ([]byte, []int) {
-	return file_rota_v1_rota_proto_rawDescGZIP(), []int{38}
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Caller) GetName() string {
@@ -3013,7 +3111,7 @@ type StoreMember struct {
 
 func (x *StoreMember) Reset() {
 	*x = StoreMember{}
-	mi := &file_rota_v1_rota_proto_msgTypes[39]
+	mi := &file_rota_v1_rota_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3025,7 +3123,7 @@ func (x *StoreMember) String() string {
 func (*StoreMember) ProtoMessage() {}
 
 func (x *StoreMember) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_rota_proto_msgTypes[39]
+	mi := &file_rota_v1_rota_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3038,7 +3136,7 @@ func (x *StoreMember) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StoreMember.ProtoReflect.Descriptor instead.
 func (*StoreMember) Descriptor() ([]byte, []int) {
-	return file_rota_v1_rota_proto_rawDescGZIP(), []int{39}
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *StoreMember) GetEndpoint() string {
@@ -3124,7 +3222,7 @@ type UnreadValue struct {
 
 func (x *UnreadValue) Reset() {
 	*x = UnreadValue{}
-	mi := &file_rota_v1_rota_proto_msgTypes[40]
+	mi := &file_rota_v1_rota_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3136,7 +3234,7 @@ func (x *UnreadValue) String() string {
 func (*UnreadValue) ProtoMessage() {}
 
 func (x *UnreadValue) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_rota_proto_msgTypes[40]
+	mi := &file_rota_v1_rota_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3149,7 +3247,7 @@ func (x *UnreadValue) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnreadValue.ProtoReflect.Descriptor instead.
 func (*UnreadValue) Descriptor() ([]byte, []int) {
-	return file_rota_v1_rota_proto_rawDescGZIP(), []int{40}
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *UnreadValue) GetKey() string {
@@ -3192,7 +3290,7 @@ type Scheduler struct {
 
 func (x *Scheduler) Reset() {
 	*x = Scheduler{}
-	mi := &file_rota_v1_rota_proto_msgTypes[41]
+	mi := &file_rota_v1_rota_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3204,7 +3302,7 @@ func (x *Scheduler) String() string {
 func (*Scheduler) ProtoMessage() {}
 
 func (x *Scheduler) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_rota_proto_msgTypes[41]
+	mi := &file_rota_v1_rota_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3217,7 +3315,7 @@ func (x *Scheduler) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Scheduler.ProtoReflect.Descriptor instead.
 func (*Scheduler) Descriptor() ([]byte, []int) {
-	return file_rota_v1_rota_proto_rawDescGZIP(), []int{41}
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *Scheduler) GetName() string {
@@ -3260,7 +3358,7 @@ type WorkerCounts struct {
 
 func (x *WorkerCounts) Reset() {
 	*x = WorkerCounts{}
-	mi := &file_rota_v1_rota_proto_msgTypes[42]
+	mi := &file_rota_v1_rota_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3272,7 +3370,7 @@ func (x *WorkerCounts) String() string {
 func (*WorkerCounts) ProtoMessage() {}
 
 func (x *WorkerCounts) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_rota_proto_msgTypes[42]
+	mi := &file_rota_v1_rota_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3285,7 +3383,7 @@ func (x *WorkerCounts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkerCounts.ProtoReflect.Descriptor instead.
 func (*WorkerCounts) Descriptor() ([]byte, []int) {
-	return file_rota_v1_rota_proto_rawDescGZIP(), []int{42}
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *WorkerCounts) GetReady() int64 {
@@ -3324,7 +3422,7 @@ type TaskCounts struct {
 
 func (x *TaskCounts) Reset() {
 	*x = TaskCounts{}
-	mi := &file_rota_v1_rota_proto_msgTypes[43]
+	mi := &file_rota_v1_rota_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3336,7 +3434,7 @@ func (x *TaskCounts) String() string {
 func (*TaskCounts) ProtoMessage() {}
 
 func (x *TaskCounts) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_rota_proto_msgTypes[43]
+	mi := &file_rota_v1_rota_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3349,7 +3447,7 @@ func (x *TaskCounts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskCounts.ProtoReflect.Descriptor instead.
 func (*TaskCounts) Descriptor() ([]byte, []int) {
-	return file_rota_v1_rota_proto_rawDescGZIP(), []int{43}
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *TaskCounts) GetDeclared() int64 {
@@ -3394,7 +3492,7 @@ type Source struct {
 
 func (x *Source) Reset() {
 	*x = Source{}
-	mi := &file_rota_v1_rota_proto_msgTypes[44]
+	mi := &file_rota_v1_rota_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3406,7 +3504,7 @@ func (x *Source) String() string {
 func (*Source) ProtoMessage() {}
 
 func (x *Source) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_rota_proto_msgTypes[44]
+	mi := &file_rota_v1_rota_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3419,7 +3517,7 @@ func (x *Source) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Source.ProtoReflect.Descriptor instead.
 func (*Source) Descriptor() ([]byte, []int) {
-	return file_rota_v1_rota_proto_rawDescGZIP(), []int{44}
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *Source) GetName() string {
@@ -3466,7 +3564,7 @@ type HeldList struct {
 
 func (x *HeldList) Reset() {
 	*x = HeldList{}
-	mi := &file_rota_v1_rota_proto_msgTypes[45]
+	mi := &file_rota_v1_rota_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3478,7 +3576,7 @@ func (x *HeldList) String() string {
 func (*HeldList) ProtoMessage() {}
 
 func (x *HeldList) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_rota_proto_msgTypes[45]
+	mi := &file_rota_v1_rota_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3491,7 +3589,7 @@ func (x *HeldList) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeldList.ProtoReflect.Descriptor instead.
 func (*HeldList) Descriptor() ([]byte, []int) {
-	return file_rota_v1_rota_proto_rawDescGZIP(), []int{45}
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *HeldList) GetRemoves() int64 {
@@ -3532,7 +3630,7 @@ type ConfirmListRequest struct {
 
 func (x *ConfirmListRequest) Reset() {
 	*x = ConfirmListRequest{}
-	mi := &file_rota_v1_rota_proto_msgTypes[46]
+	mi := &file_rota_v1_rota_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3544,7 +3642,7 @@ func (x *ConfirmListRequest) String() string {
 func (*ConfirmListRequest) ProtoMessage() {}
 
 func (x *ConfirmListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_rota_proto_msgTypes[46]
+	mi := &file_rota_v1_rota_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3557,7 +3655,7 @@ func (x *ConfirmListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfirmListRequest.ProtoReflect.Descriptor instead.
 func (*ConfirmListRequest) Descriptor() ([]byte, []int) {
-	return file_rota_v1_rota_proto_rawDescGZIP(), []int{46}
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *ConfirmListRequest) GetSource() string {
@@ -3577,7 +3675,7 @@ type ConfirmListResponse struct {
 
 func (x *ConfirmListResponse) Reset() {
 	*x = ConfirmListResponse{}
-	mi := &file_rota_v1_rota_proto_msgTypes[47]
+	mi := &file_rota_v1_rota_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3589,7 +3687,7 @@ func (x *ConfirmListResponse) String() string {
 func (*ConfirmListResponse) ProtoMessage() {}
 
 func (x *ConfirmListResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_rota_proto_msgTypes[47]
+	mi := &file_rota_v1_rota_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3602,7 +3700,7 @@ func (x *ConfirmListResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfirmListResponse.ProtoReflect.Descriptor instead.
 func (*ConfirmListResponse) Descriptor() ([]byte, []int) {
-	return file_rota_v1_rota_proto_rawDescGZIP(), []int{47}
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *ConfirmListResponse) GetSources() []string {
@@ -3628,7 +3726,7 @@ type GetPlanRequest struct {
 
 func (x *GetPlanRequest) Reset() {
 	*x = GetPlanRequest{}
-	mi := &file_rota_v1_rota_proto_msgTypes[48]
+	mi := &file_rota_v1_rota_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3640,7 +3738,7 @@ func (x *GetPlanRequest) String() string {
 func (*GetPlanRequest) ProtoMessage() {}
 
 func (x *GetPlanRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_rota_proto_msgTypes[48]
+	mi := &file_rota_v1_rota_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3653,7 +3751,7 @@ func (x *GetPlanRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPlanRequest.ProtoReflect.Descriptor instead.
 func (*GetPlanRequest) Descriptor() ([]byte, []int) {
-	return file_rota_v1_rota_proto_rawDescGZIP(), []int{48}
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *GetPlanRequest) GetAll() bool {
@@ -3695,7 +3793,7 @@ type Plan struct {
 
 func (x *Plan) Reset() {
 	*x = Plan{}
-	mi := &file_rota_v1_rota_proto_msgTypes[49]
+	mi := &file_rota_v1_rota_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3707,7 +3805,7 @@ func (x *Plan) String() string {
 func (*Plan) ProtoMessage() {}
 
 func (x *Plan) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_rota_proto_msgTypes[49]
+	mi := &file_rota_v1_rota_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3720,7 +3818,7 @@ func (x *Plan) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Plan.ProtoReflect.Descriptor instead.
 func (*Plan) Descriptor() ([]byte, []int) {
-	return file_rota_v1_rota_proto_rawDescGZIP(), []int{49}
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *Plan) GetMoves() []*Move {
@@ -3760,7 +3858,7 @@ type Move struct {
 
 func (x *Move) Reset() {
 	*x = Move{}
-	mi := &file_rota_v1_rota_proto_msgTypes[50]
+	mi := &file_rota_v1_rota_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3772,7 +3870,7 @@ func (x *Move) String() string {
 func (*Move) ProtoMessage() {}
 
 func (x *Move) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_rota_proto_msgTypes[50]
+	mi := &file_rota_v1_rota_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3785,7 +3883,7 @@ func (x *Move) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Move.ProtoReflect.Descriptor instead.
 func (*Move) Descriptor() ([]byte, []int) {
-	return file_rota_v1_rota_proto_rawDescGZIP(), []int{50}
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *Move) GetTask() string {
@@ -3852,7 +3950,7 @@ type WaitingInstance struct {
 
 func (x *WaitingInstance) Reset() {
 	*x = WaitingInstance{}
-	mi := &file_rota_v1_rota_proto_msgTypes[51]
+	mi := &file_rota_v1_rota_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3864,7 +3962,7 @@ func (x *WaitingInstance) String() string {
 func (*WaitingInstance) ProtoMessage() {}
 
 func (x *WaitingInstance) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_rota_proto_msgTypes[51]
+	mi := &file_rota_v1_rota_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3877,7 +3975,7 @@ func (x *WaitingInstance) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitingInstance.ProtoReflect.Descriptor instead.
 func (*WaitingInstance) Descriptor() ([]byte, []int) {
-	return file_rota_v1_rota_proto_rawDescGZIP(), []int{51}
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *WaitingInstance) GetTask() string {
@@ -3933,7 +4031,7 @@ type PlanSummary struct {
 
 func (x *PlanSummary) Reset() {
 	*x = PlanSummary{}
-	mi := &file_rota_v1_rota_proto_msgTypes[52]
+	mi := &file_rota_v1_rota_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3945,7 +4043,7 @@ func (x *PlanSummary) String() string {
 func (*PlanSummary) ProtoMessage() {}
 
 func (x *PlanSummary) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_rota_proto_msgTypes[52]
+	mi := &file_rota_v1_rota_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3958,7 +4056,7 @@ func (x *PlanSummary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlanSummary.ProtoReflect.Descriptor instead.
 func (*PlanSummary) Descriptor() ([]byte, []int) {
-	return file_rota_v1_rota_proto_rawDescGZIP(), []int{52}
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *PlanSummary) GetMoves() int64 {
@@ -4033,7 +4131,7 @@ type NotifyScheduleRequest struct {
 
 func (x *NotifyScheduleRequest) Reset() {
 	*x = NotifyScheduleRequest{}
-	mi := &file_rota_v1_rota_proto_msgTypes[53]
+	mi := &file_rota_v1_rota_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4045,7 +4143,7 @@ func (x *NotifyScheduleRequest) String() string {
 func (*NotifyScheduleRequest) ProtoMessage() {}
 
 func (x *NotifyScheduleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_rota_proto_msgTypes[53]
+	mi := &file_rota_v1_rota_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4058,7 +4156,7 @@ func (x *NotifyScheduleRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NotifyScheduleRequest.ProtoReflect.Descriptor instead.
 func (*NotifyScheduleRequest) Descriptor() ([]byte, []int) {
-	return file_rota_v1_rota_proto_rawDescGZIP(), []int{53}
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *NotifyScheduleRequest) GetReason() string {
@@ -4076,7 +4174,7 @@ type NotifyScheduleResponse struct {
 
 func (x *NotifyScheduleResponse) Reset() {
 	*x = NotifyScheduleResponse{}
-	mi := &file_rota_v1_rota_proto_msgTypes[54]
+	mi := &file_rota_v1_rota_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4088,7 +4186,7 @@ func (x *NotifyScheduleResponse) String() string {
 func (*NotifyScheduleResponse) ProtoMessage() {}
 
 func (x *NotifyScheduleResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_rota_proto_msgTypes[54]
+	mi := &file_rota_v1_rota_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4101,7 +4199,7 @@ func (x *NotifyScheduleResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NotifyScheduleResponse.ProtoReflect.Descriptor instead.
 func (*NotifyScheduleResponse) Descriptor() ([]byte, []int) {
-	return file_rota_v1_rota_proto_rawDescGZIP(), []int{54}
+	return file_rota_v1_rota_proto_rawDescGZIP(), []int{56}
 }
 
 var File_rota_v1_rota_proto protoreflect.FileDescriptor
@@ -4204,7 +4302,12 @@ const file_rota_v1_rota_proto_rawDesc = "" +
 	"\x12ApplyTasksResponse\x12\x18\n" +
 	"\acreated\x18\x01 \x01(\x03R\acreated\x12\x18\n" +
 	"\achanged\x18\x02 \x01(\x03R\achanged\x12\x1c\n" +
-	"\tunchanged\x18\x03 \x01(\x03R\tunchanged\"&\n" +
+	"\tunchanged\x18\x03 \x01(\x03R\tunchanged\":\n" +
+	"\x10ReadTasksRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
+	"\x04text\x18\x02 \x01(\tR\x04text\"B\n" +
+	"\x11ReadTasksResponse\x12-\n" +
+	"\x05tasks\x18\x01 \x03(\v2\x17.rota.v1.TaskDefinitionR\x05tasks\"&\n" +
 	"\x12DeleteTasksRequest\x12\x10\n" +
 	"\x03ids\x18\x01 \x03(\tR\x03ids\"/\n" +
 	"\x13DeleteTasksResponse\x12\x18\n" +
@@ -4447,12 +4550,13 @@ const file_rota_v1_rota_proto_rawDesc = "" +
 	"\x0fwaiting_already\x18\t \x01(\x03R\x0ewaitingAlready\"/\n" +
 	"\x15NotifyScheduleRequest\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\"\x18\n" +
-	"\x16NotifyScheduleResponse2\x8a\x04\n" +
+	"\x16NotifyScheduleResponse2\xce\x04\n" +
 	"\x05Tasks\x12B\n" +
 	"\tListTasks\x12\x19.rota.v1.ListTasksRequest\x1a\x1a.rota.v1.ListTasksResponse\x127\n" +
 	"\aGetTask\x12\x17.rota.v1.GetTaskRequest\x1a\x13.rota.v1.TaskDetail\x12E\n" +
 	"\n" +
-	"ApplyTasks\x12\x1a.rota.v1.ApplyTasksRequest\x1a\x1b.rota.v1.ApplyTasksResponse\x12H\n" +
+	"ApplyTasks\x12\x1a.rota.v1.ApplyTasksRequest\x1a\x1b.rota.v1.ApplyTasksResponse\x12B\n" +
+	"\tReadTasks\x12\x19.rota.v1.ReadTasksRequest\x1a\x1a.rota.v1.ReadTasksResponse\x12H\n" +
 	"\vDeleteTasks\x12\x1b.rota.v1.DeleteTasksRequest\x1a\x1c.rota.v1.DeleteTasksResponse\x12?\n" +
 	"\vReleaseTask\x12\x1b.rota.v1.ReleaseTaskRequest\x1a\x13.rota.v1.TaskDetail\x120\n" +
 	"\x03Why\x12\x13.rota.v1.WhyRequest\x1a\x14.rota.v1.WhyResponse\x12>\n" +
@@ -4486,7 +4590,7 @@ func file_rota_v1_rota_proto_rawDescGZIP() []byte {
 	return file_rota_v1_rota_proto_rawDescData
 }
 
-var file_rota_v1_rota_proto_msgTypes = make([]protoimpl.MessageInfo, 59)
+var file_rota_v1_rota_proto_msgTypes = make([]protoimpl.MessageInfo, 61)
 var file_rota_v1_rota_proto_goTypes = []any{
 	(*TaskDefinition)(nil),         // 0: rota.v1.TaskDefinition
 	(*Preference)(nil),             // 1: rota.v1.Preference
@@ -4502,142 +4606,147 @@ var file_rota_v1_rota_proto_goTypes = []any{
 	(*GetTaskRequest)(nil),         // 11: rota.v1.GetTaskRequest
 	(*ApplyTasksRequest)(nil),      // 12: rota.v1.ApplyTasksRequest
 	(*ApplyTasksResponse)(nil),     // 13: rota.v1.ApplyTasksResponse
-	(*DeleteTasksRequest)(nil),     // 14: rota.v1.DeleteTasksRequest
-	(*DeleteTasksResponse)(nil),    // 15: rota.v1.DeleteTasksResponse
-	(*WhyRequest)(nil),             // 16: rota.v1.WhyRequest
-	(*WhyResponse)(nil),            // 17: rota.v1.WhyResponse
-	(*WhyInstance)(nil),            // 18: rota.v1.WhyInstance
-	(*WhyMove)(nil),                // 19: rota.v1.WhyMove
-	(*WhyPool)(nil),                // 20: rota.v1.WhyPool
-	(*WhyWorker)(nil),              // 21: rota.v1.WhyWorker
-	(*WhyFinding)(nil),             // 22: rota.v1.WhyFinding
-	(*ReadTaskLogsRequest)(nil),    // 23: rota.v1.ReadTaskLogsRequest
-	(*TaskLog)(nil),                // 24: rota.v1.TaskLog
-	(*WatchTasksRequest)(nil),      // 25: rota.v1.WatchTasksRequest
-	(*TaskEvent)(nil),              // 26: rota.v1.TaskEvent
-	(*Worker)(nil),                 // 27: rota.v1.Worker
-	(*ListWorkersRequest)(nil),     // 28: rota.v1.ListWorkersRequest
-	(*ListWorkersResponse)(nil),    // 29: rota.v1.ListWorkersResponse
-	(*GetWorkerRequest)(nil),       // 30: rota.v1.GetWorkerRequest
-	(*WorkerRequest)(nil),          // 31: rota.v1.WorkerRequest
-	(*GetStoppableRequest)(nil),    // 32: rota.v1.GetStoppableRequest
-	(*Stoppable)(nil),              // 33: rota.v1.Stoppable
-	(*WatchWorkersRequest)(nil),    // 34: rota.v1.WatchWorkersRequest
-	(*WorkerEvent)(nil),            // 35: rota.v1.WorkerEvent
-	(*GetStatusRequest)(nil),       // 36: rota.v1.GetStatusRequest
-	(*Status)(nil),                 // 37: rota.v1.Status
-	(*Caller)(nil),                 // 38: rota.v1.Caller
-	(*StoreMember)(nil),            // 39: rota.v1.StoreMember
-	(*UnreadValue)(nil),            // 40: rota.v1.UnreadValue
-	(*Scheduler)(nil),              // 41: rota.v1.Scheduler
-	(*WorkerCounts)(nil),           // 42: rota.v1.WorkerCounts
-	(*TaskCounts)(nil),             // 43: rota.v1.TaskCounts
-	(*Source)(nil),                 // 44: rota.v1.Source
-	(*HeldList)(nil),               // 45: rota.v1.HeldList
-	(*ConfirmListRequest)(nil),     // 46: rota.v1.ConfirmListRequest
-	(*ConfirmListResponse)(nil),    // 47: rota.v1.ConfirmListResponse
-	(*GetPlanRequest)(nil),         // 48: rota.v1.GetPlanRequest
-	(*Plan)(nil),                   // 49: rota.v1.Plan
-	(*Move)(nil),                   // 50: rota.v1.Move
-	(*WaitingInstance)(nil),        // 51: rota.v1.WaitingInstance
-	(*PlanSummary)(nil),            // 52: rota.v1.PlanSummary
-	(*NotifyScheduleRequest)(nil),  // 53: rota.v1.NotifyScheduleRequest
-	(*NotifyScheduleResponse)(nil), // 54: rota.v1.NotifyScheduleResponse
-	nil,                            // 55: rota.v1.TaskDefinition.ResourcesEntry
-	nil,                            // 56: rota.v1.Spread.SharesEntry
-	nil,                            // 57: rota.v1.Worker.LabelsEntry
-	nil,                            // 58: rota.v1.Worker.CapacityEntry
-	(*timestamppb.Timestamp)(nil),  // 59: google.protobuf.Timestamp
+	(*ReadTasksRequest)(nil),       // 14: rota.v1.ReadTasksRequest
+	(*ReadTasksResponse)(nil),      // 15: rota.v1.ReadTasksResponse
+	(*DeleteTasksRequest)(nil),     // 16: rota.v1.DeleteTasksRequest
+	(*DeleteTasksResponse)(nil),    // 17: rota.v1.DeleteTasksResponse
+	(*WhyRequest)(nil),             // 18: rota.v1.WhyRequest
+	(*WhyResponse)(nil),            // 19: rota.v1.WhyResponse
+	(*WhyInstance)(nil),            // 20: rota.v1.WhyInstance
+	(*WhyMove)(nil),                // 21: rota.v1.WhyMove
+	(*WhyPool)(nil),                // 22: rota.v1.WhyPool
+	(*WhyWorker)(nil),              // 23: rota.v1.WhyWorker
+	(*WhyFinding)(nil),             // 24: rota.v1.WhyFinding
+	(*ReadTaskLogsRequest)(nil),    // 25: rota.v1.ReadTaskLogsRequest
+	(*TaskLog)(nil),                // 26: rota.v1.TaskLog
+	(*WatchTasksRequest)(nil),      // 27: rota.v1.WatchTasksRequest
+	(*TaskEvent)(nil),              // 28: rota.v1.TaskEvent
+	(*Worker)(nil),                 // 29: rota.v1.Worker
+	(*ListWorkersRequest)(nil),     // 30: rota.v1.ListWorkersRequest
+	(*ListWorkersResponse)(nil),    // 31: rota.v1.ListWorkersResponse
+	(*GetWorkerRequest)(nil),       // 32: rota.v1.GetWorkerRequest
+	(*WorkerRequest)(nil),          // 33: rota.v1.WorkerRequest
+	(*GetStoppableRequest)(nil),    // 34: rota.v1.GetStoppableRequest
+	(*Stoppable)(nil),              // 35: rota.v1.Stoppable
+	(*WatchWorkersRequest)(nil),    // 36: rota.v1.WatchWorkersRequest
+	(*WorkerEvent)(nil),            // 37: rota.v1.WorkerEvent
+	(*GetStatusRequest)(nil),       // 38: rota.v1.GetStatusRequest
+	(*Status)(nil),                 // 39: rota.v1.Status
+	(*Caller)(nil),                 // 40: rota.v1.Caller
+	(*StoreMember)(nil),            // 41: rota.v1.StoreMember
+	(*UnreadValue)(nil),            // 42: rota.v1.UnreadValue
+	(*Scheduler)(nil),              // 43: rota.v1.Scheduler
+	(*WorkerCounts)(nil),           // 44: rota.v1.WorkerCounts
+	(*TaskCounts)(nil),             // 45: rota.v1.TaskCounts
+	(*Source)(nil),                 // 46: rota.v1.Source
+	(*HeldList)(nil),               // 47: rota.v1.HeldList
+	(*ConfirmListRequest)(nil),     // 48: rota.v1.ConfirmListRequest
+	(*ConfirmListResponse)(nil),    // 49: rota.v1.ConfirmListResponse
+	(*GetPlanRequest)(nil),         // 50: rota.v1.GetPlanRequest
+	(*Plan)(nil),                   // 51: rota.v1.Plan
+	(*Move)(nil),                   // 52: rota.v1.Move
+	(*WaitingInstance)(nil),        // 53: rota.v1.WaitingInstance
+	(*PlanSummary)(nil),            // 54: rota.v1.PlanSummary
+	(*NotifyScheduleRequest)(nil),  // 55: rota.v1.NotifyScheduleRequest
+	(*NotifyScheduleResponse)(nil), // 56: rota.v1.NotifyScheduleResponse
+	nil,                            // 57: rota.v1.TaskDefinition.ResourcesEntry
+	nil,                            // 58: rota.v1.Spread.SharesEntry
+	nil,                            // 59: rota.v1.Worker.LabelsEntry
+	nil,                            // 60: rota.v1.Worker.CapacityEntry
+	(*timestamppb.Timestamp)(nil),  // 61: google.protobuf.Timestamp
 }
 var file_rota_v1_rota_proto_depIdxs = []int32{
-	55, // 0: rota.v1.TaskDefinition.resources:type_name -> rota.v1.TaskDefinition.ResourcesEntry
+	57, // 0: rota.v1.TaskDefinition.resources:type_name -> rota.v1.TaskDefinition.ResourcesEntry
 	1,  // 1: rota.v1.TaskDefinition.prefer:type_name -> rota.v1.Preference
 	2,  // 2: rota.v1.TaskDefinition.affinity:type_name -> rota.v1.Affinity
 	3,  // 3: rota.v1.TaskDefinition.spread:type_name -> rota.v1.Spread
-	56, // 4: rota.v1.Spread.shares:type_name -> rota.v1.Spread.SharesEntry
-	59, // 5: rota.v1.Instance.since:type_name -> google.protobuf.Timestamp
+	58, // 4: rota.v1.Spread.shares:type_name -> rota.v1.Spread.SharesEntry
+	61, // 5: rota.v1.Instance.since:type_name -> google.protobuf.Timestamp
 	4,  // 6: rota.v1.Task.instances:type_name -> rota.v1.Instance
 	0,  // 7: rota.v1.TaskDetail.task:type_name -> rota.v1.TaskDefinition
 	4,  // 8: rota.v1.TaskDetail.instances:type_name -> rota.v1.Instance
 	7,  // 9: rota.v1.TaskDetail.suspect:type_name -> rota.v1.Suspect
-	59, // 10: rota.v1.Suspect.since:type_name -> google.protobuf.Timestamp
+	61, // 10: rota.v1.Suspect.since:type_name -> google.protobuf.Timestamp
 	5,  // 11: rota.v1.ListTasksResponse.tasks:type_name -> rota.v1.Task
 	0,  // 12: rota.v1.ApplyTasksRequest.tasks:type_name -> rota.v1.TaskDefinition
-	18, // 13: rota.v1.WhyResponse.instances:type_name -> rota.v1.WhyInstance
-	4,  // 14: rota.v1.WhyInstance.instance:type_name -> rota.v1.Instance
-	21, // 15: rota.v1.WhyInstance.workers:type_name -> rota.v1.WhyWorker
-	19, // 16: rota.v1.WhyInstance.moves:type_name -> rota.v1.WhyMove
-	20, // 17: rota.v1.WhyInstance.pools:type_name -> rota.v1.WhyPool
-	59, // 18: rota.v1.WhyMove.time:type_name -> google.protobuf.Timestamp
-	22, // 19: rota.v1.WhyWorker.findings:type_name -> rota.v1.WhyFinding
-	59, // 20: rota.v1.TaskLog.time:type_name -> google.protobuf.Timestamp
-	5,  // 21: rota.v1.TaskEvent.task:type_name -> rota.v1.Task
-	57, // 22: rota.v1.Worker.labels:type_name -> rota.v1.Worker.LabelsEntry
-	58, // 23: rota.v1.Worker.capacity:type_name -> rota.v1.Worker.CapacityEntry
-	59, // 24: rota.v1.Worker.certificate_ends:type_name -> google.protobuf.Timestamp
-	27, // 25: rota.v1.ListWorkersResponse.workers:type_name -> rota.v1.Worker
-	27, // 26: rota.v1.WorkerEvent.worker:type_name -> rota.v1.Worker
-	41, // 27: rota.v1.Status.schedulers:type_name -> rota.v1.Scheduler
-	42, // 28: rota.v1.Status.workers:type_name -> rota.v1.WorkerCounts
-	43, // 29: rota.v1.Status.tasks:type_name -> rota.v1.TaskCounts
-	44, // 30: rota.v1.Status.sources:type_name -> rota.v1.Source
-	39, // 31: rota.v1.Status.store:type_name -> rota.v1.StoreMember
-	40, // 32: rota.v1.Status.unread:type_name -> rota.v1.UnreadValue
-	7,  // 33: rota.v1.Status.suspects:type_name -> rota.v1.Suspect
-	59, // 34: rota.v1.Status.time:type_name -> google.protobuf.Timestamp
-	38, // 35: rota.v1.Status.caller:type_name -> rota.v1.Caller
-	59, // 36: rota.v1.Caller.ends:type_name -> google.protobuf.Timestamp
-	45, // 37: rota.v1.Source.held:type_name -> rota.v1.HeldList
-	59, // 38: rota.v1.HeldList.since:type_name -> google.protobuf.Timestamp
-	0,  // 39: rota.v1.GetPlanRequest.tasks:type_name -> rota.v1.TaskDefinition
-	50, // 40: rota.v1.Plan.moves:type_name -> rota.v1.Move
-	52, // 41: rota.v1.Plan.summary:type_name -> rota.v1.PlanSummary
-	51, // 42: rota.v1.Plan.waiting:type_name -> rota.v1.WaitingInstance
-	9,  // 43: rota.v1.Tasks.ListTasks:input_type -> rota.v1.ListTasksRequest
-	11, // 44: rota.v1.Tasks.GetTask:input_type -> rota.v1.GetTaskRequest
-	12, // 45: rota.v1.Tasks.ApplyTasks:input_type -> rota.v1.ApplyTasksRequest
-	14, // 46: rota.v1.Tasks.DeleteTasks:input_type -> rota.v1.DeleteTasksRequest
-	8,  // 47: rota.v1.Tasks.ReleaseTask:input_type -> rota.v1.ReleaseTaskRequest
-	16, // 48: rota.v1.Tasks.Why:input_type -> rota.v1.WhyRequest
-	25, // 49: rota.v1.Tasks.WatchTasks:input_type -> rota.v1.WatchTasksRequest
-	23, // 50: rota.v1.Tasks.ReadTaskLogs:input_type -> rota.v1.ReadTaskLogsRequest
-	28, // 51: rota.v1.Workers.ListWorkers:input_type -> rota.v1.ListWorkersRequest
-	30, // 52: rota.v1.Workers.GetWorker:input_type -> rota.v1.GetWorkerRequest
-	31, // 53: rota.v1.Workers.CordonWorker:input_type -> rota.v1.WorkerRequest
-	31, // 54: rota.v1.Workers.DrainWorker:input_type -> rota.v1.WorkerRequest
-	31, // 55: rota.v1.Workers.UndrainWorker:input_type -> rota.v1.WorkerRequest
-	31, // 56: rota.v1.Workers.ForgetWorker:input_type -> rota.v1.WorkerRequest
-	32, // 57: rota.v1.Workers.GetStoppable:input_type -> rota.v1.GetStoppableRequest
-	34, // 58: rota.v1.Workers.WatchWorkers:input_type -> rota.v1.WatchWorkersRequest
-	36, // 59: rota.v1.Cluster.GetStatus:input_type -> rota.v1.GetStatusRequest
-	48, // 60: rota.v1.Cluster.GetPlan:input_type -> rota.v1.GetPlanRequest
-	53, // 61: rota.v1.Cluster.NotifySchedule:input_type -> rota.v1.NotifyScheduleRequest
-	46, // 62: rota.v1.Cluster.ConfirmList:input_type -> rota.v1.ConfirmListRequest
-	10, // 63: rota.v1.Tasks.ListTasks:output_type -> rota.v1.ListTasksResponse
-	6,  // 64: rota.v1.Tasks.GetTask:output_type -> rota.v1.TaskDetail
-	13, // 65: rota.v1.Tasks.ApplyTasks:output_type -> rota.v1.ApplyTasksResponse
-	15, // 66: rota.v1.Tasks.DeleteTasks:output_type -> rota.v1.DeleteTasksResponse
-	6,  // 67: rota.v1.Tasks.ReleaseTask:output_type -> rota.v1.TaskDetail
-	17, // 68: rota.v1.Tasks.Why:output_type -> rota.v1.WhyResponse
-	26, // 69: rota.v1.Tasks.WatchTasks:output_type -> rota.v1.TaskEvent
-	24, // 70: rota.v1.Tasks.ReadTaskLogs:output_type -> rota.v1.TaskLog
-	29, // 71: rota.v1.Workers.ListWorkers:output_type -> rota.v1.ListWorkersResponse
-	27, // 72: rota.v1.Workers.GetWorker:output_type -> rota.v1.Worker
-	27, // 73: rota.v1.Workers.CordonWorker:output_type -> rota.v1.Worker
-	27, // 74: rota.v1.Workers.DrainWorker:output_type -> rota.v1.Worker
-	27, // 75: rota.v1.Workers.UndrainWorker:output_type -> rota.v1.Worker
-	27, // 76: rota.v1.Workers.ForgetWorker:output_type -> rota.v1.Worker
-	33, // 77: rota.v1.Workers.GetStoppable:output_type -> rota.v1.Stoppable
-	35, // 78: rota.v1.Workers.WatchWorkers:output_type -> rota.v1.WorkerEvent
-	37, // 79: rota.v1.Cluster.GetStatus:output_type -> rota.v1.Status
-	49, // 80: rota.v1.Cluster.GetPlan:output_type -> rota.v1.Plan
-	54, // 81: rota.v1.Cluster.NotifySchedule:output_type -> rota.v1.NotifyScheduleResponse
-	47, // 82: rota.v1.Cluster.ConfirmList:output_type -> rota.v1.ConfirmListResponse
-	63, // [63:83] is the sub-list for method output_type
-	43, // [43:63] is the sub-list for method input_type
-	43, // [43:43] is the sub-list for extension type_name
-	43, // [43:43] is the sub-list for extension extendee
-	0,  // [0:43] is the sub-list for field type_name
+	0,  // 13: rota.v1.ReadTasksResponse.tasks:type_name -> rota.v1.TaskDefinition
+	20, // 14: rota.v1.WhyResponse.instances:type_name -> rota.v1.WhyInstance
+	4,  // 15: rota.v1.WhyInstance.instance:type_name -> rota.v1.Instance
+	23, // 16: rota.v1.WhyInstance.workers:type_name -> rota.v1.WhyWorker
+	21, // 17: rota.v1.WhyInstance.moves:type_name -> rota.v1.WhyMove
+	22, // 18: rota.v1.WhyInstance.pools:type_name -> rota.v1.WhyPool
+	61, // 19: rota.v1.WhyMove.time:type_name -> google.protobuf.Timestamp
+	24, // 20: rota.v1.WhyWorker.findings:type_name -> rota.v1.WhyFinding
+	61, // 21: rota.v1.TaskLog.time:type_name -> google.protobuf.Timestamp
+	5,  // 22: rota.v1.TaskEvent.task:type_name -> rota.v1.Task
+	59, // 23: rota.v1.Worker.labels:type_name -> rota.v1.Worker.LabelsEntry
+	60, // 24: rota.v1.Worker.capacity:type_name -> rota.v1.Worker.CapacityEntry
+	61, // 25: rota.v1.Worker.certificate_ends:type_name -> google.protobuf.Timestamp
+	29, // 26: rota.v1.ListWorkersResponse.workers:type_name -> rota.v1.Worker
+	29, // 27: rota.v1.WorkerEvent.worker:type_name -> rota.v1.Worker
+	43, // 28: rota.v1.Status.schedulers:type_name -> rota.v1.Scheduler
+	44, // 29: rota.v1.Status.workers:type_name -> rota.v1.WorkerCounts
+	45, // 30: rota.v1.Status.tasks:type_name -> rota.v1.TaskCounts
+	46, // 31: rota.v1.Status.sources:type_name -> rota.v1.Source
+	41, // 32: rota.v1.Status.store:type_name -> rota.v1.StoreMember
+	42, // 33: rota.v1.Status.unread:type_name -> rota.v1.UnreadValue
+	7,  // 34: rota.v1.Status.suspects:type_name -> rota.v1.Suspect
+	61, // 35: rota.v1.Status.time:type_name -> google.protobuf.Timestamp
+	40, // 36: rota.v1.Status.caller:type_name -> rota.v1.Caller
+	61, // 37: rota.v1.Caller.ends:type_name -> google.protobuf.Timestamp
+	47, // 38: rota.v1.Source.held:type_name -> rota.v1.HeldList
+	61, // 39: rota.v1.HeldList.since:type_name -> google.protobuf.Timestamp
+	0,  // 40: rota.v1.GetPlanRequest.tasks:type_name -> rota.v1.TaskDefinition
+	52, // 41: rota.v1.Plan.moves:type_name -> rota.v1.Move
+	54, // 42: rota.v1.Plan.summary:type_name -> rota.v1.PlanSummary
+	53, // 43: rota.v1.Plan.waiting:type_name -> rota.v1.WaitingInstance
+	9,  // 44: rota.v1.Tasks.ListTasks:input_type -> rota.v1.ListTasksRequest
+	11, // 45: rota.v1.Tasks.GetTask:input_type -> rota.v1.GetTaskRequest
+	12, // 46: rota.v1.Tasks.ApplyTasks:input_type -> rota.v1.ApplyTasksRequest
+	14, // 47: rota.v1.Tasks.ReadTasks:input_type -> rota.v1.ReadTasksRequest
+	16, // 48: rota.v1.Tasks.DeleteTasks:input_type -> rota.v1.DeleteTasksRequest
+	8,  // 49: rota.v1.Tasks.ReleaseTask:input_type -> rota.v1.ReleaseTaskRequest
+	18, // 50: rota.v1.Tasks.Why:input_type -> rota.v1.WhyRequest
+	27, // 51: rota.v1.Tasks.WatchTasks:input_type -> rota.v1.WatchTasksRequest
+	25, // 52: rota.v1.Tasks.ReadTaskLogs:input_type -> rota.v1.ReadTaskLogsRequest
+	30, // 53: rota.v1.Workers.ListWorkers:input_type -> rota.v1.ListWorkersRequest
+	32, // 54: rota.v1.Workers.GetWorker:input_type -> rota.v1.GetWorkerRequest
+	33, // 55: rota.v1.Workers.CordonWorker:input_type -> rota.v1.WorkerRequest
+	33, // 56: rota.v1.Workers.DrainWorker:input_type -> rota.v1.WorkerRequest
+	33, // 57: rota.v1.Workers.UndrainWorker:input_type -> rota.v1.WorkerRequest
+	33, // 58: rota.v1.Workers.ForgetWorker:input_type -> rota.v1.WorkerRequest
+	34, // 59: rota.v1.Workers.GetStoppable:input_type -> rota.v1.GetStoppableRequest
+	36, // 60: rota.v1.Workers.WatchWorkers:input_type -> rota.v1.WatchWorkersRequest
+	38, // 61: rota.v1.Cluster.GetStatus:input_type -> rota.v1.GetStatusRequest
+	50, // 62: rota.v1.Cluster.GetPlan:input_type -> rota.v1.GetPlanRequest
+	55, // 63: rota.v1.Cluster.NotifySchedule:input_type -> rota.v1.NotifyScheduleRequest
+	48, // 64: rota.v1.Cluster.ConfirmList:input_type -> rota.v1.ConfirmListRequest
+	10, // 65: rota.v1.Tasks.ListTasks:output_type -> rota.v1.ListTasksResponse
+	6,  // 66: rota.v1.Tasks.GetTask:output_type -> rota.v1.TaskDetail
+	13, // 67: rota.v1.Tasks.ApplyTasks:output_type -> rota.v1.ApplyTasksResponse
+	15, // 68: rota.v1.Tasks.ReadTasks:output_type -> rota.v1.ReadTasksResponse
+	17, // 69: rota.v1.Tasks.DeleteTasks:output_type -> rota.v1.DeleteTasksResponse
+	6,  // 70: rota.v1.Tasks.ReleaseTask:output_type -> rota.v1.TaskDetail
+	19, // 71: rota.v1.Tasks.Why:output_type -> rota.v1.WhyResponse
+	28, // 72: rota.v1.Tasks.WatchTasks:output_type -> rota.v1.TaskEvent
+	26, // 73: rota.v1.Tasks.ReadTaskLogs:output_type -> rota.v1.TaskLog
+	31, // 74: rota.v1.Workers.ListWorkers:output_type -> rota.v1.ListWorkersResponse
+	29, // 75: rota.v1.Workers.GetWorker:output_type -> rota.v1.Worker
+	29, // 76: rota.v1.Workers.CordonWorker:output_type -> rota.v1.Worker
+	29, // 77: rota.v1.Workers.DrainWorker:output_type -> rota.v1.Worker
+	29, // 78: rota.v1.Workers.UndrainWorker:output_type -> rota.v1.Worker
+	29, // 79: rota.v1.Workers.ForgetWorker:output_type -> rota.v1.Worker
+	35, // 80: rota.v1.Workers.GetStoppable:output_type -> rota.v1.Stoppable
+	37, // 81: rota.v1.Workers.WatchWorkers:output_type -> rota.v1.WorkerEvent
+	39, // 82: rota.v1.Cluster.GetStatus:output_type -> rota.v1.Status
+	51, // 83: rota.v1.Cluster.GetPlan:output_type -> rota.v1.Plan
+	56, // 84: rota.v1.Cluster.NotifySchedule:output_type -> rota.v1.NotifyScheduleResponse
+	49, // 85: rota.v1.Cluster.ConfirmList:output_type -> rota.v1.ConfirmListResponse
+	65, // [65:86] is the sub-list for method output_type
+	44, // [44:65] is the sub-list for method input_type
+	44, // [44:44] is the sub-list for extension type_name
+	44, // [44:44] is the sub-list for extension extendee
+	0,  // [0:44] is the sub-list for field type_name
 }
 
 func init() { file_rota_v1_rota_proto_init() }
@@ -4645,15 +4754,15 @@ func file_rota_v1_rota_proto_init() {
 	if File_rota_v1_rota_proto != nil {
 		return
 	}
-	file_rota_v1_rota_proto_msgTypes[23].OneofWrappers = []any{}
-	file_rota_v1_rota_proto_msgTypes[27].OneofWrappers = []any{}
+	file_rota_v1_rota_proto_msgTypes[25].OneofWrappers = []any{}
+	file_rota_v1_rota_proto_msgTypes[29].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_rota_v1_rota_proto_rawDesc), len(file_rota_v1_rota_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   59,
+			NumMessages:   61,
 			NumExtensions: 0,
 			NumServices:   3,
 		},

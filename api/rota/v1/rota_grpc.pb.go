@@ -22,6 +22,7 @@ const (
 	Tasks_ListTasks_FullMethodName    = "/rota.v1.Tasks/ListTasks"
 	Tasks_GetTask_FullMethodName      = "/rota.v1.Tasks/GetTask"
 	Tasks_ApplyTasks_FullMethodName   = "/rota.v1.Tasks/ApplyTasks"
+	Tasks_ReadTasks_FullMethodName    = "/rota.v1.Tasks/ReadTasks"
 	Tasks_DeleteTasks_FullMethodName  = "/rota.v1.Tasks/DeleteTasks"
 	Tasks_ReleaseTask_FullMethodName  = "/rota.v1.Tasks/ReleaseTask"
 	Tasks_Why_FullMethodName          = "/rota.v1.Tasks/Why"
@@ -42,6 +43,8 @@ type TasksClient interface {
 	// ApplyTasks declares tasks or changes them. Either all of them are valid and
 	// taken, or nothing changes.
 	ApplyTasks(ctx context.Context, in *ApplyTasksRequest, opts ...grpc.CallOption) (*ApplyTasksResponse, error)
+	// ReadTasks answers the tasks of a file, as the command line reads it. Nothing changes.
+	ReadTasks(ctx context.Context, in *ReadTasksRequest, opts ...grpc.CallOption) (*ReadTasksResponse, error)
 	// DeleteTasks removes tasks, and says how many there were.
 	DeleteTasks(ctx context.Context, in *DeleteTasksRequest, opts ...grpc.CallOption) (*DeleteTasksResponse, error)
 	// ReleaseTask ends the suspicion that a task kills its workers: it may run again.
@@ -87,6 +90,16 @@ func (c *tasksClient) ApplyTasks(ctx context.Context, in *ApplyTasksRequest, opt
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ApplyTasksResponse)
 	err := c.cc.Invoke(ctx, Tasks_ApplyTasks_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *tasksClient) ReadTasks(ctx context.Context, in *ReadTasksRequest, opts ...grpc.CallOption) (*ReadTasksResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ReadTasksResponse)
+	err := c.cc.Invoke(ctx, Tasks_ReadTasks_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -174,6 +187,8 @@ type TasksServer interface {
 	// ApplyTasks declares tasks or changes them. Either all of them are valid and
 	// taken, or nothing changes.
 	ApplyTasks(context.Context, *ApplyTasksRequest) (*ApplyTasksResponse, error)
+	// ReadTasks answers the tasks of a file, as the command line reads it. Nothing changes.
+	ReadTasks(context.Context, *ReadTasksRequest) (*ReadTasksResponse, error)
 	// DeleteTasks removes tasks, and says how many there were.
 	DeleteTasks(context.Context, *DeleteTasksRequest) (*DeleteTasksResponse, error)
 	// ReleaseTask ends the suspicion that a task kills its workers: it may run again.
@@ -203,6 +218,9 @@ func (UnimplementedTasksServer) GetTask(context.Context, *GetTaskRequest) (*Task
 }
 func (UnimplementedTasksServer) ApplyTasks(context.Context, *ApplyTasksRequest) (*ApplyTasksResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ApplyTasks not implemented")
+}
+func (UnimplementedTasksServer) ReadTasks(context.Context, *ReadTasksRequest) (*ReadTasksResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ReadTasks not implemented")
 }
 func (UnimplementedTasksServer) DeleteTasks(context.Context, *DeleteTasksRequest) (*DeleteTasksResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method DeleteTasks not implemented")
@@ -290,6 +308,24 @@ func _Tasks_ApplyTasks_Handler(srv interface{}, ctx context.Context, dec func(in
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(TasksServer).ApplyTasks(ctx, req.(*ApplyTasksRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Tasks_ReadTasks_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ReadTasksRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(TasksServer).ReadTasks(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Tasks_ReadTasks_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(TasksServer).ReadTasks(ctx, req.(*ReadTasksRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -388,6 +424,10 @@ var Tasks_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ApplyTasks",
 			Handler:    _Tasks_ApplyTasks_Handler,
+		},
+		{
+			MethodName: "ReadTasks",
+			Handler:    _Tasks_ReadTasks_Handler,
 		},
 		{
 			MethodName: "DeleteTasks",

@@ -53,6 +53,11 @@ func (c *Cluster) GetTask(_ context.Context, req *rotav1.GetTaskRequest) (*rotav
 	return proto.CloneOf(d), nil
 }
 
+// ReadTasks implements rotav1.TasksServer: no client of this fake calls it.
+func (c *Cluster) ReadTasks(context.Context, *rotav1.ReadTasksRequest) (*rotav1.ReadTasksResponse, error) {
+	return &rotav1.ReadTasksResponse{}, nil
+}
+
 // ApplyTasks implements rotav1.TasksServer.
 func (c *Cluster) ApplyTasks(_ context.Context, req *rotav1.ApplyTasksRequest) (*rotav1.ApplyTasksResponse, error) {
 	tasks, err := convert.TasksFromProto(req.GetTasks())

@@ -81,6 +81,7 @@ type Service struct {
 	sub      *view.Subscription
 	deaf     func()        // ends the account's calls
 	scanning chan struct{} // of lists that walk over all tasks
+	reading  chan struct{} // of a file of tasks
 	readers  map[logReader]int
 }
 
@@ -93,7 +94,7 @@ func New(c Config) *Service {
 	if c.Log == nil {
 		c.Log = events.NewLog(events.Limits{}, slog.New(slog.DiscardHandler)) // nothing happened
 	}
-	s := &Service{cfg: c, planned: -1, scanning: make(chan struct{}, scans)}
+	s := &Service{cfg: c, planned: -1, scanning: make(chan struct{}, scans), reading: make(chan struct{}, 1)}
 	s.sub = c.View.Subscribe(nil, func(d *view.Delta) {
 		if len(d.Tasks)+len(d.Grants)+len(d.Sessions)+len(d.Nodes) > 0 || d.Suspects {
 			s.changed()

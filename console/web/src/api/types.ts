@@ -21,6 +21,7 @@ export type WhyMove = Schemas["WhyMove"];
 export type WhyWorker = Schemas["WhyWorker"];
 export type ListTasks = Schemas["ListTasksResponse"];
 export type Plan = Schemas["Plan"];
+export type ReadTasks = Schemas["ReadTasksResponse"];
 export type Move = Schemas["Move"];
 export type Stoppable = Schemas["Stoppable"];
 export type Job = Schemas["Job"];

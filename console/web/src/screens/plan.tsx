@@ -3,7 +3,7 @@ import { useEffect, useState } from "preact/hooks";
 import { post } from "../api/http";
 import { link, may, workers } from "../api/live";
 import { few } from "../api/tasks";
-import type { Plan as PlanAnswer, TaskDefinition } from "../api/types";
+import type { Plan as PlanAnswer, ReadTasks, TaskDefinition } from "../api/types";
 import { byName, count, instance, plural } from "../format";
 import { Flow } from "../overview/flow";
 import { href, narrow, route } from "../route";
@@ -17,22 +17,13 @@ interface File_ {
   tasks: TaskDefinition[];
 }
 
-// read takes the tasks from a file: a JSON list, {"tasks": [...]}, or a JSON object a line.
+const LARGEST = 4_000_000; // bytes that the API takes at once
+
+// read has the scheduler read a file of tasks, as the command line does: YAML, JSON, JSON lines or CSV.
 async function read(file: File): Promise<File_> {
-  const text = (await file.text()).trim();
-  let value: unknown;
-  try {
-    value = JSON.parse(text);
-  } catch {
-    try {
-      value = text.split("\n").filter(Boolean).map((line) => JSON.parse(line) as unknown);
-    } catch {
-      throw new Error("it is neither JSON nor JSON lines");
-    }
-  }
-  const list = Array.isArray(value) ? value : (value as { tasks?: unknown }).tasks;
-  if (!Array.isArray(list)) throw new Error("it holds no list of tasks");
-  return { name: file.name, tasks: list as TaskDefinition[] };
+  if (file.size > LARGEST) throw new Error(`${file.name}: more than 4 MB; rota task apply -f takes it`);
+  const { tasks } = await post<ReadTasks>("/v1/tasks:read", { name: file.name, text: await file.text() });
+  return { name: file.name, tasks };
 }
 
 export function Plan() {
@@ -60,7 +51,7 @@ export function Plan() {
     }, 150);
     return () => ((gone = true), clearTimeout(due));
   }, [key, file, turn, live]);
-  const take = (f: File | undefined) => f && read(f).then((x) => (setFile(x), setFailed(undefined)), (e: Error) => setFailed(new Error(`${f.name}: ${e.message}`)));
+  const take = (f: File | undefined) => f && read(f).then((x) => (setFile(x), setFailed(undefined)), setFailed);
   const s = plan?.summary;
   const anew = (s?.waiting ?? 0) - (s?.waiting_already ?? 0); // that would not wait without the plan
   const change = (list: string[]) => narrow({ without: list.join(",") });
@@ -91,8 +82,8 @@ export function Plan() {
             </span>
           ) : (
             <label class="button pick">
-              Choose or drop a JSON file
-              <input type="file" class="hidden" accept=".json,.jsonl,.ndjson,application/json" onChange={(e) => take(e.currentTarget.files?.[0])} />
+              Choose or drop a file
+              <input type="file" class="hidden" accept=".yaml,.yml,.json,.jsonl,.ndjson,.csv" onChange={(e) => take(e.currentTarget.files?.[0])} />
             </label>
           )}
         </div>
