@@ -1,11 +1,12 @@
 // Package notify tells a service manager how a role of the rota binary is, by
-// sd_notify(3): ready, alive, reloading, stopping. Without a manager that listens
-// (no NOTIFY_SOCKET) it does nothing.
+// sd_notify(3): ready, alive, reloading, stopping. Without a manager (no
+// NOTIFY_SOCKET) it does nothing; one that does not read holds nobody up.
 package notify
 
 import (
 	"context"
 	"log/slog"
+	"net"
 	"os"
 	"strconv"
 	"time"
@@ -13,18 +14,25 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 )
 
+const (
+	// patience is how long a manager that does not read is waited for.
+	patience = time.Second
+	// again is when a manager that was not told that the role serves is told again.
+	again = time.Second
+)
+
 // Run says that the role serves once ready says so, from then on, if the manager
 // watches, that it is alive, for as long as alive says so, after which the manager may
 // start it anew, and that it stops once ctx ends or stop is called. Stop returns when
-// the manager has been told: who ends the process calls it before. A worker is a child
-// of its keeper, so its unit wants NotifyAccess=all.
+// the manager has been told, or does not read: who ends the process calls it before. A
+// worker is a child of its keeper, so its unit wants NotifyAccess=all.
 func Run(ctx context.Context, log *slog.Logger, ready func(context.Context) bool, alive func() bool) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		if ready(ctx) && say(log, daemon.SdNotifyReady) {
-			watch(ctx, log, alive)
+		if os.Getenv(socketEnv) != "" && ready(ctx) {
+			watch(ctx, log, say(log, daemon.SdNotifyReady), alive)
 			say(log, daemon.SdNotifyStopping)
 		}
 	}()
@@ -34,8 +42,9 @@ func Run(ctx context.Context, log *slog.Logger, ready func(context.Context) bool
 	}
 }
 
-// watch says that the role is alive until ctx ends.
-func watch(ctx context.Context, log *slog.Logger, alive func() bool) {
+// watch says until ctx ends that the role serves, if the manager was not told, and that
+// it is alive.
+func watch(ctx context.Context, log *slog.Logger, told bool, alive func() bool) {
 	if os.Getenv("WATCHDOG_PID") == strconv.Itoa(os.Getppid()) {
 		_ = os.Unsetenv("WATCHDOG_PID") // it is meant for this child of it
 	}
@@ -49,12 +58,19 @@ func watch(ctx context.Context, log *slog.Logger, alive func() bool) {
 		defer tick.Stop()
 		due = tick.C
 	}
+	retry := time.NewTicker(again)
+	defer retry.Stop()
 	for {
+		if told {
+			retry.Stop()
+		}
 		select {
 		case <-ctx.Done():
 			return
+		case <-retry.C:
+			told = say(slog.New(slog.DiscardHandler), daemon.SdNotifyReady) // the log has the first refusal
 		case <-due:
-			if alive() {
+			if told && alive() {
 				say(log, daemon.SdNotifyWatchdog)
 			}
 		}
@@ -68,11 +84,32 @@ func Reloading(log *slog.Logger, do func()) {
 	say(log, daemon.SdNotifyReady)
 }
 
-// say sends a state, and reports whether somebody listens.
+// socketEnv is where the manager listens: a path, or @ and an abstract name.
+const socketEnv = "NOTIFY_SOCKET"
+
+// say sends a state, and reports whether the manager has it.
 func say(log *slog.Logger, state string) bool {
-	sent, err := daemon.SdNotify(false, state)
+	to := os.Getenv(socketEnv)
+	if to == "" {
+		return false
+	}
+	err := send(to, state)
 	if err != nil {
 		log.Warn("the service manager was not told", "state", state, "error", err)
 	}
-	return sent
+	return err == nil
+}
+
+// send sends a state to a socket. It waits for a reader for no longer than patience.
+func send(to, state string) error {
+	conn, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: to, Net: "unixgram"})
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if err := conn.SetWriteDeadline(time.Now().Add(patience)); err != nil {
+		return err
+	}
+	_, err = conn.Write([]byte(state))
+	return err
 }
