@@ -64,25 +64,43 @@ func (l *leader) execute(ctx context.Context) (wrote, whole bool, err error) {
 		d.set = append(d.set, record.Grant{Grant: h.Grant, Trace: l.passes.of(h.Instance, h.Worker)})
 		d.session = h.Session
 	}
+	apart := l.apart
+	l.apart = false
 	switch tried, done, err := l.atOnce(ctx, ends, begins); {
 	case err != nil:
 		return false, false, err
-	case tried && !done && !l.apart:
-		// Who was to begin may just be lost, and what ended is then nobody's: the view is
-		// to know it first. Another cause must not hold up what ends, the next time.
-		l.apart = true
-		return false, false, nil
+	case tried && !done && !apart:
+		// What ended is nobody's then, and the next plan may give it to another.
+		return false, false, l.refused(ctx, begins)
 	case tried && done:
-		l.apart = false
 		return true, !waiting, nil
 	}
-	l.apart = false
-	wrote, whole, err = l.commit(ctx, ends)
+	wrote, whole, err = l.commit(ctx, ends, apart)
 	if err != nil || !whole {
 		return wrote, false, err
 	}
-	began, whole, err := l.commit(ctx, begins)
+	began, whole, err := l.commit(ctx, begins, apart)
 	return wrote || began, whole && !waiting, err
+}
+
+// refused is called after a transaction that was refused. Most likely some of the workers
+// are lost that were to begin something: the view is to know it, and what is left is
+// tried together again. Hundreds may be lost at a time. If that is not the cause, each
+// worker's part is tried apart the next time, so that none holds up others.
+func (l *leader) refused(ctx context.Context, begins map[string]*edit) error {
+	v := l.s.view
+	if err := v.Wait(ctx, l.fence); err != nil {
+		return fmt.Errorf("wait for the news: %w", err)
+	}
+	l.apart = true
+	v.Read(func() {
+		for worker, d := range begins {
+			if s := v.Sessions[worker]; d.session != 0 && (s == nil || s.ID != d.session) {
+				l.apart = false
+			}
+		}
+	})
+	return nil
 }
 
 // atOnce writes what ends and what begins in one transaction, if all of it fits into
@@ -121,8 +139,9 @@ func editOf(m map[string]*edit, worker string) *edit {
 	return d
 }
 
-// commit writes edits. whole is false if some could not be written.
-func (l *leader) commit(ctx context.Context, edits map[string]*edit) (wrote, whole bool, err error) {
+// commit writes edits. whole is false if some could not be written, or are to be tried
+// again with what the view knows since; apart is to try each of them now.
+func (l *leader) commit(ctx context.Context, edits map[string]*edit, apart bool) (wrote, whole bool, err error) {
 	units, whole, err := l.stage(edits)
 	if err != nil {
 		return false, false, err
@@ -130,6 +149,12 @@ func (l *leader) commit(ctx context.Context, edits map[string]*edit) (wrote, who
 	for r := range l.pages.Write(ctx, units) {
 		if r.Err != nil {
 			return wrote, false, r.Err
+		}
+		if r.Several() {
+			if !apart {
+				return wrote, false, l.refused(ctx, edits)
+			}
+			continue // its units follow
 		}
 		wrote, whole = wrote || r.OK, whole && r.OK
 	}

@@ -64,7 +64,7 @@ type leader struct {
 	// What could not be written as a whole is tried again then; zero if there is nothing.
 	retryAt time.Time
 	retries backoff.Backoff
-	apart   bool                     // what ends and what begins was refused in one transaction: now one after the other
+	apart   bool                     // the next writes are tried worker by worker: together they were refused, and nobody is known to be lost
 	moving  map[rota.Instance]string // where what moves is from
 	passes  passes
 }
