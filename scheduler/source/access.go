@@ -41,7 +41,9 @@ func (a Access) Client() (*http.Client, error) {
 	if _, err := a.header(); err != nil {
 		return nil, err
 	}
-	t := &http.Transport{Proxy: http.ProxyFromEnvironment, TLSHandshakeTimeout: 10 * time.Second, IdleConnTimeout: time.Minute}
+	// A connection of its own for each request: one that is kept would go on with the
+	// authority and the certificate that it was opened with.
+	t := &http.Transport{Proxy: http.ProxyFromEnvironment, TLSHandshakeTimeout: 10 * time.Second, DisableKeepAlives: true}
 	if a.CAFile != "" || a.CertFile != "" || a.KeyFile != "" {
 		src, err := pki.Load(pki.Files{CA: a.CAFile, Cert: a.CertFile, Key: a.KeyFile})
 		if err != nil {
@@ -51,13 +53,17 @@ func (a Access) Client() (*http.Client, error) {
 			return (&tls.Dialer{Config: src.Client("", "http/1.1")}).DialContext(ctx, network, addr)
 		}
 	}
+	const most = 9 // redirects
 	return &http.Client{
 		Transport: &access{a, t},
 		CheckRedirect: func(next *http.Request, before []*http.Request) error {
 			first := before[0].URL
 			elsewhere := next.URL.Host != first.Host || next.URL.Scheme != first.Scheme
-			if elsewhere && a.shows() || len(before) > 9 {
+			switch {
+			case elsewhere && a.shows():
 				return errors.New("redirected to another host: give that address directly")
+			case len(before) > most:
+				return fmt.Errorf("redirected more than %d times", most)
 			}
 			return nil
 		},

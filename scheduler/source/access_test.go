@@ -25,6 +25,7 @@ func TestAccess(t *testing.T) {
 		got = r.Header.Clone()
 		_, _ = w.Write([]byte("[]"))
 	})
+	mux.Handle("/round", http.RedirectHandler("/round", http.StatusFound))
 	mux.Handle("/away", http.RedirectHandler("http://127.0.0.1:1/tasks.json", http.StatusFound))
 	srv := httptest.NewTLSServer(mux)
 	t.Cleanup(srv.Close)
@@ -56,6 +57,7 @@ func TestAccess(t *testing.T) {
 	if _, err := source.URL(srv.URL+"/away", 0, client, parse).Read(t.Context()); err == nil || !strings.Contains(err.Error(), "redirected") {
 		t.Errorf("a redirect elsewhere: %v", err)
 	}
+	wants(t, source.URL(srv.URL+"/round", 0, client, parse), "redirected more than 9 times")
 	wants(t, source.URL("http://192.0.2.1/", 0, client, parse), "TLS") // a token in the clear
 	strange, err := source.Access{}.Client()
 	if err != nil {
@@ -113,6 +115,42 @@ func TestAccess(t *testing.T) {
 		if _, err := a.Client(); err == nil || !strings.Contains(err.Error(), strings.TrimSpace(name)) {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+// TestNewAuthority: who is no longer trusted is not asked again, on no connection.
+func TestNewAuthority(t *testing.T) {
+	t.Parallel()
+	srv := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("[]")) }))
+	t.Cleanup(srv.Close)
+	ca := filepath.Join(t.TempDir(), "ca.crt")
+	if err := os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: srv.Certificate().Raw}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	client, err := source.Access{CAFile: ca}.Client()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(client.CloseIdleConnections)
+	s := source.URL(srv.URL+"/tasks.json", 0, client, parse)
+	if _, err := s.Read(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	other := filepath.Join(t.TempDir(), "pki")
+	if _, err := pki.Init(other, "other", 0, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(filepath.Join(other, pki.CAFile), ca); err != nil {
+		t.Fatal(err)
+	}
+	for range 3000 { // files are looked at every second
+		if _, err = s.Read(t.Context()); err != nil {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	if err == nil || !strings.Contains(err.Error(), "certificate") {
+		t.Errorf("a new authority: %v", err)
 	}
 }
 

@@ -3,9 +3,11 @@ package role
 import (
 	"cmp"
 	"context"
+	"errors"
 	"log/slog"
 	"net"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -49,7 +51,7 @@ func newJobs(ctx context.Context, c *config.Worker, w *worker.Worker, to *toward
 	}
 	rc, err := runnerConfig(c)
 	if err != nil {
-		return nil, err
+		return nil, byOption(err)
 	}
 	rc.Hold = link.Hold
 	var next atomic.Uint64
@@ -60,7 +62,7 @@ func newJobs(ctx context.Context, c *config.Worker, w *worker.Worker, to *toward
 		},
 	})
 	if err != nil {
-		return nil, err
+		return nil, byOption(err)
 	}
 	j := &jobs{agent: a, cfg: c, to: to, log: log}
 	if c.Jobs.Addr != "" {
@@ -69,6 +71,29 @@ func newJobs(ctx context.Context, c *config.Worker, w *worker.Worker, to *toward
 		}
 	}
 	return j, nil
+}
+
+// byOption names a field of the runner's configuration as the worker's option is
+// called that it was filled from.
+func byOption(err error) error {
+	var wrong *rota.FieldError
+	if !errors.As(err, &wrong) {
+		return err
+	}
+	named := *wrong
+	switch field := wrong.Field[strings.LastIndexByte(wrong.Field, '.')+1:]; {
+	case field != "cgroup" && !strings.HasPrefix(wrong.Field, "jobs."):
+		return err
+	case field == "argv":
+		named.Field = "job"
+	case field == "dir":
+		named.Field = "job_data"
+	case field == "max_running":
+		named.Field = "job_slots"
+	default:
+		named.Field = "job_" + field
+	}
+	return &named
 }
 
 func (t *towards) dial(address string) (*grpc.ClientConn, error) {
