@@ -169,7 +169,10 @@ func TestScreens(t *testing.T) {
 		{"job", "#/jobs/" + job.ID, `document.querySelector(".output .c1").textContent.includes("` + evil + `") && document.querySelector(".output").offsetHeight < 60 && "yes"`},
 		{"job-waits", "#/jobs/" + waits.ID, `[...document.querySelectorAll(".why thead th.rule")].map(e => e.textContent).join() === "State,Command,Labels,Jobs,Load" &&
 			document.querySelectorAll(".why button[title='stops it: no disk, wants disk=ssd']").length >= 2 && "yes"`},
-		{"run", "#/jobs?run=1", `document.activeElement.name === "command" && document.querySelector("dialog[open] form") && "yes"`},
+		{"run", "#/jobs?run=1", `(() => { const form = document.querySelector("dialog[open] form"), commands = form?.querySelector("[name=template]");
+			if (!commands || ![...commands.options].some(o => o.text === "seq {last:int(1..1000000)} · 2 workers")) return "";
+			const seq = "seq {last:int(1..1000000)}"; if (commands.value !== seq) { commands.value = seq; commands.dispatchEvent(new Event("change", {bubbles: true})); return ""; }
+			return form.textContent.includes("last") && form.querySelector("input[max='1000000']") && "yes"; })()`},
 		{"events", "#/events", `document.querySelectorAll(".log > li").length > 5 && "yes"`},
 		{"events-job", "#/events?kind=job&job=" + job.ID, `document.querySelector(".log").textContent.includes("job.succeeded") && "yes"`},
 		{"functions", "#/functions", `document.querySelector(".list").textContent.includes("broken") && document.querySelector(".list").textContent.includes("hello") && "yes"`},

@@ -765,6 +765,285 @@ func (x *ListJobsResponse) GetTotal() int64 {
 	return 0
 }
 
+type ListCommandsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListCommandsRequest) Reset() {
+	*x = ListCommandsRequest{}
+	mi := &file_rota_v1_job_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListCommandsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListCommandsRequest) ProtoMessage() {}
+
+func (x *ListCommandsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_rota_v1_job_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListCommandsRequest.ProtoReflect.Descriptor instead.
+func (*ListCommandsRequest) Descriptor() ([]byte, []int) {
+	return file_rota_v1_job_proto_rawDescGZIP(), []int{7}
+}
+
+type ListCommandsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Those that the most workers take first; at most 1,000.
+	Commands []*JobCommand `protobuf:"bytes,1,rep,name=commands,proto3" json:"commands,omitempty"`
+	// How many workers take every command.
+	AnyWorkers int64 `protobuf:"varint,2,opt,name=any_workers,json=anyWorkers,proto3" json:"any_workers,omitempty"`
+	// How many workers take jobs.
+	AllWorkers    int64 `protobuf:"varint,3,opt,name=all_workers,json=allWorkers,proto3" json:"all_workers,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListCommandsResponse) Reset() {
+	*x = ListCommandsResponse{}
+	mi := &file_rota_v1_job_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListCommandsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListCommandsResponse) ProtoMessage() {}
+
+func (x *ListCommandsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_rota_v1_job_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListCommandsResponse.ProtoReflect.Descriptor instead.
+func (*ListCommandsResponse) Descriptor() ([]byte, []int) {
+	return file_rota_v1_job_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *ListCommandsResponse) GetCommands() []*JobCommand {
+	if x != nil {
+		return x.Commands
+	}
+	return nil
+}
+
+func (x *ListCommandsResponse) GetAnyWorkers() int64 {
+	if x != nil {
+		return x.AnyWorkers
+	}
+	return 0
+}
+
+func (x *ListCommandsResponse) GetAllWorkers() int64 {
+	if x != nil {
+		return x.AllWorkers
+	}
+	return 0
+}
+
+// JobCommand is a command line that workers take. What else their configuration says of it,
+// as its environment, user and limits, stays with them.
+type JobCommand struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As it is configured: each word is literal or has one parameter, as "{name:TYPE}".
+	Argv []string `protobuf:"bytes,1,rep,name=argv,proto3" json:"argv,omitempty"`
+	// How many workers list it.
+	Workers       int64           `protobuf:"varint,2,opt,name=workers,proto3" json:"workers,omitempty"`
+	Parameters    []*JobParameter `protobuf:"bytes,3,rep,name=parameters,proto3" json:"parameters,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JobCommand) Reset() {
+	*x = JobCommand{}
+	mi := &file_rota_v1_job_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JobCommand) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JobCommand) ProtoMessage() {}
+
+func (x *JobCommand) ProtoReflect() protoreflect.Message {
+	mi := &file_rota_v1_job_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JobCommand.ProtoReflect.Descriptor instead.
+func (*JobCommand) Descriptor() ([]byte, []int) {
+	return file_rota_v1_job_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *JobCommand) GetArgv() []string {
+	if x != nil {
+		return x.Argv
+	}
+	return nil
+}
+
+func (x *JobCommand) GetWorkers() int64 {
+	if x != nil {
+		return x.Workers
+	}
+	return 0
+}
+
+func (x *JobCommand) GetParameters() []*JobParameter {
+	if x != nil {
+		return x.Parameters
+	}
+	return nil
+}
+
+// JobParameter is what has to be said of a word to make an argument of it.
+type JobParameter struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The index of the word in argv.
+	Word int64  `protobuf:"varint,1,opt,name=word,proto3" json:"word,omitempty"`
+	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	// "int", "word" (letters, digits and ._-+@%:,), "path" (a file on the worker), "one",
+	// "text" (anything that does not begin with -) or "any".
+	Type string `protobuf:"bytes,3,opt,name=type,proto3" json:"type,omitempty"`
+	// The literal texts of the word around it.
+	Before string `protobuf:"bytes,4,opt,name=before,proto3" json:"before,omitempty"`
+	After  string `protobuf:"bytes,5,opt,name=after,proto3" json:"after,omitempty"`
+	// Of "one": what it may be.
+	Choices []string `protobuf:"bytes,6,rep,name=choices,proto3" json:"choices,omitempty"`
+	// Of "int", if it has limits: the least and the most.
+	Low  *int64 `protobuf:"varint,7,opt,name=low,proto3,oneof" json:"low,omitempty"`
+	High *int64 `protobuf:"varint,8,opt,name=high,proto3,oneof" json:"high,omitempty"`
+	// None or more arguments, each of this type.
+	Many          bool `protobuf:"varint,9,opt,name=many,proto3" json:"many,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JobParameter) Reset() {
+	*x = JobParameter{}
+	mi := &file_rota_v1_job_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JobParameter) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JobParameter) ProtoMessage() {}
+
+func (x *JobParameter) ProtoReflect() protoreflect.Message {
+	mi := &file_rota_v1_job_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JobParameter.ProtoReflect.Descriptor instead.
+func (*JobParameter) Descriptor() ([]byte, []int) {
+	return file_rota_v1_job_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *JobParameter) GetWord() int64 {
+	if x != nil {
+		return x.Word
+	}
+	return 0
+}
+
+func (x *JobParameter) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *JobParameter) GetType() string {
+	if x != nil {
+		return x.Type
+	}
+	return ""
+}
+
+func (x *JobParameter) GetBefore() string {
+	if x != nil {
+		return x.Before
+	}
+	return ""
+}
+
+func (x *JobParameter) GetAfter() string {
+	if x != nil {
+		return x.After
+	}
+	return ""
+}
+
+func (x *JobParameter) GetChoices() []string {
+	if x != nil {
+		return x.Choices
+	}
+	return nil
+}
+
+func (x *JobParameter) GetLow() int64 {
+	if x != nil && x.Low != nil {
+		return *x.Low
+	}
+	return 0
+}
+
+func (x *JobParameter) GetHigh() int64 {
+	if x != nil && x.High != nil {
+		return *x.High
+	}
+	return 0
+}
+
+func (x *JobParameter) GetMany() bool {
+	if x != nil {
+		return x.Many
+	}
+	return false
+}
+
 type GetJobRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Id    string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -776,7 +1055,7 @@ type GetJobRequest struct {
 
 func (x *GetJobRequest) Reset() {
 	*x = GetJobRequest{}
-	mi := &file_rota_v1_job_proto_msgTypes[7]
+	mi := &file_rota_v1_job_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -788,7 +1067,7 @@ func (x *GetJobRequest) String() string {
 func (*GetJobRequest) ProtoMessage() {}
 
 func (x *GetJobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_job_proto_msgTypes[7]
+	mi := &file_rota_v1_job_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -801,7 +1080,7 @@ func (x *GetJobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetJobRequest.ProtoReflect.Descriptor instead.
 func (*GetJobRequest) Descriptor() ([]byte, []int) {
-	return file_rota_v1_job_proto_rawDescGZIP(), []int{7}
+	return file_rota_v1_job_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *GetJobRequest) GetId() string {
@@ -827,7 +1106,7 @@ type StopJobRequest struct {
 
 func (x *StopJobRequest) Reset() {
 	*x = StopJobRequest{}
-	mi := &file_rota_v1_job_proto_msgTypes[8]
+	mi := &file_rota_v1_job_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -839,7 +1118,7 @@ func (x *StopJobRequest) String() string {
 func (*StopJobRequest) ProtoMessage() {}
 
 func (x *StopJobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_job_proto_msgTypes[8]
+	mi := &file_rota_v1_job_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -852,7 +1131,7 @@ func (x *StopJobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopJobRequest.ProtoReflect.Descriptor instead.
 func (*StopJobRequest) Descriptor() ([]byte, []int) {
-	return file_rota_v1_job_proto_rawDescGZIP(), []int{8}
+	return file_rota_v1_job_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *StopJobRequest) GetId() string {
@@ -871,7 +1150,7 @@ type RetryJobRequest struct {
 
 func (x *RetryJobRequest) Reset() {
 	*x = RetryJobRequest{}
-	mi := &file_rota_v1_job_proto_msgTypes[9]
+	mi := &file_rota_v1_job_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -883,7 +1162,7 @@ func (x *RetryJobRequest) String() string {
 func (*RetryJobRequest) ProtoMessage() {}
 
 func (x *RetryJobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_job_proto_msgTypes[9]
+	mi := &file_rota_v1_job_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -896,7 +1175,7 @@ func (x *RetryJobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryJobRequest.ProtoReflect.Descriptor instead.
 func (*RetryJobRequest) Descriptor() ([]byte, []int) {
-	return file_rota_v1_job_proto_rawDescGZIP(), []int{9}
+	return file_rota_v1_job_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *RetryJobRequest) GetId() string {
@@ -915,7 +1194,7 @@ type DeleteJobRequest struct {
 
 func (x *DeleteJobRequest) Reset() {
 	*x = DeleteJobRequest{}
-	mi := &file_rota_v1_job_proto_msgTypes[10]
+	mi := &file_rota_v1_job_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -927,7 +1206,7 @@ func (x *DeleteJobRequest) String() string {
 func (*DeleteJobRequest) ProtoMessage() {}
 
 func (x *DeleteJobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_job_proto_msgTypes[10]
+	mi := &file_rota_v1_job_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -940,7 +1219,7 @@ func (x *DeleteJobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteJobRequest.ProtoReflect.Descriptor instead.
 func (*DeleteJobRequest) Descriptor() ([]byte, []int) {
-	return file_rota_v1_job_proto_rawDescGZIP(), []int{10}
+	return file_rota_v1_job_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *DeleteJobRequest) GetId() string {
@@ -958,7 +1237,7 @@ type DeleteJobResponse struct {
 
 func (x *DeleteJobResponse) Reset() {
 	*x = DeleteJobResponse{}
-	mi := &file_rota_v1_job_proto_msgTypes[11]
+	mi := &file_rota_v1_job_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -970,7 +1249,7 @@ func (x *DeleteJobResponse) String() string {
 func (*DeleteJobResponse) ProtoMessage() {}
 
 func (x *DeleteJobResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_job_proto_msgTypes[11]
+	mi := &file_rota_v1_job_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -983,7 +1262,7 @@ func (x *DeleteJobResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteJobResponse.ProtoReflect.Descriptor instead.
 func (*DeleteJobResponse) Descriptor() ([]byte, []int) {
-	return file_rota_v1_job_proto_rawDescGZIP(), []int{11}
+	return file_rota_v1_job_proto_rawDescGZIP(), []int{15}
 }
 
 type ReadOutputRequest struct {
@@ -1001,7 +1280,7 @@ type ReadOutputRequest struct {
 
 func (x *ReadOutputRequest) Reset() {
 	*x = ReadOutputRequest{}
-	mi := &file_rota_v1_job_proto_msgTypes[12]
+	mi := &file_rota_v1_job_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1013,7 +1292,7 @@ func (x *ReadOutputRequest) String() string {
 func (*ReadOutputRequest) ProtoMessage() {}
 
 func (x *ReadOutputRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_job_proto_msgTypes[12]
+	mi := &file_rota_v1_job_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1026,7 +1305,7 @@ func (x *ReadOutputRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadOutputRequest.ProtoReflect.Descriptor instead.
 func (*ReadOutputRequest) Descriptor() ([]byte, []int) {
-	return file_rota_v1_job_proto_rawDescGZIP(), []int{12}
+	return file_rota_v1_job_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ReadOutputRequest) GetId() string {
@@ -1073,7 +1352,7 @@ type JobOutput struct {
 
 func (x *JobOutput) Reset() {
 	*x = JobOutput{}
-	mi := &file_rota_v1_job_proto_msgTypes[13]
+	mi := &file_rota_v1_job_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1085,7 +1364,7 @@ func (x *JobOutput) String() string {
 func (*JobOutput) ProtoMessage() {}
 
 func (x *JobOutput) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_job_proto_msgTypes[13]
+	mi := &file_rota_v1_job_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1098,7 +1377,7 @@ func (x *JobOutput) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobOutput.ProtoReflect.Descriptor instead.
 func (*JobOutput) Descriptor() ([]byte, []int) {
-	return file_rota_v1_job_proto_rawDescGZIP(), []int{13}
+	return file_rota_v1_job_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *JobOutput) GetStream() string {
@@ -1146,7 +1425,7 @@ type WatchJobsRequest struct {
 
 func (x *WatchJobsRequest) Reset() {
 	*x = WatchJobsRequest{}
-	mi := &file_rota_v1_job_proto_msgTypes[14]
+	mi := &file_rota_v1_job_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1158,7 +1437,7 @@ func (x *WatchJobsRequest) String() string {
 func (*WatchJobsRequest) ProtoMessage() {}
 
 func (x *WatchJobsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_job_proto_msgTypes[14]
+	mi := &file_rota_v1_job_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1171,7 +1450,7 @@ func (x *WatchJobsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchJobsRequest.ProtoReflect.Descriptor instead.
 func (*WatchJobsRequest) Descriptor() ([]byte, []int) {
-	return file_rota_v1_job_proto_rawDescGZIP(), []int{14}
+	return file_rota_v1_job_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *WatchJobsRequest) GetId() string {
@@ -1192,7 +1471,7 @@ type JobEvent struct {
 
 func (x *JobEvent) Reset() {
 	*x = JobEvent{}
-	mi := &file_rota_v1_job_proto_msgTypes[15]
+	mi := &file_rota_v1_job_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1204,7 +1483,7 @@ func (x *JobEvent) String() string {
 func (*JobEvent) ProtoMessage() {}
 
 func (x *JobEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_job_proto_msgTypes[15]
+	mi := &file_rota_v1_job_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1217,7 +1496,7 @@ func (x *JobEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobEvent.ProtoReflect.Descriptor instead.
 func (*JobEvent) Descriptor() ([]byte, []int) {
-	return file_rota_v1_job_proto_rawDescGZIP(), []int{15}
+	return file_rota_v1_job_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *JobEvent) GetType() string {
@@ -1329,7 +1608,33 @@ const file_rota_v1_job_proto_rawDesc = "" +
 	"\x10ListJobsResponse\x12 \n" +
 	"\x04jobs\x18\x01 \x03(\v2\f.rota.v1.JobR\x04jobs\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12\x14\n" +
-	"\x05total\x18\x03 \x01(\x03R\x05total\"9\n" +
+	"\x05total\x18\x03 \x01(\x03R\x05total\"\x15\n" +
+	"\x13ListCommandsRequest\"\x89\x01\n" +
+	"\x14ListCommandsResponse\x12/\n" +
+	"\bcommands\x18\x01 \x03(\v2\x13.rota.v1.JobCommandR\bcommands\x12\x1f\n" +
+	"\vany_workers\x18\x02 \x01(\x03R\n" +
+	"anyWorkers\x12\x1f\n" +
+	"\vall_workers\x18\x03 \x01(\x03R\n" +
+	"allWorkers\"q\n" +
+	"\n" +
+	"JobCommand\x12\x12\n" +
+	"\x04argv\x18\x01 \x03(\tR\x04argv\x12\x18\n" +
+	"\aworkers\x18\x02 \x01(\x03R\aworkers\x125\n" +
+	"\n" +
+	"parameters\x18\x03 \x03(\v2\x15.rota.v1.JobParameterR\n" +
+	"parameters\"\xe7\x01\n" +
+	"\fJobParameter\x12\x12\n" +
+	"\x04word\x18\x01 \x01(\x03R\x04word\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
+	"\x04type\x18\x03 \x01(\tR\x04type\x12\x16\n" +
+	"\x06before\x18\x04 \x01(\tR\x06before\x12\x14\n" +
+	"\x05after\x18\x05 \x01(\tR\x05after\x12\x18\n" +
+	"\achoices\x18\x06 \x03(\tR\achoices\x12\x15\n" +
+	"\x03low\x18\a \x01(\x03H\x00R\x03low\x88\x01\x01\x12\x17\n" +
+	"\x04high\x18\b \x01(\x03H\x01R\x04high\x88\x01\x01\x12\x12\n" +
+	"\x04many\x18\t \x01(\bR\x04manyB\x06\n" +
+	"\x04_lowB\a\n" +
+	"\x05_high\"9\n" +
 	"\rGetJobRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
 	"\aworkers\x18\x02 \x01(\x03R\aworkers\" \n" +
@@ -1357,11 +1662,12 @@ const file_rota_v1_job_proto_rawDesc = "" +
 	"\x02id\x18\x01 \x01(\tR\x02id\">\n" +
 	"\bJobEvent\x12\x12\n" +
 	"\x04type\x18\x01 \x01(\tR\x04type\x12\x1e\n" +
-	"\x03job\x18\x02 \x01(\v2\f.rota.v1.JobR\x03job2\xd4\x03\n" +
+	"\x03job\x18\x02 \x01(\v2\f.rota.v1.JobR\x03job2\xa1\x04\n" +
 	"\x04Jobs\x12.\n" +
 	"\x06RunJob\x12\x16.rota.v1.RunJobRequest\x1a\f.rota.v1.Job\x12?\n" +
 	"\bListJobs\x12\x18.rota.v1.ListJobsRequest\x1a\x19.rota.v1.ListJobsResponse\x124\n" +
-	"\x06GetJob\x12\x16.rota.v1.GetJobRequest\x1a\x12.rota.v1.JobDetail\x120\n" +
+	"\x06GetJob\x12\x16.rota.v1.GetJobRequest\x1a\x12.rota.v1.JobDetail\x12K\n" +
+	"\fListCommands\x12\x1c.rota.v1.ListCommandsRequest\x1a\x1d.rota.v1.ListCommandsResponse\x120\n" +
 	"\aStopJob\x12\x17.rota.v1.StopJobRequest\x1a\f.rota.v1.Job\x122\n" +
 	"\bRetryJob\x12\x18.rota.v1.RetryJobRequest\x1a\f.rota.v1.Job\x12B\n" +
 	"\tDeleteJob\x12\x19.rota.v1.DeleteJobRequest\x1a\x1a.rota.v1.DeleteJobResponse\x12>\n" +
@@ -1381,7 +1687,7 @@ func file_rota_v1_job_proto_rawDescGZIP() []byte {
 	return file_rota_v1_job_proto_rawDescData
 }
 
-var file_rota_v1_job_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
+var file_rota_v1_job_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_rota_v1_job_proto_goTypes = []any{
 	(*JobDefinition)(nil),         // 0: rota.v1.JobDefinition
 	(*Job)(nil),                   // 1: rota.v1.Job
@@ -1390,62 +1696,70 @@ var file_rota_v1_job_proto_goTypes = []any{
 	(*RunJobRequest)(nil),         // 4: rota.v1.RunJobRequest
 	(*ListJobsRequest)(nil),       // 5: rota.v1.ListJobsRequest
 	(*ListJobsResponse)(nil),      // 6: rota.v1.ListJobsResponse
-	(*GetJobRequest)(nil),         // 7: rota.v1.GetJobRequest
-	(*StopJobRequest)(nil),        // 8: rota.v1.StopJobRequest
-	(*RetryJobRequest)(nil),       // 9: rota.v1.RetryJobRequest
-	(*DeleteJobRequest)(nil),      // 10: rota.v1.DeleteJobRequest
-	(*DeleteJobResponse)(nil),     // 11: rota.v1.DeleteJobResponse
-	(*ReadOutputRequest)(nil),     // 12: rota.v1.ReadOutputRequest
-	(*JobOutput)(nil),             // 13: rota.v1.JobOutput
-	(*WatchJobsRequest)(nil),      // 14: rota.v1.WatchJobsRequest
-	(*JobEvent)(nil),              // 15: rota.v1.JobEvent
-	nil,                           // 16: rota.v1.JobDefinition.EnvEntry
-	nil,                           // 17: rota.v1.JobDefinition.ResourcesEntry
-	(*timestamppb.Timestamp)(nil), // 18: google.protobuf.Timestamp
-	(*WhyWorker)(nil),             // 19: rota.v1.WhyWorker
-	(*WhyPool)(nil),               // 20: rota.v1.WhyPool
+	(*ListCommandsRequest)(nil),   // 7: rota.v1.ListCommandsRequest
+	(*ListCommandsResponse)(nil),  // 8: rota.v1.ListCommandsResponse
+	(*JobCommand)(nil),            // 9: rota.v1.JobCommand
+	(*JobParameter)(nil),          // 10: rota.v1.JobParameter
+	(*GetJobRequest)(nil),         // 11: rota.v1.GetJobRequest
+	(*StopJobRequest)(nil),        // 12: rota.v1.StopJobRequest
+	(*RetryJobRequest)(nil),       // 13: rota.v1.RetryJobRequest
+	(*DeleteJobRequest)(nil),      // 14: rota.v1.DeleteJobRequest
+	(*DeleteJobResponse)(nil),     // 15: rota.v1.DeleteJobResponse
+	(*ReadOutputRequest)(nil),     // 16: rota.v1.ReadOutputRequest
+	(*JobOutput)(nil),             // 17: rota.v1.JobOutput
+	(*WatchJobsRequest)(nil),      // 18: rota.v1.WatchJobsRequest
+	(*JobEvent)(nil),              // 19: rota.v1.JobEvent
+	nil,                           // 20: rota.v1.JobDefinition.EnvEntry
+	nil,                           // 21: rota.v1.JobDefinition.ResourcesEntry
+	(*timestamppb.Timestamp)(nil), // 22: google.protobuf.Timestamp
+	(*WhyWorker)(nil),             // 23: rota.v1.WhyWorker
+	(*WhyPool)(nil),               // 24: rota.v1.WhyPool
 }
 var file_rota_v1_job_proto_depIdxs = []int32{
-	16, // 0: rota.v1.JobDefinition.env:type_name -> rota.v1.JobDefinition.EnvEntry
-	17, // 1: rota.v1.JobDefinition.resources:type_name -> rota.v1.JobDefinition.ResourcesEntry
-	18, // 2: rota.v1.Job.created:type_name -> google.protobuf.Timestamp
-	18, // 3: rota.v1.Job.started:type_name -> google.protobuf.Timestamp
-	18, // 4: rota.v1.Job.ended:type_name -> google.protobuf.Timestamp
-	18, // 5: rota.v1.Job.not_before:type_name -> google.protobuf.Timestamp
-	18, // 6: rota.v1.JobAttempt.placed:type_name -> google.protobuf.Timestamp
-	18, // 7: rota.v1.JobAttempt.finished:type_name -> google.protobuf.Timestamp
-	18, // 8: rota.v1.JobAttempt.started:type_name -> google.protobuf.Timestamp
-	18, // 9: rota.v1.JobAttempt.ended:type_name -> google.protobuf.Timestamp
+	20, // 0: rota.v1.JobDefinition.env:type_name -> rota.v1.JobDefinition.EnvEntry
+	21, // 1: rota.v1.JobDefinition.resources:type_name -> rota.v1.JobDefinition.ResourcesEntry
+	22, // 2: rota.v1.Job.created:type_name -> google.protobuf.Timestamp
+	22, // 3: rota.v1.Job.started:type_name -> google.protobuf.Timestamp
+	22, // 4: rota.v1.Job.ended:type_name -> google.protobuf.Timestamp
+	22, // 5: rota.v1.Job.not_before:type_name -> google.protobuf.Timestamp
+	22, // 6: rota.v1.JobAttempt.placed:type_name -> google.protobuf.Timestamp
+	22, // 7: rota.v1.JobAttempt.finished:type_name -> google.protobuf.Timestamp
+	22, // 8: rota.v1.JobAttempt.started:type_name -> google.protobuf.Timestamp
+	22, // 9: rota.v1.JobAttempt.ended:type_name -> google.protobuf.Timestamp
 	1,  // 10: rota.v1.JobDetail.job:type_name -> rota.v1.Job
 	0,  // 11: rota.v1.JobDetail.definition:type_name -> rota.v1.JobDefinition
 	2,  // 12: rota.v1.JobDetail.attempts:type_name -> rota.v1.JobAttempt
-	19, // 13: rota.v1.JobDetail.workers:type_name -> rota.v1.WhyWorker
-	20, // 14: rota.v1.JobDetail.pools:type_name -> rota.v1.WhyPool
+	23, // 13: rota.v1.JobDetail.workers:type_name -> rota.v1.WhyWorker
+	24, // 14: rota.v1.JobDetail.pools:type_name -> rota.v1.WhyPool
 	0,  // 15: rota.v1.RunJobRequest.job:type_name -> rota.v1.JobDefinition
 	1,  // 16: rota.v1.ListJobsResponse.jobs:type_name -> rota.v1.Job
-	18, // 17: rota.v1.JobOutput.time:type_name -> google.protobuf.Timestamp
-	1,  // 18: rota.v1.JobEvent.job:type_name -> rota.v1.Job
-	4,  // 19: rota.v1.Jobs.RunJob:input_type -> rota.v1.RunJobRequest
-	5,  // 20: rota.v1.Jobs.ListJobs:input_type -> rota.v1.ListJobsRequest
-	7,  // 21: rota.v1.Jobs.GetJob:input_type -> rota.v1.GetJobRequest
-	8,  // 22: rota.v1.Jobs.StopJob:input_type -> rota.v1.StopJobRequest
-	9,  // 23: rota.v1.Jobs.RetryJob:input_type -> rota.v1.RetryJobRequest
-	10, // 24: rota.v1.Jobs.DeleteJob:input_type -> rota.v1.DeleteJobRequest
-	12, // 25: rota.v1.Jobs.ReadOutput:input_type -> rota.v1.ReadOutputRequest
-	14, // 26: rota.v1.Jobs.WatchJobs:input_type -> rota.v1.WatchJobsRequest
-	1,  // 27: rota.v1.Jobs.RunJob:output_type -> rota.v1.Job
-	6,  // 28: rota.v1.Jobs.ListJobs:output_type -> rota.v1.ListJobsResponse
-	3,  // 29: rota.v1.Jobs.GetJob:output_type -> rota.v1.JobDetail
-	1,  // 30: rota.v1.Jobs.StopJob:output_type -> rota.v1.Job
-	1,  // 31: rota.v1.Jobs.RetryJob:output_type -> rota.v1.Job
-	11, // 32: rota.v1.Jobs.DeleteJob:output_type -> rota.v1.DeleteJobResponse
-	13, // 33: rota.v1.Jobs.ReadOutput:output_type -> rota.v1.JobOutput
-	15, // 34: rota.v1.Jobs.WatchJobs:output_type -> rota.v1.JobEvent
-	27, // [27:35] is the sub-list for method output_type
-	19, // [19:27] is the sub-list for method input_type
-	19, // [19:19] is the sub-list for extension type_name
-	19, // [19:19] is the sub-list for extension extendee
-	0,  // [0:19] is the sub-list for field type_name
+	9,  // 17: rota.v1.ListCommandsResponse.commands:type_name -> rota.v1.JobCommand
+	10, // 18: rota.v1.JobCommand.parameters:type_name -> rota.v1.JobParameter
+	22, // 19: rota.v1.JobOutput.time:type_name -> google.protobuf.Timestamp
+	1,  // 20: rota.v1.JobEvent.job:type_name -> rota.v1.Job
+	4,  // 21: rota.v1.Jobs.RunJob:input_type -> rota.v1.RunJobRequest
+	5,  // 22: rota.v1.Jobs.ListJobs:input_type -> rota.v1.ListJobsRequest
+	11, // 23: rota.v1.Jobs.GetJob:input_type -> rota.v1.GetJobRequest
+	7,  // 24: rota.v1.Jobs.ListCommands:input_type -> rota.v1.ListCommandsRequest
+	12, // 25: rota.v1.Jobs.StopJob:input_type -> rota.v1.StopJobRequest
+	13, // 26: rota.v1.Jobs.RetryJob:input_type -> rota.v1.RetryJobRequest
+	14, // 27: rota.v1.Jobs.DeleteJob:input_type -> rota.v1.DeleteJobRequest
+	16, // 28: rota.v1.Jobs.ReadOutput:input_type -> rota.v1.ReadOutputRequest
+	18, // 29: rota.v1.Jobs.WatchJobs:input_type -> rota.v1.WatchJobsRequest
+	1,  // 30: rota.v1.Jobs.RunJob:output_type -> rota.v1.Job
+	6,  // 31: rota.v1.Jobs.ListJobs:output_type -> rota.v1.ListJobsResponse
+	3,  // 32: rota.v1.Jobs.GetJob:output_type -> rota.v1.JobDetail
+	8,  // 33: rota.v1.Jobs.ListCommands:output_type -> rota.v1.ListCommandsResponse
+	1,  // 34: rota.v1.Jobs.StopJob:output_type -> rota.v1.Job
+	1,  // 35: rota.v1.Jobs.RetryJob:output_type -> rota.v1.Job
+	15, // 36: rota.v1.Jobs.DeleteJob:output_type -> rota.v1.DeleteJobResponse
+	17, // 37: rota.v1.Jobs.ReadOutput:output_type -> rota.v1.JobOutput
+	19, // 38: rota.v1.Jobs.WatchJobs:output_type -> rota.v1.JobEvent
+	30, // [30:39] is the sub-list for method output_type
+	21, // [21:30] is the sub-list for method input_type
+	21, // [21:21] is the sub-list for extension type_name
+	21, // [21:21] is the sub-list for extension extendee
+	0,  // [0:21] is the sub-list for field type_name
 }
 
 func init() { file_rota_v1_job_proto_init() }
@@ -1456,13 +1770,14 @@ func file_rota_v1_job_proto_init() {
 	file_rota_v1_rota_proto_init()
 	file_rota_v1_job_proto_msgTypes[1].OneofWrappers = []any{}
 	file_rota_v1_job_proto_msgTypes[2].OneofWrappers = []any{}
+	file_rota_v1_job_proto_msgTypes[10].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_rota_v1_job_proto_rawDesc), len(file_rota_v1_job_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   18,
+			NumMessages:   22,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -19,14 +19,15 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	Jobs_RunJob_FullMethodName     = "/rota.v1.Jobs/RunJob"
-	Jobs_ListJobs_FullMethodName   = "/rota.v1.Jobs/ListJobs"
-	Jobs_GetJob_FullMethodName     = "/rota.v1.Jobs/GetJob"
-	Jobs_StopJob_FullMethodName    = "/rota.v1.Jobs/StopJob"
-	Jobs_RetryJob_FullMethodName   = "/rota.v1.Jobs/RetryJob"
-	Jobs_DeleteJob_FullMethodName  = "/rota.v1.Jobs/DeleteJob"
-	Jobs_ReadOutput_FullMethodName = "/rota.v1.Jobs/ReadOutput"
-	Jobs_WatchJobs_FullMethodName  = "/rota.v1.Jobs/WatchJobs"
+	Jobs_RunJob_FullMethodName       = "/rota.v1.Jobs/RunJob"
+	Jobs_ListJobs_FullMethodName     = "/rota.v1.Jobs/ListJobs"
+	Jobs_GetJob_FullMethodName       = "/rota.v1.Jobs/GetJob"
+	Jobs_ListCommands_FullMethodName = "/rota.v1.Jobs/ListCommands"
+	Jobs_StopJob_FullMethodName      = "/rota.v1.Jobs/StopJob"
+	Jobs_RetryJob_FullMethodName     = "/rota.v1.Jobs/RetryJob"
+	Jobs_DeleteJob_FullMethodName    = "/rota.v1.Jobs/DeleteJob"
+	Jobs_ReadOutput_FullMethodName   = "/rota.v1.Jobs/ReadOutput"
+	Jobs_WatchJobs_FullMethodName    = "/rota.v1.Jobs/WatchJobs"
 )
 
 // JobsClient is the client API for Jobs service.
@@ -41,6 +42,8 @@ type JobsClient interface {
 	ListJobs(ctx context.Context, in *ListJobsRequest, opts ...grpc.CallOption) (*ListJobsResponse, error)
 	// GetJob answers a job with its attempts.
 	GetJob(ctx context.Context, in *GetJobRequest, opts ...grpc.CallOption) (*JobDetail, error)
+	// ListCommands answers what workers take as jobs now, for those who may run them.
+	ListCommands(ctx context.Context, in *ListCommandsRequest, opts ...grpc.CallOption) (*ListCommandsResponse, error)
 	// StopJob asks for a job's end.
 	StopJob(ctx context.Context, in *StopJobRequest, opts ...grpc.CallOption) (*Job, error)
 	// RetryJob runs a job that is done once more.
@@ -85,6 +88,16 @@ func (c *jobsClient) GetJob(ctx context.Context, in *GetJobRequest, opts ...grpc
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(JobDetail)
 	err := c.cc.Invoke(ctx, Jobs_GetJob_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *jobsClient) ListCommands(ctx context.Context, in *ListCommandsRequest, opts ...grpc.CallOption) (*ListCommandsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListCommandsResponse)
+	err := c.cc.Invoke(ctx, Jobs_ListCommands_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -171,6 +184,8 @@ type JobsServer interface {
 	ListJobs(context.Context, *ListJobsRequest) (*ListJobsResponse, error)
 	// GetJob answers a job with its attempts.
 	GetJob(context.Context, *GetJobRequest) (*JobDetail, error)
+	// ListCommands answers what workers take as jobs now, for those who may run them.
+	ListCommands(context.Context, *ListCommandsRequest) (*ListCommandsResponse, error)
 	// StopJob asks for a job's end.
 	StopJob(context.Context, *StopJobRequest) (*Job, error)
 	// RetryJob runs a job that is done once more.
@@ -199,6 +214,9 @@ func (UnimplementedJobsServer) ListJobs(context.Context, *ListJobsRequest) (*Lis
 }
 func (UnimplementedJobsServer) GetJob(context.Context, *GetJobRequest) (*JobDetail, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetJob not implemented")
+}
+func (UnimplementedJobsServer) ListCommands(context.Context, *ListCommandsRequest) (*ListCommandsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListCommands not implemented")
 }
 func (UnimplementedJobsServer) StopJob(context.Context, *StopJobRequest) (*Job, error) {
 	return nil, status.Error(codes.Unimplemented, "method StopJob not implemented")
@@ -286,6 +304,24 @@ func _Jobs_GetJob_Handler(srv interface{}, ctx context.Context, dec func(interfa
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(JobsServer).GetJob(ctx, req.(*GetJobRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Jobs_ListCommands_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListCommandsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(JobsServer).ListCommands(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Jobs_ListCommands_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(JobsServer).ListCommands(ctx, req.(*ListCommandsRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -384,6 +420,10 @@ var Jobs_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "GetJob",
 			Handler:    _Jobs_GetJob_Handler,
+		},
+		{
+			MethodName: "ListCommands",
+			Handler:    _Jobs_ListCommands_Handler,
 		},
 		{
 			MethodName: "StopJob",

@@ -170,7 +170,10 @@ type JobHello struct {
 	Slots int64 `protobuf:"varint,6,opt,name=slots,proto3" json:"slots,omitempty"`
 	// The worker's session when it said this: what it held in an earlier one says nothing
 	// of what runs now. 0 is a worker that has none yet, or an older one's.
-	Session       int64 `protobuf:"varint,7,opt,name=session,proto3" json:"session,omitempty"`
+	Session int64 `protobuf:"varint,7,opt,name=session,proto3" json:"session,omitempty"`
+	// The command lines that it takes, those that the commands begin: the first 1,000 and 16 KiB
+	// of them. Empty of a worker of an earlier release.
+	Templates     []*JobTemplate `protobuf:"bytes,8,rep,name=templates,proto3" json:"templates,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -254,6 +257,59 @@ func (x *JobHello) GetSession() int64 {
 	return 0
 }
 
+func (x *JobHello) GetTemplates() []*JobTemplate {
+	if x != nil {
+		return x.Templates
+	}
+	return nil
+}
+
+// JobTemplate is a command line that a worker takes.
+type JobTemplate struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Each word is literal or has a parameter, {name:TYPE}.
+	Argv          []string `protobuf:"bytes,1,rep,name=argv,proto3" json:"argv,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JobTemplate) Reset() {
+	*x = JobTemplate{}
+	mi := &file_rota_v1_jobwork_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JobTemplate) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JobTemplate) ProtoMessage() {}
+
+func (x *JobTemplate) ProtoReflect() protoreflect.Message {
+	mi := &file_rota_v1_jobwork_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JobTemplate.ProtoReflect.Descriptor instead.
+func (*JobTemplate) Descriptor() ([]byte, []int) {
+	return file_rota_v1_jobwork_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *JobTemplate) GetArgv() []string {
+	if x != nil {
+		return x.Argv
+	}
+	return nil
+}
+
 // JobReport is what a worker says of an attempt.
 type JobReport struct {
 	state      protoimpl.MessageState `protogen:"open.v1"`
@@ -283,7 +339,7 @@ type JobReport struct {
 
 func (x *JobReport) Reset() {
 	*x = JobReport{}
-	mi := &file_rota_v1_jobwork_proto_msgTypes[3]
+	mi := &file_rota_v1_jobwork_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -295,7 +351,7 @@ func (x *JobReport) String() string {
 func (*JobReport) ProtoMessage() {}
 
 func (x *JobReport) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_jobwork_proto_msgTypes[3]
+	mi := &file_rota_v1_jobwork_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -308,7 +364,7 @@ func (x *JobReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobReport.ProtoReflect.Descriptor instead.
 func (*JobReport) Descriptor() ([]byte, []int) {
-	return file_rota_v1_jobwork_proto_rawDescGZIP(), []int{3}
+	return file_rota_v1_jobwork_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *JobReport) GetId() string {
@@ -408,7 +464,7 @@ type ToJobWorker struct {
 
 func (x *ToJobWorker) Reset() {
 	*x = ToJobWorker{}
-	mi := &file_rota_v1_jobwork_proto_msgTypes[4]
+	mi := &file_rota_v1_jobwork_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -420,7 +476,7 @@ func (x *ToJobWorker) String() string {
 func (*ToJobWorker) ProtoMessage() {}
 
 func (x *ToJobWorker) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_jobwork_proto_msgTypes[4]
+	mi := &file_rota_v1_jobwork_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -433,7 +489,7 @@ func (x *ToJobWorker) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToJobWorker.ProtoReflect.Descriptor instead.
 func (*ToJobWorker) Descriptor() ([]byte, []int) {
-	return file_rota_v1_jobwork_proto_rawDescGZIP(), []int{4}
+	return file_rota_v1_jobwork_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *ToJobWorker) GetBody() isToJobWorker_Body {
@@ -596,7 +652,7 @@ type JobAsk struct {
 
 func (x *JobAsk) Reset() {
 	*x = JobAsk{}
-	mi := &file_rota_v1_jobwork_proto_msgTypes[5]
+	mi := &file_rota_v1_jobwork_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -608,7 +664,7 @@ func (x *JobAsk) String() string {
 func (*JobAsk) ProtoMessage() {}
 
 func (x *JobAsk) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_jobwork_proto_msgTypes[5]
+	mi := &file_rota_v1_jobwork_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -621,7 +677,7 @@ func (x *JobAsk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobAsk.ProtoReflect.Descriptor instead.
 func (*JobAsk) Descriptor() ([]byte, []int) {
-	return file_rota_v1_jobwork_proto_rawDescGZIP(), []int{5}
+	return file_rota_v1_jobwork_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *JobAsk) GetId() string {
@@ -646,7 +702,7 @@ type JobLeft struct {
 
 func (x *JobLeft) Reset() {
 	*x = JobLeft{}
-	mi := &file_rota_v1_jobwork_proto_msgTypes[6]
+	mi := &file_rota_v1_jobwork_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -658,7 +714,7 @@ func (x *JobLeft) String() string {
 func (*JobLeft) ProtoMessage() {}
 
 func (x *JobLeft) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_jobwork_proto_msgTypes[6]
+	mi := &file_rota_v1_jobwork_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -671,7 +727,7 @@ func (x *JobLeft) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobLeft.ProtoReflect.Descriptor instead.
 func (*JobLeft) Descriptor() ([]byte, []int) {
-	return file_rota_v1_jobwork_proto_rawDescGZIP(), []int{6}
+	return file_rota_v1_jobwork_proto_rawDescGZIP(), []int{7}
 }
 
 type JobWelcome struct {
@@ -682,7 +738,7 @@ type JobWelcome struct {
 
 func (x *JobWelcome) Reset() {
 	*x = JobWelcome{}
-	mi := &file_rota_v1_jobwork_proto_msgTypes[7]
+	mi := &file_rota_v1_jobwork_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -694,7 +750,7 @@ func (x *JobWelcome) String() string {
 func (*JobWelcome) ProtoMessage() {}
 
 func (x *JobWelcome) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_jobwork_proto_msgTypes[7]
+	mi := &file_rota_v1_jobwork_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -707,7 +763,7 @@ func (x *JobWelcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobWelcome.ProtoReflect.Descriptor instead.
 func (*JobWelcome) Descriptor() ([]byte, []int) {
-	return file_rota_v1_jobwork_proto_rawDescGZIP(), []int{7}
+	return file_rota_v1_jobwork_proto_rawDescGZIP(), []int{8}
 }
 
 type JobRefused struct {
@@ -719,7 +775,7 @@ type JobRefused struct {
 
 func (x *JobRefused) Reset() {
 	*x = JobRefused{}
-	mi := &file_rota_v1_jobwork_proto_msgTypes[8]
+	mi := &file_rota_v1_jobwork_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -731,7 +787,7 @@ func (x *JobRefused) String() string {
 func (*JobRefused) ProtoMessage() {}
 
 func (x *JobRefused) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_jobwork_proto_msgTypes[8]
+	mi := &file_rota_v1_jobwork_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -744,7 +800,7 @@ func (x *JobRefused) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobRefused.ProtoReflect.Descriptor instead.
 func (*JobRefused) Descriptor() ([]byte, []int) {
-	return file_rota_v1_jobwork_proto_rawDescGZIP(), []int{8}
+	return file_rota_v1_jobwork_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *JobRefused) GetText() string {
@@ -770,7 +826,7 @@ type JobStart struct {
 
 func (x *JobStart) Reset() {
 	*x = JobStart{}
-	mi := &file_rota_v1_jobwork_proto_msgTypes[9]
+	mi := &file_rota_v1_jobwork_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -782,7 +838,7 @@ func (x *JobStart) String() string {
 func (*JobStart) ProtoMessage() {}
 
 func (x *JobStart) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_jobwork_proto_msgTypes[9]
+	mi := &file_rota_v1_jobwork_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -795,7 +851,7 @@ func (x *JobStart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobStart.ProtoReflect.Descriptor instead.
 func (*JobStart) Descriptor() ([]byte, []int) {
-	return file_rota_v1_jobwork_proto_rawDescGZIP(), []int{9}
+	return file_rota_v1_jobwork_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *JobStart) GetId() string {
@@ -850,7 +906,7 @@ type JobWorkSpec struct {
 
 func (x *JobWorkSpec) Reset() {
 	*x = JobWorkSpec{}
-	mi := &file_rota_v1_jobwork_proto_msgTypes[10]
+	mi := &file_rota_v1_jobwork_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -862,7 +918,7 @@ func (x *JobWorkSpec) String() string {
 func (*JobWorkSpec) ProtoMessage() {}
 
 func (x *JobWorkSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_jobwork_proto_msgTypes[10]
+	mi := &file_rota_v1_jobwork_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -875,7 +931,7 @@ func (x *JobWorkSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobWorkSpec.ProtoReflect.Descriptor instead.
 func (*JobWorkSpec) Descriptor() ([]byte, []int) {
-	return file_rota_v1_jobwork_proto_rawDescGZIP(), []int{10}
+	return file_rota_v1_jobwork_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *JobWorkSpec) GetArgv() []string {
@@ -946,7 +1002,7 @@ type JobStop struct {
 
 func (x *JobStop) Reset() {
 	*x = JobStop{}
-	mi := &file_rota_v1_jobwork_proto_msgTypes[11]
+	mi := &file_rota_v1_jobwork_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -958,7 +1014,7 @@ func (x *JobStop) String() string {
 func (*JobStop) ProtoMessage() {}
 
 func (x *JobStop) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_jobwork_proto_msgTypes[11]
+	mi := &file_rota_v1_jobwork_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -971,7 +1027,7 @@ func (x *JobStop) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobStop.ProtoReflect.Descriptor instead.
 func (*JobStop) Descriptor() ([]byte, []int) {
-	return file_rota_v1_jobwork_proto_rawDescGZIP(), []int{11}
+	return file_rota_v1_jobwork_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *JobStop) GetId() string {
@@ -1005,7 +1061,7 @@ type JobKept struct {
 
 func (x *JobKept) Reset() {
 	*x = JobKept{}
-	mi := &file_rota_v1_jobwork_proto_msgTypes[12]
+	mi := &file_rota_v1_jobwork_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1017,7 +1073,7 @@ func (x *JobKept) String() string {
 func (*JobKept) ProtoMessage() {}
 
 func (x *JobKept) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_jobwork_proto_msgTypes[12]
+	mi := &file_rota_v1_jobwork_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1030,7 +1086,7 @@ func (x *JobKept) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobKept.ProtoReflect.Descriptor instead.
 func (*JobKept) Descriptor() ([]byte, []int) {
-	return file_rota_v1_jobwork_proto_rawDescGZIP(), []int{12}
+	return file_rota_v1_jobwork_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *JobKept) GetId() string {
@@ -1056,7 +1112,7 @@ type JobForget struct {
 
 func (x *JobForget) Reset() {
 	*x = JobForget{}
-	mi := &file_rota_v1_jobwork_proto_msgTypes[13]
+	mi := &file_rota_v1_jobwork_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1068,7 +1124,7 @@ func (x *JobForget) String() string {
 func (*JobForget) ProtoMessage() {}
 
 func (x *JobForget) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_jobwork_proto_msgTypes[13]
+	mi := &file_rota_v1_jobwork_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1081,7 +1137,7 @@ func (x *JobForget) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobForget.ProtoReflect.Descriptor instead.
 func (*JobForget) Descriptor() ([]byte, []int) {
-	return file_rota_v1_jobwork_proto_rawDescGZIP(), []int{13}
+	return file_rota_v1_jobwork_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *JobForget) GetId() string {
@@ -1105,7 +1161,7 @@ type JobRead struct {
 
 func (x *JobRead) Reset() {
 	*x = JobRead{}
-	mi := &file_rota_v1_jobwork_proto_msgTypes[14]
+	mi := &file_rota_v1_jobwork_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1117,7 +1173,7 @@ func (x *JobRead) String() string {
 func (*JobRead) ProtoMessage() {}
 
 func (x *JobRead) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_jobwork_proto_msgTypes[14]
+	mi := &file_rota_v1_jobwork_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1130,7 +1186,7 @@ func (x *JobRead) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobRead.ProtoReflect.Descriptor instead.
 func (*JobRead) Descriptor() ([]byte, []int) {
-	return file_rota_v1_jobwork_proto_rawDescGZIP(), []int{14}
+	return file_rota_v1_jobwork_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *JobRead) GetRead() string {
@@ -1194,7 +1250,7 @@ type OutputPiece struct {
 
 func (x *OutputPiece) Reset() {
 	*x = OutputPiece{}
-	mi := &file_rota_v1_jobwork_proto_msgTypes[15]
+	mi := &file_rota_v1_jobwork_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1206,7 +1262,7 @@ func (x *OutputPiece) String() string {
 func (*OutputPiece) ProtoMessage() {}
 
 func (x *OutputPiece) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_jobwork_proto_msgTypes[15]
+	mi := &file_rota_v1_jobwork_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1219,7 +1275,7 @@ func (x *OutputPiece) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OutputPiece.ProtoReflect.Descriptor instead.
 func (*OutputPiece) Descriptor() ([]byte, []int) {
-	return file_rota_v1_jobwork_proto_rawDescGZIP(), []int{15}
+	return file_rota_v1_jobwork_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *OutputPiece) GetRead() string {
@@ -1314,7 +1370,7 @@ type PushOutputResponse struct {
 
 func (x *PushOutputResponse) Reset() {
 	*x = PushOutputResponse{}
-	mi := &file_rota_v1_jobwork_proto_msgTypes[16]
+	mi := &file_rota_v1_jobwork_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1326,7 +1382,7 @@ func (x *PushOutputResponse) String() string {
 func (*PushOutputResponse) ProtoMessage() {}
 
 func (x *PushOutputResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rota_v1_jobwork_proto_msgTypes[16]
+	mi := &file_rota_v1_jobwork_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1339,7 +1395,7 @@ func (x *PushOutputResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PushOutputResponse.ProtoReflect.Descriptor instead.
 func (*PushOutputResponse) Descriptor() ([]byte, []int) {
-	return file_rota_v1_jobwork_proto_rawDescGZIP(), []int{16}
+	return file_rota_v1_jobwork_proto_rawDescGZIP(), []int{17}
 }
 
 var File_rota_v1_jobwork_proto protoreflect.FileDescriptor
@@ -1353,7 +1409,7 @@ const file_rota_v1_jobwork_proto_rawDesc = "" +
 	"\aleaving\x18\x03 \x01(\v2\x13.rota.v1.JobLeavingH\x00R\aleavingB\x06\n" +
 	"\x04body\"\f\n" +
 	"\n" +
-	"JobLeaving\"\xc6\x01\n" +
+	"JobLeaving\"\xfa\x01\n" +
 	"\bJobHello\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12 \n" +
 	"\vincarnation\x18\x02 \x01(\tR\vincarnation\x12&\n" +
@@ -1361,7 +1417,10 @@ const file_rota_v1_jobwork_proto_rawDesc = "" +
 	"\x03any\x18\x04 \x01(\bR\x03any\x12\x1a\n" +
 	"\bcommands\x18\x05 \x03(\tR\bcommands\x12\x14\n" +
 	"\x05slots\x18\x06 \x01(\x03R\x05slots\x12\x18\n" +
-	"\asession\x18\a \x01(\x03R\asession\"\xc7\x02\n" +
+	"\asession\x18\a \x01(\x03R\asession\x122\n" +
+	"\ttemplates\x18\b \x03(\v2\x14.rota.v1.JobTemplateR\ttemplates\"!\n" +
+	"\vJobTemplate\x12\x12\n" +
+	"\x04argv\x18\x01 \x03(\tR\x04argv\"\xc7\x02\n" +
 	"\tJobReport\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1e\n" +
 	"\n" +
@@ -1475,52 +1534,54 @@ func file_rota_v1_jobwork_proto_rawDescGZIP() []byte {
 	return file_rota_v1_jobwork_proto_rawDescData
 }
 
-var file_rota_v1_jobwork_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
+var file_rota_v1_jobwork_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
 var file_rota_v1_jobwork_proto_goTypes = []any{
 	(*FromJobWorker)(nil),      // 0: rota.v1.FromJobWorker
 	(*JobLeaving)(nil),         // 1: rota.v1.JobLeaving
 	(*JobHello)(nil),           // 2: rota.v1.JobHello
-	(*JobReport)(nil),          // 3: rota.v1.JobReport
-	(*ToJobWorker)(nil),        // 4: rota.v1.ToJobWorker
-	(*JobAsk)(nil),             // 5: rota.v1.JobAsk
-	(*JobLeft)(nil),            // 6: rota.v1.JobLeft
-	(*JobWelcome)(nil),         // 7: rota.v1.JobWelcome
-	(*JobRefused)(nil),         // 8: rota.v1.JobRefused
-	(*JobStart)(nil),           // 9: rota.v1.JobStart
-	(*JobWorkSpec)(nil),        // 10: rota.v1.JobWorkSpec
-	(*JobStop)(nil),            // 11: rota.v1.JobStop
-	(*JobKept)(nil),            // 12: rota.v1.JobKept
-	(*JobForget)(nil),          // 13: rota.v1.JobForget
-	(*JobRead)(nil),            // 14: rota.v1.JobRead
-	(*OutputPiece)(nil),        // 15: rota.v1.OutputPiece
-	(*PushOutputResponse)(nil), // 16: rota.v1.PushOutputResponse
-	nil,                        // 17: rota.v1.JobWorkSpec.EnvEntry
+	(*JobTemplate)(nil),        // 3: rota.v1.JobTemplate
+	(*JobReport)(nil),          // 4: rota.v1.JobReport
+	(*ToJobWorker)(nil),        // 5: rota.v1.ToJobWorker
+	(*JobAsk)(nil),             // 6: rota.v1.JobAsk
+	(*JobLeft)(nil),            // 7: rota.v1.JobLeft
+	(*JobWelcome)(nil),         // 8: rota.v1.JobWelcome
+	(*JobRefused)(nil),         // 9: rota.v1.JobRefused
+	(*JobStart)(nil),           // 10: rota.v1.JobStart
+	(*JobWorkSpec)(nil),        // 11: rota.v1.JobWorkSpec
+	(*JobStop)(nil),            // 12: rota.v1.JobStop
+	(*JobKept)(nil),            // 13: rota.v1.JobKept
+	(*JobForget)(nil),          // 14: rota.v1.JobForget
+	(*JobRead)(nil),            // 15: rota.v1.JobRead
+	(*OutputPiece)(nil),        // 16: rota.v1.OutputPiece
+	(*PushOutputResponse)(nil), // 17: rota.v1.PushOutputResponse
+	nil,                        // 18: rota.v1.JobWorkSpec.EnvEntry
 }
 var file_rota_v1_jobwork_proto_depIdxs = []int32{
 	2,  // 0: rota.v1.FromJobWorker.hello:type_name -> rota.v1.JobHello
-	3,  // 1: rota.v1.FromJobWorker.report:type_name -> rota.v1.JobReport
+	4,  // 1: rota.v1.FromJobWorker.report:type_name -> rota.v1.JobReport
 	1,  // 2: rota.v1.FromJobWorker.leaving:type_name -> rota.v1.JobLeaving
-	3,  // 3: rota.v1.JobHello.held:type_name -> rota.v1.JobReport
-	9,  // 4: rota.v1.ToJobWorker.start:type_name -> rota.v1.JobStart
-	11, // 5: rota.v1.ToJobWorker.stop:type_name -> rota.v1.JobStop
-	12, // 6: rota.v1.ToJobWorker.kept:type_name -> rota.v1.JobKept
-	13, // 7: rota.v1.ToJobWorker.forget:type_name -> rota.v1.JobForget
-	14, // 8: rota.v1.ToJobWorker.read:type_name -> rota.v1.JobRead
-	8,  // 9: rota.v1.ToJobWorker.refused:type_name -> rota.v1.JobRefused
-	7,  // 10: rota.v1.ToJobWorker.welcome:type_name -> rota.v1.JobWelcome
-	5,  // 11: rota.v1.ToJobWorker.ask:type_name -> rota.v1.JobAsk
-	6,  // 12: rota.v1.ToJobWorker.left:type_name -> rota.v1.JobLeft
-	10, // 13: rota.v1.JobStart.spec:type_name -> rota.v1.JobWorkSpec
-	17, // 14: rota.v1.JobWorkSpec.env:type_name -> rota.v1.JobWorkSpec.EnvEntry
-	0,  // 15: rota.v1.JobWork.Connect:input_type -> rota.v1.FromJobWorker
-	15, // 16: rota.v1.JobWork.PushOutput:input_type -> rota.v1.OutputPiece
-	4,  // 17: rota.v1.JobWork.Connect:output_type -> rota.v1.ToJobWorker
-	16, // 18: rota.v1.JobWork.PushOutput:output_type -> rota.v1.PushOutputResponse
-	17, // [17:19] is the sub-list for method output_type
-	15, // [15:17] is the sub-list for method input_type
-	15, // [15:15] is the sub-list for extension type_name
-	15, // [15:15] is the sub-list for extension extendee
-	0,  // [0:15] is the sub-list for field type_name
+	4,  // 3: rota.v1.JobHello.held:type_name -> rota.v1.JobReport
+	3,  // 4: rota.v1.JobHello.templates:type_name -> rota.v1.JobTemplate
+	10, // 5: rota.v1.ToJobWorker.start:type_name -> rota.v1.JobStart
+	12, // 6: rota.v1.ToJobWorker.stop:type_name -> rota.v1.JobStop
+	13, // 7: rota.v1.ToJobWorker.kept:type_name -> rota.v1.JobKept
+	14, // 8: rota.v1.ToJobWorker.forget:type_name -> rota.v1.JobForget
+	15, // 9: rota.v1.ToJobWorker.read:type_name -> rota.v1.JobRead
+	9,  // 10: rota.v1.ToJobWorker.refused:type_name -> rota.v1.JobRefused
+	8,  // 11: rota.v1.ToJobWorker.welcome:type_name -> rota.v1.JobWelcome
+	6,  // 12: rota.v1.ToJobWorker.ask:type_name -> rota.v1.JobAsk
+	7,  // 13: rota.v1.ToJobWorker.left:type_name -> rota.v1.JobLeft
+	11, // 14: rota.v1.JobStart.spec:type_name -> rota.v1.JobWorkSpec
+	18, // 15: rota.v1.JobWorkSpec.env:type_name -> rota.v1.JobWorkSpec.EnvEntry
+	0,  // 16: rota.v1.JobWork.Connect:input_type -> rota.v1.FromJobWorker
+	16, // 17: rota.v1.JobWork.PushOutput:input_type -> rota.v1.OutputPiece
+	5,  // 18: rota.v1.JobWork.Connect:output_type -> rota.v1.ToJobWorker
+	17, // 19: rota.v1.JobWork.PushOutput:output_type -> rota.v1.PushOutputResponse
+	18, // [18:20] is the sub-list for method output_type
+	16, // [16:18] is the sub-list for method input_type
+	16, // [16:16] is the sub-list for extension type_name
+	16, // [16:16] is the sub-list for extension extendee
+	0,  // [0:16] is the sub-list for field type_name
 }
 
 func init() { file_rota_v1_jobwork_proto_init() }
@@ -1533,7 +1594,7 @@ func file_rota_v1_jobwork_proto_init() {
 		(*FromJobWorker_Report)(nil),
 		(*FromJobWorker_Leaving)(nil),
 	}
-	file_rota_v1_jobwork_proto_msgTypes[4].OneofWrappers = []any{
+	file_rota_v1_jobwork_proto_msgTypes[5].OneofWrappers = []any{
 		(*ToJobWorker_Start)(nil),
 		(*ToJobWorker_Stop)(nil),
 		(*ToJobWorker_Kept)(nil),
@@ -1550,7 +1611,7 @@ func file_rota_v1_jobwork_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_rota_v1_jobwork_proto_rawDesc), len(file_rota_v1_jobwork_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   18,
+			NumMessages:   19,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -1,4 +1,5 @@
 // Commands as people write them, and as they are: a list of arguments.
+import type { JobCommand } from "./api/types";
 
 // split takes a line apart at its blanks; quotes and backslashes keep what they enclose.
 export function split(line: string): string[] {
@@ -35,4 +36,15 @@ export function split(line: string): string[] {
 // join is a line that split takes apart into the same arguments.
 export function join(argv: readonly string[]): string {
   return argv.map((a) => (a !== "" && !/[\s'"\\]/.test(a) ? a : `'${a.replaceAll("'", `'\\''`)}'`)).join(" ");
+}
+
+// fill is the command line of a template with a value for each parameter, in their order.
+export function fill(c: Pick<JobCommand, "argv" | "parameters">, values: readonly string[]): string[] {
+  return c.argv.flatMap((word, n) => {
+    const at = c.parameters.findIndex((p) => p.word === n);
+    const p = c.parameters[at];
+    if (!p) return [word];
+    const value = values[at] ?? "";
+    return p.many ? split(value) : [p.before + value + p.after];
+  });
 }

@@ -3,3 +3,4 @@ import "./http.test.js";
 import "./verdict.test.js";
 import "./fold.test.js";
 import "./functions.test.js";
+import "./argv.test.js";

@@ -528,6 +528,16 @@ func (r *Runner) Commands() (all bool, programs []string) {
 	return r.policy.any != nil, programs
 }
 
+// Templates are the command lines that the runner allows, without what else is configured of
+// them.
+func (r *Runner) Templates() [][]string {
+	out := make([][]string, len(r.policy.commands))
+	for n, c := range r.policy.commands {
+		out[n] = c.Argv
+	}
+	return out
+}
+
 // Slots is how many jobs run at once at most.
 func (r *Runner) Slots() int { return r.cfg.MaxRunning }
 

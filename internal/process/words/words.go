@@ -53,6 +53,23 @@ type Word struct {
 	choices       []string
 }
 
+// Parameter is how a word's parameter is to be asked for.
+type Parameter struct {
+	Before, After string // literal texts around it
+	Type          string // int, word, path, one, text or any
+	Choices       []string
+	Low, High     int64 // both zero: no limits
+}
+
+// Parameter returns the parameter of the word; false if it is literal.
+func (w Word) Parameter() (p Parameter, ok bool) {
+	p = Parameter{Before: w.before, After: w.after, Type: w.kind, Choices: w.choices}
+	if w.kind == "int" && w.low != -1<<63 {
+		p.Low, p.High = w.low, w.high
+	}
+	return p, w.kind != ""
+}
+
 // IsLiteral reports whether s is a word without a parameter.
 func IsLiteral(s string) bool {
 	w, err := Parse(s)
@@ -133,6 +150,19 @@ func parameter(s string) (before, inner, after string, ok bool) {
 		return "", "", "", false
 	}
 	return before, inner, after, ok
+}
+
+// Offers returns the arguments that the word accepts, if they can be listed: a literal, or
+// each choice. Empty means that they cannot.
+func (w Word) Offers() []string {
+	if w.kind == "" {
+		return []string{w.before}
+	}
+	var out []string
+	for _, c := range w.choices {
+		out = append(out, w.before+c+w.after)
+	}
+	return out
 }
 
 // Accept returns the argument as it is handed over, or a *RefusalError. Relative paths

@@ -195,6 +195,9 @@ func (a *Agent) line() *line.Line[rotav1.FromJobWorker, rotav1.ToJobWorker] {
 func (a *Agent) hello(k *link) *rotav1.FromJobWorker {
 	whatever, words := a.runner.Commands()
 	hello := &rotav1.JobHello{Name: a.cfg.Name, Incarnation: a.cfg.Incarnation, Session: a.cfg.Session(), Any: whatever, Commands: words, Slots: int64(a.runner.Slots())}
+	for _, argv := range job.Templates(a.runner.Templates()) {
+		hello.Templates = append(hello.Templates, &rotav1.JobTemplate{Argv: argv})
+	}
 	a.mu.Lock()
 	a.link = k
 	for _, r := range a.unstarted {

@@ -13,6 +13,8 @@ func Policy() auth.Policy {
 		rotav1.Jobs_ListJobs_FullMethodName:  see,
 		rotav1.Jobs_GetJob_FullMethodName:    see,
 		rotav1.Jobs_WatchJobs_FullMethodName: see,
+		// It is for those who may run them.
+		rotav1.Jobs_ListCommands_FullMethodName: {Role: auth.Submitter, Kind: auth.JobKind},
 		// A scheduler that has let somebody in asks the one that has the worker.
 		rotav1.Jobs_ReadOutput_FullMethodName: {Role: auth.Viewer, Scheduler: true},
 		rotav1.Jobs_RunJob_FullMethodName:     submit,

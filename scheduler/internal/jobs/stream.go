@@ -69,7 +69,7 @@ func (o host) Open(ctx context.Context, s *stream, m *rotav1.FromJobWorker) (vie
 	}
 	return &storepb.JobWorker{
 		Version: record.Version, Name: h.GetName(), Incarnation: h.GetIncarnation(), Any: h.GetAny(), Commands: h.GetCommands(),
-		Slots: h.GetSlots(), Scheduler: o.c.cfg.Scheduler,
+		Slots: h.GetSlots(), Scheduler: o.c.cfg.Scheduler, Templates: templatesOf(h),
 	}, nil
 }
 

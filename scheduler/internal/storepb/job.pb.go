@@ -480,7 +480,8 @@ type JobWorker struct {
 	Commands    []string               `protobuf:"bytes,5,rep,name=commands,proto3" json:"commands,omitempty"`
 	Slots       int64                  `protobuf:"varint,6,opt,name=slots,proto3" json:"slots,omitempty"`
 	// The scheduler that has its job stream.
-	Scheduler     string `protobuf:"bytes,7,opt,name=scheduler,proto3" json:"scheduler,omitempty"`
+	Scheduler     string         `protobuf:"bytes,7,opt,name=scheduler,proto3" json:"scheduler,omitempty"`
+	Templates     []*JobTemplate `protobuf:"bytes,8,rep,name=templates,proto3" json:"templates,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -564,6 +565,57 @@ func (x *JobWorker) GetScheduler() string {
 	return ""
 }
 
+func (x *JobWorker) GetTemplates() []*JobTemplate {
+	if x != nil {
+		return x.Templates
+	}
+	return nil
+}
+
+type JobTemplate struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Argv          []string               `protobuf:"bytes,1,rep,name=argv,proto3" json:"argv,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JobTemplate) Reset() {
+	*x = JobTemplate{}
+	mi := &file_job_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JobTemplate) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JobTemplate) ProtoMessage() {}
+
+func (x *JobTemplate) ProtoReflect() protoreflect.Message {
+	mi := &file_job_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JobTemplate.ProtoReflect.Descriptor instead.
+func (*JobTemplate) Descriptor() ([]byte, []int) {
+	return file_job_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *JobTemplate) GetArgv() []string {
+	if x != nil {
+		return x.Argv
+	}
+	return nil
+}
+
 // OldWorker is a worker that speaks the protocol jobscheduler and has registered.
 type OldWorker struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
@@ -579,7 +631,7 @@ type OldWorker struct {
 
 func (x *OldWorker) Reset() {
 	*x = OldWorker{}
-	mi := &file_job_proto_msgTypes[4]
+	mi := &file_job_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -591,7 +643,7 @@ func (x *OldWorker) String() string {
 func (*OldWorker) ProtoMessage() {}
 
 func (x *OldWorker) ProtoReflect() protoreflect.Message {
-	mi := &file_job_proto_msgTypes[4]
+	mi := &file_job_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -604,7 +656,7 @@ func (x *OldWorker) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OldWorker.ProtoReflect.Descriptor instead.
 func (*OldWorker) Descriptor() ([]byte, []int) {
-	return file_job_proto_rawDescGZIP(), []int{4}
+	return file_job_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *OldWorker) GetVersion() uint32 {
@@ -706,7 +758,7 @@ const file_job_proto_rawDesc = "" +
 	"\tpermanent\x18\f \x01(\bR\tpermanent\x12&\n" +
 	"\x0fstarted_unix_us\x18\r \x01(\x03R\rstartedUnixUs\x12\"\n" +
 	"\rended_unix_us\x18\x0e \x01(\x03R\vendedUnixUs\x12 \n" +
-	"\vincarnation\x18\x0f \x01(\tR\vincarnation\"\xbd\x01\n" +
+	"\vincarnation\x18\x0f \x01(\tR\vincarnation\"\xf4\x01\n" +
 	"\tJobWorker\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12 \n" +
@@ -714,7 +766,10 @@ const file_job_proto_rawDesc = "" +
 	"\x03any\x18\x04 \x01(\bR\x03any\x12\x1a\n" +
 	"\bcommands\x18\x05 \x03(\tR\bcommands\x12\x14\n" +
 	"\x05slots\x18\x06 \x01(\x03R\x05slots\x12\x1c\n" +
-	"\tscheduler\x18\a \x01(\tR\tscheduler\"\x91\x01\n" +
+	"\tscheduler\x18\a \x01(\tR\tscheduler\x125\n" +
+	"\ttemplates\x18\b \x03(\v2\x17.rota.store.JobTemplateR\ttemplates\"!\n" +
+	"\vJobTemplate\x12\x12\n" +
+	"\x04argv\x18\x01 \x03(\tR\x04argv\"\x91\x01\n" +
 	"\tOldWorker\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x18\n" +
@@ -734,25 +789,27 @@ func file_job_proto_rawDescGZIP() []byte {
 	return file_job_proto_rawDescData
 }
 
-var file_job_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
+var file_job_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
 var file_job_proto_goTypes = []any{
-	(*JobSpec)(nil),    // 0: rota.store.JobSpec
-	(*JobState)(nil),   // 1: rota.store.JobState
-	(*JobAttempt)(nil), // 2: rota.store.JobAttempt
-	(*JobWorker)(nil),  // 3: rota.store.JobWorker
-	(*OldWorker)(nil),  // 4: rota.store.OldWorker
-	nil,                // 5: rota.store.JobSpec.EnvEntry
-	nil,                // 6: rota.store.JobSpec.ResourcesEntry
+	(*JobSpec)(nil),     // 0: rota.store.JobSpec
+	(*JobState)(nil),    // 1: rota.store.JobState
+	(*JobAttempt)(nil),  // 2: rota.store.JobAttempt
+	(*JobWorker)(nil),   // 3: rota.store.JobWorker
+	(*JobTemplate)(nil), // 4: rota.store.JobTemplate
+	(*OldWorker)(nil),   // 5: rota.store.OldWorker
+	nil,                 // 6: rota.store.JobSpec.EnvEntry
+	nil,                 // 7: rota.store.JobSpec.ResourcesEntry
 }
 var file_job_proto_depIdxs = []int32{
-	5, // 0: rota.store.JobSpec.env:type_name -> rota.store.JobSpec.EnvEntry
-	6, // 1: rota.store.JobSpec.resources:type_name -> rota.store.JobSpec.ResourcesEntry
+	6, // 0: rota.store.JobSpec.env:type_name -> rota.store.JobSpec.EnvEntry
+	7, // 1: rota.store.JobSpec.resources:type_name -> rota.store.JobSpec.ResourcesEntry
 	2, // 2: rota.store.JobState.attempts:type_name -> rota.store.JobAttempt
-	3, // [3:3] is the sub-list for method output_type
-	3, // [3:3] is the sub-list for method input_type
-	3, // [3:3] is the sub-list for extension type_name
-	3, // [3:3] is the sub-list for extension extendee
-	0, // [0:3] is the sub-list for field type_name
+	4, // 3: rota.store.JobWorker.templates:type_name -> rota.store.JobTemplate
+	4, // [4:4] is the sub-list for method output_type
+	4, // [4:4] is the sub-list for method input_type
+	4, // [4:4] is the sub-list for extension type_name
+	4, // [4:4] is the sub-list for extension extendee
+	0, // [0:4] is the sub-list for field type_name
 }
 
 func init() { file_job_proto_init() }
@@ -766,7 +823,7 @@ func file_job_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_job_proto_rawDesc), len(file_job_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   7,
+			NumMessages:   8,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

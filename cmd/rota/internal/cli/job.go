@@ -18,6 +18,7 @@ import (
 	rotav1 "github.com/rota-project/rota/api/rota/v1"
 	"github.com/rota-project/rota/cmd/rota/internal/terminal"
 	"github.com/rota-project/rota/internal/job"
+	"github.com/rota-project/rota/internal/process/words"
 	"github.com/rota-project/rota/internal/text"
 )
 
@@ -89,6 +90,7 @@ func (a *app) jobRun() *cobra.Command {
 	fs.StringVar(&f.id, "id", "", "UUID of the job; a second run with the same UUID has no effect")
 	fs.BoolVar(&f.wait, "wait", false, "wait for the job and print its output")
 	_ = c.RegisterFlagCompletionFunc("worker", a.completeWorkers)
+	c.ValidArgsFunction = a.completeCommands
 	return c
 }
 
@@ -332,6 +334,51 @@ func (a *app) jobVerb(verb, short string, do func(context.Context, rotav1.JobsCl
 		},
 		ValidArgsFunction: a.completeJobs,
 	}
+}
+
+// completeCommands offers the next word of the commands that workers take.
+func (a *app) completeCommands(cmd *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
+	if a.globals(cmd.Root(), cmd) != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	var found []string
+	err := a.call(cmd.Context(), func(ctx context.Context, conn *grpc.ClientConn) error {
+		resp, err := jobsOf(conn).ListCommands(ctx, &rotav1.ListCommandsRequest{})
+		for _, c := range resp.GetCommands() {
+			for _, word := range nextWords(c.GetArgv(), args) {
+				if strings.HasPrefix(word, prefix) {
+					found = append(found, word+"\t"+commandOf(c.GetArgv())+", "+text.Count(c.GetWorkers(), "worker", "workers"))
+				}
+			}
+		}
+		return err
+	})
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveError
+	}
+	return found, cobra.ShellCompDirectiveNoFileComp
+}
+
+// nextWords are the words that may follow args in a command line of this template, as far as
+// they can be listed.
+func nextWords(template, args []string) []string {
+	if len(args) >= len(template) {
+		return nil
+	}
+	for n, t := range template[:len(args)+1] {
+		w, err := words.Parse(t)
+		if err != nil {
+			return nil
+		}
+		offers := w.Offers()
+		if n == len(args) {
+			return offers
+		}
+		if len(offers) > 0 && !slices.Contains(offers, args[n]) {
+			return nil
+		}
+	}
+	return nil
 }
 
 // completeJobs offers the newest jobs.

@@ -23,6 +23,9 @@ import (
 	"github.com/rota-project/rota/worker"
 )
 
+// listedCommands are what the worker of jobCluster lists beside every job.
+var listedCommands = []runner.Command{{Argv: []string{"seq", "{first:int}", "{last:int}"}}, {Argv: []string{"uname", "{what:one(-a|-m)}"}}, {Argv: []string{"seq", "-w", "{last:int}"}}}
+
 // jobCluster is a scheduler and a worker that runs every job; it returns the
 // gRPC address.
 func jobCluster(t *testing.T) string {
@@ -51,7 +54,7 @@ func jobCluster(t *testing.T) string {
 		t.Fatal(err)
 	}
 	a, err := agent.New(agent.Config{
-		Name: "w", Incarnation: w.Incarnation(), Runner: runner.Config{Dir: t.TempDir(), Allow: runner.Allow{Any: true}},
+		Name: "w", Incarnation: w.Incarnation(), Runner: runner.Config{Dir: t.TempDir(), Allow: runner.Allow{Any: true, Commands: listedCommands}},
 		Connect: func(context.Context) (*grpc.ClientConn, error) {
 			return grpc.NewClient(addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
 		},
@@ -83,6 +86,31 @@ func runRota(t *testing.T, env map[string]string, stdin string, args ...string) 
 		Lookup: func(k string) (string, bool) { v, ok := env[k]; return v, ok },
 	})
 	return status, o.String(), e.String()
+}
+
+// The shell is offered the commands that workers list, word by word, with how many list them.
+func TestCompleteCommands(t *testing.T) {
+	t.Parallel()
+	env := map[string]string{"ROTA_SERVER": jobCluster(t)}
+	if status, _, errs := runRota(t, env, "", "job", "run", "--wait", "--", "true"); status != 0 { // the worker is there
+		t.Fatal(status, errs)
+	}
+	seq, width, what := "seq {first:int} {last:int}, 1 worker\n", "seq -w {last:int}, 1 worker\n", "uname {what:one(-a|-m)}, 1 worker\n"
+	for args, want := range map[string]string{
+		"job run --|":            "seq\t" + width + "seq\t" + seq + "uname\t" + what,
+		"job run --|u":           "uname\t" + what,
+		"job run --|uname|":      "-a\t" + what + "-m\t" + what,
+		"job run --|uname|-a|":   "",
+		"job run --|seq|":        "-w\t" + width,
+		"job run --|seq|-w|":     "",
+		"job run --|something|x": "",
+	} {
+		words := strings.Split(args, "|")
+		args := append([]string{"__complete"}, append(strings.Fields(words[0]), words[1:]...)...)
+		if status, out, errs := runRota(t, env, "", args...); status != 0 || out != want+":4\n" {
+			t.Errorf("%v: %d %q %q, want %q", args, status, out, errs, want)
+		}
+	}
 }
 
 func TestJobCommands(t *testing.T) {

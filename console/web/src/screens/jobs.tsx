@@ -3,8 +3,8 @@ import { useState } from "preact/hooks";
 import { path, post } from "../api/http";
 import { link, may, workers } from "../api/live";
 import { usePoll } from "../api/use";
-import type { Job, ListJobs } from "../api/types";
-import { byName, span } from "../format";
+import type { Job, JobCommand, JobParameter, ListCommands, ListJobs } from "../api/types";
+import { byName, plural, span } from "../format";
 import { go, href, narrow, route } from "../route";
 import { now } from "../api/live";
 import { Age, Dialog, Empty, Failed, Heading, Loading } from "../ui/parts";
@@ -13,7 +13,7 @@ import { State } from "../ui/state";
 import { Table, type Column } from "../ui/table";
 import { JobSheet } from "./job";
 import { without } from "./task";
-import { join, split } from "../argv";
+import { fill, join, split } from "../argv";
 
 const STATES = ["queued", "starting", "running", "succeeded", "failed", "stopped", "timed-out", "lost"];
 
@@ -86,17 +86,24 @@ export function Jobs() {
   );
 }
 
+// Run asks what to run: one of the commands that workers list, or another.
 function Run({ onClose }: { onClose: () => void }) {
   const [failed, setFailed] = useState<Error>();
   const [command, setCommand] = useState("");
+  const [chosen, setChosen] = useState<string>(); // as its words in one line; empty: another command
+  const [values, setValues] = useState<string[]>([]);
+  const { data } = usePoll<ListCommands>("/v1/jobs:commands", 10_000);
   const [asked, setAsked] = useState(false);
+  const listed = data?.commands ?? [];
+  const first = data && data.any_workers === 0 && !command ? listed[0] : undefined; // nobody takes another one
+  const template = chosen === undefined ? first : listed.find((c) => join(c.argv) === chosen);
   const submit = (e: SubmitEvent) => {
     e.preventDefault();
     const form = new FormData(e.currentTarget as HTMLFormElement);
     const field = (name: string) => String(form.get(name) ?? "").trim();
     let argv: string[];
     try {
-      argv = split(command);
+      argv = template ? fill(template, values) : split(command);
     } catch (err) {
       setFailed(err as Error);
       return;
@@ -119,11 +126,30 @@ function Run({ onClose }: { onClose: () => void }) {
   return (
     <Dialog title="Run a job" onClose={onClose}>
       <form class="form" onSubmit={submit}>
-        <label>
-          Command
-          <input name="command" class="id" required autocomplete="off" spellcheck={false} placeholder="seq 5" value={command} onInput={(e) => setCommand(e.currentTarget.value)} />
-          <span class="hint">No shell sees it; quotes keep words together.</span>
-        </label>
+        {listed.length > 0 && (
+          <label>
+            Command
+            <select name="template" value={template ? join(template.argv) : ""} onChange={(e) => (setChosen(e.currentTarget.value), setValues([]))}>
+              {listed.map((c) => (
+                <option key={join(c.argv)} value={join(c.argv)}>
+                  {join(c.argv)} · {plural(c.workers, "worker")}
+                </option>
+              ))}
+              <option value="">another command{data?.any_workers ? ` · ${plural(data.any_workers, "worker")}` : ", which a worker has to list"}</option>
+            </select>
+          </label>
+        )}
+        {template ? (
+          <Parameters key={join(template.argv)} of={template} values={values} onChange={setValues} />
+        ) : (
+          <label>
+            {listed.length > 0 ? "Words" : "Command"}
+            <input name="command" class="id" required autocomplete="off" spellcheck={false} placeholder="seq 5" value={command} onInput={(e) => setCommand(e.currentTarget.value)} />
+            <span class="hint">
+              No shell sees it; quotes keep words together.{data?.all_workers === 0 && " No worker takes jobs now: it waits for one with --job."}
+            </span>
+          </label>
+        )}
         <div class="pair">
           <label>
             Worker
@@ -174,4 +200,49 @@ function Run({ onClose }: { onClose: () => void }) {
       </form>
     </Dialog>
   );
+}
+
+// Parameters asks for what a template leaves open.
+function Parameters({ of, values, onChange }: { of: JobCommand; values: string[]; onChange: (values: string[]) => void }) {
+  return (
+    <>
+      {of.parameters.map((p, n) => (
+        <label key={p.word}>
+          {p.name}
+          <Value of={p} value={values[n] ?? ""} onChange={(v) => onChange(of.parameters.map((_, m) => (m === n ? v : (values[m] ?? ""))))} />
+          {hints[p.many ? "many" : p.type] && <span class="hint">{hints[p.many ? "many" : p.type]}</span>}
+        </label>
+      ))}
+    </>
+  );
+}
+
+const hints: Record<string, string> = {
+  many: "None or more words; quotes keep them together.",
+  path: "A file or folder on the worker, below one of its --job-dirs.",
+};
+
+// What the worker takes for a type, as browsers check it.
+const patterns: Record<string, string> = { word: "(?!\\.{1,2}$)[A-Za-z0-9._+@%:,][A-Za-z0-9._+@%:,\\-]*", text: "[^\\-].*", path: "[^\\-].*" };
+
+function Value({ of: p, value, onChange }: { of: JobParameter; value: string; onChange: (value: string) => void }) {
+  const changed = (e: { currentTarget: { value: string } }) => onChange(e.currentTarget.value);
+  if (p.type === "one" && !p.many) {
+    return (
+      <select required value={value} onChange={changed}>
+        <option value="" />
+        {p.choices.map((c) => (
+          <option key={c} value={c}>
+            {c}
+          </option>
+        ))}
+      </select>
+    );
+  }
+  if (p.type === "int" && !p.many) {
+    const limits = p.low != null && p.high != null ? { min: p.low, max: p.high, placeholder: `${p.low} to ${p.high}` } : {};
+    return <input type="number" step="1" required {...limits} value={value} onInput={changed} />;
+  }
+  const check = p.many ? {} : { required: p.type === "word" || p.type === "path", ...(patterns[p.type] && { pattern: patterns[p.type]! }) };
+  return <input class="id" autocomplete="off" spellcheck={false} {...check} value={value} onInput={changed} />;
 }
