@@ -3,9 +3,13 @@ package policy_test
 import (
 	"encoding/json"
 	"errors"
+	"go/doc"
+	"go/parser"
+	"go/token"
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -78,6 +82,30 @@ func TestDoors(t *testing.T) {
 	slices.Sort(public)
 	if !slices.Equal(public, doors) {
 		t.Errorf("can be imported from outside: %q\nmay be: %q", public, doors)
+	}
+}
+
+// TestDoorsHaveExamples: each with its output, so that it runs.
+func TestDoorsHaveExamples(t *testing.T) {
+	t.Parallel()
+	for _, door := range doors {
+		files, err := filepath.Glob(filepath.Join("../..", door, "*_test.go"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		runs := false
+		for _, file := range files {
+			f, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.ParseComments)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, e := range doc.Examples(f) {
+				runs = runs || e.Output != "" || e.EmptyOutput
+			}
+		}
+		if !runs {
+			t.Errorf("%q has no example that runs", door)
+		}
 	}
 }
 
