@@ -94,7 +94,7 @@ func TestStreamedBodiesAreNotSentAgain(t *testing.T) {
 	}
 	cfg := simple(h2cWorker(t, handler), h2cWorker(t, handler))
 	cfg.Defaults.Attempts = 3
-	cfg.Defaults.IdleTimeout = 500 * time.Millisecond
+	cfg.Defaults.IdleTimeout = 10 * time.Second
 	_, addr := start(t, cfg)
 	c := dial(t, addr)
 	c.send("PUT /run/f HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
@@ -335,7 +335,7 @@ func TestRefusalsNobodyTakesAreCutOff(t *testing.T) {
 	t.Parallel()
 	cfg := simple(named(t, "w"))
 	cfg.Defaults.IdleTimeout = 300 * time.Millisecond
-	cfg.Limits.HeadTimeout = 300 * time.Millisecond
+	cfg.Limits.HeadTimeout = 2 * time.Second
 	g, _ := start(t, cfg)
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

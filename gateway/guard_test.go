@@ -227,7 +227,7 @@ func TestForwardAuth(t *testing.T) {
 				fmt.Fprintf(w, "%q %q %q %s", r.Header["X-User"], r.Header["X-Groups"], r.Header["X-Private"], b)
 			})
 			cfg := simple(up)
-			cfg.Defaults.Rules.Guard.Forward = &gateway.ForwardAuth{URL: auth + "/verify", Timeout: 300 * time.Millisecond, ResponseHeaders: []string{"x-user", "X-Groups"}}
+			cfg.Defaults.Rules.Guard.Forward = &gateway.ForwardAuth{URL: auth + "/verify", Timeout: 2 * time.Second, ResponseHeaders: []string{"x-user", "X-Groups"}}
 			g, addr := serve(t, cfg)
 			if resp, body := send(t, http.MethodPost, addr, "/run/f/a?b", []byte("x"), false, "Authorization", "good", "X-User", "root", "X_user", "root", "X-Secret", "1"); resp.StatusCode != http.StatusOK || body != `["alice"] ["a" "b"] [] x` {
 				t.Errorf("good: %d %s", resp.StatusCode, body)

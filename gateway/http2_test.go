@@ -324,7 +324,7 @@ func TestHTTP2WindowsHoldBackOneAnswer(t *testing.T) {
 		fmt.Fprint(w, "small")
 	})
 	cfg := simple(up)
-	cfg.Defaults.IdleTimeout = 500 * time.Millisecond
+	cfg.Defaults.IdleTimeout = 2 * time.Second
 	g, addr := start(t, cfg)
 	f := dialHTTP2(t, addr, http2.Setting{ID: http2.SettingInitialWindowSize, Val: 10})
 	f.request(1, true, ":method", "GET", ":scheme", "http", ":authority", "a", ":path", "/run/f?big")
@@ -399,7 +399,7 @@ func TestHTTP2ShutdownSaysGoAway(t *testing.T) {
 func TestHTTP2SlowClients(t *testing.T) {
 	t.Parallel()
 	cfg := simple(named(t, "w"))
-	cfg.Limits = gateway.Limits{HeadTimeout: 300 * time.Millisecond, IdleTimeout: 300 * time.Millisecond}
+	cfg.Limits = gateway.Limits{HeadTimeout: 2 * time.Second, IdleTimeout: 2 * time.Second}
 	_, addr := start(t, cfg)
 	t.Run("idle", func(t *testing.T) {
 		t.Parallel()
