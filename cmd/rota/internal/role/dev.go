@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -338,14 +339,10 @@ func stateOf(c *config.Dev) string {
 	return "kept in " + c.DataDir
 }
 
-// withoutOwn is an environment without the variables that configure rota: they
-// are for this process, not for its workers.
+// withoutOwn is an environment without the variables that configure rota, and those
+// by which a service manager is told: they are for this process, not for its children.
 func withoutOwn(env []string) []string {
-	var out []string
-	for _, kv := range env {
-		if !strings.HasPrefix(kv, "ROTA_") {
-			out = append(out, kv)
-		}
-	}
-	return out
+	return slices.DeleteFunc(slices.Clone(env), func(kv string) bool {
+		return strings.HasPrefix(kv, "ROTA_") || strings.HasPrefix(kv, "NOTIFY_SOCKET=") || strings.HasPrefix(kv, "WATCHDOG_")
+	})
 }

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -14,6 +15,16 @@ import (
 	"github.com/rota-project/rota"
 	"github.com/rota-project/rota/cmd/rota/internal/config"
 )
+
+// TestWithoutOwn: what rota dev starts is neither configured by its environment nor
+// told by it where its service manager listens.
+func TestWithoutOwn(t *testing.T) {
+	t.Parallel()
+	env := []string{"PATH=/bin", "ROTA_LEASE=1s", "NOTIFY_SOCKET=@x", "WATCHDOG_USEC=1", "WATCHDOG_PID=1", "HOME=/"}
+	if got := withoutOwn(env); !slices.Equal(got, []string{"PATH=/bin", "HOME=/"}) || len(env) != 6 || env[5] != "HOME=/" {
+		t.Errorf("%q of %q", got, env)
+	}
+}
 
 // TestListen: where a default address is in use another port of that host is
 // taken; where the user asked for it, it is an error that names what and where.
