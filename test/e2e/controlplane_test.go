@@ -432,7 +432,7 @@ func (k *kubePool) refused() {
 	await(t, 2*time.Minute, "the quota is told", func() bool {
 		time.Sleep(200 * time.Millisecond)
 		p := k.pool("more")
-		return p.GetState() == "backoff" && strings.Contains(p.GetError(), "exceeded quota: few")
+		return p.GetState() == "failing" && strings.Contains(p.GetError(), "exceeded quota: few")
 	})
 	k.ask("pool", "delete", "more")
 	k.must(http.MethodDelete, quotas+"/few", nil, nil)

@@ -287,7 +287,7 @@ func (x *PoolTemplate) GetCommand() []string {
 type Pool struct {
 	state      protoimpl.MessageState `protogen:"open.v1"`
 	Definition *PoolDefinition        `protobuf:"bytes,1,opt,name=definition,proto3" json:"definition,omitempty"`
-	// "ready", "growing", "shrinking", "backoff" or "deleting".
+	// "ready", "growing", "shrinking", "failing" (its engine failed, it waits before it tries again) or "deleting".
 	State string `protobuf:"bytes,2,opt,name=state,proto3" json:"state,omitempty"`
 	// How many workers there should be now, are there, and have joined.
 	Desired int64 `protobuf:"varint,3,opt,name=desired,proto3" json:"desired,omitempty"`

@@ -399,7 +399,7 @@ type Instance struct {
 	Worker     string `protobuf:"bytes,2,opt,name=worker,proto3" json:"worker,omitempty"`
 	Generation uint64 `protobuf:"varint,3,opt,name=generation,proto3" json:"generation,omitempty"`
 	// "waiting", "held" (it kills its workers), "granted", "starting", "running",
-	// "backoff", "stopping", "stuck".
+	// "failing" (its last run failed, it waits for the next one), "stopping", "stuck".
 	State string                 `protobuf:"bytes,4,opt,name=state,proto3" json:"state,omitempty"`
 	Since *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=since,proto3" json:"since,omitempty"`
 	// The last error of the task function, and how often it was started again.

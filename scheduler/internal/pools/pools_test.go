@@ -323,7 +323,7 @@ func TestAskedToLeave(t *testing.T) {
 			})
 			b.pass(2 * time.Second)
 			p := b.get("web")
-			if failed := p.GetFailures() > 0 || p.GetError() != "" || p.GetState() == "backoff"; failed == inOrder {
+			if failed := p.GetFailures() > 0 || p.GetError() != "" || p.GetState() == "failing"; failed == inOrder {
 				b.Errorf("in order %v: %v", inOrder, p)
 			}
 			b.pass(10 * time.Second)

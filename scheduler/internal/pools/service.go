@@ -32,7 +32,7 @@ const (
 	poolReady     = "ready"
 	poolGrowing   = "growing"
 	poolShrinking = "shrinking"
-	poolBackoff   = "backoff"
+	poolFailing   = "failing"
 	poolDeleting  = "deleting"
 
 	workerAsked    = "asked"
@@ -290,7 +290,7 @@ func (k *Control) shown(name string) *rotav1.Pool {
 	case m.GetDeleted():
 		out.State = poolDeleting
 	case state.GetFailures() > 0 && retry > time.Now().UnixMilli():
-		out.State = poolBackoff
+		out.State = poolFailing
 	case out.GetJoined() < max(out.GetDesired(), m.GetFrom()):
 		out.State = poolGrowing
 	case leaving > 0 || out.GetStarted() > out.GetDesired():

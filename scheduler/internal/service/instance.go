@@ -18,6 +18,17 @@ const (
 	stateGranted = "granted" // the worker has not answered yet
 )
 
+// stateFailing is the API's word for ownership.Backoff.
+const stateFailing = "failing"
+
+// stateOf is the API's word for a state that a worker says.
+func stateOf(s ownership.State) string {
+	if s == ownership.Backoff {
+		return stateFailing
+	}
+	return string(s)
+}
+
 // instance says where an instance is; the view stands still. Of two grants,
 // while one worker takes over from another, the one that stays is shown.
 func (s *Service) instance(i rota.Instance) *rotav1.Instance {
@@ -56,7 +67,7 @@ func (s *Service) where(t *record.Task, i rota.Instance) (at whereabouts) {
 	}
 	a, ok := s.cfg.View.Ack(worker, i)
 	if ok && a.Generation == g.Generation {
-		at.said, at.state, at.err, at.restarts, at.since = true, string(a.State), a.Error, a.Restarts, a.Since
+		at.said, at.state, at.err, at.restarts, at.since = true, stateOf(a.State), a.Error, a.Restarts, a.Since
 	}
 	if g.Revoked && at.state != string(ownership.Stuck) {
 		at.state = string(ownership.Stopping)

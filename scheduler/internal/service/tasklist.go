@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/rota-project/rota"
 	rotav1 "github.com/rota-project/rota/api/rota/v1"
@@ -30,7 +31,7 @@ const (
 
 // taskStates are those of instances that tasks may be asked for by.
 var taskStates = []string{
-	stateWaiting, stateHeld, stateGranted, string(ownership.Starting), string(ownership.Running), string(ownership.Backoff),
+	stateWaiting, stateHeld, stateGranted, string(ownership.Starting), string(ownership.Running), stateFailing,
 	string(ownership.Stopping), string(ownership.Stuck),
 }
 
@@ -69,6 +70,10 @@ type taskQuery struct {
 }
 
 func newTaskQuery(s *Service, r *rotav1.ListTasksRequest) (*taskQuery, error) {
+	if r.GetState() == string(ownership.Backoff) { // as clients of the earlier release ask
+		r = proto.CloneOf(r)
+		r.State = stateFailing
+	}
 	q := &taskQuery{s: s, r: r, text: paging.NewText(r.GetText())}
 	var err error
 	if q.size, err = paging.Size(r.GetPageSize(), defaultPage, maxPage); err != nil {

@@ -39,6 +39,13 @@ func TestPages(t *testing.T) {
 		if err != nil || whole.GetTotal() != 300 || len(whole.GetTasks()) != 300 || whole.GetNextPageToken() != "" {
 			b.Fatal(whole.GetTotal(), err)
 		}
+		failing, err := b.svc.ListTasks(b.Context(), &rotav1.ListTasksRequest{State: "failing"})
+		if err != nil || failing.GetTotal() == 0 {
+			b.Fatal(failing, err)
+		}
+		if r, err := b.svc.ListTasks(b.Context(), &rotav1.ListTasksRequest{State: "backoff"}); err != nil || r.GetTotal() != failing.GetTotal() {
+			b.Errorf("as clients of the earlier release ask: %d of %d, %v", r.GetTotal(), failing.GetTotal(), err)
+		}
 		first := func(m *rotav1.Task) *rotav1.Instance { return m.GetInstances()[0] }
 		less := map[string]func(x, y *rotav1.Task) bool{
 			"id":       func(x, y *rotav1.Task) bool { return x.GetId() < y.GetId() },
@@ -63,6 +70,7 @@ func TestPages(t *testing.T) {
 			{Worker: "w"},
 			{State: "waiting"},
 			{Worker: "v", State: "running"},
+			{State: "failing"},
 			{Text: "SK-01"},
 			{Text: "CAFÉ"},
 			{IdPrefix: "Task-1"},

@@ -229,7 +229,7 @@ func (g *gatherer) cluster(ctx context.Context, conn *grpc.ClientConn) {
 			m, err := workersOf(conn).ListWorkers(ctx, &rotav1.ListWorkersRequest{PageSize: bundleRows})
 			return m, more(len(m.GetWorkers()), m.GetTotal()), err
 		}},
-		tasks("waiting"), tasks("backoff"), tasks("stuck"), tasks("held"),
+		tasks("waiting"), tasks("failing"), tasks("stuck"), tasks("held"),
 		{"plan", func(ctx context.Context) (proto.Message, string, error) {
 			m, err := clusterOf(conn).GetPlan(ctx, &rotav1.GetPlanRequest{})
 			note := more(min(len(m.GetWaiting()), bundleRows), int64(len(m.GetWaiting())))
@@ -321,7 +321,7 @@ func (g *gatherer) why(ctx context.Context, conn *grpc.ClientConn) {
 	defer cancel()
 	all := []json.RawMessage{}
 	seen := map[string]bool{}
-	for _, state := range []string{"waiting", "backoff", "stuck"} {
+	for _, state := range []string{"waiting", "failing", "stuck"} {
 		list, err := tasksOf(conn).ListTasks(ctx, &rotav1.ListTasksRequest{State: state, PageSize: bundleWhy})
 		if err != nil {
 			g.b.Miss("cluster/why.json", oneLine(err))

@@ -106,23 +106,6 @@ func tableOf[M any](columns []string, add func(*terminal.Table, M), list []M) *t
 	return t
 }
 
-// stateWord is a state as people read it. The API's "backoff" is failing, as in metrics and the
-// console.
-func stateWord(state string) string {
-	if state == "backoff" {
-		return "failing"
-	}
-	return state
-}
-
-// stateOf is the API's state of a word, or what it was given.
-func stateOf(word string) string {
-	if word == stateWord("backoff") {
-		return "backoff"
-	}
-	return word
-}
-
 // noColor says that the user wants no colours.
 func (a *app) noColor() bool {
 	v, there := a.env.Lookup("NO_COLOR")

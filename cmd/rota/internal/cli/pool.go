@@ -101,7 +101,7 @@ func (a *app) poolList() *cobra.Command {
 				return printList(a, resp.GetPools(), func(w io.Writer) error {
 					t := terminal.NewTable("POOL", "STATE", "ENGINE", "SIZE", ">DESIRED", ">STARTED", ">JOINED", "ERROR")
 					for _, p := range resp.GetPools() {
-						t.Add(p.GetDefinition().GetName(), stateWord(p.GetState()), p.GetDefinition().GetEngine(), sizeText(p.GetDefinition().GetSize()),
+						t.Add(p.GetDefinition().GetName(), p.GetState(), p.GetDefinition().GetEngine(), sizeText(p.GetDefinition().GetSize()),
 							fmt.Sprint(p.GetDesired()), fmt.Sprint(p.GetStarted()), fmt.Sprint(p.GetJoined()), dash(p.GetError()))
 					}
 					return t.Write(w, a.paint())
@@ -126,14 +126,14 @@ func (a *app) poolDetail(w io.Writer, p *rotav1.Pool) error {
 	for _, row := range fieldRows(p.GetDefinition().ProtoReflect()) {
 		t.Add(row[0], row[1])
 	}
-	t.Add("state", stateWord(p.GetState()))
+	t.Add("state", p.GetState())
 	t.Add("desired", fmt.Sprint(p.GetDesired()))
 	t.Add("started", fmt.Sprint(p.GetStarted()))
 	t.Add("joined", fmt.Sprint(p.GetJoined()))
 	if p.GetError() != "" {
 		t.Add("error", fmt.Sprintf("%s (%s ago, %s in a row)", p.GetError(), age(p.GetErrorTime().AsTime()), text.Count(p.GetFailures(), "failure", "failures")))
 	}
-	if p.GetState() == "backoff" {
+	if p.GetState() == "failing" {
 		t.Add("next try", p.GetRetryTime().AsTime().Local().Format("15:04:05"))
 	}
 	for _, note := range p.GetNotes() {

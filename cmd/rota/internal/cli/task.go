@@ -35,7 +35,6 @@ func (a *app) taskList() *cobra.Command {
 		Short: "list tasks and the workers of their instances",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			req.State = stateOf(req.GetState())
 			if watch {
 				return a.watchTasks(cmd.Context(), req)
 			}
@@ -85,7 +84,7 @@ func addTask(t *terminal.Table, task *rotav1.Task) {
 	}
 	for _, in := range task.GetInstances() {
 		id := rota.Instance{Task: task.GetId(), Index: int(in.GetIndex())}
-		t.Add(id.String(), stateWord(in.GetState()), dash(in.GetWorker()), dash(task.GetGroup()),
+		t.Add(id.String(), in.GetState(), dash(in.GetWorker()), dash(task.GetGroup()),
 			number(task.GetWeight()), generation(in), since(in))
 	}
 }
@@ -124,7 +123,7 @@ func (a *app) taskDetail(w io.Writer, d *rotav1.TaskDetail) error {
 	}
 	in := terminal.NewTable("INSTANCE", "STATE", "WORKER", ">GENERATION", "SINCE", ">RESTARTS", "ERROR")
 	for _, i := range d.GetInstances() {
-		in.Add(fmt.Sprint(i.GetIndex()), stateWord(i.GetState()), dash(i.GetWorker()), generation(i), since(i), fmt.Sprint(i.GetRestarts()), dash(i.GetError()))
+		in.Add(fmt.Sprint(i.GetIndex()), i.GetState(), dash(i.GetWorker()), generation(i), since(i), fmt.Sprint(i.GetRestarts()), dash(i.GetError()))
 	}
 	if _, err := fmt.Fprintln(w); err != nil {
 		return err

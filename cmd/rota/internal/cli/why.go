@@ -122,7 +122,7 @@ func (a *app) whyText(out io.Writer, resp *rotav1.WhyResponse) error {
 		name := rota.Instance{Task: resp.GetId(), Index: int(in.GetIndex())}
 		switch {
 		case in.GetWorker() == "":
-			fmt.Fprintf(w, "%s is on no worker (%s)\n", terminal.Printable(name.String()), stateWord(in.GetState()))
+			fmt.Fprintf(w, "%s is on no worker (%s)\n", terminal.Printable(name.String()), in.GetState())
 		case in.GetState() == "waiting": // its worker is away
 			fmt.Fprintf(w, "%s is on no worker (waiting); it was on %s, which is away (generation %s)\n",
 				terminal.Printable(name.String()), terminal.Printable(in.GetWorker()), generation(in))
@@ -131,7 +131,7 @@ func (a *app) whyText(out io.Writer, resp *rotav1.WhyResponse) error {
 			if in.GetSince() != nil {
 				long = " for " + since(in)
 			}
-			fmt.Fprintf(w, "%s is on %s (%s%s, generation %s)\n", terminal.Printable(name.String()), terminal.Printable(in.GetWorker()), stateWord(in.GetState()), long, generation(in))
+			fmt.Fprintf(w, "%s is on %s (%s%s, generation %s)\n", terminal.Printable(name.String()), terminal.Printable(in.GetWorker()), in.GetState(), long, generation(in))
 		}
 		for _, reason := range why.GetReasons() {
 			fmt.Fprintf(w, "  %s\n", terminal.Printable(reason))

@@ -135,16 +135,3 @@ func TestWhyOfWorkers(t *testing.T) {
 		}
 	}
 }
-
-// TestStateWords: people read and write "failing", the API has "backoff".
-func TestStateWords(t *testing.T) {
-	t.Parallel()
-	for _, state := range []string{"running", "waiting", "backoff", ""} {
-		if got := stateOf(stateWord(state)); got != state {
-			t.Errorf("%s comes back as %s", state, got)
-		}
-	}
-	if stateWord("backoff") != "failing" || stateOf("backoff") != "backoff" {
-		t.Error(stateWord("backoff"), stateOf("backoff"))
-	}
-}

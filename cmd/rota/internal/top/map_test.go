@@ -43,7 +43,7 @@ func TestCells(t *testing.T) {
 	}, []*rotav1.Task{
 		{Id: "a", Group: "ingest", Weight: 20, Instances: on("w1", "running")},
 		{Id: "b", Group: "web", Weight: 10, Instances: on("w1", "running")},
-		{Id: "c", Group: "web", Weight: 10, Instances: on("w1", "backoff")},
+		{Id: "c", Group: "web", Weight: 10, Instances: on("w1", "failing")},
 		{Id: "d", Weight: 10, Instances: on("w2", "running")},
 		{Id: "e", Group: "ingest", Weight: 10, Instances: on("w2", "starting")},
 		{Id: "waits", Group: "web", Weight: 1},

@@ -207,7 +207,7 @@ func toneOf(state string) tone {
 	switch state {
 	case "ready", "running", "succeeded":
 		return good
-	case "lost", "stuck", "backoff", "failing", "held", "failed", "timed-out":
+	case "lost", "stuck", "failing", "held", "failed", "timed-out":
 		return bad
 	case "cordoned", "draining", "away", "waiting", "stopping", "starting", "granted", "queued", "stopped":
 		return warn

@@ -145,7 +145,7 @@ export class Painter {
     for (const c of this.cells.values()) {
       if (flying.has(c.id)) continue;
       g.globalAlpha = c.state === "running" || lost.has(c.worker) ? 1 : ink.coming;
-      g.fillStyle = lost.has(c.worker) ? ink.gone : c.state === "backoff" || c.state === "stuck" ? ink.bad : ink.cell(c.group);
+      g.fillStyle = lost.has(c.worker) ? ink.gone : c.state === "failing" || c.state === "stuck" ? ink.bad : ink.cell(c.group);
       fill(g, c);
     }
     g.globalAlpha = 1;

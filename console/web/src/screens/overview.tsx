@@ -63,7 +63,7 @@ function Numbers({ s }: { s: Status }) {
     <div class="numbers">
       <Fact n={count(t?.running ?? 0)} word="running" to={href("tasks", "", { state: "running" })} />
       <Fact n={count(waiting)} word="waiting" to={href("tasks", "", { state: "waiting" })} of={waiting ? "warn" : "idle"} />
-      <Fact n={count(t?.failing ?? 0)} word="failing" to={href("tasks", "", { state: "backoff" })} of={t?.failing ? "bad" : "idle"} />
+      <Fact n={count(t?.failing ?? 0)} word="failing" to={href("tasks", "", { state: "failing" })} of={t?.failing ? "bad" : "idle"} />
       <Fact n={count(s.moving)} word="moving" to={href("plan")} />
       <Fact
         n={count(w?.ready ?? 0)}

@@ -12,7 +12,7 @@ import { Table, type Column } from "../ui/table";
 import { TaskSheet } from "./task";
 
 const PAGE = 100;
-const STATES = ["running", "waiting", "granted", "starting", "backoff", "stopping", "stuck", "held"];
+const STATES = ["running", "waiting", "granted", "starting", "failing", "stopping", "stuck", "held"];
 
 interface Row {
   task: Task;

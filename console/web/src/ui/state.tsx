@@ -5,12 +5,12 @@ const TONES: Record<string, Tone> = {
   running: "ok", ready: "ok", succeeded: "ok", finished: "ok",
   waiting: "warn", granted: "warn", starting: "warn", stopping: "warn", queued: "idle", draining: "warn", cordoned: "warn",
   away: "warn", restarting: "warn", launched: "warn", trial: "warn",
-  backoff: "bad", stuck: "bad", held: "bad", lost: "bad", failed: "bad", "timed-out": "bad", killed: "bad",
+  failing: "bad", stuck: "bad", held: "bad", lost: "bad", failed: "bad", "timed-out": "bad", killed: "bad",
   stopped: "idle", growing: "warn", shrinking: "warn", deleting: "warn", asked: "warn", started: "warn", leaving: "warn", refused: "warn",
 };
 
 // The API's words for states that are no words of everyday language.
-const WORDS: Record<string, string> = { backoff: "failing", "timed-out": "timed out" };
+const WORDS: Record<string, string> = { "timed-out": "timed out" };
 
 export const word = (state: string): string => WORDS[state] ?? state;
 
