@@ -14,7 +14,8 @@
 // records from its bound up to the next page's bound. The first page has the
 // empty bound; it is the root. A page that grows beyond its size splits, small
 // neighbours are merged, and an empty page is deleted. The root goes only when
-// it is the last page and empty, so an emptied table leaves nothing behind.
+// it is the last page and empty, so an emptied table leaves nothing behind, unless its
+// codec says that the root stays.
 //
 //	tasks/          [ "",    "m"  )   root
 //	tasks/m         [ "m",   "pq" )
@@ -73,7 +74,9 @@
 //     (mod revision 0) can come back, too; but the root is deleted only when it
 //     is alone, so whenever it is absent the table is empty, and a writer that
 //     creates it is right about that, however old its view. It need not hear of
-//     the time before any more, and does not listen.
+//     the time before any more, and does not listen. What is right about pages may
+//     still be late, after what it wrote was thought never to have been done: such
+//     tables keep their root (Codec.Stays), or their writers have a guard.
 //
 // The argument needs all writes of a transaction to be applied together, and a
 // watch's batches in order and unbroken; after a gap, Reset. Pages that are bound

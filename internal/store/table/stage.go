@@ -69,7 +69,7 @@ func (t *Table[R]) Stage(set []R, del []string) ([]Unit, error) {
 		return nil, err
 	}
 	drafts, left := t.drafts(edits)
-	if left == 0 && len(t.pages) > 0 && 2*len(t.pages) <= maxUnitPages && t.bad == 0 {
+	if left == 0 && len(t.pages) > 0 && !t.codec.Stays && 2*len(t.pages) <= maxUnitPages && t.bad == 0 {
 		return []Unit{t.dropAll()}, nil
 	}
 	units := make([]Unit, 0, len(drafts))

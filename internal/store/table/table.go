@@ -24,6 +24,10 @@ type Codec[R any] struct {
 	Decode func([]byte) (recs []R, gone []string, err error)
 	// Equal reports whether two records of one key say the same.
 	Equal func(a, b *R) bool
+	// Stays keeps the root of a table that has become empty. Where it does not stay, a
+	// transaction of unknown outcome that made the root may land after the root has come
+	// and gone, and its records are back: what writes such a table needs a guard of its own.
+	Stays bool
 }
 
 // Change is what became of a record. Old is nil if it is new, New is nil if it

@@ -462,3 +462,56 @@ func TestBulkLoad(t *testing.T) {
 		})
 	}
 }
+
+// TestLateWriterOfAnEmptyTable: the first write of a table whose root stays is refused
+// however late it comes, if the table has had records since that are gone.
+func TestLateWriterOfAnEmptyTable(t *testing.T) {
+	t.Parallel()
+	for _, stays := range []bool{true, false} {
+		c := codec
+		c.Stays = stays
+		st := memory.New()
+		t.Cleanup(func() { st.Close() })
+		tb := New("t/", 1024, c)
+		stage := func(set []rec, del ...string) []Unit {
+			units, err := tb.Stage(set, del)
+			if err != nil || len(units) == 0 {
+				t.Fatalf("%d units, %v", len(units), err)
+			}
+			return units
+		}
+		write := func(units []Unit) bool {
+			var all Unit
+			for _, u := range units {
+				all.Conds, all.Ops = append(all.Conds, u.Conds...), append(all.Ops, u.Ops...)
+			}
+			ok, rev, err := st.Txn(t.Context(), all.Conds, all.Ops)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if ok {
+				tb.Apply(Events(units, rev))
+			}
+			return ok
+		}
+		late := stage([]rec{{key: "late"}})[0]
+		many := make([]rec, 200)
+		var keys []string
+		for n := range many {
+			many[n].key = fmt.Sprintf("k%03d", n)
+			keys = append(keys, many[n].key)
+		}
+		if !write(stage(many)) || !write(stage(nil, keys...)) {
+			t.Fatal("not written")
+		}
+		if tb.Len() != 0 {
+			t.Fatalf("%d records left", tb.Len())
+		}
+		if ok, _, err := st.Txn(t.Context(), late.Conds, late.Ops); ok == stays || err != nil {
+			t.Errorf("root stays: %v; done late: %v, %v", stays, ok, err)
+		}
+		if kvs, _, err := st.Range(t.Context(), "t/"); len(kvs) != 1 || err != nil {
+			t.Errorf("root stays: %v; %d keys, %v", stays, len(kvs), err)
+		}
+	}
+}

@@ -45,6 +45,7 @@ func NewTasks() *table.Table[Task] {
 		Encode: encodeTasks,
 		Decode: decodeTasks,
 		Equal:  (*Task).equal,
+		Stays:  true, // the API's writes have no guard
 	})
 }
 

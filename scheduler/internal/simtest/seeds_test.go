@@ -62,6 +62,7 @@ var corpus = []struct {
 	{4547, "what was to move from one worker to another, both lost, was nobody's to a new leader"},
 	{54749, "an apply that changed nothing in an old picture was told to be done, and was not"},
 	{7365, "a session's value that somebody else wrote had a worker told that its lease had ended"},
+	{103814, "an apply of unknown outcome landed after all tasks had been deleted, and its tasks were back"},
 	{84425, "what changed while its worker was away was nobody's to a new leader"},
 }
 
