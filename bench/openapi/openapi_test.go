@@ -276,6 +276,8 @@ func TestEveryRoute(t *testing.T) {
 		 "prefer":[{"label":"zone=z","weight":1}],"spread":{"label":"zone"}},
 		{"id":"b","kind":"bad"},{"id":"c","kind":"nobody's"}]}`, 0)
 	c.call("POST", "/v1/tasks:apply", `{"tasks":[{"id":"a b"}]}`, 0)
+	c.call("POST", "/v1/tasks:read", `{"name":"a.yaml","text":"- id: d\n  weight: 2\n"}`, 0)
+	c.call("POST", "/v1/tasks:read", `{"name":"a.yaml","text":"- id: d\n  weigth: 2\n"}`, 0)
 	c.until("GET", "/v1/status", func(answer string) bool { // one of each state is there
 		var s struct {
 			Tasks struct{ Running, Failing, Waiting int }
@@ -337,6 +339,7 @@ func TestEveryRoute(t *testing.T) {
 	long := id(c.call("POST", "/v1/jobs", `{"job":{"argv":["sleep","60"]}}`, 0))
 	c.until("GET", "/v1/jobs/"+done, func(answer string) bool { return strings.Contains(answer, `"succeeded"`) })
 	c.call("GET", "/v1/jobs", "", 0)
+	c.call("GET", "/v1/jobs:commands", "", 0)
 	c.call("GET", "/v1/jobs?state=running&worker=w1&page_size=10", "", 0)
 	c.call("GET", "/v1/jobs/"+done+"/output", "", 1)
 	c.call("GET", "/v1/jobs:watch?id="+done, "", 1)
