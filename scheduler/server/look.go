@@ -8,7 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/rota-project/rota/auth"
 	"github.com/rota-project/rota/internal/api/bound"
 	"github.com/rota-project/rota/internal/version"
 	"github.com/rota-project/rota/scheduler/internal/capacity"
@@ -123,10 +122,9 @@ func (w *Window) age() (age time.Duration, stale bool) {
 
 func (w *Window) dated() metadata.MD { return ageHeader(w.age()) }
 
-// readsOnly refuses methods that would change something: what a viewer may call
-// changes nothing.
+// readsOnly refuses methods that would change something, and those of workers.
 func readsOnly(method string) error {
-	if r, ok := Policy()[method]; ok && r.Role == auth.Viewer && !r.Writes {
+	if r, ok := Policy()[method]; ok && !r.Writes && !r.Worker {
 		return nil
 	}
 	return status.Errorf(codes.PermissionDenied, "%s changes the cluster, which is only looked at by its etcd: its replicas decide what they run", name(method))
