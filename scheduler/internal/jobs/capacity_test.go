@@ -247,3 +247,39 @@ func TestDeclaredAndPlacedInAnOutage(t *testing.T) {
 		})
 	}
 }
+
+// TestRetriedAndPlacedInAnOutage: the same of a job that has ended and is to run again.
+func TestRetriedAndPlacedInAnOutage(t *testing.T) {
+	t.Parallel()
+	c, _ := still(t)
+	c.ctx = t.Context()
+	c.cfg.Capacity.Lead()
+	c.cfg.Capacity.Open(7)
+	st := faulty.New(memory.New(), nil)
+	c.cfg.Store = st
+	id := c.queue(t, "one", 1.5)
+	ended := *c.p.entries[id]
+	ended.job.State = job.Failed
+	c.set(id, &ended)
+	taken := func() float64 { return c.cfg.Capacity.Beside("w").Of("cpus") }
+	st.Set(faulty.Down)
+	b := c.batch()
+	u := &update{id: id, change: func(j job.Job, _ job.Spec) (job.Job, error) { return j.Retry(b.now) }, done: make(chan error, 1)}
+	if err := b.apply(u); err != nil {
+		t.Fatal(err)
+	}
+	if b.place(); b.changed[id].place != "w" {
+		t.Fatal("it has no place")
+	}
+	if b.commit(c.ctx); taken() != 1.5 {
+		t.Errorf("while nobody knows, %v cpus are taken", taken())
+	}
+	if err := <-u.done; err == nil {
+		t.Error("it is told to be done")
+	}
+	st.Set(faulty.Up)
+	c.unsureAt = time.Time{}
+	if c.findOut(t.Context()); taken() != 0 || len(c.unsure) != 0 {
+		t.Errorf("then %v cpus are taken, for %v", taken(), c.unsure)
+	}
+}

@@ -65,7 +65,7 @@ type Control struct {
 	streams  *kind.Streams[rotav1.FromJobWorker, rotav1.ToJobWorker]
 
 	// The loop's own: the revision of the fence, 0 if it is to be written, and jobs that were
-	// promised a worker and of which nobody knows whether they are declared.
+	// promised a worker and of which nobody knows whether they have it.
 	fence    int64
 	unsure   map[string]struct{}
 	unsureAt time.Time // when to look for them

@@ -74,8 +74,8 @@ func (b *batch) commit(ctx context.Context) (again bool) {
 		case r.Err != nil && ctx.Err() == nil:
 			b.c.cfg.Logger.Warn("jobs may not be written, looking", "error", r.Err)
 		}
-		if b.declares(mine) {
-			b.c.fence = 0 // what was written may land when the job has been deleted, or another has the name
+		if b.fenced(mine) {
+			b.c.fence = 0 // what was written may land when nobody reckons with it any more
 		}
 		b.lookAgain(ctx, mine, r.Err)
 		again = true
@@ -87,14 +87,15 @@ func (b *batch) commit(ctx context.Context) (again bool) {
 	return again
 }
 
-// declares reports whether the batch makes one of these jobs.
-func (b *batch) declares(ids []string) bool {
-	return slices.ContainsFunc(ids, func(id string) bool { return b.changed[id].old == nil })
+// fenced reports whether the batch declares or places one of these jobs: if that landed
+// late, the job might have been deleted, another have its name, or the room be taken.
+func (b *batch) fenced(ids []string) bool {
+	return slices.ContainsFunc(ids, func(id string) bool { return b.changed[id].old == nil || b.changed[id].place != "" })
 }
 
-// guard has each transaction that declares jobs compare the fence.
+// guard has each transaction that declares or places jobs compare the fence.
 func (b *batch) guard(ctx context.Context, ids []string) ([]store.Cond, []store.Op, error) {
-	if !b.declares(ids) {
+	if !b.fenced(ids) {
 		return nil, nil, nil
 	}
 	if b.c.fence == 0 {
@@ -105,7 +106,7 @@ func (b *batch) guard(ctx context.Context, ids []string) ([]store.Cond, []store.
 	return []store.Cond{{Key: store.JobFenceKey(b.c.cfg.Scheduler), By: store.ByMod, Revision: b.c.fence}}, nil, nil
 }
 
-// putFence writes the fence: no earlier transaction that declares a job can land any more.
+// putFence writes the fence: no earlier transaction that compares it can land any more.
 func (c *Control) putFence(ctx context.Context) error {
 	one, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
@@ -167,8 +168,8 @@ func (b *batch) lookAgain(ctx context.Context, ids []string, cause error) {
 		}
 		c.mu.Lock()
 		b.undone(id)
-		// Refused, and the picture has what is there instead: a place that was written
-		// before, and of which nothing was heard, stays taken.
+		// Refused, and the picture has what is there instead: an earlier place is behind
+		// the fence.
 		if ch := b.changed[id]; cause == nil && b.away == nil && ch.place != "" {
 			c.p.account.Withdraw(id, ch.place)
 		} else {
@@ -204,16 +205,17 @@ func (b *batch) undone(id string) {
 	}
 }
 
-// doubt notes a declaration that may have been written, or may land yet, even if it is
-// never tried again: what its job was promised is taken until that is known. c.mu is held.
+// doubt notes a place that may have been written, or may land yet, even if it is never
+// tried again, as that of a job that had ended and was to run anew: what it was promised
+// is taken until that is known. c.mu is held.
 func (b *batch) doubt(id string) {
-	if ch := b.changed[id]; ch.old == nil && ch.place != "" {
+	if b.changed[id].place != "" {
 		b.c.unsure[id], b.c.unsureAt = struct{}{}, time.Now().Add(unsurePause)
 	}
 }
 
-// findOut gives back all that was promised to jobs that are not declared and can no longer
-// be: behind the fence nothing lands.
+// findOut gives back all that was promised to jobs that have no place and, behind the
+// fence, can no longer get one of those that were written. No batch is on its way.
 func (c *Control) findOut(ctx context.Context) {
 	if len(c.unsure) == 0 || time.Now().Before(c.unsureAt) {
 		return
@@ -227,11 +229,7 @@ func (c *Control) findOut(ctx context.Context) {
 			c.unsureAt = time.Now().Add(unsurePause)
 			return
 		}
-		c.mu.Lock()
-		if c.p.entries[id] == nil { // else what it has been promised since is its own
-			c.p.account.Settle(id)
-		}
-		c.mu.Unlock()
+		c.p.account.Settle(id) // what the picture has of it is counted beside
 		delete(c.unsure, id)
 	}
 }
