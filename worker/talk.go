@@ -88,6 +88,7 @@ func (l *loop) attach(k *link) {
 	first := min(len(held), chunk)
 	k.out.Put(&rotav1.FromWorker{Body: &rotav1.FromWorker_Hello{Hello: &rotav1.Hello{
 		Info: l.info(k), Session: l.session, Lease: l.lease, Held: wire(held[:first]), Seq: l.seq, Machine: l.w.machine(),
+		Leaving: l.leaving,
 	}}})
 	sendAcks(k, held[first:])
 }

@@ -155,6 +155,13 @@ func TestLeaveAfter(t *testing.T) {
 		if renewals, farewell := said(); farewell != 0 || renewals-before < 30 {
 			t.Errorf("farewell %d, %d renewals in a minute", farewell, renewals-before)
 		}
+		f.cut() // whoever was told that it leaves may not have written it down
+		pass(time.Minute)
+		f.set(func() {
+			if n := len(f.hellos); n < 2 || f.hellos[0].GetLeaving() || !f.hellos[n-1].GetLeaving() {
+				t.Errorf("its hellos: %v", f.hellos)
+			}
+		})
 		close(others)
 		err := <-stopped
 		if _, farewell := said(); err != nil || farewell != 1 {

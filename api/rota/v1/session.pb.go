@@ -539,8 +539,11 @@ type Hello struct {
 	// much. The rest follows as Acks.
 	Held []*Ack `protobuf:"bytes,4,rep,name=held,proto3" json:"held,omitempty"`
 	// Echoed by Welcome.
-	Seq           uint64   `protobuf:"varint,5,opt,name=seq,proto3" json:"seq,omitempty"`
-	Machine       *Machine `protobuf:"bytes,6,opt,name=machine,proto3" json:"machine,omitempty"`
+	Seq     uint64   `protobuf:"varint,5,opt,name=seq,proto3" json:"seq,omitempty"`
+	Machine *Machine `protobuf:"bytes,6,opt,name=machine,proto3" json:"machine,omitempty"`
+	// It leaves in order. That is said by Leave, too; whoever was told may not have
+	// written it down, and is to have done so before what stops here is acknowledged.
+	Leaving       bool `protobuf:"varint,7,opt,name=leaving,proto3" json:"leaving,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -615,6 +618,13 @@ func (x *Hello) GetMachine() *Machine {
 		return x.Machine
 	}
 	return nil
+}
+
+func (x *Hello) GetLeaving() bool {
+	if x != nil {
+		return x.Leaving
+	}
+	return false
 }
 
 // Machine is how things are where the worker runs. Nothing is decided by it: it is
@@ -1956,14 +1966,15 @@ const file_rota_v1_session_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a;\n" +
 	"\rCapacityEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x01R\x05value:\x028\x01\"\xc0\x01\n" +
+	"\x05value\x18\x02 \x01(\x01R\x05value:\x028\x01\"\xda\x01\n" +
 	"\x05Hello\x12'\n" +
 	"\x04info\x18\x01 \x01(\v2\x13.rota.v1.WorkerInfoR\x04info\x12\x18\n" +
 	"\asession\x18\x02 \x01(\x03R\asession\x12\x14\n" +
 	"\x05lease\x18\x03 \x01(\x03R\x05lease\x12 \n" +
 	"\x04held\x18\x04 \x03(\v2\f.rota.v1.AckR\x04held\x12\x10\n" +
 	"\x03seq\x18\x05 \x01(\x04R\x03seq\x12*\n" +
-	"\amachine\x18\x06 \x01(\v2\x10.rota.v1.MachineR\amachine\"[\n" +
+	"\amachine\x18\x06 \x01(\v2\x10.rota.v1.MachineR\amachine\x12\x18\n" +
+	"\aleaving\x18\a \x01(\bR\aleaving\"[\n" +
 	"\aMachine\x12\x17\n" +
 	"\aunix_ms\x18\x01 \x01(\x03R\x06unixMs\x127\n" +
 	"\x18certificate_ends_unix_ms\x18\x02 \x01(\x03R\x15certificateEndsUnixMs\"\x82\x01\n" +

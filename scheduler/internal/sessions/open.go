@@ -68,6 +68,7 @@ func (c *session) open(ctx context.Context, hello *rotav1.Hello) (*rotav1.ToWork
 			"worker %s is alive as incarnation %s, process %d on %s; its lease ends at most %s after its death",
 			c.name, have.GetIncarnation(), have.GetPid(), have.GetHost(), c.srv.cfg.Lease), nameRetry), nil
 	default:
+		have.Leaving = have.GetLeaving() || hello.GetLeaving() // before what it says has stopped
 		r, err := c.resume(ctx, have, kv)
 		if errors.Is(err, store.ErrLeaseNotFound) {
 			c.fenced()

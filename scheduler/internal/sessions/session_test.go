@@ -89,6 +89,15 @@ func TestLeave(t *testing.T) {
 		if !c.over() || b.session("x").GetLeaving() {
 			b.t.Error("the worker does not know that it was not heard")
 		}
+		// It says so at once: before what has stopped meanwhile is written down, which is
+		// no reason to give it to another.
+		again := hello(info("x"), b.session("x").ID)
+		again.GetHello().Leaving = true
+		c = b.dial()
+		c.say(again)
+		if w, _ := last(c, (*rotav1.ToWorker).GetWelcome); w == nil || !b.session("x").GetLeaving() {
+			b.t.Errorf("welcome %v, leaving %v", w, b.session("x").GetLeaving())
+		}
 	})
 }
 
