@@ -68,8 +68,8 @@ func (c *session) open(ctx context.Context, hello *rotav1.Hello) (*rotav1.ToWork
 			"worker %s is alive as incarnation %s, process %d on %s; its lease ends at most %s after its death",
 			c.name, have.GetIncarnation(), have.GetPid(), have.GetHost(), c.srv.cfg.Lease), nameRetry), nil
 	default:
-		have.Leaving = have.GetLeaving() || hello.GetLeaving() // before what it says has stopped
-		r, err := c.resume(ctx, have, kv)
+		leaving := have.GetLeaving() || hello.GetLeaving() // before what it says has stopped
+		r, err := c.resume(ctx, have, kv, leaving)
 		if errors.Is(err, store.ErrLeaseNotFound) {
 			c.fenced()
 			return refuse(rotav1.Refused_CODE_SESSION_LOST, "the lease has ended", 0), nil
@@ -187,15 +187,15 @@ func (c *session) remember(s *storepb.Session) (seen store.Cond, ops []store.Op,
 	return seen, ops, err
 }
 
-// resume takes the session over from the scheduler that had it.
-func (c *session) resume(ctx context.Context, have *storepb.Session, kv store.KV) (int64, error) {
+// resume takes the session over from the scheduler that had it; have may be the view's.
+func (c *session) resume(ctx context.Context, have *storepb.Session, kv store.KV, leaving bool) (int64, error) {
 	st := c.srv.cfg.Store
 	lease := store.LeaseID(have.GetLease())
 	ttl, err := st.KeepAlive(ctx, lease)
 	if err != nil {
 		return 0, err
 	}
-	value, err := record.Encode(c.value(lease, ttl, have.GetLeaving()))
+	value, err := record.Encode(c.value(lease, ttl, leaving))
 	if err != nil {
 		return 0, err
 	}
