@@ -32,16 +32,14 @@ func templatesOf(h *rotav1.JobHello) []*storepb.JobTemplate {
 func (c *Control) ListCommands(context.Context, *rotav1.ListCommandsRequest) (*rotav1.ListCommandsResponse, error) {
 	out := &rotav1.ListCommandsResponse{}
 	found := map[string]*rotav1.JobCommand{}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, w := range c.candidates() {
+	for _, w := range c.takers() {
 		out.AllWorkers++
-		if w.any {
+		if w.GetAny() {
 			out.AnyWorkers++
 		}
-		for key, argv := range templates(c.p.workers[w.Name]) {
+		for key, argv := range templates(w) {
 			if found[key] == nil {
-				found[key] = &rotav1.JobCommand{Argv: argv, Parameters: parameters(argv)}
+				found[key] = &rotav1.JobCommand{Argv: argv}
 				out.Commands = append(out.Commands, found[key])
 			}
 			found[key].Workers++
@@ -51,7 +49,20 @@ func (c *Control) ListCommands(context.Context, *rotav1.ListCommandsRequest) (*r
 		return cmp.Or(cmp.Compare(b.GetWorkers(), a.GetWorkers()), slices.Compare(a.GetArgv(), b.GetArgv()))
 	})
 	out.Commands = out.GetCommands()[:min(len(out.GetCommands()), maxListed)]
+	for _, command := range out.GetCommands() {
+		command.Parameters = parameters(command.GetArgv())
+	}
 	return out, nil
+}
+
+// takers are the workers that take jobs now, as they said so; nobody changes that.
+func (c *Control) takers() (out []*storepb.JobWorker) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, w := range c.candidates() {
+		out = append(out, c.p.workers[w.Name])
+	}
+	return out
 }
 
 // parameters are what has to be said to make a command of a template.
