@@ -23,6 +23,7 @@ run: build ## a whole cluster on loopback, doing real work
 test: ## all tests
 	cd bench && $(GOTEST) -count=1 ./openapi ./manifests
 	cd bench/packages && $(GOTEST) -count=1 .
+	cd test/replay && $(GOTEST) -count=1 .
 	$(GOTEST) -count=1 -timeout=20m ./...
 
 .PHONY: race
@@ -36,6 +37,16 @@ seeds: ## the control plane on a fake clock: N=10000 histories, from SEED on; SE
 .PHONY: seeds-jobs
 seeds-jobs: ## jobs through histories of faults on a fake clock: N=10000 of them, from SEED on; SEED=x alone tells that one
 	cd scheduler/internal/jobs && GOGC=1000 $(if $(N),ROTA_SEEDS=$(N),$(if $(SEED),,ROTA_SEEDS=10000)) $(if $(SEED),ROTA_SEED=$(SEED)) $(GOTEST) -count=1 -timeout=0 -run='^TestSeeds$$'
+
+REPLAY = cd test/replay && go run . -seed=$(or $(SEED),1) $(if $(ORDER),-order=$(ORDER)) $(if $(ORDERS),-orders=$(ORDERS))
+
+.PHONY: replay
+replay: ## one history of make seeds to the byte: SEED=x ORDER=y; ORDERS=n tries so many and tells the first that fails
+	@$(REPLAY)
+
+.PHONY: replay-jobs
+replay-jobs: ## the same of make seeds-jobs
+	@$(REPLAY) -of=jobs
 
 .PHONY: torture
 torture: ## real processes killed, stopped and cut off, for a time: FOR=10m
@@ -115,6 +126,7 @@ lint: cross ## golangci-lint and the rules of imports
 	go run ./internal/parts -check
 	cd bench && go vet ./...
 	cd bench/packages && go vet .
+	cd test/replay && go vet .
 
 .PHONY: cross
 cross: ## everything builds for the systems that we cannot test on, of 32 bits too; on Windows no processes are started

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"strconv"
+	"strings"
 	"testing"
 )
 
@@ -17,7 +18,7 @@ const group = 2000
 // many there were when all have ended. ROTA_SEEDS seeds are run, from ROTA_SEED on:
 // otherwise seeds from 1 on if neither is set, and with a ROTA_SEED alone that one.
 // A seed that runs alone should tell all that it can. What failed says that again,
-// a make target, runs it alone.
+// a make target, runs it alone, and that its namesake of replay finds it if it passes.
 func Each(t *testing.T, otherwise int, again string, one func(t *testing.T, seed uint64, alone bool)) int {
 	t.Helper()
 	first, picked := number(t, "ROTA_SEED", 1)
@@ -33,7 +34,8 @@ func Each(t *testing.T, otherwise int, again string, one func(t *testing.T, seed
 					t.Parallel()
 					defer func() {
 						if t.Failed() {
-							t.Logf("run it again with: make %s SEED=%d", again, seed)
+							t.Logf("run it again with: make %s SEED=%d; if it passes, look for an order in which it fails with: make %s SEED=%d ORDERS=300",
+								again, seed, strings.Replace(again, "seeds", "replay", 1), seed)
 						}
 					}()
 					one(t, seed, n == 1)

@@ -20,14 +20,13 @@ func TestSeeds(t *testing.T) {
 	var mu sync.Mutex
 	var total simCounts
 	n := seeds.Each(t, 60, "seeds-jobs", func(t *testing.T, seed uint64, alone bool) {
-		lines := 300
-		if alone {
-			lines = 1 << 20
-		}
 		synctest.Test(t, func(t *testing.T) {
-			c, err := runSim(seed, lines)
+			c, told, err := runSim(seed, alone)
 			if err != nil {
 				t.Error(err)
+			}
+			if told != "" {
+				t.Log("the history\n" + told)
 			}
 			mu.Lock()
 			defer mu.Unlock()

@@ -117,10 +117,13 @@ func (s *sim) isCalm() bool {
 	return s.calm
 }
 
-// runSim runs the history of a seed, in a bubble of testing/synctest. An error
-// comes with the last lines of what happened: how goroutines take turns is not
-// in the seed, so another run may go well.
-func runSim(seed uint64, lines int) (simCounts, error) {
+// lastTold is how many lines of its history a seed tells that fails among others:
+// how goroutines take turns is not in the seed, so run again it may pass.
+const lastTold = 300
+
+// runSim runs the history of a seed, in a bubble of testing/synctest. The history
+// is whole if that is asked for, and otherwise the end of what led to an error.
+func runSim(seed uint64, whole bool) (simCounts, string, error) {
 	s := &sim{
 		store: memory.New(), seed: seed, chance: rand.New(rand.NewPCG(seed, 1)), held: map[string]time.Time{}, running: map[string]simRun{},
 		past: map[string]job.Job{}, taken: map[simKey]bool{}, jobs: map[string]*simJob{}, tasks: map[string]bool{},
@@ -145,11 +148,16 @@ func runSim(seed uint64, lines int) (simCounts, error) {
 	stopWatching()
 	s.wg.Wait()
 	s.store.Close()
+	var err error
+	from := len(s.lines)
 	if len(s.wrong) > 0 {
-		from := max(0, len(s.lines)-lines)
-		return s.counts, fmt.Errorf("seed %d: %s\n%s", seed, strings.Join(s.wrong, "\n"), strings.Join(s.lines[from:], "\n"))
+		err = fmt.Errorf("seed %d: %s", seed, strings.Join(s.wrong, "\n"))
+		from = max(0, len(s.lines)-lastTold)
 	}
-	return s.counts, nil
+	if whole {
+		from = 0
+	}
+	return s.counts, strings.Join(s.lines[from:], "\n"), err
 }
 
 // story is what happens: faults for a while, then none.

@@ -234,21 +234,16 @@ func (h *history) runs() map[rota.Instance][]run {
 	return out
 }
 
-// report is everything that went wrong, with the end of what led to it.
-func (h *history) report(lines int) string {
+// tell is the end of the history, lines long.
+func (h *history) tell(lines int) string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	var b strings.Builder
-	for _, w := range h.wrong {
-		fmt.Fprintf(&b, "%s\n", w)
+	from := max(0, len(h.log)-lines)
+	told := strings.Join(h.log[from:], "\n")
+	if from > 0 {
+		told = fmt.Sprintf("... %d lines before\n%s", from, told)
 	}
-	if from := len(h.log) - lines; from > 0 {
-		fmt.Fprintf(&b, "... %d lines before\n", from)
-		fmt.Fprintf(&b, "%s\n", strings.Join(h.log[from:], "\n"))
-	} else {
-		fmt.Fprintf(&b, "%s\n", strings.Join(h.log, "\n"))
-	}
-	return b.String()
+	return told
 }
 
 // Write takes the lines of a log.

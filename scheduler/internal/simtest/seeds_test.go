@@ -13,17 +13,13 @@ import (
 )
 
 // TestSeeds runs many seeds: ROTA_SEEDS of them, from ROTA_SEED on. With a
-// ROTA_SEED and no ROTA_SEEDS it runs that one, and a failure tells its story.
+// ROTA_SEED and no ROTA_SEEDS it runs that one and tells its whole history.
 func TestSeeds(t *testing.T) {
 	t.Parallel()
 	var mu sync.Mutex
 	var total simtest.Counts
 	n := seeds.Each(t, 100, "seeds", func(t *testing.T, seed uint64, alone bool) {
-		lines := 0
-		if alone {
-			lines = 100_000
-		}
-		c := runSeed(t, seed, lines)
+		c := runSeed(t, seed, alone)
 		mu.Lock()
 		total.Add(c)
 		mu.Unlock()
@@ -73,16 +69,16 @@ func TestCorpus(t *testing.T) {
 		t.Run(strconv.FormatUint(c.seed, 10), func(t *testing.T) {
 			t.Parallel()
 			t.Logf("it once found: %s", c.found)
-			runSeed(t, c.seed, 0)
+			runSeed(t, c.seed, false)
 		})
 	}
 }
 
 // runSeed runs one seed in a bubble of its own.
-func runSeed(t *testing.T, seed uint64, lines int) (c simtest.Counts) {
+func runSeed(t *testing.T, seed uint64, whole bool) (c simtest.Counts) {
 	t.Helper()
 	defer func() {
-		if lines > 0 {
+		if whole {
 			return // with all goroutines
 		}
 		if p := recover(); p != nil {
@@ -90,9 +86,13 @@ func runSeed(t *testing.T, seed uint64, lines int) (c simtest.Counts) {
 		}
 	}()
 	synctest.Test(t, func(t *testing.T) {
+		var told string
 		var err error
-		if c, err = simtest.Run(seed, lines); err != nil {
+		if c, told, err = simtest.Run(seed, whole); err != nil {
 			t.Error(err)
+		}
+		if told != "" {
+			t.Log("the history\n" + told)
 		}
 	})
 	return c

@@ -22,18 +22,19 @@ import (
 // settleTime is how long after the last fault, beside a lease, all must be well.
 const settleTime = 6 * time.Second
 
-// leastTold is how many lines of its history a seed tells that fails among others: run
-// again it may pass.
-const leastTold = 400
+// lastTold is how many lines of its history a seed tells that fails among others:
+// how goroutines take turns is not in the seed, so run again it may pass.
+const lastTold = 400
 
-// Run runs the history of a seed in a bubble of testing/synctest, with lines of
-// log for a failure. It returns how much was done, and an error that tells what
-// went wrong.
-func Run(seed uint64, lines int) (Counts, error) {
+// Run runs the history of a seed in a bubble of testing/synctest. It returns how
+// much was done, the history, and an error that says what went wrong. The history
+// is whole and has the lines of the logs, if whole is set. Otherwise it is the end
+// of what led to an error, without those lines.
+func Run(seed uint64, whole bool) (Counts, string, error) {
 	calmed := make(chan struct{})
 	c := &cluster{seed: seed, history: newHistory(), net: newNetwork(calmed), store: memory.New(), calmed: calmed}
 	c.log = slog.New(slog.DiscardHandler)
-	if lines > 0 {
+	if whole {
 		c.log = slog.New(slog.NewTextHandler(c.history, &slog.HandlerOptions{
 			Level: slog.LevelDebug,
 			ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
@@ -63,10 +64,16 @@ func Run(seed uint64, lines int) (Counts, error) {
 		c.history.fail("%v", err)
 	}
 	d.end()
+	var told string
+	var err error
 	if len(c.history.wrong) > 0 {
-		return c.history.counts, fmt.Errorf("seed %d:\n%s", seed, c.history.report(max(lines, leastTold)))
+		err = fmt.Errorf("seed %d:\n%s", seed, strings.Join(c.history.wrong, "\n"))
+		told = c.history.tell(lastTold)
 	}
-	return c.history.counts, nil
+	if whole {
+		told = c.history.tell(len(c.history.log))
+	}
+	return c.history.counts, told, err
 }
 
 // story is what happens: faults for a while, then none.
