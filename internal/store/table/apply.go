@@ -217,7 +217,8 @@ func (t *Table[R]) ResetThen(kvs []store.KV, revision int64, later []store.Event
 
 // put makes next the pages of the table.
 func (t *Table[R]) put(next []*page[R]) {
-	t.pages, t.n, t.bad = next, 0, 0
+	t.turn(next, false)
+	t.n, t.bad = 0, 0
 	for _, p := range next {
 		t.n += len(p.recs)
 		if p.bad != nil {
@@ -253,11 +254,12 @@ func (t *Table[R]) install(news []pageEvent[R]) []Change[R] {
 	next := make([]*page[R], 0, len(t.pages)+len(news))
 	var before, after []*page[R]
 	var fresh []int // indexes in next of pages that are new or beside a deleted one
-	n, bad, i := t.n, t.bad, 0
+	n, bad, i, same := t.n, t.bad, 0, true
 	for _, e := range news {
 		j, found := slices.BinarySearchFunc(t.pages[i:], e.bound, func(p *page[R], b string) int { return cmp.Compare(p.bound, b) })
 		next = append(next, t.pages[i:i+j]...)
 		i += j
+		same = same && found == (e.page != nil)
 		if found {
 			before = append(before, t.pages[i])
 			n -= len(t.pages[i].recs)
@@ -281,7 +283,8 @@ func (t *Table[R]) install(news []pageEvent[R]) []Change[R] {
 		t.put(next)
 		return t.diff(before, next)
 	}
-	t.pages, t.n, t.bad = next, n, bad
+	t.turn(next, same)
+	t.n, t.bad = n, bad
 	return t.diff(before, after)
 }
 

@@ -157,6 +157,7 @@ func (t *Table[R]) decode(bound string, kv *store.KV) (*page[R], error) {
 		last = key
 		p.size += t.codec.Size(&recs[i])
 	}
+	p.hints = t.hinted(p.recs)
 	return p, nil
 }
 
@@ -202,6 +203,7 @@ func (t *Table[R]) patched(p *page[R], kv *store.KV) (*page[R], error) {
 	for i := range q.recs {
 		q.size += t.codec.Size(&q.recs[i])
 	}
+	q.hints = t.hinted(q.recs)
 	return q, nil
 }
 

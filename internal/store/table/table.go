@@ -1,10 +1,8 @@
 package table
 
 import (
-	"cmp"
 	"fmt"
 	"iter"
-	"slices"
 	"strings"
 )
 
@@ -54,6 +52,7 @@ type page[R any] struct {
 	base  []R       // what its key holds
 	edits []edit[R] // what its patch holds
 	recs  []R       // what both hold together
+	hints hints     // of recs
 	size  int       // estimated bytes of recs
 	bad   *Unread   // not nil if it cannot be read: recs is what it held before
 }
@@ -66,6 +65,7 @@ type Table[R any] struct {
 	codec     Codec[R]
 
 	pages []*page[R] // in order of bound
+	hints hints      // of the bounds of all but the first, which is mostly empty
 	n     int        // records in all pages
 
 	// tombs has the mod revisions of deleted pages by bound, so that a late event
@@ -122,12 +122,12 @@ func (t *Table[R]) Get(key string) (*R, bool) {
 	if i < 0 {
 		return nil, false
 	}
-	recs := t.pages[i].recs
-	j, ok := t.search(recs, key)
+	p := t.pages[i]
+	j, ok := t.find(p, key)
 	if !ok {
 		return nil, false
 	}
-	return &recs[j], true
+	return &p.recs[j], true
 }
 
 // All yields all records in order of key. The table may change meanwhile: the
@@ -145,7 +145,7 @@ func (t *Table[R]) From(key string) iter.Seq[*R] {
 		for n, p := range pages {
 			j := 0
 			if n == 0 {
-				j, _ = t.search(p.recs, key)
+				j, _ = t.find(p, key)
 			}
 			for ; j < len(p.recs); j++ {
 				if !yield(&p.recs[j]) {
@@ -163,11 +163,6 @@ func (t *Table[R]) cover(key string) int {
 		return i
 	}
 	return i - 1
-}
-
-// findPage is the index of the page of this very bound, or where it would be.
-func (t *Table[R]) findPage(bound string) (int, bool) {
-	return slices.BinarySearchFunc(t.pages, bound, func(p *page[R], b string) int { return cmp.Compare(p.bound, b) })
 }
 
 func (t *Table[R]) search(recs []R, key string) (int, bool) {
