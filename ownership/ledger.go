@@ -89,39 +89,94 @@ type Ledger struct {
 	moves    moves
 	running  int
 	asked    rota.Generation // the greatest that Ready was given
+	aimed    *terms          // of the latest target
+	granted  *terms          // of the latest grant
 }
 
+// entry is what is known of an instance. There may be a million of them: what is the same
+// in many is shared, and what few have at a time is apart.
 type entry struct {
 	instance rota.Instance
-	target   Target
+	worker   string // of the target
+	terms    *terms // of the target
 	holds    []hold // oldest generation first
-	due      bool   // it is in Ledger.due
-	blocked  string // the key of Ledger.blocked under which it is
-	early    *hold  // what was acknowledged of a grant that is not recorded yet
+	first    [1]hold
+	*passing
+	due     bool // it is in Ledger.due
+	running bool // counted as running where it should
+}
+
+// terms are what a target or a grant says beside its worker. They never change.
+type terms struct {
+	mode     rota.Mode
+	priority float64
+	spec     uint64
+	reason   string
+}
+
+// share returns terms that say t: those that were shared last, if they do. What one plan
+// says is the same for most of its instances.
+func share(last **terms, t terms) *terms {
+	if *last == nil || **last != t {
+		fresh := t
+		*last = &fresh
+	}
+	return *last
+}
+
+// none are the terms of whatever has no target.
+var none = &terms{}
+
+// target is where e should be.
+func (e *entry) target() Target {
+	return Target{Worker: e.worker, Mode: e.terms.mode, Priority: e.terms.priority, Spec: e.terms.spec, Reason: e.terms.reason}
+}
+
+// passing is what an entry has while something is under way. An entry shares nothing
+// until it changes it: see own and settled.
+type passing struct {
+	blocked string // the key of Ledger.blocked under which it is
+	early   *hold  // what was acknowledged of a grant that is not recorded yet
 	// from and to of the move under way that this entry is counted for.
 	from, to string
-	running  bool // counted as running where it should
 	hurried  bool // others wait for its move to end: no limit holds it up
 	// The queue in which it waits for room, and where in it.
 	queue *queue[*entry]
 	pos   int
 }
 
+// nothing is the passing of all entries of which nothing is under way. It is never changed.
+var nothing = &passing{}
+
+// own is e's passing, to be changed.
+func (e *entry) own() *passing {
+	if e.passing == nothing {
+		e.passing = &passing{}
+	}
+	return e.passing
+}
+
+// settled lets go of what is over.
+func (e *entry) settled() {
+	if *e.passing == *nothing {
+		e.passing = nothing
+	}
+}
+
 type hold struct {
 	worker  string
 	session int64
 	gen     rota.Generation
+	terms   *terms // its spec and its reason
+	state   State  // the last acknowledged
 	revoked bool
-	spec    uint64
-	reason  string
-	state   State // the last acknowledged
 }
 
 // aims reports whether h is where t asks for a grant, of whatever spec.
 func (h hold) aims(t Target) bool { return h.worker == t.Worker && !h.revoked }
 
 // fits reports whether h is the grant that t asks for.
-func (h hold) fits(t Target) bool { return h.aims(t) && h.spec == t.Spec }
+func (h hold) fits(t Target) bool { return h.aims(t) && h.terms.spec == t.Spec }
 
 // is reports whether h is of this worker and generation; nil is of none.
 func (h *hold) is(worker string, gen rota.Generation) bool {
@@ -139,7 +194,7 @@ func (h *hold) becomes(s State) bool {
 }
 
 func (h hold) held(i rota.Instance) Held {
-	return Held{h.worker, Grant{Instance: i, Generation: h.gen, Session: h.session, Revoked: h.revoked, Spec: h.spec, Reason: h.reason}}
+	return Held{h.worker, Grant{Instance: i, Generation: h.gen, Session: h.session, Revoked: h.revoked, Spec: h.terms.spec, Reason: h.terms.reason}}
 }
 
 // Record says that the store now holds grant g for worker, or, with removed,
@@ -158,9 +213,10 @@ func (l *Ledger) Record(worker string, g Grant, removed bool) {
 		l.touch(e)
 		return
 	}
-	h := hold{worker: worker, session: g.Session, gen: g.Generation, revoked: g.Revoked, spec: g.Spec, reason: g.Reason}
+	h := hold{worker: worker, session: g.Session, gen: g.Generation, revoked: g.Revoked, terms: share(&l.granted, terms{spec: g.Spec, reason: g.Reason})}
 	if e.early.is(worker, g.Generation) {
-		h.state, e.early = e.early.state, nil
+		h.state, e.own().early = e.early.state, nil
+		e.settled()
 	}
 	if at < 0 {
 		e.holds = append(e.holds, h)
@@ -171,9 +227,11 @@ func (l *Ledger) Record(worker string, g Grant, removed bool) {
 		}
 		e.holds[at] = h
 	}
-	slices.SortFunc(e.holds, func(a, b hold) int {
-		return cmp.Or(cmp.Compare(a.gen, b.gen), cmp.Compare(a.worker, b.worker))
-	})
+	if len(e.holds) > 1 {
+		slices.SortFunc(e.holds, func(a, b hold) int {
+			return cmp.Or(cmp.Compare(a.gen, b.gen), cmp.Compare(a.worker, b.worker))
+		})
+	}
 	l.touch(e)
 }
 
@@ -240,7 +298,7 @@ func (l *Ledger) Ack(worker string, i rota.Instance, gen rota.Generation, s Stat
 		return // nobody was given that, or something later is known
 	}
 	if !e.early.is(worker, gen) {
-		e.early = &hold{worker: worker, gen: gen}
+		e.own().early = &hold{worker: worker, gen: gen}
 	}
 	e.early.becomes(s)
 }
@@ -252,11 +310,14 @@ func (l *Ledger) Target(i rota.Instance, t Target) {
 		return
 	}
 	e := l.entry(i)
-	if e.target == t {
+	if e.target() == t {
 		return
 	}
 	l.moves.leave(e) // its place in the queue goes by its priority
-	e.target, e.hurried = t, false
+	e.worker, e.terms = t.Worker, share(&l.aimed, terms{mode: t.Mode, priority: t.Priority, spec: t.Spec, reason: t.Reason})
+	if e.hurried {
+		e.own().hurried = false
+	}
 	l.touch(e)
 }
 
@@ -267,7 +328,7 @@ func (l *Ledger) Hurry(i rota.Instance) bool {
 	if e == nil || e.hurried {
 		return false
 	}
-	e.hurried = true
+	e.own().hurried = true
 	l.moves.leave(e)
 	l.touch(e)
 	return true
@@ -291,7 +352,7 @@ func (l *Ledger) Aboard(worker string) []rota.Instance {
 // Aim is the worker of an instance's target; empty if it should be nowhere.
 func (l *Ledger) Aim(i rota.Instance) string {
 	if e := l.entries[i]; e != nil {
-		return e.target.Worker
+		return e.worker
 	}
 	return ""
 }
@@ -341,7 +402,7 @@ func (l *Ledger) Ready(gen rota.Generation) Effects {
 // fresh is how many entries of a list are of instances that nobody has yet.
 func fresh(list []*entry) (n int) {
 	for _, e := range list {
-		if len(e.holds) == 0 && e.target.Worker != "" {
+		if len(e.holds) == 0 && e.worker != "" {
 			n++
 		}
 	}
@@ -363,7 +424,12 @@ func (l *Ledger) Running() int {
 
 // runs reports whether e runs where it should.
 func (l *Ledger) runs(e *entry) bool {
-	return slices.ContainsFunc(e.holds, func(h hold) bool { return l.lives(h) && h.fits(e.target) && h.state == Running })
+	for n := range e.holds {
+		if h := &e.holds[n]; h.state == Running && h.fits(e.target()) && l.lives(*h) {
+			return true
+		}
+	}
+	return false
 }
 
 // recount brings the counts up to date.
@@ -390,7 +456,8 @@ func (l *Ledger) settle(e *entry, v verdict) {
 	case limited:
 		l.moves.wait(e)
 	case clean:
-		if len(e.holds) == 0 && e.target.Worker == "" {
+		e.settled()
+		if len(e.holds) == 0 && e.worker == "" {
 			delete(l.entries, e.instance)
 		}
 	}
@@ -410,7 +477,8 @@ func (l *Ledger) entry(i rota.Instance) *entry {
 	l.init()
 	e := l.entries[i]
 	if e == nil {
-		e = &entry{instance: i}
+		e = &entry{instance: i, passing: nothing, terms: none}
+		e.holds = e.first[:0]
 		l.entries[i] = e
 	}
 	return e
@@ -435,7 +503,7 @@ func (l *Ledger) block(e *entry, worker string) {
 	if worker != "" {
 		add(l.blocked, worker, e)
 	}
-	e.blocked = worker
+	e.own().blocked = worker
 }
 
 // lives reports whether the session that h was given to is the worker's living one.
@@ -452,7 +520,7 @@ func (l *Ledger) takes(worker string) int64 {
 // compare orders entries by priority, then by name, so that answers do not
 // depend on the order of maps.
 func (e *entry) compare(f *entry) int {
-	return cmp.Or(cmp.Compare(f.target.Priority, e.target.Priority), e.instance.Compare(f.instance))
+	return cmp.Or(cmp.Compare(f.terms.priority, e.terms.priority), e.instance.Compare(f.instance))
 }
 
 func add(m map[string]map[*entry]struct{}, key string, e *entry) {

@@ -25,7 +25,7 @@ type admission struct {
 
 // before and place make entries members of a queue.
 func (e *entry) before(f *entry) bool { return e.compare(f) < 0 }
-func (e *entry) place() *int          { return &e.pos }
+func (e *entry) place() *int          { return &e.own().pos }
 
 // set counts e for the move (from, to) instead of the one before.
 func (m *moves) set(e *entry, from, to string) {
@@ -33,7 +33,8 @@ func (m *moves) set(e *entry, from, to string) {
 		return
 	}
 	m.count(e.from, e.to, -1)
-	e.from, e.to = from, to
+	own := e.own()
+	own.from, own.to = from, to
 	m.count(from, to, +1)
 }
 
@@ -68,13 +69,13 @@ func (m *moves) wait(e *entry) { m.enter(e, &m.waiting) }
 func (m *moves) leave(e *entry) {
 	if e.queue != nil {
 		e.queue.remove(e)
-		e.queue = nil
+		e.own().queue = nil
 	}
 }
 
 func (m *moves) enter(e *entry, q *queue[*entry]) {
 	m.leave(e)
-	e.queue = q
+	e.own().queue = q
 	q.put(e)
 }
 
@@ -140,7 +141,7 @@ func (a *admission) admits(e *entry, from string) bool {
 	if a.current == e {
 		return true
 	}
-	for _, w := range ends(from, e.target.Worker) {
+	for _, w := range ends(from, e.worker) {
 		if !a.roomAt(w) {
 			a.full = w
 			return false
@@ -151,7 +152,7 @@ func (a *admission) admits(e *entry, from string) bool {
 	}
 	a.inAll++
 	a.current = e
-	for _, w := range ends(from, e.target.Worker) {
+	for _, w := range ends(from, e.worker) {
 		a.begun[w]++
 	}
 	return true

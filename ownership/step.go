@@ -14,7 +14,7 @@ const (
 // nil admits none.
 func (l *Ledger) step(e *entry, gen rota.Generation, a *admission, out *Effects) verdict {
 	var (
-		t       = e.target
+		t       = e.target()
 		session = l.takes(t.Worker)
 		overlap = t.Mode == rota.Available
 		v       = clean
@@ -103,15 +103,19 @@ func (v verdict) orLimited() verdict {
 // moveOf says anew which move of e is under way: one is while an old owner is
 // being stopped, or a new one starts beside it, until the new one runs.
 func (l *Ledger) moveOf(e *entry) (from, to string) {
+	if len(e.holds) == 0 && e.from == "" { // nobody has it: it does not move
+		return "", ""
+	}
+	t := e.target()
 	arriving, running, stuck := false, false, false
 	for _, h := range e.holds {
-		if l.lives(h) && h.fits(e.target) {
+		if l.lives(h) && h.fits(t) {
 			arriving = true
 			running = h.state == Running || h.state == Backoff
 		}
 	}
 	for _, h := range e.holds {
-		if l.lives(h) && !h.fits(e.target) && (h.revoked || arriving) {
+		if l.lives(h) && !h.fits(t) && (h.revoked || arriving) {
 			if h.state == Stuck {
 				stuck = true
 			} else {
@@ -122,8 +126,8 @@ func (l *Ledger) moveOf(e *entry) (from, to string) {
 	if from == "" && !running && !stuck {
 		from = e.from // the old owner has stopped, the new one does not run yet
 	}
-	if from == "" || e.target.Worker == "" {
+	if from == "" || t.Worker == "" {
 		return "", ""
 	}
-	return from, e.target.Worker
+	return from, t.Worker
 }
