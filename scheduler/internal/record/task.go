@@ -1,6 +1,7 @@
 package record
 
 import (
+	"bytes"
 	"fmt"
 
 	"google.golang.org/protobuf/encoding/protowire"
@@ -12,16 +13,23 @@ import (
 
 // Task is a declared task, the defaults of empty fields spelled out, and who
 // declared it: "" for the API, else the name of a source. It is read-only. There
-// may be a million of them, so what few tasks have is behind one pointer; Task
-// puts it together again.
+// may be a million of them, so what is the same in many is behind one pointer that
+// they share, and what few tasks have behind another; Task puts it together again.
 type Task struct {
-	ID, Kind, Group, Key string
-	Weight, Priority     float64
-	Payload              []byte
-	Replicas             int
-	Mode                 rota.Mode
-	Source               string
-	rare                 *rare
+	ID     string
+	Weight float64
+	*what
+}
+
+// what is all but the name and the weight of a task. It never changes.
+type what struct {
+	Kind, Group, Key string
+	Priority         float64
+	Payload          []byte
+	Replicas         int
+	Mode             rota.Mode
+	Source           string
+	rare             *rare
 }
 
 // rare is what few tasks have.
@@ -31,17 +39,31 @@ type rare struct {
 }
 
 // NewTask is the record of a task.
-func NewTask(t rota.Task, source string) Task {
+func NewTask(t rota.Task, source string) Task { return like(nil, t, source) }
+
+// like is the record of a task, which shares with another, of which it may be nil, what
+// both have.
+func like(other *what, t rota.Task, source string) Task {
 	t = t.Normalize()
-	r := Task{
-		ID: t.ID, Kind: t.Kind, Group: t.Group, Key: t.Key, Weight: t.Weight, Priority: t.Priority,
+	w := what{
+		Kind: t.Kind, Group: t.Group, Key: t.Key, Priority: t.Priority,
 		Payload: t.Payload, Replicas: t.Replicas, Mode: t.Mode, Source: source,
 	}
 	if u := &t.Rules; len(t.Resources)+len(u.Require)+len(u.Prefer)+len(u.Affinity)+len(u.Gang)+len(u.Pinned) > 0 ||
 		u.Spread != nil || u.Preempt {
-		r.rare = &rare{t.Resources, t.Rules}
+		w.rare = &rare{t.Resources, t.Rules}
 	}
-	return r
+	if other == nil || w.rare != nil || !w.same(other) {
+		fresh := w
+		other = &fresh
+	}
+	return Task{t.ID, t.Weight, other}
+}
+
+// same reports whether w, of which nothing is rare, says the same as v.
+func (w *what) same(v *what) bool {
+	return w.Kind == v.Kind && w.Group == v.Group && w.Key == v.Key && w.Priority == v.Priority && bytes.Equal(w.Payload, v.Payload) &&
+		w.Replicas == v.Replicas && w.Mode == v.Mode && w.Source == v.Source && v.rare == nil
 }
 
 // Task is the task that was declared.
@@ -64,7 +86,12 @@ func (t *Task) Resources() map[string]float64 {
 	return t.rare.resources
 }
 
-func (t *Task) equal(u *Task) bool { return t.Source == u.Source && t.Task().Equal(u.Task()) }
+func (t *Task) equal(u *Task) bool {
+	if t.what == u.what {
+		return t.ID == u.ID && t.Weight == u.Weight
+	}
+	return t.Source == u.Source && t.Task().Equal(u.Task())
+}
 
 func sizeOfTask(t *Task) int {
 	n := 64 + len(t.ID) + len(t.Kind) + len(t.Group) + len(t.Key) + len(t.Payload) + len(t.Source)
@@ -107,6 +134,7 @@ func encodeTasks(tasks []Task, gone []string) ([]byte, error) {
 func decodeTasks(value []byte) ([]Task, []string, error) {
 	var tasks []Task
 	var kind, group, key, source shared
+	var last *what
 	gone, err := records(value, func(n int) { tasks = make([]Task, 0, n) }, func(b []byte) error {
 		t := rota.Task{Mode: rota.Exclusive}
 		from, isRare := "", false
@@ -154,7 +182,9 @@ func decodeTasks(value []byte) ([]Task, []string, error) {
 		if err != nil {
 			return fmt.Errorf("%w: task %d: %w", ErrMalformed, len(tasks), err)
 		}
-		tasks = append(tasks, NewTask(t, from))
+		r := like(last, t, from)
+		last = r.what
+		tasks = append(tasks, r)
 		return nil
 	})
 	if err != nil {

@@ -360,17 +360,18 @@ func (v *View) takeSession(d *Delta, name string, e store.Event) error {
 func (v *View) hold(i rota.Instance, worker string) {
 	one := v.single[worker]
 	if one == nil {
-		one = []string{worker}
+		one = &[]string{worker}
 		v.single[worker] = one
 	}
-	if have := v.holders[i]; len(have) > 0 {
-		one = append(slices.Clone(have), worker)
+	if have := v.Holders(i); len(have) > 0 {
+		more := append(slices.Clone(have), worker)
+		one = &more
 	}
 	v.holders[i] = one
 }
 
 func (v *View) unhold(i rota.Instance, worker string) {
-	have := v.holders[i]
+	have := v.Holders(i)
 	if len(have) <= 1 {
 		delete(v.holders, i)
 		return
@@ -381,5 +382,5 @@ func (v *View) unhold(i rota.Instance, worker string) {
 		v.hold(i, left[0])
 		return
 	}
-	v.holders[i] = left
+	v.holders[i] = &left
 }

@@ -104,7 +104,7 @@ func (v *View) countTasks(changes []table.Change[record.Task]) {
 		}
 		for n := range max(was, is) {
 			if d := weightOf(c.New, n) - weightOf(c.Old, n); d != 0 {
-				for _, worker := range v.holders[rota.Instance{Task: c.Key, Index: n}] {
+				for _, worker := range v.Holders(rota.Instance{Task: c.Key, Index: n}) {
 					v.counts.weights[worker].add(-weightOf(c.Old, n))
 					v.counts.weights[worker].add(weightOf(c.New, n))
 				}
@@ -144,7 +144,7 @@ func (v *View) countAck(worker string, c table.Change[record.Ack]) {
 // of it. One that is not declared counts as nothing. The task is looked up last: most
 // changes of a large cluster are of instances that do not run yet, on one worker.
 func (v *View) tallied(i rota.Instance, worker string, g *record.Grant, a *record.Ack) tally {
-	for _, other := range v.holders[i] {
+	for _, other := range v.Holders(i) {
 		if other == worker {
 			continue
 		}
@@ -191,7 +191,7 @@ func stays(a, b *record.Grant) bool {
 // Of two, while one takes over from the other, it is the one that stays. Call it
 // inside Read.
 func (v *View) Owner(i rota.Instance) (worker string, g *record.Grant) {
-	for _, w := range v.holders[i] {
+	for _, w := range v.Holders(i) {
 		if h, ok := v.Grant(w, i); ok && (g == nil || stays(h, g)) {
 			worker, g = w, h
 		}

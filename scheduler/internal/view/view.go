@@ -77,8 +77,8 @@ type View struct {
 	Cluster     *storepb.Cluster
 	Suspects    map[string]*storepb.Suspect // tasks that may be killing their workers, by id
 
-	holders map[rota.Instance][]string // workers with a grant, by instance
-	single  map[string][]string        // one shared slice a worker, for holders
+	holders map[rota.Instance]*[]string // workers with a grant, by instance
+	single  map[string]*[]string        // one shared list a worker, for holders
 	counts  counts
 	kinds   []*Kind
 	keys    map[string]int64          // modification revisions of keys that are no pages
@@ -150,8 +150,8 @@ func (v *View) clear() {
 	v.Engines = &storepb.Engines{}
 	v.Cluster = &storepb.Cluster{}
 	v.Suspects = map[string]*storepb.Suspect{}
-	v.holders = map[rota.Instance][]string{}
-	v.single = map[string][]string{}
+	v.holders = map[rota.Instance]*[]string{}
+	v.single = map[string]*[]string{}
 	v.counts = counts{weights: map[string]*sum{}}
 	v.keys = map[string]int64{}
 	v.unread = map[string][]table.Unread{}
@@ -415,7 +415,12 @@ func (s *Subscription) Close() {
 func (v *View) Mod(key string) int64 { return v.keys[key] }
 
 // Holders are the workers that have a grant of i; call it inside Read.
-func (v *View) Holders(i rota.Instance) []string { return v.holders[i] }
+func (v *View) Holders(i rota.Instance) []string {
+	if have := v.holders[i]; have != nil {
+		return *have
+	}
+	return nil
+}
 
 // Grant answers the grant of i on worker; call it inside Read.
 func (v *View) Grant(worker string, i rota.Instance) (*record.Grant, bool) {
