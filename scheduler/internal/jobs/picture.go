@@ -41,8 +41,9 @@ type picture struct {
 	delayed map[string]struct{} // those of the queue that wait for a time
 	active  map[string]map[string]struct{}
 	lost    map[string]map[string]struct{} // given up for lost with their worker, by worker
-	// revision is the newest that anything was seen of.
-	revision int64
+	// revision is the newest that anything was seen of. viewed is that of the view: whatever
+	// came or went until then the picture has.
+	revision, viewed int64
 
 	sessions map[string]*view.Session
 	nodes    map[string]*storepb.Node
@@ -97,8 +98,12 @@ func (c *Control) learn(d *view.Delta) {
 	}
 	if d.Reset != 0 {
 		c.reset(d.Records[keys], d.Reset)
+		c.p.viewed = max(c.p.viewed, d.Reset)
 	} else {
 		c.take(d.Records[keys])
+	}
+	for _, e := range d.Records[keys] {
+		c.p.viewed = max(c.p.viewed, e.Mod)
 	}
 	if len(d.Sessions)+len(d.Nodes)+len(d.Takers[keys])+len(d.Records[keys]) > 0 || d.Leader || d.Reset != 0 {
 		c.wake()

@@ -1,19 +1,77 @@
 package jobs
 
 import (
+	"context"
 	"log/slog"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	rotav1 "github.com/rota-project/rota/api/rota/v1"
+	"github.com/rota-project/rota/auth"
 	"github.com/rota-project/rota/internal/job"
 	"github.com/rota-project/rota/internal/uuid"
+	"github.com/rota-project/rota/scheduler"
 	"github.com/rota-project/rota/scheduler/internal/capacity"
 	"github.com/rota-project/rota/scheduler/internal/kind"
 	"github.com/rota-project/rota/scheduler/internal/view"
 	"github.com/rota-project/rota/store"
 	"github.com/rota-project/rota/store/memory"
 )
+
+// heldGet calls held before it answers what a key is.
+type heldGet struct {
+	store.Store
+	held func(key string)
+}
+
+func (s *heldGet) Get(ctx context.Context, key string) (store.KV, bool, int64, error) {
+	kv, ok, rev, err := s.Store.Get(ctx, key)
+	s.held(key)
+	return kv, ok, rev, err
+}
+
+// A job that is deleted while it is read stays deleted, whichever of its keys was read.
+func TestDeletedWhileRead(t *testing.T) {
+	t.Parallel()
+	for _, at := range []func(id string) string{store.JobKey, store.JobStateKey} {
+		synctest.Test(t, func(t *testing.T) {
+			st := &heldGet{Store: memory.New(), held: func(string) {}}
+			sc, err := scheduler.New(scheduler.Config{Name: "s1", Store: st})
+			if err != nil {
+				t.Fatal(err)
+			}
+			c := New(Config{Node: kind.Node{Store: st, View: sc.View(), Capacity: sc.Capacity(), Scheduler: "s1", Logger: slog.New(slog.DiscardHandler)}})
+			sc.Start()
+			defer func() {
+				c.Close()
+				_ = sc.Stop(context.Background())
+			}()
+			if err := sc.Ready(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			id := uuid.New(time.Now())
+			if _, err := c.RunJob(auth.Inside(t.Context()), &rotav1.RunJobRequest{Id: id, Job: &rotav1.JobDefinition{Argv: []string{"true"}}}); err != nil {
+				t.Fatal(err)
+			}
+			st.held = func(key string) {
+				if key != at(id) {
+					return
+				}
+				if _, _, err := st.Txn(t.Context(), nil, []store.Op{{Key: store.JobKey(id), Delete: true}, {Key: store.JobStateKey(id), Delete: true}}); err != nil {
+					t.Error(err)
+				}
+				synctest.Wait() // the view has it
+			}
+			if err := c.look(t.Context(), id); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := c.get(id); err == nil {
+				t.Errorf("it is back, after it was deleted while %s was read", at(id))
+			}
+		})
+	}
+}
 
 // A listing ends what it does not have, also a state whose job never came, and
 // leaves what was written here since.

@@ -130,7 +130,7 @@ func (b *batch) applied(ids []string, rev int64) {
 			if now != nil && now.specMod < rev {
 				c.set(id, nil)
 			}
-		case now == nil && ch.old != nil, now != nil && now.stateMod >= rev:
+		case now == nil && (ch.old != nil || rev <= c.p.viewed), now != nil && now.stateMod >= rev:
 			// The view was faster.
 		default:
 			if ch.spec != nil {
@@ -260,6 +260,7 @@ func (b *batch) giveUp(ids []string) {
 // look has the picture take a job as the store has it now.
 func (c *Control) look(ctx context.Context, id string) error {
 	var events []store.Event
+	var asOf int64
 	for _, key := range []string{store.JobKey(id), store.JobStateKey(id)} {
 		one, cancel := context.WithTimeout(ctx, storeTimeout)
 		kv, ok, rev, err := c.cfg.Store.Get(one, key)
@@ -271,9 +272,15 @@ func (c *Control) look(ctx context.Context, id string) error {
 			kv = store.KV{Key: key, Mod: rev}
 		}
 		events = append(events, store.Event{KV: kv, Deleted: !ok})
+		if asOf == 0 {
+			asOf = rev
+		}
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.p.entries[id] == nil && asOf <= c.p.viewed {
+		return nil // it has gone since it was read
+	}
 	c.take(events)
 	return nil
 }
