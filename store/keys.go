@@ -27,6 +27,8 @@ import (
 //	jobs/<id>               JobSpec    API                         schedulers  its time to keep
 //	jobstates/<id>          JobState   leader, worker's scheduler  schedulers  its time to keep
 //	jobfences/<scheduler>   (empty)    that scheduler, of its declarations of jobs  never
+//	apifences/<scheduler>   (empty)    that scheduler, of what the API asks for     never
+//	poolfences/<scheduler>  (empty)    that scheduler, of pools                     never
 //	jobworkers/<worker>     JobWorker  the worker's scheduler      schedulers  the worker's lease
 //	oldworkers/<id>         OldWorker  the scheduler it is at      schedulers  that scheduler, when the worker is gone
 //	logins/<hash>           SignIn     any scheduler               all         its lease, of its time at most
@@ -63,7 +65,10 @@ const (
 	AcksPrefix       = "acks/"
 	JobsPrefix       = "jobs/"
 	JobStatesPrefix  = "jobstates/"
+	// The fences of a scheduler: they keep out what it may have on its way, see package commit.
 	JobFencesPrefix  = "jobfences/"
+	APIFencesPrefix  = "apifences/"
+	PoolFencesPrefix = "poolfences/"
 	JobWorkersPrefix = "jobworkers/"
 	OldWorkersPrefix = "oldworkers/"
 	SignInsPrefix    = "logins/"
@@ -124,8 +129,8 @@ func JobKey(id string) string { return JobsPrefix + escape(id) }
 // JobStateKey is the key of where a job is.
 func JobStateKey(id string) string { return JobStatesPrefix + escape(id) }
 
-// JobFenceKey is the key of a scheduler's fence of declarations of jobs.
-func JobFenceKey(scheduler string) string { return JobFencesPrefix + escape(scheduler) }
+// FenceKey is the key of a scheduler's fence, below one of the prefixes of fences.
+func FenceKey(prefix, scheduler string) string { return prefix + escape(scheduler) }
 
 // JobWorkerKey is the key of a worker that takes jobs.
 func JobWorkerKey(worker string) string { return JobWorkersPrefix + escape(worker) }

@@ -9,6 +9,7 @@ import (
 
 	rotav1 "github.com/rota-project/rota/api/rota/v1"
 	"github.com/rota-project/rota/internal/job"
+	"github.com/rota-project/rota/internal/store/commit"
 	"github.com/rota-project/rota/internal/store/faulty"
 	"github.com/rota-project/rota/internal/uuid"
 	"github.com/rota-project/rota/placement"
@@ -207,7 +208,7 @@ func TestDeclaredAndPlacedInAnOutage(t *testing.T) {
 			c.cfg.Capacity.Lead()
 			c.cfg.Capacity.Open(7)
 			st := faulty.New(memory.New(), nil)
-			c.cfg.Store = st
+			c.cfg.Store, c.fence = st, &commit.Fence{Store: st, Key: "fence"}
 			taken := func() (cpus float64) {
 				return c.cfg.Capacity.Beside("w").Of("cpus") + c.cfg.Capacity.Beside("v").Of("cpus")
 			}
@@ -256,7 +257,7 @@ func TestRetriedAndPlacedInAnOutage(t *testing.T) {
 	c.cfg.Capacity.Lead()
 	c.cfg.Capacity.Open(7)
 	st := faulty.New(memory.New(), nil)
-	c.cfg.Store = st
+	c.cfg.Store, c.fence = st, &commit.Fence{Store: st, Key: "fence"}
 	id := c.queue(t, "one", 1.5)
 	ended := *c.p.entries[id]
 	ended.job.State = job.Failed

@@ -14,6 +14,7 @@ import (
 	rotav1 "github.com/rota-project/rota/api/rota/v1"
 	"github.com/rota-project/rota/internal/api/convert"
 	"github.com/rota-project/rota/internal/job"
+	"github.com/rota-project/rota/internal/store/commit"
 	"github.com/rota-project/rota/internal/text"
 	"github.com/rota-project/rota/internal/uuid"
 	"github.com/rota-project/rota/scheduler/internal/kind"
@@ -64,9 +65,10 @@ type Control struct {
 	measures measures
 	streams  *kind.Streams[rotav1.FromJobWorker, rotav1.ToJobWorker]
 
-	// The loop's own: the revision of the fence, 0 if it is to be written, and jobs that were
-	// promised a worker and of which nobody knows whether they have it.
-	fence    int64
+	fence *commit.Fence // of declarations and places
+
+	// The loop's own: jobs that were promised a worker and of which nobody knows whether
+	// they have it.
 	unsure   map[string]struct{}
 	unsureAt time.Time // when to look for them
 
@@ -104,6 +106,7 @@ func New(cfg Config) *Control {
 	c := &Control{
 		cfg: cfg, p: newPicture(cfg.Capacity), dirty: map[string]struct{}{}, watchers: map[*watcher]struct{}{}, unsure: map[string]struct{}{},
 		signal: make(chan struct{}, 1), ended: make(chan struct{}),
+		fence: &commit.Fence{Store: cfg.Store, Key: store.FenceKey(store.JobFencesPrefix, cfg.Scheduler), Timeout: storeTimeout},
 	}
 	c.measures = newMeasures(c, cfg.Metrics)
 	c.ctx, c.cancel = context.WithCancel(context.Background())

@@ -59,8 +59,12 @@ func (b *batch) commit(ctx context.Context) (again bool) {
 	}
 	w := commit.Writer{
 		Txn: b.c.cfg.Store.Txn, Timeout: storeTimeout, Reserve: 1,
+		// Each transaction that declares or places jobs compares the fence.
 		Guard: func(ctx context.Context, from, to int) ([]store.Cond, []store.Op, error) {
-			return b.guard(ctx, ids[from:to])
+			if !b.fenced(ids[from:to]) {
+				return nil, nil, nil
+			}
+			return b.c.fence.Guard(ctx, from, to)
 		},
 	}
 	for r := range w.Write(ctx, units) {
@@ -75,7 +79,7 @@ func (b *batch) commit(ctx context.Context) (again bool) {
 			b.c.cfg.Logger.Warn("jobs may not be written, looking", "error", r.Err)
 		}
 		if b.fenced(mine) {
-			b.c.fence = 0 // what was written may land when nobody reckons with it any more
+			b.c.fence.Doubt() // what was written may land when nobody reckons with it any more
 		}
 		b.lookAgain(ctx, mine, r.Err)
 		again = true
@@ -91,30 +95,6 @@ func (b *batch) commit(ctx context.Context) (again bool) {
 // late, the job might have been deleted, another have its name, or the room be taken.
 func (b *batch) fenced(ids []string) bool {
 	return slices.ContainsFunc(ids, func(id string) bool { return b.changed[id].old == nil || b.changed[id].place != "" })
-}
-
-// guard has each transaction that declares or places jobs compare the fence.
-func (b *batch) guard(ctx context.Context, ids []string) ([]store.Cond, []store.Op, error) {
-	if !b.fenced(ids) {
-		return nil, nil, nil
-	}
-	if b.c.fence == 0 {
-		if err := b.c.putFence(ctx); err != nil {
-			return nil, nil, err
-		}
-	}
-	return []store.Cond{{Key: store.JobFenceKey(b.c.cfg.Scheduler), By: store.ByMod, Revision: b.c.fence}}, nil, nil
-}
-
-// putFence writes the fence: no earlier transaction that compares it can land any more.
-func (c *Control) putFence(ctx context.Context) error {
-	one, cancel := context.WithTimeout(ctx, storeTimeout)
-	defer cancel()
-	_, rev, err := c.cfg.Store.Txn(one, nil, []store.Op{{Key: store.JobFenceKey(c.cfg.Scheduler)}})
-	if err == nil {
-		c.fence = rev
-	}
-	return err
 }
 
 // applied puts what was written into the picture and answers who asked.
@@ -220,7 +200,7 @@ func (c *Control) findOut(ctx context.Context) {
 	if len(c.unsure) == 0 || time.Now().Before(c.unsureAt) {
 		return
 	}
-	if c.fence == 0 && c.putFence(ctx) != nil {
+	if c.fence.Settle(ctx) != nil {
 		c.unsureAt = time.Now().Add(unsurePause)
 		return
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/rota-project/rota/engine"
 	"github.com/rota-project/rota/internal/api/convert"
 	"github.com/rota-project/rota/internal/job"
+	"github.com/rota-project/rota/internal/store/commit"
 	"github.com/rota-project/rota/scheduler/internal/events"
 	"github.com/rota-project/rota/scheduler/internal/view"
 	"github.com/rota-project/rota/store"
@@ -74,6 +75,7 @@ type Control struct {
 	rotav1.UnimplementedPoolsServer
 	rotav1.UnimplementedPoolJoinServer
 	cfg     Config
+	fence   *commit.Fence
 	sub     *view.Subscription
 	loops   []*loop
 	lookups *rate.Limiter // of tokens that are not in the picture
@@ -93,7 +95,7 @@ func New(c Config) *Control {
 	if c.Known == nil {
 		c.Known = func(context.Context) {}
 	}
-	k := &Control{cfg: c, lookups: rate.NewLimiter(rate.Every(lookupsEvery), lookupsBurst), left: map[string]bool{}}
+	k := &Control{cfg: c, fence: &commit.Fence{Store: c.Store, Key: store.FenceKey(store.PoolFencesPrefix, c.Scheduler)}, lookups: rate.NewLimiter(rate.Every(lookupsEvery), lookupsBurst), left: map[string]bool{}}
 	k.ctx, k.cancel = context.WithCancel(context.Background())
 	for _, name := range slices.Sorted(maps.Keys(c.Engines)) {
 		k.loops = append(k.loops, &loop{k: k, name: name, engine: c.Engines[name], signal: make(chan struct{}, 1)})
@@ -169,7 +171,7 @@ func (k *Control) Close(ctx context.Context) {
 func (k *Control) txn(ctx context.Context, conds []store.Cond, ops []store.Op) (bool, error) {
 	one, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
-	ok, rev, err := k.cfg.Store.Txn(one, conds, ops)
+	ok, rev, err := k.fence.Txn(one, conds, ops)
 	if err != nil {
 		return false, convert.StoreError(err)
 	}

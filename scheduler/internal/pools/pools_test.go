@@ -31,6 +31,34 @@ import (
 	"github.com/rota-project/rota/store/memory"
 )
 
+// TestLatePool: a pool whose declaration had an unknown outcome, and was not there when
+// somebody asked, does not come into being.
+func TestLatePool(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(b *bench) {
+		first := true
+		st := faulty.New(b.st, func(c faulty.Call) (f faulty.Fault) {
+			if c.Kind == faulty.Txn && strings.HasPrefix(c.Key, store.PoolsPrefix) && first {
+				first, f.Late = false, 2*time.Second
+			}
+			return f
+		})
+		defer st.Close()
+		k := pools.New(pools.Config{Store: st, View: b.v, Scheduler: "s2", Engines: map[string]engine.Engine{engine.Local: b.engine}})
+		defer k.Close(b.ctx())
+		if _, err := k.ApplyPools(b.ctx(), &rotav1.ApplyPoolsRequest{Pools: []*rotav1.PoolDefinition{definition("web", 1, 1)}}); status.Code(err) != codes.Unavailable {
+			b.Fatalf("%v, want an unknown outcome", err)
+		}
+		if _, err := k.DeletePool(b.ctx(), &rotav1.DeletePoolRequest{Name: "web"}); status.Code(err) != codes.NotFound {
+			b.Fatalf("%v, want that it is not there", err)
+		}
+		time.Sleep(5 * time.Second)
+		if _, err := k.GetPool(b.ctx(), &rotav1.GetPoolRequest{Name: "web"}); status.Code(err) != codes.NotFound {
+			b.Errorf("%v, want that it is still not there", err)
+		}
+	})
+}
+
 func TestPoolLives(t *testing.T) {
 	t.Parallel()
 	bubble(t, func(b *bench) {

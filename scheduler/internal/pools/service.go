@@ -94,8 +94,12 @@ func (k *Control) ApplyPools(ctx context.Context, r *rotav1.ApplyPoolsRequest) (
 	return nil, errBusy
 }
 
-// catchUp is that of the picture, see view.View, with the answer if it fails.
+// catchUp is that of the picture, see view.View, with the answer if it fails. Nothing
+// that this scheduler was asked for before can still land then.
 func (k *Control) catchUp(ctx context.Context) error {
+	if err := k.fence.Settle(ctx); err != nil {
+		return convert.ReadError(err)
+	}
 	return convert.ReadError(k.cfg.View.CatchUp(ctx))
 }
 

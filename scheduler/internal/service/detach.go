@@ -72,7 +72,7 @@ func (a *attachment) leave(ctx context.Context, over bool) error {
 		if over {
 			ops = append(ops, store.Op{Key: store.HistoryKey(a.name), Delete: true})
 		}
-		done, _, err := a.s.cfg.Store.Txn(ctx, []store.Cond{{Key: key, By: store.ByMod, Revision: kv.Mod}}, ops)
+		done, _, err := a.s.fence.Txn(ctx, []store.Cond{{Key: key, By: store.ByMod, Revision: kv.Mod}}, ops)
 		return done, err
 	})
 }
@@ -88,7 +88,10 @@ func (a *attachment) forget(ctx context.Context) error {
 		return checkSubmitted(t)
 	})
 	if status.Code(err) == codes.NotFound {
-		_, _, err = a.s.cfg.Store.Txn(ctx, nil, []store.Op{{Key: store.HistoryKey(a.name), Delete: true}})
+		err = a.s.again(ctx, func() (bool, error) {
+			done, _, err := a.s.fence.Txn(ctx, nil, []store.Op{{Key: store.HistoryKey(a.name), Delete: true}})
+			return done, err
+		})
 	}
 	return err
 }

@@ -8,6 +8,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/rota-project/rota/internal/store/commit"
 	"github.com/rota-project/rota/internal/store/table"
 	"github.com/rota-project/rota/scheduler/internal/view"
 	"github.com/rota-project/rota/store"
@@ -35,9 +36,9 @@ func TestFull(t *testing.T) {
 		"the store is full; nothing was done (docs/etcd.md says how to make room)",
 		"the store is full; the request was done in part: repeat it when there is room (docs/etcd.md)",
 	} {
-		st := &full{Store: memory.New(), left: left}
+		st := &full{Store: memory.New(), left: 2 * left} // the fence is one
 		defer st.Close()
-		s := &Service{cfg: Config{Store: st, View: view.New(st, nil)}}
+		s := &Service{cfg: Config{Store: st, View: view.New(st, nil)}, fence: &commit.Fence{Store: st, Key: "fence"}}
 		var units []table.Unit
 		for n := range 2 * store.MaxTxnOps {
 			units = append(units, table.Unit{Ops: []store.Op{{Key: fmt.Sprintf("nodes/%d", n), Delete: true}}})

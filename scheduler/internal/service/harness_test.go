@@ -55,7 +55,7 @@ func bubble(t *testing.T, test func(b *bench)) {
 		b.st = faulty.New(under, func(c faulty.Call) (f faulty.Fault) {
 			b.mu.Lock()
 			defer b.mu.Unlock()
-			if c.Kind == faulty.Txn {
+			if c.Kind == faulty.Txn && !strings.HasPrefix(c.Key, store.APIFencesPrefix) {
 				f, b.next = b.next, f
 			}
 			if c.Kind == faulty.Batch && b.behind {

@@ -90,7 +90,7 @@ func (s *Service) confirm(ctx context.Context, name string) error {
 		if err != nil {
 			return false, err
 		}
-		done, _, err := s.cfg.Store.Txn(ctx, []store.Cond{cond}, []store.Op{{Key: key, Value: value}})
+		done, _, err := s.fence.Txn(ctx, []store.Cond{cond}, []store.Op{{Key: key, Value: value}})
 		return done, err
 	})
 }

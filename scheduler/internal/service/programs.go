@@ -253,7 +253,7 @@ func (s *Service) updateProgram(ctx context.Context, name, run string, f func(*s
 			}
 			ops = append(ops, store.Op{Key: store.HistoryKey(name), Value: history})
 		}
-		done, _, err := s.cfg.Store.Txn(ctx, []store.Cond{{Key: key, By: store.ByMod, Revision: kv.Mod}}, ops)
+		done, _, err := s.fence.Txn(ctx, []store.Cond{{Key: key, By: store.ByMod, Revision: kv.Mod}}, ops)
 		return done, err
 	})
 }

@@ -9,6 +9,7 @@ import (
 	rotav1 "github.com/rota-project/rota/api/rota/v1"
 	"github.com/rota-project/rota/internal/api/convert"
 	"github.com/rota-project/rota/internal/backoff"
+	"github.com/rota-project/rota/internal/store/commit"
 	"github.com/rota-project/rota/placement"
 	"github.com/rota-project/rota/scheduler/internal/capacity"
 	"github.com/rota-project/rota/scheduler/internal/events"
@@ -71,6 +72,7 @@ type Service struct {
 	rotav1.UnimplementedProgramsServer
 	rotav1.UnimplementedEventsServer
 	cfg   Config
+	fence *commit.Fence
 	pools func(task string) []*rotav1.WhyPool // nil: there are none
 
 	mu       sync.Mutex
@@ -94,7 +96,7 @@ func New(c Config) *Service {
 	if c.Log == nil {
 		c.Log = events.NewLog(events.Limits{}, slog.New(slog.DiscardHandler)) // nothing happened
 	}
-	s := &Service{cfg: c, planned: -1, scanning: make(chan struct{}, scans), reading: make(chan struct{}, 1)}
+	s := &Service{cfg: c, fence: &commit.Fence{Store: c.Store, Key: store.FenceKey(store.APIFencesPrefix, c.Scheduler)}, planned: -1, scanning: make(chan struct{}, scans), reading: make(chan struct{}, 1)}
 	s.sub = c.View.Subscribe(nil, func(d *view.Delta) {
 		if len(d.Tasks)+len(d.Grants)+len(d.Sessions)+len(d.Nodes) > 0 || d.Suspects {
 			s.changed()
@@ -155,8 +157,12 @@ func (s *Service) again(ctx context.Context, f func() (done bool, err error)) er
 // is told before they go.
 const seenTimeout = 10 * time.Second
 
-// catchUp is that of the picture, see view.View, with the answer if it fails.
+// catchUp is that of the picture, see view.View, with the answer if it fails. Nothing
+// that this scheduler was asked for before can still land then.
 func (s *Service) catchUp(ctx context.Context) error {
+	if err := s.fence.Settle(ctx); err != nil {
+		return convert.ReadError(err)
+	}
 	return convert.ReadError(s.cfg.View.CatchUp(ctx))
 }
 

@@ -137,7 +137,7 @@ func (s *Service) ReleaseTask(ctx context.Context, r *rotav1.ReleaseTaskRequest)
 		if err != nil {
 			return false, err
 		}
-		done, rev, err := s.cfg.Store.Txn(ctx, []store.Cond{cond}, []store.Op{{Key: cond.Key, Value: value}})
+		done, rev, err := s.fence.Txn(ctx, []store.Cond{cond}, []store.Op{{Key: cond.Key, Value: value}})
 		if err != nil || !done {
 			return false, err
 		}

@@ -211,7 +211,7 @@ func (s *Service) tryDelete(ctx context.Context, ids []string, begun bool, may f
 // write does units; done is false if others wrote the same pages, or if there
 // is more to stage.
 func (s *Service) write(ctx context.Context, units []table.Unit) (done bool, err error) {
-	w := commit.Writer{Txn: s.cfg.Store.Txn, Done: s.cfg.View.Applied}
+	w := commit.Writer{Txn: s.fence.Txn, Reserve: 1, Done: s.cfg.View.Applied}
 	for r := range w.Write(ctx, units) {
 		if errors.Is(r.Err, store.ErrNoSpace) && r.From > 0 {
 			return false, status.Error(codes.ResourceExhausted,

@@ -83,6 +83,39 @@ func TestApplyAndDelete(t *testing.T) {
 	})
 }
 
+// TestLateWrite: once somebody was told that tasks are as they want them, nothing comes of
+// what was asked for before, and whose outcome nobody knew.
+func TestLateWrite(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(b *bench) {
+		ctx := b.Context()
+		late := func() {
+			b.mu.Lock()
+			b.next = faulty.Fault{Late: 2 * time.Second}
+			b.mu.Unlock()
+		}
+		b.apply("here")
+		late()
+		_, err := b.svc.DeleteTasks(ctx, &rotav1.DeleteTasksRequest{Ids: []string{"here"}})
+		b.wants(err, codes.Unavailable, "may be done or not", "")
+		if r := b.apply("here"); r.GetUnchanged() != 1 {
+			b.Errorf("before the deletion could land: %v", r)
+		}
+		time.Sleep(5 * time.Second)
+		late()
+		_, err = b.svc.ApplyTasks(ctx, &rotav1.ApplyTasksRequest{Tasks: defs("gone")})
+		b.wants(err, codes.Unavailable, "may be done or not", "")
+		_, err = b.svc.DeleteTasks(ctx, &rotav1.DeleteTasksRequest{Ids: []string{"gone"}})
+		b.wants(err, codes.NotFound, "gone", "")
+		time.Sleep(5 * time.Second)
+		for id, want := range map[string]codes.Code{"here": codes.OK, "gone": codes.NotFound} {
+			if _, err := b.svc.GetTask(ctx, &rotav1.GetTaskRequest{Id: id}); status.Code(err) != want {
+				b.Errorf("%s: %v, want %v", id, err, want)
+			}
+		}
+	})
+}
+
 // TestManyWriters: nobody's tasks are lost.
 func TestManyWriters(t *testing.T) {
 	t.Parallel()

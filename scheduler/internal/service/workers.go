@@ -305,7 +305,7 @@ func (s *Service) changeNode(ctx context.Context, name, kind string, change func
 				return false, err
 			}
 		}
-		done, rev, err := s.cfg.Store.Txn(ctx, append(conds, store.Cond{Key: key, By: store.ByMod, Revision: kv.Mod}), []store.Op{op})
+		done, rev, err := s.fence.Txn(ctx, append(conds, store.Cond{Key: key, By: store.ByMod, Revision: kv.Mod}), []store.Op{op})
 		if err != nil || !done {
 			return false, err
 		}

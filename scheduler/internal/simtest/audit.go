@@ -17,19 +17,27 @@ import (
 type audit struct {
 	c    *cluster
 	view *view.View
-	// desired are the tasks that were acknowledged; unsure are ids whose last
-	// change was not. Both are the driver's, under c.mu.
+	// desired are the tasks that were acknowledged; unsure are ids of which a change was
+	// not, with the schedulers that may have it on its way. Both are the driver's, under c.mu.
 	desired map[string]rota.Task
-	unsure  map[string]bool
+	unsure  map[string]map[*node]bool
 	awaited awaited
 	stop    context.CancelFunc
 	done    chan struct{}
 }
 
+// doubt says that a scheduler may have a change of a task on its way. c.mu is held.
+func (a *audit) doubt(id string, n *node) {
+	if a.unsure[id] == nil {
+		a.unsure[id] = map[*node]bool{}
+	}
+	a.unsure[id][n] = true
+}
+
 func newAudit(c *cluster) *audit {
 	ctx, cancel := context.WithCancel(context.Background())
 	a := &audit{
-		c: c, view: view.New(c.store, slog.New(slog.DiscardHandler)), desired: map[string]rota.Task{}, unsure: map[string]bool{},
+		c: c, view: view.New(c.store, slog.New(slog.DiscardHandler)), desired: map[string]rota.Task{}, unsure: map[string]map[*node]bool{},
 		awaited: newAwaited(),
 		stop:    cancel, done: make(chan struct{}),
 	}
@@ -90,7 +98,7 @@ func (a *audit) look(d *view.Delta) {
 		}
 		a.c.mu.Lock()
 		_, declared := a.desired[t.Key]
-		lost := declared && !a.unsure[t.Key]
+		lost := declared && len(a.unsure[t.Key]) == 0
 		a.c.mu.Unlock()
 		if lost {
 			h.fail("task %s was declared and is gone", t.Key)

@@ -225,12 +225,12 @@ func (d *driver) declare(tasks []rota.Task) error {
 	d.mu.Lock()
 	for _, t := range tasks {
 		d.audit.desired[t.ID] = t
-		d.audit.unsure[t.ID] = true
+		d.audit.doubt(t.ID, n)
 	}
 	d.mu.Unlock()
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
-	_, err := n.api.ApplyTasks(auth.Inside(ctx), &rotav1.ApplyTasksRequest{Tasks: convert.TasksToProto(tasks)})
+	r, err := n.api.ApplyTasks(auth.Inside(ctx), &rotav1.ApplyTasksRequest{Tasks: convert.TasksToProto(tasks)})
 	d.history.note("apply of %v by %s: %v", ids(tasks), n.name, err)
 	if err != nil {
 		d.history.count(func(c *Counts) { c.Unknown++ })
@@ -238,7 +238,11 @@ func (d *driver) declare(tasks []rota.Task) error {
 	}
 	d.mu.Lock()
 	for _, t := range tasks {
-		delete(d.audit.unsure, t.ID)
+		// A scheduler that finds a task as it is wanted writes nothing: what is on its way
+		// from another one may still land.
+		if delete(d.audit.unsure[t.ID], n); len(d.audit.unsure[t.ID]) == 0 || r.GetUnchanged() == 0 {
+			delete(d.audit.unsure, t.ID)
+		}
 	}
 	d.mu.Unlock()
 	d.history.count(func(c *Counts) { c.Applied += len(tasks) })
@@ -263,7 +267,7 @@ func (d *driver) delete() {
 	}
 	id := all[d.chance.IntN(len(all))]
 	d.mu.Lock()
-	d.audit.unsure[id] = true
+	d.audit.doubt(id, n)
 	d.mu.Unlock()
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()

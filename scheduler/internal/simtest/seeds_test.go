@@ -59,6 +59,7 @@ var corpus = []struct {
 	{54749, "an apply that changed nothing in an old picture was told to be done, and was not"},
 	{7365, "a session's value that somebody else wrote had a worker told that its lease had ended"},
 	{103814, "an apply of unknown outcome landed after all tasks had been deleted, and its tasks were back"},
+	{150917, "a deletion of unknown outcome landed after its task had been declared again, which changed nothing"},
 	{84425, "what changed while its worker was away was nobody's to a new leader"},
 }
 
