@@ -148,6 +148,8 @@ func runSim(seed uint64, whole bool) (simCounts, string, error) {
 	stopWatching()
 	s.wg.Wait()
 	s.store.Close()
+	s.mu.Lock() // a process that was fenced may have ended last
+	defer s.mu.Unlock()
 	var err error
 	from := len(s.lines)
 	if len(s.wrong) > 0 {
