@@ -378,7 +378,17 @@ func (l *Ledger) Ready(gen rota.Generation) Effects {
 	// All counts first: what was begun before takes its room before anything new.
 	l.recount()
 	var out Effects
-	due := l.due
+	due := l.due[:0]
+	for _, e := range l.due {
+		if l.atRest(e) { // most, after a plan for many has come about: no order is needed
+			e.due = false
+			l.moves.leave(e)
+			l.block(e, "")
+			e.settled()
+		} else {
+			due = append(due, e)
+		}
+	}
 	l.due = nil
 	slices.SortFunc(due, (*entry).compare)
 	if n := fresh(due); n > 1000 { // a million that grow by appending are copied many times
@@ -397,6 +407,12 @@ func (l *Ledger) Ready(gen rota.Generation) Effects {
 		return v
 	})
 	return out
+}
+
+// atRest reports whether e has the grant that it should have, and no other: step has
+// nothing to say of it.
+func (l *Ledger) atRest(e *entry) bool {
+	return len(e.holds) == 1 && e.holds[0].state != Stopped && e.holds[0].fits(e.target()) && l.lives(e.holds[0])
 }
 
 // fresh is how many entries of a list are of instances that nobody has yet.
