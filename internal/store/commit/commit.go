@@ -11,6 +11,7 @@ import (
 	"context"
 	"iter"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/rota-project/rota/internal/store/table"
@@ -32,7 +33,10 @@ type Writer struct {
 	// longer be: the result is then that it was refused. Else its error takes the place of
 	// err. Nil: nothing is found out.
 	Settle func(ctx context.Context, err error) error
-	// Done is told of units that were written, before the Result. Nil: nobody wants to know.
+	// Done is told of units that were written, in their order and one call at a time, perhaps
+	// while the next transaction is under way: it may take as long as one. Together, and the
+	// last Result of Write and those that are not OK, come when it has returned. Nil: nobody
+	// wants to know.
 	Done func(units []table.Unit, revision int64)
 }
 
@@ -54,15 +58,28 @@ func (r Result) Several() bool { return !r.OK && r.Err == nil && r.To-r.From > 1
 // the next. Who stops ranging leaves the rest unwritten.
 func (w Writer) Write(ctx context.Context, units []table.Unit) iter.Seq[Result] {
 	return func(yield func(Result) bool) {
+		var telling sync.WaitGroup
+		defer telling.Wait()
+		if done := w.Done; done != nil {
+			w.Done = func(units []table.Unit, revision int64) {
+				telling.Wait()
+				telling.Go(func() { done(units, revision) })
+			}
+		}
 		from := 0
 		for _, pack := range Pack(units, w.Reserve) {
 			to := from + len(pack)
 			r := w.txn(ctx, units, from, to)
+			if !r.OK || to == len(units) {
+				telling.Wait()
+			}
 			if !yield(r) {
 				return
 			}
 			for n := from; n < to && r.Several(); n++ {
-				if !yield(w.txn(ctx, units, n, n+1)) {
+				one := w.txn(ctx, units, n, n+1)
+				telling.Wait()
+				if !yield(one) {
 					return
 				}
 			}

@@ -143,6 +143,43 @@ func TestWrite(t *testing.T) {
 	}
 }
 
+// TestDoneBeside: a transaction does not wait for what is made of the one before. The last
+// result does, and so does one that is not OK.
+func TestDoneBeside(t *testing.T) {
+	t.Parallel()
+	const slow = time.Second
+	for taken, want := range map[string][]time.Duration{
+		"":     {1 * slow, 2 * slow, 4 * slow},
+		"u299": {1 * slow, 2 * slow, 3 * slow}, // then its units, one by one
+		"u200": {1 * slow, 2 * slow, 4 * slow},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			st := memory.New()
+			defer st.Close()
+			if taken != "" {
+				if ok, _, err := st.Txn(t.Context(), nil, []store.Op{{Key: taken}}); err != nil || !ok {
+					t.Fatal(ok, err)
+				}
+			}
+			w := commit.Writer{
+				Txn: func(ctx context.Context, conds []store.Cond, ops []store.Op) (bool, int64, error) {
+					time.Sleep(slow)
+					return st.Txn(ctx, conds, ops)
+				},
+				Done: func([]table.Unit, int64) { time.Sleep(slow) },
+			}
+			began := time.Now()
+			var got []time.Duration
+			for range w.Write(t.Context(), units(300)) {
+				got = append(got, time.Since(began))
+			}
+			if len(got) < 3 || !slices.Equal(got[:3], want) {
+				t.Errorf("%q is taken: results after %v, want %v", taken, got, want)
+			}
+		})
+	}
+}
+
 // TestGuard: what a guard says is in each transaction beside its units, what many units
 // compare is in it once, and where the guard fails nothing is tried.
 func TestGuard(t *testing.T) {
