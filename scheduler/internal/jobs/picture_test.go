@@ -3,6 +3,7 @@ package jobs
 import (
 	"context"
 	"log/slog"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -19,15 +20,17 @@ import (
 	"github.com/rota-project/rota/store/memory"
 )
 
-// heldGet calls held before it answers what a key is.
+// heldGet calls held, once it is set, before it answers what a key is.
 type heldGet struct {
 	store.Store
-	held func(key string)
+	held atomic.Pointer[func(key string)]
 }
 
 func (s *heldGet) Get(ctx context.Context, key string) (store.KV, bool, int64, error) {
 	kv, ok, rev, err := s.Store.Get(ctx, key)
-	s.held(key)
+	if held := s.held.Load(); held != nil {
+		(*held)(key)
+	}
 	return kv, ok, rev, err
 }
 
@@ -36,7 +39,7 @@ func TestDeletedWhileRead(t *testing.T) {
 	t.Parallel()
 	for _, at := range []func(id string) string{store.JobKey, store.JobStateKey} {
 		synctest.Test(t, func(t *testing.T) {
-			st := &heldGet{Store: memory.New(), held: func(string) {}}
+			st := &heldGet{Store: memory.New()}
 			sc, err := scheduler.New(scheduler.Config{Name: "s1", Store: st})
 			if err != nil {
 				t.Fatal(err)
@@ -54,7 +57,7 @@ func TestDeletedWhileRead(t *testing.T) {
 			if _, err := c.RunJob(auth.Inside(t.Context()), &rotav1.RunJobRequest{Id: id, Job: &rotav1.JobDefinition{Argv: []string{"true"}}}); err != nil {
 				t.Fatal(err)
 			}
-			st.held = func(key string) {
+			deletes := func(key string) {
 				if key != at(id) {
 					return
 				}
@@ -63,6 +66,7 @@ func TestDeletedWhileRead(t *testing.T) {
 				}
 				synctest.Wait() // the view has it
 			}
+			st.held.Store(&deletes)
 			if err := c.look(t.Context(), id); err != nil {
 				t.Fatal(err)
 			}
