@@ -122,11 +122,11 @@ func (l *leader) atOnce(ctx context.Context, ends, begins map[string]*edit) (tri
 		}
 		both.set, both.session = append(both.set, d.set...), d.session
 	}
-	units, whole, err := l.stage(all)
-	if err != nil || !whole || len(commit.Pack(units, fenced)) != 1 {
-		return false, false, err
+	both := l.stage(slices.Sorted(maps.Keys(all)), all)
+	if both.err != nil || !both.whole || len(commit.Pack(both.units, fenced)) != 1 {
+		return false, false, both.err
 	}
-	r := l.pages.Together(ctx, units...)
+	r := l.pages.Together(ctx, both.units...)
 	return true, r.OK, r.Err
 }
 
@@ -139,58 +139,96 @@ func editOf(m map[string]*edit, worker string) *edit {
 	return d
 }
 
-// commit writes edits. whole is false if some could not be written, or are to be tried
-// again with what the view knows since; apart is to try each of them now.
+// commit writes edits, worker by worker, and plans the next writes meanwhile. whole is
+// false if some could not be written, or are to be tried again with what the view knows
+// since; apart is to try each of them now.
 func (l *leader) commit(ctx context.Context, edits map[string]*edit, apart bool) (wrote, whole bool, err error) {
-	units, whole, err := l.stage(edits)
-	if err != nil {
-		return false, false, err
-	}
-	for r := range l.pages.Write(ctx, units) {
-		if r.Err != nil {
-			return wrote, false, r.Err
+	whole = true
+	ctx, cancel := context.WithCancel(ctx)
+	ahead := make(chan staged)
+	defer func() {
+		cancel()
+		for range ahead { //nolint:revive // until it has ended
 		}
-		if r.Several() {
-			if !apart {
-				return wrote, false, l.refused(ctx, edits)
+	}()
+	go func() {
+		defer close(ahead)
+		for workers := range slices.Chunk(slices.Sorted(maps.Keys(edits)), stagedTogether) {
+			select {
+			case ahead <- l.stage(workers, edits):
+			case <-ctx.Done():
+				return
 			}
-			continue // its units follow
 		}
-		wrote, whole = wrote || r.OK, whole && r.OK
+	}()
+	for some := range ahead {
+		if some.err != nil {
+			return wrote, false, some.err
+		}
+		whole = whole && some.whole
+		for r := range l.pages.Write(ctx, some.units) {
+			if r.Err != nil {
+				return wrote, false, r.Err
+			}
+			if r.Several() {
+				if !apart {
+					return wrote, false, l.refused(ctx, edits)
+				}
+				continue // its units follow
+			}
+			wrote, whole = wrote || r.OK, whole && r.OK
+		}
+	}
+	if ctx.Err() != nil {
+		return wrote, false, fmt.Errorf("write grants: %w", ctx.Err())
 	}
 	return wrote, whole, nil
 }
 
-// stage plans the writes of edits, worker by worker.
-func (l *leader) stage(edits map[string]*edit) (units []table.Unit, whole bool, err error) {
-	whole = true
+// stagedTogether is of how many workers the writes are planned while those of as many
+// before them are done: some transactions' worth.
+const stagedTogether = 128
+
+// staged are the planned writes of some workers. whole is false if something is left out.
+type staged struct {
+	units []table.Unit
+	whole bool
+	err   error
+}
+
+// stage plans the writes of workers, one after the other.
+func (l *leader) stage(workers []string, edits map[string]*edit) (out staged) {
+	out.whole = true
 	v := l.s.view
-	v.Read(func() {
-		for _, worker := range slices.Sorted(maps.Keys(edits)) {
-			d := edits[worker]
+	for _, worker := range workers {
+		d := edits[worker]
+		v.Read(func() {
 			t := v.Grants[worker]
 			if t == nil {
 				t = record.NewGrants(worker)
 			}
-			var staged []table.Unit
 			if t.Lost() { // it is removed as a whole, when nobody can go by it any more
-				whole = false
-				continue
-			}
-			if staged, err = t.Stage(d.set, d.del); err != nil {
-				err = fmt.Errorf("grants of %s: %w", worker, err)
+				out.whole = false
 				return
 			}
-			for _, u := range staged {
+			units, err := t.Stage(d.set, d.del)
+			if err != nil {
+				out.err = fmt.Errorf("grants of %s: %w", worker, err)
+				return
+			}
+			for _, u := range units {
 				if d.session != 0 {
 					u.Conds = append(u.Conds, store.Cond{Key: store.SessionKey(worker), By: store.ByCreate, Revision: d.session})
 				}
-				whole = whole && !u.Partial
-				units = append(units, u)
+				out.whole = out.whole && !u.Partial
+				out.units = append(out.units, u)
 			}
+		})
+		if out.err != nil {
+			return out
 		}
-	})
-	return units, whole, err
+	}
+	return out
 }
 
 // fenced is how many conditions and operations guard has for each transaction.

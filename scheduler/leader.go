@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -490,16 +491,21 @@ func (l *leader) pass(now time.Time) {
 	if l.ledger.Moving() == 0 {
 		clear(l.moving) // what was planned before has come about, or never will
 	}
-	v.Read(func() {
-		for _, m := range plan.Moves {
-			t, ok := v.Tasks.Get(m.Instance.Task)
-			if m.To == "" || !ok {
-				l.aim(m.Instance, ownership.Target{Reason: m.Reason})
-				continue
+	tasks := make([]*record.Task, min(len(plan.Moves), standingStill))
+	for moves := range slices.Chunk(plan.Moves, standingStill) {
+		v.Read(func() {
+			for n, m := range moves {
+				tasks[n], _ = v.Tasks.Get(m.Instance.Task)
 			}
-			l.aim(m.Instance, target(t, m.To, m.Reason))
+		})
+		for n, m := range moves {
+			if t := tasks[n]; m.To == "" || t == nil {
+				l.aim(m.Instance, ownership.Target{Reason: m.Reason})
+			} else {
+				l.aim(m.Instance, target(t, m.To, m.Reason))
+			}
 		}
-	})
+	}
 	l.s.capacity.Planned(plan.Waiting)
 	// Budgets are per pass, and moves make room: when they are done, the next
 	// may go on.
@@ -511,6 +517,10 @@ func (l *leader) pass(now time.Time) {
 		l.tellPlan(plan, now)
 	}
 }
+
+// standingStill is for how many moves the view may stand still at a time. A plan may have
+// a million, and whoever renews a lease waits for the view.
+const standingStill = 4096
 
 // tellEvery is how often plans are told of at INFO, however many there are.
 const tellEvery = 10 * time.Second
