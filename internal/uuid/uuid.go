@@ -15,8 +15,22 @@ import (
 func New(now time.Time) string {
 	var b [16]byte
 	_, _ = rand.Read(b[6:]) // never fails (crypto/rand)
+	return stamped(b, now)
+}
+
+// At returns a version 7 id of a time that is always the same for one name.
+func At(t time.Time, name string) string {
+	h := sha1.New() //nolint:gosec // against accidents, as in Of
+	h.Write(namespace[:])
+	h.Write([]byte(name))
+	var b [16]byte
+	copy(b[:], h.Sum(nil))
+	return stamped(b, t)
+}
+
+func stamped(b [16]byte, t time.Time) string {
 	var ms [8]byte
-	binary.BigEndian.PutUint64(ms[:], uint64(now.UnixMilli()))
+	binary.BigEndian.PutUint64(ms[:], uint64(t.UnixMilli()))
 	copy(b[:6], ms[2:])
 	return format(b, 7)
 }

@@ -34,6 +34,15 @@ func TestOf(t *testing.T) {
 	}
 }
 
+func TestAt(t *testing.T) {
+	t.Parallel()
+	at := time.UnixMilli(1_700_000_000_000)
+	a := At(at, "x")
+	if !Valid(a) || a[14] != '7' || a != At(at, "x") || a == At(at, "y") || a[:13] != New(at)[:13] {
+		t.Errorf("%q", a)
+	}
+}
+
 func TestValid(t *testing.T) {
 	t.Parallel()
 	for s, want := range map[string]bool{
