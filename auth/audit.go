@@ -33,6 +33,7 @@ var targetFields = []struct {
 	{"name", ""},
 	{"names", ""},
 	{"pools", ""},
+	{"schedules", ""},
 	{"engine", ""},
 	{"worker", ""},
 	{"worker_id", ""},
@@ -123,6 +124,8 @@ func whose(message protoreflect.Name) string {
 		return "program"
 	case strings.Contains(string(message), "Pool"):
 		return "pool"
+	case strings.Contains(string(message), "JobSchedule"):
+		return "schedule"
 	case strings.HasPrefix(string(message), "Worker"), message == "GetWorkerRequest", message == "ReportExitRequest", message == "JobHello":
 		return "worker"
 	}

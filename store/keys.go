@@ -26,6 +26,8 @@ import (
 //	join                    (empty)    schedulers, to join workers one by one where their number is limited
 //	jobs/<id>               JobSpec    API                         schedulers  its time to keep
 //	jobstates/<id>          JobState   leader, worker's scheduler  schedulers  its time to keep
+//	jobschedules/<name>     JobSchedule  API                       schedulers  the API
+//	jobschedulestates/<name>  JobScheduleState  the leader         schedulers  its schedule
 //	jobfences/<scheduler>   (empty)    that scheduler, of its declarations of jobs  never
 //	apifences/<scheduler>   (empty)    that scheduler, of what the API asks for     never
 //	poolfences/<scheduler>  (empty)    that scheduler, of pools                     never
@@ -48,23 +50,25 @@ import (
 // and of no other; many are written in one transaction all the same. The large
 // part, what was asked for, is written once.
 const (
-	LeaderKey        = "leader"
-	ClusterKey       = "cluster"
-	SuspectsKey      = "suspects"
-	KickKey          = "kick"
-	JoinKey          = "join"
-	SchedulersPrefix = "schedulers/"
-	SessionsPrefix   = "sessions/"
-	NodesPrefix      = "nodes/"
-	SourcesPrefix    = "sources/"
-	ProgramsPrefix   = "programs/"
-	EndedPrefix      = "ended/"
-	HistoriesPrefix  = "histories/"
-	TasksPrefix      = "tasks/"
-	GrantsPrefix     = "grants/"
-	AcksPrefix       = "acks/"
-	JobsPrefix       = "jobs/"
-	JobStatesPrefix  = "jobstates/"
+	LeaderKey               = "leader"
+	ClusterKey              = "cluster"
+	SuspectsKey             = "suspects"
+	KickKey                 = "kick"
+	JoinKey                 = "join"
+	SchedulersPrefix        = "schedulers/"
+	SessionsPrefix          = "sessions/"
+	NodesPrefix             = "nodes/"
+	SourcesPrefix           = "sources/"
+	ProgramsPrefix          = "programs/"
+	EndedPrefix             = "ended/"
+	HistoriesPrefix         = "histories/"
+	TasksPrefix             = "tasks/"
+	GrantsPrefix            = "grants/"
+	AcksPrefix              = "acks/"
+	JobsPrefix              = "jobs/"
+	JobStatesPrefix         = "jobstates/"
+	JobSchedulesPrefix      = "jobschedules/"
+	JobScheduleStatesPrefix = "jobschedulestates/"
 	// The fences of a scheduler: they keep out what it may have on its way, see package commit.
 	JobFencesPrefix  = "jobfences/"
 	APIFencesPrefix  = "apifences/"
@@ -128,6 +132,12 @@ func JobKey(id string) string { return JobsPrefix + escape(id) }
 
 // JobStateKey is the key of where a job is.
 func JobStateKey(id string) string { return JobStatesPrefix + escape(id) }
+
+// JobScheduleKey is the key of when a job is to run, again and again.
+func JobScheduleKey(name string) string { return JobSchedulesPrefix + escape(name) }
+
+// JobScheduleStateKey is the key of what has become of a schedule's times.
+func JobScheduleStateKey(name string) string { return JobScheduleStatesPrefix + escape(name) }
 
 // FenceKey is the key of a scheduler's fence, below one of the prefixes of fences.
 func FenceKey(prefix, scheduler string) string { return prefix + escape(scheduler) }

@@ -352,6 +352,16 @@ func TestEveryRoute(t *testing.T) {
 	// It may be running again.
 	c.until("DELETE", "/v1/jobs/"+done, func(answer string) bool { return !strings.Contains(answer, `"error":{`) })
 	c.call("DELETE", "/v1/jobs/nobody", "", 0)
+	c.call("POST", "/v1/jobschedules:apply", `{"schedules":[{"name":"nightly","cron":"0 2 * * *","job":{"argv":["echo","hello"]}}]}`, 0)
+	c.call("POST", "/v1/jobschedules:apply", `{"schedules":[{}]}`, 0)
+	c.call("GET", "/v1/jobschedules", "", 0)
+	for _, name := range []string{"nightly", "nobody"} {
+		c.call("GET", "/v1/jobschedules/"+name, "", 0)
+		c.call("POST", "/v1/jobschedules/"+name+":pause", "", 0)
+		c.call("POST", "/v1/jobschedules/"+name+":resume", "", 0)
+		c.call("POST", "/v1/jobschedules/"+name+":run", `{}`, 0)
+		c.call("DELETE", "/v1/jobschedules/"+name, "", 0)
+	}
 	c.call("POST", "/v1/tasks/c:release", `{}`, 0)
 	c.call("POST", "/v1/tasks/nobody:release", `{}`, 0)
 	c.call("DELETE", "/v1/tasks/c", "", 0)

@@ -138,6 +138,8 @@ type Job struct {
 	Attempts []Attempt
 	// Trace is the trace that the job belongs to, as a W3C traceparent; empty if it has none.
 	Trace string
+	// Schedule is the schedule that declared the job; empty if none did.
+	Schedule string
 }
 
 // New declares a job.
@@ -146,7 +148,7 @@ func New(id string, now time.Time) Job { return Job{ID: id, State: Queued, Creat
 // Declared is the job as it was declared, without what has become of it.
 func (j Job) Declared() Job {
 	d := New(j.ID, j.Created)
-	d.Trace = j.Trace
+	d.Trace, d.Schedule = j.Trace, j.Schedule
 	return d
 }
 

@@ -80,6 +80,14 @@ var targets = map[string]struct {
 	rotav1.Jobs_RetryJob_FullMethodName:     {&rotav1.RetryJobRequest{}, "id=id"},
 	rotav1.Jobs_DeleteJob_FullMethodName:    {&rotav1.DeleteJobRequest{}, "id=id"},
 
+	rotav1.JobSchedules_ListJobSchedules_FullMethodName:  {&rotav1.ListJobSchedulesRequest{}, ""},
+	rotav1.JobSchedules_GetJobSchedule_FullMethodName:    {&rotav1.GetJobScheduleRequest{}, "schedule=name"},
+	rotav1.JobSchedules_ApplyJobSchedules_FullMethodName: {&rotav1.ApplyJobSchedulesRequest{}, twice("schedule=name worker=worker command=argv")},
+	rotav1.JobSchedules_PauseJobSchedule_FullMethodName:  {&rotav1.PauseJobScheduleRequest{}, "schedule=name"},
+	rotav1.JobSchedules_ResumeJobSchedule_FullMethodName: {&rotav1.ResumeJobScheduleRequest{}, "schedule=name"},
+	rotav1.JobSchedules_RunJobSchedule_FullMethodName:    {&rotav1.RunJobScheduleRequest{}, "id=id schedule=name"},
+	rotav1.JobSchedules_DeleteJobSchedule_FullMethodName: {&rotav1.DeleteJobScheduleRequest{}, "schedule=name"},
+
 	rotav1.Events_ListEvents_FullMethodName:  {&rotav1.ListEventsRequest{}, "worker=worker program=program kind=kind job=job"},
 	rotav1.Events_WatchEvents_FullMethodName: {&rotav1.WatchEventsRequest{}, "worker=worker program=program kind=kind job=job"},
 

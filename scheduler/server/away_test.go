@@ -91,6 +91,7 @@ func TestStoreAway(t *testing.T) {
 	put(t, st, store.SuspectsKey, &storepb.Suspects{Version: record.Version, Suspects: []*storepb.Suspect{{Task: "kept", State: "held", SinceUnixMs: 1, Deaths: 3}}})
 	put(t, st, store.SourceKey("src"), &storepb.Source{Version: record.Version, Name: "src", Held: 1, HeldRemoves: 1, HeldOf: 1, HeldSinceUnixMs: 1})
 	put(t, st, store.PoolKey("p"), &storepb.Pool{Version: record.Version, Name: "p", Engine: engine.Local, From: 1, To: 1, Template: &storepb.PoolTemplate{Command: []string{"x"}}})
+	put(t, st, store.JobScheduleKey("j"), &storepb.JobSchedule{Version: record.Version, Name: "j", Cron: "@yearly", Job: &storepb.JobSpec{Argv: []string{"x"}}})
 	g := listen(t)
 	s, err := server.Start(server.Config{
 		Scheduler: scheduler.Config{Store: st, Name: "s"}, GRPC: g, HTTP: listen(t),
@@ -136,10 +137,17 @@ func TestStoreAway(t *testing.T) {
 		rotav1.Jobs_GetJob_FullMethodName:            &rotav1.GetJobRequest{Id: nobodys},
 		rotav1.Jobs_WatchJobs_FullMethodName:         &rotav1.WatchJobsRequest{Id: nobodys},
 		rotav1.Jobs_ReadOutput_FullMethodName:        &rotav1.ReadOutputRequest{Id: nobodys},
-		rotav1.Programs_GetProgram_FullMethodName:    &rotav1.GetProgramRequest{Name: "p"},
-		rotav1.Programs_StopProgram_FullMethodName:   &rotav1.StopProgramRequest{Name: "p"},
-		rotav1.Programs_AttachProgram_FullMethodName: &rotav1.FromProgram{Body: &rotav1.FromProgram_Hello{Hello: hello}},
-		rotav1.Sessions_ReportExit_FullMethodName:    &rotav1.ReportExitRequest{Name: "w", Incarnation: "x"},
+		rotav1.JobSchedules_ApplyJobSchedules_FullMethodName: &rotav1.ApplyJobSchedulesRequest{Schedules: []*rotav1.JobScheduleDefinition{{
+			Name: "new", Cron: "@yearly", Job: &rotav1.JobDefinition{Argv: []string{"x"}},
+		}}},
+		rotav1.JobSchedules_PauseJobSchedule_FullMethodName:  &rotav1.PauseJobScheduleRequest{Name: "j"},
+		rotav1.JobSchedules_ResumeJobSchedule_FullMethodName: &rotav1.ResumeJobScheduleRequest{Name: "j"},
+		rotav1.JobSchedules_RunJobSchedule_FullMethodName:    &rotav1.RunJobScheduleRequest{Name: "j"},
+		rotav1.JobSchedules_DeleteJobSchedule_FullMethodName: &rotav1.DeleteJobScheduleRequest{Name: "j"},
+		rotav1.Programs_GetProgram_FullMethodName:            &rotav1.GetProgramRequest{Name: "p"},
+		rotav1.Programs_StopProgram_FullMethodName:           &rotav1.StopProgramRequest{Name: "p"},
+		rotav1.Programs_AttachProgram_FullMethodName:         &rotav1.FromProgram{Body: &rotav1.FromProgram_Hello{Hello: hello}},
+		rotav1.Sessions_ReportExit_FullMethodName:            &rotav1.ReportExitRequest{Name: "w", Incarnation: "x"},
 		rotav1.Pools_ApplyPools_FullMethodName: &rotav1.ApplyPoolsRequest{Pools: []*rotav1.PoolDefinition{{
 			Name: "new", Engine: engine.Local, Size: &rotav1.PoolSize{From: 1, To: 1}, Template: &rotav1.PoolTemplate{Command: []string{"x"}},
 		}}},

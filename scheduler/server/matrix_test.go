@@ -112,6 +112,14 @@ var matrix = map[string]struct {
 	rotav1.Jobs_RetryJob_FullMethodName:     {toJob, &rotav1.RetryJobRequest{Id: "x"}},
 	rotav1.Jobs_DeleteJob_FullMethodName:    {toJob, &rotav1.DeleteJobRequest{Id: "x"}},
 
+	rotav1.JobSchedules_ListJobSchedules_FullMethodName:  {toSee, nil},
+	rotav1.JobSchedules_GetJobSchedule_FullMethodName:    {toSee, &rotav1.GetJobScheduleRequest{Name: "x"}},
+	rotav1.JobSchedules_ApplyJobSchedules_FullMethodName: {toJob, nil},
+	rotav1.JobSchedules_PauseJobSchedule_FullMethodName:  {toJob, &rotav1.PauseJobScheduleRequest{Name: "x"}},
+	rotav1.JobSchedules_ResumeJobSchedule_FullMethodName: {toJob, &rotav1.ResumeJobScheduleRequest{Name: "x"}},
+	rotav1.JobSchedules_RunJobSchedule_FullMethodName:    {toJob, &rotav1.RunJobScheduleRequest{Name: "x"}},
+	rotav1.JobSchedules_DeleteJobSchedule_FullMethodName: {toJob, &rotav1.DeleteJobScheduleRequest{Name: "x"}},
+
 	rotav1.Events_ListEvents_FullMethodName:  {toSee, nil},
 	rotav1.Events_WatchEvents_FullMethodName: {toSee, nil},
 

@@ -291,6 +291,9 @@ func newGateway(conn grpc.ClientConnInterface, admit runtime.Middleware, more fu
 		func() error { return rotav1.RegisterEventsHandlerClient(ctx, mux, rotav1.NewEventsClient(conn)) },
 		func() error { return rotav1.RegisterMembersHandlerClient(ctx, mux, rotav1.NewMembersClient(conn)) },
 		func() error { return rotav1.RegisterJobsHandlerClient(ctx, mux, rotav1.NewJobsClient(conn)) },
+		func() error {
+			return rotav1.RegisterJobSchedulesHandlerClient(ctx, mux, rotav1.NewJobSchedulesClient(conn))
+		},
 		func() error { return rotav1.RegisterFunctionsHandlerClient(ctx, mux, rotav1.NewFunctionsClient(conn)) },
 		func() error { return rotav1.RegisterPoolsHandlerClient(ctx, mux, rotav1.NewPoolsClient(conn)) },
 		func() error { return handleDelete(mux, tasks) },

@@ -52,6 +52,15 @@ const (
 	JobRetried   = "job.retried"
 	JobDeleted   = "job.deleted"
 
+	JobScheduleDeclared = "jobschedule.declared"
+	JobScheduleChanged  = "jobschedule.changed"
+	JobSchedulePaused   = "jobschedule.paused"
+	JobScheduleResumed  = "jobschedule.resumed"
+	JobScheduleDeleted  = "jobschedule.deleted"
+	JobScheduleFired    = "jobschedule.fired"
+	JobScheduleSkipped  = "jobschedule.skipped"
+	JobScheduleMissed   = "jobschedule.missed"
+
 	ProgramStarted  = "program.started"
 	ProgramPhase    = "program.phase"
 	ProgramTask     = "program.task"
@@ -87,6 +96,7 @@ var kinds = []string{
 	TaskDeclared, TaskChanged, TaskGone, TaskGranted, TaskMoved, TaskStarted, TaskFailed, TaskRestarted, TaskStuck, TaskStopped,
 	TaskSuspected, TaskHeld, TaskReleased, TaskCleared,
 	JobQueued, JobStarting, JobRunning, JobSucceeded, JobFailed, JobStopping, JobStopped, JobTimedOut, JobLost, JobRetried, JobDeleted,
+	JobScheduleDeclared, JobScheduleChanged, JobSchedulePaused, JobScheduleResumed, JobScheduleDeleted, JobScheduleFired, JobScheduleSkipped, JobScheduleMissed,
 	ProgramStarted, ProgramPhase, ProgramTask, ProgramStopping, ProgramEnded,
 	PoolDeclared, PoolChanged, PoolScaled, PoolDeleted, PoolGone, PoolStarted, PoolEnded, PoolFailed, PoolAway,
 	LeaderElected, LeaderResigned, SourceTaken, SourceFailed, SourceHeld, SourceConfirmed, LeftOut,

@@ -27,11 +27,26 @@ func fromMicros(us int64) time.Time {
 }
 
 func encodeSpec(j job.Job, s job.Spec) ([]byte, error) {
-	return record.Encode(&storepb.JobSpec{
-		Version: record.Version, Id: j.ID, CreatedUnixUs: micros(j.Created), Trace: j.Trace, Argv: s.Argv, Env: s.Env, Dir: s.Dir, Stdin: s.Stdin,
+	return record.Encode(specToStore(j, s))
+}
+
+// specToStore is what is asked for as the store keeps it.
+func specToStore(j job.Job, s job.Spec) *storepb.JobSpec {
+	return &storepb.JobSpec{
+		Version: record.Version, Id: j.ID, CreatedUnixUs: micros(j.Created), Trace: j.Trace, Schedule: j.Schedule, Argv: s.Argv, Env: s.Env, Dir: s.Dir, Stdin: s.Stdin,
 		TimeoutNs: int64(s.Timeout), GraceNs: int64(s.Grace), Resources: s.Resources, Worker: s.Worker, Require: s.Require,
 		Retries: int64(s.Retries), BackoffNs: int64(s.Backoff), MaxBackoffNs: int64(s.MaxBackoff), Rerun: s.Rerun, KeepNs: int64(s.Keep),
-	})
+	}
+}
+
+// specFromStore is what the store keeps of what is asked for.
+func specFromStore(m *storepb.JobSpec) job.Spec {
+	return job.Spec{
+		Argv: m.GetArgv(), Env: m.GetEnv(), Dir: m.GetDir(), Stdin: m.GetStdin(), Timeout: time.Duration(m.GetTimeoutNs()),
+		Grace: time.Duration(m.GetGraceNs()), Resources: m.GetResources(), Worker: m.GetWorker(), Require: m.GetRequire(),
+		Retries: int(m.GetRetries()), Backoff: time.Duration(m.GetBackoffNs()), MaxBackoff: time.Duration(m.GetMaxBackoffNs()),
+		Rerun: m.GetRerun(), Keep: time.Duration(m.GetKeepNs()),
+	}
 }
 
 // decodeSpec reads a job as it was declared, and what it asks for.
@@ -40,12 +55,7 @@ func decodeSpec(value []byte) (j job.Job, s job.Spec, err error) {
 	if err := record.Decode(value, &m); err != nil {
 		return j, s, err
 	}
-	s = job.Spec{
-		Argv: m.GetArgv(), Env: m.GetEnv(), Dir: m.GetDir(), Stdin: m.GetStdin(), Timeout: time.Duration(m.GetTimeoutNs()),
-		Grace: time.Duration(m.GetGraceNs()), Resources: m.GetResources(), Worker: m.GetWorker(), Require: m.GetRequire(),
-		Retries: int(m.GetRetries()), Backoff: time.Duration(m.GetBackoffNs()), MaxBackoff: time.Duration(m.GetMaxBackoffNs()),
-		Rerun: m.GetRerun(), Keep: time.Duration(m.GetKeepNs()),
-	}
+	s = specFromStore(&m)
 	if !uuid.Valid(m.GetId()) {
 		return j, s, fmt.Errorf("%w: job id %q", record.ErrMalformed, m.GetId())
 	}
@@ -53,7 +63,7 @@ func decodeSpec(value []byte) (j job.Job, s job.Spec, err error) {
 		return j, s, fmt.Errorf("%w: job %s: %w", record.ErrMalformed, m.GetId(), err)
 	}
 	j = job.New(m.GetId(), fromMicros(m.GetCreatedUnixUs()))
-	j.Trace = m.GetTrace()
+	j.Trace, j.Schedule = m.GetTrace(), m.GetSchedule()
 	return j, s, nil
 }
 

@@ -57,6 +57,7 @@ type Config struct {
 type Control struct {
 	rotav1.UnimplementedJobsServer
 	rotav1.UnimplementedJobWorkServer
+	rotav1.UnimplementedJobSchedulesServer
 	cfg Config
 	sub *view.Subscription
 	// deaf ends the account's calls.
@@ -130,7 +131,10 @@ func (c *Control) Close() {
 }
 
 // RegisterAPI adds what callers ask to a gRPC server.
-func (c *Control) RegisterAPI(r grpc.ServiceRegistrar) { rotav1.RegisterJobsServer(r, c) }
+func (c *Control) RegisterAPI(r grpc.ServiceRegistrar) {
+	rotav1.RegisterJobsServer(r, c)
+	rotav1.RegisterJobSchedulesServer(r, c)
+}
 
 // RegisterWork adds what workers say.
 func (c *Control) RegisterWork(r grpc.ServiceRegistrar) { rotav1.RegisterJobWorkServer(r, c) }
@@ -150,6 +154,8 @@ type update struct {
 	declare *job.Spec
 	created time.Time
 	trace   string // that it belongs to
+	// schedule has declared it.
+	schedule string
 	// remove forgets the job.
 	remove bool
 	// change is what becomes of the job. It is pure, and may be called again.

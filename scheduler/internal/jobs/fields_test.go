@@ -25,7 +25,7 @@ func TestEveryFieldOfAJob(t *testing.T) {
 	}
 	created, id := time.UnixMicro(7).UTC(), uuid.Of("filled")
 	declared := job.New(id, created)
-	declared.Trace = "trace"
+	declared.Trace, declared.Schedule = "trace", "schedule"
 	value, err := encodeSpec(declared, spec)
 	if err != nil {
 		t.Fatal(err)
@@ -54,7 +54,7 @@ func TestEveryFieldOfAJob(t *testing.T) {
 		}
 	}
 
-	j := job.Job{ID: id, Created: created, Trace: declared.Trace}
+	j := job.Job{ID: id, Created: created, Trace: declared.Trace, Schedule: declared.Schedule}
 	filled.Fill(reflect.ValueOf(&j.Attempts).Elem(), &n)
 	j.State, j.Count, j.Failures, j.StopAsked, j.Reason = job.Running, 3, 2, true, "why"
 	j.Finished, j.NotBefore = time.UnixMicro(11).UTC(), time.UnixMicro(12).UTC()

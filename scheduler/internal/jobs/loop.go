@@ -52,6 +52,7 @@ type change struct {
 	state     []byte
 	place     string // the worker that it is given to
 	conds     []store.Cond
+	fires     *firing // the time of a schedule that has come, for which it is declared
 	asked     []*update
 }
 
@@ -71,8 +72,13 @@ func (c *Control) run() {
 		if c.p.leading && !closed {
 			again, full := b.lose()
 			more = more || full
+			fires, full := b.fire()
+			more = more || full
 			due, full := b.place()
 			more = more || full
+			if !fires.IsZero() && (due.IsZero() || fires.Before(due)) {
+				due = fires
+			}
 			if !again.IsZero() && (due.IsZero() || again.Before(due)) {
 				due = again
 			}
@@ -191,7 +197,7 @@ func (b *batch) declare(u *update, e *entry) error {
 		return fmt.Errorf("%w (%d jobs)", errFull, b.c.p.queued)
 	}
 	j := job.New(u.id, u.created)
-	j.Trace = u.trace
+	j.Trace, j.Schedule = u.trace, u.schedule
 	value, err := encodeSpec(j, *u.declare)
 	if err != nil {
 		return err

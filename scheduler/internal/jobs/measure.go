@@ -14,6 +14,7 @@ import (
 type measures struct {
 	wait, run prometheus.Histogram
 	ended     *prometheus.CounterVec
+	due       *prometheus.CounterVec
 }
 
 func newMeasures(c *Control, to prometheus.Registerer) measures {
@@ -28,6 +29,12 @@ func newMeasures(c *Control, to prometheus.Registerer) measures {
 		run:   seconds("rota_job_run_seconds", "Duration of attempts of jobs, as the leader sees it."),
 		ended: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "rota_jobs_ended_total", Help: "Jobs that ended, by state, as the leader sees them."}, []string{"state"}),
 	}
+	m.due = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "rota_job_schedule_times_total", Help: "Times of schedules of jobs that came, by what became of them, as the leader sees them.",
+	}, []string{"result"})
+	for _, r := range []string{resultFired, resultSkipped, resultMissed} {
+		m.due.WithLabelValues(r)
+	}
 	for _, s := range []job.State{job.Succeeded, job.Failed, job.Stopped, job.TimedOut, job.Lost} {
 		m.ended.WithLabelValues(string(s))
 	}
@@ -39,7 +46,7 @@ func newMeasures(c *Control, to prometheus.Registerer) measures {
 		})
 	}
 	if to != nil {
-		to.MustRegister(m.wait, m.run, m.ended,
+		to.MustRegister(m.wait, m.run, m.ended, m.due,
 			depth("rota_jobs_queued", "Jobs that wait for a worker.", func() int { return c.p.queued }),
 			depth("rota_jobs_active", "Jobs that are placed on a worker and have not ended.", func() (n int) {
 				for _, jobs := range c.p.active {

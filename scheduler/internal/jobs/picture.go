@@ -18,7 +18,7 @@ import (
 
 // keys are those of jobs.
 var keys = &view.Kind{
-	Records:  []string{store.JobsPrefix, store.JobStatesPrefix},
+	Records:  []string{store.JobsPrefix, store.JobStatesPrefix, store.JobSchedulesPrefix, store.JobScheduleStatesPrefix},
 	TakerKey: store.JobWorkerKey, Taker: func() view.Taker { return &storepb.JobWorker{} },
 }
 
@@ -34,13 +34,15 @@ type entry struct {
 
 // picture is all jobs as the store has them. Control.mu guards it.
 type picture struct {
-	entries map[string]*entry
-	ids     []string            // in order, which is that of time
-	queue   map[string][]string // want a worker, now or later, in order, by class
-	queued  int                 // how many
-	delayed map[string]struct{} // those of the queue that wait for a time
-	active  map[string]map[string]struct{}
-	lost    map[string]map[string]struct{} // given up for lost with their worker, by worker
+	entries   map[string]*entry
+	ids       []string            // in order, which is that of time
+	queue     map[string][]string // want a worker, now or later, in order, by class
+	queued    int                 // how many
+	delayed   map[string]struct{} // those of the queue that wait for a time
+	active    map[string]map[string]struct{}
+	lost      map[string]map[string]struct{} // given up for lost with their worker, by worker
+	schedules map[string]*planned
+	of        map[string][]string // jobs of a schedule, in order
 	// revision is the newest that anything was seen of. viewed is that of the view: whatever
 	// came or went until then the picture has.
 	revision, viewed int64
@@ -57,6 +59,7 @@ type picture struct {
 func newPicture(account *capacity.Account) picture {
 	return picture{
 		entries: map[string]*entry{}, queue: map[string][]string{}, delayed: map[string]struct{}{}, active: map[string]map[string]struct{}{},
+		schedules: map[string]*planned{}, of: map[string][]string{},
 		lost: map[string]map[string]struct{}{}, account: account.Of("job"),
 		sessions: map[string]*view.Session{}, nodes: map[string]*storepb.Node{}, workers: map[string]*storepb.JobWorker{},
 	}
@@ -171,6 +174,13 @@ func (c *Control) reset(events []store.Event, rev int64) {
 			gone = append(gone, store.Event{KV: store.KV{Key: store.JobKey(id), Mod: rev}, Deleted: true})
 		}
 	}
+	for name := range c.p.schedules {
+		for _, key := range []string{store.JobScheduleKey(name), store.JobScheduleStateKey(name)} {
+			if !seen[key] {
+				gone = append(gone, store.Event{KV: store.KV{Key: key, Mod: rev}, Deleted: true})
+			}
+		}
+	}
 	c.take(append(gone, events...))
 	for worker := range c.p.active {
 		c.dirty[worker] = struct{}{}
@@ -191,6 +201,12 @@ func (c *Control) takeOne(e store.Event) error {
 	c.p.revision = max(c.p.revision, e.Mod)
 	if id, ok := store.NameIn(store.JobsPrefix, e.Key); ok {
 		return c.takeSpec(id, e)
+	}
+	if name, ok := store.NameIn(store.JobSchedulesPrefix, e.Key); ok {
+		return c.takeSchedule(name, e)
+	}
+	if name, ok := store.NameIn(store.JobScheduleStatesPrefix, e.Key); ok {
+		return c.takeScheduleState(name, e)
 	}
 	id, ok := store.NameIn(store.JobStatesPrefix, e.Key)
 	if !ok {
@@ -288,6 +304,11 @@ func remove(list *[]string, id string) {
 }
 
 func (p *picture) index(id string, e *entry) {
+	if name := e.job.Schedule; name != "" {
+		ids := p.of[name]
+		insert(&ids, id)
+		p.of[name] = ids
+	}
 	switch {
 	case e.job.State == job.Queued:
 		ids := p.queue[e.class]
@@ -337,6 +358,13 @@ func (p *picture) countLost(worker string) {
 }
 
 func (p *picture) unindex(id string, e *entry) {
+	if name := e.job.Schedule; name != "" {
+		ids := p.of[name]
+		remove(&ids, id)
+		if p.of[name] = ids; len(ids) == 0 {
+			delete(p.of, name)
+		}
+	}
 	switch {
 	case e.job.State == job.Queued:
 		ids := p.queue[e.class]

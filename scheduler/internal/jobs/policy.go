@@ -22,6 +22,15 @@ func Policy() auth.Policy {
 		rotav1.Jobs_RetryJob_FullMethodName:   submit,
 		rotav1.Jobs_DeleteJob_FullMethodName:  submit,
 
+		// Whoever may run a job may have it run again and again.
+		rotav1.JobSchedules_ListJobSchedules_FullMethodName:  see,
+		rotav1.JobSchedules_GetJobSchedule_FullMethodName:    see,
+		rotav1.JobSchedules_ApplyJobSchedules_FullMethodName: submit,
+		rotav1.JobSchedules_PauseJobSchedule_FullMethodName:  submit,
+		rotav1.JobSchedules_ResumeJobSchedule_FullMethodName: submit,
+		rotav1.JobSchedules_RunJobSchedule_FullMethodName:    submit,
+		rotav1.JobSchedules_DeleteJobSchedule_FullMethodName: submit,
+
 		rotav1.JobWork_Connect_FullMethodName:    worker,
 		rotav1.JobWork_PushOutput_FullMethodName: worker,
 	}

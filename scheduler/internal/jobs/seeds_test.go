@@ -13,7 +13,7 @@ import (
 
 // TestSeeds has jobs live through histories of faults: the store's, of
 // connections, of workers and schedulers that die. No job that was acknowledged
-// is lost, none runs twice at once, and none goes back. ROTA_SEEDS and ROTA_SEED
+// is lost, none runs twice at once, and none goes back; a time of a schedule declares one job or none. ROTA_SEEDS and ROTA_SEED
 // say how many and from which on, as `make seeds-jobs` sets them.
 func TestSeeds(t *testing.T) {
 	t.Parallel()
@@ -65,6 +65,8 @@ func TestSeeds(t *testing.T) {
 		{"connections held", total.Holds, 2},
 		{"outages of the store", total.Outages, 1},
 		{"tasks begun", total.Tasks, 3},
+		{"times of schedules", total.Due, 10},
+		{"jobs of schedules", total.Fired, 4},
 		{"workers with all capacity taken", total.Full, 3},
 	} {
 		if float64(x.have) < x.least*per {

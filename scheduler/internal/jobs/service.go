@@ -64,6 +64,11 @@ func apiError(err error) error {
 // Declare keeps a job that is to run. It returns once the job is in the store.
 // The same id with the same Spec again is no error.
 func (c *Control) Declare(ctx context.Context, id string, s job.Spec) (job.Job, error) {
+	return c.declare(ctx, id, s, "")
+}
+
+// declare is Declare, of a job of a schedule if that is not empty.
+func (c *Control) declare(ctx context.Context, id string, s job.Spec, schedule string) (job.Job, error) {
 	if err := s.Validate(); err != nil {
 		return job.Job{}, err
 	}
@@ -90,7 +95,7 @@ func (c *Control) Declare(ctx context.Context, id string, s job.Spec) (job.Job, 
 		return job.Job{}, &rota.FieldError{Field: "id", Value: text.Clip(id, text.Short), Want: "a UUID in lower case"}
 	}
 	span := c.askedSpan(ctx, id)
-	err := c.do(ctx, &update{id: id, declare: &s, created: now, trace: tracing.Parent(span.SpanContext())})
+	err := c.do(ctx, &update{id: id, declare: &s, created: now, schedule: schedule, trace: tracing.Parent(span.SpanContext())})
 	endSpan(span, err)
 	if err != nil {
 		return job.Job{}, err
@@ -99,7 +104,7 @@ func (c *Control) Declare(ctx context.Context, id string, s job.Spec) (job.Job, 
 	if err != nil {
 		return job.Job{}, err
 	}
-	if !e.spec.Equal(s) {
+	if !e.spec.Equal(s) || e.job.Schedule != schedule {
 		return job.Job{}, &rota.FieldError{Field: "id", Value: id, Want: "one that no other job has"}
 	}
 	return e.job, nil
@@ -186,11 +191,7 @@ func (c *Control) GetJob(ctx context.Context, r *rotav1.GetJobRequest) (*rotav1.
 	}
 	out := &rotav1.JobDetail{Job: c.jobOf(e), Definition: definitionOf(e.spec)}
 	if auth.From(ctx).Role < auth.Submitter {
-		// What goes into a job may be secret; who may not run it need not see it.
-		for k := range out.GetDefinition().GetEnv() {
-			out.Definition.Env[k] = auth.Secret("").String()
-		}
-		out.Definition.StdinBase64 = nil
+		hide(out.GetDefinition())
 	}
 	if !e.job.State.Done() {
 		c.mu.Lock()
@@ -219,6 +220,14 @@ func (c *Control) GetJob(ctx context.Context, r *rotav1.GetJobRequest) (*rotav1.
 		out.Attempts = append(out.Attempts, m)
 	}
 	return out, nil
+}
+
+// hide takes out what goes into a job and may be secret: who may not run it need not see it.
+func hide(d *rotav1.JobDefinition) {
+	for k := range d.GetEnv() {
+		d.Env[k] = auth.Secret("").String()
+	}
+	d.StdinBase64 = nil
 }
 
 // ListJobs lists jobs, newest first.
@@ -328,7 +337,7 @@ func stamp(t time.Time) *timestamppb.Timestamp {
 func (c *Control) jobOf(e *entry) *rotav1.Job {
 	j := e.job
 	m := &rotav1.Job{
-		Id: j.ID, Argv: e.spec.Argv, State: string(j.State), Attempts: int64(j.Count), Reason: j.Reason, StopAsked: j.StopAsked,
+		Id: j.ID, Argv: e.spec.Argv, State: string(j.State), Attempts: int64(j.Count), Reason: j.Reason, StopAsked: j.StopAsked, Schedule: j.Schedule,
 		Created: stamp(j.Created), NotBefore: stamp(j.NotBefore),
 	}
 	if a, ok := j.Current(); ok {

@@ -19,10 +19,13 @@ import (
 	rotav1 "github.com/rota-project/rota/api/rota/v1"
 	"github.com/rota-project/rota/auth"
 	"github.com/rota-project/rota/internal/job"
+	"github.com/rota-project/rota/internal/job/schedule"
 	"github.com/rota-project/rota/internal/store/faulty"
 	"github.com/rota-project/rota/internal/uuid"
 	"github.com/rota-project/rota/scheduler"
 	"github.com/rota-project/rota/scheduler/internal/kind"
+	"github.com/rota-project/rota/scheduler/internal/record"
+	"github.com/rota-project/rota/scheduler/internal/storepb"
 	"github.com/rota-project/rota/store"
 	"github.com/rota-project/rota/store/memory"
 )
@@ -33,7 +36,7 @@ const simSettle = 10 * time.Minute
 
 // simCounts says how much a simulation did.
 type simCounts struct {
-	Declared, Begun, Ended, Lost, Reruns, Found, Refused, Fenced, Stops, Retries, Deleted, Never, Unknown, Kills, Nodes, Holds, Outages, Tasks, Full int
+	Declared, Begun, Ended, Lost, Reruns, Found, Refused, Fenced, Stops, Retries, Deleted, Never, Unknown, Kills, Nodes, Holds, Outages, Tasks, Full, Due, Fired int
 }
 
 // sim is a cluster whose jobs are watched: schedulers behind a faulty store,
@@ -57,6 +60,7 @@ type sim struct {
 	past    map[string]job.Job   // the last state of each job that the store had
 	taken   map[simKey]bool      // what a worker has begun, or was about to
 	jobs    map[string]*simJob
+	plan    simPlan
 	tasks   map[string]bool // that may be declared
 	counts  simCounts
 	lines   []string
@@ -66,6 +70,13 @@ type sim struct {
 type simRun struct {
 	process    string
 	generation rota.Generation
+}
+
+// simPlan is what the store has had of the schedule that each history has.
+type simPlan struct {
+	since    time.Time // it counts from here
+	state    *storepb.JobScheduleState
+	declared map[string]int64 // the revisions at which its jobs were declared, whatever became of them
 }
 
 // simJob is what was asked for.
@@ -127,6 +138,7 @@ func runSim(seed uint64, whole bool) (simCounts, string, error) {
 	s := &sim{
 		store: memory.New(), seed: seed, chance: rand.New(rand.NewPCG(seed, 1)), held: map[string]time.Time{}, running: map[string]simRun{},
 		past: map[string]job.Job{}, taken: map[simKey]bool{}, jobs: map[string]*simJob{}, tasks: map[string]bool{},
+		plan: simPlan{state: &storepb.JobScheduleState{}, declared: map[string]int64{}},
 	}
 	s.log = slog.New(slog.NewTextHandler(s, &slog.HandlerOptions{Level: slog.LevelDebug, ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
 		if a.Key == slog.TimeKey {
@@ -170,6 +182,7 @@ func (s *sim) story() {
 	for slot := range s.hosts {
 		s.startHost(slot)
 	}
+	s.schedule()
 	for until := time.Now().Add(10*time.Second + s.upTo(20*time.Second)); time.Now().Before(until); {
 		time.Sleep(s.upTo(300 * time.Millisecond))
 		s.act()
@@ -203,6 +216,7 @@ func (s *sim) story() {
 		}
 		cancel()
 	}
+	s.unschedule(nodes[0])
 	for _, id := range tasks { // else they would keep jobs waiting
 		s.forget(s.node(), id)
 	}
@@ -290,6 +304,86 @@ func (s *sim) hold() {
 	s.mu.Unlock()
 	s.note("%s is held (%d) for %v", h.id, which, time.Until(until))
 	h.cut(which != 1, which != 0)
+}
+
+// schedule has a job run again and again. It is written as the API does, but surely.
+func (s *sim) schedule() {
+	def := schedule.Schedule{
+		Name: "plan", Cron: "@every 1s", CatchUp: time.Second + s.upTo(3*s.lease), Overlap: []string{schedule.Skip, schedule.Allow, schedule.Replace}[s.intn(3)],
+		Job: job.Spec{Argv: []string{"x"}, Rerun: true, Grace: time.Second},
+	}.Normalize()
+	m := scheduleToStore(def)
+	s.plan.since = time.Now()
+	m.SinceUnixUs = micros(s.plan.since)
+	value, err := record.Encode(m)
+	if err == nil {
+		_, _, err = s.store.Txn(context.Background(), nil, []store.Op{{Key: store.JobScheduleKey(def.Name), Value: value}})
+	}
+	if err != nil {
+		panic(err) // a mistake in here
+	}
+}
+
+// unschedule ends that.
+func (s *sim) unschedule(n *simNode) {
+	for range 100 {
+		_, err := n.control.DeleteJobSchedule(context.Background(), &rotav1.DeleteJobScheduleRequest{Name: "plan"})
+		if s.note("delete the schedule: %v", err); err == nil || status.Code(err) == codes.NotFound {
+			return
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.fail("the schedule cannot be deleted")
+}
+
+// planned holds the schedule to its rules: each time that came is fired, skipped or missed,
+// and that once; what is fired has a job, declared in the very transaction that says so.
+// s.mu is held.
+func (s *sim) planned(e store.Event) {
+	if e.Deleted {
+		return
+	}
+	if id, ok := store.NameIn(store.JobsPrefix, e.Key); ok {
+		j, spec, err := decodeSpec(e.Value)
+		switch {
+		case err != nil:
+			s.fail("job %s: %v", id, err)
+		case j.Schedule == "":
+		case s.plan.declared[id] != 0:
+			s.fail("job %s of the schedule is declared twice", id)
+		default:
+			s.plan.declared[id] = e.Mod
+			s.jobs[id] = &simJob{spec: spec, acked: true, stop: true}
+		}
+		return
+	}
+	if _, ok := store.NameIn(store.JobScheduleStatesPrefix, e.Key); !ok {
+		return
+	}
+	was, now := s.plan.state, &storepb.JobScheduleState{}
+	if err := record.Decode(e.Value, now); err != nil {
+		s.fail("state of the schedule: %v", err)
+		return
+	}
+	s.plan.state = now
+	came := now.GetLastUnixUs()/1e6 - s.plan.since.Unix()
+	counted := now.GetFired() + now.GetSkipped() + now.GetMissed()
+	if now.GetLastUnixUs() <= was.GetLastUnixUs() || counted != came || now.GetFired() > was.GetFired()+1 {
+		s.fail("the schedule's times: %d came, %d counted: %v after %v", came, counted, now, was)
+	}
+	s.counts.Due += int(counted - was.GetFired() - was.GetSkipped() - was.GetMissed())
+	s.counts.Fired += int(now.GetFired() - was.GetFired())
+}
+
+// wholly says what the transactions of a schedule have not done at once. s.mu is held, and
+// all events are in.
+func (s *sim) wholly() string {
+	if n := int64(len(s.plan.declared)); n != s.plan.state.GetFired() {
+		return fmt.Sprintf("%d jobs of the schedule, and %d times fired", n, s.plan.state.GetFired())
+	}
+	return ""
 }
 
 // declare asks for a job.
@@ -479,6 +573,9 @@ func (s *sim) settled() string {
 			}
 		}
 	}
+	if problem := s.wholly(); problem != "" {
+		return problem
+	}
 	for id, r := range s.running {
 		return fmt.Sprintf("job %s still runs on %s", id, r.process)
 	}
@@ -618,6 +715,9 @@ func (s *sim) end() {
 func (s *sim) cpus(id string) float64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.jobs[id] == nil { // of the schedule, and just declared: it takes nothing
+		return 0
+	}
 	return s.jobs[id].spec.Resources["cpus"]
 }
 
@@ -645,7 +745,7 @@ func (s *sim) finish(h *simHost, k simKey) {
 
 // audit follows the store itself and holds each job to the rules.
 func (s *sim) audit(ctx context.Context) {
-	for b := range s.store.Watch(ctx, store.JobStatesPrefix, 1) {
+	for b := range s.store.Watch(ctx, "job", 1) {
 		if b.Err != nil && ctx.Err() == nil {
 			s.mu.Lock()
 			s.fail("the store cannot be followed: %v", b.Err)
@@ -658,9 +758,13 @@ func (s *sim) audit(ctx context.Context) {
 }
 
 func (s *sim) look(e store.Event) {
-	id, _ := store.NameIn(store.JobStatesPrefix, e.Key)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	id, ok := store.NameIn(store.JobStatesPrefix, e.Key)
+	if !ok {
+		s.planned(e)
+		return
+	}
 	was, known := s.past[id]
 	if e.Deleted {
 		if j := s.jobs[id]; j == nil || !j.deleted {

@@ -24,6 +24,11 @@ func (b *batch) unit(id string) (u table.Unit, err error) {
 	u.Conds = append(make([]store.Cond, 0, len(ch.conds)+2), ch.conds...)
 	specCond := store.Cond{Key: store.JobKey(id), By: store.ByMod, Revision: specMod}
 	stateCond := store.Cond{Key: store.JobStateKey(id), By: store.ByMod, Revision: stateMod}
+	if ch.fires != nil {
+		if err := ch.fires.into(&u); err != nil || ch.next == nil {
+			return u, err
+		}
+	}
 	if ch.next == nil {
 		u.Conds = append(u.Conds, stateCond)
 		u.Ops = []store.Op{{Key: store.JobKey(id), Delete: true}, {Key: store.JobStateKey(id), Delete: true}}
@@ -121,9 +126,15 @@ func (b *batch) applied(ids []string, rev int64) {
 			}
 			c.set(id, ch.next)
 		}
+		if ch.fires != nil {
+			c.fired(ch.fires, rev)
+		}
 	}
 	c.mu.Unlock()
 	for _, id := range ids {
+		if f := b.changed[id].fires; f != nil {
+			f.tell(c)
+		}
 		c.tell(id, b.changed[id])
 		c.trace(b.changed[id])
 	}
@@ -145,6 +156,9 @@ func (b *batch) lookAgain(ctx context.Context, ids []string, cause error) {
 	for _, id := range ids {
 		if b.away == nil {
 			b.away = c.look(ctx, id)
+		}
+		if f := b.changed[id].fires; f != nil && b.away == nil {
+			b.away = c.lookAt(ctx, func() bool { return c.p.schedules[f.name] != nil }, store.JobScheduleKey(f.name), store.JobScheduleStateKey(f.name))
 		}
 		c.mu.Lock()
 		b.undone(id)
@@ -239,9 +253,15 @@ func (b *batch) giveUp(ids []string) {
 
 // look has the picture take a job as the store has it now.
 func (c *Control) look(ctx context.Context, id string) error {
+	return c.lookAt(ctx, func() bool { return c.p.entries[id] != nil }, store.JobKey(id), store.JobStateKey(id))
+}
+
+// lookAt has the picture take these keys as the store has them now. known says whether it
+// has what they are of.
+func (c *Control) lookAt(ctx context.Context, known func() bool, keys ...string) error {
 	var events []store.Event
 	var asOf int64
-	for _, key := range []string{store.JobKey(id), store.JobStateKey(id)} {
+	for _, key := range keys {
 		one, cancel := context.WithTimeout(ctx, storeTimeout)
 		kv, ok, rev, err := c.cfg.Store.Get(one, key)
 		cancel()
@@ -258,7 +278,7 @@ func (c *Control) look(ctx context.Context, id string) error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.p.entries[id] == nil && asOf <= c.p.viewed {
+	if !known() && asOf <= c.p.viewed {
 		return nil // it has gone since it was read
 	}
 	c.take(events)

@@ -42,7 +42,9 @@ type JobSpec struct {
 	Rerun         bool                   `protobuf:"varint,16,opt,name=rerun,proto3" json:"rerun,omitempty"`
 	KeepNs        int64                  `protobuf:"varint,17,opt,name=keep_ns,json=keepNs,proto3" json:"keep_ns,omitempty"`
 	// The trace that the job belongs to, as a W3C traceparent. Empty: none.
-	Trace         string `protobuf:"bytes,18,opt,name=trace,proto3" json:"trace,omitempty"`
+	Trace string `protobuf:"bytes,18,opt,name=trace,proto3" json:"trace,omitempty"`
+	// The schedule that declared it. Empty: none.
+	Schedule      string `protobuf:"bytes,19,opt,name=schedule,proto3" json:"schedule,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -203,6 +205,228 @@ func (x *JobSpec) GetTrace() string {
 	return ""
 }
 
+func (x *JobSpec) GetSchedule() string {
+	if x != nil {
+		return x.Schedule
+	}
+	return ""
+}
+
+// JobSchedule is when a job is to run, again and again.
+type JobSchedule struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Version   uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
+	Name      string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Cron      string                 `protobuf:"bytes,3,opt,name=cron,proto3" json:"cron,omitempty"`
+	TimeZone  string                 `protobuf:"bytes,4,opt,name=time_zone,json=timeZone,proto3" json:"time_zone,omitempty"`
+	Overlap   string                 `protobuf:"bytes,5,opt,name=overlap,proto3" json:"overlap,omitempty"`
+	CatchUpNs int64                  `protobuf:"varint,6,opt,name=catch_up_ns,json=catchUpNs,proto3" json:"catch_up_ns,omitempty"`
+	Paused    bool                   `protobuf:"varint,7,opt,name=paused,proto3" json:"paused,omitempty"`
+	// What its jobs are asked for; without id.
+	Job *JobSpec `protobuf:"bytes,8,opt,name=job,proto3" json:"job,omitempty"`
+	// No time up to here is due: when it was declared, had its times changed, or was resumed.
+	SinceUnixUs int64 `protobuf:"varint,9,opt,name=since_unix_us,json=sinceUnixUs,proto3" json:"since_unix_us,omitempty"`
+	// Who declared it.
+	Who           string `protobuf:"bytes,10,opt,name=who,proto3" json:"who,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JobSchedule) Reset() {
+	*x = JobSchedule{}
+	mi := &file_job_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JobSchedule) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JobSchedule) ProtoMessage() {}
+
+func (x *JobSchedule) ProtoReflect() protoreflect.Message {
+	mi := &file_job_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JobSchedule.ProtoReflect.Descriptor instead.
+func (*JobSchedule) Descriptor() ([]byte, []int) {
+	return file_job_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *JobSchedule) GetVersion() uint32 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *JobSchedule) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *JobSchedule) GetCron() string {
+	if x != nil {
+		return x.Cron
+	}
+	return ""
+}
+
+func (x *JobSchedule) GetTimeZone() string {
+	if x != nil {
+		return x.TimeZone
+	}
+	return ""
+}
+
+func (x *JobSchedule) GetOverlap() string {
+	if x != nil {
+		return x.Overlap
+	}
+	return ""
+}
+
+func (x *JobSchedule) GetCatchUpNs() int64 {
+	if x != nil {
+		return x.CatchUpNs
+	}
+	return 0
+}
+
+func (x *JobSchedule) GetPaused() bool {
+	if x != nil {
+		return x.Paused
+	}
+	return false
+}
+
+func (x *JobSchedule) GetJob() *JobSpec {
+	if x != nil {
+		return x.Job
+	}
+	return nil
+}
+
+func (x *JobSchedule) GetSinceUnixUs() int64 {
+	if x != nil {
+		return x.SinceUnixUs
+	}
+	return 0
+}
+
+func (x *JobSchedule) GetWho() string {
+	if x != nil {
+		return x.Who
+	}
+	return ""
+}
+
+// JobScheduleState is what has become of a schedule's times.
+type JobScheduleState struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Version uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
+	Name    string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	// The last time that was due; each later one is still to come.
+	LastUnixUs int64 `protobuf:"varint,3,opt,name=last_unix_us,json=lastUnixUs,proto3" json:"last_unix_us,omitempty"`
+	// The last job that it declared.
+	Job           string `protobuf:"bytes,4,opt,name=job,proto3" json:"job,omitempty"`
+	Fired         int64  `protobuf:"varint,5,opt,name=fired,proto3" json:"fired,omitempty"`
+	Skipped       int64  `protobuf:"varint,6,opt,name=skipped,proto3" json:"skipped,omitempty"`
+	Missed        int64  `protobuf:"varint,7,opt,name=missed,proto3" json:"missed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JobScheduleState) Reset() {
+	*x = JobScheduleState{}
+	mi := &file_job_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JobScheduleState) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JobScheduleState) ProtoMessage() {}
+
+func (x *JobScheduleState) ProtoReflect() protoreflect.Message {
+	mi := &file_job_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JobScheduleState.ProtoReflect.Descriptor instead.
+func (*JobScheduleState) Descriptor() ([]byte, []int) {
+	return file_job_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *JobScheduleState) GetVersion() uint32 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *JobScheduleState) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *JobScheduleState) GetLastUnixUs() int64 {
+	if x != nil {
+		return x.LastUnixUs
+	}
+	return 0
+}
+
+func (x *JobScheduleState) GetJob() string {
+	if x != nil {
+		return x.Job
+	}
+	return ""
+}
+
+func (x *JobScheduleState) GetFired() int64 {
+	if x != nil {
+		return x.Fired
+	}
+	return 0
+}
+
+func (x *JobScheduleState) GetSkipped() int64 {
+	if x != nil {
+		return x.Skipped
+	}
+	return 0
+}
+
+func (x *JobScheduleState) GetMissed() int64 {
+	if x != nil {
+		return x.Missed
+	}
+	return 0
+}
+
 // JobState is where a job is. A job without one is queued.
 type JobState struct {
 	state           protoimpl.MessageState `protogen:"open.v1"`
@@ -221,7 +445,7 @@ type JobState struct {
 
 func (x *JobState) Reset() {
 	*x = JobState{}
-	mi := &file_job_proto_msgTypes[1]
+	mi := &file_job_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -233,7 +457,7 @@ func (x *JobState) String() string {
 func (*JobState) ProtoMessage() {}
 
 func (x *JobState) ProtoReflect() protoreflect.Message {
-	mi := &file_job_proto_msgTypes[1]
+	mi := &file_job_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -246,7 +470,7 @@ func (x *JobState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobState.ProtoReflect.Descriptor instead.
 func (*JobState) Descriptor() ([]byte, []int) {
-	return file_job_proto_rawDescGZIP(), []int{1}
+	return file_job_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *JobState) GetVersion() uint32 {
@@ -337,7 +561,7 @@ type JobAttempt struct {
 
 func (x *JobAttempt) Reset() {
 	*x = JobAttempt{}
-	mi := &file_job_proto_msgTypes[2]
+	mi := &file_job_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -349,7 +573,7 @@ func (x *JobAttempt) String() string {
 func (*JobAttempt) ProtoMessage() {}
 
 func (x *JobAttempt) ProtoReflect() protoreflect.Message {
-	mi := &file_job_proto_msgTypes[2]
+	mi := &file_job_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -362,7 +586,7 @@ func (x *JobAttempt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobAttempt.ProtoReflect.Descriptor instead.
 func (*JobAttempt) Descriptor() ([]byte, []int) {
-	return file_job_proto_rawDescGZIP(), []int{2}
+	return file_job_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *JobAttempt) GetNumber() int64 {
@@ -488,7 +712,7 @@ type JobWorker struct {
 
 func (x *JobWorker) Reset() {
 	*x = JobWorker{}
-	mi := &file_job_proto_msgTypes[3]
+	mi := &file_job_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -500,7 +724,7 @@ func (x *JobWorker) String() string {
 func (*JobWorker) ProtoMessage() {}
 
 func (x *JobWorker) ProtoReflect() protoreflect.Message {
-	mi := &file_job_proto_msgTypes[3]
+	mi := &file_job_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -513,7 +737,7 @@ func (x *JobWorker) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobWorker.ProtoReflect.Descriptor instead.
 func (*JobWorker) Descriptor() ([]byte, []int) {
-	return file_job_proto_rawDescGZIP(), []int{3}
+	return file_job_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *JobWorker) GetVersion() uint32 {
@@ -581,7 +805,7 @@ type JobTemplate struct {
 
 func (x *JobTemplate) Reset() {
 	*x = JobTemplate{}
-	mi := &file_job_proto_msgTypes[4]
+	mi := &file_job_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -593,7 +817,7 @@ func (x *JobTemplate) String() string {
 func (*JobTemplate) ProtoMessage() {}
 
 func (x *JobTemplate) ProtoReflect() protoreflect.Message {
-	mi := &file_job_proto_msgTypes[4]
+	mi := &file_job_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -606,7 +830,7 @@ func (x *JobTemplate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobTemplate.ProtoReflect.Descriptor instead.
 func (*JobTemplate) Descriptor() ([]byte, []int) {
-	return file_job_proto_rawDescGZIP(), []int{4}
+	return file_job_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *JobTemplate) GetArgv() []string {
@@ -631,7 +855,7 @@ type OldWorker struct {
 
 func (x *OldWorker) Reset() {
 	*x = OldWorker{}
-	mi := &file_job_proto_msgTypes[5]
+	mi := &file_job_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -643,7 +867,7 @@ func (x *OldWorker) String() string {
 func (*OldWorker) ProtoMessage() {}
 
 func (x *OldWorker) ProtoReflect() protoreflect.Message {
-	mi := &file_job_proto_msgTypes[5]
+	mi := &file_job_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -656,7 +880,7 @@ func (x *OldWorker) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OldWorker.ProtoReflect.Descriptor instead.
 func (*OldWorker) Descriptor() ([]byte, []int) {
-	return file_job_proto_rawDescGZIP(), []int{5}
+	return file_job_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *OldWorker) GetVersion() uint32 {
@@ -699,7 +923,7 @@ var File_job_proto protoreflect.FileDescriptor
 const file_job_proto_rawDesc = "" +
 	"\n" +
 	"\tjob.proto\x12\n" +
-	"rota.store\"\x8f\x05\n" +
+	"rota.store\"\xab\x05\n" +
 	"\aJobSpec\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12&\n" +
@@ -721,13 +945,35 @@ const file_job_proto_rawDesc = "" +
 	"\x0emax_backoff_ns\x18\x0f \x01(\x03R\fmaxBackoffNs\x12\x14\n" +
 	"\x05rerun\x18\x10 \x01(\bR\x05rerun\x12\x17\n" +
 	"\akeep_ns\x18\x11 \x01(\x03R\x06keepNs\x12\x14\n" +
-	"\x05trace\x18\x12 \x01(\tR\x05trace\x1a6\n" +
+	"\x05trace\x18\x12 \x01(\tR\x05trace\x12\x1a\n" +
+	"\bschedule\x18\x13 \x01(\tR\bschedule\x1a6\n" +
 	"\bEnvEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a<\n" +
 	"\x0eResourcesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x01R\x05value:\x028\x01\"\xae\x02\n" +
+	"\x05value\x18\x02 \x01(\x01R\x05value:\x028\x01\"\x9b\x02\n" +
+	"\vJobSchedule\x12\x18\n" +
+	"\aversion\x18\x01 \x01(\rR\aversion\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
+	"\x04cron\x18\x03 \x01(\tR\x04cron\x12\x1b\n" +
+	"\ttime_zone\x18\x04 \x01(\tR\btimeZone\x12\x18\n" +
+	"\aoverlap\x18\x05 \x01(\tR\aoverlap\x12\x1e\n" +
+	"\vcatch_up_ns\x18\x06 \x01(\x03R\tcatchUpNs\x12\x16\n" +
+	"\x06paused\x18\a \x01(\bR\x06paused\x12%\n" +
+	"\x03job\x18\b \x01(\v2\x13.rota.store.JobSpecR\x03job\x12\"\n" +
+	"\rsince_unix_us\x18\t \x01(\x03R\vsinceUnixUs\x12\x10\n" +
+	"\x03who\x18\n" +
+	" \x01(\tR\x03who\"\xbc\x01\n" +
+	"\x10JobScheduleState\x12\x18\n" +
+	"\aversion\x18\x01 \x01(\rR\aversion\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12 \n" +
+	"\flast_unix_us\x18\x03 \x01(\x03R\n" +
+	"lastUnixUs\x12\x10\n" +
+	"\x03job\x18\x04 \x01(\tR\x03job\x12\x14\n" +
+	"\x05fired\x18\x05 \x01(\x03R\x05fired\x12\x18\n" +
+	"\askipped\x18\x06 \x01(\x03R\askipped\x12\x16\n" +
+	"\x06missed\x18\a \x01(\x03R\x06missed\"\xae\x02\n" +
 	"\bJobState\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x14\n" +
 	"\x05state\x18\x02 \x01(\tR\x05state\x12(\n" +
@@ -789,27 +1035,30 @@ func file_job_proto_rawDescGZIP() []byte {
 	return file_job_proto_rawDescData
 }
 
-var file_job_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
+var file_job_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
 var file_job_proto_goTypes = []any{
-	(*JobSpec)(nil),     // 0: rota.store.JobSpec
-	(*JobState)(nil),    // 1: rota.store.JobState
-	(*JobAttempt)(nil),  // 2: rota.store.JobAttempt
-	(*JobWorker)(nil),   // 3: rota.store.JobWorker
-	(*JobTemplate)(nil), // 4: rota.store.JobTemplate
-	(*OldWorker)(nil),   // 5: rota.store.OldWorker
-	nil,                 // 6: rota.store.JobSpec.EnvEntry
-	nil,                 // 7: rota.store.JobSpec.ResourcesEntry
+	(*JobSpec)(nil),          // 0: rota.store.JobSpec
+	(*JobSchedule)(nil),      // 1: rota.store.JobSchedule
+	(*JobScheduleState)(nil), // 2: rota.store.JobScheduleState
+	(*JobState)(nil),         // 3: rota.store.JobState
+	(*JobAttempt)(nil),       // 4: rota.store.JobAttempt
+	(*JobWorker)(nil),        // 5: rota.store.JobWorker
+	(*JobTemplate)(nil),      // 6: rota.store.JobTemplate
+	(*OldWorker)(nil),        // 7: rota.store.OldWorker
+	nil,                      // 8: rota.store.JobSpec.EnvEntry
+	nil,                      // 9: rota.store.JobSpec.ResourcesEntry
 }
 var file_job_proto_depIdxs = []int32{
-	6, // 0: rota.store.JobSpec.env:type_name -> rota.store.JobSpec.EnvEntry
-	7, // 1: rota.store.JobSpec.resources:type_name -> rota.store.JobSpec.ResourcesEntry
-	2, // 2: rota.store.JobState.attempts:type_name -> rota.store.JobAttempt
-	4, // 3: rota.store.JobWorker.templates:type_name -> rota.store.JobTemplate
-	4, // [4:4] is the sub-list for method output_type
-	4, // [4:4] is the sub-list for method input_type
-	4, // [4:4] is the sub-list for extension type_name
-	4, // [4:4] is the sub-list for extension extendee
-	0, // [0:4] is the sub-list for field type_name
+	8, // 0: rota.store.JobSpec.env:type_name -> rota.store.JobSpec.EnvEntry
+	9, // 1: rota.store.JobSpec.resources:type_name -> rota.store.JobSpec.ResourcesEntry
+	0, // 2: rota.store.JobSchedule.job:type_name -> rota.store.JobSpec
+	4, // 3: rota.store.JobState.attempts:type_name -> rota.store.JobAttempt
+	6, // 4: rota.store.JobWorker.templates:type_name -> rota.store.JobTemplate
+	5, // [5:5] is the sub-list for method output_type
+	5, // [5:5] is the sub-list for method input_type
+	5, // [5:5] is the sub-list for extension type_name
+	5, // [5:5] is the sub-list for extension extendee
+	0, // [0:5] is the sub-list for field type_name
 }
 
 func init() { file_job_proto_init() }
@@ -823,7 +1072,7 @@ func file_job_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_job_proto_rawDesc), len(file_job_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   8,
+			NumMessages:   10,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

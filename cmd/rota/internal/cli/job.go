@@ -26,7 +26,7 @@ func jobsOf(conn *grpc.ClientConn) rotav1.JobsClient { return rotav1.NewJobsClie
 
 func (a *app) jobCommand() *cobra.Command {
 	return group("job", "commands that run once, on a worker that fits",
-		a.jobRun(), a.jobList(), a.jobGet(), a.jobLogs(), a.jobStop(), a.jobRetry(), a.jobDelete())
+		a.jobRun(), a.jobList(), a.jobGet(), a.jobLogs(), a.jobStop(), a.jobRetry(), a.jobDelete(), a.jobScheduleCommand())
 }
 
 // jobFlags are what job run asks for.
@@ -73,6 +73,15 @@ func (a *app) jobRun() *cobra.Command {
 			return a.waitFor(cmd.Context(), j)
 		},
 	}
+	f.flags(a, c)
+	c.Flags().StringVar(&f.id, "id", "", "UUID of the job; a second run with the same UUID has no effect")
+	c.Flags().BoolVar(&f.wait, "wait", false, "wait for the job and print its output")
+	c.ValidArgsFunction = a.completeCommands
+	return c
+}
+
+// flags adds those that say what a job is.
+func (f *jobFlags) flags(a *app, c *cobra.Command) {
 	fs := c.Flags()
 	fs.StringVar(&f.def.Worker, "worker", "", "worker to run on")
 	fs.StringArrayVar(&f.def.Require, "label", nil, "label rule that the worker must match: zone=a, disk in (ssd,nvme), !spot; repeatable")
@@ -87,11 +96,7 @@ func (a *app) jobRun() *cobra.Command {
 	fs.DurationVar(&f.maxBackoff, "max-backoff", 0, "longest wait between retries; 0 for 5m")
 	fs.BoolVar(&f.def.Rerun, "rerun", false, "run the job again elsewhere if its worker is lost")
 	fs.DurationVar(&f.keep, "keep", 0, "time to keep the job and its output after its end; 0 for a day")
-	fs.StringVar(&f.id, "id", "", "UUID of the job; a second run with the same UUID has no effect")
-	fs.BoolVar(&f.wait, "wait", false, "wait for the job and print its output")
 	_ = c.RegisterFlagCompletionFunc("worker", a.completeWorkers)
-	c.ValidArgsFunction = a.completeCommands
-	return c
 }
 
 func (f *jobFlags) complete(a *app, args []string) error {
@@ -232,6 +237,7 @@ func (a *app) jobDetail(w io.Writer, d *rotav1.JobDetail) error {
 		{"command", commandOf(j.GetArgv())},
 		{"state", j.GetState()},
 		{"reason", j.GetReason()},
+		{"schedule", j.GetSchedule()},
 		{"worker", j.GetWorker()},
 		{"exit", exitOf(j)},
 		{"error", j.GetError()},
