@@ -173,6 +173,12 @@ func TestScreens(t *testing.T) {
 			if (!commands || ![...commands.options].some(o => o.text === "seq {last:int(1..1000000)} · 2 workers")) return "";
 			const seq = "seq {last:int(1..1000000)}"; if (commands.value !== seq) { commands.value = seq; commands.dispatchEvent(new Event("change", {bubbles: true})); return ""; }
 			return form.textContent.includes("last") && form.querySelector("input[max='1000000']") && "yes"; })()`},
+		{"no-schedules", "#/schedules", `document.querySelector(".empty").textContent.includes("rota job schedule apply") && "yes"`},
+		{"schedules", "#/schedules", `document.querySelectorAll(".list tbody tr").length === 2 && document.querySelector(".list").textContent.includes("paused") &&
+			document.querySelector(".rail [aria-current]").textContent.includes("Jobs") && "yes"`},
+		{"schedule", "#/schedules/tick", sheet + `.includes("` + evil + `") && [...document.querySelectorAll(".sheet .actions button")].map(e => e.textContent).join().includes("Run now,Pause,Delete") &&
+			document.querySelector(".sheet .facts .state.ok") && "yes"`},
+		{"schedule-delete", "#/schedules/quiet?do=delete", `document.querySelector("dialog[open]").textContent.includes("Its jobs stay") && "yes"`},
 		{"events", "#/events", `document.querySelectorAll(".log > li").length > 5 && "yes"`},
 		{"events-job", "#/events?kind=job&job=" + job.ID, `document.querySelector(".log").textContent.includes("job.succeeded") && "yes"`},
 		{"functions", "#/functions", `document.querySelector(".list").textContent.includes("broken") && document.querySelector(".list").textContent.includes("hello") && "yes"`},
@@ -185,6 +191,10 @@ func TestScreens(t *testing.T) {
 		{"program", "#/programs/building-7", `document.querySelectorAll(".sheet .state.ok").length === 13 && / [1-9][0-9,]* messages a second/.test(` + sheet + `) && ` + sheet + `.includes("task running 12 tasks") && "yes"`},
 		{"no-events", "#/events?task=nobody", `document.querySelector(".empty") && "yes"`},
 	} {
+		if s.name == "schedules" {
+			call(t, http.MethodPost, at+"v1/jobschedules:apply", `{"schedules":[{"name":"tick","cron":"@every 1s","job":{"argv":["echo","`+evil+`"]}},
+				{"name":"quiet","cron":"0 2 * * 1-5","time_zone":"Europe/Berlin","paused":true,"job":{"argv":["echo"]}}]}`, &struct{}{})
+		}
 		if err := b.do(t, tab, "Page.navigate", map[string]any{"url": at + "?" + s.name + s.address}, &struct{}{}); err != nil {
 			t.Fatal(err)
 		}

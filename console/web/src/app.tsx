@@ -7,19 +7,20 @@ import { Bar } from "./ui/bar";
 import { Palette } from "./ui/palette";
 import { Keys } from "./ui/keys";
 import { Lost } from "./ui/lost";
-import { Rail, places } from "./ui/rail";
+import { Rail, placeOf, places } from "./ui/rail";
 import { SignIn } from "./ui/signin";
 import { Overview } from "./screens/overview";
 import { Tasks } from "./screens/tasks";
 import { Workers } from "./screens/workers";
 import { Jobs } from "./screens/jobs";
+import { Schedules } from "./screens/schedules";
 import { Events } from "./screens/events";
 import { Programs } from "./screens/programs";
 import { Functions } from "./screens/functions";
 import { Pools } from "./screens/pools";
 import { Plan } from "./screens/plan";
 
-const SCREENS = { overview: Overview, tasks: Tasks, workers: Workers, jobs: Jobs, programs: Programs, functions: Functions, pools: Pools, events: Events, plan: Plan };
+const SCREENS = { overview: Overview, tasks: Tasks, workers: Workers, jobs: Jobs, schedules: Schedules, programs: Programs, functions: Functions, pools: Pools, events: Events, plan: Plan };
 
 const typing = (e: KeyboardEvent): boolean =>
   e.target instanceof HTMLElement && (e.target.isContentEditable || /^(INPUT|TEXTAREA|SELECT)$/.test(e.target.tagName));
@@ -58,7 +59,7 @@ export function App() {
     return () => removeEventListener("keydown", press);
   }, []);
   useEffect(() => {
-    const place = places.find((p) => p.screen === screen);
+    const place = placeOf(screen);
     if (sessionStorage.getItem("rota-return")) {
       // Back from the issuer: where somebody was before.
       const back = sessionStorage.getItem("rota-return") ?? "";

@@ -3,9 +3,9 @@
 // or proxy writes down what somebody looked for.
 import { signal } from "@preact/signals";
 
-export type Screen = "overview" | "tasks" | "workers" | "jobs" | "programs" | "functions" | "pools" | "events" | "plan";
+export type Screen = "overview" | "tasks" | "workers" | "jobs" | "schedules" | "programs" | "functions" | "pools" | "events" | "plan";
 
-const SCREENS: readonly string[] = ["overview", "tasks", "workers", "jobs", "programs", "functions", "pools", "events", "plan"];
+const SCREENS: readonly string[] = ["overview", "tasks", "workers", "jobs", "schedules", "programs", "functions", "pools", "events", "plan"];
 
 export interface Route {
   screen: Screen;

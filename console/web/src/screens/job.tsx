@@ -136,6 +136,7 @@ function Definition({ data }: { data: JobDetail }) {
     <Section title="As asked for">
       <Facts
         of={[
+          ["Schedule", j.schedule && <a href={href("schedules", j.schedule)}>{j.schedule}</a>],
           ["Asked", <Age time={j.created} ago />],
           ["Started", j.started && <Age time={j.started} ago />],
           ["Ended", j.ended && <Age time={j.ended} ago />],

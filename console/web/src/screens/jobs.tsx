@@ -48,6 +48,9 @@ export function Jobs() {
     <div class={id ? "split open" : "split"}>
       <div class="list-side">
         <Heading title="Jobs" note="Commands that run once, on a worker that fits.">
+          <a class="button" href={href("schedules")}>
+            Schedules
+          </a>
           {may("Jobs_RunJob") && (
             <button type="button" class="primary" onClick={() => narrow({ run: "1" })}>
               Run a job

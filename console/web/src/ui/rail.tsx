@@ -10,19 +10,23 @@ export interface Place {
   word: string;
   icon: IconName;
   key: string; // after g
+  also?: Screen; // that is reached from this one
 }
 
 export const places: Place[] = [
   { screen: "overview", word: "Overview", icon: "overview", key: "o" },
   { screen: "tasks", word: "Tasks", icon: "tasks", key: "t" },
   { screen: "workers", word: "Workers", icon: "workers", key: "w" },
-  { screen: "jobs", word: "Jobs", icon: "jobs", key: "j" },
+  { screen: "jobs", word: "Jobs", icon: "jobs", key: "j", also: "schedules" },
   { screen: "programs", word: "Programs", icon: "programs", key: "p" },
   { screen: "functions", word: "Functions", icon: "functions", key: "f" },
   { screen: "pools", word: "Pools", icon: "pools", key: "s" },
   { screen: "events", word: "Events", icon: "events", key: "e" },
   { screen: "plan", word: "Plan", icon: "plan", key: "l" },
 ];
+
+// placeOf is where the rail shows that a screen is.
+export const placeOf = (screen: Screen): Place | undefined => places.find((p) => p.screen === screen || p.also === screen);
 
 // ill is how many things of a screen need somebody.
 function ill(screen: Screen): number {
@@ -59,7 +63,7 @@ export function Rail() {
           const n = ill(p.screen);
           return (
             <li key={p.screen}>
-              <a href={href(p.screen)} aria-current={screen === p.screen ? "page" : undefined} title={`${p.word} (g ${p.key})`}>
+              <a href={href(p.screen)} aria-current={p === placeOf(screen) ? "page" : undefined} title={`${p.word} (g ${p.key})`}>
                 <Icon name={p.icon} />
                 <span class="word">{p.word}</span>
                 {n > 0 && (
