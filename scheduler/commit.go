@@ -148,7 +148,7 @@ func (l *leader) commit(ctx context.Context, edits map[string]*edit, apart bool)
 	ahead := make(chan staged)
 	defer func() {
 		cancel()
-		for range ahead { //nolint:revive // until it has ended
+		for range ahead { // until it has ended
 		}
 	}()
 	go func() {
