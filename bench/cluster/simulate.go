@@ -44,7 +44,7 @@ func simulation(ctx context.Context, o options) ([]row, error) {
 	}
 	cmd := exec.CommandContext(ctx, self, "-simulate", "-sessions", fmt.Sprint(o.sessions), "-tasks", fmt.Sprint(o.tasks)) //nolint:gosec // the command itself
 	cmd.Stderr = os.Stderr
-	cmd.Env = append(os.Environ(), "GOMEMLIMIT=1600MiB")
+	cmd.Env = append(os.Environ(), "GOMEMLIMIT=1250MiB")
 	out, err := cmd.Output()
 	if err != nil {
 		return nil, err
@@ -58,7 +58,7 @@ func simulation(ctx context.Context, o options) ([]row, error) {
 		inSeconds(what+"all granted", s.Granted, 30*time.Second, 0, fmt.Sprintf("from the first declared; all declared after %v, all running in the store after %v; %v of CPU; slowest renewal %v",
 			s.Declared.Round(100*time.Millisecond), s.AllRunning.Round(100*time.Millisecond), s.CPU.Round(time.Second), s.Renewal.Round(time.Millisecond))),
 		inSeconds(what+"one lost", s.Lost, 2*time.Second, 0, fmt.Sprintf("its %d tasks run elsewhere", s.Held)),
-		inMB(what+"peak", s.Peak, 2<<30, fmt.Sprintf("resident; %.0f MB at the end, heap %.0f MB", s.Resident/1e6, s.Heap/1e6)),
+		inMB(what+"peak", s.Peak, 3<<29, fmt.Sprintf("resident; %.0f MB at the end, heap %.0f MB", s.Resident/1e6, s.Heap/1e6)),
 	}, nil
 }
 
