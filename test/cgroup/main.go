@@ -47,6 +47,11 @@ func main() {
 func host() error {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
+	for _, program := range []string{"qemu-system-x86_64", "cpio", "gzip", "busybox"} {
+		if _, err := exec.LookPath(program); err != nil {
+			return fmt.Errorf("%w: install Debian's packages qemu-system-x86, cpio and busybox-static", err)
+		}
+	}
 	dir, err := os.MkdirTemp("", "rota-cgroup-*")
 	if err != nil {
 		return err
