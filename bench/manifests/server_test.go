@@ -127,7 +127,7 @@ func TestServer(t *testing.T) {
 		}
 		try(dir, objects)
 	}
-	for _, values := range [][]string{nil, {"--set", "scheduler.replicas=1"}, {"--values", everything(t), "--set", "serviceMonitor.enabled=false"}} {
+	for _, values := range [][]string{nil, {"--set", "scheduler.replicas=1"}, {"--values", everything(t), "--set", "serviceMonitor.enabled=false,pools.namespace=rota-workers"}} {
 		out, refused := helm(t, append([]string{"template", "rota", chart, "--namespace", "rota"}, values...)...)
 		if refused != "" {
 			t.Fatal(refused)
