@@ -12,6 +12,7 @@ import (
 
 	rotav1 "github.com/rota-project/rota/api/rota/v1"
 	"github.com/rota-project/rota/internal/job/schedule"
+	"github.com/rota-project/rota/internal/store/faulty"
 	"github.com/rota-project/rota/internal/test/filled"
 	"github.com/rota-project/rota/scheduler"
 	"github.com/rota-project/rota/scheduler/internal/kind"
@@ -244,6 +245,41 @@ func TestScheduleSteering(t *testing.T) {
 			if status.Code(err) != codes.NotFound {
 				t.Error(err)
 			}
+		}
+	})
+}
+
+// TestLateSchedule: a schedule whose declaration had an unknown outcome, and was not there
+// when somebody asked, does not come into being.
+func TestLateSchedule(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		under := memory.New()
+		first := true
+		st := faulty.New(under, func(c faulty.Call) (f faulty.Fault) {
+			if c.Kind == faulty.Txn && c.Key == store.JobScheduleKey("s") && first {
+				first, f.Late = false, 2*time.Second
+			}
+			return f
+		})
+		l := newLone(t, st, "s1")
+		defer func() {
+			l.stop()
+			st.Close()
+			under.Close()
+		}()
+		_, err := l.ApplyJobSchedules(t.Context(), &rotav1.ApplyJobSchedulesRequest{Schedules: []*rotav1.JobScheduleDefinition{
+			{Name: "s", Cron: "@yearly", Job: &rotav1.JobDefinition{Argv: []string{"x"}}},
+		}})
+		if status.Code(err) != codes.Unavailable {
+			t.Fatalf("%v, want an unknown outcome", err)
+		}
+		if err := errOf(l.DeleteJobSchedule(t.Context(), &rotav1.DeleteJobScheduleRequest{Name: "s"})); status.Code(err) != codes.NotFound {
+			t.Fatalf("%v, want that it is not there", err)
+		}
+		time.Sleep(5 * time.Second)
+		if err := errOf(l.GetJobSchedule(t.Context(), &rotav1.GetJobScheduleRequest{Name: "s"})); status.Code(err) != codes.NotFound {
+			t.Errorf("%v, want that it is still not there", err)
 		}
 	})
 }

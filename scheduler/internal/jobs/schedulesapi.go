@@ -67,7 +67,7 @@ func (c *Control) ApplyJobSchedules(ctx context.Context, r *rotav1.ApplyJobSched
 		}
 		set[n], seen[s.Name] = s, true
 	}
-	if err := convert.ReadError(c.cfg.View.CatchUp(ctx)); err != nil {
+	if err := c.catchUp(ctx); err != nil {
 		return nil, err
 	}
 	for range scheduleTries {
@@ -85,6 +85,15 @@ func (c *Control) ApplyJobSchedules(ctx context.Context, r *rotav1.ApplyJobSched
 		}
 	}
 	return nil, errScheduleBusy
+}
+
+// catchUp is that of the picture, see view.View, with the answer if it fails. Nothing
+// that this scheduler was asked for before can still land then.
+func (c *Control) catchUp(ctx context.Context) error {
+	if err := c.fence.Settle(ctx); err != nil {
+		return convert.ReadError(err)
+	}
+	return convert.ReadError(c.cfg.View.CatchUp(ctx))
 }
 
 // writing is what a call writes of schedules, and what is told of it then.
@@ -217,7 +226,7 @@ func (c *Control) ResumeJobSchedule(ctx context.Context, r *rotav1.ResumeJobSche
 }
 
 func (c *Control) pause(ctx context.Context, name string, paused bool, kind string) (*rotav1.JobSchedule, error) {
-	if err := convert.ReadError(c.cfg.View.CatchUp(ctx)); err != nil {
+	if err := c.catchUp(ctx); err != nil {
 		return nil, err
 	}
 	for range scheduleTries {
@@ -247,7 +256,7 @@ func (c *Control) pause(ctx context.Context, name string, paused bool, kind stri
 
 // RunJobSchedule runs the job of a schedule now.
 func (c *Control) RunJobSchedule(ctx context.Context, r *rotav1.RunJobScheduleRequest) (*rotav1.Job, error) {
-	if err := convert.ReadError(c.cfg.View.CatchUp(ctx)); err != nil {
+	if err := c.catchUp(ctx); err != nil {
 		return nil, err
 	}
 	have, _, _ := c.scheduleRecord(r.GetName())
@@ -269,7 +278,7 @@ func (c *Control) RunJobSchedule(ctx context.Context, r *rotav1.RunJobScheduleRe
 
 // DeleteJobSchedule forgets a schedule. Its jobs stay.
 func (c *Control) DeleteJobSchedule(ctx context.Context, r *rotav1.DeleteJobScheduleRequest) (*rotav1.DeleteJobScheduleResponse, error) {
-	if err := convert.ReadError(c.cfg.View.CatchUp(ctx)); err != nil {
+	if err := c.catchUp(ctx); err != nil {
 		return nil, err
 	}
 	for range scheduleTries {
