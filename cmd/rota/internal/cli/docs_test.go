@@ -2,6 +2,7 @@ package cli_test
 
 import (
 	"bytes"
+	"cmp"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -102,6 +103,10 @@ func TestConsoleTeachesCommands(t *testing.T) {
 	for _, s := range strings.Split(reference.String(), "\n## rota ")[1:] {
 		command, text, _ := strings.Cut(s, "\n")
 		commands[command] = text
+		for group := command; strings.Contains(group, " "); { // which has no text of its own
+			group = group[:strings.LastIndex(group, " ")]
+			commands[group] = cmp.Or(commands[group], " ")
+		}
 	}
 	screens, err := filepath.Glob("../../../../console/web/src/screens/*.tsx")
 	if err != nil {
