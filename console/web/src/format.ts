@@ -34,6 +34,13 @@ export function age(time: string | null | undefined, now: number): string {
   return s < 10 ? `${s} s` : span(s * 1000);
 }
 
+// until is how long after now something comes: "in 4 s", "in 3 min", "now".
+export function until(time: string, now: number): string {
+  const s = Math.ceil((Date.parse(time) - now) / 1000);
+  if (s <= 0) return "now";
+  return `in ${s < 10 ? `${s} s` : span(s * 1000)}`;
+}
+
 const exactly = new Intl.DateTimeFormat("en-GB", { dateStyle: "medium", timeStyle: "medium" });
 const hour = new Intl.DateTimeFormat("en-GB", { timeStyle: "medium" });
 

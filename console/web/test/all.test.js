@@ -4,3 +4,4 @@ import "./verdict.test.js";
 import "./fold.test.js";
 import "./functions.test.js";
 import "./argv.test.js";
+import "./format.test.js";

@@ -5,7 +5,7 @@ import { link, may, now } from "../api/live";
 import { usePoll } from "../api/use";
 import type { Job, JobSchedule, ListJobSchedules } from "../api/types";
 import { join } from "../argv";
-import { count, exact, span } from "../format";
+import { count, exact, span, until } from "../format";
 import { go, href, narrow, route } from "../route";
 import { Age, Dialog, Empty, Facts, Failed, Heading, Loading, Section, Sheet } from "../ui/parts";
 import { Mark, State } from "../ui/state";
@@ -19,7 +19,7 @@ function Next({ s }: { s: JobSchedule }) {
   if (s.error) return <span class="bad-text"><Mark of="bad" /> cannot run</span>;
   if (s.definition?.paused) return <State state="paused" />;
   if (!s.next) return <span class="quiet">never</span>;
-  return <time dateTime={s.next} title={exact(s.next)}>in {span(Math.max(0, Math.ceil((Date.parse(s.next) - now.value) / 1000) * 1000))}</time>;
+  return <time dateTime={s.next} title={exact(s.next)}>{until(s.next, now.value)}</time>;
 }
 
 const columns: Column<JobSchedule>[] = [
