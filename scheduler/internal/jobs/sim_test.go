@@ -65,6 +65,7 @@ type sim struct {
 	counts  simCounts
 	lines   []string
 	wrong   []string
+	wrongAt int // lines until the first of these
 }
 
 type simRun struct {
@@ -109,6 +110,9 @@ func (s *sim) Write(p []byte) (int, error) {
 
 // fail notes what must never be. s.mu is held.
 func (s *sim) fail(format string, args ...any) {
+	if len(s.wrong) == 0 {
+		s.wrongAt = len(s.lines) + 1
+	}
 	s.wrong = append(s.wrong, fmt.Sprintf(format, args...))
 	s.lines = append(s.lines, time.Now().Format("05.000000 ")+"WRONG: "+s.wrong[len(s.wrong)-1])
 }
@@ -128,12 +132,13 @@ func (s *sim) isCalm() bool {
 	return s.calm
 }
 
-// lastTold is how many lines of its history a seed tells that fails among others:
-// how goroutines take turns is not in the seed, so run again it may pass.
+// lastTold is how many lines of its history a seed tells that fails among others, up to
+// what first went wrong: how goroutines take turns is not in the seed, so run again it may
+// pass.
 const lastTold = 300
 
 // runSim runs the history of a seed, in a bubble of testing/synctest. The history
-// is whole if that is asked for, and otherwise the end of what led to an error.
+// is whole if that is asked for, and otherwise the end of what led to the first error.
 func runSim(seed uint64, whole bool) (simCounts, string, error) {
 	s := &sim{
 		store: memory.New(), seed: seed, chance: rand.New(rand.NewPCG(seed, 1)), held: map[string]time.Time{}, running: map[string]simRun{},
@@ -163,15 +168,14 @@ func runSim(seed uint64, whole bool) (simCounts, string, error) {
 	s.mu.Lock() // a process that was fenced may have ended last
 	defer s.mu.Unlock()
 	var err error
-	from := len(s.lines)
+	told := s.lines[max(0, s.wrongAt-lastTold):s.wrongAt]
 	if len(s.wrong) > 0 {
 		err = fmt.Errorf("seed %d: %s", seed, strings.Join(s.wrong, "\n"))
-		from = max(0, len(s.lines)-lastTold)
 	}
 	if whole {
-		from = 0
+		told = s.lines
 	}
-	return s.counts, strings.Join(s.lines[from:], "\n"), err
+	return s.counts, strings.Join(told, "\n"), err
 }
 
 // story is what happens: faults for a while, then none.

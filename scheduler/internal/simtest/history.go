@@ -68,6 +68,7 @@ type history struct {
 	called    map[granted]int
 	wrong     []string
 	log       []string
+	wrongAt   int // lines of the log until what first went wrong
 }
 
 // run is one call of a task function.
@@ -118,6 +119,9 @@ func (h *history) failLocked(format string, args ...any) {
 	text := fmt.Sprintf(format, args...)
 	h.wrong = append(h.wrong, fmt.Sprintf("at %.4f s: %s", time.Since(h.began).Seconds(), text))
 	h.noteLocked("WRONG: %s", text)
+	if h.wrongAt == 0 {
+		h.wrongAt = len(h.log)
+	}
 }
 
 func (h *history) count(f func(*Counts)) {
@@ -234,12 +238,15 @@ func (h *history) runs() map[rota.Instance][]run {
 	return out
 }
 
-// tell is the end of the history, lines long.
-func (h *history) tell(lines int) string {
+// tell is the history: all of it, or the end of what led to what first went wrong.
+func (h *history) tell(whole bool) string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	from := max(0, len(h.log)-lines)
-	told := strings.Join(h.log[from:], "\n")
+	if whole {
+		return strings.Join(h.log, "\n")
+	}
+	from := max(0, h.wrongAt-lastTold)
+	told := strings.Join(h.log[from:h.wrongAt], "\n")
 	if from > 0 {
 		told = fmt.Sprintf("... %d lines before\n%s", from, told)
 	}

@@ -22,8 +22,9 @@ import (
 // settleTime is how long after the last fault, beside a lease, all must be well.
 const settleTime = 6 * time.Second
 
-// lastTold is how many lines of its history a seed tells that fails among others:
-// how goroutines take turns is not in the seed, so run again it may pass.
+// lastTold is how many lines of its history a seed tells that fails among others, up to
+// what first went wrong: how goroutines take turns is not in the seed, so run again it may
+// pass.
 const lastTold = 400
 
 // Run runs the history of a seed in a bubble of testing/synctest. It returns how
@@ -68,10 +69,9 @@ func Run(seed uint64, whole bool) (Counts, string, error) {
 	var err error
 	if len(c.history.wrong) > 0 {
 		err = fmt.Errorf("seed %d:\n%s", seed, strings.Join(c.history.wrong, "\n"))
-		told = c.history.tell(lastTold)
 	}
-	if whole {
-		told = c.history.tell(len(c.history.log))
+	if whole || err != nil {
+		told = c.history.tell(whole)
 	}
 	return c.history.counts, told, err
 }
