@@ -28,7 +28,7 @@ type Fence struct {
 	doubts, settled int
 }
 
-// Guard is that of a Writer that has Reserve 1. It calls Doubt itself.
+// Guard is that of a Writer that has Reserve 1, and whose owner calls Doubt.
 func (f *Fence) Guard(ctx context.Context, _, _ int) ([]store.Cond, []store.Op, error) {
 	rev, err := f.put(ctx)
 	if err != nil {

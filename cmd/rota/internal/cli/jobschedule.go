@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	rotav1 "github.com/rota-project/rota/api/rota/v1"
@@ -165,47 +166,50 @@ func (a *app) jobScheduleDetail(w io.Writer, s *rotav1.JobSchedule) error {
 }
 
 func (a *app) jobSchedulePause() *cobra.Command {
-	return a.jobScheduleVerb("pause", "run no more jobs of a schedule until it is resumed", func(ctx context.Context, c rotav1.JobSchedulesClient, name string) (string, error) {
-		_, err := c.PauseJobSchedule(ctx, &rotav1.PauseJobScheduleRequest{Name: name})
-		return name + " is paused", err
+	return a.jobScheduleVerb("pause", "run no more jobs of a schedule until it is resumed", func(ctx context.Context, c rotav1.JobSchedulesClient, name string) (proto.Message, string, error) {
+		s, err := c.PauseJobSchedule(ctx, &rotav1.PauseJobScheduleRequest{Name: name})
+		return s, name + " is paused", err
 	})
 }
 
 func (a *app) jobScheduleResume() *cobra.Command {
-	return a.jobScheduleVerb("resume", "run the jobs of a paused schedule again", func(ctx context.Context, c rotav1.JobSchedulesClient, name string) (string, error) {
+	return a.jobScheduleVerb("resume", "run the jobs of a paused schedule again", func(ctx context.Context, c rotav1.JobSchedulesClient, name string) (proto.Message, string, error) {
 		s, err := c.ResumeJobSchedule(ctx, &rotav1.ResumeJobScheduleRequest{Name: name})
-		return name + " runs " + nextText(s), err
+		return s, name + " runs " + nextText(s), err
 	})
 }
 
 func (a *app) jobScheduleRun() *cobra.Command {
-	return a.jobScheduleVerb("run", "run the job of a schedule now, and print its id", func(ctx context.Context, c rotav1.JobSchedulesClient, name string) (string, error) {
+	return a.jobScheduleVerb("run", "run the job of a schedule now, and print its id", func(ctx context.Context, c rotav1.JobSchedulesClient, name string) (proto.Message, string, error) {
 		j, err := c.RunJobSchedule(ctx, &rotav1.RunJobScheduleRequest{Name: name})
-		return j.GetId(), err
+		return j, j.GetId(), err
 	})
 }
 
 func (a *app) jobScheduleDelete() *cobra.Command {
-	return a.jobScheduleVerb("delete", "delete a schedule; its jobs stay", func(ctx context.Context, c rotav1.JobSchedulesClient, name string) (string, error) {
-		_, err := c.DeleteJobSchedule(ctx, &rotav1.DeleteJobScheduleRequest{Name: name})
-		return name + " is deleted", err
+	return a.jobScheduleVerb("delete", "delete a schedule; its jobs stay", func(ctx context.Context, c rotav1.JobSchedulesClient, name string) (proto.Message, string, error) {
+		d, err := c.DeleteJobSchedule(ctx, &rotav1.DeleteJobScheduleRequest{Name: name})
+		return d, name + " is deleted", err
 	})
 }
 
-// jobScheduleVerb is a command that does something to a schedule and says so in a line.
-func (a *app) jobScheduleVerb(verb, short string, do func(context.Context, rotav1.JobSchedulesClient, string) (string, error)) *cobra.Command {
+// jobScheduleVerb is a command that does something to a schedule and says so in a line, or
+// prints the answer where JSON is asked for.
+func (a *app) jobScheduleVerb(verb, short string, do func(context.Context, rotav1.JobSchedulesClient, string) (proto.Message, string, error)) *cobra.Command {
 	return &cobra.Command{
 		Use:   verb + " SCHEDULE",
 		Short: short,
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.call(cmd.Context(), func(ctx context.Context, conn *grpc.ClientConn) error {
-				line, err := do(ctx, jobSchedulesOf(conn), args[0])
+				answer, line, err := do(ctx, jobSchedulesOf(conn), args[0])
 				if err != nil {
 					return err
 				}
-				_, err = fmt.Fprintln(a.env.Stdout, terminal.Printable(line))
-				return err
+				return a.print(answer, func(w io.Writer) error {
+					_, err := fmt.Fprintln(w, terminal.Printable(line))
+					return err
+				})
 			})
 		},
 		ValidArgsFunction: a.completeSchedules,
